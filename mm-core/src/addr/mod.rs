@@ -1,0 +1,72 @@
+//! Addresses, page frame numbers, orders and the ranges of them.
+//!
+//! Every quantity has a type of its own, so that bytes are never taken for frames or physical
+//! addresses for virtual ones. The types hold their invariants: a [`Pfn`] always has a physical
+//! address on every granule, a range is never empty and never runs past the end of its space. What
+//! could leave the space is checked and answered with `None` or an error.
+
+mod granule;
+mod phys;
+mod virt;
+
+pub use granule::{Granule, Order};
+pub use phys::{Block, Pfn, PfnRange, PhysAddr};
+pub use virt::{VirtAddr, VirtRange};
+
+use core::fmt;
+
+/// Why a range cannot exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RangeError {
+    /// The range has no length.
+    Empty,
+    /// The range ends beyond the last address, or the last frame number, that can be written.
+    Overflow,
+    /// A start or a length in bytes is not a whole number of pages.
+    Misaligned {
+        /// The bytes that both must be a multiple of.
+        align: u64,
+    },
+}
+
+impl fmt::Display for RangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the range is empty; give it a size above zero"),
+            Self::Overflow => {
+                f.write_str("the range ends beyond the address space; make it smaller")
+            }
+            Self::Misaligned { align } => {
+                write!(
+                    f,
+                    "start and size must be multiples of the page size, {align:#x} bytes"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for RangeError {}
+
+/// The NUMA node that memory belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The node with this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The node's number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

@@ -1,0 +1,283 @@
+//! Physical addresses and page frame numbers.
+
+use super::{Granule, Order, RangeError};
+use core::fmt;
+
+/// A physical address, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhysAddr(u64);
+
+impl PhysAddr {
+    /// The address `address`.
+    pub const fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// The address as a number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The frame that this address lies in; `None` where the frame number is beyond [`Pfn::MAX`].
+    pub const fn frame(self, granule: Granule) -> Option<Pfn> {
+        Pfn::new(self.0 >> granule.shift())
+    }
+}
+
+impl fmt::Display for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A page frame number. Frame 0 is a frame like any other.
+///
+/// At most 2^48 - 1, so that every frame has a physical address on every granule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pfn(u64);
+
+impl Pfn {
+    /// The first frame.
+    pub const ZERO: Self = Self(0);
+
+    /// The last frame that can be named.
+    pub const MAX: Self = Self((1 << 48) - 1);
+
+    /// The frame with this number, if it is at most [`Pfn::MAX`].
+    pub const fn new(number: u64) -> Option<Self> {
+        if number <= Self::MAX.0 {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    /// The frame number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The address of the frame's first byte.
+    pub const fn base(self, granule: Granule) -> PhysAddr {
+        PhysAddr(self.0 << granule.shift())
+    }
+
+    /// The frame `frames` further up; `None` beyond [`Pfn::MAX`].
+    pub const fn checked_add(self, frames: u64) -> Option<Self> {
+        match self.0.checked_add(frames) {
+            Some(number) => Self::new(number),
+            None => None,
+        }
+    }
+
+    /// The frame `frames` further up, or [`Pfn::MAX`] if that is nearer.
+    pub const fn saturating_add(self, frames: u64) -> Self {
+        match self.checked_add(frames) {
+            Some(frame) => frame,
+            None => Self::MAX,
+        }
+    }
+
+    /// The first frame of the aligned block of `order` that this frame lies in.
+    pub const fn align_down(self, order: Order) -> Self {
+        Self(self.0 & !(order.frames() - 1))
+    }
+
+    /// Whether this frame is the first of an aligned block of `order`.
+    pub const fn is_aligned(self, order: Order) -> bool {
+        self.0 & (order.frames() - 1) == 0
+    }
+}
+
+impl fmt::Display for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Frames that follow each other. Never empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PfnRange {
+    start: Pfn,
+    frames: u64,
+}
+
+impl PfnRange {
+    /// The `frames` frames from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`RangeError::Empty`] for no frames, [`RangeError::Overflow`] beyond [`Pfn::MAX`].
+    pub const fn new(start: Pfn, frames: u64) -> Result<Self, RangeError> {
+        if frames == 0 {
+            return Err(RangeError::Empty);
+        }
+        match start.checked_add(frames - 1) {
+            Some(_) => Ok(Self { start, frames }),
+            None => Err(RangeError::Overflow),
+        }
+    }
+
+    /// The frames of the `bytes` bytes from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`RangeError::Empty`] for no bytes, [`RangeError::Misaligned`] where `start` or `bytes` is not
+    /// a whole number of pages, [`RangeError::Overflow`] beyond the end of the address space.
+    pub const fn from_bytes(
+        start: PhysAddr,
+        bytes: u64,
+        granule: Granule,
+    ) -> Result<Self, RangeError> {
+        let align = granule.bytes();
+        if bytes == 0 {
+            return Err(RangeError::Empty);
+        }
+        if !start.get().is_multiple_of(align) || !bytes.is_multiple_of(align) {
+            return Err(RangeError::Misaligned { align });
+        }
+        match start.frame(granule) {
+            Some(first) => Self::new(first, bytes >> granule.shift()),
+            None => Err(RangeError::Overflow),
+        }
+    }
+
+    /// The one frame `frame`.
+    pub const fn single(frame: Pfn) -> Self {
+        Self {
+            start: frame,
+            frames: 1,
+        }
+    }
+
+    /// The first frame.
+    pub const fn start(self) -> Pfn {
+        self.start
+    }
+
+    /// How many frames there are; at least 1.
+    pub const fn frames(self) -> u64 {
+        self.frames
+    }
+
+    /// The last frame.
+    pub const fn last(self) -> Pfn {
+        Pfn(self.start.0 + (self.frames - 1))
+    }
+
+    /// Whether `frame` is one of these.
+    pub const fn contains(self, frame: Pfn) -> bool {
+        frame.0 >= self.start.0 && frame.0 - self.start.0 < self.frames
+    }
+
+    /// Whether all of `other` is within this range.
+    pub const fn contains_range(self, other: Self) -> bool {
+        self.contains(other.start) && self.contains(other.last())
+    }
+
+    /// Whether the two ranges have a frame in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start.0 <= other.last().0 && other.start.0 <= self.last().0
+    }
+
+    /// Whether start and length are multiples of a block of `order`.
+    pub const fn is_aligned(self, order: Order) -> bool {
+        self.start.is_aligned(order) && self.frames & (order.frames() - 1) == 0
+    }
+
+    /// The first `frames` frames and the rest; `None` for a part that would be empty.
+    pub const fn split_at(self, frames: u64) -> (Option<Self>, Option<Self>) {
+        if frames == 0 {
+            return (None, Some(self));
+        }
+        if frames >= self.frames {
+            return (Some(self), None);
+        }
+        let head = Self {
+            start: self.start,
+            frames,
+        };
+        let tail = Self {
+            start: Pfn(self.start.0 + frames),
+            frames: self.frames - frames,
+        };
+        (Some(head), Some(tail))
+    }
+
+    /// The part that lies in both ranges.
+    pub const fn intersection(self, other: Self) -> Option<Self> {
+        let start = if self.start.0 > other.start.0 {
+            self.start
+        } else {
+            other.start
+        };
+        let last = if self.last().0 < other.last().0 {
+            self.last()
+        } else {
+            other.last()
+        };
+        if start.0 > last.0 {
+            return None;
+        }
+        Some(Self {
+            start,
+            frames: last.0 - start.0 + 1,
+        })
+    }
+}
+
+impl fmt::Debug for PfnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PfnRange({}+{:#x})", self.start, self.frames)
+    }
+}
+
+impl fmt::Display for PfnRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "frames {}..={}", self.start, self.last())
+    }
+}
+
+/// 2^order frames that were allocated, and are freed, as one; aligned to their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    first: Pfn,
+    order: Order,
+}
+
+impl Block {
+    /// The block of `order` at `first`, if `first` is aligned to it.
+    pub const fn new(first: Pfn, order: Order) -> Option<Self> {
+        if first.is_aligned(order) && first.checked_add(order.frames() - 1).is_some() {
+            Some(Self { first, order })
+        } else {
+            None
+        }
+    }
+
+    /// The one frame `frame`.
+    pub const fn single(frame: Pfn) -> Self {
+        Self {
+            first: frame,
+            order: Order::BASE,
+        }
+    }
+
+    /// The first frame, which names the block and carries its reference count.
+    pub const fn first(self) -> Pfn {
+        self.first
+    }
+
+    /// The block's size.
+    pub const fn order(self) -> Order {
+        self.order
+    }
+
+    /// The block's frames.
+    pub const fn frames(self) -> PfnRange {
+        PfnRange {
+            start: self.first,
+            frames: self.order.frames(),
+        }
+    }
+}

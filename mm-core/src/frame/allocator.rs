@@ -1,0 +1,251 @@
+//! Frames of RAM with reference counts.
+
+use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
+use core::fmt;
+
+/// No memory for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfFrames {
+    /// The size of the block that was asked for.
+    pub order: Order,
+    /// The node that it was asked of.
+    pub node: NodeId,
+}
+
+impl fmt::Display for OutOfFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no block of {} frames left for node {}; free memory there or ask another node",
+            self.order.frames(),
+            self.node
+        )
+    }
+}
+
+impl core::error::Error for OutOfFrames {}
+
+/// References were asked for on a frame that has none: it is free, or about to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcquireError {
+    /// The frame.
+    pub frame: Pfn,
+}
+
+impl fmt::Display for AcquireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "frame {} has no reference left; look its owner up again",
+            self.frame
+        )
+    }
+}
+
+impl core::error::Error for AcquireError {}
+
+/// A block whose last reference is gone and which nobody has freed yet.
+///
+/// Whoever holds it may still read what is in it (a dead table's entries), and then gives it to
+/// [`FrameAllocator::free`].
+#[must_use = "the block leaks unless it is given to `FrameAllocator::free`"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct OwnedBlock {
+    block: Block,
+}
+
+impl OwnedBlock {
+    /// Takes charge of `block`.
+    ///
+    /// # Safety
+    ///
+    /// 1. `block` was allocated as one, its last reference has gone, and it has not been freed.
+    /// 2. There is no other `OwnedBlock` for it.
+    pub const unsafe fn new(block: Block) -> Self {
+        Self { block }
+    }
+
+    /// Which frames these are.
+    pub const fn block(&self) -> Block {
+        self.block
+    }
+}
+
+/// What giving references back has left.
+#[must_use = "the last holder has to free the block"]
+#[derive(Debug, PartialEq, Eq)]
+pub enum Released {
+    /// Somebody else still holds references.
+    Shared,
+    /// These were the last ones; the block is the caller's to free.
+    Last(OwnedBlock),
+}
+
+/// Frames of RAM with reference counts.
+///
+/// # The rule
+///
+/// Every present entry of a page table that this library writes owns one reference on the block that
+/// it points to: a leaf entry on a block of descriptors, a table entry on a table. `allocate` hands a
+/// block out with one reference, for the entry that is about to point to it. Further entries acquire
+/// theirs first, cleared entries release theirs after the flush, and the block is freed when its last
+/// reference goes. A block has one count, whatever its order; [`split`](Self::split) gives each of
+/// its frames one.
+///
+/// # For callers
+///
+/// Take and give references by the group: one call for a run of entries.
+///
+/// # For implementers
+///
+/// Methods take `&self`: the allocator brings its own lock or atomics. It is called with the kernel's
+/// page-table lock held, so it must not take that lock and must not sleep on it. Counts need 64 bits,
+/// or 32 where no more than 2^32 vmemmap pages ever share a frame. An allocator without counts becomes
+/// one through [`Counted`](crate::frame::Counted).
+///
+/// A request names the node that it wants. The allocator may answer with memory of another node (the
+/// nearest, when the node has none); the library compares with [`node_of`](Self::node_of) and reports it.
+///
+/// # Safety
+///
+/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on one
+///    node, until it is freed; it is not handed out twice in between.
+/// 2. Its count is 1 then, changes by what `acquire` and `release` are asked for and by nothing else.
+/// 3. `acquire` fails on a block whose count is zero, and a count never wraps.
+/// 4. `release` answers [`Released::Last`] exactly when the count becomes zero, and frees nothing.
+/// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) while it is out.
+pub unsafe trait FrameAllocator {
+    /// Hands out a block of `order` with one reference, from `node` if it has one. Contents are
+    /// arbitrary.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`], and nothing has changed.
+    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames>;
+
+    /// Hands out between 1 and `at_most` single frames that follow each other, each with one reference,
+    /// all on one node. The caller comes again for the rest. `at_most` is not zero.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] where not even one is left.
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        let _ = at_most;
+        self.allocate(Order::BASE, node).map(Block::frames)
+    }
+
+    /// Adds `references` to the count of the block that starts at `first`.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] where the count is zero or would wrap, and nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block came from this allocator.
+    /// 2. The references are given back by [`release`](Self::release) or [`release_run`](Self::release_run).
+    unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError>;
+
+    /// Gives back `references` of `block`.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block came from this allocator, in this size, or as a single frame of a block since split.
+    /// 2. The caller owns that many references and uses none of them any more: no entry, and no
+    ///    translation cached by a CPU, depends on them.
+    unsafe fn release(&self, block: Block, references: u64) -> Released;
+
+    /// Gives back one reference of each frame of `run` and frees those for which it was the last.
+    ///
+    /// # Safety
+    ///
+    /// As for [`release`](Self::release) with each frame, one reference each.
+    unsafe fn release_run(&self, run: PfnRange) {
+        let mut frame = run.start();
+        for _ in 0..run.frames() {
+            // SAFETY: 1 and 2: the caller vouches for each frame of the run.
+            if let Released::Last(block) = unsafe { self.release(Block::single(frame), 1) } {
+                self.free(block);
+            }
+            frame = frame.saturating_add(1);
+        }
+    }
+
+    /// Takes a block back whose last reference has gone.
+    fn free(&self, block: OwnedBlock);
+
+    /// Makes single frames of a block: each then has a count of its own, 1.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block came from this allocator, in this size, and its count is 1.
+    /// 2. The caller owns that reference, and afterwards one on each frame.
+    unsafe fn split(&self, block: Block);
+
+    /// The node that `frame` is on.
+    fn node_of(&self, frame: Pfn) -> NodeId;
+}
+
+/// Reading an allocator's counts, for audits.
+///
+/// Not needed to bring memory online: only [`audit`](crate::vmemmap::audit) asks for it.
+pub trait InspectFrames {
+    /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that is not
+    /// this allocator's.
+    fn references(&self, first: Pfn) -> Option<u64>;
+
+    /// How many frames are out, if the allocator can tell and serves nothing but the vmemmap that is
+    /// audited. Frames that are out and reached by no entry have leaked.
+    fn outstanding(&self) -> Option<u64> {
+        None
+    }
+}
+
+// SAFETY: 1 to 5 hold because they hold for the allocator behind the reference.
+unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
+    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
+        (**self).allocate(order, node)
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        (**self).allocate_run(at_most, node)
+    }
+
+    unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).acquire(first, references) }
+    }
+
+    unsafe fn release(&self, block: Block, references: u64) -> Released {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).release(block, references) }
+    }
+
+    unsafe fn release_run(&self, run: PfnRange) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).release_run(run) }
+    }
+
+    fn free(&self, block: OwnedBlock) {
+        (**self).free(block)
+    }
+
+    unsafe fn split(&self, block: Block) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).split(block) }
+    }
+
+    fn node_of(&self, frame: Pfn) -> NodeId {
+        (**self).node_of(frame)
+    }
+}
+
+impl<T: InspectFrames + ?Sized> InspectFrames for &T {
+    fn references(&self, first: Pfn) -> Option<u64> {
+        (**self).references(first)
+    }
+
+    fn outstanding(&self) -> Option<u64> {
+        (**self).outstanding()
+    }
+}

@@ -1,0 +1,24 @@
+//! Physical frames: who hands them out, who counts the references to them, how they are reached.
+//!
+//! Three traits are the embedding kernel's side of the contract:
+//!
+//! - [`FrameAllocator`]: frames of RAM with reference counts;
+//! - [`Altmap`]: the same for frames that come from the device itself;
+//! - [`DirectMap`]: where the contents of a frame can be read and written.
+//!
+//! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an [`Altmap`]
+//! over a reserved range.
+
+mod allocator;
+mod altmap;
+mod counted;
+mod counts;
+mod direct_map;
+
+pub use allocator::{
+    AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
+};
+pub use altmap::{Altmap, DeviceAltmap};
+pub use counted::{Counted, PlainAllocator};
+pub use counts::TooFewCounts;
+pub use direct_map::DirectMap;

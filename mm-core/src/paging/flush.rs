@@ -1,0 +1,143 @@
+//! What CPUs have to forget.
+
+use crate::addr::VirtRange;
+
+/// How many separate ranges an obligation remembers before it becomes "everything".
+const RANGES: usize = 8;
+
+/// An obligation: entries were changed, and CPUs may still translate by what they were.
+///
+/// Frames that the old entries pointed at, tables included, may not be given back before the obligation
+/// is met. Ranges that touch are joined; when there are too many, the obligation is to forget everything.
+/// All translations are of kernel addresses and may be global. Where a table was detached, the
+/// cached path to it has to go too, for its whole span.
+#[must_use = "translations stay cached until the flush; give this to `PageTable::flush`"]
+#[derive(Debug, Default)]
+pub struct Flush {
+    ranges: [Option<VirtRange>; RANGES],
+    used: usize,
+    everything: bool,
+}
+
+/// Which addresses a [`Flush`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope<'f> {
+    /// Nothing was changed.
+    Nothing,
+    /// These ranges. All entries of the slice are `Some`.
+    Ranges(&'f [Option<VirtRange>]),
+    /// Every kernel address.
+    Everything,
+}
+
+impl Flush {
+    /// No obligation yet.
+    pub const fn nothing() -> Self {
+        Self {
+            ranges: [None; RANGES],
+            used: 0,
+            everything: false,
+        }
+    }
+
+    /// Adds the addresses of `range`.
+    pub fn add(&mut self, range: VirtRange) {
+        if self.everything {
+            return;
+        }
+        for known in self.ranges.iter_mut().take(self.used).flatten() {
+            if let Some(joined) = join(*known, range) {
+                *known = joined;
+                return;
+            }
+        }
+        match self.ranges.get_mut(self.used) {
+            Some(slot) => {
+                *slot = Some(range);
+                self.used += 1;
+            }
+            None => self.everything = true,
+        }
+    }
+
+    /// What has to be forgotten.
+    pub fn scope(&self) -> FlushScope<'_> {
+        if self.everything {
+            return FlushScope::Everything;
+        }
+        match self.ranges.get(..self.used) {
+            None | Some([]) => FlushScope::Nothing,
+            Some(ranges) => FlushScope::Ranges(ranges),
+        }
+    }
+}
+
+/// One range for both, where they overlap or touch.
+fn join(a: VirtRange, b: VirtRange) -> Option<VirtRange> {
+    let touches = |low: VirtRange, high: VirtRange| {
+        low.last()
+            .checked_add(1)
+            .is_none_or(|next| high.start() <= next)
+    };
+    let (low, high) = if a.start() <= b.start() {
+        (a, b)
+    } else {
+        (b, a)
+    };
+    if touches(low, high) {
+        VirtRange::between(low.start(), low.last().max(high.last()))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+
+    fn range(start: u64, bytes: u64) -> VirtRange {
+        VirtRange::new(VirtAddr::new(start), bytes).unwrap()
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        let mut flush = Flush::nothing();
+        flush.add(range(0x1000, 0x1000));
+        flush.add(range(0x2000, 0x1000));
+        flush.add(range(0x0, 0x1000));
+        assert_eq!(
+            flush.scope(),
+            FlushScope::Ranges(&[Some(range(0x0, 0x3000))])
+        );
+    }
+
+    #[test]
+    fn a_range_at_the_top_of_the_address_space_is_kept() {
+        let mut flush = Flush::nothing();
+        flush.add(range(0xffff_ffff_ffff_f000, 0x1000));
+        flush.add(range(0x1000, 0x1000));
+        assert_eq!(
+            flush.scope(),
+            FlushScope::Ranges(&[
+                Some(range(0xffff_ffff_ffff_f000, 0x1000)),
+                Some(range(0x1000, 0x1000))
+            ])
+        );
+    }
+
+    #[test]
+    fn too_many_ranges_mean_everything() {
+        let mut flush = Flush::nothing();
+        for index in 0..=RANGES as u64 {
+            assert_ne!(flush.scope(), FlushScope::Everything);
+            flush.add(range(index * 0x10_0000, 0x1000));
+        }
+        assert_eq!(flush.scope(), FlushScope::Everything);
+    }
+
+    #[test]
+    fn nothing_changed_is_nothing_to_flush() {
+        assert_eq!(Flush::nothing().scope(), FlushScope::Nothing);
+    }
+}

@@ -1,0 +1,344 @@
+//! The page table, as far as the vmemmap needs it.
+
+use super::{Flush, Leaf, Run, RunSource, Step};
+use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use crate::frame::OutOfFrames;
+use core::fmt;
+use core::ops::ControlFlow;
+
+/// How many runs the default [`PageTable::unmap`] gathers before it flushes.
+const UNMAP_BATCH: usize = 32;
+
+/// A translation, at whatever level it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The first address that the leaf translates.
+    pub at: VirtAddr,
+    /// What it points at.
+    pub leaf: Leaf,
+}
+
+impl Mapping {
+    /// The frame that `at` translates to; `at` is within the leaf.
+    pub const fn frame_of(&self, at: VirtAddr, granule: Granule) -> Option<Pfn> {
+        match at.get().checked_sub(self.at.get()) {
+            Some(offset) => self
+                .leaf
+                .block
+                .first()
+                .checked_add(offset >> granule.shift()),
+            None => None,
+        }
+    }
+}
+
+/// What [`PageTable::visit`] meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// An entry that links a table.
+    Table {
+        /// The first address below the table.
+        at: VirtAddr,
+        /// The table's frame.
+        frame: Pfn,
+        /// Whether the entries of the table are leaves of base pages.
+        leaf_table: bool,
+        /// Whether the entry is this library's, and owns a reference on the table.
+        owned: bool,
+    },
+    /// Leaf entries that follow each other and form a run. A run may be reported in several parts.
+    Leaves {
+        /// The address of the first.
+        at: VirtAddr,
+        /// What they point at.
+        run: Run,
+    },
+}
+
+/// Why a leaf could not be entered. The entry is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MapError {
+    /// A table was needed and there was no frame for it.
+    OutOfFrames(OutOfFrames),
+    /// Something is there already.
+    InUse {
+        /// Where.
+        at: VirtAddr,
+    },
+    /// The page table has no leaf of this size here: `at` is not aligned to it, or no level has it.
+    Unsupported {
+        /// Where.
+        at: VirtAddr,
+        /// The size.
+        order: Order,
+    },
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfFrames(error) => write!(f, "no frame for a page table: {error}"),
+            Self::InUse { at } => write!(f, "{at} is mapped already; unmap it first"),
+            Self::Unsupported { at, order } => {
+                write!(f, "no leaf of order {order} can be entered at {at}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+/// Why [`PageTable::map_runs`] ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapStopped<E> {
+    /// The page table refused.
+    Table {
+        /// The first address that is not mapped.
+        at: VirtAddr,
+        /// Why.
+        error: MapError,
+    },
+    /// The source had no run.
+    Source {
+        /// The first address that is not mapped.
+        at: VirtAddr,
+        /// What it said.
+        error: E,
+    },
+}
+
+impl<E> MapStopped<E> {
+    /// The first address that is not mapped: what lies below it in the range is.
+    pub const fn at(&self) -> VirtAddr {
+        match self {
+            Self::Table { at, .. } | Self::Source { at, .. } => *at,
+        }
+    }
+}
+
+/// The kernel's page table, as far as the vmemmap needs it.
+///
+/// # For callers
+///
+/// Work on runs. The kernel's lock on this part of its page tables is held for as long as the `&mut`
+/// lives; nobody else changes entries or tables of the range in between. Readers need no lock: CPUs walk
+/// the tables at all times, and every state in between is one that they may see.
+///
+/// # For implementers
+///
+/// [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf), [`clear_leaf`](Self::clear_leaf) and
+/// [`flush`](Self::flush) are enough; the other methods have bodies in terms of these, at a walk
+/// per page. An implementation that can do better overrides them: [`RadixTable`](super::RadixTable) does all of
+/// them by runs and makes one flush per `unmap`.
+///
+/// Each leaf has a [`Role`](super::Role), which the entry has to remember: one bit that says "of this library", and one
+/// for a shared tail. Page-table formats have bits for software.
+///
+/// Tables that the implementation allocates on the way follow the rule of [`FrameAllocator`](crate::frame::FrameAllocator):
+/// a table is freed when its last entry goes, after the flush. An implementation that keeps empty
+/// tables says so by [`KEEPS_TABLES`](Self::KEEPS_TABLES).
+///
+/// # Safety
+///
+/// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, and no
+///    other address's translation has changed.
+/// 2. `lookup`, `visit` and `first_in_use` tell what the CPU would see, and report a leaf that this library did not enter as
+///    [`Role::Foreign`](super::Role::Foreign).
+/// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation was given.
+/// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
+/// 5. `clear_leaf` and `unmap` leave foreign entries and foreign tables as they are.
+pub unsafe trait PageTable {
+    /// Whether tables that have become empty stay. They then count as resident, not as leaked.
+    const KEEPS_TABLES: bool = false;
+
+    /// The size of a base page.
+    fn granule(&self) -> Granule;
+
+    /// The leaf next in size above a base page, if this table can map one.
+    fn huge_leaf(&self) -> Option<Order>;
+
+    /// What `at` translates to, at any level; leaves of others included.
+    fn lookup(&self, at: VirtAddr) -> Option<Mapping>;
+
+    /// Enters one leaf at `at`; tables for it come from `node`.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`]; nothing has changed, and the leaf's reference is still the caller's.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block is the caller's to map, with one reference that the entry owns from now on.
+    /// 2. `at` is an address of the vmemmap that no other part of the kernel uses.
+    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError>;
+
+    /// Clears the leaf that maps `at`, if it is this library's, and hands its reference to the caller. Adds what CPUs have to
+    /// forget to `flush`.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody uses the addresses of the leaf any more.
+    /// 2. The reference is given back only after `flush` was given to [`flush`](Self::flush).
+    unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping>;
+
+    /// Meets the obligation on every CPU, and returns when it is met.
+    fn flush(&mut self, obligation: Flush);
+
+    /// Walks what is mapped in `range`, in the order of addresses, until the visitor breaks. Tables and
+    /// leaves that reach across the ends of the range are reported too, as far as they lie in it; a huge
+    /// leaf is reported whole. The default reports leaves only.
+    fn visit(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let page = self.granule().bytes();
+        let mut at = range.start();
+        loop {
+            let mut bytes = page;
+            if let Some(mapping) = self.lookup(at) {
+                let run = Run::once(mapping.leaf);
+                bytes = run.pages().saturating_mul(page) - (at.get() - mapping.at.get());
+                visitor(Visit::Leaves {
+                    at: mapping.at,
+                    run,
+                })?;
+            }
+            match at.checked_add(bytes) {
+                Some(next) if next <= range.last() => at = next,
+                _ => return ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    /// The first address in `range` whose entry is in use, present or not.
+    fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        let mut found = None;
+        let _ = self.visit(range, &mut |visit| match visit {
+            Visit::Leaves { at, .. } => {
+                found = Some(at.max(range.start()));
+                ControlFlow::Break(())
+            }
+            Visit::Table { .. } => ControlFlow::Continue(()),
+        });
+        found
+    }
+
+    /// Enters the runs that `source` gives, from the start of `range` to its end; tables come from `node`.
+    ///
+    /// # Errors
+    ///
+    /// [`MapStopped`]: what lies below [`MapStopped::at`] is mapped, what lies above is as it was, no
+    /// table is left without an entry, and every run that was taken is mapped or put back.
+    ///
+    /// # Safety
+    ///
+    /// 1. The blocks that the source gives are the caller's to map, each entry's reference included.
+    /// 2. `range` is whole pages of the vmemmap that no other part of the kernel uses.
+    unsafe fn map_runs<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let granule = self.granule();
+        let mut at = range.start();
+        loop {
+            let pages = (range.last().get() - at.get()) / granule.bytes() + 1;
+            let mut rest = match source.next_run(at, pages) {
+                Ok(run) => Some(run),
+                Err(error) => return Err(MapStopped::Source { at, error }),
+            };
+            while let Some(run) = rest {
+                // SAFETY: 1: the source vouches for the run, whose references go to the entries one
+                // by one. 2: the caller vouches for the range.
+                if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node) } {
+                    source.put_back(run);
+                    return Err(MapStopped::Table { at, error });
+                }
+                rest = run.take(1).1;
+                let bytes = run.leaf.block.order().frames() * granule.bytes();
+                match at.checked_add(bytes) {
+                    Some(next) if next <= range.last() => at = next,
+                    _ => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports to `released` what
+    /// they pointed at. The references of a reported run, one per leaf, are then the callee's.
+    ///
+    /// A leaf that reaches across the end of a range goes whole.
+    ///
+    /// The default gathers a fixed number of runs before each flush.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody uses addresses of the ranges any more.
+    /// 2. `ranges` yields the same ranges each time it is cloned, whole pages of the vmemmap each, in
+    ///    which every page was mapped by [`map_leaf`](Self::map_leaf) or [`map_runs`](Self::map_runs).
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
+    where
+        I: Iterator<Item = VirtRange> + Clone,
+    {
+        let page = self.granule().bytes();
+        let mut batch: [Option<Run>; UNMAP_BATCH] = [None; UNMAP_BATCH];
+        let mut used = 0;
+        let mut flush = Flush::nothing();
+        for range in ranges {
+            let mut at = range.start();
+            loop {
+                let mut bytes = page;
+                if used == UNMAP_BATCH {
+                    self.flush(core::mem::take(&mut flush));
+                    batch
+                        .iter_mut()
+                        .filter_map(Option::take)
+                        .for_each(&mut *released);
+                    used = 0;
+                }
+                // SAFETY: 1: the caller's duty 1. 2: runs are reported after the flush only.
+                if let Some(mapping) = unsafe { self.clear_leaf(at, &mut flush) } {
+                    let run = Run::once(mapping.leaf);
+                    bytes = run.pages().saturating_mul(page) - (at.get() - mapping.at.get());
+                    let last = batch.get_mut(used.wrapping_sub(1)).and_then(Option::as_mut);
+                    if !last.is_some_and(|last| extend(last, mapping.leaf))
+                        && let Some(slot) = batch.get_mut(used)
+                    {
+                        *slot = Some(run);
+                        used += 1;
+                    }
+                }
+                match at.checked_add(bytes) {
+                    Some(next) if next <= range.last() => at = next,
+                    _ => break,
+                }
+            }
+        }
+        self.flush(flush);
+        batch.iter_mut().filter_map(Option::take).for_each(released);
+    }
+}
+
+/// Makes `leaf` part of `run` if it continues it.
+fn extend(run: &mut Run, leaf: Leaf) -> bool {
+    let continues = |step| {
+        let longer = Run { step, ..*run };
+        longer.block(run.count) == Some(leaf.block)
+    };
+    if (run.leaf.role, run.leaf.writable) != (leaf.role, leaf.writable) {
+        return false;
+    }
+    let step = match run.count {
+        1 if continues(Step::Same) => Step::Same,
+        1 if continues(Step::Next) => Step::Next,
+        1 => return false,
+        _ if continues(run.step) => run.step,
+        _ => return false,
+    };
+    run.step = step;
+    run.count += 1;
+    true
+}
