@@ -1,7 +1,7 @@
 //! What entries look like: the architecture's side of the radix engine.
 
 use super::Leaf;
-use crate::addr::{Granule, Pfn};
+use crate::addr::{Granule, Pfn, VirtAddr};
 
 /// One level of a table tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub unsafe trait EntryFormat {
 
     /// Bits that the hardware writes (accessed, dirty), which say nothing about where an entry points.
     const STATUS_BITS: u64;
+
+    /// Whether the tree translates `at` (on x86-64: whether it is canonical).
+    fn translates(at: VirtAddr) -> bool;
 
     /// The entry for a leaf at `depth`.
     fn leaf(leaf: Leaf, depth: usize) -> u64;

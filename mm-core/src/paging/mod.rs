@@ -13,10 +13,12 @@ mod flush;
 mod format;
 mod mmu;
 mod page_table;
+mod radix;
 mod run;
 
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level};
 pub use mmu::Mmu;
 pub use page_table::{MapError, MapStopped, Mapping, PageTable, Visit};
+pub use radix::RadixTable;
 pub use run::{Leaf, Role, Run, RunSource, Step};

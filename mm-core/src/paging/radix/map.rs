@@ -1,0 +1,276 @@
+//! Filling tables from a source of runs.
+
+use super::entries::{step_of, write_run};
+use super::tree::{Tree, entries_of};
+use super::{RadixTable, load, store};
+use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator, Released};
+use crate::paging::{Entry, EntryFormat, MapError, MapStopped, Mmu, Run, RunSource};
+use core::sync::atomic::AtomicU64;
+
+/// The runs on their way into entries: the source, and what of its last run is not yet entered.
+struct Cursor<'s, S> {
+    source: &'s mut S,
+    run: Option<Run>,
+    /// The last address that is to be mapped.
+    last: VirtAddr,
+    page_shift: u32,
+}
+
+impl<S: RunSource> Cursor<'_, S> {
+    /// The run for `at` and on.
+    fn peek(&mut self, at: VirtAddr) -> Result<Run, MapStopped<S::Error>> {
+        if let Some(run) = self.run {
+            return Ok(run);
+        }
+        let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
+        match self.source.next_run(at, pages) {
+            Ok(run) => {
+                self.run = Some(run);
+                Ok(run)
+            }
+            Err(error) => Err(MapStopped::Source { at, error }),
+        }
+    }
+
+    /// Takes up to `leaves` leaves off the run for `at`.
+    #[inline]
+    fn take(&mut self, at: VirtAddr, leaves: u64) -> Result<Run, MapStopped<S::Error>> {
+        let (taken, rest) = self.peek(at)?.take(leaves);
+        self.run = rest;
+        Ok(taken)
+    }
+}
+
+/// Whether a table can be seen by CPUs while it is filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Live,
+    NotYet,
+}
+
+impl<F, A, M, U> RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    /// See [`PageTable::map_runs`](crate::paging::PageTable::map_runs).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(super) unsafe fn fill<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let whole_pages = range.is_aligned(F::GRANULE.bytes());
+        if !whole_pages || !F::translates(range.start()) || !F::translates(range.last()) {
+            return Err(unsupported(range.start(), Order::BASE));
+        }
+        let mut cursor = Cursor {
+            source,
+            run: None,
+            last: range.last(),
+            page_shift: F::GRANULE.shift(),
+        };
+        let filled = self.fill_table(0, self.root, Seen::Live, range, node, &mut cursor);
+        if let Some(rest) = cursor.run {
+            cursor.source.put_back(rest);
+        }
+        self.mmu.entries_added();
+        filled
+    }
+
+    /// Enters runs into the table `frame` at `depth` for `range`, which lies within it.
+    fn fill_table<S: RunSource>(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        seen: Seen,
+        range: VirtRange,
+        node: NodeId,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        if depth == Tree::<F>::LEAF_DEPTH {
+            return match seen {
+                Seen::Live => self.fill_live_leaf_table(frame, range, cursor),
+                Seen::NotYet => self.fill_new_leaf_table(frame, range, cursor),
+            };
+        }
+        let slots = self.live_table(frame, depth);
+        for (part, slot) in entries_of::<F>(slots, depth, range) {
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame, .. } => {
+                    self.fill_table(depth + 1, frame, Seen::Live, part, node, cursor)?;
+                }
+                Entry::Free => {
+                    let order = cursor.peek(part.start())?.leaf.block.order();
+                    if Tree::<F>::is_huge_leaf(depth, order) {
+                        if !Tree::<F>::covers_entry(depth, part) {
+                            return Err(unsupported(part.start(), order));
+                        }
+                        let run = cursor.take(part.start(), 1)?;
+                        store(slot, F::leaf(run.leaf, depth));
+                    } else {
+                        self.fill_new_table(depth, slot, seen, part, node, cursor)?;
+                    }
+                }
+                _ => {
+                    return Err(MapStopped::Table {
+                        at: part.start(),
+                        error: MapError::InUse { at: part.start() },
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the table that the free entry `slot` at `depth` will link, fills it for `range`, and links it
+    /// unless nothing came of it.
+    fn fill_new_table<S: RunSource>(
+        &self,
+        depth: usize,
+        slot: &AtomicU64,
+        seen: Seen,
+        range: VirtRange,
+        node: NodeId,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let table = match self.frames.allocate(Order::BASE, node) {
+            Ok(block) => block.first(),
+            Err(error) => {
+                return Err(MapStopped::Table {
+                    at: range.start(),
+                    error: MapError::OutOfFrames(error),
+                });
+            }
+        };
+        if depth + 1 != Tree::<F>::LEAF_DEPTH {
+            // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
+            unsafe { self.private_table(table, depth + 1) }.fill(0);
+        }
+        let filled = self.fill_table(depth + 1, table, Seen::NotYet, range, node, cursor);
+        if filled
+            .as_ref()
+            .is_err_and(|stopped| stopped.at() == range.start())
+        {
+            // SAFETY: 1: it came from this allocator. 2: its one reference is ours and no entry was made.
+            if let Released::Last(block) = unsafe { self.frames.release(Block::single(table), 1) } {
+                self.frames.free(block);
+            }
+            return filled;
+        }
+        if seen == Seen::Live {
+            self.mmu.publish();
+        }
+        store(slot, F::table(table));
+        if depth == 0 {
+            self.mmu
+                .root_entry_installed(Tree::<F>::base(depth, range.start()));
+        }
+        filled
+    }
+
+    /// Enters runs into a leaf table that CPUs may be walking. Its entries for `range` have to be free.
+    fn fill_live_leaf_table<S: RunSource>(
+        &self,
+        frame: Pfn,
+        range: VirtRange,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let slots = self.live_table(frame, depth);
+        if let Some((part, _)) =
+            entries_of::<F>(slots, depth, range).find(|(_, slot)| load(slot) != 0)
+        {
+            return Err(MapStopped::Table {
+                at: range.start(),
+                error: MapError::InUse { at: part.start() },
+            });
+        }
+        let mut slots = window::<F, _>(slots, range);
+        let mut at = range.start();
+        while !slots.is_empty() {
+            let run = take_base_run(cursor, at, slots.len())?;
+            let (now, later) = slots.split_at(leaves_of(&run, slots.len()));
+            let mut entry = F::leaf(run.leaf, depth);
+            for slot in now {
+                store(slot, entry);
+                entry = entry.wrapping_add(step_of::<F>(run.step));
+            }
+            at = Tree::<F>::step(depth, at, now.len());
+            slots = later;
+        }
+        Ok(())
+    }
+
+    /// Enters runs into a leaf table that was allocated for this: all of it is written, once.
+    fn fill_new_leaf_table<S: RunSource>(
+        &self,
+        frame: Pfn,
+        range: VirtRange,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let depth = Tree::<F>::LEAF_DEPTH;
+        // SAFETY: 1 and 2: `fill_new_table` allocated it and has not linked it.
+        let slots = unsafe { self.private_table(frame, depth) };
+        let (below, slots) = slots.split_at_mut(Tree::<F>::index(depth, range.start()));
+        below.fill(0);
+        let pages = usize::try_from(range.pages(F::GRANULE)).unwrap_or(slots.len());
+        let (mut slots, above) = slots.split_at_mut(pages.min(slots.len()));
+        above.fill(0);
+        let mut at = range.start();
+        while !slots.is_empty() {
+            let run = match take_base_run(cursor, at, slots.len()) {
+                Ok(run) => run,
+                Err(stopped) => {
+                    slots.fill(0);
+                    return Err(stopped);
+                }
+            };
+            let (now, later) = slots.split_at_mut(leaves_of(&run, slots.len()));
+            write_run(now, F::leaf(run.leaf, depth), step_of::<F>(run.step));
+            at = Tree::<F>::step(depth, at, now.len());
+            slots = later;
+        }
+        Ok(())
+    }
+}
+
+/// Takes a run of at most `room` base pages for `at`.
+#[inline]
+fn take_base_run<S: RunSource>(
+    cursor: &mut Cursor<'_, S>,
+    at: VirtAddr,
+    room: usize,
+) -> Result<Run, MapStopped<S::Error>> {
+    let order = cursor.peek(at)?.leaf.block.order();
+    if order != Order::BASE {
+        return Err(unsupported(at, order));
+    }
+    cursor.take(at, room as u64)
+}
+
+/// The length of a run that was taken for at most `room` entries.
+fn leaves_of(run: &Run, room: usize) -> usize {
+    usize::try_from(run.count).unwrap_or(room).min(room)
+}
+
+/// The entries of a leaf table that `range`, which lies within it, is about.
+fn window<F: EntryFormat, T>(slots: &[T], range: VirtRange) -> &[T] {
+    let first = Tree::<F>::index(Tree::<F>::LEAF_DEPTH, range.start());
+    let last = Tree::<F>::index(Tree::<F>::LEAF_DEPTH, range.last());
+    slots.get(first..=last).unwrap_or_default()
+}
+
+fn unsupported<E>(at: VirtAddr, order: Order) -> MapStopped<E> {
+    MapStopped::Table {
+        at,
+        error: MapError::Unsupported { at, order },
+    }
+}

@@ -1,0 +1,219 @@
+//! A radix page-table engine for any [`EntryFormat`].
+//!
+//! ```text
+//!   root ──▶ upper table ──▶ leaf table ──▶ 512 (4K granule) descriptor frames
+//!                       └──▶ huge leaf
+//! ```
+//!
+//! - `map` goes down once for a whole range and fills one leaf table after the other from a source of
+//!   runs. A table that does not exist yet is filled first and linked last, so it is never zeroed
+//!   where it is overwritten, and a failure finds it unseen.
+//! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
+//!   remember what they pointed at; a table that has nothing else in it is detached whole, with one store.
+//! - `visit` reads.
+//! - `entries` knows runs of entries in memory, `tree` which entry of which level an address belongs to.
+
+mod entries;
+mod map;
+mod tree;
+mod unmap;
+mod visit;
+
+use super::{
+    EntryFormat, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, Run,
+    RunSource, Visit,
+};
+use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator};
+use core::marker::PhantomData;
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering};
+use tree::Tree;
+
+/// The [`PageTable`] of a kernel that brings entry format, frames, direct map and MMU.
+#[derive(Debug)]
+pub struct RadixTable<F, A, M, U> {
+    root: Pfn,
+    frames: A,
+    direct_map: M,
+    mmu: U,
+    format: PhantomData<F>,
+}
+
+impl<F, A, M, U> RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    /// Works on the tree below `root`, with tables from `frames`.
+    ///
+    /// # Safety
+    ///
+    /// 1. `root` is a root table in the format `F`, and all that is linked below it in the range that this
+    ///    value is used for is well formed.
+    /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
+    /// 3. While a method runs, nobody else changes entries of the addresses that it is called for, or of tables on the
+    ///    way to them, apart from what hardware writes of its own.
+    /// 4. `mmu` stands for every CPU that uses the tree.
+    pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
+        Self {
+            root,
+            frames,
+            direct_map,
+            mmu,
+            format: PhantomData,
+        }
+    }
+
+    /// The root table.
+    pub const fn root(&self) -> Pfn {
+        self.root
+    }
+
+    /// The entries of a table that may be live.
+    fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
+        let entries = Tree::<F>::entries(depth);
+        let first = self.direct_map.frame_pointer(frame).cast::<AtomicU64>();
+        // SAFETY: duty 2 of `new`: the direct map reaches the table, one page, which holds that many entries (duty 1 of
+        // `EntryFormat`); all accesses to live tables are atomic.
+        unsafe { core::slice::from_raw_parts(first.as_ptr(), entries) }
+    }
+
+    /// The entries of a table that nobody else can see.
+    ///
+    /// # Safety
+    ///
+    /// 1. The table is owned by the caller and linked nowhere: either not yet, or no longer and flushed.
+    /// 2. There is no other reference to its contents while this one lives.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the table's memory is not part of this value"
+    )]
+    unsafe fn private_table(&self, frame: Pfn, depth: usize) -> &mut [u64] {
+        let entries = Tree::<F>::entries(depth);
+        let first = self.direct_map.frame_pointer(frame).cast::<u64>();
+        // SAFETY: the direct map reaches the page (duty 2 of `new`), every bit pattern is a `u64`, and
+        // by 1 and 2 the contents are the caller's alone.
+        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), entries) }
+    }
+}
+
+// SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the entries as the
+// MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes between invalidation and reclaim.
+// 5: only entries that decode as owned are invalidated, and only tables whose link is owned are detached.
+unsafe impl<F, A, M, U> PageTable for RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    fn granule(&self) -> Granule {
+        F::GRANULE
+    }
+
+    fn huge_leaf(&self) -> Option<Order> {
+        let depth = Tree::<F>::LEAF_DEPTH.checked_sub(1)?;
+        F::LEVELS
+            .get(depth)
+            .filter(|level| level.leaf)
+            .map(|_| Tree::<F>::order(depth))
+    }
+
+    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
+        self.find_leaf(at)
+    }
+
+    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError> {
+        let bytes = Run::once(leaf).pages().saturating_mul(F::GRANULE.bytes());
+        let unsupported = MapError::Unsupported {
+            at,
+            order: leaf.block.order(),
+        };
+        let range = VirtRange::new(at, bytes).map_err(|_| unsupported)?;
+        let mut source = OneRun(Some(Run::once(leaf)));
+        // SAFETY: 1 and 2: the caller's duties.
+        match unsafe { self.fill(range, node, &mut source) } {
+            Ok(()) => Ok(()),
+            Err(MapStopped::Table { error, .. }) => Err(error),
+            Err(MapStopped::Source { .. }) => Err(unsupported),
+        }
+    }
+
+    unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        self.clear_entry(at, flush)
+    }
+
+    fn flush(&mut self, obligation: Flush) {
+        if obligation.scope() != FlushScope::Nothing {
+            self.mmu.forget(obligation.scope());
+        }
+    }
+
+    fn visit(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.visit_tree(range, visitor)
+    }
+
+    fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        self.find_in_use(range)
+    }
+
+    unsafe fn map_runs<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+    ) -> Result<(), MapStopped<S::Error>> {
+        // SAFETY: 1 and 2: the caller's duties.
+        unsafe { self.fill(range, node, source) }
+    }
+
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
+    where
+        I: Iterator<Item = VirtRange> + Clone,
+    {
+        let mut obligation = Flush::nothing();
+        for range in ranges.clone() {
+            self.invalidate(range, &mut obligation);
+        }
+        self.flush(obligation);
+        for range in ranges {
+            // SAFETY: 1: the flush above was for all ranges. 2: the caller's duty 1.
+            unsafe { self.reclaim(range, released) };
+        }
+    }
+}
+
+/// The source of a single run.
+struct OneRun(Option<Run>);
+
+/// The single run was taken already.
+struct Exhausted;
+
+impl RunSource for OneRun {
+    type Error = Exhausted;
+
+    fn next_run(&mut self, _at: VirtAddr, _pages: u64) -> Result<Run, Exhausted> {
+        self.0.take().ok_or(Exhausted)
+    }
+
+    fn put_back(&mut self, run: Run) {
+        self.0 = Some(run);
+    }
+}
+
+/// Stores an entry of a table that may be live.
+fn store(slot: &AtomicU64, entry: u64) {
+    slot.store(entry, Ordering::Release);
+}
+
+/// Loads an entry of a table that may be live.
+fn load(slot: &AtomicU64) -> u64 {
+    slot.load(Ordering::Acquire)
+}

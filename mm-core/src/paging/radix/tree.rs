@@ -1,0 +1,132 @@
+//! Which entry of which level an address belongs to.
+
+use crate::addr::{Order, VirtAddr, VirtRange};
+use crate::paging::{EntryFormat, Level};
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicU64;
+
+/// The shape of a format's tree.
+pub(super) struct Tree<F>(PhantomData<F>);
+
+impl<F: EntryFormat> Tree<F> {
+    /// The depth of the tables whose entries are leaves of base pages.
+    pub(super) const LEAF_DEPTH: usize = {
+        assert!(
+            F::LEVELS.len() >= 2 && F::LEVELS.len() <= 5,
+            "between 2 and 5 levels"
+        );
+        let mut depth = 0;
+        while depth < F::LEVELS.len() {
+            let level = F::LEVELS[depth];
+            assert!(
+                1 << level.index_bits <= F::GRANULE.entries_per_table(),
+                "a table fits in a page"
+            );
+            let below = if depth + 1 < F::LEVELS.len() {
+                F::LEVELS[depth + 1].shift + F::LEVELS[depth + 1].index_bits
+            } else {
+                F::GRANULE.shift()
+            };
+            assert!(
+                level.shift == below,
+                "an entry translates what the table below it does"
+            );
+            depth += 1;
+        }
+        F::LEVELS.len() - 1
+    };
+
+    fn level(depth: usize) -> Level {
+        // Recursion starts at 0 and stops at LEAF_DEPTH, so the depth always exists.
+        F::LEVELS
+            .get(depth)
+            .copied()
+            .unwrap_or(F::LEVELS[Self::LEAF_DEPTH])
+    }
+
+    /// How many entries a table at `depth` has.
+    pub(super) fn entries(depth: usize) -> usize {
+        1 << Self::level(depth).index_bits
+    }
+
+    /// The size of a leaf at `depth`.
+    pub(super) fn order(depth: usize) -> Order {
+        let pages = Self::level(depth).shift - F::GRANULE.shift();
+        u8::try_from(pages)
+            .ok()
+            .and_then(Order::new)
+            .unwrap_or(Order::MAX)
+    }
+
+    /// Whether an entry at `depth`, not the last, can be a leaf of `order`.
+    pub(super) fn is_huge_leaf(depth: usize, order: Order) -> bool {
+        Self::level(depth).leaf && Self::order(depth) == order && order != Order::BASE
+    }
+
+    /// The entry of `at` in a table at `depth`.
+    pub(super) fn index(depth: usize, at: VirtAddr) -> usize {
+        let level = Self::level(depth);
+        (at.get() >> level.shift) as usize & ((1 << level.index_bits) - 1)
+    }
+
+    /// The first address that the entry of `at` at `depth` translates.
+    pub(super) fn base(depth: usize, at: VirtAddr) -> VirtAddr {
+        at.align_down(Self::level(depth).shift)
+    }
+
+    /// The address of the entry `entries` after that of `at` at `depth`, within one table.
+    pub(super) fn step(depth: usize, at: VirtAddr, entries: usize) -> VirtAddr {
+        let level = Self::level(depth);
+        VirtAddr::new(
+            at.align_down(level.shift)
+                .get()
+                .wrapping_add((entries as u64) << level.shift),
+        )
+    }
+
+    /// Whether `range` is all that an entry at `depth` translates.
+    pub(super) fn covers_entry(depth: usize, range: VirtRange) -> bool {
+        let bytes = 1u64 << Self::level(depth).shift;
+        range.last().get() - range.start().get() == bytes - 1 && range.start().is_aligned(bytes)
+    }
+
+    /// The entries of a table at `depth` that `range`, which lies within the table, touches, each with its
+    /// part of the range.
+    fn children(depth: usize, range: VirtRange) -> Children {
+        Children {
+            level: Self::level(depth),
+            rest: Some(range),
+        }
+    }
+}
+
+/// See [`Tree::children`].
+struct Children {
+    level: Level,
+    rest: Option<VirtRange>,
+}
+
+impl Iterator for Children {
+    type Item = (usize, VirtRange);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = self.rest?;
+        let bytes = 1u64 << self.level.shift;
+        let last = VirtAddr::new(range.start().get() | (bytes - 1)).min(range.last());
+        self.rest = range.after(last);
+        let child = VirtRange::between(range.start(), last)?;
+        let index =
+            (range.start().get() >> self.level.shift) as usize & ((1 << self.level.index_bits) - 1);
+        Some((index, child))
+    }
+}
+
+/// The entries of a table at `depth` that `range` touches, with their parts of it.
+pub(super) fn entries_of<F: EntryFormat>(
+    slots: &[AtomicU64],
+    depth: usize,
+    range: VirtRange,
+) -> impl Iterator<Item = (VirtRange, &AtomicU64)> {
+    Tree::<F>::children(depth, range)
+        .filter_map(|(index, part)| slots.get(index).map(|slot| (part, slot)))
+}

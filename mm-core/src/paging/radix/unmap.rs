@@ -1,0 +1,201 @@
+//! Invalidate, flush, reclaim.
+//!
+//! Invalidating makes entries not present and leaves in them what they pointed at. After the flush the
+//! same entries are found again, zeroed, and reported.
+//!
+//! ```text
+//!   before           a table with other entries      a table with nothing else
+//!   parent  [T]      [T]                             [t]   one store: detached
+//!   leaves  [A B C]  [a b C]                         [A B] untouched
+//!   after reclaim    [0 0 C]                         [0], A and B reported, T freed
+//! ```
+
+use super::entries::for_each_run;
+use super::tree::{Tree, entries_of};
+use super::{RadixTable, load, store};
+use crate::addr::{Block, Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator, Released};
+use crate::paging::{Entry, EntryFormat, Flush, Leaf, Mapping, Mmu, Role, Run};
+use core::sync::atomic::AtomicU64;
+
+/// How many entries of a live table are looked at together.
+const WINDOW: usize = 64;
+
+impl<F, A, M, U> RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have to forget.
+    pub(super) fn invalidate(&self, range: VirtRange, obligation: &mut Flush) {
+        if F::translates(range.start()) && F::translates(range.last()) {
+            self.invalidate_table(0, self.root, false, range);
+            obligation.add(range);
+        }
+    }
+
+    /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to keep
+    /// and can be detached from its parent, which is so only if it is `owned`.
+    fn invalidate_table(&self, depth: usize, frame: Pfn, owned: bool, range: VirtRange) -> bool {
+        let slots = self.live_table(frame, depth);
+        let first = Tree::<F>::index(depth, range.start());
+        let last = Tree::<F>::index(depth, range.last());
+        let is_dead = |slot: &AtomicU64| {
+            let entry = load(slot);
+            entry == 0
+                || matches!(
+                    F::decode(entry, depth),
+                    Entry::InvalidTable { .. } | Entry::InvalidLeaf(_)
+                )
+        };
+        let outside = |slots: &[AtomicU64]| {
+            slots.iter().take(first).all(is_dead) && slots.iter().skip(last + 1).all(is_dead)
+        };
+
+        if depth == Tree::<F>::LEAF_DEPTH {
+            if owned && outside(slots) {
+                return true;
+            }
+            for slot in slots.get(first..=last).unwrap_or_default() {
+                self.invalidate_leaf(depth, slot);
+            }
+            return false;
+        }
+
+        let mut nothing_left = owned;
+        for (part, slot) in entries_of::<F>(slots, depth, range) {
+            if let Entry::Table { frame, owned } = F::decode(load(slot), depth) {
+                if self.invalidate_table(depth + 1, frame, owned, part) {
+                    store(slot, F::invalidated(load(slot)));
+                    if depth == 0 {
+                        self.mmu
+                            .root_entry_removed(Tree::<F>::base(depth, part.start()));
+                    }
+                }
+            } else {
+                self.invalidate_leaf(depth, slot);
+            }
+            nothing_left = nothing_left && is_dead(slot);
+        }
+        nothing_left && outside(slots)
+    }
+
+    /// Makes a leaf entry not present, if it is this library's.
+    fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) {
+        let entry = load(slot);
+        if matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign) {
+            store(slot, F::invalidated(entry));
+        }
+    }
+
+    /// Zeroes the invalidated entries of `range`, reports what they pointed at, and frees the tables that were detached.
+    ///
+    /// # Safety
+    ///
+    /// 1. The obligation of the invalidation has been met since.
+    /// 2. Nobody uses the addresses any more.
+    pub(super) unsafe fn reclaim(&self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+        if F::translates(range.start()) && F::translates(range.last()) {
+            self.reclaim_table(0, self.root, range, released);
+        }
+    }
+
+    fn reclaim_table(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+    ) {
+        let slots = self.live_table(frame, depth);
+        if depth == Tree::<F>::LEAF_DEPTH {
+            let first = Tree::<F>::index(depth, range.start());
+            let last = Tree::<F>::index(depth, range.last());
+            for window in slots.get(first..=last).unwrap_or_default().chunks(WINDOW) {
+                self.reclaim_window(depth, window, released);
+            }
+            return;
+        }
+        for (part, slot) in entries_of::<F>(slots, depth, range) {
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame, .. } => {
+                    self.reclaim_table(depth + 1, frame, part, released);
+                }
+                Entry::InvalidTable { frame } => {
+                    store(slot, 0);
+                    self.release_table(depth + 1, frame, released);
+                }
+                Entry::InvalidLeaf(leaf) => {
+                    store(slot, 0);
+                    released(Run::once(leaf));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Zeroes and reports the invalidated leaves among a few entries of a live table.
+    fn reclaim_window(&self, depth: usize, slots: &[AtomicU64], released: &mut dyn FnMut(Run)) {
+        let mut entries = [0; WINDOW];
+        for (entry, slot) in entries.iter_mut().zip(slots) {
+            let found = load(slot);
+            if matches!(F::decode(found, depth), Entry::InvalidLeaf(_)) {
+                *entry = found;
+                store(slot, 0);
+            }
+        }
+        let entries = entries.get(..slots.len()).unwrap_or_default();
+        for_each_run::<F>(entries, depth, any_own_leaf, |_, run| released(run));
+    }
+
+    /// Gives back the reference of a link to a table that no CPU can reach through it any more. With the
+    /// last one, the references of the table's own entries go too.
+    fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
+        // SAFETY: 1: tables come from this allocator. 2: the link that owned the reference is cleared and
+        // flushed.
+        let Released::Last(block) = (unsafe { self.frames.release(Block::single(frame), 1) })
+        else {
+            return;
+        };
+        if depth == Tree::<F>::LEAF_DEPTH {
+            // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
+            let slots = unsafe { self.private_table(frame, depth) };
+            for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));
+        } else {
+            // Children of a detached table were invalidated, or are whole and were left as they are.
+            for slot in self.live_table(frame, depth) {
+                match F::decode(load(slot), depth) {
+                    Entry::InvalidTable { frame } | Entry::Table { frame, owned: true } => {
+                        self.release_table(depth + 1, frame, released);
+                    }
+                    Entry::InvalidLeaf(leaf) => released(Run::once(leaf)),
+                    Entry::Leaf(leaf) if leaf.role != Role::Foreign => released(Run::once(leaf)),
+                    _ => {}
+                }
+            }
+        }
+        self.frames.free(block);
+    }
+
+    /// See [`PageTable::clear_leaf`](crate::paging::PageTable::clear_leaf).
+    pub(super) fn clear_entry(&self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        let (slot, mapping) = self.find_slot(at)?;
+        if mapping.leaf.role == Role::Foreign {
+            return None;
+        }
+        store(slot, 0);
+        let bytes = mapping.leaf.block.order().bytes(F::GRANULE)?;
+        flush.add(VirtRange::new(mapping.at, bytes).ok()?);
+        Some(mapping)
+    }
+}
+
+/// The leaf that an entry is or was, if it is this library's.
+fn any_own_leaf(entry: &Entry) -> Option<Leaf> {
+    match entry {
+        Entry::Leaf(leaf) | Entry::InvalidLeaf(leaf) if leaf.role != Role::Foreign => Some(*leaf),
+        _ => None,
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading the tree.
+
+use super::entries::for_each_run;
+use super::tree::{Tree, entries_of};
+use super::{RadixTable, load};
+use crate::addr::{Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::paging::{Entry, EntryFormat, Mapping, Mmu, Run, Visit};
+use core::ops::ControlFlow;
+use core::sync::atomic::AtomicU64;
+
+/// How many entries of a live table are looked at together.
+const WINDOW: usize = 64;
+
+impl<F, A, M, U> RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    /// The leaf that translates `at`.
+    pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {
+        self.find_slot(at).map(|(_, mapping)| mapping)
+    }
+
+    /// The entry of the leaf that translates `at`, and what it says.
+    pub(super) fn find_slot(&self, at: VirtAddr) -> Option<(&AtomicU64, Mapping)> {
+        if !F::translates(at) {
+            return None;
+        }
+        let mut frame = self.root;
+        for depth in 0..=Tree::<F>::LEAF_DEPTH {
+            let slot = self
+                .live_table(frame, depth)
+                .get(Tree::<F>::index(depth, at))?;
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame: next, .. } => frame = next,
+                Entry::Leaf(leaf) => {
+                    let at = Tree::<F>::base(depth, at);
+                    return Some((slot, Mapping { at, leaf }));
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// See [`PageTable::visit`](crate::paging::PageTable::visit).
+    pub(super) fn visit_tree(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if !F::translates(range.start()) || !F::translates(range.last()) {
+            return ControlFlow::Continue(());
+        }
+        self.visit_table(0, self.root, range, visitor)
+    }
+
+    fn visit_table(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let slots = self.live_table(frame, depth);
+        if depth == Tree::<F>::LEAF_DEPTH {
+            return visit_leaf_table::<F>(slots, range, visitor);
+        }
+        for (part, slot) in entries_of::<F>(slots, depth, range) {
+            let at = Tree::<F>::base(depth, part.start());
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame, owned } => {
+                    visitor(Visit::Table {
+                        at,
+                        frame,
+                        leaf_table: depth + 1 == Tree::<F>::LEAF_DEPTH,
+                        owned,
+                    })?;
+                    self.visit_table(depth + 1, frame, part, visitor)?;
+                }
+                Entry::Leaf(leaf) => visitor(Visit::Leaves {
+                    at,
+                    run: Run::once(leaf),
+                })?,
+                _ => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// See [`PageTable::first_in_use`](crate::paging::PageTable::first_in_use).
+    pub(super) fn find_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        if !F::translates(range.start()) || !F::translates(range.last()) {
+            return None;
+        }
+        self.find_in_use_below(0, self.root, range)
+    }
+
+    fn find_in_use_below(&self, depth: usize, frame: Pfn, range: VirtRange) -> Option<VirtAddr> {
+        let slots = self.live_table(frame, depth);
+        entries_of::<F>(slots, depth, range).find_map(|(part, slot)| {
+            match F::decode(load(slot), depth) {
+                Entry::Free => None,
+                Entry::Table { frame, .. } => self.find_in_use_below(depth + 1, frame, part),
+                _ => Some(part.start()),
+            }
+        })
+    }
+}
+
+/// Reports the leaves of a leaf table that lie in `range`.
+fn visit_leaf_table<F: EntryFormat>(
+    slots: &[AtomicU64],
+    range: VirtRange,
+    visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let depth = Tree::<F>::LEAF_DEPTH;
+    let first = Tree::<F>::index(depth, range.start());
+    let last = Tree::<F>::index(depth, range.last());
+    let mut at = range.start();
+    for window in slots.get(first..=last).unwrap_or_default().chunks(WINDOW) {
+        let mut entries = [0; WINDOW];
+        for (entry, slot) in entries.iter_mut().zip(window) {
+            *entry = load(slot);
+        }
+        let entries = entries.get(..window.len()).unwrap_or_default();
+        let mut flow = ControlFlow::Continue(());
+        let present = |entry: &Entry| match entry {
+            Entry::Leaf(leaf) => Some(*leaf),
+            _ => None,
+        };
+        for_each_run::<F>(entries, depth, present, |index, run| {
+            if flow.is_continue() {
+                let at = Tree::<F>::step(depth, at, index);
+                flow = visitor(Visit::Leaves { at, run });
+            }
+        });
+        flow?;
+        at = Tree::<F>::step(depth, at, window.len());
+    }
+    ControlFlow::Continue(())
+}
