@@ -1,0 +1,73 @@
+//! The instructions themselves.
+
+use crate::tlb::TlbInstructions;
+use core::arch::asm;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+use mm_core::addr::VirtAddr;
+use x86_64::instructions::interrupts::without_interrupts;
+use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
+/// CPUID leaf 7, subleaf 0: structured extended features (SDM, volume 2A, "CPUID").
+const EXTENDED_FEATURES: u32 = 7;
+
+/// The bit of EBX there that stands for INVPCID.
+const INVPCID: u32 = 1 << 10;
+
+/// The processor, executing.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    has_invpcid: bool,
+}
+
+impl Cpu {
+    /// Asks the processor what it has.
+    ///
+    /// # Safety
+    ///
+    /// 1. The value is used in ring 0 only.
+    /// 2. All CPUs that use it have the same features.
+    pub unsafe fn new() -> Self {
+        let has_invpcid = __cpuid(0).eax >= EXTENDED_FEATURES
+            && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0;
+        Self { has_invpcid }
+    }
+}
+
+// SAFETY: 1 to 3 are what the SDM says of INVLPG, INVPCID type 2, a change of CR4.PGE, and CR4.PCIDE.
+unsafe impl TlbInstructions for Cpu {
+    fn invlpg(&self, at: VirtAddr) {
+        // SAFETY: ring 0 (duty 1 of `new`). The instruction accesses no memory; written here since the
+        // `x86_64` crate's address type knows 48 bits only.
+        unsafe { asm!("invlpg [{}]", in(reg) at.get(), options(nostack, preserves_flags)) };
+    }
+
+    fn has_invpcid(&self) -> bool {
+        self.has_invpcid
+    }
+
+    fn invpcid_all_including_global(&self) {
+        if self.has_invpcid {
+            // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of `new`);
+            // ring 0 (duty 1).
+            unsafe { flush_pcid(InvPcidCommand::All) };
+        }
+    }
+
+    fn toggle_global(&self) {
+        // An interrupt in between might change CR4 or continue on another CPU.
+        without_interrupts(|| {
+            let control = Cr4::read();
+            // SAFETY: ring 0 (duty 1 of `new`). PGE decides only how long translations are cached, and
+            // the second write restores what was.
+            unsafe {
+                Cr4::write(control ^ Cr4Flags::PAGE_GLOBAL);
+                Cr4::write(control);
+            }
+        });
+    }
+
+    fn uses_pcids(&self) -> bool {
+        Cr4::read().contains(Cr4Flags::PCID)
+    }
+}

@@ -1,0 +1,74 @@
+//! Where descriptors lie on x86-64.
+//!
+//! The vmemmap stands where Linux's documented memory map has it ("Complete virtual memory map", x86-64,
+//! of the kernel's documentation), in a region that this map gives to nothing else:
+//!
+//! | | 4 levels | 5 levels |
+//! |---|---|---|
+//! | region | `ffff_ea00_0000_0000` to `ffff_eaff_ffff_ffff`, 1 TiB | `ffd4_0000_0000_0000` to `ffd5_ffff_ffff_ffff`, 512 TiB |
+//! | frames | 2^34, 46-bit physical addresses | 2^40, 52-bit physical addresses |
+//! | descriptors | 1 TiB | 64 TiB |
+
+use crate::format::{FiveLevel, FourLevel};
+use mm_core::addr::{Granule, Order, VirtAddr};
+use mm_core::model::{MemoryModel, ModelConfig};
+use mm_core::paging::EntryFormat;
+
+/// 64-byte descriptors of 46-bit physical memory, for 4-level paging.
+pub const MODEL_4_LEVEL: MemoryModel = model(VirtAddr::new(0xffff_ea00_0000_0000), 1 << 34);
+
+/// 64-byte descriptors of 52-bit physical memory, for 5-level paging.
+pub const MODEL_5_LEVEL: MemoryModel = model(VirtAddr::new(0xffd4_0000_0000_0000), 1 << 40);
+
+const _: () = {
+    assert!(
+        lies_in::<FourLevel>(&MODEL_4_LEVEL, 0xffff_eaff_ffff_ffff),
+        "the 4-level vmemmap fits its region"
+    );
+    assert!(
+        lies_in::<FiveLevel>(&MODEL_5_LEVEL, 0xffd5_ffff_ffff_ffff),
+        "the 5-level vmemmap fits its region"
+    );
+};
+
+/// Sections of 128 MiB, subsections of 2 MiB, compound pages up to 1 TiB.
+#[expect(
+    clippy::panic,
+    reason = "evaluated at compile time only, where it is a compile error"
+)]
+const fn model(vmemmap_base: VirtAddr, frames: u64) -> MemoryModel {
+    let config = ModelConfig {
+        granule: Granule::Size4K,
+        descriptor_bytes: 64,
+        vmemmap_base,
+        frames,
+        section: order(15),
+        subsection: order(9),
+        max_order: order(28),
+    };
+    match MemoryModel::new(config) {
+        Ok(model) => model,
+        Err(_) => panic!("a constant model is consistent"),
+    }
+}
+
+#[expect(
+    clippy::panic,
+    reason = "evaluated at compile time only, where it is a compile error"
+)]
+const fn order(order: u8) -> Order {
+    match Order::new(order) {
+        Some(order) => order,
+        None => panic!("a constant order is in range"),
+    }
+}
+
+/// Whether the vmemmap starts with a slot of the root table and ends at or below `last`.
+const fn lies_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
+    let slot = 1 << F::LEVELS[0].shift;
+    let base = model.config().vmemmap_base;
+    match model.descriptors(model.all_frames()) {
+        Some(descriptors) => base.is_aligned(slot) && descriptors.last().get() <= last,
+        None => false,
+    }
+}

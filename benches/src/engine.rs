@@ -1,0 +1,70 @@
+//! This library's way.
+
+use crate::{Arena, Pattern, Runs, addresses};
+use arch_x86_64::{FourLevel, FourLevelTable};
+use mm_core::addr::{NodeId, Pfn};
+use mm_core::frame::DirectMap;
+use mm_core::paging::{FlushScope, Mmu, PageTable, RadixTable};
+
+/// No CPU uses the tables.
+struct NoCpu;
+
+// SAFETY: 1 and 2: there is no CPU to translate or to walk.
+unsafe impl Mmu for NoCpu {
+    fn forget(&self, _scope: FlushScope<'_>) {}
+
+    fn publish(&self) {
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
+    }
+}
+
+/// A 4-level table of the engine.
+pub struct Engine<'a> {
+    table: FourLevelTable<&'a Arena, &'a Arena, NoCpu>,
+    arena: &'a Arena,
+    root: Pfn,
+}
+
+impl<'a> Engine<'a> {
+    /// An empty tree in `arena`.
+    pub fn new(arena: &'a Arena) -> Self {
+        let root = arena.take().expect("a frame for the root");
+        // SAFETY: the frame was taken just now and is one page.
+        unsafe { arena.frame_pointer(root).write_bytes(0, 4096) };
+        // SAFETY: 1: an empty root. 2: the arena reaches all its frames. 3: one thread. 4: there is no CPU.
+        let table = unsafe { RadixTable::<FourLevel, _, _, _>::new(root, arena, arena, NoCpu) };
+        Self { table, arena, root }
+    }
+
+    /// Writes all entries.
+    #[inline(never)]
+    pub fn map(&mut self, pattern: Pattern) {
+        let mut runs = Runs::new(pattern);
+        // SAFETY: 1: the frames are numbers. 2: nobody uses the addresses.
+        let mapped = unsafe {
+            self.table
+                .map_runs(addresses(), NodeId::default(), &mut runs)
+        };
+        mapped.expect("the arena has enough frames");
+    }
+
+    /// Clears all entries; answers how many, and in how many runs.
+    #[inline(never)]
+    pub fn unmap(&mut self) -> (u64, u64) {
+        let (mut entries, mut runs) = (0, 0);
+        // SAFETY: 1: nobody uses the addresses. 2: `map` mapped all of them.
+        unsafe {
+            self.table.unmap(core::iter::once(addresses()), &mut |run| {
+                entries += core::hint::black_box(run).count;
+                runs += 1;
+            });
+        }
+        (entries, runs)
+    }
+}
+
+impl Drop for Engine<'_> {
+    fn drop(&mut self) {
+        self.arena.give(self.root);
+    }
+}

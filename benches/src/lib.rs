@@ -1,0 +1,41 @@
+//! Two ways to write and to clear 262144 page-table entries, on the same memory: this library's
+//! engine and the `x86_64` crate's `OffsetPageTable`.
+//!
+//! The memory is touched before anything is measured, frames for tables come from a stack, no TLB is
+//! flushed, and descriptor frames are numbers only: what is left is the cost of the entries.
+#![deny(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark stops at the first surprise"
+)]
+
+mod arena;
+mod engine;
+mod offset_table;
+mod pattern;
+
+pub use arena::Arena;
+pub use engine::Engine;
+pub use offset_table::OffsetTable;
+pub use pattern::{Pattern, Runs};
+
+use mm_core::addr::{VirtAddr, VirtRange};
+
+/// How many entries are written and cleared: those of 512 leaf tables, the vmemmap of 64 GiB.
+pub const ENTRIES: u64 = 262_144;
+
+/// How many leaf tables they fill.
+pub const LEAF_TABLES: usize = 512;
+
+/// The entries' addresses, from the start of the 4-level vmemmap.
+pub fn addresses() -> VirtRange {
+    let base = arch_x86_64::MODEL_4_LEVEL.config().vmemmap_base;
+    VirtRange::new(base, ENTRIES * 4096).unwrap()
+}
+
+/// The address of the entry number `index`.
+pub(crate) fn address(index: u64) -> VirtAddr {
+    addresses().start().checked_add(index * 4096).unwrap()
+}
