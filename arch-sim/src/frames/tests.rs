@@ -149,7 +149,8 @@ fn references_go_up_and_down_by_groups() {
     let Released::Last(owned) = last else {
         panic!("the last reference went")
     };
-    // Dead, but not free: nobody gets it, and nobody gets a reference.
+    // Dead, but not free: nobody gets it, nobody gets a reference, and nobody else has to free it.
+    assert_eq!(release(&frames, block, 0), Released::Shared);
     assert!(acquire(&frames, block.first(), 1).is_err());
     assert_eq!(frames.outstanding(), 16);
     assert_ne!(frames.allocate(order(4), NODE).unwrap(), block);

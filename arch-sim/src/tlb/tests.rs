@@ -132,6 +132,18 @@ fn a_stale_table_without_the_entry_is_reported_too() {
 }
 
 #[test]
+fn a_cached_leaf_comes_before_a_stale_table() {
+    let machine = Machine::new();
+    machine.set(4, 0, 10 << 12 | PRESENT);
+    machine.set(5, 0, 10 << 12 | PRESENT);
+    machine.frame(0);
+    machine.set(3, 0, 5 << 12 | PRESENT);
+    machine.set(4, 0, 0);
+    assert_eq!(machine.frame(0), Some(10));
+    assert!(machine.memory.violations().is_empty());
+}
+
+#[test]
 fn a_change_that_no_access_can_tell_is_not_reported() {
     let machine = Machine::new();
     for index in 0..512 {
