@@ -1,0 +1,151 @@
+//! What a CPU has cached, by address and by frame.
+
+use crate::walker::{Table, Translation};
+use mm_core::addr::{Block, Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use std::collections::BTreeMap;
+
+/// Something that a CPU caches: an entry of a table.
+pub(super) trait Cached: Copy {
+    /// The addresses that it is cached for.
+    fn span(&self) -> VirtRange;
+
+    /// The frames that it points at.
+    fn block(&self, granule: Granule) -> Block;
+}
+
+impl Cached for Translation {
+    fn span(&self) -> VirtRange {
+        self.span
+    }
+
+    fn block(&self, granule: Granule) -> Block {
+        Block::new(self.frame, self.order(granule)).unwrap_or(Block::single(self.frame))
+    }
+}
+
+impl Cached for Table {
+    fn span(&self) -> VirtRange {
+        self.span
+    }
+
+    fn block(&self, _granule: Granule) -> Block {
+        Block::single(self.frame)
+    }
+}
+
+/// How many cached things point at each frame.
+#[derive(Debug, Default)]
+struct FrameIndex {
+    /// By order, then by first frame.
+    blocks: BTreeMap<Order, BTreeMap<u64, u64>>,
+}
+
+impl FrameIndex {
+    fn add(&mut self, block: Block) {
+        let same_size = self.blocks.entry(block.order()).or_default();
+        *same_size.entry(block.first().get()).or_default() += 1;
+    }
+
+    fn remove(&mut self, block: Block) {
+        if let Some(same_size) = self.blocks.get_mut(&block.order())
+            && let Some(count) = same_size.get_mut(&block.first().get())
+        {
+            *count -= 1;
+            if *count == 0 {
+                same_size.remove(&block.first().get());
+            }
+        }
+    }
+
+    /// The first of `frames` that something points at.
+    fn first_of(&self, frames: PfnRange) -> Option<Pfn> {
+        let in_size = |(order, firsts): (&Order, &BTreeMap<u64, u64>)| {
+            let lowest = frames.start().align_down(*order).get();
+            let mut hits = firsts.range(lowest..=frames.last().get());
+            hits.next().map(|(first, _)| *first)
+        };
+        let first = self.blocks.iter().filter_map(in_size).min()?;
+        Pfn::new(first.max(frames.start().get()))
+    }
+}
+
+/// Cached entries of one kind. Entries of different sizes may overlap; of one size there is one at each place.
+#[derive(Debug)]
+pub(super) struct Cache<T> {
+    granule: Granule,
+    /// By the base-2 logarithm of the span, then by its start.
+    by_size: BTreeMap<u32, BTreeMap<VirtAddr, T>>,
+    frames: FrameIndex,
+}
+
+impl<T: Cached> Cache<T> {
+    pub(super) fn new(granule: Granule) -> Self {
+        Self {
+            granule,
+            by_size: BTreeMap::new(),
+            frames: FrameIndex::default(),
+        }
+    }
+
+    /// Caches `entry`, unless one of this size is cached at the place: that one stays.
+    pub(super) fn add(&mut self, entry: T) {
+        let span = entry.span();
+        let size = (span.last().get() - span.start().get()).trailing_ones();
+        let same_size = self.by_size.entry(size).or_default();
+        same_size.entry(span.start()).or_insert_with(|| {
+            self.frames.add(entry.block(self.granule));
+            entry
+        });
+    }
+
+    /// What is cached for `at`, the smallest span first.
+    pub(super) fn at(&self, at: VirtAddr) -> impl Iterator<Item = &T> {
+        self.by_size.values().filter_map(move |same_size| {
+            let (_, entry) = same_size.range(..=at).next_back()?;
+            entry.span().contains(at).then_some(entry)
+        })
+    }
+
+    /// Drops what overlaps `range`.
+    pub(super) fn drop_range(&mut self, range: VirtRange) {
+        for (size, same_size) in &mut self.by_size {
+            let first = range.start().align_down(*size);
+            let doomed: Vec<VirtAddr> = same_size
+                .range(first..=range.last())
+                .map(|(at, _)| *at)
+                .collect();
+            for at in doomed {
+                if let Some(entry) = same_size.remove(&at) {
+                    self.frames.remove(entry.block(self.granule));
+                }
+            }
+        }
+    }
+
+    /// Keeps what `keep` says.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        for same_size in self.by_size.values_mut() {
+            same_size.retain(|_, entry| {
+                let keeps = keep(entry);
+                if !keeps {
+                    self.frames.remove(entry.block(self.granule));
+                }
+                keeps
+            });
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.granule);
+    }
+
+    /// How many entries are cached.
+    pub(super) fn len(&self) -> usize {
+        self.by_size.values().map(BTreeMap::len).sum()
+    }
+
+    /// The first of `frames` that something cached points at.
+    pub(super) fn first_of(&self, frames: PfnRange) -> Option<Pfn> {
+        self.frames.first_of(frames)
+    }
+}

@@ -1,0 +1,317 @@
+//! One CPU's translation caches, as unkind as the architecture allows.
+//!
+//! A real CPU drops cached translations whenever it likes, which hides missing flushes. This one
+//! keeps all it has ever read until it is told to forget, prefers what it has to what memory says, and compares the two at each
+//! access. It caches leaves, and the upper entries on the way to them (the *paging-structure caches*),
+//! from which later walks start: after a table was detached, such a walk still goes through it.
+
+mod cache;
+mod mmu;
+#[cfg(test)]
+mod tests;
+
+pub use mmu::{MmuRecord, SimMmu};
+
+use crate::frames::SimFrames;
+use crate::memory::SimMemory;
+use crate::violations::{CachedAs, Violation};
+use crate::walker::{Hole, Scanned, Table, Translation, Walker};
+use cache::Cache;
+use mm_core::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use mm_core::paging::FlushScope;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Why an access did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no translation.
+    NotMapped {
+        /// The address.
+        at: VirtAddr,
+        /// Why.
+        hole: Hole,
+    },
+    /// A store to a page that allows none.
+    ReadOnly {
+        /// The address.
+        at: VirtAddr,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMapped { at, hole } => {
+                write!(f, "{at} is not mapped ({:?})", hole.kind)
+            }
+            Self::ReadOnly { at } => write!(f, "{at} is read-only"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// How often each operation was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlbCounts {
+    /// [`SimTlb::access`] and [`SimTlb::store`].
+    pub accesses: u64,
+    /// [`SimTlb::invalidate_page`].
+    pub page_invalidations: u64,
+    /// [`SimTlb::flush_non_global`] and [`SimTlb::load_root`].
+    pub non_global_flushes: u64,
+    /// [`SimTlb::flush_all`].
+    pub full_flushes: u64,
+    /// [`SimTlb::forget`].
+    pub forgets: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    root: Pfn,
+    leaves: Cache<Translation>,
+    tables: Cache<Table>,
+    counts: TlbCounts,
+}
+
+#[derive(Debug)]
+struct Shared<W> {
+    walker: W,
+    memory: SimMemory,
+    state: Mutex<State>,
+}
+
+/// One CPU's translation caches; clones are handles on the same CPU.
+#[derive(Debug)]
+pub struct SimTlb<W> {
+    shared: Arc<Shared<W>>,
+}
+
+impl<W> Clone for SimTlb<W> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<W: Walker> SimTlb<W> {
+    /// A CPU with empty caches that translates by the tables below `root`, which lie in `memory`, in the format that
+    /// `walker` reads. What goes wrong is written to the memory's log.
+    pub fn new(walker: W, memory: &SimMemory, root: Pfn) -> Self {
+        let granule = walker.granule();
+        Self {
+            shared: Arc::new(Shared {
+                walker,
+                memory: memory.clone(),
+                state: Mutex::new(State {
+                    root,
+                    leaves: Cache::new(granule),
+                    tables: Cache::new(granule),
+                    counts: TlbCounts::default(),
+                }),
+            }),
+        }
+    }
+
+    /// Reads at `at`: what it translates to.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NotMapped`].
+    pub fn access(&self, at: VirtAddr) -> Result<PhysAddr, Fault> {
+        let leaf = self.translate(at)?;
+        Ok(leaf.address(at, self.shared.walker.granule()))
+    }
+
+    /// Writes at `at`: what it translates to.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`].
+    pub fn store(&self, at: VirtAddr) -> Result<PhysAddr, Fault> {
+        let leaf = self.translate(at)?;
+        if leaf.writable {
+            Ok(leaf.address(at, self.shared.walker.granule()))
+        } else {
+            Err(Fault::ReadOnly { at })
+        }
+    }
+
+    /// Caches all tables and leaves for addresses of `range` that are present, as speculation may at any time.
+    pub fn fill(&self, range: VirtRange) {
+        let Shared { walker, memory, .. } = &*self.shared;
+        let state = &mut *self.lock();
+        walker.scan(memory, state.root, range, &mut |scanned| match scanned {
+            Scanned::Table(table) => state.tables.add(table),
+            Scanned::Leaf(leaf) => state.leaves.add(leaf),
+        });
+    }
+
+    /// Drops the leaves for `at`, global ones too, and all upper entries: INVLPG.
+    pub fn invalidate_page(&self, at: VirtAddr) {
+        let mut state = self.lock();
+        state.counts.page_invalidations += 1;
+        if let Some(byte) = VirtRange::between(at, at) {
+            state.leaves.drop_range(byte);
+        }
+        state.tables.clear();
+    }
+
+    /// Drops leaves that are not global, and all upper entries: a load of CR3 with the same root.
+    pub fn flush_non_global(&self) {
+        self.lock().flush_non_global();
+    }
+
+    /// Translates by the tables below `root` from now on: a load of CR3. Global leaves stay.
+    pub fn load_root(&self, root: Pfn) {
+        let mut state = self.lock();
+        state.root = root;
+        state.flush_non_global();
+    }
+
+    /// Drops everything: a change of CR4.PGE.
+    pub fn flush_all(&self) {
+        let mut state = self.lock();
+        state.counts.full_flushes += 1;
+        state.leaves.clear();
+        state.tables.clear();
+    }
+
+    /// Drops the leaves that overlap `scope` and the upper entries whose span does, and nothing more.
+    pub fn forget(&self, scope: FlushScope<'_>) {
+        let mut state = self.lock();
+        state.counts.forgets += 1;
+        match scope {
+            FlushScope::Nothing => {}
+            FlushScope::Ranges(ranges) => {
+                for range in ranges.iter().flatten() {
+                    state.leaves.drop_range(*range);
+                    state.tables.drop_range(*range);
+                }
+            }
+            FlushScope::Everything => {
+                state.leaves.clear();
+                state.tables.clear();
+            }
+        }
+    }
+
+    /// Whether something cached points at `frame`, as a page or as a table.
+    pub fn frame_is_cached(&self, frame: Pfn) -> bool {
+        let state = self.lock();
+        let frame = PfnRange::single(frame);
+        state.leaves.first_of(frame).is_some() || state.tables.first_of(frame).is_some()
+    }
+
+    /// How many leaves are cached.
+    pub fn cached_leaves(&self) -> usize {
+        self.lock().leaves.len()
+    }
+
+    /// How many upper entries are cached.
+    pub fn cached_tables(&self) -> usize {
+        self.lock().tables.len()
+    }
+
+    /// How often each operation was done.
+    pub fn counts(&self) -> TlbCounts {
+        self.lock().counts
+    }
+
+    /// Writes down which of `frames`, which are being freed, this CPU can still reach.
+    pub fn frames_freed(&self, frames: PfnRange) {
+        let state = self.lock();
+        let cached = [
+            (state.leaves.first_of(frames), CachedAs::Leaf),
+            (state.tables.first_of(frames), CachedAs::Table),
+        ];
+        drop(state);
+        for (frame, cached_as) in cached {
+            if let Some(frame) = frame {
+                self.record(Violation::FreedWhileCached { frame, cached_as });
+            }
+        }
+    }
+
+    /// The leaf that the CPU takes for `at`.
+    fn translate(&self, at: VirtAddr) -> Result<Translation, Fault> {
+        let Shared { walker, memory, .. } = &*self.shared;
+        let state = &mut *self.lock();
+        state.counts.accesses += 1;
+        let live = walker.translate(memory, state.root, at);
+
+        // Of several, one that is wrong.
+        let wrong = |leaf: &&Translation| !self.agree(at, &Ok(**leaf), &live);
+        let cached = state.leaves.at(at).find(wrong);
+        let cached = cached.or_else(|| state.leaves.at(at).next()).copied();
+        let found = match cached {
+            Some(leaf) => Ok(leaf),
+            None => {
+                let deepest = state.tables.at(at).next().copied();
+                let start = deepest.map_or_else(|| walker.start(state.root, at), Ok);
+                let tables = &mut state.tables;
+                start.and_then(|table| {
+                    walker.walk_from(memory, table, at, &mut |table| tables.add(table))
+                })
+            }
+        };
+        if let Ok(leaf) = found {
+            state.leaves.add(leaf);
+        }
+        if !self.agree(at, &found, &live) {
+            self.record(Violation::StaleTranslation {
+                at,
+                cached: found.ok(),
+                live: live.ok(),
+            });
+        }
+        found.map_err(|hole| Fault::NotMapped { at, hole })
+    }
+
+    /// Whether an access at `at` comes out alike, whatever the size of the leaf.
+    fn agree(
+        &self,
+        at: VirtAddr,
+        cached: &Result<Translation, Hole>,
+        live: &Result<Translation, Hole>,
+    ) -> bool {
+        let granule = self.shared.walker.granule();
+        let outcome =
+            |leaf: &Translation| (leaf.address(at, granule), leaf.writable, leaf.executable);
+        cached.as_ref().ok().map(outcome) == live.as_ref().ok().map(outcome)
+    }
+
+    fn record(&self, violation: Violation) {
+        self.shared.memory.violations().record(violation);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn flush_non_global(&mut self) {
+        self.counts.non_global_flushes += 1;
+        self.leaves.retain(|leaf| leaf.global);
+        self.tables.clear();
+    }
+}
+
+impl<W: Walker + Send + Sync + 'static> SimTlb<W> {
+    /// Watches `frames` from now on for frames that are freed while they are cached here.
+    pub fn watch(&self, frames: &SimFrames) {
+        let cpu = self.clone();
+        frames.on_free(move |freed| cpu.frames_freed(freed));
+    }
+
+    /// Caches all that is present in `range` at each allocation from `frames`: half-built mappings too, which a
+    /// rollback then has to flush.
+    pub fn fill_at_allocations(&self, frames: &SimFrames, range: VirtRange) {
+        let cpu = self.clone();
+        frames.on_allocate(move |_| cpu.fill(range));
+    }
+}

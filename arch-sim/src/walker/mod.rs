@@ -1,0 +1,244 @@
+//! Reading page tables as the hardware does: from bytes in memory, one entry at a time.
+//!
+//! A [`Walker`] knows one architecture's table format and nothing of who wrote the tables. Tests read
+//! with it what an engine has written; [`SimTlb`](crate::SimTlb) translates by it. Each architecture has a module of
+//! its own, written from that architecture's manual and from nothing else.
+
+mod x86_64;
+
+pub use x86_64::X86_64Walker;
+
+use crate::memory::SimMemory;
+use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use std::fmt;
+
+/// A table, as a walk comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The table's frame.
+    pub frame: Pfn,
+    /// The table's level: 1 where all entries are leaves of base pages, one more for each level above.
+    pub level: u8,
+    /// The addresses that the table translates on this walk.
+    pub span: VirtRange,
+    /// Whether the entries on the way here all allow stores.
+    pub writable: bool,
+    /// Whether the entries on the way here all allow instruction fetches.
+    pub executable: bool,
+}
+
+/// A leaf entry, as a walk comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The addresses that the leaf translates.
+    pub span: VirtRange,
+    /// The first frame of what it points at.
+    pub frame: Pfn,
+    /// Where the entry lies.
+    pub entry: PhysAddr,
+    /// Whether the translation outlives a switch of address spaces.
+    pub global: bool,
+    /// Whether all entries on the way allow stores.
+    pub writable: bool,
+    /// Whether all entries on the way allow instruction fetches.
+    pub executable: bool,
+}
+
+impl Translation {
+    /// What `at`, an address of the span, translates to.
+    pub fn address(&self, at: VirtAddr, granule: Granule) -> PhysAddr {
+        let offset = at.get().wrapping_sub(self.span.start().get());
+        PhysAddr::new(self.frame.base(granule).get().wrapping_add(offset))
+    }
+
+    /// The frames that the leaf points at.
+    pub fn frames(&self, granule: Granule) -> PfnRange {
+        let frames = self.span.pages(granule);
+        PfnRange::new(self.frame, frames).unwrap_or(PfnRange::single(self.frame))
+    }
+
+    /// The size of the leaf.
+    pub fn order(&self, granule: Granule) -> Order {
+        let pages = self.span.pages(granule);
+        Order::new(pages.trailing_zeros() as u8).unwrap_or(Order::BASE)
+    }
+}
+
+impl fmt::Display for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stores = if self.writable {
+            "writable"
+        } else {
+            "read-only"
+        };
+        let fetches = if self.executable { ", executable" } else { "" };
+        write!(
+            f,
+            "frame {} for {}, {stores}{fetches}",
+            self.frame, self.span
+        )
+    }
+}
+
+/// Why there is no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoleKind {
+    /// An entry is not present.
+    NotPresent,
+    /// The architecture does not translate such addresses.
+    NotCanonical,
+    /// An entry is present and has bits set that have to be zero.
+    ReservedBits {
+        /// Where the entry lies.
+        entry: PhysAddr,
+    },
+    /// An entry would lie where there is no memory.
+    NoMemory {
+        /// Where.
+        entry: PhysAddr,
+    },
+}
+
+/// Addresses without a translation, all for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// Which addresses.
+    pub span: VirtRange,
+    /// Why.
+    pub kind: HoleKind,
+}
+
+/// What one entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The walk goes on in another table.
+    Table(Table),
+    /// The walk has come to a leaf.
+    Leaf(Translation),
+    /// The walk has come to nothing.
+    Hole(Hole),
+}
+
+/// A walk from the root to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// The tables, root first.
+    pub tables: Vec<Table>,
+    /// The leaf, or why there is none.
+    pub end: Result<Translation, Hole>,
+}
+
+/// What [`Walker::scan`] comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scanned {
+    /// A table.
+    Table(Table),
+    /// A leaf.
+    Leaf(Translation),
+}
+
+/// One architecture's way of translating addresses, read from bytes.
+///
+/// Implementers give the first table and one step; all walks follow from these.
+pub trait Walker {
+    /// The page size.
+    fn granule(&self) -> Granule;
+
+    /// The table that the walk for `at` starts with, when the root register names `root`. Its span has translatable
+    /// addresses only.
+    ///
+    /// # Errors
+    ///
+    /// The [`Hole`] that `at` lies in, if such addresses are never translated.
+    fn start(&self, root: Pfn, at: VirtAddr) -> Result<Table, Hole>;
+
+    /// Reads the entry of `table` for `at`, an address that the table translates. A table that the entry links is of a lower level.
+    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step;
+
+    /// Walks on from `table` to the leaf for `at`, and shows every table below it.
+    ///
+    /// # Errors
+    ///
+    /// The [`Hole`] that `at` lies in.
+    fn walk_from(
+        &self,
+        memory: &SimMemory,
+        table: Table,
+        at: VirtAddr,
+        visit: &mut dyn FnMut(Table),
+    ) -> Result<Translation, Hole> {
+        let mut table = table;
+        loop {
+            match self.step(memory, table, at) {
+                Step::Table(next) => {
+                    visit(next);
+                    table = next;
+                }
+                Step::Leaf(leaf) => return Ok(leaf),
+                Step::Hole(hole) => return Err(hole),
+            }
+        }
+    }
+
+    /// Walks from `root` to the leaf for `at`.
+    ///
+    /// # Errors
+    ///
+    /// The [`Hole`] that `at` lies in.
+    fn translate(&self, memory: &SimMemory, root: Pfn, at: VirtAddr) -> Result<Translation, Hole> {
+        let table = self.start(root, at)?;
+        self.walk_from(memory, table, at, &mut |_| {})
+    }
+
+    /// Walks from `root` to the leaf for `at` and keeps the tables on the way.
+    fn walk(&self, memory: &SimMemory, root: Pfn, at: VirtAddr) -> Walk {
+        let mut tables = Vec::new();
+        let end = self.start(root, at).and_then(|table| {
+            tables.push(table);
+            self.walk_from(memory, table, at, &mut |table| tables.push(table))
+        });
+        Walk { tables, end }
+    }
+
+    /// Shows every table below `root` and every leaf for addresses of `range`, in the order of addresses, a table
+    /// before what it holds. Holes are passed over in one step, whatever their size.
+    fn scan(
+        &self,
+        memory: &SimMemory,
+        root: Pfn,
+        range: VirtRange,
+        visit: &mut dyn FnMut(Scanned),
+    ) {
+        let mut path: Vec<Table> = Vec::new();
+        let mut at = range.start();
+        loop {
+            while path.pop_if(|table| !table.span.contains(at)).is_some() {}
+            let step = match path.last() {
+                Some(table) => self.step(memory, *table, at),
+                None => match self.start(root, at) {
+                    Ok(table) => {
+                        path.push(table);
+                        continue;
+                    }
+                    Err(hole) => Step::Hole(hole),
+                },
+            };
+            let passed = match step {
+                Step::Table(table) => {
+                    visit(Scanned::Table(table));
+                    path.push(table);
+                    continue;
+                }
+                Step::Leaf(leaf) => {
+                    visit(Scanned::Leaf(leaf));
+                    leaf.span
+                }
+                Step::Hole(hole) => hole.span,
+            };
+            match passed.last().checked_add(1) {
+                Some(next) if next <= range.last() => at = next,
+                _ => return,
+            }
+        }
+    }
+}
