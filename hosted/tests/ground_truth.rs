@@ -1,6 +1,12 @@
 //! Every case that was measured on real Linux kernels costs the same here, on every backend, for every
 //! piece.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use hosted::{Backend, BackendKind, Machine, MachineConfig, WithBackend};
 use mm_core::addr::{PfnRange, PhysAddr};
 use mm_core::descriptor::Page;

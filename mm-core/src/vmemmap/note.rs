@@ -10,7 +10,8 @@ use core::fmt;
 pub enum Note {
     /// Tails are not shared.
     Tails(TailsFallback),
-    /// Vmemmap that a huge leaf could have mapped is mapped by base pages, for want of a free block.
+    /// Vmemmap that a huge leaf could have mapped is mapped by base pages: no block was free, or a
+    /// table is there.
     HugeLeavesUnavailable {
         /// How many leaves.
         leaves: u64,
@@ -34,7 +35,7 @@ impl fmt::Display for Note {
             Self::Tails(fallback) => fallback.fmt(f),
             Self::HugeLeavesUnavailable { leaves } => write!(
                 f,
-                "no free block for {leaves} huge leaves of vmemmap; base pages there"
+                "{leaves} huge leaves of vmemmap were not possible (no free block, or a table is there); base pages instead"
             ),
             Self::NoHugeLeaves => {
                 f.write_str("the page table has no huge leaves; base pages instead")

@@ -269,8 +269,11 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Ok(Run::repeat(frame, run.pages, Role::Tail))
     }
 
-    /// The block of the first huge leaf of the run, if there is one.
-    fn huge_leaf(&mut self, run: &PlannedRun, order: Order) -> Option<Run> {
+    /// The block of the first huge leaf of the run, if there is one and the page table can enter it.
+    fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
+        if order > largest {
+            return None;
+        }
         let node = self.describe.node;
         let block = self.pool.allocate(order, node).ok()?;
         let actual = self.pool.node_of(block.first());
@@ -299,7 +302,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D, A, M> {
     type Error = OnlineError;
 
-    fn next_run(&mut self, at: VirtAddr, _pages: u64) -> Result<Run, OnlineError> {
+    fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
         // The page table asks no further than the piece, which is as far as the plan goes.
         let planned = self
             .current
@@ -313,7 +316,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
         let taken = match planned.frames {
             PlannedFrames::Own => self.own(&planned),
             PlannedFrames::Tail { head } => self.tail(&planned, head),
-            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order) {
+            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
                 Some(run) => Ok(run),
                 None => {
                     self.notes.huge_leaf_unavailable();
