@@ -264,8 +264,14 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         unsafe { self.describe.tails::<D>(frame, head) };
         // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the references, and the
         // one that the frame came with.
-        let acquired = run.pages == 1 || unsafe { self.pool.acquire(frame, run.pages - 1) };
-        debug_assert!(acquired, "a frame that was just allocated has a reference");
+        if run.pages > 1 && !unsafe { self.pool.acquire(frame, run.pages - 1) } {
+            // The allocator cannot count so many references.
+            self.put_back(Run::repeat(frame, 1, Role::Tail));
+            return Err(OnlineError::OutOfFrames(OutOfFrames {
+                order: Order::BASE,
+                node: self.describe.node,
+            }));
+        }
         Ok(Run::repeat(frame, run.pages, Role::Tail))
     }
 
