@@ -5,12 +5,13 @@ use super::describe::Describe;
 use super::error::OnlineError;
 use super::note::Notes;
 use super::plan::Plan;
+use super::pool::Pool;
 use super::region::Region;
-use super::supply::{FoundTail, Pool, Supply};
+use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::DevPagemap;
+use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
@@ -87,7 +88,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     fn populate_piece<P: PageTable>(
-        &self,
+        &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
@@ -95,7 +96,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<(), OnlineError> {
         let plan = Plan::new(pagemap, piece, table.huge_leaf())?;
         let range = self.descriptors(piece)?;
-        notes.tails_not_shared(pagemap.tails().1);
+        let (tails, fallback) = pagemap.tails();
+        if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
+            return Err(OnlineError::TailsDiffer);
+        }
+        notes.tails_not_shared(fallback);
         if pagemap.huge_leaves() && table.huge_leaf().is_none() {
             notes.no_huge_leaves();
         }
@@ -105,12 +110,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             order: pagemap.geometry().order(),
             node: pagemap.node(),
         };
-        let found = self.tails_of_other_pieces(table, &plan, &describe, piece);
+        let found = match tails {
+            Tails::PerCompound => self.tails_of_other_pieces(table, &plan, &describe, piece),
+            Tails::PerOrder | Tails::None => [None; 2],
+        };
         let pool = Pool {
             ram: &self.frames,
             altmap: pagemap.altmap(),
+            registry: &mut self.registry,
         };
-        let mut supply = Supply::<D, A, M>::new(pool, describe, plan, found, *notes);
+        let mut supply = Supply::<D, A, M>::new(pool, describe, tails, plan, found, *notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
         // this value's alone (duty 1 of `new`).
