@@ -1,6 +1,6 @@
 //! What was done otherwise than asked. Never silent: every operation that can fall back reports it.
 
-use crate::addr::NodeId;
+use crate::addr::{NodeId, PfnRange};
 use crate::pagemap::TailsFallback;
 use core::fmt;
 
@@ -20,6 +20,11 @@ pub enum Note {
     NoHugeLeaves,
     /// The pieces are smaller than what a huge leaf describes, so base pages map all of the vmemmap.
     PiecesSmallerThanHugeLeaf,
+    /// Frames between the reserved part of the altmap and the first compound page are used as base pages.
+    AltmapGap {
+        /// The frames.
+        frames: PfnRange,
+    },
     /// Frames for descriptors come from another node than the one asked for.
     RemoteFrames {
         /// How many.
@@ -45,6 +50,10 @@ impl fmt::Display for Note {
             Self::PiecesSmallerThanHugeLeaf => f.write_str(
                 "the pieces are smaller than what a huge leaf describes; base pages instead",
             ),
+            Self::AltmapGap { frames } => write!(
+                f,
+                "{frames} lie between the altmap and the first compound page; populated as base pages"
+            ),
             Self::RemoteFrames {
                 frames,
                 asked,
@@ -64,6 +73,7 @@ pub struct Notes {
     no_huge_leaves: bool,
     small_pieces: bool,
     unavailable_leaves: u64,
+    gap: Option<PfnRange>,
     remote_frames: u64,
     remote: Option<(NodeId, NodeId)>,
 }
@@ -83,6 +93,10 @@ impl Notes {
 
     pub(super) fn huge_leaf_unavailable(&mut self) {
         self.unavailable_leaves += 1;
+    }
+
+    pub(super) fn altmap_gap(&mut self, frames: Option<PfnRange>) {
+        self.gap = self.gap.or(frames);
     }
 
     pub(super) fn frames_from(&mut self, asked: NodeId, actual: NodeId, frames: u64) {
@@ -111,7 +125,8 @@ impl Notes {
             asked,
             first,
         });
-        [tails, none, small, unavailable, remote]
+        let gap = self.gap.map(|frames| Note::AltmapGap { frames });
+        [tails, none, small, unavailable, gap, remote]
             .into_iter()
             .flatten()
     }
