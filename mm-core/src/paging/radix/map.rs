@@ -106,8 +106,7 @@ where
         node: NodeId,
         source: &mut S,
     ) -> Result<(), MapStopped<S::Error>> {
-        let whole_pages = range.is_aligned(F::GRANULE.bytes());
-        if !whole_pages || !F::translates(range.start()) || !F::translates(range.last()) {
+        if !range.is_aligned(F::GRANULE.bytes()) || !Tree::<F>::translates(range) {
             return Err(unsupported(range.start(), Order::BASE));
         }
         let mut cursor = Cursor {
