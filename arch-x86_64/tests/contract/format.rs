@@ -79,7 +79,7 @@ for_both_formats! {
 
     fn what_others_keep_in_entries_that_are_not_present_is_reserved<F>() {
         for depth in 0..F::LEVELS.len() {
-            for entry in [2, 0x1000, TAIL.bits(), u64::MAX & !OWNED.bits() & !1] {
+            for entry in [2, 0x1000, TAIL.bits(), !(OWNED | Flags::PRESENT).bits()] {
                 assert_eq!(F::decode(entry, depth), Entry::Reserved);
             }
         }

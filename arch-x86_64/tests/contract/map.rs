@@ -3,9 +3,10 @@
 use crate::machine::{
     Event, HUGE, Machine, NODE, PAGE, Paging, Plan, Source, at, for_both_formats, pages, vmemmap,
 };
+use core::cell::Cell;
 use mm_core::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Leaf, MapError, MapStopped, PageTable, Role};
+use mm_core::paging::{FlushScope, Leaf, MapError, MapStopped, Mmu, PageTable, RadixTable, Role};
 
 /// Pages per entry of a PD, a PDPT and a PML4 table.
 const PD: u64 = 512;
@@ -53,6 +54,25 @@ fn round_trip<F: Paging>(range: VirtRange, plan: Plan) -> u64 {
     );
     machine.assert_no_violations();
     tables
+}
+
+/// Looks at the moment at which all stores to a table are ordered: it is not linked yet.
+struct Publisher<'m, F> {
+    machine: &'m Machine<F>,
+    publishes: Cell<u64>,
+}
+
+// SAFETY: 1 and 2: no CPU uses the tables, and the test has one thread.
+unsafe impl<F: Paging> Mmu for Publisher<'_, F> {
+    fn forget(&self, _scope: FlushScope<'_>) {}
+
+    fn publish(&self) {
+        let seen = self.publishes.get();
+        self.publishes.set(seen + 1);
+        let (mapped, _) = self.machine.read(vmemmap::<F>(0, 4096));
+        let before = [0, 10, 10 + 512][(seen + u64::from(!mapped.is_empty())) as usize];
+        assert_eq!(mapped.len(), before);
+    }
 }
 
 for_both_formats! {
@@ -196,6 +216,23 @@ for_both_formats! {
         }
         assert_eq!(machine.outstanding(), outstanding);
         assert_eq!(machine.read(vmemmap::<F>(0, 2010)).0, before.mapped);
+    }
+
+    fn a_link_becomes_visible_after_what_it_links<F>() {
+        let machine = Machine::<F>::new();
+        let mmu = Publisher { machine: &machine, publishes: Cell::new(0) };
+        // SAFETY: as for `Machine::table`.
+        let mut table = unsafe {
+            RadixTable::<F, _, _, _>::new(machine.root, &machine.frames, &machine.memory, &mmu)
+        };
+        // A whole path, linked at the root; then two leaf tables in a live one; then none.
+        for (first, count, links) in [(0, 10, 1), (512, 1024, 2), (10, 500, 0)] {
+            let mut source = Source::new(&machine.frames, Plan::Distinct);
+            mmu.publishes.set(0);
+            // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
+            unsafe { table.map_runs(vmemmap::<F>(first, count), NODE, &mut source) }.unwrap();
+            assert_eq!(mmu.publishes.get(), links);
+        }
     }
 
     fn a_root_entry_is_announced_once<F>() {

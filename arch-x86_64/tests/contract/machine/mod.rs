@@ -10,7 +10,7 @@ use arch_sim::walker::{Scanned, Walker, X86_64Walker};
 use arch_sim::{SimFrames, SimMemory};
 use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
-use mm_core::frame::{FrameAllocator, Released};
+use mm_core::frame::{DirectMap, FrameAllocator, Released};
 use mm_core::paging::{EntryFormat, Leaf, MapStopped, PageTable, RadixTable, Role, Run};
 use std::collections::BTreeMap;
 
@@ -84,6 +84,13 @@ impl<F: Paging> Machine<F> {
             frames.release_run(PfnRange::new(root.first(), 511).unwrap());
         }
         let root = root.frames().last();
+        // What a frame holds when it is handed out is arbitrary, and here it looks like entries.
+        let dirty = memory.clone();
+        frames.on_allocate(move |run| {
+            let page = dirty.frame_pointer(run.start()).cast::<[u64; 512]>();
+            // SAFETY: the frame was handed out just now, and nobody has seen it.
+            unsafe { page.write([0x0100_0000_0666_6063; 512]) };
+        });
         let cpus = Cpus::new(F::WALKER, &memory, root);
         cpus.all().iter().for_each(|cpu| cpu.watch(&frames));
         Self {
