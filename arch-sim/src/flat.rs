@@ -145,3 +145,191 @@ unsafe impl PageTable for FlatTable {
         ControlFlow::Continue(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mm_core::addr::{Block, Pfn};
+    use mm_core::paging::{MapStopped, RunSource};
+
+    const NODE: NodeId = NodeId::new(0);
+    const HUGE: u64 = 0x20_0000;
+
+    fn table() -> FlatTable {
+        FlatTable::new(Granule::Size4K, Order::new(9))
+    }
+
+    fn leaf(frame: u64, order: u8) -> Leaf {
+        let block = Block::new(Pfn::new(frame).unwrap(), Order::new(order).unwrap()).unwrap();
+        Leaf {
+            block,
+            role: Role::Descriptors,
+            writable: true,
+        }
+    }
+
+    fn map(table: &mut FlatTable, at: u64, leaf: Leaf) -> Result<(), MapError> {
+        // SAFETY: 1 and 2: the oracle's frames and addresses are only numbers.
+        unsafe { table.map_leaf(VirtAddr::new(at), leaf, NODE) }
+    }
+
+    fn unmap(table: &mut FlatTable, range: VirtRange) -> Vec<Run> {
+        let mut runs = Vec::new();
+        // SAFETY: 1 and 2: as above.
+        unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run)) };
+        runs
+    }
+
+    fn bytes(start: u64, bytes: u64) -> VirtRange {
+        VirtRange::new(VirtAddr::new(start), bytes).unwrap()
+    }
+
+    fn visited(table: &FlatTable, range: VirtRange) -> Vec<u64> {
+        let mut seen = Vec::new();
+        let _ = table.visit(range, &mut |visit| {
+            if let Visit::Leaves { at, run } = visit {
+                assert_eq!(run.count, 1);
+                seen.push(at.get());
+            }
+            ControlFlow::Continue(())
+        });
+        seen
+    }
+
+    #[test]
+    fn what_is_mapped_is_found_at_each_of_its_addresses() {
+        let mut table = table();
+        map(&mut table, HUGE, leaf(512, 9)).unwrap();
+        map(&mut table, 0x1000, leaf(7, 0)).unwrap();
+        let frame = |at| {
+            let at = VirtAddr::new(at);
+            let mapping = table.lookup(at)?;
+            Some(mapping.frame_of(at, Granule::Size4K)?.get())
+        };
+        assert_eq!(frame(0xfff), None);
+        assert_eq!(frame(0x1fff), Some(7));
+        assert_eq!(frame(0x2000), None);
+        assert_eq!(frame(HUGE), Some(512));
+        assert_eq!(frame(2 * HUGE - 1), Some(1023));
+        assert_eq!(frame(2 * HUGE), None);
+    }
+
+    #[test]
+    fn a_live_entry_is_never_overwritten_whichever_is_larger() {
+        let mut table = table();
+        let in_use = |at| {
+            Err(MapError::InUse {
+                at: VirtAddr::new(at),
+            })
+        };
+        map(&mut table, HUGE, leaf(512, 9)).unwrap();
+        assert_eq!(map(&mut table, HUGE, leaf(7, 0)), in_use(HUGE));
+        assert_eq!(
+            map(&mut table, 2 * HUGE - 0x1000, leaf(7, 0)),
+            in_use(2 * HUGE - 0x1000)
+        );
+        assert_eq!(map(&mut table, HUGE, leaf(0, 9)), in_use(HUGE));
+        map(&mut table, 0x1f_f000, leaf(7, 0)).unwrap();
+        assert_eq!(map(&mut table, 0, leaf(0, 9)), in_use(0x1f_f000));
+        assert_eq!(map(&mut table, 2 * HUGE, leaf(0, 9)), Ok(()));
+        assert_eq!(table.leaves().count(), 3);
+    }
+
+    #[test]
+    fn sizes_and_addresses_that_no_table_has_are_refused() {
+        let mut table = table();
+        let unsupported = |at, order| {
+            let (at, order) = (VirtAddr::new(at), Order::new(order).unwrap());
+            Err(MapError::Unsupported { at, order })
+        };
+        assert_eq!(
+            map(&mut table, 0x1000, leaf(512, 9)),
+            unsupported(0x1000, 9)
+        );
+        assert_eq!(map(&mut table, 0, leaf(0, 18)), unsupported(0, 18));
+        assert_eq!(map(&mut table, 0x800, leaf(0, 0)), unsupported(0x800, 0));
+        let mut base_only = FlatTable::new(Granule::Size4K, None);
+        assert_eq!(map(&mut base_only, 0, leaf(0, 9)), unsupported(0, 9));
+    }
+
+    #[test]
+    fn the_last_page_of_the_address_space_can_be_mapped() {
+        let mut table = table();
+        let top = 0_u64.wrapping_sub(0x1000);
+        map(&mut table, top, leaf(7, 0)).unwrap();
+        assert!(table.lookup(VirtAddr::new(u64::MAX)).is_some());
+        assert_eq!(visited(&table, bytes(top - 0x1000, 0x2000)), [top]);
+        assert_eq!(unmap(&mut table, bytes(top - 0x1000, 0x2000)).len(), 1);
+        assert_eq!(table.leaves().count(), 0);
+    }
+
+    #[test]
+    fn foreign_leaves_of_any_size_are_seen_and_never_cleared() {
+        let mut table = table();
+        let at = VirtAddr::new(1 << 30);
+        table.map_foreign(at, leaf(0, 18)).unwrap();
+        assert_eq!(table.lookup(at).unwrap().leaf.role, Role::Foreign);
+        assert!(unmap(&mut table, bytes(1 << 30, 0x4000)).is_empty());
+        let mut flush = Flush::nothing();
+        // SAFETY: 1 and 2: nothing is cleared.
+        assert!(unsafe { table.clear_leaf(at, &mut flush) }.is_none());
+        assert_eq!(flush.scope(), FlushScope::Nothing);
+        assert_eq!(table.flushes(), 0);
+        assert!(table.unmap_foreign(at).is_some());
+        assert_eq!(table.leaves().count(), 0);
+    }
+
+    #[test]
+    fn visits_are_in_order_and_show_leaves_across_the_ends_whole() {
+        let mut table = table();
+        for at in [4 * HUGE, HUGE] {
+            map(&mut table, at, leaf(512, 9)).unwrap();
+        }
+        map(&mut table, 3 * HUGE, leaf(7, 0)).unwrap();
+        let range = bytes(HUGE + 0x5000, 3 * HUGE);
+        assert_eq!(visited(&table, range), [HUGE, 3 * HUGE, 4 * HUGE]);
+        assert_eq!(table.first_in_use(range), Some(range.start()));
+        assert_eq!(
+            table.first_in_use(bytes(2 * HUGE, 2 * HUGE)),
+            Some(VirtAddr::new(3 * HUGE))
+        );
+        assert_eq!(table.first_in_use(bytes(2 * HUGE, HUGE)), None);
+    }
+
+    #[test]
+    fn a_leaf_across_the_end_of_an_unmapped_range_goes_whole() {
+        let mut table = table();
+        map(&mut table, HUGE, leaf(512, 9)).unwrap();
+        let runs = unmap(&mut table, bytes(HUGE + 0x1000, 0x1000));
+        assert_eq!(runs, [Run::once(leaf(512, 9))]);
+        assert_eq!((table.leaves().count(), table.flushes()), (0, 1));
+    }
+
+    /// One run after the other of 4 KiB leaves that all point at frame 9.
+    struct Repeat;
+
+    impl RunSource for Repeat {
+        type Error = ();
+
+        fn next_run(&mut self, _: VirtAddr, pages: u64, _: Order) -> Result<Run, ()> {
+            Ok(Run::repeat(Pfn::new(9).unwrap(), pages, Role::Tail))
+        }
+
+        fn put_back(&mut self, _run: Run) {}
+    }
+
+    #[test]
+    fn four_million_pages_take_seconds_at_most() {
+        let start = std::time::Instant::now();
+        let mut table = table();
+        let range = bytes(0xffff_ea00_0000_0000, 16 << 30);
+        // SAFETY: 1 and 2: only numbers.
+        let mapped: Result<(), MapStopped<()>> =
+            unsafe { table.map_runs(range, NODE, &mut Repeat) };
+        assert_eq!(mapped, Ok(()));
+        assert_eq!(visited(&table, range).len(), 1 << 22);
+        let runs = unmap(&mut table, range);
+        assert_eq!(runs.iter().map(Run::pages).sum::<u64>(), 1 << 22);
+        assert!(start.elapsed().as_secs() < 60, "took {:?}", start.elapsed());
+    }
+}

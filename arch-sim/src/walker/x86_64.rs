@@ -22,7 +22,7 @@ const LARGE_PAT: u64 = 1 << 12;
 const EXECUTE_DISABLE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Every address there is.
+/// Every address there is; checked at compile time.
 const ALL: VirtRange = match VirtRange::between(VirtAddr::new(0), VirtAddr::new(u64::MAX)) {
     Some(all) => all,
     None => panic!("the first address is not above the last"),

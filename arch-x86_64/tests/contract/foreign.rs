@@ -81,9 +81,6 @@ for_both_formats! {
             let foreign = u64::from(levels - lowest);
             assert_eq!(machine.outstanding(), foreign);
             for plan in [Plan::Distinct, Plan::Compound(8), Plan::Huge] {
-                if plan == Plan::Huge && lowest == 1 {
-                    continue; // no huge leaf where a table stands
-                }
                 for (first, count) in [(0, 1), (0, 512), (5, 1000)] {
                     let range = vmemmap::<F>(first, count);
                     let source = machine.map(range, plan);

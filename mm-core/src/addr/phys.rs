@@ -207,6 +207,14 @@ impl PfnRange {
         (Some(head), Some(tail))
     }
 
+    /// The first `at_most` frames, but at least one, and the rest.
+    pub const fn take_first(self, at_most: u64) -> (Self, Option<Self>) {
+        match self.split_at(if at_most == 0 { 1 } else { at_most }) {
+            (Some(first), rest) => (first, rest),
+            (None, _) => (self, None),
+        }
+    }
+
     /// The part that lies in both ranges.
     pub const fn intersection(self, other: Self) -> Option<Self> {
         let start = if self.start.0 > other.start.0 {

@@ -154,12 +154,13 @@ pub trait RunSource {
     /// The leaves for the address `at` and on, for at most `pages` base pages.
     ///
     /// A run may be shorter than that, and is then followed by another. The references that its
-    /// entries will own come with it. A leaf larger than a base page is given only where `at` is aligned to it.
+    /// entries will own come with it. `largest` is the order of the largest leaf that can be entered at `at`: a
+    /// run starts with leaves of that order, one at a time, or of base pages.
     ///
     /// # Errors
     ///
     /// What stopped it; nothing was taken by this call.
-    fn next_run(&mut self, at: VirtAddr, pages: u64) -> Result<Run, Self::Error>;
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
 
     /// Takes back a run, or the end of one, that came from here and was not mapped: its references
     /// are the source's again.

@@ -15,7 +15,7 @@ pub(crate) enum Plan {
     Single,
     /// A page of its own, then the same read-only page until the next multiple of so many pages.
     Compound(u64),
-    /// Leaves of 2 MiB where aligned, single frames elsewhere.
+    /// Leaves of 2 MiB where the page table takes them, single frames elsewhere.
     Huge,
 }
 
@@ -66,7 +66,7 @@ impl<'m> Source<'m> {
         frame.unwrap_or_else(|| self.frames.allocate(Order::BASE, NODE).unwrap().first())
     }
 
-    fn run(&mut self, at: VirtAddr, pages: u64) -> Run {
+    fn run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Run {
         match self.plan {
             Plan::Distinct if self.stock.is_empty() => Run::each(
                 self.frames.allocate_run(pages, NODE).unwrap(),
@@ -74,7 +74,8 @@ impl<'m> Source<'m> {
             ),
             Plan::Distinct | Plan::Single => Run::repeat(self.single(), 1, Role::Descriptors),
             Plan::Huge => {
-                if at.is_aligned(PAGE << 9) && pages >= 512 {
+                if largest == HUGE {
+                    assert!(at.is_aligned(PAGE << 9) && pages >= 512);
                     let block = self.frames.allocate(HUGE, NODE).unwrap();
                     return Run::once(Leaf {
                         block,
@@ -118,14 +119,14 @@ impl<'m> Source<'m> {
 impl RunSource for Source<'_> {
     type Error = &'static str;
 
-    fn next_run(&mut self, at: VirtAddr, pages: u64) -> Result<Run, Self::Error> {
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error> {
         match &mut self.calls_left {
             Some(0) => return Err("no run"),
             Some(left) => *left -= 1,
             None => {}
         }
         self.calls += 1;
-        let run = self.run(at, pages);
+        let run = self.run(at, pages, largest);
         for index in 0..run.count {
             let block = run.block(index).unwrap();
             let at = at

@@ -20,28 +20,28 @@ struct Cursor<'s, S> {
 impl<S: RunSource> Cursor<'_, S> {
     /// The run for `at` and on.
     #[inline]
-    fn peek(&mut self, at: VirtAddr) -> Result<Run, MapStopped<S::Error>> {
+    fn peek(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
         if let Some(run) = self.run {
             return Ok(run);
         }
-        let run = self.next(at)?;
+        let run = self.next(at, largest)?;
         self.run = Some(run);
         Ok(run)
     }
 
     /// The next run of the source, for `at` and on.
     #[inline]
-    fn next(&mut self, at: VirtAddr) -> Result<Run, MapStopped<S::Error>> {
+    fn next(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
         let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
-        let run = self.source.next_run(at, pages);
+        let run = self.source.next_run(at, pages, largest);
         run.map_err(|error| MapStopped::Source { at, error })
     }
 
-    /// Takes the leaf at the front of the run for `at`.
-    fn take_one(&mut self, at: VirtAddr) -> Result<Leaf, MapStopped<S::Error>> {
-        let (taken, rest) = self.peek(at)?.take(1);
+    /// Takes the leaf at the front of `run`, which was peeked at.
+    fn take_one(&mut self, run: Run) -> Leaf {
+        let (taken, rest) = run.take(1);
         self.run = rest;
-        Ok(taken.leaf)
+        taken.leaf
     }
 
     /// Takes base-page leaves for `room` pages, at least 1, from `at` on and gives them to `enter`, run by run: how
@@ -58,7 +58,9 @@ impl<S: RunSource> Cursor<'_, S> {
         // In local values, since short runs would spend their time on loads and stores of `self.run`.
         let mut run = match self.run.take() {
             Some(run) => run,
-            None => self.next(next).map_err(|stopped| (0, stopped))?,
+            None => self
+                .next(next, Order::BASE)
+                .map_err(|stopped| (0, stopped))?,
         };
         loop {
             let order = run.leaf.block.order();
@@ -76,7 +78,9 @@ impl<S: RunSource> Cursor<'_, S> {
             enter(entered, count, &run);
             entered += count;
             next = VirtAddr::new(next.get().wrapping_add((count as u64) << self.page_shift));
-            run = self.next(next).map_err(|stopped| (entered, stopped))?;
+            run = self
+                .next(next, Order::BASE)
+                .map_err(|stopped| (entered, stopped))?;
         }
     }
 }
@@ -146,12 +150,14 @@ where
                     self.fill_table(depth + 1, frame, Seen::Live, part, node, cursor)?;
                 }
                 Entry::Free => {
-                    let order = cursor.peek(part.start())?.leaf.block.order();
+                    let largest = Tree::<F>::largest_leaf(part.start(), cursor.last);
+                    let run = cursor.peek(part.start(), largest)?;
+                    let order = run.leaf.block.order();
                     if Tree::<F>::is_huge_leaf(depth, order) {
                         if !Tree::<F>::covers_entry(depth, part) {
                             return Err(unsupported(part.start(), order));
                         }
-                        let leaf = cursor.take_one(part.start())?;
+                        let leaf = cursor.take_one(run);
                         store(slot, F::leaf(leaf, depth));
                     } else {
                         self.fill_new_table(depth, slot, seen, part, node, cursor)?;

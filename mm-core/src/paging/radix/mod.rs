@@ -117,11 +117,7 @@ where
     }
 
     fn huge_leaf(&self) -> Option<Order> {
-        let depth = Tree::<F>::LEAF_DEPTH.checked_sub(1)?;
-        F::LEVELS
-            .get(depth)
-            .filter(|level| level.leaf)
-            .map(|_| Tree::<F>::order(depth))
+        Tree::<F>::huge_leaf()
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
@@ -201,7 +197,7 @@ struct Exhausted;
 impl RunSource for OneRun {
     type Error = Exhausted;
 
-    fn next_run(&mut self, _at: VirtAddr, _pages: u64) -> Result<Run, Exhausted> {
+    fn next_run(&mut self, _: VirtAddr, _: u64, _: Order) -> Result<Run, Exhausted> {
         self.0.take().ok_or(Exhausted)
     }
 

@@ -61,6 +61,22 @@ impl<F: EntryFormat> Tree<F> {
             .unwrap_or(Order::MAX)
     }
 
+    /// The size of the leaf next above a base page, if the level above the last has leaves.
+    pub(super) fn huge_leaf() -> Option<Order> {
+        let depth = Self::LEAF_DEPTH - 1;
+        Self::level(depth).leaf.then(|| Self::order(depth))
+    }
+
+    /// The largest leaf that can be entered at `at` in a range that ends with `last`, where nothing is below.
+    pub(super) fn largest_leaf(at: VirtAddr, last: VirtAddr) -> Order {
+        let fits = |order: &Order| {
+            order.bytes(F::GRANULE).is_some_and(|bytes| {
+                at.is_aligned(bytes) && last.get().wrapping_sub(at.get()) >= bytes - 1
+            })
+        };
+        Self::huge_leaf().filter(fits).unwrap_or(Order::BASE)
+    }
+
     /// Whether an entry at `depth`, not the last, can be a leaf of `order`.
     #[inline]
     pub(super) fn is_huge_leaf(depth: usize, order: Order) -> bool {

@@ -1,0 +1,82 @@
+//! What a backend brings to a machine, and choosing one at run time.
+
+use crate::{Machine, Sim, X86_64, X86_64La57};
+use arch_sim::SimMemory;
+use arch_sim::walker::Translation;
+use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::model::MemoryModel;
+use mm_core::paging::PageTable;
+
+/// One kind of page table, on a simulated machine.
+pub trait Backend: Sized + 'static {
+    /// Its name on the command line and in output.
+    const NAME: &'static str;
+
+    /// Where descriptors lie.
+    const MODEL: MemoryModel;
+
+    /// Whether there are tables below the root that cost frames.
+    const HAS_TABLES: bool;
+
+    /// The CPUs that translate by the tables.
+    type Cpus;
+
+    /// The page table.
+    type Table<'m>: PageTable;
+
+    /// CPUs that translate by the tables below `root`.
+    fn cpus(memory: &SimMemory, root: Pfn) -> Self::Cpus;
+
+    /// The page table of `machine`.
+    ///
+    /// # Safety
+    ///
+    /// 1. There is no other one for this machine.
+    unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_>;
+
+    /// What `at` translates to, read from memory byte by byte by code that is not the backend's.
+    fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation>;
+}
+
+/// A backend's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// [`Sim`].
+    Sim,
+    /// [`X86_64`].
+    X86_64,
+    /// [`X86_64La57`].
+    X86_64La57,
+}
+
+/// Something to do with a backend that is chosen at run time.
+pub trait WithBackend {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with `B`.
+    fn with<B: Backend>(self) -> Self::Output;
+}
+
+impl BackendKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sim, Self::X86_64, Self::X86_64La57];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sim => Sim::NAME,
+            Self::X86_64 => X86_64::NAME,
+            Self::X86_64La57 => X86_64La57::NAME,
+        }
+    }
+
+    /// Does `job` with the backend.
+    pub fn run<J: WithBackend>(self, job: J) -> J::Output {
+        match self {
+            Self::Sim => job.with::<Sim>(),
+            Self::X86_64 => job.with::<X86_64>(),
+            Self::X86_64La57 => job.with::<X86_64La57>(),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Every backend on a simulated machine.
+//!
+//! The backends know nothing of the simulation and the simulation nothing of them; this crate puts them
+//! together for whoever needs a whole machine: tests, benchmarks, fuzzing, the explorer.
+//!
+//! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
+//! - [`layout`]: where RAM lies, out of the way of the memory that is to be brought online;
+//! - [`Sim`], [`X86_64`], [`X86_64La57`]: the backends;
+//! - [`BackendKind`]: choosing one at run time.
+#![deny(missing_docs)]
+
+mod backend;
+pub mod layout;
+mod machine;
+mod sim;
+mod x86_64;
+
+pub use backend::{Backend, BackendKind, WithBackend};
+pub use machine::{Machine, MachineConfig, MachineError};
+pub use sim::Sim;
+pub use x86_64::{X86_64, X86_64La57, X86Cpus};

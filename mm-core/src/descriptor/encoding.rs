@@ -1,0 +1,131 @@
+//! How a tail descriptor names its head.
+//!
+//! A word in each descriptor, and the descriptor's own address in the vmemmap, give the address of the
+//! head. The address is always the one in the vmemmap, never that of some reference to the descriptor,
+//! which may lie in the direct map.
+
+use crate::addr::VirtAddr;
+
+/// The rule by which a descriptor's address and word give the address of its head.
+///
+/// # For implementers
+///
+/// `head_of(head, head_word())` is `head`, and for every tail of a compound page whose descriptors fill `array_bytes` bytes
+/// from `head` on, `head_of(tail, tail_word(head, array_bytes))` is `head`.
+pub trait TailEncoding: Sync + 'static {
+    /// Whether tails of all compound pages of one order are the same bytes.
+    const SAME_FOR_ALL: bool;
+
+    /// The word of a head, or of a page by itself.
+    fn head_word() -> u64;
+
+    /// The word of every tail of the compound page whose descriptors start at `head` and fill `array_bytes` bytes, a power of two.
+    fn tail_word(head: VirtAddr, array_bytes: u64) -> u64;
+
+    /// The address of the head of the descriptor at `at` with `word`.
+    fn head_of(at: VirtAddr, word: u64) -> VirtAddr;
+
+    /// Whether `word` is that of a tail.
+    fn is_tail(word: u64) -> bool;
+}
+
+/// Marks the word of a tail. Addresses of descriptors are multiples of 8, so the bit is free.
+const TAIL: u64 = 1;
+
+/// A tail stores the address of its head. Works for any vmemmap; tails differ from one compound page to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pointer {}
+
+impl TailEncoding for Pointer {
+    const SAME_FOR_ALL: bool = false;
+
+    fn head_word() -> u64 {
+        0
+    }
+
+    fn tail_word(head: VirtAddr, _array_bytes: u64) -> u64 {
+        head.get() | TAIL
+    }
+
+    fn head_of(at: VirtAddr, word: u64) -> VirtAddr {
+        if Self::is_tail(word) {
+            VirtAddr::new(word & !TAIL)
+        } else {
+            at
+        }
+    }
+
+    fn is_tail(word: u64) -> bool {
+        word & TAIL != 0
+    }
+}
+
+/// A tail stores the mask that makes its own address that of its head. Branch-free, and the same for all
+/// compound pages of one order; the model sees to it that the vmemmap is aligned as this needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {}
+
+impl TailEncoding for Mask {
+    const SAME_FOR_ALL: bool = true;
+
+    fn head_word() -> u64 {
+        !TAIL
+    }
+
+    fn tail_word(_head: VirtAddr, array_bytes: u64) -> u64 {
+        !array_bytes.wrapping_sub(1) | TAIL
+    }
+
+    fn head_of(at: VirtAddr, word: u64) -> VirtAddr {
+        VirtAddr::new(at.get() & word)
+    }
+
+    fn is_tail(word: u64) -> bool {
+        word & TAIL != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_descriptor_finds_its_head<E: TailEncoding>() {
+        for order in 1..12 {
+            let array = 64u64 << order;
+            for index in [0u64, 1, 1000] {
+                let head = VirtAddr::new(0xffff_ea00_0000_0000 + index * array);
+                assert_eq!(E::head_of(head, E::head_word()), head);
+                assert!(!E::is_tail(E::head_word()));
+                let word = E::tail_word(head, array);
+                assert!(E::is_tail(word));
+                for tail in [1, (1u64 << order) - 1] {
+                    let at = head.checked_add(tail * 64).unwrap();
+                    assert_eq!(E::head_of(at, word), head);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_descriptor_finds_its_head_by_pointer() {
+        every_descriptor_finds_its_head::<Pointer>();
+    }
+
+    #[test]
+    fn every_descriptor_finds_its_head_by_mask() {
+        every_descriptor_finds_its_head::<Mask>();
+    }
+
+    #[test]
+    fn masks_of_one_order_are_the_same_for_all_compound_pages() {
+        let at = |address| VirtAddr::new(address);
+        assert_eq!(
+            Mask::tail_word(at(0xffff_ea00_0000_0000), 1 << 15),
+            Mask::tail_word(at(0xffff_ea00_0000_8000), 1 << 15)
+        );
+        assert_ne!(
+            Pointer::tail_word(at(0xffff_ea00_0000_0000), 1 << 15),
+            Pointer::tail_word(at(0xffff_ea00_0000_8000), 1 << 15)
+        );
+    }
+}

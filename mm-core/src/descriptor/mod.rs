@@ -1,0 +1,67 @@
+//! Page descriptors: what the vmemmap is an array of.
+//!
+//! A kernel brings its own type by implementing [`Descriptor`], or takes [`Page`]. How a tail names its
+//! head is the [`TailEncoding`].
+//!
+//! Descriptors are aliased: a page of tails is mapped at many addresses, and every vmemmap page is also reachable by the
+//! direct map. So they are exposed by `&` only, and what changes in them is atomic.
+
+mod encoding;
+mod page;
+
+pub use encoding::{Mask, Pointer, TailEncoding};
+pub use page::Page;
+
+use crate::addr::{NodeId, Order};
+
+/// What a descriptor is at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A page by itself.
+    Base,
+    /// The first descriptor of a compound page.
+    Head,
+    /// Any other descriptor of a compound page.
+    Tail,
+}
+
+/// What a descriptor starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Initial {
+    /// Which part of its compound page it describes.
+    pub part: Part,
+    /// The order of the compound page; [`Order::BASE`] for a page by itself.
+    pub order: Order,
+    /// The word that [`TailEncoding::head_of`] finds the head by.
+    pub word: u64,
+    /// The node of the memory that is described.
+    pub node: NodeId,
+}
+
+/// A page descriptor.
+///
+/// # For implementers
+///
+/// A power of two of bytes in size. Keep the word and the order where `initial` puts them for as long as
+/// the compound page is online; everything else is the kernel's. All tails of a compound page are made from the same `Initial`, and
+/// most of them are the same memory: a field that is to differ from tail to tail has no place to be.
+///
+/// # Safety
+///
+/// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), and may be forgotten without
+///    being dropped.
+/// 2. Everything in it that changes is atomic, so that it may be read through several addresses at once.
+/// 3. `word` and `order` give what `initial` was given.
+pub unsafe trait Descriptor: Sized + Sync {
+    /// How tails name their heads.
+    type Encoding: TailEncoding;
+
+    /// A descriptor of memory that nobody uses yet.
+    fn initial(initial: Initial) -> Self;
+
+    /// The word that it was made with.
+    fn word(&self) -> u64;
+
+    /// The order of the compound page that it is part of.
+    fn order(&self) -> Order;
+}

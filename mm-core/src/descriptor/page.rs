@@ -1,0 +1,114 @@
+//! A 64-byte descriptor with room for what kernels usually keep.
+
+use super::{Descriptor, Initial, Part, Pointer, TailEncoding};
+use crate::addr::{NodeId, Order};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// A page descriptor of 64 bytes.
+///
+/// Of a compound page only the head, and the tails that share its vmemmap page, are memory of their own: per-page state of the
+/// others does not exist.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Page<E = Pointer> {
+    flags: AtomicU64,
+    word: AtomicU64,
+    references: AtomicU32,
+    mappings: AtomicU32,
+    order: AtomicU8,
+    reserved: [u8; 3],
+    node: AtomicU32,
+    private: [AtomicU64; 4],
+    encoding: PhantomData<E>,
+}
+
+static_assertions::assert_eq_size!(Page, [u64; 8]);
+static_assertions::assert_eq_align!(Page, [Page; 2]);
+
+impl<E: TailEncoding> Page<E> {
+    /// Flags, whose meaning is the kernel's. Zero at first.
+    pub fn flags(&self) -> &AtomicU64 {
+        &self.flags
+    }
+
+    /// References to the page that is described. One at first for a head or a page by itself, which belongs to whoever brought the
+    /// memory online; none for a tail.
+    pub fn references(&self) -> &AtomicU32 {
+        &self.references
+    }
+
+    /// How often the page is mapped. Zero at first.
+    pub fn mappings(&self) -> &AtomicU32 {
+        &self.mappings
+    }
+
+    /// Four words for the page's owner. Zero at first.
+    pub fn private(&self) -> &[AtomicU64; 4] {
+        &self.private
+    }
+
+    /// The node of the memory.
+    pub fn node(&self) -> NodeId {
+        NodeId::new(self.node.load(Ordering::Relaxed))
+    }
+
+    /// Whether this is a tail of a compound page.
+    pub fn is_tail(&self) -> bool {
+        E::is_tail(self.word())
+    }
+}
+
+// SAFETY: 1: plain atomics without a destructor. 2: every field that changes is atomic. 3: both are stored
+// as given and there is no way to change them.
+unsafe impl<E: TailEncoding> Descriptor for Page<E> {
+    type Encoding = E;
+
+    fn initial(initial: Initial) -> Self {
+        let references = match initial.part {
+            Part::Base | Part::Head => 1,
+            Part::Tail => 0,
+        };
+        Self {
+            flags: AtomicU64::new(0),
+            word: AtomicU64::new(initial.word),
+            references: AtomicU32::new(references),
+            mappings: AtomicU32::new(0),
+            order: AtomicU8::new(initial.order.get()),
+            reserved: [0; 3],
+            node: AtomicU32::new(initial.node.number()),
+            private: [const { AtomicU64::new(0) }; 4],
+            encoding: PhantomData,
+        }
+    }
+
+    fn word(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+
+    fn order(&self) -> Order {
+        Order::new(self.order.load(Ordering::Relaxed)).unwrap_or(Order::BASE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+
+    #[test]
+    fn a_descriptor_keeps_what_it_was_made_with() {
+        let order = Order::new(9).unwrap();
+        let word = Pointer::tail_word(VirtAddr::new(0xffff_ea00_0000_0000), 1 << 15);
+        let page: Page = Page::initial(Initial {
+            part: Part::Tail,
+            order,
+            word,
+            node: NodeId::new(3),
+        });
+        assert_eq!((page.word(), page.order()), (word, order));
+        assert_eq!(page.node(), NodeId::new(3));
+        assert_eq!(page.references().load(Ordering::Relaxed), 0);
+        assert!(page.is_tail());
+    }
+}

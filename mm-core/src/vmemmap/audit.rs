@@ -1,0 +1,283 @@
+//! Recounting: does every entry own one reference, and every reference an entry?
+
+use super::Vmemmap;
+use crate::addr::{Order, Pfn, VirtAddr};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
+use crate::paging::{PageTable, Role, Run, Step, Visit};
+use core::fmt;
+use core::ops::ControlFlow;
+
+/// What an audit has counted: what this library has mapped in the vmemmap, and what it costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Distinct frames that hold descriptors.
+    pub descriptor_frames: u64,
+    /// Distinct tables whose entries are leaves of base pages.
+    pub leaf_tables: u64,
+    /// Distinct tables between the root and the leaf tables; the root is not counted.
+    pub upper_tables: u64,
+    /// Vmemmap pages that are mapped.
+    pub mapped_pages: u64,
+}
+
+impl AuditReport {
+    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for each such frame.
+    pub const fn reused_entries(&self) -> u64 {
+        self.mapped_pages.saturating_sub(self.descriptor_frames)
+    }
+
+    /// All frames, tables included.
+    pub const fn frames(&self) -> u64 {
+        self.descriptor_frames + self.leaf_tables + self.upper_tables
+    }
+}
+
+/// What an audit has found wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// The entries that point at a block and the references that it has are not the same number.
+    Count {
+        /// The block's first frame.
+        frame: Pfn,
+        /// The address of the first entry that points at it.
+        at: VirtAddr,
+        /// How many entries do.
+        entries: u64,
+        /// How many references the allocator counts.
+        references: u64,
+    },
+    /// An entry points at a frame that no allocator knows.
+    Unknown {
+        /// The frame.
+        frame: Pfn,
+        /// The address of the entry.
+        at: VirtAddr,
+    },
+    /// More frames are out than entries reach.
+    Leaked {
+        /// How many frames the allocators have out.
+        outstanding: u64,
+        /// How many the entries reach.
+        reached: u64,
+    },
+    /// The scratch memory has no room for a single frame.
+    NoScratch,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count {
+                frame,
+                at,
+                entries,
+                references,
+            } => write!(
+                f,
+                "frame {frame}, first mapped at {at}, has {references} references for {entries} entries"
+            ),
+            Self::Unknown { frame, at } => write!(
+                f,
+                "the entry at {at} points at frame {frame}, which no allocator knows"
+            ),
+            Self::Leaked {
+                outstanding,
+                reached,
+            } => write!(
+                f,
+                "{outstanding} frames are out and entries reach {reached}"
+            ),
+            Self::NoScratch => f.write_str("no scratch memory; hand over at least one slot"),
+        }
+    }
+}
+
+impl core::error::Error for Finding {}
+
+/// Scratch memory of an audit, for one frame. Contents do not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuditSlot(Option<Counted>);
+
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    frame: Pfn,
+    at: VirtAddr,
+    entries: u64,
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares with the
+    /// counts of `allocators`: RAM and altmaps, the first that knows a frame decides. Entries of others are not counted.
+    ///
+    /// Needs no memory but `scratch`: with fewer slots than there are frames it walks several times.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Finding`]. It is a bug in this library, the allocator or the page table.
+    pub fn audit<P: PageTable>(
+        &self,
+        table: &P,
+        allocators: &[&dyn InspectFrames],
+        scratch: &mut [AuditSlot],
+    ) -> Result<AuditReport, Finding> {
+        let mut passes = 1;
+        let report = loop {
+            match self.audit_in_passes(table, allocators, scratch, passes)? {
+                Some(report) => break report,
+                None if passes > 1 << 40 || scratch.is_empty() => return Err(Finding::NoScratch),
+                None => passes *= 2,
+            }
+        };
+        let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
+        match known {
+            Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {
+                outstanding,
+                reached: report.frames(),
+            }),
+            _ => Ok(report),
+        }
+    }
+
+    /// Audits a part of the frames in each of `passes` walks; `None` where a part does not fit into the scratch memory.
+    fn audit_in_passes<P: PageTable>(
+        &self,
+        table: &P,
+        allocators: &[&dyn InspectFrames],
+        scratch: &mut [AuditSlot],
+        passes: u64,
+    ) -> Result<Option<AuditReport>, Finding> {
+        let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
+            return Ok(Some(AuditReport::default()));
+        };
+        let mut report = AuditReport::default();
+        for pass in 0..passes {
+            scratch.fill(AuditSlot(None));
+            let mut tally = Tally {
+                slots: scratch,
+                used: 0,
+                pass,
+                passes,
+                report: &mut report,
+            };
+            let page = self.model.granule().bytes();
+            if table
+                .visit(vmemmap, &mut |visit| tally.count(visit, page))
+                .is_break()
+            {
+                return Ok(None);
+            }
+            for counted in scratch.iter().filter_map(|slot| slot.0) {
+                compare(counted, allocators)?;
+            }
+        }
+        Ok(Some(report))
+    }
+}
+
+/// Compares the entries of one frame with its references.
+fn compare(counted: Counted, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
+    let Counted { frame, at, entries } = counted;
+    match allocators.iter().find_map(|one| one.references(frame)) {
+        Some(references) if references == entries => Ok(()),
+        Some(references) => Err(Finding::Count {
+            frame,
+            at,
+            entries,
+            references,
+        }),
+        None => Err(Finding::Unknown { frame, at }),
+    }
+}
+
+/// The entries of the frames that one pass is about: a hash table in the scratch memory.
+struct Tally<'t> {
+    slots: &'t mut [AuditSlot],
+    used: usize,
+    pass: u64,
+    passes: u64,
+    report: &'t mut AuditReport,
+}
+
+impl Tally<'_> {
+    fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
+        match visit {
+            Visit::Table {
+                at,
+                frame,
+                leaf_table,
+                owned: true,
+            } => {
+                if self.add(frame, at, 1)? {
+                    if leaf_table {
+                        self.report.leaf_tables += 1;
+                    } else {
+                        self.report.upper_tables += 1;
+                    }
+                }
+            }
+            Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
+                if self.pass == 0 {
+                    self.report.mapped_pages += run.pages();
+                }
+                self.count_run(at, run, page)?;
+            }
+            Visit::Table { .. } | Visit::Leaves { .. } => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn count_run(&mut self, at: VirtAddr, run: Run, page: u64) -> ControlFlow<()> {
+        let order: Order = run.leaf.block.order();
+        let blocks = match run.step {
+            Step::Same => 1,
+            Step::Next => run.count,
+        };
+        for index in 0..blocks {
+            let Some(block) = run.block(index) else { break };
+            let offset = index.saturating_mul(order.frames()).saturating_mul(page);
+            let at = at.checked_add(offset).unwrap_or(at);
+            let entries = match run.step {
+                Step::Same => run.count,
+                Step::Next => 1,
+            };
+            if self.add(block.first(), at, entries)? {
+                self.report.descriptor_frames += order.frames();
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Counts `entries` more for `frame`, if this pass is about it, and says whether it is the first time. Breaks when there is no
+    /// slot left.
+    fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
+        // Neighbouring frames go far apart, by the golden ratio.
+        let hash = frame.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if (hash >> 8) % self.passes != self.pass {
+            return ControlFlow::Continue(false);
+        }
+        let length = self.slots.len() as u64;
+        // A full table is slow to search.
+        let limit = self.slots.len() - self.slots.len() / 8;
+        // The high half decides on the slot: hash * length / 2^64.
+        let start = ((u128::from(hash) * u128::from(length)) >> 64) as usize;
+        let (before, after) = self.slots.split_at_mut(start.min(self.slots.len()));
+        for slot in after.iter_mut().chain(before) {
+            match &mut slot.0 {
+                Some(counted) if counted.frame == frame => {
+                    counted.entries = counted.entries.saturating_add(entries);
+                    return ControlFlow::Continue(false);
+                }
+                Some(_) => {}
+                None if self.used == limit => break,
+                empty @ None => {
+                    self.used += 1;
+                    *empty = Some(Counted { frame, at, entries });
+                    return ControlFlow::Continue(true);
+                }
+            }
+        }
+        ControlFlow::Break(())
+    }
+}

@@ -1,0 +1,198 @@
+//! Why an operation could not be done. After any of these, everything is as it was before.
+
+use crate::addr::{PfnRange, VirtAddr};
+use crate::error::ErrorKind;
+use crate::frame::OutOfFrames;
+use crate::paging::MapError;
+use core::fmt;
+
+/// The descriptor type is not the one that the model was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorMismatch {
+    /// The size that the model says, in bytes.
+    pub model: u64,
+    /// The size of the type, in bytes.
+    pub descriptor: usize,
+}
+
+impl fmt::Display for DescriptorMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the model is for descriptors of {} bytes, the type has {} or is aligned to more",
+            self.model, self.descriptor
+        )
+    }
+}
+
+impl core::error::Error for DescriptorMismatch {}
+
+/// Why memory could not be brought online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnlineError {
+    /// The pagemap was made for another model than the vmemmap.
+    OtherModel,
+    /// The piece is not whole subsections.
+    PieceMisaligned {
+        /// The piece.
+        piece: PfnRange,
+        /// How many frames a subsection has.
+        subsection: u64,
+    },
+    /// The piece does not lie in one of the pagemap's ranges.
+    PieceOutside {
+        /// The piece.
+        piece: PfnRange,
+    },
+    /// Descriptors are mapped there already, by this library or by somebody else.
+    AlreadyMapped {
+        /// The first such address.
+        at: VirtAddr,
+    },
+    /// RAM for descriptors or page tables ran out.
+    OutOfFrames(OutOfFrames),
+    /// The altmap ran out.
+    AltmapExhausted {
+        /// The reserved frames.
+        reserved: PfnRange,
+    },
+    /// The descriptor's tails name their own compound page, so compound pages cannot share them.
+    TailsDiffer,
+    /// Tail frames of too many orders and nodes are in use already.
+    TooManySharedTails {
+        /// How many there can be.
+        capacity: usize,
+    },
+    /// The page table refused for a reason of its own.
+    Table(MapError),
+}
+
+impl OnlineError {
+    /// The kind of error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OtherModel
+            | Self::TailsDiffer
+            | Self::TooManySharedTails { .. }
+            | Self::Table(_) => ErrorKind::Unsupported,
+            Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
+            Self::PieceOutside { .. } => ErrorKind::OutOfRange,
+            Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
+            Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
+            Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
+        }
+    }
+}
+
+impl From<MapError> for OnlineError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::OutOfFrames(error) => Self::OutOfFrames(error),
+            MapError::InUse { at } => Self::AlreadyMapped { at },
+            MapError::Unsupported { .. } => Self::Table(error),
+        }
+    }
+}
+
+impl fmt::Display for OnlineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherModel => f.write_str(
+                "the pagemap was made for another memory model; make it with this vmemmap's",
+            ),
+            Self::PieceMisaligned { piece, subsection } => write!(
+                f,
+                "{piece} are not whole subsections of {subsection:#x} frames"
+            ),
+            Self::PieceOutside { piece } => {
+                write!(f, "{piece} are not within one range of the pagemap")
+            }
+            Self::AlreadyMapped { at } => write!(
+                f,
+                "descriptors are mapped at {at} already; take that memory offline first"
+            ),
+            Self::OutOfFrames(error) => error.fmt(f),
+            Self::AltmapExhausted { reserved } => write!(
+                f,
+                "the altmap of {:#x} frames is used up; reserve more",
+                reserved.frames()
+            ),
+            Self::TailsDiffer => f.write_str(
+                "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
+            ),
+            Self::TooManySharedTails { capacity } => write!(
+                f,
+                "{capacity} shared tail frames are in use, which is all that can be known; share tails per compound page"
+            ),
+            Self::Table(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for OnlineError {}
+
+/// Why memory could not be taken offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// The pagemap was made for another model than the vmemmap.
+    OtherModel,
+    /// The piece is not whole subsections.
+    PieceMisaligned {
+        /// The piece.
+        piece: PfnRange,
+        /// How many frames a subsection has.
+        subsection: u64,
+    },
+    /// The piece does not lie in one of the pagemap's ranges.
+    PieceOutside {
+        /// The piece.
+        piece: PfnRange,
+    },
+    /// The descriptors at an address are not mapped, or not by this library.
+    NotOnline {
+        /// The first such address.
+        at: VirtAddr,
+    },
+    /// A huge leaf reaches across the end of the piece. Take whole leaves offline.
+    SplitsHugeLeaf {
+        /// Where the leaf starts.
+        at: VirtAddr,
+    },
+}
+
+impl OfflineError {
+    /// The kind of error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OtherModel => ErrorKind::Unsupported,
+            Self::PieceMisaligned { .. } | Self::SplitsHugeLeaf { .. } => ErrorKind::Misaligned,
+            Self::PieceOutside { .. } => ErrorKind::OutOfRange,
+            Self::NotOnline { .. } => ErrorKind::NotOnline,
+        }
+    }
+}
+
+impl fmt::Display for OfflineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherModel => OnlineError::OtherModel.fmt(f),
+            Self::PieceMisaligned { piece, subsection } => OnlineError::PieceMisaligned {
+                piece: *piece,
+                subsection: *subsection,
+            }
+            .fmt(f),
+            Self::PieceOutside { piece } => OnlineError::PieceOutside { piece: *piece }.fmt(f),
+            Self::NotOnline { at } => {
+                write!(f, "no descriptors of this vmemmap are mapped at {at}")
+            }
+            Self::SplitsHugeLeaf { at } => write!(
+                f,
+                "the huge leaf at {at} reaches across the end of the piece; take all of it offline"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for OfflineError {}

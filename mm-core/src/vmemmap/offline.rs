@@ -1,0 +1,121 @@
+//! Taking memory offline, and undoing what failed half-way: the same way back for both.
+
+use super::Vmemmap;
+use super::error::{OfflineError, OnlineError};
+use super::plan::Plan;
+use super::pool::Pool;
+use super::region::Region;
+use crate::addr::{PfnRange, VirtAddr, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
+use crate::pagemap::DevPagemap;
+use crate::paging::{PageTable, Role, Visit};
+use core::ops::ControlFlow;
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Takes all of `region` offline: its entries are cleared, CPUs forget them, and then its frames go back to where they came
+    /// from. Parts that were taken offline before are passed over.
+    ///
+    /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory.
+    pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) {
+        let pagemap = region.pagemap;
+        let ranges = pagemap.ranges().iter().copied();
+        self.unmap_pieces(table, pagemap.altmap(), ranges);
+    }
+
+    /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of them online.
+    ///
+    /// No descriptor of the piece may be in use any more. Pieces go in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`], and nothing has changed.
+    pub fn depopulate<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<(), OfflineError> {
+        if *pagemap.model() != self.model {
+            return Err(OfflineError::OtherModel);
+        }
+        let outside = OfflineError::PieceOutside { piece };
+        match Plan::new(pagemap, piece, None) {
+            Ok(_) => {}
+            Err(OnlineError::PieceMisaligned { piece, subsection }) => {
+                return Err(OfflineError::PieceMisaligned { piece, subsection });
+            }
+            Err(_) => return Err(outside),
+        }
+        let range = self.model.descriptors(piece).ok_or(outside)?;
+        self.check_online(table, range)?;
+        self.unmap_ranges(table, pagemap.altmap(), core::iter::once(range));
+        Ok(())
+    }
+
+    /// Checks that this library has mapped every page of `range`, by leaves that lie within it.
+    fn check_online<P: PageTable>(&self, table: &P, range: VirtRange) -> Result<(), OfflineError> {
+        let page = self.model.granule().bytes();
+        let mut next = Some(range.start());
+        let mut refused = None;
+        let _ = table.visit(range, &mut |visit| {
+            let Visit::Leaves { at, run } = visit else {
+                return ControlFlow::Continue(());
+            };
+            if run.leaf.role == Role::Foreign || at > next.unwrap_or(at) {
+                return ControlFlow::Break(());
+            }
+            let leaves = VirtRange::new(at, run.pages().saturating_mul(page));
+            let within = |leaves: VirtRange| at >= range.start() && leaves.last() <= range.last();
+            match leaves {
+                Ok(leaves) if within(leaves) => next = leaves.last().checked_add(1),
+                _ => {
+                    refused = Some(OfflineError::SplitsHugeLeaf { at });
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let reached_end = next.is_none_or(|next: VirtAddr| next > range.last());
+        match (refused, next) {
+            (Some(error), _) => Err(error),
+            (None, Some(at)) if !reached_end => Err(OfflineError::NotOnline { at }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Unmaps the descriptors of `pieces` and gives their frames back.
+    pub(super) fn unmap_pieces<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        altmap: Option<&dyn Altmap>,
+        pieces: impl Iterator<Item = PfnRange> + Clone,
+    ) {
+        let model = self.model;
+        let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
+        self.unmap_ranges(table, altmap, ranges);
+    }
+
+    /// Unmaps `ranges` of the vmemmap and gives their frames back.
+    pub(super) fn unmap_ranges<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        altmap: Option<&dyn Altmap>,
+        ranges: impl Iterator<Item = VirtRange> + Clone,
+    ) {
+        let mut pool = Pool {
+            ram: &self.frames,
+            altmap,
+            registry: &mut self.registry,
+        };
+        // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and `&mut self` ends
+        // all that were handed out. 2: the ranges are whole pages that were mapped by `map_runs`.
+        unsafe {
+            table.unmap(ranges, &mut |run| {
+                // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table reports them after
+                // the flush (duty 4 of `PageTable`).
+                pool.release_run(run)
+            });
+        }
+    }
+}

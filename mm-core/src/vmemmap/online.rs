@@ -1,0 +1,235 @@
+//! Bringing memory online.
+
+use super::Vmemmap;
+use super::describe::Describe;
+use super::error::OnlineError;
+use super::note::Notes;
+use super::plan::Plan;
+use super::pool::Pool;
+use super::region::Region;
+use super::supply::{FoundTail, Supply};
+use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::descriptor::{Descriptor, TailEncoding};
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::{DevPagemap, Tails};
+use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
+use core::ops::ControlFlow;
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Brings all of `pagemap` online, piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call, and the same call succeeds once the cause
+    /// is gone.
+    pub fn online<'p, P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'p>,
+    ) -> Result<Region<'p>, OnlineError> {
+        self.check_model(pagemap)?;
+        for &range in pagemap.ranges() {
+            self.check_free(table, self.descriptors(range)?)?;
+        }
+        let mut notes = fallbacks_known_ahead(table, pagemap);
+        if let Some(leaf) = table.huge_leaf()
+            && wants_huge_leaves(pagemap)
+            && pagemap.pieces_are_smaller_than(leaf)
+        {
+            notes.pieces_smaller_than_huge_leaf();
+        }
+        for (done, piece) in pagemap.pieces().enumerate() {
+            if let Err(error) = self.populate_piece(table, pagemap, piece, &mut notes) {
+                let done = pagemap.pieces().take(done);
+                self.unmap_pieces(table, pagemap.altmap(), done);
+                return Err(error);
+            }
+        }
+        Ok(Region {
+            pagemap: *pagemap,
+            notes,
+        })
+    }
+
+    /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
+    ///
+    /// Pieces come in any order. All pieces of a compound page share its tail frame.
+    ///
+    /// # Errors
+    ///
+    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call.
+    pub fn populate<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<Notes, OnlineError> {
+        self.check_model(pagemap)?;
+        Plan::new(pagemap, piece, None)?;
+        self.check_free(table, self.descriptors(piece)?)?;
+        let mut notes = fallbacks_known_ahead(table, pagemap);
+        self.populate_piece(table, pagemap, piece, &mut notes)?;
+        Ok(notes)
+    }
+
+    fn check_model(&self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
+        if *pagemap.model() == self.model {
+            Ok(())
+        } else {
+            Err(OnlineError::OtherModel)
+        }
+    }
+
+    fn check_free<P: PageTable>(&self, table: &P, range: VirtRange) -> Result<(), OnlineError> {
+        match table.first_in_use(range) {
+            Some(at) => Err(OnlineError::AlreadyMapped { at }),
+            None => Ok(()),
+        }
+    }
+
+    fn descriptors(&self, frames: PfnRange) -> Result<VirtRange, OnlineError> {
+        self.model
+            .descriptors(frames)
+            .ok_or(OnlineError::PieceOutside { piece: frames })
+    }
+
+    fn populate_piece<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+        notes: &mut Notes,
+    ) -> Result<(), OnlineError> {
+        let plan = Plan::new(pagemap, piece, table.huge_leaf())?;
+        let range = self.descriptors(piece)?;
+        let tails = pagemap.tails().0;
+        if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
+            return Err(OnlineError::TailsDiffer);
+        }
+        let describe = Describe {
+            model: &self.model,
+            direct_map: &self.direct_map,
+            order: pagemap.geometry().order(),
+            node: pagemap.node(),
+        };
+        let found = match tails {
+            Tails::PerCompound => self.tails_of_other_pieces(table, &plan, &describe, piece),
+            Tails::PerOrder | Tails::None => [None; 2],
+        };
+        let pool = Pool {
+            ram: &self.frames,
+            altmap: pagemap.altmap(),
+            registry: &mut self.registry,
+        };
+        let mut supply = Supply::<D, A, M>::new(pool, describe, tails, plan, found, *notes);
+
+        // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
+        // this value's alone (duty 1 of `new`).
+        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut supply) };
+        *notes = supply.finish();
+        let Err(stopped) = mapped else {
+            return Ok(());
+        };
+        if let Some(done) = range.before(stopped.at()) {
+            self.unmap_ranges(table, pagemap.altmap(), core::iter::once(done));
+        }
+        Err(match stopped {
+            MapStopped::Table { error, .. } => error.into(),
+            MapStopped::Source { error, .. } => error,
+        })
+    }
+
+    /// The tail frames of the compound pages that `piece` has only a part of, where another part is
+    /// online.
+    fn tails_of_other_pieces<P: PageTable>(
+        &self,
+        table: &P,
+        plan: &Plan,
+        describe: &Describe<'_, M>,
+        piece: PfnRange,
+    ) -> [Option<FoundTail>; 2] {
+        let of = |frame: Pfn| {
+            let compound = plan.compound_page(frame)?;
+            if piece.contains_range(compound) {
+                return None;
+            }
+            self.find_tail(table, describe, compound, piece)
+        };
+        let first = of(piece.start());
+        let last = of(piece.last());
+        [first, last.filter(|_| first != last)]
+    }
+
+    /// The tail frame of `compound` that a piece other than `piece` has mapped.
+    ///
+    /// Looks next to the piece first, where a piece-by-piece populate has left it, then in the rest of the
+    /// compound page, and nowhere else.
+    fn find_tail<P: PageTable>(
+        &self,
+        table: &P,
+        describe: &Describe<'_, M>,
+        compound: PfnRange,
+        piece: PfnRange,
+    ) -> Option<FoundTail> {
+        let head = compound.start();
+        let all = self.model.descriptors(compound)?;
+        let own = self.model.descriptors(piece)?;
+        let page = self.model.granule().bytes();
+        let tails = all.after(VirtAddr::new(all.start().get() | (page - 1)))?;
+        let below = tails.before(own.start());
+        let above = tails.after(own.last());
+
+        let is_tail = |leaf: &Leaf| {
+            (leaf.role == Role::Tail && self.holds_tails_of(leaf.block, describe, head))
+                .then_some(leaf.block.first())
+        };
+        let at = |at| table.lookup(at).and_then(|mapping| is_tail(&mapping.leaf));
+        let within = |range| {
+            let mut found = None;
+            let _ = table.visit(range, &mut |visit| {
+                if let Visit::Leaves { run, .. } = visit {
+                    found = is_tail(&run.leaf);
+                }
+                match found {
+                    Some(_) => ControlFlow::Break(()),
+                    None => ControlFlow::Continue(()),
+                }
+            });
+            found
+        };
+        let frame = None
+            .or_else(|| below.and_then(|range| at(range.last())))
+            .or_else(|| above.and_then(|range| at(range.start())))
+            .or_else(|| below.and_then(within))
+            .or_else(|| above.and_then(within))?;
+        Some(FoundTail { head, frame })
+    }
+
+    /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail frame of that compound page, and
+    /// not of one of another order that was online there.
+    fn holds_tails_of(&self, block: Block, describe: &Describe<'_, M>, head: Pfn) -> bool {
+        if block.order() != Order::BASE {
+            return false;
+        }
+        let page = self.direct_map.frame_pointer(block.first()).cast::<D>();
+        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty 2
+        // of `new`) and it holds descriptors of `D`'s size; descriptors are only shared.
+        let tail = unsafe { page.as_ref() };
+        tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
+    }
+}
+
+/// What of the policies cannot apply, whatever the piece.
+fn fallbacks_known_ahead<P: PageTable>(table: &P, pagemap: &DevPagemap<'_>) -> Notes {
+    let mut notes = Notes::default();
+    notes.tails_not_shared(pagemap.tails().1);
+    if wants_huge_leaves(pagemap) && table.huge_leaf().is_none() {
+        notes.no_huge_leaves();
+    }
+    notes
+}
+
+/// Whether vmemmap is to be mapped by huge leaves where that is possible.
+fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
+    pagemap.huge_leaves() && pagemap.tails().0 == Tails::None
+}

@@ -1,0 +1,157 @@
+//! Which vmemmap pages of a piece get frames of their own, and which repeat one.
+//!
+//! ```text
+//!   a compound page of 2 MiB       | head | tail | tail | tail | tail | tail | tail | tail |
+//!   frames, per compound           |  H   |  T      T      T      T      T      T      T   |
+//!   a later piece of a larger one  |  T      T      T  ...                (T of the earlier piece)
+//! ```
+//!
+//! Pure: nothing is looked up, allocated or written here.
+
+use super::error::OnlineError;
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
+use crate::model::MemoryModel;
+use crate::pagemap::{DevPagemap, Tails};
+
+/// What a run of vmemmap pages is mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlannedFrames {
+    /// A frame for each page.
+    Own,
+    /// One tail frame for every page of the run: that of the compound page, which another piece of it may
+    /// have already, or that of all compound pages of its order.
+    Tail {
+        /// The first frame of the compound page.
+        head: Pfn,
+    },
+    /// A block for each huge leaf of this order.
+    HugeLeaves {
+        /// The size of each leaf.
+        order: Order,
+    },
+}
+
+/// Vmemmap pages that follow each other and are mapped alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedRun {
+    /// The address of the first page.
+    pub at: VirtAddr,
+    /// How many pages; at least 1.
+    pub pages: u64,
+    /// The frames that the pages describe.
+    pub describes: PfnRange,
+    /// What they are mapped to.
+    pub frames: PlannedFrames,
+}
+
+impl PlannedRun {
+    /// The first `pages` pages, at least 1, and the rest.
+    pub(super) fn split_at(self, pages: u64, model: &MemoryModel) -> (Self, Option<Self>) {
+        let per_page = model.descriptors_per_page();
+        let (first, rest) = self.describes.take_first(pages.saturating_mul(per_page));
+        let part = |describes: PfnRange| Self {
+            at: model
+                .descriptor_address(describes.start())
+                .unwrap_or(self.at),
+            pages: describes.frames() / per_page,
+            describes,
+            frames: self.frames,
+        };
+        (part(first), rest.map(part))
+    }
+}
+
+/// The runs of a piece, in the order of addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    model: MemoryModel,
+    compound: Option<Order>,
+    huge_leaf: Option<Order>,
+    rest: Option<PfnRange>,
+}
+
+impl Plan {
+    /// The plan for `piece` of `pagemap`, on a page table whose huge leaf is of the order `huge_leaf`, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`OnlineError::PieceMisaligned`] where the piece is not whole subsections, and
+    /// [`OnlineError::PieceOutside`] where it does not lie in one range of the pagemap.
+    pub fn new(
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+        huge_leaf: Option<Order>,
+    ) -> Result<Self, OnlineError> {
+        let model = *pagemap.model();
+        if !piece.is_aligned(model.subsection()) {
+            return Err(OnlineError::PieceMisaligned {
+                piece,
+                subsection: model.subsection().frames(),
+            });
+        }
+        if pagemap.range_of(piece).is_none() {
+            return Err(OnlineError::PieceOutside { piece });
+        }
+        let compound = match pagemap.tails().0 {
+            Tails::PerCompound | Tails::PerOrder => Some(pagemap.geometry().order()),
+            Tails::None => None,
+        };
+        Ok(Self {
+            model,
+            compound,
+            huge_leaf: huge_leaf.filter(|_| pagemap.huge_leaves()),
+            rest: Some(piece),
+        })
+    }
+
+    /// The frames of the compound page of `frame`, where tails are shared.
+    pub(super) fn compound_page(&self, frame: Pfn) -> Option<PfnRange> {
+        let order = self.compound?;
+        PfnRange::new(frame.align_down(order), order.frames()).ok()
+    }
+
+    /// The run for the first of `rest`, and how many frames it describes.
+    fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
+        let page = self.model.descriptors_per_page();
+        if let Some(compound) = self.compound_page(rest.start()) {
+            if rest.start() == compound.start() {
+                return (page, PlannedFrames::Own);
+            }
+            let to_end = compound.last().get() - rest.start().get() + 1;
+            let head = compound.start();
+            return (to_end, PlannedFrames::Tail { head });
+        }
+        let Some(order) = self.huge_leaf else {
+            return (rest.frames(), PlannedFrames::Own);
+        };
+        // A leaf's vmemmap describes this many frames.
+        let describes = order.frames() * page;
+        let bytes = order.frames() * self.model.granule().bytes();
+        let past_boundary = (at.get() & (bytes - 1)) / self.model.descriptor_bytes();
+        if past_boundary != 0 {
+            return (describes - past_boundary, PlannedFrames::Own);
+        }
+        match rest.frames() / describes {
+            0 => (rest.frames(), PlannedFrames::Own),
+            leaves => (leaves * describes, PlannedFrames::HugeLeaves { order }),
+        }
+    }
+}
+
+impl Iterator for Plan {
+    type Item = PlannedRun;
+
+    fn next(&mut self) -> Option<PlannedRun> {
+        let rest = self.rest?;
+        let at = self.model.descriptor_address(rest.start())?;
+        let (describes, frames) = self.first_run(rest, at);
+        let (describes, rest) = rest.take_first(describes);
+        self.rest = rest;
+        Some(PlannedRun {
+            at,
+            pages: describes.frames() / self.model.descriptors_per_page(),
+            describes,
+            frames,
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! The handle of memory that is online.
+
+use super::note::Notes;
+use crate::pagemap::{DevPagemap, Tables, Tails};
+
+/// Memory that was brought online as a whole, and will go offline as a whole.
+///
+/// Dropping it leaves the memory online for good.
+#[must_use = "the memory stays online until this is given to `Vmemmap::offline`"]
+#[derive(Debug)]
+pub struct Region<'p> {
+    pub(super) pagemap: DevPagemap<'p>,
+    pub(super) notes: Notes,
+}
+
+impl<'p> Region<'p> {
+    /// What was asked for.
+    pub const fn pagemap(&self) -> &DevPagemap<'p> {
+        &self.pagemap
+    }
+
+    /// How tails are shared.
+    pub fn tails(&self) -> Tails {
+        self.pagemap.tails().0
+    }
+
+    /// How tables are shared.
+    pub const fn tables(&self) -> Tables {
+        self.pagemap.tables()
+    }
+
+    /// What was done otherwise than asked.
+    pub const fn notes(&self) -> &Notes {
+        &self.notes
+    }
+}

@@ -1,0 +1,267 @@
+//! Where the runs of a plan get their frames.
+//!
+//! The page table pulls; each pull takes frames from RAM or the altmap, describes them, and hands
+//! them over with one reference for each entry that will point at them.
+
+use super::describe::Describe;
+use super::error::OnlineError;
+use super::note::Notes;
+use super::plan::{Plan, PlannedFrames, PlannedRun};
+use super::pool::Pool;
+use super::registry::{CAPACITY, TailKey};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::pagemap::Tails;
+use crate::paging::{Leaf, MapError, Role, Run, RunSource};
+use core::marker::PhantomData;
+
+/// How many frames are asked for ahead of the run that needs them.
+const AHEAD: u64 = 512;
+
+/// The tail frame that other pieces of a compound page have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundTail {
+    /// The first frame of the compound page.
+    pub(super) head: Pfn,
+    /// Its tail frame.
+    pub(super) frame: Pfn,
+}
+
+/// The runs of one piece, with frames.
+pub(super) struct Supply<'v, D, A, M> {
+    pub(super) pool: Pool<'v, A>,
+    pub(super) describe: Describe<'v, M>,
+    tails: Tails,
+    plan: Plan,
+    /// What is left of the run that the plan gave last, the nearer part first.
+    current: Option<PlannedRun>,
+    later: Option<PlannedRun>,
+    /// Frames taken ahead, each with its one reference.
+    stock: Option<PfnRange>,
+    /// Tail frames of the compound pages that reach across the ends of the piece.
+    found: [Option<FoundTail>; 2],
+    pub(super) notes: Notes,
+    descriptor: PhantomData<fn() -> D>,
+}
+
+impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
+    pub(super) fn new(
+        pool: Pool<'v, A>,
+        describe: Describe<'v, M>,
+        tails: Tails,
+        plan: Plan,
+        found: [Option<FoundTail>; 2],
+        notes: Notes,
+    ) -> Self {
+        Self {
+            pool,
+            describe,
+            tails,
+            plan,
+            current: None,
+            later: None,
+            stock: None,
+            found,
+            notes,
+            descriptor: PhantomData,
+        }
+    }
+
+    /// Gives back what was taken ahead and not used.
+    pub(super) fn finish(mut self) -> Notes {
+        if let Some(stock) = self.stock.take() {
+            // SAFETY: the stock's references are this value's and no entry was made for them.
+            unsafe { self.pool.release_frames(stock) };
+        }
+        self.notes
+    }
+
+    fn found_tail(&self, head: Pfn) -> Option<Pfn> {
+        self.found
+            .iter()
+            .flatten()
+            .find(|found| found.head == head)
+            .map(|found| found.frame)
+    }
+
+    /// How many single frames `run`, which needs some, and the runs after it need, up to a limit.
+    fn frames_ahead(&self, run: &PlannedRun) -> u64 {
+        let mut frames = 0;
+        let known = [Some(*run), self.later].into_iter().flatten();
+        for run in known.chain(self.plan) {
+            frames += match run.frames {
+                PlannedFrames::Own => run.pages,
+                PlannedFrames::Tail { .. } if self.tails == Tails::PerOrder => 0,
+                PlannedFrames::Tail { head } => u64::from(self.found_tail(head).is_none()),
+                PlannedFrames::HugeLeaves { .. } => break,
+            };
+            if frames >= AHEAD {
+                break;
+            }
+        }
+        frames.min(AHEAD)
+    }
+
+    /// Between 1 and `at_most` frames for `run`, which follow each other.
+    fn take_frames(&mut self, run: &PlannedRun, at_most: u64) -> Result<PfnRange, OnlineError> {
+        let stock = match self.stock.take() {
+            Some(stock) => stock,
+            None => {
+                let node = self.describe.node;
+                let frames = self.pool.allocate_run(self.frames_ahead(run), node)?;
+                let actual = self.pool.node_of(frames.start());
+                self.notes.frames_from(node, actual, frames.frames());
+                frames
+            }
+        };
+        let (taken, stock) = stock.take_first(at_most);
+        self.stock = stock;
+        Ok(taken)
+    }
+
+    /// Frames for the first pages of the run, one for each.
+    fn own(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
+        let frames = self.take_frames(run, run.pages)?;
+        self.describe_pages(frames, run);
+        Ok(Run::each(frames, Role::Descriptors))
+    }
+
+    /// The tail frame for the compound page at `head`, for every page of the run.
+    fn tail(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
+        let known = match self.tails {
+            Tails::PerOrder => self.pool.registry.find(self.tail_key()),
+            Tails::None | Tails::PerCompound => self.found_tail(head),
+        };
+        if let Some(frame) = known {
+            // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
+            // the references.
+            if unsafe { self.pool.acquire(frame, run.pages) } {
+                return Ok(self.tail_run(frame, run.pages));
+            }
+        }
+        let frame = match self.tails {
+            Tails::PerOrder => self.new_shared_tail()?,
+            Tails::None | Tails::PerCompound => self.take_frames(run, 1)?.start(),
+        };
+        // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
+        // compared the sizes.
+        unsafe { self.describe.tails::<D>(frame, head) };
+        // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the
+        // references, and the one that the frame came with.
+        if run.pages > 1 && !unsafe { self.pool.acquire(frame, run.pages - 1) } {
+            // The allocator cannot count so many references.
+            self.put_back(Run::repeat(frame, 1, Role::Tail));
+            return Err(OnlineError::OutOfFrames(OutOfFrames {
+                order: Order::BASE,
+                node: self.describe.node,
+            }));
+        }
+        Ok(self.tail_run(frame, run.pages))
+    }
+
+    /// A frame of RAM, known from now on as the tail frame of this order and node. It outlives the
+    /// device, so it never comes from an altmap.
+    fn new_shared_tail(&mut self) -> Result<Pfn, OnlineError> {
+        let key = self.tail_key();
+        if !self.pool.registry.has_room() {
+            return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
+        }
+        let block = self.pool.ram.allocate(Order::BASE, key.node);
+        let frame = block.map_err(OnlineError::OutOfFrames)?.first();
+        self.notes
+            .frames_from(key.node, self.pool.ram.node_of(frame), 1);
+        self.pool.registry.insert(key, frame);
+        Ok(frame)
+    }
+
+    fn tail_key(&self) -> TailKey {
+        TailKey {
+            order: self.describe.order,
+            node: self.describe.node,
+        }
+    }
+
+    /// The leaves of a tail frame. What belongs to all compound pages of an order is read-only.
+    fn tail_run(&self, frame: Pfn, pages: u64) -> Run {
+        let run = Run::repeat(frame, pages, Role::Tail);
+        let leaf = Leaf {
+            writable: self.tails != Tails::PerOrder,
+            ..run.leaf
+        };
+        Run { leaf, ..run }
+    }
+
+    /// The block of the first huge leaf of the run, if there is one and the page table can enter it.
+    fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
+        if order > largest {
+            return None;
+        }
+        let node = self.describe.node;
+        let block = self.pool.allocate(order, node).ok()?;
+        let actual = self.pool.node_of(block.first());
+        self.notes.frames_from(node, actual, order.frames());
+        self.describe_pages(block.frames(), run);
+        Some(Run::once(Leaf {
+            block,
+            role: Role::Descriptors,
+            writable: true,
+        }))
+    }
+
+    /// Describes the memory of the first pages of `run`, in `frames`, which were allocated just now.
+    fn describe_pages(&self, frames: PfnRange, run: &PlannedRun) {
+        let per_page = self.describe.model.descriptors_per_page();
+        for index in 0..frames.frames() {
+            let frame = frames.start().saturating_add(index);
+            let first = run.describes.start().saturating_add(index * per_page);
+            // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
+            // compared the sizes.
+            unsafe { self.describe.page::<D>(frame, first) };
+        }
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D, A, M> {
+    type Error = OnlineError;
+
+    fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
+        // The page table asks no further than the piece, which is as far as the plan goes.
+        let planned = self
+            .current
+            .take()
+            .or_else(|| self.later.take())
+            .or_else(|| self.plan.next())
+            .ok_or(OnlineError::Table(MapError::Unsupported {
+                at,
+                order: Order::BASE,
+            }))?;
+        let taken = match planned.frames {
+            PlannedFrames::Own => self.own(&planned),
+            PlannedFrames::Tail { head } => self.tail(&planned, head),
+            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
+                Some(run) => Ok(run),
+                None => {
+                    self.notes.huge_leaf_unavailable();
+                    let (leaf, later) = planned.split_at(order.frames(), self.describe.model);
+                    let small = PlannedRun {
+                        frames: PlannedFrames::Own,
+                        ..leaf
+                    };
+                    self.later = later;
+                    let run = self.own(&small)?;
+                    self.current = small.split_at(run.pages(), self.describe.model).1;
+                    return Ok(run);
+                }
+            },
+        };
+        let run = taken?;
+        self.current = planned.split_at(run.pages(), self.describe.model).1;
+        Ok(run)
+    }
+
+    fn put_back(&mut self, run: Run) {
+        // SAFETY: 1: it came from `next_run`. 2: it was not mapped.
+        unsafe { self.pool.release_run(run) };
+    }
+}
