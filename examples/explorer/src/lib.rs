@@ -15,18 +15,21 @@ pub mod failure;
 pub mod json;
 pub mod need;
 pub mod online;
+pub mod plan;
 pub mod report;
 pub mod request;
 pub mod size;
+pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{Cli, Command, Format, RegionArgs};
+use args::{Cli, Command, Format, PlanArgs, RegionArgs};
 use clap::Parser;
 use need::Limits;
 use request::Request;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
+use survey::Progress;
 
 /// It was done.
 pub const DONE: u8 = 0;
@@ -43,6 +46,8 @@ pub struct Console<'c> {
     pub stdout: &'c mut dyn Write,
     /// Messages.
     pub stderr: &'c mut dyn Write,
+    /// Hears how far a long run is.
+    pub progress: Progress<'c>,
 }
 
 impl std::fmt::Debug for Console<'_> {
@@ -58,10 +63,10 @@ where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
-    let stderr = &mut *console.stderr;
+    let (progress, stderr) = (console.progress, &mut *console.stderr);
     let mut stdout = BufWriter::new(&mut *console.stdout);
     let done = match Cli::try_parse_from(args) {
-        Ok(cli) => dispatch(cli, limits, &mut stdout, stderr),
+        Ok(cli) => dispatch(cli, limits, progress, &mut stdout, stderr),
         Err(error) if error.use_stderr() => {
             say(stderr, &usage::one_line(&error));
             return BAD_ARGUMENTS;
@@ -83,13 +88,14 @@ where
 fn dispatch(
     cli: Cli,
     limits: &Limits,
+    progress: Progress<'_>,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
     match cli.command {
-        None => Ok(DONE),
+        None => survey::survey(limits, progress, stdout, stderr).map(exit_code),
         Some(Command::Online(args)) => online(args, limits, stdout, stderr),
-        Some(Command::Plan(_)) => Ok(DONE),
+        Some(Command::Plan(args)) => plan(args, limits, stdout, stderr),
     }
 }
 
@@ -108,7 +114,26 @@ fn online(
         Format::Table => table::print(stdout, &report)?,
         Format::Json => json::print(stdout, &report)?,
     }
-    Ok(if report.is_good() { DONE } else { FAILED })
+    Ok(exit_code(report.is_good()))
+}
+
+fn plan(
+    args: PlanArgs,
+    limits: &Limits,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> io::Result<u8> {
+    let limit = args.limit;
+    let (request, format) = Request::from_args(args.region);
+    let failure = plan::print(&request, limits, plan::Style { format, limit }, stdout)?;
+    if let Some(failure) = &failure {
+        say(stderr, &failure.to_string());
+    }
+    Ok(exit_code(failure.is_none()))
+}
+
+const fn exit_code(good: bool) -> u8 {
+    if good { DONE } else { FAILED }
 }
 
 /// Writes an error to `stderr`. If that cannot be written to either, there is nowhere left to say so.

@@ -128,8 +128,9 @@ impl Report {
         };
         self.flat_frames = Some(flat);
         if flat > 0 {
+            // Rounded to four digits; zero is added so that there is no -0.
             let saved = 100.0 * (1.0 - total as f64 / flat as f64);
-            self.saved_percent = Some((saved * 10_000.0).round() / 10_000.0);
+            self.saved_percent = Some((saved * 10_000.0).round() / 10_000.0 + 0.0);
         }
         self.reused_entries = Some(counted.reused_entries());
     }

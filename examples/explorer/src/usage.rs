@@ -36,7 +36,7 @@ fn invalid_value(error: &Error, argument: &str) -> String {
         Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
             format!("takes one of {}", valid.join(", "))
         }
-        _ => "takes a value".to_owned(),
+        _ => "takes a value; --help says which".to_owned(),
     };
     match text(error, ContextKind::InvalidValue) {
         Some(value) if !value.is_empty() => format!("{argument}: not '{value}'; {valid}"),
