@@ -264,13 +264,22 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         unsafe { self.describe.tails::<D>(frame, head) };
         // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the references, and the
         // one that the frame came with.
-        let acquired = run.pages == 1 || unsafe { self.pool.acquire(frame, run.pages - 1) };
-        debug_assert!(acquired, "a frame that was just allocated has a reference");
+        if run.pages > 1 && !unsafe { self.pool.acquire(frame, run.pages - 1) } {
+            // The allocator cannot count so many references.
+            self.put_back(Run::repeat(frame, 1, Role::Tail));
+            return Err(OnlineError::OutOfFrames(OutOfFrames {
+                order: Order::BASE,
+                node: self.describe.node,
+            }));
+        }
         Ok(Run::repeat(frame, run.pages, Role::Tail))
     }
 
-    /// The block of the first huge leaf of the run, if there is one.
-    fn huge_leaf(&mut self, run: &PlannedRun, order: Order) -> Option<Run> {
+    /// The block of the first huge leaf of the run, if there is one and the page table can enter it.
+    fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
+        if order > largest {
+            return None;
+        }
         let node = self.describe.node;
         let block = self.pool.allocate(order, node).ok()?;
         let actual = self.pool.node_of(block.first());
@@ -299,7 +308,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D, A, M> {
     type Error = OnlineError;
 
-    fn next_run(&mut self, at: VirtAddr, _pages: u64) -> Result<Run, OnlineError> {
+    fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
         // The page table asks no further than the piece, which is as far as the plan goes.
         let planned = self
             .current
@@ -313,7 +322,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
         let taken = match planned.frames {
             PlannedFrames::Own => self.own(&planned),
             PlannedFrames::Tail { head } => self.tail(&planned, head),
-            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order) {
+            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
                 Some(run) => Ok(run),
                 None => {
                     self.notes.huge_leaf_unavailable();
