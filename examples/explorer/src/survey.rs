@@ -6,7 +6,7 @@ use crate::report::{CLEAN, Report};
 use crate::request::Request;
 use crate::size::{ByteRange, ByteSize, rounded};
 use crate::table::{align_right, number, time};
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, presets};
 use hosted::{Backend, BackendKind, WithBackend};
 use mm_core::addr::NodeId;
 use mm_core::pagemap::{Piece, Tables, Tails};
@@ -95,7 +95,8 @@ pub fn survey(
     stderr: &mut dyn Write,
 ) -> io::Result<bool> {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_NO_BORDERS).set_header([
+    let style = presets::UTF8_NO_BORDERS.row_separator(LineStyle::none());
+    table.load_style(style).set_header([
         "backend",
         "align",
         "tails",
@@ -113,11 +114,12 @@ pub fn survey(
     let all = BackendKind::ALL
         .into_iter()
         .flat_map(|backend| CASES.map(|case| (backend, case)));
+    let count = BackendKind::ALL.len() * CASES.len();
     let (mut good, mut smaller) = (true, false);
     let mut above = None;
     for (index, (backend, case)) in all.enumerate() {
         let what = format!("{} at {}", backend.name(), ByteSize(case.align));
-        progress(&what, index, BackendKind::ALL.len() * CASES.len());
+        progress(&what, index, count);
         let range = backend.run(LargestRange(case));
         smaller |= range != WHOLE;
         let report = online(&case.request(backend, range), limits);
@@ -134,13 +136,9 @@ pub fn survey(
         table.add_row(row(case, &report, above != Some(backend)));
         above = Some(backend);
     }
-    progress(
-        "",
-        BackendKind::ALL.len() * CASES.len(),
-        BackendKind::ALL.len() * CASES.len(),
-    );
+    progress("", count, count);
     align_right(&mut table, 4);
-    writeln!(out, "{table}")?;
+    writeln!(out, "{}", table.trim_fmt())?;
     print_notes(out, smaller)?;
     Ok(good)
 }
@@ -174,7 +172,7 @@ fn row(case: Case, report: &Report, first: bool) -> [String; 13] {
     let per_gib = frames
         .total
         .map(|total| rounded(total as f64 * 4096.0 / gib));
-    let saved = report.saved_percent.map(|saved| format!("{saved:.2} %"));
+    let saved = report.saved_percent.map(percent);
     let audit = report.audit.as_deref().map(|audit| match audit {
         CLEAN => CLEAN.to_owned(),
         _ => "FAILED".to_owned(),
