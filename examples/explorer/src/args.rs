@@ -62,7 +62,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub region: RegionArgs,
     /// Print at most this many runs as text
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub limit: Option<u64>,
 }
 
@@ -78,7 +78,8 @@ pub struct RegionArgs {
         long = "range",
         value_name = "START+SIZE",
         default_value = "24G+16G",
-        value_parser = value_of::<ByteRange>
+        value_parser = value_of::<ByteRange>,
+        allow_negative_numbers = true
     )]
     pub ranges: Vec<ByteRange>,
     /// The size of the pages that the memory is used in
@@ -103,13 +104,13 @@ pub struct RegionArgs {
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
     /// Take descriptor frames from this much memory at the start of the first range
-    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>)]
+    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>, allow_negative_numbers = true)]
     pub altmap: Option<ByteSize>,
     /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it from the nearest of these
-    #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = node, allow_negative_numbers = true)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub fail_after: Option<u64>,
     /// How to print the result; json is one object on standard output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
