@@ -1,4 +1,9 @@
 //! Bad arguments are told in one line, and no arguments make the program panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod program;
 
@@ -129,7 +134,9 @@ fn option() -> impl Strategy<Value = Vec<String>> {
             .prop_map(move |value| vec![name.to_owned(), value.to_string()])
     };
     prop_oneof![
-        4 => (size(), size()).prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}+{size}")]),
+        6 => (0_u64..66, prop::sample::select(&["2M", "32M", "128M", "1G", "3G"][..]))
+            .prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}G+{size}")]),
+        1 => (size(), size()).prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}+{size}")]),
         1 => choice("--backend", &["sim", "x86_64", "x86_64-la57"]),
         1 => choice("--align", &["4K", "2M", "1G", "1g", "8K"]),
         1 => choice("--tails", &["none", "per-compound"]),
@@ -138,7 +145,16 @@ fn option() -> impl Strategy<Value = Vec<String>> {
         1 => size().prop_map(|size| vec!["--altmap".to_owned(), size]),
         1 => number("--node"),
         1 => number("--fail-after"),
-        1 => ".{0,8}".prop_map(|text| vec![text]),
+    ]
+}
+
+/// Options, and now and then something that is none.
+fn options() -> impl Strategy<Value = Vec<Vec<String>>> {
+    let good = || prop::collection::vec(option(), 0..5);
+    let stray = ".{0,8}".prop_map(|text| vec![vec![text]]);
+    prop_oneof![
+        9 => good(),
+        1 => (good(), stray, good()).prop_map(|(a, b, c)| [a, b, c].concat()),
     ]
 }
 
@@ -148,7 +164,7 @@ proptest! {
     #[test]
     fn any_arguments_end_in_one_of_three_ways(
         command in prop::sample::select(&["online", "plan"][..]),
-        options in prop::collection::vec(option(), 0..7),
+        options in options(),
     ) {
         let limits = Limits { host_bytes: 64 << 20, planned_runs: 1 << 14 };
         let mut args = vec![command.to_owned(), "--format".to_owned(), "json".to_owned()];

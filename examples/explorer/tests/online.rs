@@ -1,4 +1,9 @@
 //! `online` prints what issue and documentation say that memory costs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod program;
 
