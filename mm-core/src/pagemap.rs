@@ -44,6 +44,9 @@ pub enum Tails {
     None,
     /// One frame for each compound page.
     PerCompound,
+    /// One read-only frame for all compound pages of an order on a node. For descriptors whose tails are the same for all
+    /// ([`TailEncoding::SAME_FOR_ALL`](crate::descriptor::TailEncoding::SAME_FOR_ALL)).
+    PerOrder,
 }
 
 /// What is shared between page tables.
@@ -379,9 +382,14 @@ impl<'p> DevPagemap<'p> {
         }
         let order = self.geometry.order();
         let vmemmap_pages = self.model.vmemmap_pages(order);
+        // The head's page is always there, and a tail frame of one's own costs a second.
+        let needed = match self.tails {
+            Tails::PerOrder => 1,
+            Tails::PerCompound | Tails::None => 2,
+        };
         let fallback = if order == Order::BASE {
             TailsFallback::BasePages
-        } else if vmemmap_pages <= 2 {
+        } else if vmemmap_pages <= needed {
             TailsFallback::NothingToSave {
                 order,
                 vmemmap_pages,

@@ -5,10 +5,11 @@ use super::describe::Describe;
 use super::error::OnlineError;
 use super::note::Notes;
 use super::plan::Plan;
+use super::pool::Pool;
 use super::region::Region;
-use super::supply::{FoundTail, Pool, Supply};
+use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
@@ -93,7 +94,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     fn populate_piece<P: PageTable>(
-        &self,
+        &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
@@ -101,18 +102,26 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<(), OnlineError> {
         let plan = Plan::new(pagemap, piece, table.huge_leaf())?;
         let range = self.descriptors(piece)?;
+        let tails = pagemap.tails().0;
+        if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
+            return Err(OnlineError::TailsDiffer);
+        }
         let describe = Describe {
             model: &self.model,
             direct_map: &self.direct_map,
             order: pagemap.geometry().order(),
             node: pagemap.node(),
         };
-        let found = self.tails_of_other_pieces(table, &plan, &describe, piece);
+        let found = match tails {
+            Tails::PerCompound => self.tails_of_other_pieces(table, &plan, &describe, piece),
+            Tails::PerOrder | Tails::None => [None; 2],
+        };
         let pool = Pool {
             ram: &self.frames,
             altmap: pagemap.altmap(),
+            registry: &mut self.registry,
         };
-        let mut supply = Supply::<D, A, M>::new(pool, describe, plan, found, *notes);
+        let mut supply = Supply::<D, A, M>::new(pool, describe, tails, plan, found, *notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
         // this value's alone (duty 1 of `new`).
