@@ -96,6 +96,12 @@ impl<F: EntryFormat> Tree<F> {
         at.align_down(Self::level(depth).shift)
     }
 
+    /// All that the entry of `at` at `depth` translates.
+    pub(super) fn span(depth: usize, at: VirtAddr) -> Option<VirtRange> {
+        let last = VirtAddr::new(at.get() | ((1u64 << Self::level(depth).shift) - 1));
+        VirtRange::between(Self::base(depth, at), last)
+    }
+
     /// The address of the entry `entries` after that of `at` at `depth`, within one table.
     #[inline]
     pub(super) fn step(depth: usize, at: VirtAddr, entries: usize) -> VirtAddr {
