@@ -14,7 +14,7 @@
 use super::entries::write_run;
 use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
-use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames, Released};
 use crate::paging::{
     Entry, EntryFormat, Flush, Leaf, Link, MapError, Mmu, PageTable, References, Role, Run, Step,
