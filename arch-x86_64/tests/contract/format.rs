@@ -3,7 +3,7 @@
 use crate::machine::{HUGE, Paging, for_both_formats};
 use arch_x86_64::{OWNED, TAIL};
 use mm_core::addr::{Block, Order, Pfn, VirtAddr};
-use mm_core::paging::{Entry, Leaf, Role};
+use mm_core::paging::{Entry, Leaf, Link, Role};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 const GIANT: Order = Order::new(18).unwrap();
@@ -46,12 +46,15 @@ for_both_formats! {
         }
         for depth in 0..leaf_depth {
             for frame in [0, 1, (1 << 40) - 1].map(|frame| Pfn::new(frame).unwrap()) {
-                let entry = F::table(frame);
-                assert_eq!(F::decode(entry, depth), Entry::Table { frame, owned: true });
-                let invalid = F::invalidated(entry);
-                assert_eq!(F::decode(invalid, depth), Entry::InvalidTable { frame });
-                let foreign = entry & !OWNED.bits();
-                assert_eq!(F::decode(foreign, depth), Entry::Table { frame, owned: false });
+                for (shared, link) in [(false, Link::Private), (true, Link::Shared)] {
+                    let entry = F::table(frame, shared);
+                    assert_eq!(F::decode(entry, depth), Entry::Table { frame, link });
+                    let invalid = F::invalidated(entry);
+                    assert_eq!(F::decode(invalid, depth), Entry::InvalidTable { frame });
+                    let foreign = entry & !OWNED.bits();
+                    let link = Link::Foreign;
+                    assert_eq!(F::decode(foreign, depth), Entry::Table { frame, link });
+                }
             }
         }
     }
@@ -65,7 +68,9 @@ for_both_formats! {
         assert_eq!(F::leaf(leaf, leaf_depth), 0x830a_bcde_f012_3161);
         leaf.block = block(0xab_cdef_0000, HUGE);
         assert_eq!(F::leaf(leaf, leaf_depth - 1), 0x830a_bcde_f000_01e1);
-        assert_eq!(F::table(Pfn::new(0x123).unwrap()), 0x0100_0000_0012_3023);
+        let table = Pfn::new(0x123).unwrap();
+        assert_eq!(F::table(table, false), 0x0100_0000_0012_3023);
+        assert_eq!(F::table(table, true), 0x0300_0000_0012_3023);
     }
 
     fn only_zero_is_free<F>() {

@@ -93,6 +93,7 @@ for_both_formats! {
                             assert!(owned);
                             tables.push((at, frame, leaf_table));
                         }
+                        Visit::SharedTable { .. } => panic!("nobody asked for a shared table"),
                         Visit::Leaves { at, run } => for index in 0..run.count {
                             let block = run.block(index).unwrap();
                             let bytes = block.order().frames() * PAGE;

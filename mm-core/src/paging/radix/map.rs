@@ -5,7 +5,9 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
 use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, Released};
-use crate::paging::{Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Run, RunSource};
+use crate::paging::{
+    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Run, RunSource, Step,
+};
 use core::sync::atomic::AtomicU64;
 
 /// The runs on their way into entries: the source, and what of its last run is not yet entered.
@@ -159,6 +161,8 @@ where
                         }
                         let leaf = cursor.take_one(run);
                         store(slot, F::leaf(leaf, depth));
+                    } else if cursor.source.share_tables() && Self::fills_table(depth, part, &run) {
+                        self.link_run(slot, part, node, run, cursor)?;
                     } else {
                         self.fill_new_table(depth, slot, seen, part, node, cursor)?;
                     }
@@ -170,6 +174,37 @@ where
                     });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Whether `run` is the same tail leaf for all of a leaf table, which the entry at `depth` for `range` would link.
+    fn fills_table(depth: usize, range: VirtRange, run: &Run) -> bool {
+        depth + 1 == Tree::<F>::LEAF_DEPTH
+            && run.step == Step::Same
+            && run.leaf.role == Role::Tail
+            && run.count >= Self::leaves_per_table()
+            && Tree::<F>::covers_entry(depth, range)
+    }
+
+    /// Links a shared table for `range` at the free entry `slot` in place of the leaves of `run`.
+    fn link_run<S: RunSource>(
+        &self,
+        slot: &AtomicU64,
+        range: VirtRange,
+        node: NodeId,
+        run: Run,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let linked = self.link_shared(slot, run.leaf, node);
+        let is_new = linked.map_err(|error| MapStopped::Table {
+            at: range.start(),
+            error,
+        })?;
+        let (replaced, rest) = run.take(Self::leaves_per_table());
+        cursor.run = rest;
+        if !is_new {
+            cursor.source.put_back(replaced);
         }
         Ok(())
     }
@@ -212,7 +247,7 @@ where
         if seen == Seen::Live {
             self.mmu.publish();
         }
-        store(slot, F::table(table));
+        store(slot, F::table(table, false));
         if depth == 0 {
             self.mmu
                 .root_entry_installed(Tree::<F>::base(depth, range.start()));
