@@ -165,6 +165,9 @@ pub enum TailsArg {
     /// one frame for each compound page
     #[value(name = "per-compound")]
     PerCompound,
+    /// one read-only frame for all compound pages of an order and node
+    #[value(name = "per-order")]
+    PerOrder,
 }
 
 /// `--tables`.
@@ -173,6 +176,9 @@ pub enum TablesArg {
     /// nothing: every table is linked once
     #[value(name = "private")]
     Private,
+    /// leaf tables of nothing but the same tail frame: linked, not copied
+    #[value(name = "shared")]
+    Shared,
 }
 
 /// `--piece`.

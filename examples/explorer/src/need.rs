@@ -34,7 +34,7 @@ impl Default for Limits {
 /// An upper bound of what bringing a region online takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
-    /// Frames that hold descriptors. Exact.
+    /// Frames that hold descriptors. Exact, but for a tail frame that several ranges share.
     pub descriptor_frames: u64,
     /// Tables below the root.
     pub tables: u64,
@@ -74,6 +74,11 @@ impl Need {
             Tails::PerCompound => {
                 let pages = range.frames() / order.frames();
                 self.descriptor_frames += 2 * pages;
+                self.runs += 2 * pages + pieces;
+            }
+            Tails::PerOrder => {
+                let pages = range.frames() / order.frames();
+                self.descriptor_frames += pages + 1;
                 self.runs += 2 * pages + pieces;
             }
             _ => {

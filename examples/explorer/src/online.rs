@@ -6,7 +6,7 @@ use crate::need::{Limits, Need};
 use crate::report::{AfterError, AfterOffline, CLEAN, Report};
 use crate::request::{FrameRequest, Request};
 use hosted::{Backend, Machine, MachineConfig, WithBackend};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{DeviceAltmap, InspectFrames};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
@@ -82,8 +82,9 @@ impl Online<'_> {
             .ok_or_else(|| Failure::host("the machine's page table is taken"))?;
         // SAFETY: 1: nothing else is mapped on this machine. 2: its memory has all RAM, and contents for the altmap. 3: the
         // machine has one table.
-        let vmemmap =
-            unsafe { Vmemmap::<Page, _, _>::new(B::MODEL, machine.frames(), machine.memory()) };
+        let vmemmap = unsafe {
+            Vmemmap::<Page<Mask>, _, _>::new(B::MODEL, machine.frames(), machine.memory())
+        };
         let mut vmemmap = vmemmap.map_err(Failure::host)?;
         let mut auditor = Auditor::new(&machine, altmap, &need);
         if let Some(allocations) = self.request.fail_after {
@@ -126,7 +127,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 /// The vmemmap of a machine.
-type MachineVmemmap<'m> = Vmemmap<Page, &'m arch_sim::SimFrames, &'m arch_sim::SimMemory>;
+type MachineVmemmap<'m> = Vmemmap<Page<Mask>, &'m arch_sim::SimFrames, &'m arch_sim::SimMemory>;
 
 /// Recounts, and remembers what was found.
 struct Auditor<'m, B: Backend> {

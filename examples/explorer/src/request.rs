@@ -41,6 +41,7 @@ impl Request {
         let tails = |tails| match tails {
             TailsArg::None => Tails::None,
             TailsArg::PerCompound => Tails::PerCompound,
+            TailsArg::PerOrder => Tails::PerOrder,
         };
         let request = Self {
             backend: args.backend.kind(),
@@ -53,6 +54,7 @@ impl Request {
             tails: args.tails.map(tails),
             tables: match args.tables {
                 TablesArg::Private => Tables::Private,
+                TablesArg::Shared => Tables::Shared,
             },
             piece: match args.piece {
                 PieceArg::Subsection => Piece::Subsection,
@@ -175,6 +177,7 @@ pub const fn tails_name(tails: Tails) -> &'static str {
     match tails {
         Tails::None => "none",
         Tails::PerCompound => "per-compound",
+        Tails::PerOrder => "per-order",
         _ => "other",
     }
 }
@@ -183,6 +186,7 @@ pub const fn tails_name(tails: Tails) -> &'static str {
 pub const fn tables_name(tables: Tables) -> &'static str {
     match tables {
         Tables::Private => "private",
+        Tables::Shared => "shared",
         _ => "other",
     }
 }

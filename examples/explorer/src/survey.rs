@@ -24,8 +24,8 @@ const WHOLE: ByteRange = ByteRange {
 /// whatever their number, so less of them is enough.
 const fn descriptor_bytes(tails: Tails) -> u64 {
     match tails {
-        Tails::None => GIB,
-        _ => 2 * GIB,
+        Tails::None => GIB / 2,
+        _ => GIB,
     }
 }
 
@@ -34,15 +34,26 @@ const fn descriptor_bytes(tails: Tails) -> u64 {
 struct Case {
     align: u64,
     tails: Tails,
+    tables: Tables,
     huge_leaves: bool,
 }
 
 impl Case {
-    const fn new(align: u64, tails: Tails, huge_leaves: bool) -> Self {
+    const fn base_pages(align: u64, huge_leaves: bool) -> Self {
+        Self {
+            align,
+            tails: Tails::None,
+            tables: Tables::Private,
+            huge_leaves,
+        }
+    }
+
+    const fn shared(align: u64, tails: Tails, tables: Tables) -> Self {
         Self {
             align,
             tails,
-            huge_leaves,
+            tables,
+            huge_leaves: true,
         }
     }
 
@@ -60,7 +71,7 @@ impl Case {
             ranges: vec![range],
             align: ByteSize(self.align),
             tails: Some(self.tails),
-            tables: Tables::Private,
+            tables: self.tables,
             piece: Piece::Section,
             huge_leaves: self.huge_leaves,
             altmap: None,
@@ -71,13 +82,17 @@ impl Case {
 }
 
 /// All that there is.
-const CASES: [Case; 6] = [
-    Case::new(4 << 10, Tails::None, false),
-    Case::new(4 << 10, Tails::None, true),
-    Case::new(2 << 20, Tails::None, true),
-    Case::new(2 << 20, Tails::PerCompound, true),
-    Case::new(1 << 30, Tails::None, true),
-    Case::new(1 << 30, Tails::PerCompound, true),
+const CASES: [Case; 10] = [
+    Case::base_pages(4 << 10, false),
+    Case::base_pages(4 << 10, true),
+    Case::base_pages(2 << 20, true),
+    Case::shared(2 << 20, Tails::PerCompound, Tables::Private),
+    Case::shared(2 << 20, Tails::PerOrder, Tables::Private),
+    Case::base_pages(1 << 30, true),
+    Case::shared(1 << 30, Tails::PerCompound, Tables::Private),
+    Case::shared(1 << 30, Tails::PerCompound, Tables::Shared),
+    Case::shared(1 << 30, Tails::PerOrder, Tables::Private),
+    Case::shared(1 << 30, Tails::PerOrder, Tables::Shared),
 ];
 
 /// Hears of what is being done: what, how much of it is done, and how much there is.
@@ -100,6 +115,7 @@ pub fn survey(
         "backend",
         "align",
         "tails",
+        "tables",
         "leaves",
         "range",
         "descr.\nframes",
@@ -131,13 +147,13 @@ pub fn survey(
             writeln!(stderr, "error: {what}: {found}")?;
         }
         if above.is_some_and(|above| above != backend) {
-            table.add_row([""; 13]);
+            table.add_row([""; 14]);
         }
         table.add_row(row(case, &report, above != Some(backend)));
         above = Some(backend);
     }
     progress("", count, count);
-    align_right(&mut table, 4);
+    align_right(&mut table, 5);
     writeln!(out, "{}", table.trim_fmt())?;
     print_notes(out, smaller)?;
     Ok(good)
@@ -151,7 +167,7 @@ fn print_notes(out: &mut dyn Write, smaller: bool) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "Memory comes online section by section, in private tables. Times include the host's zeroing of simulated RAM."
+        "Memory comes online section by section. Times include the host's zeroing of simulated RAM."
     )?;
     if smaller {
         let limit = |tails| rounded(descriptor_bytes(tails) as f64);
@@ -165,7 +181,7 @@ fn print_notes(out: &mut dyn Write, smaller: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn row(case: Case, report: &Report, first: bool) -> [String; 13] {
+fn row(case: Case, report: &Report, first: bool) -> [String; 14] {
     let text = str::to_owned;
     let frames = &report.frames;
     let gib = report.bytes() as f64 / GIB as f64;
@@ -182,6 +198,7 @@ fn row(case: Case, report: &Report, first: bool) -> [String; 13] {
         text(if first { report.backend } else { "" }),
         report.align.clone(),
         text(report.tails.unwrap_or_default()),
+        text(report.tables.unwrap_or_default()),
         text(case.leaves()),
         ByteSize(report.bytes()).to_string(),
         number(frames.descriptors),

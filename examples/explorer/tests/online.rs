@@ -60,6 +60,34 @@ fn notes(report: &Value) -> Vec<&str> {
     notes.iter().map(|note| note.as_str().unwrap()).collect()
 }
 
+#[test]
+fn one_gib_costs_what_each_policy_promises_for_every_piece() {
+    let cases = [
+        ("1G", "per-compound", "private", 2, 8),
+        ("1G", "per-compound", "shared", 2, 2),
+        ("1G", "per-order", "private", 2, 8),
+        ("1G", "per-order", "shared", 2, 2),
+        ("2M", "per-compound", "private", 1024, 8),
+        ("2M", "per-order", "private", 513, 8),
+    ];
+    for (align, tails, tables, descriptors, leaf_tables) in cases {
+        for piece in PIECES {
+            for backend in ["x86_64", "x86_64-la57"] {
+                let report = online(&format!(
+                    "--align {align} --tails {tails} --tables {tables} --piece {piece} --backend {backend} --range 24G+1G"
+                ));
+                let context = format!("{align} {tails} {tables} {piece} {backend}");
+                assert_eq!(report["frames"]["descriptors"], descriptors, "{context}");
+                assert_eq!(report["frames"]["leaf_tables"], leaf_tables, "{context}");
+                assert_eq!(report["tails"], tails, "{context}");
+                assert_eq!(report["tables"], tables, "{context}");
+                assert_eq!(report["audit"], "clean", "{context}");
+                assert_eq!(report["after_offline"]["frames"], 0, "{context}");
+            }
+        }
+    }
+}
+
 /// Keys in the order of the text, which a map does not keep.
 fn keys_in_order(text: &str) -> Vec<&str> {
     let top = text.lines().filter(|line| line.starts_with("  \""));
