@@ -166,6 +166,8 @@ pub enum OfflineError {
         /// The first such address.
         at: VirtAddr,
     },
+    /// No memory for a private copy of a shared table, of which the piece is a part.
+    OutOfFrames(OutOfFrames),
     /// The reserved part of the altmap goes offline after all else, from its end on.
     ReservedLast {
         /// What is online and has to go offline first, or some of it.
@@ -186,6 +188,7 @@ impl OfflineError {
             Self::PieceMisaligned { .. } | Self::SplitsHugeLeaf { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
+            Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::ReservedLast { .. } => ErrorKind::OutOfOrder,
         }
     }
@@ -204,6 +207,7 @@ impl fmt::Display for OfflineError {
             Self::NotOnline { at } => {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }
+            Self::OutOfFrames(error) => error.fmt(f),
             Self::ReservedLast { online } => write!(
                 f,
                 "memory within {online} is online by the altmap; take it offline before the part that is reserved for that"
