@@ -40,9 +40,9 @@ fn totals_are_what_online_takes() {
     for backend in ["sim", "x86_64", "x86_64-la57"] {
         for align in ["4K", "2M", "1G"] {
             for piece in ["subsection", "section", "range"] {
-                for more in ["", "--altmap 64M"] {
+                for more in ["", "--altmap 64M", "--altmap auto"] {
                     let line = format!(
-                        "--backend {backend} --align {align} --piece {piece} --range 30G+1G --range 24G+2G {more}"
+                        "--backend {backend} --align {align} --piece {piece} --range 30G+2G --range 24G+2G {more}"
                     );
                     let plan = plan(&line);
                     let online = run(&format!("online --format json {line}")).json();

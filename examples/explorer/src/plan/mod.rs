@@ -5,14 +5,13 @@
 mod json;
 mod text;
 
-use crate::altmap::Reserved;
+use crate::altmap::Altmap;
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::request::{FrameRequest, Request, tails_name};
 use hosted::{Backend, WithBackend};
 use mm_core::addr::{Order, Pfn};
-use mm_core::frame::DeviceAltmap;
 use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::{Note, Plan, PlannedFrames, PlannedRun};
 use serde::Serialize;
@@ -66,9 +65,9 @@ impl WithBackend for Print<'_> {
             style,
             out,
         } = self;
-        let checked = check::<B>(request, limits);
+        let checked = check::<B>(request);
         let made = match &checked {
-            Ok((frames, reserved)) => Planned::new::<B>(request, limits, frames, reserved),
+            Ok((frames, altmap)) => Planned::new::<B>(limits, frames, altmap.as_ref()),
             Err(failure) => Err(failure.clone()),
         };
         match (style.format, &made) {
@@ -80,43 +79,34 @@ impl WithBackend for Print<'_> {
     }
 }
 
-/// The request in frames, and the counts of its altmap.
-type Checked<'r> = (FrameRequest<'r>, Option<Reserved>);
+/// The request in frames, and its altmap.
+type Checked<'r> = (FrameRequest<'r>, Option<Altmap>);
 
-fn check<'r, B: Backend>(request: &'r Request, limits: &Limits) -> Result<Checked<'r>, Failure> {
+fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
     let frames = request.in_frames(B::MODEL.granule())?;
-    let reserved = match frames.reserved {
-        Some(reserved) => Some(Reserved::new(reserved, limits)?),
-        None => None,
-    };
-    Ok((frames, reserved))
+    let altmap = frames.planned_altmap(&B::MODEL)?;
+    Ok((frames, altmap))
 }
 
 /// A plan that there is.
 struct Planned<'p> {
     frames: &'p FrameRequest<'p>,
-    altmap: Option<DeviceAltmap<'p>>,
+    altmap: Option<&'p Altmap>,
     model: mm_core::model::MemoryModel,
 }
 
 impl<'p> Planned<'p> {
     fn new<B: Backend>(
-        request: &Request,
         limits: &Limits,
         frames: &'p FrameRequest<'p>,
-        reserved: &'p Option<Reserved>,
+        altmap: Option<&'p Altmap>,
     ) -> Result<Self, Failure> {
-        let altmap = match reserved {
-            // SAFETY: 1: no frame is taken from it: plans allocate nothing.
-            Some(reserved) => Some(unsafe { reserved.altmap(request.node) }?),
-            None => None,
-        };
         let planned = Self {
             frames,
             altmap,
             model: B::MODEL,
         };
-        let runs = Need::of::<B>(&planned.pagemap()?, frames.reserved).runs;
+        let runs = Need::of::<B>(&planned.pagemap()?).runs;
         if runs > limits.planned_runs {
             let limit = limits.planned_runs;
             return Err(Failure::too_large(format!(
@@ -127,7 +117,7 @@ impl<'p> Planned<'p> {
     }
 
     fn pagemap(&self) -> Result<DevPagemap<'_>, Failure> {
-        let altmap = self.altmap.as_ref().map(|altmap| altmap as _);
+        let altmap = self.altmap.map(|altmap| altmap as _);
         self.frames.pagemap(&self.model, altmap)
     }
 }
@@ -141,11 +131,16 @@ fn runs<'p>(pagemap: &'p DevPagemap<'_>) -> impl Iterator<Item = PlannedRun> + u
         .flatten()
 }
 
-/// How tails are shared, and why not as asked.
+/// How tails are shared, and what is not as asked.
 fn policy(pagemap: &DevPagemap<'_>) -> (&'static str, Vec<String>) {
     let (tails, fallback) = pagemap.tails();
-    let notes = fallback.map(|fallback| Note::Tails(fallback).to_string());
-    (tails_name(tails), notes.into_iter().collect())
+    let gap = pagemap.altmap_gap();
+    let notes = [
+        fallback.map(Note::Tails),
+        gap.map(|frames| Note::AltmapGap { frames }),
+    ];
+    let notes = notes.iter().flatten().map(Note::to_string);
+    (tails_name(tails), notes.collect())
 }
 
 /// What the runs come to.
