@@ -233,8 +233,7 @@ impl<D: CountedDescriptor, M: DirectMap> DeviceAltmap<D, M> {
             });
         }
         let bytes = model.descriptor_bytes();
-        let fits = |size: usize| u64::try_from(size).is_ok_and(|size| size <= bytes);
-        if size_of::<D>() as u64 != bytes || !fits(align_of::<D>()) {
+        if size_of::<D>() as u64 != bytes || align_of::<D>() as u64 > bytes {
             return Err(AltmapError::DescriptorSize {
                 model: bytes,
                 descriptor: size_of::<D>(),
