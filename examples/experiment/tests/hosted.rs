@@ -1,6 +1,9 @@
 //! The kernels' experiment on simulated memory, laid out as it is in the kernels: 1 GiB of RAM from address 0, 4 GiB of device
 //! memory from 4 GiB. What a kernel prints has to be what is printed here.
-#![allow(clippy::unwrap_used, reason = "a test has to stop where it cannot be set up")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test has to stop where it cannot be set up"
+)]
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{Fault as SimFault, SimMemory, SimTlb};

@@ -3,16 +3,17 @@
 //! - `pages`: every vmemmap page of a range, by loads through the MMU;
 //! - `sharing`: who sees what is written to one frame;
 //! - `refusal`: memory that runs out half-way;
+//! - `table`: the rows that are printed;
 //! - `problem`: what can turn out otherwise.
 
 mod pages;
 mod problem;
 mod refusal;
 mod sharing;
+mod table;
 
 use crate::case::{Case, ram_case};
 use crate::cost::{Cost, TableSpans, vmemmap_pages};
-use crate::padding::pad;
 use crate::{FrameInfo, Frames, MemoryMap, Probe, RangeList, Report};
 use core::fmt;
 use mm_core::addr::{Granule, PfnRange};
@@ -22,6 +23,7 @@ use mm_core::pagemap::{DevPagemap, Geometry};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditSlot, DescriptorMismatch, OnlineError, Region, Vmemmap};
 use problem::Problem;
+use table::{Figures, HEADER, Verdict};
 
 /// A kernel's vmemmap, and what is needed to look at it from outside.
 pub struct Experiment<'m, P, T, M> {
@@ -291,44 +293,18 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         let mib = |frames: u64| (frames << granule.shift()) >> 20;
         let start = ranges.first().map_or(0, |range| mib(range.start().get()));
         let size = mib(ranges.iter().map(|range| range.frames()).sum());
-        let Cost {
-            descriptor_frames,
-            leaf_tables,
-            upper_tables,
-        } = used.unwrap_or_default();
-        let saved = Tenths::of(pages, descriptor_frames + leaf_tables);
-        let verdict = if failed == 0 { "ok" } else { "FAILED" };
         report.line(format_args!(
-            "{name} {memory:<6} {start:>6}+{size:<6} {descriptor_frames:>11} {leaf_tables:>11} {upper_tables:>6} {saved:>7}  {verdict} ({passed} of {})",
-            passed + failed
+            "{name} {memory:<6} {start:>6}+{size:<6} {}  {}",
+            Figures { used, pages },
+            Verdict { passed, failed }
         ));
     }
 }
-
-const HEADER: &str = "page  tails         leaves pieces     memory  range, MiB   descriptors leaf tables  upper   saved  checks";
 
 fn as_asked(region: &Region<'_>) -> Result<(), Problem> {
     match region.notes().iter().next() {
         None => Ok(()),
         Some(note) => Err(Problem::Note(note)),
-    }
-}
-
-/// A share of the flat array, in tenths of a percent; below zero where more is used than by the flat array.
-struct Tenths(i64);
-
-impl Tenths {
-    fn of(pages: u64, used: u64) -> Self {
-        let (pages, used) = (pages as i64, used as i64);
-        Self((pages - used) * 1000 / pages.max(1))
-    }
-}
-
-impl fmt::Display for Tenths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let tenths = self.0.unsigned_abs();
-        pad(f, format_args!("{sign}{}.{}%", tenths / 10, tenths % 10))
     }
 }
 
