@@ -4,7 +4,7 @@
 
 use crate::case::{Case, Leaves};
 use core::fmt;
-use mm_core::addr::VirtRange;
+use mm_core::addr::{PfnRange, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Piece;
 
@@ -119,6 +119,19 @@ fn spans_of(case: &Case, model: &MemoryModel, shift: u32) -> core::ops::Range<u6
         Some(range) => range.start().get() >> shift..(range.last().get() >> shift) + 1,
         None => 0..0,
     }
+}
+
+/// Whether the descriptors of `part`, a subsection of the case's range, are part of a huge leaf.
+pub(crate) fn is_mapped_by_huge_leaf(
+    case: &Case,
+    part: PfnRange,
+    model: &MemoryModel,
+    spans: &TableSpans,
+) -> bool {
+    model.descriptors(part).is_some_and(|range| {
+        let span = range.start().get() >> spans.leaf;
+        !leaf_table_at(case, model, spans, span)
+    })
 }
 
 /// Whether a leaf table is needed for a span, rather than a huge leaf or nothing.

@@ -2,11 +2,13 @@
 //!
 //! - `pages`: every vmemmap page of a range, by loads through the MMU;
 //! - `sharing`: who sees what is written to one frame;
+//! - `parts`: part of a range offline while the rest is in use;
 //! - `refusal`: memory that runs out half-way;
 //! - `table`: the rows that are printed;
 //! - `problem`: what can turn out otherwise.
 
 mod pages;
+mod parts;
 mod problem;
 mod refusal;
 mod sharing;
@@ -209,7 +211,10 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         report.check("nothing beside", self.neighbours(case, online));
         report.check("written and seen", self.written_is_seen(case, online));
         report.check("online twice is refused", self.refused_twice(case, pagemap));
+        self.check_parts(case, pagemap, expected, before, report);
 
+        // The CPU has them all in its TLB, as far as they fit.
+        report.check("descriptors through the MMU", self.all_readable(case));
         self.vmemmap.offline(&mut self.table, region);
         report.check("every page faults", self.all_fault(case));
         used

@@ -5,7 +5,7 @@ use crate::{Cost, Fault};
 use core::fmt;
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::pagemap::PagemapError;
-use mm_core::vmemmap::{Finding, Note, OnlineError};
+use mm_core::vmemmap::{Finding, Note, OfflineError, OnlineError};
 
 /// Why a check failed.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,7 @@ pub(super) enum Problem {
         frame: Pfn,
     },
     Online(OnlineError),
+    Offline(OfflineError),
     ShouldRefuse,
     Note(Note),
     Cost {
@@ -89,6 +90,7 @@ impl fmt::Display for Problem {
             }
             Self::NotOnline { frame } => write!(f, "frame {frame} has no descriptor"),
             Self::Online(error) => error.fmt(f),
+            Self::Offline(error) => error.fmt(f),
             Self::ShouldRefuse => f.write_str("brought online, and should have been refused"),
             Self::Note(note) => note.fmt(f),
             Self::Cost {
