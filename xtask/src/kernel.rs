@@ -28,7 +28,25 @@ pub(crate) struct Parts {
     pub(crate) emulator: &'static str,
     /// The Debian package that brings the emulator.
     pub(crate) emulator_package: &'static str,
+    /// What the emulator's process status means.
+    pub(crate) statuses: Statuses,
 }
+
+/// The process statuses by which a kernel tells its verdict.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statuses {
+    pub(crate) passed: i32,
+    pub(crate) failed: i32,
+    pub(crate) panicked: i32,
+}
+
+/// QEMU's `isa-debug-exit` makes `c << 1 | 1` of the kernel's codes 0x10, 0x11 and 0x12. A machine that was shut down or
+/// reset, as by a triple fault, ends with 0.
+pub(crate) const DEBUG_EXIT: Statuses = Statuses {
+    passed: 33,
+    failed: 35,
+    panicked: 37,
+};
 
 impl Kernel {
     /// The kernels that the suite boots: all that exist.
@@ -54,6 +72,7 @@ impl Kernel {
                 target: "x86_64-unknown-none",
                 emulator: "qemu-system-x86_64",
                 emulator_package: "qemu-system-x86",
+                statuses: DEBUG_EXIT,
             }),
             Self::AArch64 => bail!("there is no kernel for aarch64 yet"),
         }

@@ -3,7 +3,7 @@
 use crate::MachineArguments;
 use crate::bytes::Bytes;
 use crate::console::{self, Outcome};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Statuses};
 use crate::requirement::{Missing, need_program};
 use crate::toolchain;
 use anyhow::{Context, Result, ensure};
@@ -43,19 +43,18 @@ impl Verdict {
     }
 
     /// What the process status of the emulator says, together with what was printed.
-    ///
-    /// The exit device turns the kernel's codes 0x10, 0x11 and 0x12 into 33, 35 and 37. Status 0 is a machine that was
-    /// shut down or reset, as by a triple fault.
-    fn of(outcome: &Outcome) -> Self {
+    fn of(outcome: &Outcome, statuses: Statuses) -> Self {
         let last = || outcome.last_lines(1).join("\n");
         let Some(status) = outcome.status else {
             return Self::TimedOut(outcome.last_lines(LAST_LINES).join("\n  "));
         };
         match status.code() {
             // A kernel that checked nothing, or ended early, has not passed.
-            Some(33) if last().ends_with(" passed, 0 failed") => Self::Passed(last()),
-            Some(35) => Self::Failed(last()),
-            Some(37) => Self::Panicked,
+            Some(code) if code == statuses.passed && last().ends_with(" passed, 0 failed") => {
+                Self::Passed(last())
+            }
+            Some(code) if code == statuses.failed => Self::Failed(last()),
+            Some(code) if code == statuses.panicked => Self::Panicked,
             _ => Self::Inconclusive(format!("{status}; last line: {}", last())),
         }
     }
@@ -100,7 +99,7 @@ pub(crate) fn build_and_boot(
     }
     command.arg("-kernel").arg(image);
     let outcome = console::run(command, machine.timeout())?;
-    Ok(Verdict::of(&outcome))
+    Ok(Verdict::of(&outcome, parts.statuses))
 }
 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
@@ -140,14 +139,16 @@ fn device_memory(size: Bytes) -> Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::DEBUG_EXIT;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
     fn verdict(code: i32, output: &str) -> Verdict {
-        Verdict::of(&Outcome {
+        let outcome = Outcome {
             status: Some(ExitStatus::from_raw(code << 8)),
             output: output.to_owned(),
-        })
+        };
+        Verdict::of(&outcome, DEBUG_EXIT)
     }
 
     #[test]
@@ -163,10 +164,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_hung_shows_its_last_lines() {
-        let hung = Verdict::of(&Outcome {
+        let outcome = Outcome {
             status: None,
             output: "one\ntwo\n".to_owned(),
-        });
+        };
+        let hung = Verdict::of(&outcome, DEBUG_EXIT);
         assert_eq!(hung.status(), 124);
         assert!(hung.to_string().ends_with("one\n  two"));
     }

@@ -165,8 +165,9 @@ static mut GATES: Gates = Gates([Gate::ABSENT; VECTORS]);
 /// 1. Called once, after the segments were loaded, of which `code` is the code's.
 pub unsafe fn initialise(code: SegmentSelector) {
     let stubs = addr_of!(STUBS) as u64;
+    let gates = &raw mut GATES;
     // SAFETY: called once (duty 1), on the only CPU.
-    let gates = unsafe { &mut *(&raw mut GATES) };
+    let gates = unsafe { &mut *gates };
     for (vector, gate) in gates.0.iter_mut().enumerate() {
         let stack = if vector == DOUBLE_FAULT {
             segments::DOUBLE_FAULT_STACK

@@ -55,7 +55,7 @@ pub fn landing_of(rip: u64) -> Option<u64> {
     ];
     accesses
         .contains(&rip)
-        .then(|| addr_of!(probe_landing) as u64)
+        .then_some(addr_of!(probe_landing) as u64)
 }
 
 /// What the page-fault handler has seen.

@@ -26,9 +26,10 @@ static mut TABLE: GlobalDescriptorTable = GlobalDescriptorTable::new();
 /// 1. Called once, before anything else uses segments.
 pub unsafe fn initialise() -> SegmentSelector {
     let stack_end = addr_of!(DOUBLE_FAULT) as u64 + STACK_BYTES as u64;
+    let (task_state, table) = (&raw mut TASK_STATE, &raw mut TABLE);
     // SAFETY: called once (duty 1), on the only CPU: nobody else has a reference to these, and from here on they are
     // changed by the CPU alone.
-    let (task_state, table) = unsafe { (&mut *(&raw mut TASK_STATE), &mut *(&raw mut TABLE)) };
+    let (task_state, table) = unsafe { (&mut *task_state, &mut *table) };
     // The structure is packed, so that its array is replaced whole.
     let mut stacks = task_state.interrupt_stack_table;
     stacks[usize::from(DOUBLE_FAULT_STACK) - 1] = VirtAddr::new(stack_end);
