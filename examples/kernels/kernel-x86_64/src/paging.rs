@@ -155,7 +155,7 @@ impl AddressSpace {
             let end = (range.last().base(GRANULE).get() | block) + 1;
             while at < end {
                 let large = 1u64 << LARGE_BLOCK_SHIFT;
-                let shift = if has_large && at % large == 0 && end - at >= large {
+                let shift = if has_large && at.is_multiple_of(large) && end - at >= large {
                     LARGE_BLOCK_SHIFT
                 } else {
                     BLOCK_SHIFT
