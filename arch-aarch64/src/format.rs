@@ -89,10 +89,6 @@ pub type Format16K = Stage1<14>;
 pub type Format64K = Stage1<16>;
 
 impl<const PAGE_SHIFT: u32> Stage1<PAGE_SHIFT> {
-    #[expect(
-        clippy::panic,
-        reason = "evaluated at compile time only, where it is a compile error"
-    )]
     const SHAPE: Shape = match Shape::of(PAGE_SHIFT) {
         Some(shape) => shape,
         None => panic!("pages are of 4, 16 or 64 KiB"),
