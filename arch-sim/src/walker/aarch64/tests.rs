@@ -235,7 +235,7 @@ fn bits_around_the_address_are_reserved() {
                     .map(|table| {
                         let flags = if table == levels { PAGE } else { LINK };
                         let wrong = u64::from(table == level) << bit;
-                        (table * page, (table + 1) * page | flags | wrong)
+                        (table * page, ((table + 1) * page) | flags | wrong)
                     })
                     .collect();
                 let hole = translate(walker, &memory(granule, &words), LOWEST).unwrap_err();
