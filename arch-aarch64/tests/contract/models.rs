@@ -1,6 +1,4 @@
 //! Where descriptors lie, and how large things are, for each granule.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use arch_aarch64::{MODEL_4K, MODEL_16K, MODEL_64K};
 use mm_core::model::MemoryModel;
 

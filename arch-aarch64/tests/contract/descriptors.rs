@@ -1,7 +1,5 @@
 //! Descriptors, bit by bit, against constants worked out by hand from the Arm ARM ("VMSAv8-64 translation table format
 //! descriptors").
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use arch_aarch64::{Format4K, Format16K, Format64K, NORMAL_MEMORY, NORMAL_MEMORY_INDEX};
 use mm_core::addr::{Block, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Role};
