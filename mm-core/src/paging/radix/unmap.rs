@@ -30,15 +30,23 @@ where
 {
     /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have to forget.
     pub(super) fn invalidate(&self, range: VirtRange, obligation: &mut Flush) {
-        if F::translates(range.start()) && F::translates(range.last()) {
-            self.invalidate_table(0, self.root, false, range);
+        if Tree::<F>::translates(range) {
+            self.invalidate_table(0, self.root, false, range, obligation);
             obligation.add(range);
         }
     }
 
     /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to keep
-    /// and can be detached from its parent, which is so only if it is `owned`.
-    fn invalidate_table(&self, depth: usize, frame: Pfn, owned: bool, range: VirtRange) -> bool {
+    /// and can be detached from its parent, which is so only if it is `owned`. What a huge leaf translates beyond
+    /// `range` is added to `obligation`.
+    fn invalidate_table(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        owned: bool,
+        range: VirtRange,
+        obligation: &mut Flush,
+    ) -> bool {
         let slots = self.live_table(frame, depth);
         let first = Tree::<F>::index(depth, range.start());
         let last = Tree::<F>::index(depth, range.last());
@@ -67,27 +75,33 @@ where
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             if let Entry::Table { frame, owned } = F::decode(load(slot), depth) {
-                if self.invalidate_table(depth + 1, frame, owned, part) {
+                if self.invalidate_table(depth + 1, frame, owned, part, obligation) {
                     store(slot, F::invalidated(load(slot)));
                     if depth == 0 {
                         self.mmu
                             .root_entry_removed(Tree::<F>::base(depth, part.start()));
                     }
                 }
-            } else {
-                self.invalidate_leaf(depth, slot);
+            } else if self.invalidate_leaf(depth, slot)
+                && let Some(span) = Tree::<F>::span(depth, part.start())
+                && span != part
+            {
+                obligation.add(span);
             }
             nothing_left = nothing_left && is_dead(slot);
         }
         nothing_left && outside(slots)
     }
 
-    /// Makes a leaf entry not present, if it is this library's.
-    fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) {
+    /// Makes a leaf entry not present, if it is this library's; says whether it was.
+    fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) -> bool {
         let entry = load(slot);
-        if matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign) {
+        let own =
+            matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
+        if own {
             store(slot, F::invalidated(entry));
         }
+        own
     }
 
     /// Zeroes the invalidated entries of `range`, reports what they pointed at, and frees the tables that were detached.
@@ -97,7 +111,7 @@ where
     /// 1. The obligation of the invalidation has been met since.
     /// 2. Nobody uses the addresses any more.
     pub(super) unsafe fn reclaim(&self, range: VirtRange, released: &mut dyn FnMut(Run)) {
-        if F::translates(range.start()) && F::translates(range.last()) {
+        if Tree::<F>::translates(range) {
             self.reclaim_table(0, self.root, range, released);
         }
     }

@@ -52,7 +52,7 @@ where
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        if !F::translates(range.start()) || !F::translates(range.last()) {
+        if !Tree::<F>::translates(range) {
             return ControlFlow::Continue(());
         }
         self.visit_table(0, self.root, range, visitor)
@@ -93,7 +93,7 @@ where
 
     /// See [`PageTable::first_in_use`](crate::paging::PageTable::first_in_use).
     pub(super) fn find_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
-        if !F::translates(range.start()) || !F::translates(range.last()) {
+        if !Tree::<F>::translates(range) {
             return None;
         }
         self.find_in_use_below(0, self.root, range)
