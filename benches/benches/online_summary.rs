@@ -1,6 +1,10 @@
 //! Bringing whole regions online: policies, sizes and a walk per page side by side, in interleaved rounds.
 //!
 //! Simulated memory has been touched before anything is measured; times are medians.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 use arch_sim::{SimFrames, SimMemory};
 use benches::PageAtATime;

@@ -1,14 +1,13 @@
 //! x86-64 tables, and two simulated CPUs that walk them.
 
-use crate::{Backend, Machine};
-use arch_sim::walker::{Translation, Walker, X86_64Walker};
-use arch_sim::{SimFrames, SimMemory, SimTlb};
+use crate::radix::Radix;
+use arch_sim::walker::X86_64Walker;
+use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
     FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, Shootdown, Tlb, TlbInstructions,
 };
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
-use mm_core::paging::RadixTable;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
@@ -76,62 +75,57 @@ unsafe impl Shootdown for X86Cpus {
     }
 }
 
-/// The page table of an x86-64 machine in the format `F`.
-type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m X86Cpus, &'m X86Cpus, OneRoot>>;
+/// Physical addresses have up to 52 bits.
+const ADDRESS_BITS: u32 = 52;
 
-macro_rules! backend {
-    ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident, $walker:expr) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
+/// x86-64 with 4 levels.
+#[derive(Debug)]
+pub enum X86_64 {}
 
-        impl Backend for $name {
-            const NAME: &'static str = $cli;
-            const MODEL: MemoryModel = $model;
-            const HAS_TABLES: bool = true;
-            type Cpus = X86Cpus;
-            type Table<'m> = Table<'m, $format>;
+impl Radix for X86_64 {
+    const NAME: &'static str = "x86_64";
+    const MODEL: MemoryModel = MODEL_4_LEVEL;
+    const ADDRESS_BITS: u32 = ADDRESS_BITS;
+    type Format = FourLevel;
+    type Walker = X86_64Walker;
+    type Cpus = X86Cpus;
+    type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus, OneRoot>;
 
-            fn cpus(memory: &SimMemory, root: Pfn) -> X86Cpus {
-                X86Cpus::new($walker, memory, root)
-            }
+    fn walker() -> X86_64Walker {
+        X86_64Walker::four_level()
+    }
 
-            unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
-                let cpus = machine.cpus();
-                // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
-                // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
-                unsafe {
-                    RadixTable::new(
-                        machine.root(),
-                        machine.frames(),
-                        machine.memory(),
-                        Tlb::new(cpus, cpus, OneRoot),
-                    )
-                }
-            }
+    fn cpus(memory: &SimMemory, root: Pfn) -> X86Cpus {
+        X86Cpus::new(Self::walker(), memory, root)
+    }
 
-            fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {
-                $walker.translate(machine.memory(), machine.root(), at).ok()
-            }
-        }
-    };
+    fn mmu(cpus: &X86Cpus) -> Self::Mmu<'_> {
+        Tlb::new(cpus, cpus, OneRoot)
+    }
 }
 
-backend!(
-    /// x86-64 with 4 levels.
-    X86_64,
-    "x86_64",
-    MODEL_4_LEVEL,
-    FourLevel,
-    X86_64Walker::four_level()
-);
+/// x86-64 with 5 levels.
+#[derive(Debug)]
+pub enum X86_64La57 {}
 
-backend!(
-    /// x86-64 with 5 levels.
-    X86_64La57,
-    "x86_64-la57",
-    MODEL_5_LEVEL,
-    FiveLevel,
-    X86_64Walker::five_level()
-);
+impl Radix for X86_64La57 {
+    const NAME: &'static str = "x86_64-la57";
+    const MODEL: MemoryModel = MODEL_5_LEVEL;
+    const ADDRESS_BITS: u32 = ADDRESS_BITS;
+    type Format = FiveLevel;
+    type Walker = X86_64Walker;
+    type Cpus = X86Cpus;
+    type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus, OneRoot>;
+
+    fn walker() -> X86_64Walker {
+        X86_64Walker::five_level()
+    }
+
+    fn cpus(memory: &SimMemory, root: Pfn) -> X86Cpus {
+        X86Cpus::new(Self::walker(), memory, root)
+    }
+
+    fn mmu(cpus: &X86Cpus) -> Self::Mmu<'_> {
+        Tlb::new(cpus, cpus, OneRoot)
+    }
+}

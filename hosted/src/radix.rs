@@ -1,0 +1,73 @@
+//! Backends whose tables are the engine's: what differs from architecture to architecture, and what does not.
+
+use crate::layout::last_frame;
+use crate::{Backend, Machine};
+use arch_sim::walker::{Translation, Walker};
+use arch_sim::{SimFrames, SimMemory};
+use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{EntryFormat, Mmu, RadixTable};
+
+/// What an architecture brings to a machine whose tables the radix engine writes.
+pub trait Radix: Sized + 'static {
+    /// The backend's name on the command line and in output.
+    const NAME: &'static str;
+
+    /// Where descriptors lie.
+    const MODEL: MemoryModel;
+
+    /// How many bits a physical address has.
+    const ADDRESS_BITS: u32;
+
+    /// What the engine writes.
+    type Format: EntryFormat + 'static;
+
+    /// What reads it.
+    type Walker: Walker;
+
+    /// The CPUs that translate by the tables.
+    type Cpus;
+
+    /// The hardware that the engine tells of its changes.
+    type Mmu<'m>: Mmu;
+
+    /// The reader.
+    fn walker() -> Self::Walker;
+
+    /// CPUs that translate by the tables below `root`.
+    fn cpus(memory: &SimMemory, root: Pfn) -> Self::Cpus;
+
+    /// The hardware that stands for all of `cpus`.
+    fn mmu(cpus: &Self::Cpus) -> Self::Mmu<'_>;
+}
+
+impl<R: Radix> Backend for R {
+    const NAME: &'static str = R::NAME;
+    const MODEL: MemoryModel = R::MODEL;
+    const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
+    const HAS_TABLES: bool = true;
+    type Cpus = R::Cpus;
+    type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
+
+    fn cpus(memory: &SimMemory, root: Pfn) -> R::Cpus {
+        R::cpus(memory, root)
+    }
+
+    unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
+        // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
+        // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
+        unsafe {
+            RadixTable::new(
+                machine.root(),
+                machine.frames(),
+                machine.memory(),
+                R::mmu(machine.cpus()),
+            )
+        }
+    }
+
+    fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {
+        let walker = R::walker();
+        walker.translate(machine.memory(), machine.root(), at).ok()
+    }
+}
