@@ -6,21 +6,18 @@
     reason = "a test fails by panicking"
 )]
 
+mod setup;
 mod watched;
 
-use arch_sim::{SimFrames, SimMemory};
-use hosted::{Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
-use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr};
-use mm_core::descriptor::{Descriptor, Mask, Page};
+use hosted::{AArch64_4K, AArch64_16K, AArch64_64K, Backend, Machine, Sim, X86_64, X86_64La57};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
+use mm_core::descriptor::Descriptor;
 use mm_core::error::ErrorKind;
 use mm_core::frame::{Altmap, FrameAllocator, InspectFrames, Released};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tables, Tails};
-use mm_core::paging::{PageTable, Role, Visit};
-use mm_core::vmemmap::{
-    AuditReport, AuditSlot, Note, OfflineError, OnlineError, Plan, PlannedFrames, Vmemmap,
-};
-use std::collections::HashSet;
-use std::ops::ControlFlow;
+use mm_core::paging::{PageTable, Role};
+use mm_core::vmemmap::{AuditReport, Note, OfflineError, OnlineError, Plan, PlannedFrames};
+use setup::{Array, assert_nothing_is_out, audit, holders_of, machine, pagemap, range, vmemmap};
 use std::sync::atomic::Ordering;
 use watched::Watched;
 
@@ -29,79 +26,6 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const NODE: NodeId = NodeId::new(0);
 const PIECES: [Piece; 3] = [Piece::Subsection, Piece::Section, Piece::Range];
-
-type Descriptors = Page<Mask>;
-type Array<'m> = Vmemmap<Descriptors, &'m SimFrames, &'m SimMemory>;
-
-fn range<B: Backend>(start: u64, bytes: u64) -> PfnRange {
-    PfnRange::from_bytes(PhysAddr::new(start), bytes, B::MODEL.granule()).unwrap()
-}
-
-fn pagemap<B: Backend>(ranges: &[PfnRange], align: u64, tails: Tails) -> DevPagemap<'_> {
-    let geometry = Geometry::from_bytes(align, B::MODEL.granule()).unwrap();
-    DevPagemap::new(&B::MODEL, ranges, geometry)
-        .unwrap()
-        .with_tails(tails)
-}
-
-/// A machine that has contents in the reserved parts.
-fn machine<B: Backend>(reserved: &[PfnRange]) -> Machine<B> {
-    Machine::new(&MachineConfig {
-        devices: vec![range::<B>(0, 1 << 40)],
-        backed: reserved.to_vec(),
-        ..MachineConfig::default()
-    })
-    .unwrap()
-}
-
-fn vmemmap<B: Backend>(machine: &Machine<B>) -> Array<'_> {
-    // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-    unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) }.unwrap()
-}
-
-/// Recounts, and sees to it that every frame that holds descriptors of `of` came from where it should.
-fn audit<B: Backend>(
-    vmemmap: &Array<'_>,
-    table: &B::Table<'_>,
-    machine: &Machine<B>,
-    altmaps: &[&Watched<'_>],
-) -> AuditReport {
-    let mut allocators: Vec<&dyn InspectFrames> = vec![machine.frames()];
-    allocators.extend(altmaps.iter().map(|one| &one.altmap as &dyn InspectFrames));
-    let mut scratch = vec![AuditSlot::default(); 1 << 17];
-    let report = vmemmap.audit(table, &allocators, &mut scratch).unwrap();
-    let in_altmaps: u64 = altmaps.iter().map(|one| one.altmap.in_use()).sum();
-    assert_eq!(report.frames(), machine.frames().outstanding() + in_altmaps);
-    assert!(machine.violations().is_empty(), "{}", machine.violations());
-    report
-}
-
-fn assert_nothing_is_out<B: Backend>(
-    vmemmap: &Array<'_>,
-    table: &B::Table<'_>,
-    machine: &Machine<B>,
-    altmap: &Watched<'_>,
-) {
-    assert_eq!(
-        audit(vmemmap, table, machine, &[altmap]),
-        AuditReport::default()
-    );
-    assert_eq!(altmap.undescribed(), Some(altmap.reserved()));
-}
-
-/// The frames that the vmemmap of `frames` is mapped to.
-fn holders_of<P: PageTable, B: Backend>(table: &P, frames: PfnRange) -> HashSet<(Pfn, Role)> {
-    let mut found = HashSet::new();
-    let _ = table.visit(B::MODEL.descriptors(frames).unwrap(), &mut |visit| {
-        if let Visit::Leaves { run, .. } = visit {
-            for block in (0..run.count).filter_map(|index| run.block(index)) {
-                found.insert((block.first(), run.leaf.role));
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    found
-}
 
 /// A machine with one device that has the smallest altmap possible. Binds the names that are given.
 macro_rules! device {
@@ -338,7 +262,7 @@ fn every_failed_allocation_leaves_everything_as_it_was<B: Backend>() {
             let left = &altmaps[1].left;
             let limit = |granted: Option<u64>| left.set(granted.unwrap_or(u64::MAX));
             let (failures, _, used) = bench.fail_each(&device, ErrorKind::AltmapExhausted, limit);
-            assert_eq!(failures, used - reserved[1].frames() / 64);
+            assert_eq!(failures, used - altmaps[1].holders);
         }
         vmemmap.offline(&mut table, other);
         let after = audit(&vmemmap, &table, &machine, &[&altmaps[0], &altmaps[1]]);
@@ -441,7 +365,7 @@ fn pieces_go_in_any_order_behind_the_reserved_part<B: Backend>() {
                 let piece = others[index];
                 vmemmap.depopulate(&mut table, &pagemap, piece).unwrap();
             }
-            assert_eq!(altmap.altmap.in_use(), kept.frames() / 64);
+            assert_eq!(altmap.altmap.in_use(), altmap.holders);
             if first != last {
                 let refused = vmemmap.depopulate(&mut table, &pagemap, first);
                 let online = ranges[0].split_at(512).1.unwrap();
@@ -634,15 +558,76 @@ fn a_frame_that_is_kept_over_offline_is_not_handed_out_twice<B: Backend>() {
     assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
 }
 
+/// Compound pages of eight vmemmap pages, whatever the granule.
+fn works_with_the_subsections_of_each_granule<B: Backend>() {
+    let model = B::MODEL;
+    let order = Order::new(model.vmemmap_page_order().get() + 3).unwrap();
+    let frames = |count: u64| count * order.frames();
+    let start = Pfn::new(frames(1 << 10)).unwrap();
+    let ranges = [PfnRange::new(start, frames(600)).unwrap()];
+    for (tails, own, in_ram) in [(Tails::PerCompound, 2, 0), (Tails::PerOrder, 1, 1)] {
+        let plain = DevPagemap::new(&model, &ranges, Geometry::compound(order))
+            .unwrap()
+            .with_tails(tails);
+        let reserved = plain.altmap_needed().unwrap();
+        let machine = machine::<B>(&[reserved]);
+        let mut table = machine.take_table().unwrap();
+        let mut vmemmap = vmemmap(&machine);
+        let altmap = Watched::new(&machine, reserved);
+        let pagemap = plain.with_altmap(&altmap).unwrap();
+        let base_pages = pagemap.base_pages().unwrap();
+        let compound = 600 - base_pages.frames() / order.frames();
+        for piece in PIECES {
+            let pagemap = pagemap.with_piece(piece);
+            let region = vmemmap.online(&mut table, &pagemap).unwrap();
+            audit(&vmemmap, &table, &machine, &[&altmap]);
+            let needed = (600 - compound) * 8 + compound * own;
+            assert_eq!(altmap.altmap.in_use(), needed);
+            let fewer = reserved.frames() - model.subsection().frames();
+            assert!(needed > fewer || fewer % order.frames() == 0);
+            for frame in [start, base_pages.last()] {
+                assert_eq!(vmemmap.head_of(&table, frame), Some(frame));
+            }
+            let head = base_pages.last().checked_add(1).unwrap();
+            let last = head.checked_add(frames(1) - 1).unwrap();
+            assert_eq!(vmemmap.head_of(&table, last), Some(head));
+            vmemmap.offline(&mut table, region);
+            assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
+
+            let mut failures = 0;
+            machine.frames().fail_after(failures);
+            while let Err(error) = vmemmap.online(&mut table, &pagemap).map(|region| {
+                machine.frames().no_more_faults();
+                vmemmap.offline(&mut table, region);
+            }) {
+                assert_eq!(error.kind(), ErrorKind::OutOfFrames);
+                failures += 1;
+                machine.frames().no_more_faults();
+                assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
+                machine.frames().fail_after(failures);
+            }
+            assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
+            assert!(!B::HAS_TABLES || failures > in_ram);
+        }
+    }
+}
+
+#[test]
+fn works_with_16k_and_64k_pages() {
+    works_with_the_subsections_of_each_granule::<AArch64_16K>();
+    works_with_the_subsections_of_each_granule::<AArch64_64K>();
+}
+
 macro_rules! on_each_backend {
     ($($test:ident),* $(,)?) => {
         mod altmap {
-            use super::{Sim, X86_64, X86_64La57};
+            use super::{AArch64_4K, Sim, X86_64, X86_64La57};
             $(#[test]
             fn $test() {
                 super::$test::<Sim>();
                 super::$test::<X86_64>();
                 super::$test::<X86_64La57>();
+                super::$test::<AArch64_4K>();
             })*
         }
     };
@@ -664,4 +649,5 @@ on_each_backend!(
     an_altmap_that_does_not_fit_is_refused_by_name,
     plans_say_where_base_pages_end,
     a_frame_that_is_kept_over_offline_is_not_handed_out_twice,
+    works_with_the_subsections_of_each_granule,
 );

@@ -12,6 +12,8 @@ use std::cell::Cell;
 /// An altmap that sees to it that all its frames are its own and that its descriptors go last, and that can be made to run out.
 pub(crate) struct Watched<'m> {
     pub(crate) altmap: DeviceAltmap<Page<Mask>, &'m SimMemory>,
+    /// How many frames hold the descriptors of the reserved part.
+    pub(crate) holders: u64,
     /// How many more frames it hands out.
     pub(crate) left: Cell<u64>,
 }
@@ -24,6 +26,7 @@ impl<'m> Watched<'m> {
             unsafe { DeviceAltmap::new(&B::MODEL, machine.memory(), reserved, NodeId::new(0)) };
         Self {
             altmap: altmap.unwrap(),
+            holders: reserved.frames() / B::MODEL.descriptors_per_page(),
             left: Cell::new(u64::MAX),
         }
     }
@@ -84,8 +87,7 @@ unsafe impl FrameAllocator for Watched<'_> {
     fn free(&self, block: OwnedBlock) {
         let frames = block.block().frames();
         self.check(frames);
-        let holders = self.reserved().frames() / 64;
-        let is_holder = frames.start().get() - self.reserved().start().get() < holders;
+        let is_holder = frames.start().get() - self.reserved().start().get() < self.holders;
         assert!(
             is_holder || self.undescribed().is_none(),
             "{frames} freed after the descriptors that count them"
