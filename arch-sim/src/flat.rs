@@ -311,7 +311,7 @@ mod tests {
     impl RunSource for Repeat {
         type Error = ();
 
-        fn next_run(&mut self, _at: VirtAddr, pages: u64) -> Result<Run, ()> {
+        fn next_run(&mut self, _: VirtAddr, pages: u64, _: Order) -> Result<Run, ()> {
             Ok(Run::repeat(Pfn::new(9).unwrap(), pages, Role::Tail))
         }
 

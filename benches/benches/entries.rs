@@ -37,7 +37,9 @@ fn map(criterion: &mut Criterion) {
                     &mut engine,
                     |_| (),
                     |engine| engine.map(pattern),
-                    |engine| drop(engine.unmap()),
+                    |engine| {
+                        engine.unmap();
+                    },
                 )
             });
         });
@@ -73,7 +75,9 @@ fn unmap(criterion: &mut Criterion) {
                     iterations,
                     &mut engine,
                     |engine| engine.map(pattern),
-                    |engine| drop(engine.unmap()),
+                    |engine| {
+                        engine.unmap();
+                    },
                     |_| (),
                 )
             });

@@ -1,6 +1,6 @@
 //! Which frames the entries point at.
 
-use mm_core::addr::{Pfn, PfnRange, VirtAddr};
+use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
 use mm_core::paging::{Role, Run, RunSource};
 
 /// The first frame that entries point at; none of them is ever accessed.
@@ -80,7 +80,7 @@ impl RunSource for Runs {
     type Error = core::convert::Infallible;
 
     #[inline]
-    fn next_run(&mut self, _at: VirtAddr, pages: u64) -> Result<Run, Self::Error> {
+    fn next_run(&mut self, _: VirtAddr, pages: u64, _: Order) -> Result<Run, Self::Error> {
         let run = self.pattern.run(self.next, pages);
         self.next += run.count;
         Ok(run)

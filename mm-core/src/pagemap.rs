@@ -44,6 +44,9 @@ pub enum Tails {
     None,
     /// One frame for each compound page.
     PerCompound,
+    /// One read-only frame for all compound pages of an order on a node. For descriptors whose tails are the same for all
+    /// ([`TailEncoding::SAME_FOR_ALL`](crate::descriptor::TailEncoding::SAME_FOR_ALL)).
+    PerOrder,
 }
 
 /// What is shared between page tables.
@@ -379,9 +382,14 @@ impl<'p> DevPagemap<'p> {
         }
         let order = self.geometry.order();
         let vmemmap_pages = self.model.vmemmap_pages(order);
+        // The head's page is always there, and a tail frame of one's own costs a second.
+        let needed = match self.tails {
+            Tails::PerOrder => 1,
+            Tails::PerCompound | Tails::None => 2,
+        };
         let fallback = if order == Order::BASE {
             TailsFallback::BasePages
-        } else if vmemmap_pages <= 2 {
+        } else if vmemmap_pages <= needed {
             TailsFallback::NothingToSave {
                 order,
                 vmemmap_pages,
@@ -402,13 +410,30 @@ impl<'p> DevPagemap<'p> {
             .find(|range| range.contains_range(frames))
     }
 
-    /// The pieces that the ranges are populated in, range by range.
-    pub fn pieces(&self) -> impl Iterator<Item = PfnRange> + Clone + use<'p> {
-        let unit = match self.piece {
+    /// The size of the pieces, unless they are whole ranges.
+    fn piece_order(&self) -> Option<Order> {
+        match self.piece {
             Piece::Subsection => Some(self.model.subsection()),
             Piece::Section => Some(self.model.section()),
             Piece::Range => None,
+        }
+    }
+
+    /// Whether huge leaves of vmemmap of the order `leaf` would have a place in the ranges, if only the pieces were not smaller
+    /// than what each describes.
+    pub(crate) fn pieces_are_smaller_than(&self, leaf: Order) -> bool {
+        let describes = leaf.get() + self.model.vmemmap_page_order().get();
+        let Some(describes) = Order::new(describes) else {
+            return false;
         };
+        let has_room = |&range: &PfnRange| aligned_part(range, describes).is_some();
+        self.piece_order().is_some_and(|piece| piece < describes)
+            && self.ranges.iter().any(has_room)
+    }
+
+    /// The pieces that the ranges are populated in, range by range.
+    pub fn pieces(&self) -> impl Iterator<Item = PfnRange> + Clone + use<'p> {
+        let unit = self.piece_order();
         self.ranges
             .iter()
             .flat_map(move |&range| Pieces::new(range, unit))

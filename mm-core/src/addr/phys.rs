@@ -63,6 +63,7 @@ impl Pfn {
     }
 
     /// The frame `frames` further up; `None` beyond [`Pfn::MAX`].
+    #[inline]
     pub const fn checked_add(self, frames: u64) -> Option<Self> {
         match self.0.checked_add(frames) {
             Some(number) => Self::new(number),
@@ -71,6 +72,7 @@ impl Pfn {
     }
 
     /// The frame `frames` further up, or [`Pfn::MAX`] if that is nearer.
+    #[inline]
     pub const fn saturating_add(self, frames: u64) -> Self {
         match self.checked_add(frames) {
             Some(frame) => frame,
@@ -143,6 +145,7 @@ impl PfnRange {
     }
 
     /// The one frame `frame`.
+    #[inline]
     pub const fn single(frame: Pfn) -> Self {
         Self {
             start: frame,
@@ -264,6 +267,7 @@ impl Block {
     }
 
     /// The one frame `frame`.
+    #[inline]
     pub const fn single(frame: Pfn) -> Self {
         Self {
             first: frame,

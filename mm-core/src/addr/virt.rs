@@ -27,6 +27,7 @@ impl VirtAddr {
     }
 
     /// The start of the aligned block of 2^`shift` bytes that this address lies in.
+    #[inline]
     pub const fn align_down(self, shift: u32) -> Self {
         match u64::MAX.checked_shl(shift) {
             Some(mask) => Self(self.0 & mask),
@@ -35,6 +36,7 @@ impl VirtAddr {
     }
 
     /// Whether this address is a multiple of `align` bytes, a power of two.
+    #[inline]
     pub const fn is_aligned(self, align: u64) -> bool {
         self.0 & align.wrapping_sub(1) == 0
     }
@@ -70,6 +72,7 @@ impl VirtRange {
     }
 
     /// From `start` to `last`, both included; `None` where `last` is below `start`.
+    #[inline]
     pub const fn between(start: VirtAddr, last: VirtAddr) -> Option<Self> {
         if start.0 <= last.0 {
             Some(Self { start, last })
@@ -99,6 +102,7 @@ impl VirtRange {
     }
 
     /// Whether start and end are multiples of `align` bytes, a power of two.
+    #[inline]
     pub const fn is_aligned(self, align: u64) -> bool {
         self.start.is_aligned(align) && VirtAddr(self.last.0.wrapping_add(1)).is_aligned(align)
     }
@@ -120,6 +124,7 @@ impl VirtRange {
     }
 
     /// The part above `last`, which is empty where `last` is the last address or above.
+    #[inline]
     pub const fn after(self, last: VirtAddr) -> Option<Self> {
         if last.0 >= self.last.0 {
             return None;

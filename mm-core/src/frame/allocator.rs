@@ -188,7 +188,7 @@ pub unsafe trait FrameAllocator {
 
 /// Reading an allocator's counts, for audits.
 ///
-/// Not needed to bring memory online: only [`audit`](crate::vmemmap::audit) asks for it.
+/// Not needed to bring memory online: only [`Vmemmap::audit`](crate::vmemmap::Vmemmap::audit) asks for it.
 pub trait InspectFrames {
     /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that is not
     /// this allocator's.

@@ -29,6 +29,22 @@ pub unsafe trait PlainAllocator {
     fn node_of(&self, frame: Pfn) -> NodeId;
 }
 
+// SAFETY: 1 to 3 hold because they hold for the allocator behind the reference.
+unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
+    fn allocate(&self, order: Order, node: NodeId) -> Option<Block> {
+        (**self).allocate(order, node)
+    }
+
+    unsafe fn free(&self, block: Block) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).free(block) }
+    }
+
+    fn node_of(&self, frame: Pfn) -> NodeId {
+        (**self).node_of(frame)
+    }
+}
+
 /// A [`PlainAllocator`] with reference counts, in memory that the caller supplies.
 ///
 /// A frame that the allocator hands out from beyond the counted range is given back at once and counts

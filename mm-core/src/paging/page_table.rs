@@ -246,7 +246,14 @@ pub unsafe trait PageTable {
         let mut at = range.start();
         loop {
             let pages = (range.last().get() - at.get()) / granule.bytes() + 1;
-            let mut rest = match source.next_run(at, pages) {
+            let fits = |order: &Order| {
+                order.frames() <= pages
+                    && order
+                        .bytes(granule)
+                        .is_some_and(|bytes| at.is_aligned(bytes))
+            };
+            let largest = self.huge_leaf().filter(fits).unwrap_or(Order::BASE);
+            let mut rest = match source.next_run(at, pages, largest) {
                 Ok(run) => Some(run),
                 Err(error) => return Err(MapStopped::Source { at, error }),
             };

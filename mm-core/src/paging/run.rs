@@ -26,6 +26,7 @@ pub struct Leaf {
 
 impl Leaf {
     /// A writable leaf of one frame.
+    #[inline]
     pub const fn single(frame: Pfn, role: Role) -> Self {
         Self {
             block: Block::single(frame),
@@ -57,6 +58,7 @@ pub struct Run {
 
 impl Run {
     /// One leaf.
+    #[inline]
     pub const fn once(leaf: Leaf) -> Self {
         Self {
             leaf,
@@ -66,6 +68,7 @@ impl Run {
     }
 
     /// `count` leaves, at least 1, all of `frame`.
+    #[inline]
     pub const fn repeat(frame: Pfn, count: u64, role: Role) -> Self {
         Self {
             leaf: Leaf::single(frame, role),
@@ -75,6 +78,7 @@ impl Run {
     }
 
     /// A leaf for each frame of `frames`.
+    #[inline]
     pub const fn each(frames: PfnRange, role: Role) -> Self {
         Self {
             leaf: Leaf::single(frames.start(), role),
@@ -84,11 +88,13 @@ impl Run {
     }
 
     /// How many base pages of virtual address space the run covers.
+    #[inline]
     pub const fn pages(&self) -> u64 {
         self.count.saturating_mul(self.leaf.block.order().frames())
     }
 
     /// The block that the leaf number `index` points at; `None` beyond the last frame number.
+    #[inline]
     pub const fn block(&self, index: u64) -> Option<Block> {
         let order = self.leaf.block.order();
         match self.step {
@@ -104,6 +110,7 @@ impl Run {
     }
 
     /// Takes the first `count` leaves (at least 1) off this run; what remains is `None` once nothing does.
+    #[inline]
     pub(crate) const fn take(self, count: u64) -> (Run, Option<Run>) {
         if count >= self.count {
             return (self, None);
@@ -121,6 +128,7 @@ impl Run {
     }
 
     /// The frames of a run of [`Step::Next`] single frames.
+    #[inline]
     pub const fn frames(&self) -> Option<PfnRange> {
         if self.leaf.block.order().get() != Order::BASE.get() {
             return None;
@@ -146,12 +154,13 @@ pub trait RunSource {
     /// The leaves for the address `at` and on, for at most `pages` base pages.
     ///
     /// A run may be shorter than that, and is then followed by another. The references that its
-    /// entries will own come with it. A leaf larger than a base page is given only where `at` is aligned to it.
+    /// entries will own come with it. `largest` is the order of the largest leaf that can be entered at `at`: a
+    /// run starts with leaves of that order, one at a time, or of base pages.
     ///
     /// # Errors
     ///
     /// What stopped it; nothing was taken by this call.
-    fn next_run(&mut self, at: VirtAddr, pages: u64) -> Result<Run, Self::Error>;
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
 
     /// Takes back a run, or the end of one, that came from here and was not mapped: its references
     /// are the source's again.

@@ -57,6 +57,13 @@ pub enum OnlineError {
         /// The reserved frames.
         reserved: PfnRange,
     },
+    /// The descriptor's tails name their own compound page, so compound pages cannot share them.
+    TailsDiffer,
+    /// Tail frames of too many orders and nodes are in use already.
+    TooManySharedTails {
+        /// How many there can be.
+        capacity: usize,
+    },
     /// The page table refused for a reason of its own.
     Table(MapError),
 }
@@ -65,7 +72,10 @@ impl OnlineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel | Self::Table(_) => ErrorKind::Unsupported,
+            Self::OtherModel
+            | Self::TailsDiffer
+            | Self::TooManySharedTails { .. }
+            | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
@@ -107,6 +117,13 @@ impl fmt::Display for OnlineError {
                 f,
                 "the altmap of {:#x} frames is used up; reserve more",
                 reserved.frames()
+            ),
+            Self::TailsDiffer => f.write_str(
+                "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
+            ),
+            Self::TooManySharedTails { capacity } => write!(
+                f,
+                "{capacity} shared tail frames are in use, which is all that can be known; share tails per compound page"
             ),
             Self::Table(error) => error.fmt(f),
         }

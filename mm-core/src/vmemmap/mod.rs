@@ -21,8 +21,10 @@ mod note;
 mod offline;
 mod online;
 mod plan;
+mod pool;
 mod queries;
 mod region;
+mod registry;
 mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
@@ -36,6 +38,7 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
+use registry::TailRegistry;
 
 /// The array of descriptors of a kernel, and what brings parts of it into being.
 ///
@@ -48,6 +51,7 @@ pub struct Vmemmap<D, A, M> {
     model: MemoryModel,
     frames: A,
     direct_map: M,
+    registry: TailRegistry,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -81,6 +85,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             model,
             frames,
             direct_map,
+            registry: TailRegistry::new(),
             descriptor: PhantomData,
         })
     }

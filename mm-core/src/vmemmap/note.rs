@@ -10,13 +10,16 @@ use core::fmt;
 pub enum Note {
     /// Tails are not shared.
     Tails(TailsFallback),
-    /// Vmemmap that a huge leaf could have mapped is mapped by base pages, for want of a free block.
+    /// Vmemmap that a huge leaf could have mapped is mapped by base pages: no block was free, or a
+    /// table is there.
     HugeLeavesUnavailable {
         /// How many leaves.
         leaves: u64,
     },
     /// The page table has no huge leaves.
     NoHugeLeaves,
+    /// The pieces are smaller than what a huge leaf describes, so base pages map all of the vmemmap.
+    PiecesSmallerThanHugeLeaf,
     /// Frames for descriptors come from another node than the one asked for.
     RemoteFrames {
         /// How many.
@@ -34,11 +37,14 @@ impl fmt::Display for Note {
             Self::Tails(fallback) => fallback.fmt(f),
             Self::HugeLeavesUnavailable { leaves } => write!(
                 f,
-                "no free block for {leaves} huge leaves of vmemmap; base pages there"
+                "{leaves} huge leaves of vmemmap were not possible (no free block, or a table is there); base pages instead"
             ),
             Self::NoHugeLeaves => {
                 f.write_str("the page table has no huge leaves; base pages instead")
             }
+            Self::PiecesSmallerThanHugeLeaf => f.write_str(
+                "the pieces are smaller than what a huge leaf describes; base pages instead",
+            ),
             Self::RemoteFrames {
                 frames,
                 asked,
@@ -56,6 +62,7 @@ impl fmt::Display for Note {
 pub struct Notes {
     tails: Option<TailsFallback>,
     no_huge_leaves: bool,
+    small_pieces: bool,
     unavailable_leaves: u64,
     remote_frames: u64,
     remote: Option<(NodeId, NodeId)>,
@@ -68,6 +75,10 @@ impl Notes {
 
     pub(super) fn no_huge_leaves(&mut self) {
         self.no_huge_leaves = true;
+    }
+
+    pub(super) fn pieces_smaller_than_huge_leaf(&mut self) {
+        self.small_pieces = true;
     }
 
     pub(super) fn huge_leaf_unavailable(&mut self) {
@@ -90,6 +101,7 @@ impl Notes {
     pub fn iter(&self) -> impl Iterator<Item = Note> + use<> {
         let tails = self.tails.map(Note::Tails);
         let none = self.no_huge_leaves.then_some(Note::NoHugeLeaves);
+        let small = self.small_pieces.then_some(Note::PiecesSmallerThanHugeLeaf);
         let unavailable = (self.unavailable_leaves > 0).then_some(Note::HugeLeavesUnavailable {
             leaves: self.unavailable_leaves,
         });
@@ -99,6 +111,8 @@ impl Notes {
             asked,
             first,
         });
-        [tails, none, unavailable, remote].into_iter().flatten()
+        [tails, none, small, unavailable, remote]
+            .into_iter()
+            .flatten()
     }
 }

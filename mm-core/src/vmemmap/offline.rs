@@ -3,8 +3,8 @@
 use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
 use super::plan::Plan;
+use super::pool::Pool;
 use super::region::Region;
-use super::supply::Pool;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -86,25 +86,27 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Unmaps the descriptors of `pieces` and gives their frames back.
     pub(super) fn unmap_pieces<P: PageTable>(
-        &self,
+        &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,
         pieces: impl Iterator<Item = PfnRange> + Clone,
     ) {
-        let ranges = pieces.filter_map(|piece| self.model.descriptors(piece));
+        let model = self.model;
+        let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
         self.unmap_ranges(table, altmap, ranges);
     }
 
     /// Unmaps `ranges` of the vmemmap and gives their frames back.
     pub(super) fn unmap_ranges<P: PageTable>(
-        &self,
+        &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,
         ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
-        let pool = Pool {
+        let mut pool = Pool {
             ram: &self.frames,
             altmap,
+            registry: &mut self.registry,
         };
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and `&mut self` ends
         // all that were handed out. 2: the ranges are whole pages that were mapped by `map_runs`.

@@ -5,12 +5,13 @@ use super::describe::Describe;
 use super::error::OnlineError;
 use super::note::Notes;
 use super::plan::Plan;
+use super::pool::Pool;
 use super::region::Region;
-use super::supply::{FoundTail, Pool, Supply};
+use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::DevPagemap;
+use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
@@ -30,7 +31,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         for &range in pagemap.ranges() {
             self.check_free(table, self.descriptors(range)?)?;
         }
-        let mut notes = Notes::default();
+        let mut notes = fallbacks_known_ahead(table, pagemap);
+        if let Some(leaf) = table.huge_leaf()
+            && wants_huge_leaves(pagemap)
+            && pagemap.pieces_are_smaller_than(leaf)
+        {
+            notes.pieces_smaller_than_huge_leaf();
+        }
         for (done, piece) in pagemap.pieces().enumerate() {
             if let Err(error) = self.populate_piece(table, pagemap, piece, &mut notes) {
                 let done = pagemap.pieces().take(done);
@@ -60,7 +67,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.check_model(pagemap)?;
         Plan::new(pagemap, piece, None)?;
         self.check_free(table, self.descriptors(piece)?)?;
-        let mut notes = Notes::default();
+        let mut notes = fallbacks_known_ahead(table, pagemap);
         self.populate_piece(table, pagemap, piece, &mut notes)?;
         Ok(notes)
     }
@@ -87,7 +94,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     fn populate_piece<P: PageTable>(
-        &self,
+        &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
@@ -95,9 +102,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<(), OnlineError> {
         let plan = Plan::new(pagemap, piece, table.huge_leaf())?;
         let range = self.descriptors(piece)?;
-        notes.tails_not_shared(pagemap.tails().1);
-        if pagemap.huge_leaves() && table.huge_leaf().is_none() {
-            notes.no_huge_leaves();
+        let tails = pagemap.tails().0;
+        if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
+            return Err(OnlineError::TailsDiffer);
         }
         let describe = Describe {
             model: &self.model,
@@ -105,12 +112,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             order: pagemap.geometry().order(),
             node: pagemap.node(),
         };
-        let found = self.tails_of_other_pieces(table, &plan, &describe, piece);
+        let found = match tails {
+            Tails::PerCompound => self.tails_of_other_pieces(table, &plan, &describe, piece),
+            Tails::PerOrder | Tails::None => [None; 2],
+        };
         let pool = Pool {
             ram: &self.frames,
             altmap: pagemap.altmap(),
+            registry: &mut self.registry,
         };
-        let mut supply = Supply::<D, A, M>::new(pool, describe, plan, found, *notes);
+        let mut supply = Supply::<D, A, M>::new(pool, describe, tails, plan, found, *notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
         // this value's alone (duty 1 of `new`).
@@ -206,4 +217,19 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let tail = unsafe { page.as_ref() };
         tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
     }
+}
+
+/// What of the policies cannot apply, whatever the piece.
+fn fallbacks_known_ahead<P: PageTable>(table: &P, pagemap: &DevPagemap<'_>) -> Notes {
+    let mut notes = Notes::default();
+    notes.tails_not_shared(pagemap.tails().1);
+    if wants_huge_leaves(pagemap) && table.huge_leaf().is_none() {
+        notes.no_huge_leaves();
+    }
+    notes
+}
+
+/// Whether vmemmap is to be mapped by huge leaves where that is possible.
+fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
+    pagemap.huge_leaves() && pagemap.tails().0 == Tails::None
 }

@@ -18,8 +18,8 @@ use crate::pagemap::{DevPagemap, Tails};
 pub enum PlannedFrames {
     /// A frame for each page.
     Own,
-    /// The one tail frame of a compound page, for every page of the run: the frame that another piece of the
-    /// compound page has, or a new one.
+    /// One tail frame for every page of the run: that of the compound page, which another piece of it may
+    /// have already, or that of all compound pages of its order.
     Tail {
         /// The first frame of the compound page.
         head: Pfn,
@@ -93,7 +93,7 @@ impl Plan {
             return Err(OnlineError::PieceOutside { piece });
         }
         let compound = match pagemap.tails().0 {
-            Tails::PerCompound => Some(pagemap.geometry().order()),
+            Tails::PerCompound | Tails::PerOrder => Some(pagemap.geometry().order()),
             Tails::None => None,
         };
         Ok(Self {

@@ -7,143 +7,17 @@ use super::describe::Describe;
 use super::error::OnlineError;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
-use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use super::pool::Pool;
+use super::registry::{CAPACITY, TailKey};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
-use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames, Released};
-use crate::paging::{Leaf, MapError, Role, Run, RunSource, Step};
+use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::pagemap::Tails;
+use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
 
 /// How many frames are asked for ahead of the run that needs them.
 const AHEAD: u64 = 512;
-
-/// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they came from.
-#[derive(Clone, Copy)]
-pub(super) struct Pool<'v, A> {
-    pub(super) ram: &'v A,
-    pub(super) altmap: Option<&'v dyn Altmap>,
-}
-
-impl<A: FrameAllocator> Pool<'_, A> {
-    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
-        match self.altmap {
-            Some(altmap) => altmap.allocate(order, node),
-            None => self.ram.allocate(order, node),
-        }
-    }
-
-    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OnlineError> {
-        match self.altmap {
-            Some(altmap) => {
-                altmap
-                    .allocate_run(at_most, node)
-                    .map_err(|_| OnlineError::AltmapExhausted {
-                        reserved: altmap.reserved(),
-                    })
-            }
-            None => self
-                .ram
-                .allocate_run(at_most, node)
-                .map_err(OnlineError::OutOfFrames),
-        }
-    }
-
-    fn node_of(&self, frame: Pfn) -> NodeId {
-        match self.altmap_of(frame) {
-            Some(altmap) => altmap.node_of(frame),
-            None => self.ram.node_of(frame),
-        }
-    }
-
-    fn altmap_of(&self, frame: Pfn) -> Option<&dyn Altmap> {
-        self.altmap.filter(|altmap| altmap.contains(frame))
-    }
-
-    /// # Safety
-    ///
-    /// As for [`FrameAllocator::acquire`].
-    unsafe fn acquire(&self, frame: Pfn, references: u64) -> bool {
-        // SAFETY: 1: the frame goes to the allocator that it came from. 2: the caller's.
-        unsafe {
-            match self.altmap_of(frame) {
-                Some(altmap) => altmap.acquire(frame, references),
-                None => self.ram.acquire(frame, references),
-            }
-        }
-        .is_ok()
-    }
-
-    /// Gives back `references` of `block`, and the block with the last one.
-    ///
-    /// # Safety
-    ///
-    /// As for [`FrameAllocator::release`].
-    unsafe fn release(&self, block: Block, references: u64) {
-        match self.altmap_of(block.first()) {
-            Some(altmap) => {
-                // SAFETY: 1: the block lies in the altmap, so it came from there. 2: the caller's.
-                if let Released::Last(owned) = unsafe { altmap.release(block, references) } {
-                    altmap.free(owned);
-                }
-            }
-            None => {
-                // SAFETY: 1: the block lies in no altmap, so it came from RAM. 2: the caller's.
-                if let Released::Last(owned) = unsafe { self.ram.release(block, references) } {
-                    self.ram.free(owned);
-                }
-            }
-        }
-    }
-
-    /// Gives back one reference of each frame.
-    ///
-    /// # Safety
-    ///
-    /// As for [`FrameAllocator::release_run`].
-    unsafe fn release_frames(&self, frames: PfnRange) {
-        let Some(altmap) = self.altmap else {
-            // SAFETY: the caller's; all frames came from RAM.
-            return unsafe { self.ram.release_run(frames) };
-        };
-        // Frames of both kinds may follow each other in memory.
-        let reserved = altmap.reserved();
-        let start = frames.start().get();
-        let below = frames
-            .split_at(reserved.start().get().saturating_sub(start))
-            .0;
-        let above = frames
-            .split_at((reserved.last().get() + 1).saturating_sub(start))
-            .1;
-        for part in [below, above].into_iter().flatten() {
-            // SAFETY: the caller's; frames outside the altmap came from RAM.
-            unsafe { self.ram.release_run(part) };
-        }
-        if let Some(within) = frames.intersection(reserved) {
-            // SAFETY: the caller's; frames of the altmap came from there.
-            unsafe { altmap.release_run(within) };
-        }
-    }
-
-    /// Gives back the references that the entries of `run` owned.
-    ///
-    /// # Safety
-    ///
-    /// 1. `run` was mapped with frames of this pool, or was about to be, one reference for each leaf.
-    /// 2. No entry, and no translation cached by a CPU, depends on those any more.
-    pub(super) unsafe fn release_run(&self, run: Run) {
-        // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.
-        unsafe {
-            if let Some(frames) = run.frames() {
-                return self.release_frames(frames);
-            }
-            match run.step {
-                Step::Same => self.release(run.leaf.block, run.count),
-                Step::Next => (0..run.count)
-                    .filter_map(|index| run.block(index))
-                    .for_each(|block| self.release(block, 1)),
-            }
-        }
-    }
-}
 
 /// The tail frame that other pieces of a compound page have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +32,7 @@ pub(super) struct FoundTail {
 pub(super) struct Supply<'v, D, A, M> {
     pub(super) pool: Pool<'v, A>,
     pub(super) describe: Describe<'v, M>,
+    tails: Tails,
     plan: Plan,
     /// What is left of the run that the plan gave last, the nearer part first.
     current: Option<PlannedRun>,
@@ -174,6 +49,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     pub(super) fn new(
         pool: Pool<'v, A>,
         describe: Describe<'v, M>,
+        tails: Tails,
         plan: Plan,
         found: [Option<FoundTail>; 2],
         notes: Notes,
@@ -181,6 +57,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Self {
             pool,
             describe,
+            tails,
             plan,
             current: None,
             later: None,
@@ -215,6 +92,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         for run in known.chain(self.plan) {
             frames += match run.frames {
                 PlannedFrames::Own => run.pages,
+                PlannedFrames::Tail { .. } if self.tails == Tails::PerOrder => 0,
                 PlannedFrames::Tail { head } => u64::from(self.found_tail(head).is_none()),
                 PlannedFrames::HugeLeaves { .. } => break,
             };
@@ -249,28 +127,76 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Ok(Run::each(frames, Role::Descriptors))
     }
 
-    /// The tail frame of a compound page, for every page of the run.
+    /// The tail frame for the compound page at `head`, for every page of the run.
     fn tail(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
-        if let Some(frame) = self.found_tail(head) {
+        let known = match self.tails {
+            Tails::PerOrder => self.pool.registry.find(self.tail_key()),
+            Tails::None | Tails::PerCompound => self.found_tail(head),
+        };
+        if let Some(frame) = known {
             // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
             // the references.
             if unsafe { self.pool.acquire(frame, run.pages) } {
-                return Ok(Run::repeat(frame, run.pages, Role::Tail));
+                return Ok(self.tail_run(frame, run.pages));
             }
         }
-        let frame = self.take_frames(run, 1)?.start();
+        let frame = match self.tails {
+            Tails::PerOrder => self.new_shared_tail()?,
+            Tails::None | Tails::PerCompound => self.take_frames(run, 1)?.start(),
+        };
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
         unsafe { self.describe.tails::<D>(frame, head) };
-        // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the references, and the
-        // one that the frame came with.
-        let acquired = run.pages == 1 || unsafe { self.pool.acquire(frame, run.pages - 1) };
-        debug_assert!(acquired, "a frame that was just allocated has a reference");
-        Ok(Run::repeat(frame, run.pages, Role::Tail))
+        // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the
+        // references, and the one that the frame came with.
+        if run.pages > 1 && !unsafe { self.pool.acquire(frame, run.pages - 1) } {
+            // The allocator cannot count so many references.
+            self.put_back(Run::repeat(frame, 1, Role::Tail));
+            return Err(OnlineError::OutOfFrames(OutOfFrames {
+                order: Order::BASE,
+                node: self.describe.node,
+            }));
+        }
+        Ok(self.tail_run(frame, run.pages))
     }
 
-    /// The block of the first huge leaf of the run, if there is one.
-    fn huge_leaf(&mut self, run: &PlannedRun, order: Order) -> Option<Run> {
+    /// A frame of RAM, known from now on as the tail frame of this order and node. It outlives the
+    /// device, so it never comes from an altmap.
+    fn new_shared_tail(&mut self) -> Result<Pfn, OnlineError> {
+        let key = self.tail_key();
+        if !self.pool.registry.has_room() {
+            return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
+        }
+        let block = self.pool.ram.allocate(Order::BASE, key.node);
+        let frame = block.map_err(OnlineError::OutOfFrames)?.first();
+        self.notes
+            .frames_from(key.node, self.pool.ram.node_of(frame), 1);
+        self.pool.registry.insert(key, frame);
+        Ok(frame)
+    }
+
+    fn tail_key(&self) -> TailKey {
+        TailKey {
+            order: self.describe.order,
+            node: self.describe.node,
+        }
+    }
+
+    /// The leaves of a tail frame. What belongs to all compound pages of an order is read-only.
+    fn tail_run(&self, frame: Pfn, pages: u64) -> Run {
+        let run = Run::repeat(frame, pages, Role::Tail);
+        let leaf = Leaf {
+            writable: self.tails != Tails::PerOrder,
+            ..run.leaf
+        };
+        Run { leaf, ..run }
+    }
+
+    /// The block of the first huge leaf of the run, if there is one and the page table can enter it.
+    fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
+        if order > largest {
+            return None;
+        }
         let node = self.describe.node;
         let block = self.pool.allocate(order, node).ok()?;
         let actual = self.pool.node_of(block.first());
@@ -299,7 +225,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D, A, M> {
     type Error = OnlineError;
 
-    fn next_run(&mut self, at: VirtAddr, _pages: u64) -> Result<Run, OnlineError> {
+    fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
         // The page table asks no further than the piece, which is as far as the plan goes.
         let planned = self
             .current
@@ -313,7 +239,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
         let taken = match planned.frames {
             PlannedFrames::Own => self.own(&planned),
             PlannedFrames::Tail { head } => self.tail(&planned, head),
-            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order) {
+            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
                 Some(run) => Ok(run),
                 None => {
                     self.notes.huge_leaf_unavailable();

@@ -5,16 +5,23 @@ use crate::paging::{Entry, EntryFormat, Leaf, Run, Step};
 /// How many entries are compared at a time: a cache line of them.
 const CHUNK: usize = 8;
 
-/// Writes `slots.len()` entries, the first of them `entry`, each next one `step` more.
-pub(super) fn write_run(slots: &mut [u64], entry: u64, step: u64) {
-    let mut entry = entry;
-    for slot in slots {
-        *slot = entry;
-        entry = entry.wrapping_add(step);
+/// Writes `slots.len()` entries, the first of them `entry`, the others following it by `step`.
+#[inline]
+pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Step) {
+    match step {
+        Step::Same => slots.fill(entry),
+        Step::Next => {
+            let mut entry = entry;
+            for slot in slots {
+                *slot = entry;
+                entry = entry.wrapping_add(F::FRAME_STEP);
+            }
+        }
     }
 }
 
 /// What is added from leaf to leaf of a run in the format `F`.
+#[inline]
 pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
     match step {
         Step::Same => 0,
@@ -24,6 +31,7 @@ pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
 
 /// Reports the leaves in `slots`, entries at `depth`, as runs with the index of the first; valid and invalidated ones alike,
 /// as long as `wanted` says so of the entry. Whatever else is there is passed over.
+#[inline]
 pub(super) fn for_each_run<F: EntryFormat>(
     slots: &[u64],
     depth: usize,
@@ -50,48 +58,47 @@ pub(super) fn for_each_run<F: EntryFormat>(
 /// How many entries of `rest` continue `entry`, and by which step.
 #[inline]
 fn following<F: EntryFormat>(entry: u64, rest: &[u64]) -> (Step, usize) {
-    let entry = entry & !F::STATUS_BITS;
     let Some(next) = rest.first() else {
         return (Step::Same, 0);
     };
-    let difference = (next & !F::STATUS_BITS).wrapping_sub(entry);
-    if difference == 0 {
-        (Step::Same, run_length(rest, entry, 0, !F::STATUS_BITS))
-    } else if difference == F::FRAME_STEP {
-        let first = entry.wrapping_add(F::FRAME_STEP);
-        (
-            Step::Next,
-            run_length(rest, first, F::FRAME_STEP, !F::STATUS_BITS),
-        )
+    let changed = (next ^ entry) & !F::STATUS_BITS;
+    if changed == 0 {
+        return (Step::Same, run_length::<F>(rest, entry, 0));
+    }
+    let second = entry.wrapping_add(F::FRAME_STEP);
+    if (next ^ second) & !F::STATUS_BITS == 0 {
+        (Step::Next, run_length::<F>(rest, second, F::FRAME_STEP))
     } else {
         (Step::Same, 0)
     }
 }
 
-/// How many of `slots` equal, under `mask`, `first`, `first + step`, `first + 2 * step`, and so on.
-#[inline]
-fn run_length(slots: &[u64], first: u64, step: u64, mask: u64) -> usize {
-    let mut expected = first;
-    let mut length = 0;
-    let (chunks, _) = slots.as_chunks::<CHUNK>();
+/// How many of `slots` equal, status bits apart, `first`, `first + step`, `first + 2 * step`, and so on.
+///
+/// Inlined where `step` is a constant.
+#[inline(always)]
+fn run_length<F: EntryFormat>(slots: &[u64], first: u64, step: u64) -> usize {
+    let expected = |index: usize| first.wrapping_add(step.wrapping_mul(index as u64));
+    let differs = |(index, slot): (usize, &u64)| (slot ^ expected(index)) & !F::STATUS_BITS != 0;
+
+    // Many runs are short: the first entries one by one, the rest by chunks.
+    let (start, _) = slots.split_at(slots.len().min(CHUNK));
+    if let Some(length) = start.iter().enumerate().position(differs) {
+        return length;
+    }
+    let mut length = start.len();
+    let (chunks, _) = slots.get(length..).unwrap_or_default().as_chunks::<CHUNK>();
     for chunk in chunks {
+        let entry = expected(length);
         let mut difference = 0;
         for (offset, slot) in chunk.iter().enumerate() {
-            let wanted = expected.wrapping_add(step.wrapping_mul(offset as u64));
-            difference |= (slot & mask) ^ wanted;
+            difference |= slot ^ entry.wrapping_add(step.wrapping_mul(offset as u64));
         }
-        if difference != 0 {
+        if difference & !F::STATUS_BITS != 0 {
             break;
         }
         length += CHUNK;
-        expected = expected.wrapping_add(step.wrapping_mul(CHUNK as u64));
     }
-    for slot in slots.get(length..).unwrap_or_default() {
-        if slot & mask != expected {
-            break;
-        }
-        length += 1;
-        expected = expected.wrapping_add(step);
-    }
-    length
+    let rest = slots.iter().enumerate().skip(length);
+    length + rest.take_while(|slot| !differs(*slot)).count()
 }

@@ -5,7 +5,7 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
 use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, Released};
-use crate::paging::{Entry, EntryFormat, MapError, MapStopped, Mmu, Run, RunSource};
+use crate::paging::{Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Run, RunSource};
 use core::sync::atomic::AtomicU64;
 
 /// The runs on their way into entries: the source, and what of its last run is not yet entered.
@@ -19,26 +19,66 @@ struct Cursor<'s, S> {
 
 impl<S: RunSource> Cursor<'_, S> {
     /// The run for `at` and on.
-    fn peek(&mut self, at: VirtAddr) -> Result<Run, MapStopped<S::Error>> {
+    #[inline]
+    fn peek(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
         if let Some(run) = self.run {
             return Ok(run);
         }
-        let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
-        match self.source.next_run(at, pages) {
-            Ok(run) => {
-                self.run = Some(run);
-                Ok(run)
-            }
-            Err(error) => Err(MapStopped::Source { at, error }),
-        }
+        let run = self.next(at, largest)?;
+        self.run = Some(run);
+        Ok(run)
     }
 
-    /// Takes up to `leaves` leaves off the run for `at`.
+    /// The next run of the source, for `at` and on.
     #[inline]
-    fn take(&mut self, at: VirtAddr, leaves: u64) -> Result<Run, MapStopped<S::Error>> {
-        let (taken, rest) = self.peek(at)?.take(leaves);
+    fn next(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
+        let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
+        let run = self.source.next_run(at, pages, largest);
+        run.map_err(|error| MapStopped::Source { at, error })
+    }
+
+    /// Takes the leaf at the front of `run`, which was peeked at.
+    fn take_one(&mut self, run: Run) -> Leaf {
+        let (taken, rest) = run.take(1);
         self.run = rest;
-        Ok(taken)
+        taken.leaf
+    }
+
+    /// Takes base-page leaves for `room` pages from `at` on and gives them to `enter`, run by run: how
+    /// many came before, how many these are, and the run. Stops early with how many were entered.
+    #[inline]
+    fn take_base_pages(
+        &mut self,
+        at: VirtAddr,
+        room: usize,
+        mut enter: impl FnMut(usize, usize, Run),
+    ) -> Result<(), (usize, MapStopped<S::Error>)> {
+        // In a local value, since short runs would spend their time on loads and stores of it.
+        let mut rest = self.run.take();
+        let mut entered = 0;
+        let mut next = at;
+        while entered < room {
+            let run = match rest {
+                Some(run) => run,
+                None => self
+                    .next(next, Order::BASE)
+                    .map_err(|stopped| (entered, stopped))?,
+            };
+            let order = run.leaf.block.order();
+            if order != Order::BASE {
+                self.run = Some(run);
+                return Err((entered, unsupported(next, order)));
+            }
+            let left = room - entered;
+            let (now, later) = run.take(left as u64);
+            let count = usize::try_from(now.count).unwrap_or(left).min(left);
+            enter(entered, count, now);
+            rest = later;
+            entered += count;
+            next = VirtAddr::new(next.get().wrapping_add((count as u64) << self.page_shift));
+        }
+        self.run = rest;
+        Ok(())
     }
 }
 
@@ -108,13 +148,15 @@ where
                     self.fill_table(depth + 1, frame, Seen::Live, part, node, cursor)?;
                 }
                 Entry::Free => {
-                    let order = cursor.peek(part.start())?.leaf.block.order();
+                    let largest = Tree::<F>::largest_leaf(part.start(), cursor.last);
+                    let run = cursor.peek(part.start(), largest)?;
+                    let order = run.leaf.block.order();
                     if Tree::<F>::is_huge_leaf(depth, order) {
                         if !Tree::<F>::covers_entry(depth, part) {
                             return Err(unsupported(part.start(), order));
                         }
-                        let run = cursor.take(part.start(), 1)?;
-                        store(slot, F::leaf(run.leaf, depth));
+                        let leaf = cursor.take_one(run);
+                        store(slot, F::leaf(leaf, depth));
                     } else {
                         self.fill_new_table(depth, slot, seen, part, node, cursor)?;
                     }
@@ -193,20 +235,17 @@ where
                 error: MapError::InUse { at: part.start() },
             });
         }
-        let mut slots = window::<F, _>(slots, range);
-        let mut at = range.start();
-        while !slots.is_empty() {
-            let run = take_base_run(cursor, at, slots.len())?;
-            let (now, later) = slots.split_at(leaves_of(&run, slots.len()));
+        let slots = window::<F, _>(slots, range);
+        let enter = |first: usize, count: usize, run: Run| {
+            let slots = slots.iter().skip(first).take(count);
             let mut entry = F::leaf(run.leaf, depth);
-            for slot in now {
+            for slot in slots {
                 store(slot, entry);
                 entry = entry.wrapping_add(step_of::<F>(run.step));
             }
-            at = Tree::<F>::step(depth, at, now.len());
-            slots = later;
-        }
-        Ok(())
+        };
+        let filled = cursor.take_base_pages(range.start(), slots.len(), enter);
+        filled.map_err(|(_, stopped)| stopped)
     }
 
     /// Enters runs into a leaf table that was allocated for this: all of it is written, once.
@@ -222,46 +261,24 @@ where
         let (below, slots) = slots.split_at_mut(Tree::<F>::index(depth, range.start()));
         below.fill(0);
         let pages = usize::try_from(range.pages(F::GRANULE)).unwrap_or(slots.len());
-        let (mut slots, above) = slots.split_at_mut(pages.min(slots.len()));
+        let (slots, above) = slots.split_at_mut(pages.min(slots.len()));
         above.fill(0);
-        let mut at = range.start();
-        while !slots.is_empty() {
-            let run = match take_base_run(cursor, at, slots.len()) {
-                Ok(run) => run,
-                Err(stopped) => {
-                    slots.fill(0);
-                    return Err(stopped);
-                }
-            };
-            let (now, later) = slots.split_at_mut(leaves_of(&run, slots.len()));
-            write_run(now, F::leaf(run.leaf, depth), step_of::<F>(run.step));
-            at = Tree::<F>::step(depth, at, now.len());
-            slots = later;
-        }
-        Ok(())
+        let room = slots.len();
+        let enter = |first: usize, count: usize, run: Run| {
+            if let Some(slots) = slots.get_mut(first..first + count) {
+                write_run::<F>(slots, F::leaf(run.leaf, depth), run.step);
+            }
+        };
+        let filled = cursor.take_base_pages(range.start(), room, enter);
+        filled.map_err(|(entered, stopped)| {
+            slots.get_mut(entered..).unwrap_or_default().fill(0);
+            stopped
+        })
     }
-}
-
-/// Takes a run of at most `room` base pages for `at`.
-#[inline]
-fn take_base_run<S: RunSource>(
-    cursor: &mut Cursor<'_, S>,
-    at: VirtAddr,
-    room: usize,
-) -> Result<Run, MapStopped<S::Error>> {
-    let order = cursor.peek(at)?.leaf.block.order();
-    if order != Order::BASE {
-        return Err(unsupported(at, order));
-    }
-    cursor.take(at, room as u64)
-}
-
-/// The length of a run that was taken for at most `room` entries.
-fn leaves_of(run: &Run, room: usize) -> usize {
-    usize::try_from(run.count).unwrap_or(room).min(room)
 }
 
 /// The entries of a leaf table that `range`, which lies within it, is about.
+#[inline]
 fn window<F: EntryFormat, T>(slots: &[T], range: VirtRange) -> &[T] {
     let first = Tree::<F>::index(Tree::<F>::LEAF_DEPTH, range.start());
     let last = Tree::<F>::index(Tree::<F>::LEAF_DEPTH, range.last());

@@ -73,6 +73,7 @@ where
     }
 
     /// The entries of a table that may be live.
+    #[inline]
     fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
         let entries = Tree::<F>::entries(depth);
         let first = self.direct_map.frame_pointer(frame).cast::<AtomicU64>();
@@ -91,6 +92,7 @@ where
         clippy::mut_from_ref,
         reason = "the table's memory is not part of this value"
     )]
+    #[inline]
     unsafe fn private_table(&self, frame: Pfn, depth: usize) -> &mut [u64] {
         let entries = Tree::<F>::entries(depth);
         let first = self.direct_map.frame_pointer(frame).cast::<u64>();
@@ -115,11 +117,7 @@ where
     }
 
     fn huge_leaf(&self) -> Option<Order> {
-        let depth = Tree::<F>::LEAF_DEPTH.checked_sub(1)?;
-        F::LEVELS
-            .get(depth)
-            .filter(|level| level.leaf)
-            .map(|_| Tree::<F>::order(depth))
+        Tree::<F>::huge_leaf()
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
@@ -199,7 +197,7 @@ struct Exhausted;
 impl RunSource for OneRun {
     type Error = Exhausted;
 
-    fn next_run(&mut self, _at: VirtAddr, _pages: u64) -> Result<Run, Exhausted> {
+    fn next_run(&mut self, _: VirtAddr, _: u64, _: Order) -> Result<Run, Exhausted> {
         self.0.take().ok_or(Exhausted)
     }
 
@@ -209,11 +207,13 @@ impl RunSource for OneRun {
 }
 
 /// Stores an entry of a table that may be live.
+#[inline]
 fn store(slot: &AtomicU64, entry: u64) {
     slot.store(entry, Ordering::Release);
 }
 
 /// Loads an entry of a table that may be live.
+#[inline]
 fn load(slot: &AtomicU64) -> u64 {
     slot.load(Ordering::Acquire)
 }

@@ -36,6 +36,7 @@ impl<F: EntryFormat> Tree<F> {
         F::LEVELS.len() - 1
     };
 
+    #[inline]
     fn level(depth: usize) -> Level {
         // Recursion starts at 0 and stops at LEAF_DEPTH, so the depth always exists.
         F::LEVELS
@@ -45,11 +46,13 @@ impl<F: EntryFormat> Tree<F> {
     }
 
     /// How many entries a table at `depth` has.
+    #[inline]
     pub(super) fn entries(depth: usize) -> usize {
         1 << Self::level(depth).index_bits
     }
 
     /// The size of a leaf at `depth`.
+    #[inline]
     pub(super) fn order(depth: usize) -> Order {
         let pages = Self::level(depth).shift - F::GRANULE.shift();
         u8::try_from(pages)
@@ -58,23 +61,43 @@ impl<F: EntryFormat> Tree<F> {
             .unwrap_or(Order::MAX)
     }
 
+    /// The size of the leaf next above a base page, if the level above the last has leaves.
+    pub(super) fn huge_leaf() -> Option<Order> {
+        let depth = Self::LEAF_DEPTH - 1;
+        Self::level(depth).leaf.then(|| Self::order(depth))
+    }
+
+    /// The largest leaf that can be entered at `at` in a range that ends with `last`, where nothing is below.
+    pub(super) fn largest_leaf(at: VirtAddr, last: VirtAddr) -> Order {
+        let fits = |order: &Order| {
+            order.bytes(F::GRANULE).is_some_and(|bytes| {
+                at.is_aligned(bytes) && last.get().wrapping_sub(at.get()) >= bytes - 1
+            })
+        };
+        Self::huge_leaf().filter(fits).unwrap_or(Order::BASE)
+    }
+
     /// Whether an entry at `depth`, not the last, can be a leaf of `order`.
+    #[inline]
     pub(super) fn is_huge_leaf(depth: usize, order: Order) -> bool {
         Self::level(depth).leaf && Self::order(depth) == order && order != Order::BASE
     }
 
     /// The entry of `at` in a table at `depth`.
+    #[inline]
     pub(super) fn index(depth: usize, at: VirtAddr) -> usize {
         let level = Self::level(depth);
         (at.get() >> level.shift) as usize & ((1 << level.index_bits) - 1)
     }
 
     /// The first address that the entry of `at` at `depth` translates.
+    #[inline]
     pub(super) fn base(depth: usize, at: VirtAddr) -> VirtAddr {
         at.align_down(Self::level(depth).shift)
     }
 
     /// The address of the entry `entries` after that of `at` at `depth`, within one table.
+    #[inline]
     pub(super) fn step(depth: usize, at: VirtAddr, entries: usize) -> VirtAddr {
         let level = Self::level(depth);
         VirtAddr::new(
@@ -85,6 +108,7 @@ impl<F: EntryFormat> Tree<F> {
     }
 
     /// Whether `range` is all that an entry at `depth` translates.
+    #[inline]
     pub(super) fn covers_entry(depth: usize, range: VirtRange) -> bool {
         let bytes = 1u64 << Self::level(depth).shift;
         range.last().get() - range.start().get() == bytes - 1 && range.start().is_aligned(bytes)
@@ -92,6 +116,7 @@ impl<F: EntryFormat> Tree<F> {
 
     /// The entries of a table at `depth` that `range`, which lies within the table, touches, each with its
     /// part of the range.
+    #[inline]
     fn children(depth: usize, range: VirtRange) -> Children {
         Children {
             level: Self::level(depth),
@@ -109,6 +134,7 @@ struct Children {
 impl Iterator for Children {
     type Item = (usize, VirtRange);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let range = self.rest?;
         let bytes = 1u64 << self.level.shift;
