@@ -1,8 +1,8 @@
 //! What all checks work with.
 
+use crate::Check;
 use crate::harness::{AltmapUnderTest, Harness, Parts, Powers, Seen};
 use crate::outcome::{Failure, Outcome, Stop, Verdict, ensure_at, equal, equal_at, fail, skip};
-use crate::Check;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
@@ -107,7 +107,12 @@ impl<'h, H: Harness> Bench<'h, H> {
                     entries,
                     references,
                     ..
-                } => ("entries own one reference each", Some(at), entries, references),
+                } => (
+                    "entries own one reference each",
+                    Some(at),
+                    entries,
+                    references,
+                ),
                 Finding::Unknown { frame, at } => {
                     ("an allocator knows the frame", Some(at), 1, frame.get())
                 }
@@ -133,7 +138,11 @@ impl<'h, H: Harness> Bench<'h, H> {
         equal(pages, report.mapped_pages, "mapped pages")?;
         if self.frames.outstanding().is_some() {
             let all = report.frames();
-            equal(self.outstanding(), all, "every frame that is out is counted")?;
+            equal(
+                self.outstanding(),
+                all,
+                "every frame that is out is counted",
+            )?;
         }
         Ok(())
     }

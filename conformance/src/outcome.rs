@@ -22,7 +22,11 @@ impl fmt::Display for Failure {
         if let Some(at) = self.at {
             write!(f, " at {at}")?;
         }
-        write!(f, ": expected {:#x}, found {:#x}", self.expected, self.found)
+        write!(
+            f,
+            ": expected {:#x}, found {:#x}",
+            self.expected, self.found
+        )
     }
 }
 

@@ -6,16 +6,22 @@
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
 //! - [`layout`]: where RAM lies, out of the way of the memory that is to be brought online;
 //! - [`Sim`], [`X86_64`], [`X86_64La57`]: the backends;
-//! - [`BackendKind`]: choosing one at run time.
+//! - [`BackendKind`]: choosing one at run time;
+//! - [`Foreign`]: somebody else's mappings among the library's;
+//! - [`HostedHarness`]: a machine for the conformance battery.
 #![deny(missing_docs)]
 
 mod backend;
+mod foreign;
+mod harness;
 pub mod layout;
 mod machine;
 mod sim;
 mod x86_64;
 
 pub use backend::{Backend, BackendKind, WithBackend};
+pub use foreign::Foreign;
+pub use harness::{HostedHarness, HostedPowers, Power};
 pub use machine::{Machine, MachineConfig, MachineError};
 pub use sim::Sim;
-pub use x86_64::{X86_64, X86_64La57, X86Cpus};
+pub use x86_64::{X86_64, X86_64La57, X86Backend, X86Cpus};

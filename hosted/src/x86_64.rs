@@ -4,12 +4,12 @@ use crate::{Backend, Machine};
 use arch_sim::walker::{Translation, Walker, X86_64Walker};
 use arch_sim::{SimFrames, SimMemory, SimTlb};
 use arch_x86_64::{
-    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, Shootdown, Tlb, TlbInstructions,
+    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Roots, Shootdown, Tlb, TlbInstructions,
 };
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::RadixTable;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
 const CPUS: usize = 2;
@@ -19,6 +19,8 @@ const CPUS: usize = 2;
 pub struct X86Cpus {
     cpus: [SimTlb<X86_64Walker>; CPUS],
     current: AtomicUsize,
+    roots_installed: AtomicU64,
+    roots_removed: AtomicU64,
 }
 
 impl X86Cpus {
@@ -26,12 +28,22 @@ impl X86Cpus {
         Self {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             current: AtomicUsize::new(0),
+            roots_installed: AtomicU64::new(0),
+            roots_removed: AtomicU64::new(0),
         }
     }
 
     /// The translation caches of each CPU.
     pub fn all(&self) -> &[SimTlb<X86_64Walker>] {
         &self.cpus
+    }
+
+    /// How many entries of the root became present so far, and how many went.
+    pub fn root_changes(&self) -> (u64, u64) {
+        (
+            self.roots_installed.load(Ordering::Relaxed),
+            self.roots_removed.load(Ordering::Relaxed),
+        )
     }
 
     fn current(&self) -> &SimTlb<X86_64Walker> {
@@ -76,15 +88,36 @@ unsafe impl Shootdown for X86Cpus {
     }
 }
 
+// There is one root; what it is told is only counted.
+impl Roots for X86Cpus {
+    fn entry_installed(&self, _at: VirtAddr) {
+        self.roots_installed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn entry_removed(&self, _at: VirtAddr) {
+        self.roots_removed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A backend with tables in the format of x86-64.
+pub trait X86Backend: Backend<Cpus = X86Cpus> {
+    /// What reads the tables byte by byte.
+    const WALKER: X86_64Walker;
+}
+
 /// The page table of an x86-64 machine in the format `F`.
 type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m X86Cpus, &'m X86Cpus, OneRoot>>;
+    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m X86Cpus, &'m X86Cpus, &'m X86Cpus>>;
 
 macro_rules! backend {
     ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident, $walker:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
+
+        impl X86Backend for $name {
+            const WALKER: X86_64Walker = $walker;
+        }
 
         impl Backend for $name {
             const NAME: &'static str = $cli;
@@ -106,7 +139,7 @@ macro_rules! backend {
                         machine.root(),
                         machine.frames(),
                         machine.memory(),
-                        Tlb::new(cpus, cpus, OneRoot),
+                        Tlb::new(cpus, cpus, cpus),
                     )
                 }
             }

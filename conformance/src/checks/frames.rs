@@ -22,7 +22,11 @@ pub(super) fn a_block_is_handed_out_with_one_reference_and_freed_with_the_last<H
             return fail("there is a block");
         };
         equal(order.get().into(), block.order().get().into(), "order")?;
-        equal(1, frames.references(block.first()).unwrap_or(0), "references")?;
+        equal(
+            1,
+            frames.references(block.first()).unwrap_or(0),
+            "references",
+        )?;
         if let Some(outstanding) = frames.outstanding() {
             equal(before + order.frames(), outstanding, "frames that are out")?;
         }
@@ -39,7 +43,11 @@ pub(super) fn a_block_is_handed_out_with_one_reference_and_freed_with_the_last<H
         let Released::Last(owned) = last else {
             return fail("the last reference is told from others");
         };
-        equal(0, frames.references(block.first()).unwrap_or(0), "references")?;
+        equal(
+            0,
+            frames.references(block.first()).unwrap_or(0),
+            "references",
+        )?;
         frames.free(owned);
     }
     Ok(())
@@ -61,7 +69,10 @@ pub(super) fn a_freed_frame_has_no_reference_to_acquire<H: Harness>(
     frames.free(owned);
     // SAFETY: as above.
     let after = unsafe { frames.acquire(block.first(), 1) };
-    ensure(between.is_err(), "a dead frame is refused before it is freed")?;
+    ensure(
+        between.is_err(),
+        "a dead frame is refused before it is freed",
+    )?;
     ensure(after.is_err(), "a dead frame is refused after it is freed")
 }
 

@@ -35,9 +35,7 @@ pub(super) fn base_pages_cost_a_frame_each<H: Harness>(bench: &mut Bench<'_, H>)
     Ok(())
 }
 
-pub(super) fn compound_pages_cost_two_frames_each<H: Harness>(
-    bench: &mut Bench<'_, H>,
-) -> Verdict {
+pub(super) fn compound_pages_cost_two_frames_each<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
     let small = bench.small();
     for (order, count) in [(Some(small), 9), (bench.large().ok(), 1)] {
         let Some(order) = order else { continue };
@@ -46,7 +44,10 @@ pub(super) fn compound_pages_cost_two_frames_each<H: Harness>(
             let ranges = [range];
             let pagemap = bench.pagemap(&ranges, order)?.with_piece(piece);
             let region = bench.online(&pagemap)?;
-            ensure(region.notes().is_empty(), "nothing is done otherwise than asked")?;
+            ensure(
+                region.notes().is_empty(),
+                "nothing is done otherwise than asked",
+            )?;
             bench.costs(2 * count, bench.pages(range))?;
             bench.offline(region);
             bench.absent(range)?;
@@ -74,8 +75,16 @@ pub(super) fn tails_are_shared_within_a_compound_page_and_nowhere_else<H: Harnes
             let holder = bench.holder(frame)?;
             equal_at(tail.get(), holder.get(), "one tail", bench.address(frame)?)?;
         }
-        equal(1, bench.references(head).unwrap_or(0), "owners of a head page")?;
-        equal(tails, bench.references(tail).unwrap_or(0), "owners of a tail page")?;
+        equal(
+            1,
+            bench.references(head).unwrap_or(0),
+            "owners of a head page",
+        )?;
+        equal(
+            tails,
+            bench.references(tail).unwrap_or(0),
+            "owners of a tail page",
+        )?;
         for frame in [head, tail] {
             ensure(
                 !earlier.contains(&Some(frame)),
@@ -129,7 +138,9 @@ fn mask_encoding_finds_heads<H: Harness>(bench: &mut Bench<'_, H>, order: Order)
             let head = frame.align_down(order);
             let found = vmemmap.head_of(&*bench.table, frame);
             equal_at(head.get(), found.map_or(u64::MAX, Pfn::get), "head_of", at)?;
-            let word = vmemmap.descriptor(&*bench.table, frame).map_or(0, Page::word);
+            let word = vmemmap
+                .descriptor(&*bench.table, frame)
+                .map_or(0, Page::word);
             let found = Mask::head_of(at, word);
             equal_at(bench.address(head)?.get(), found.get(), "head", at)?;
         }
@@ -168,7 +179,10 @@ pub(super) fn present_and_valid_are_the_same_for_online_memory<H: Harness>(
     let Some(vmemmap) = bench.model.descriptors(all) else {
         return skip("the device's memory has no room in the vmemmap");
     };
-    ensure(bench.table.first_in_use(vmemmap).is_none(), "nothing is in use")?;
+    ensure(
+        bench.table.first_in_use(vmemmap).is_none(),
+        "nothing is in use",
+    )?;
     let ranges = [middle];
     let pagemap = bench.pagemap(&ranges, Order::BASE)?;
     let region = bench.online(&pagemap)?;
@@ -182,7 +196,11 @@ pub(super) fn present_and_valid_are_the_same_for_online_memory<H: Harness>(
         equal_at(middle.contains(frame).into(), valid.into(), "valid", at)?;
         equal_at(
             middle.contains(frame).into(),
-            bench.vmemmap.descriptor(&*bench.table, frame).is_some().into(),
+            bench
+                .vmemmap
+                .descriptor(&*bench.table, frame)
+                .is_some()
+                .into(),
             "has a descriptor",
             at,
         )?;

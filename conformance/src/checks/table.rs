@@ -63,9 +63,16 @@ pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_,
     let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
     ensure_at(found == Some(leaf), "the first leaf stays as it was", at)?;
     let page = bench.model.granule().bytes();
-    for neighbour in [at.checked_add(page), at.get().checked_sub(page).map(VirtAddr::new)] {
+    for neighbour in [
+        at.checked_add(page),
+        at.get().checked_sub(page).map(VirtAddr::new),
+    ] {
         let at = neighbour.unwrap_or(at);
-        ensure_at(bench.table.lookup(at).is_none(), "its neighbours stay free", at)?;
+        ensure_at(
+            bench.table.lookup(at).is_none(),
+            "its neighbours stay free",
+            at,
+        )?;
     }
     let found = unmap(bench, at)?;
     ensure_at(found == Some(block), "the first leaf comes back", at)?;
@@ -110,9 +117,7 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
     give_back(bench, anchor)
 }
 
-pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(
-    bench: &mut Bench<'_, H>,
-) -> Verdict {
+pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
     let Some(order) = bench.table.huge_leaf() else {
         return crate::outcome::skip("the page table has no huge leaves");
     };
