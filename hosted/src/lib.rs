@@ -16,6 +16,7 @@ mod foreign;
 mod harness;
 pub mod layout;
 mod machine;
+pub mod script;
 mod sim;
 mod x86_64;
 
