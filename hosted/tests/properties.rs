@@ -1,15 +1,16 @@
 //! Random scripts: tables in hardware format, the oracle and a plain model agree after every operation.
 
-use hosted::script::{self, OP_BYTES};
+use hosted::script::{self, OP_BYTES, Tally};
 use hosted::{X86_64, X86_64La57, X86Backend};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use std::cell::RefCell;
 
 /// How many scripts for each backend, and operations in each at most.
-const SCRIPTS: u32 = 192;
-const OPERATIONS: usize = 16;
+const SCRIPTS: u32 = 160;
+const OPERATIONS: usize = 80;
 
 fn scripts_hold<B: X86Backend, E: TailEncoding>() {
     let persistence = FileFailurePersistence::Direct("tests/data/properties.regressions");
@@ -18,17 +19,37 @@ fn scripts_hold<B: X86Backend, E: TailEncoding>() {
         failure_persistence: Some(Box::new(persistence)),
         ..Config::default()
     });
+    let tallies = RefCell::new(Vec::new());
     let ops = vec(any::<[u8; OP_BYTES]>(), 1..OPERATIONS);
     let outcome = runner.run(&(any::<u8>(), ops), |(place, ops)| {
         let bytes: Vec<u8> = [place]
             .into_iter()
             .chain(ops.into_iter().flatten())
             .collect();
-        script::run::<B, E>(&bytes, OPERATIONS).map_err(TestCaseError::fail)
+        let tally = script::run::<B, E>(&bytes, OPERATIONS).map_err(TestCaseError::fail)?;
+        tallies.borrow_mut().push(tally);
+        Ok(())
     });
     if let Err(error) = outcome {
         panic!("{}: {error}", B::NAME);
     }
+    // Scripts that do nothing prove nothing.
+    let tallies = tallies.into_inner();
+    let least = |count: fn(&Tally) -> u64| tallies.iter().map(count).sum::<u64>();
+    let done = [
+        (least(|tally| tally.online), 200),
+        (least(|tally| tally.huge), 10),
+        (least(|tally| tally.unavailable), 1),
+        (least(|tally| tally.remote), 5),
+        (least(|tally| tally.offline), 200),
+        (least(|tally| tally.refused), 100),
+        (least(|tally| tally.undone), 10),
+        (least(|tally| tally.exhausted), 3),
+        (least(|tally| tally.planted), 20),
+        (least(|tally| tally.accessed), 20),
+    ];
+    let enough = done.iter().all(|(done, least)| done >= least);
+    assert!(enough, "{}: {done:?}", B::NAME);
 }
 
 #[test]

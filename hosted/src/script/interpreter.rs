@@ -2,7 +2,7 @@
 
 use super::check::{Snapshot, Subject};
 use super::model::{Cell, Expected, Model, PER_PAGE};
-use super::op::{Fault, Op, Request};
+use super::op::{Fault, Op, Request, piece_of};
 use super::oracle::{Oracle, OracleParts};
 use super::trace::{Taken, Traced};
 use crate::harness::watch;
@@ -25,6 +25,31 @@ pub(super) struct Ground<'s, B: X86Backend> {
     pub(super) frames: &'s Traced<'s, SimFrames>,
     pub(super) altmap: &'s Traced<'s, DeviceAltmap<'s>>,
     pub(super) oracle: &'s OracleParts,
+}
+
+/// How often what has happened, to see that scripts do something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pagemaps and pieces that came online.
+    pub online: u64,
+    /// Of these, such with huge leaves.
+    pub huge: u64,
+    /// Of these, such with fewer huge leaves than there was room for.
+    pub unavailable: u64,
+    /// Of these, such with frames from another node.
+    pub remote: u64,
+    /// Regions and pieces that went offline.
+    pub offline: u64,
+    /// Operations that were refused.
+    pub refused: u64,
+    /// Operations that lacked RAM and were undone.
+    pub undone: u64,
+    /// Operations that lacked frames of the altmap and were undone.
+    pub exhausted: u64,
+    /// Foreign leaves that were mapped.
+    pub planted: u64,
+    /// Accesses by CPUs to what was mapped.
+    pub accessed: u64,
 }
 
 /// All or a piece of a pagemap.
@@ -63,6 +88,7 @@ pub(super) struct Interpreter<'s, B: X86Backend, E: TailEncoding> {
     armed: bool,
     window: PfnRange,
     addresses: VirtRange,
+    tally: Tally,
 }
 
 impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
@@ -97,6 +123,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             armed: false,
             window,
             addresses,
+            tally: Tally::default(),
         })
     }
 
@@ -105,7 +132,12 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         match op {
             Op::Online(request) => self.bring_online(request, Extent::All)?,
             Op::Populate(request, piece) => self.bring_online(request, Extent::Piece(*piece))?,
-            Op::Depopulate(request, piece) => self.depopulate(request, *piece)?,
+            Op::Depopulate(request, piece) => {
+                if let Some(pagemaps) = self.pagemaps(request, true)? {
+                    self.depopulate(pagemaps, *piece)?;
+                }
+            }
+            Op::Shrink { region, piece } => self.shrink(*region, *piece)?,
             Op::Offline(index) => self.offline(*index),
             Op::Fault(fault) => self.arm(*fault),
             Op::Plant { page, huge } => self.plant(*page, *huge)?,
@@ -122,7 +154,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
     }
 
     /// Takes everything offline, and checks that nothing is left.
-    pub(super) fn finish(mut self) -> Result<(), String> {
+    pub(super) fn finish(mut self) -> Result<Tally, String> {
         self.subject
             .compare_contents(self.ground.oracle, &self.model)?;
         self.arm(Fault::None);
@@ -148,7 +180,9 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         }
         self.foreign.prune();
         // Tables that only foreign leaves were left in go with the next that comes and goes there.
-        let all = pagemap.with_huge_leaves(false);
+        let order = Order::new(15).unwrap_or(Order::BASE);
+        let all = DevPagemap::new(&B::MODEL, &ranges, Geometry::compound(order));
+        let all = all.map_err(|error| error.to_string())?;
         let subject = &mut self.subject;
         let region = subject.vmemmap.online(&mut subject.table, &all);
         let region = region.map_err(|error| format!("all at the end: {error}"))?;
@@ -157,7 +191,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         self.subject.is_empty()?;
         let altmap = self.ground.altmap.allocator().outstanding();
         match altmap {
-            Some(0) => Ok(()),
+            Some(0) => Ok(self.tally),
             left => Err(format!("{left:?} frames of the altmap are left")),
         }
     }
@@ -270,7 +304,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         };
         let expected = match extent {
             Extent::All => self.model.online(&request.ranges),
-            Extent::Piece(piece) => match self.model.piece(request, piece) {
+            Extent::Piece(piece) => match self.model.piece(&request.ranges, piece) {
                 Expected::Done => self.model.online(&[piece]),
                 refused => refused,
             },
@@ -290,6 +324,10 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             let kind = error.kind();
             self.may_lack(kind, expected, &pieces, &before)?;
             self.unchanged(&before, "after a failure")?;
+            match kind {
+                ErrorKind::AltmapExhausted => self.tally.exhausted += 1,
+                _ => self.tally.undone += 1,
+            }
             self.check()
                 .map_err(|error| format!("after a failure: {error}"))?;
             if kind == ErrorKind::AltmapExhausted {
@@ -324,6 +362,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             (Err(one), Err(other), Expected::Refused(kind, page))
                 if one == other && one.kind() == kind && at_of_online(&one) == self.at(page) =>
             {
+                self.tally.refused += 1;
                 self.unchanged(&before, "after a refusal")
             }
             (outcome, same, expected) => Err(format!(
@@ -401,15 +440,33 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         if noted_remote != remote {
             return Err(format!("{remote} frames are remote, {noted_remote} noted"));
         }
+        self.tally.online += 1;
+        self.tally.huge += u64::from(!used.is_empty());
+        self.tally.unavailable += u64::from(missing > 0);
+        self.tally.remote += u64::from(remote > 0);
         self.model.enter(request, pieces, &used);
         Ok(())
     }
 
-    fn depopulate(&mut self, request: &'s Request, piece: PfnRange) -> Result<(), String> {
-        let Some([ours, theirs]) = self.pagemaps(request, true)? else {
+    /// Takes a piece of a region offline, with an altmap in case that parts of it came from there.
+    fn shrink(&mut self, index: usize, [skip, length]: [u8; 2]) -> Result<(), String> {
+        let Some((ours, theirs)) = self.regions.get(index % self.regions.len().max(1)) else {
             return Ok(());
         };
-        let expected = match self.model.piece(request, piece) {
+        let ours = ours.pagemap().with_altmap(self.ground.altmap);
+        let theirs = theirs.pagemap().with_altmap(&self.ground.oracle.altmap);
+        match ours.ranges().first() {
+            Some(range) => self.depopulate([ours, theirs], piece_of(*range, skip, length)),
+            None => Ok(()),
+        }
+    }
+
+    fn depopulate(
+        &mut self,
+        [ours, theirs]: [DevPagemap<'s>; 2],
+        piece: PfnRange,
+    ) -> Result<(), String> {
+        let expected = match self.model.piece(ours.ranges(), piece) {
             Expected::Done => self.model.depopulate(piece),
             refused => refused,
         };
@@ -425,12 +482,14 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         let same = vmemmap.depopulate(table, &theirs, piece);
         match (outcome, same, expected) {
             (Ok(()), Ok(()), Expected::Done) => {
+                self.tally.offline += 1;
                 self.model.remove(piece);
                 Ok(())
             }
             (Err(one), Err(other), Expected::Refused(kind, page))
                 if one == other && one.kind() == kind && at_of_offline(&one) == self.at(page) =>
             {
+                self.tally.refused += 1;
                 self.unchanged(&before, "after a refusal")
             }
             (outcome, same, expected) => Err(format!(
@@ -444,6 +503,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             return;
         }
         let (ours, theirs) = self.regions.remove(index % self.regions.len());
+        self.tally.offline += 1;
         self.speculate();
         for range in ours.pagemap().ranges() {
             self.model.remove(*range);
@@ -505,6 +565,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             self.model.pages.insert(first + index, cell);
         }
         self.planted.push(first);
+        self.tally.planted += 1;
         self.subject.foreign_tables = true;
         Ok(())
     }
@@ -526,7 +587,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
         }
     }
 
-    fn access(&self, page: u64, cpu: usize, store: bool) -> Result<(), String> {
+    fn access(&mut self, page: u64, cpu: usize, store: bool) -> Result<(), String> {
         let number = self.number(page);
         let at = self.address(number);
         let cpus = self.ground.machine.cpus().all();
@@ -534,6 +595,7 @@ impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
             return Ok(());
         };
         let done = if store { cpu.store(at) } else { cpu.access(at) };
+        self.tally.accessed += u64::from(done.is_ok());
         match (done, self.model.pages.contains_key(&number)) {
             (Ok(_), true) | (Err(_), false) => Ok(()),
             (done, online) => Err(format!("a CPU gets {done:?} where online is {online}")),

@@ -19,6 +19,7 @@ mod oracle;
 mod trace;
 
 pub use check::tables;
+pub use interpreter::Tally;
 pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
 
 use crate::{Machine, MachineConfig, X86Backend};
@@ -41,7 +42,7 @@ const FOREIGN: (u64, u64) = (3 << 25, 256);
 /// # Errors
 ///
 /// What did not hold, and after which operation.
-pub fn run<B: X86Backend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<(), String> {
+pub fn run<B: X86Backend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
     let script = Script::decode(&B::MODEL, bytes, most);
     let altmap = constant(ALTMAP);
     let foreign = constant(FOREIGN);

@@ -100,12 +100,12 @@ impl Model {
         }
     }
 
-    /// What is wrong with `piece` as a piece of `request`.
-    pub(super) fn piece(&self, request: &Request, piece: PfnRange) -> Expected {
+    /// What is wrong with `piece` as a piece of a pagemap of `ranges`.
+    pub(super) fn piece(&self, ranges: &[PfnRange], piece: PfnRange) -> Expected {
         if piece.start().get() % SUBSECTION != 0 || piece.frames() % SUBSECTION != 0 {
             return Expected::Refused(ErrorKind::Misaligned, None);
         }
-        if !request.ranges.iter().any(|r| r.contains_range(piece)) {
+        if !ranges.iter().any(|r| r.contains_range(piece)) {
             return Expected::Refused(ErrorKind::OutOfRange, None);
         }
         Expected::Done

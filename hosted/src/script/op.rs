@@ -14,7 +14,7 @@ pub const WINDOW_FRAMES: u64 = 1 << 19;
 pub(super) const SUBSECTION: u64 = 512;
 
 /// The most memory that base pages or small compound pages are brought online for at a time.
-const MOST_SMALL: u64 = 100 * SUBSECTION;
+const MOST_SMALL: u64 = 128 * SUBSECTION;
 
 /// The orders that are asked for. The last is too large.
 const ORDERS: [u8; 12] = [0, 0, 0, 9, 9, 18, 18, 7, 8, 10, 15, 29];
@@ -64,6 +64,13 @@ pub enum Op {
     Populate(Request, PfnRange),
     /// Takes a piece offline.
     Depopulate(Request, PfnRange),
+    /// Takes a piece of a region offline: the one with this number, of those that are left.
+    Shrink {
+        /// The region.
+        region: usize,
+        /// Where in its first range the piece starts and how long it is, as for a random piece.
+        piece: [u8; 2],
+    },
     /// Takes a region offline: the one with this number, of those that are left.
     Offline(usize),
     /// Makes allocations fail.
@@ -130,7 +137,13 @@ impl Script {
 impl Op {
     fn decode(bytes: &[u8; OP_BYTES], window: PfnRange) -> Self {
         let [kind, a, b, c, d, e, f, g, h, i, j, k] = *bytes;
+        // Most of what is online lies at the front.
         let page = u64::from(u16::from_le_bytes([a, b]));
+        let page = if c < 192 {
+            page % 1536
+        } else {
+            page % (WINDOW_FRAMES / 64)
+        };
         let request = || Request::decode([a, b, c, d, e, f, g, h, i], window);
         let piece = || {
             let request = request();
@@ -139,35 +152,38 @@ impl Op {
             (request, piece)
         };
         match kind % 32 {
-            0..=9 => Self::Online(request()),
+            0..=4 | 9 => Self::Online(request()),
+            5..=8 => Self::Offline(a.into()),
             10..=15 => {
                 let (request, piece) = piece();
                 Self::Populate(request, piece)
             }
-            16..=19 => {
+            16..=18 => Self::Shrink {
+                region: a.into(),
+                piece: [b, c],
+            },
+            19 => {
                 let (request, piece) = piece();
                 Self::Depopulate(request, piece)
             }
-            20..=22 => Self::Offline(a.into()),
-            23 | 24 => Self::Fault(match a % 8 {
-                0 | 1 => Fault::After(b.into()),
-                2 | 3 => Fault::Nth(b.into()),
+            20 => Self::Offline(a.into()),
+            21..=23 => Self::Fault(match a % 8 {
+                0 | 1 => Fault::After(u64::from(b) * u64::from(c % 8) / 8),
+                2 | 3 => Fault::Nth(u64::from(b) * u64::from(c % 8) / 8),
                 4 => Fault::Blocks,
                 5 => Fault::Node(u32::from(b % 2)),
                 6 => Fault::BothNodes,
                 _ => Fault::None,
             }),
-            25 => Self::Plant {
-                page: page % (WINDOW_FRAMES / 64),
-                huge: c % 2 == 1,
+            24 | 25 => Self::Plant {
+                page,
+                huge: d % 4 == 1,
             },
-            26 => Self::PlantTables {
-                page: page % (WINDOW_FRAMES / 64),
-            },
+            26 => Self::PlantTables { page },
             27 => Self::Uproot(a.into()),
             28..=30 => Self::Access {
-                page: page % (WINDOW_FRAMES / 64),
-                cpu: c.into(),
+                page,
+                cpu: e.into(),
                 store: d % 2 == 1,
             },
             _ => Self::Speculate,
@@ -212,10 +228,21 @@ fn range_of(
     let unit = order.frames().max(SUBSECTION).min(1 << 18);
     let most = (MOST_SMALL / unit).max(2);
     let aligned = window.start().get().next_multiple_of(unit);
-    // Near the front more often, so that ranges meet.
     let units = (WINDOW_FRAMES / unit).min(128);
-    let mut start = aligned + u64::from(start) % units * unit;
-    let mut frames = (1 + u64::from(length) % most) * unit;
+    let in_section = ((1 << 15) / unit).max(1);
+    // Few starts and few lengths, so that ranges meet.
+    let first = match start {
+        0..=95 => u64::from(start % 3) * in_section,
+        96..=159 => u64::from(start % 8) * in_section / 4,
+        _ => u64::from(start),
+    };
+    let mut start = aligned + first % units * unit;
+    let units = match length {
+        0..=95 => u64::from(1 + length % 2) * in_section,
+        96..=159 => u64::from(1 + length % 8) * in_section / 4,
+        _ => u64::from(length),
+    };
+    let mut frames = units.clamp(1, most) * unit;
     if flags & 0x20 != 0 && length % 8 == 7 {
         match length / 8 % 4 {
             0 => start += SUBSECTION,
@@ -235,7 +262,7 @@ fn range_of(
 }
 
 /// A piece of `range`, mostly whole subsections within it.
-fn piece_of(range: PfnRange, skip: u8, length: u8) -> PfnRange {
+pub(super) fn piece_of(range: PfnRange, skip: u8, length: u8) -> PfnRange {
     let subsections = (range.frames() / SUBSECTION).max(1);
     let skip = u64::from(skip) * 4 % subsections;
     let left = subsections - skip;
