@@ -10,24 +10,27 @@
 //!   where it is overwritten, and a failure finds it unseen.
 //! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
 //!   remember what they pointed at; a table that has nothing else in it is detached whole, with one store.
+//! - `shared` links one leaf table from several places where all of its entries are the same tail leaf.
 //! - `visit` reads.
 //! - `entries` knows runs of entries in memory, `tree` which entry of which level an address belongs to.
 
 mod entries;
 mod map;
+mod shared;
 mod tree;
 mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, Run,
-    RunSource, Visit,
+    EntryFormat, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
+    References, Run, RunSource, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
+use shared::SharedTables;
 use tree::Tree;
 
 /// The [`PageTable`] of a kernel that brings entry format, frames, direct map and MMU.
@@ -37,6 +40,7 @@ pub struct RadixTable<F, A, M, U> {
     frames: A,
     direct_map: M,
     mmu: U,
+    shared: SharedTables,
     format: PhantomData<F>,
 }
 
@@ -63,6 +67,7 @@ where
             frames,
             direct_map,
             mmu,
+            shared: SharedTables::new(),
             format: PhantomData,
         }
     }
@@ -170,6 +175,29 @@ where
     ) -> Result<(), MapStopped<S::Error>> {
         // SAFETY: 1 and 2: the caller's duties.
         unsafe { self.fill(range, node, source) }
+    }
+
+    fn can_share_tables(&self) -> bool {
+        true
+    }
+
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+        if F::translates(range.start()) && F::translates(range.last()) {
+            // SAFETY: 1 and 2: the caller's duties.
+            unsafe { self.merge_tables(range, released) };
+        }
+    }
+
+    fn unshare_tables(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        references: &mut dyn References,
+    ) -> Result<(), MapError> {
+        if !F::translates(range.start()) || !F::translates(range.last()) {
+            return Ok(());
+        }
+        self.split_tables(range, node, references)
     }
 
     unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
