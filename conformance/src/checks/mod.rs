@@ -77,6 +77,7 @@ checks! {
         memory_that_is_online_is_refused_and_stays
         memory_that_is_offline_cannot_go_offline
         a_foreign_leaf_is_refused_and_stays
+        a_foreign_leaf_in_a_gap_stays_when_the_region_goes
         another_model_is_refused;
     failures:
         a_failed_online_leaves_nothing_behind

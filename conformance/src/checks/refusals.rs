@@ -219,3 +219,36 @@ pub(super) fn another_model_is_refused<H: Harness>(bench: &mut Bench<'_, H>) -> 
         "another model is refused",
     )
 }
+
+pub(super) fn a_foreign_leaf_in_a_gap_stays_when_the_region_goes<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let unit = bench.small();
+    let ranges = [bench.blocks(unit, 0, 3)?];
+    let gap = bench.blocks(unit, 1, 1)?;
+    let at = bench.address(gap.start())?;
+    let foreign = Leaf::single(gap.start(), Role::Foreign);
+    for order in [Order::BASE, unit] {
+        let pagemap = bench.pagemap(&ranges, order)?;
+        let region = bench.online(&pagemap)?;
+        bench.depopulate(&pagemap, gap)?;
+        if !bench.powers.plant(bench.table, at, foreign) {
+            bench.offline(region);
+            return skip("the harness cannot map anything foreign");
+        }
+        bench.offline(region);
+        let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+        let seen = bench.powers.translate(bench.table, at).flatten();
+        bench.powers.uproot(bench.table, at);
+        ensure_at(found == Some(foreign), "the foreign leaf stays", at)?;
+        ensure_at(
+            seen.is_none_or(|seen| seen.frame == gap.start()),
+            "the foreign leaf stays",
+            at,
+        )?;
+        // The table that it was in goes with the next that comes and goes there.
+        let region = bench.online(&pagemap)?;
+        bench.offline(region);
+    }
+    bench.absent(gap)
+}
