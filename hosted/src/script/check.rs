@@ -1,6 +1,6 @@
 //! Comparing the machine with the oracle and the model.
 
-use super::model::{Cell, Model, PER_PAGE};
+use super::model::{Cell, Model, PER_PAGE, SharedBy};
 use super::oracle::{Oracle, OracleParts};
 use super::trace::Traced;
 use crate::{Machine, X86Backend};
@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;
 
+/// The frame in an entry of x86-64.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
 /// The vmemmap on a machine.
 type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory>;
 
@@ -24,6 +27,8 @@ pub(super) struct Subject<'s, B: X86Backend, E: TailEncoding> {
     pub(super) vmemmap: MachineVmemmap<'s, E>,
     /// Whether tables are, or were, not as the library alone would have them.
     pub(super) foreign_tables: bool,
+    /// Whether tables are, or were, linked from several places.
+    pub(super) shared_tables: bool,
     pub(super) scratch: Vec<AuditSlot>,
 }
 
@@ -56,10 +61,12 @@ impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
         let mapped = model.pages.values().filter(own).count() as u64;
         let leaf_tables = model.leaf_tables();
         let upper_tables = self.upper_tables(model);
-        let exact = !self.foreign_tables;
+        let exact = !self.foreign_tables && !self.shared_tables;
+        let no_more = ours.leaf_tables <= leaf_tables || self.foreign_tables;
         let alike = (ours.mapped_pages, ours.descriptor_frames)
             == (theirs.mapped_pages, theirs.descriptor_frames)
             && ours.mapped_pages == mapped
+            && no_more
             && (!exact || (ours.leaf_tables, ours.upper_tables) == (leaf_tables, upper_tables));
         match alike {
             true => Ok(()),
@@ -101,7 +108,7 @@ impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
         }
         // Who has which frame, and the other way round.
         let mut owners: BTreeMap<u64, Cell> = BTreeMap::new();
-        let mut tails: BTreeMap<(u64, u8), u64> = BTreeMap::new();
+        let mut tails: BTreeMap<(SharedBy, u8), u64> = BTreeMap::new();
         for (number, cell) in &model.pages {
             let at = base + number * PAGE;
             let wrong = |what: &str| Err(format!("page {at:#x}, {cell:?}: {what}"));
@@ -128,14 +135,14 @@ impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
                     }
                     order
                 }
-                Cell::Tail { head, order } => {
-                    if huge || *tails.entry((head, order)).or_insert(*frame) != *frame {
-                        return wrong("the compound page has another tail");
+                Cell::Tail { shared_by, order } => {
+                    if huge || *tails.entry((shared_by, order)).or_insert(*frame) != *frame {
+                        return wrong("there is another tail for it");
                     }
                     order
                 }
             };
-            if !leaf.writable || leaf.executable || !leaf.global {
+            if leaf.writable != cell.is_writable() || leaf.executable || !leaf.global {
                 return wrong("rights are not those of data");
             }
             match owners.insert(*frame, *cell) {
@@ -255,15 +262,50 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn same_as(&self, after: &Self) -> Result<(), String> {
-        let before = (self.outstanding, self.altmap);
+    /// Whether `after` is the same, but for hollow tables where there are any: tables of the library's that foreign leaves kept in
+    /// place, and in which there is nothing any more. Those go with whatever comes and goes there next.
+    pub(super) fn same_as(&self, after: &Self, hollow: bool) -> Result<(), String> {
+        let gone = match hollow {
+            true => (self.tables.len() as u64).saturating_sub(after.tables.len() as u64),
+            false => 0,
+        };
+        let before = (self.outstanding.saturating_sub(gone), self.altmap);
         let after_counts = (after.outstanding, after.altmap);
         if before != after_counts {
             return Err(format!("frames out: {before:?}, then {after_counts:?}"));
         }
-        match first_difference(&self.tables, &after.tables) {
+        let difference = match hollow {
+            true => first_difference(
+                &without_hollow(&self.tables),
+                &without_hollow(&after.tables),
+            ),
+            false => first_difference(&self.tables, &after.tables),
+        };
+        match difference {
             Some(_) => Err("the bytes of tables have changed".into()),
             None => Ok(()),
+        }
+    }
+}
+
+/// The tables without those that lead nowhere, and without the entries that link these.
+fn without_hollow(tables: &BTreeMap<u64, Vec<u8>>) -> BTreeMap<u64, Vec<u8>> {
+    let mut tables = tables.clone();
+    loop {
+        let empty = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte == 0);
+        let hollow = tables.iter().find(|(_, bytes)| empty(bytes));
+        let Some(frame) = hollow.map(|(frame, _)| *frame) else {
+            return tables;
+        };
+        tables.remove(&frame);
+        for bytes in tables.values_mut() {
+            let (entries, _) = bytes.as_chunks_mut::<8>();
+            for entry in entries {
+                let value = u64::from_le_bytes(*entry);
+                if value & 1 != 0 && (value & ADDRESS) >> 12 == frame {
+                    *entry = [0; 8];
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::op::{Request, SUBSECTION};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::error::ErrorKind;
-use mm_core::pagemap::Piece;
+use mm_core::pagemap::{Piece, Tails};
 use std::collections::BTreeMap;
 
 /// Descriptors in a page of the vmemmap.
@@ -21,10 +21,27 @@ pub(super) enum Cell {
         /// Whether by a huge leaf.
         huge: bool,
     },
-    /// The tail frame of the compound page.
-    Tail { head: u64, order: u8 },
+    /// A tail frame for compound pages of `order`.
+    Tail { shared_by: SharedBy, order: u8 },
     /// This frame, by somebody else.
     Foreign { frame: u64, huge: bool },
+}
+
+impl Cell {
+    /// Whether stores are allowed: not to what belongs to many compound pages.
+    pub(super) fn is_writable(&self) -> bool {
+        let of_all = |by: &SharedBy| matches!(by, SharedBy::Node(_));
+        !matches!(self, Self::Tail { shared_by, .. } if of_all(shared_by))
+    }
+}
+
+/// Whose tail frame it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SharedBy {
+    /// That of the compound page at this frame.
+    Compound(u64),
+    /// That of all compound pages of the order with descriptors on this node.
+    Node(u32),
 }
 
 /// What an operation has to answer.
@@ -51,7 +68,12 @@ pub(super) fn pages(frames: PfnRange) -> std::ops::Range<u64> {
 /// Whether `request` shares tails.
 fn shares_tails(request: &Request) -> bool {
     let vmemmap_pages = request.order.frames() / PER_PAGE;
-    request.share_tails && !request.altmap && vmemmap_pages > 2
+    let saves = match request.tails {
+        Tails::PerCompound => vmemmap_pages > 2,
+        Tails::PerOrder => vmemmap_pages > 1,
+        _ => false,
+    };
+    saves && !request.altmap
 }
 
 impl Model {
@@ -170,7 +192,11 @@ impl Model {
             let frame = page * PER_PAGE;
             let head = frame & !(request.order.frames() - 1);
             let cell = if shares_tails(request) && frame != head {
-                Cell::Tail { head, order }
+                let shared_by = match request.tails {
+                    Tails::PerOrder => SharedBy::Node(request.node),
+                    _ => SharedBy::Compound(head),
+                };
+                Cell::Tail { shared_by, order }
             } else {
                 let huge = huge.contains(&(page - page % 512));
                 Cell::Own { order, huge }

@@ -2,7 +2,7 @@
 
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::Piece;
+use mm_core::pagemap::{Piece, Tables, Tails};
 
 /// The bytes of an operation.
 pub const OP_BYTES: usize = 12;
@@ -26,8 +26,10 @@ pub struct Request {
     pub ranges: Vec<PfnRange>,
     /// The order of compound pages.
     pub order: Order,
-    /// Whether tails are shared, where they can be.
-    pub share_tails: bool,
+    /// How tails are shared, where they can be.
+    pub tails: Tails,
+    /// How tables are shared, where they can be.
+    pub tables: Tables,
     /// Whether huge leaves are used.
     pub huge_leaves: bool,
     /// How much at a time.
@@ -205,7 +207,15 @@ impl Request {
                 .filter_map(|pair| range_of(*pair, order, flags, window))
                 .collect(),
             order,
-            share_tails: flags & 1 == 0,
+            tails: match piece / 3 % 8 {
+                0 => Tails::None,
+                1..=4 => Tails::PerCompound,
+                _ => Tails::PerOrder,
+            },
+            tables: match flags & 1 {
+                0 => Tables::Private,
+                _ => Tables::Shared,
+            },
             huge_leaves: flags & 2 == 0,
             piece: match piece % 3 {
                 0 => Piece::Section,
