@@ -1,5 +1,11 @@
 //! The conformance battery, on every backend.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use conformance::{Outcome, checks};
 use hosted::{HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
 use mm_core::frame::DeviceAltmap;

@@ -1,5 +1,11 @@
 //! Random scripts: tables in hardware format, the oracle and a plain model agree after every operation.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use hosted::script::{self, OP_BYTES, Tally};
 use hosted::{X86_64, X86_64La57, X86Backend};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};

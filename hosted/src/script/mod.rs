@@ -22,10 +22,10 @@ pub use check::tables;
 pub use interpreter::Tally;
 pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
 
-use crate::{Machine, MachineConfig, X86Backend};
+use crate::{Machine, MachineConfig, X86_64, X86_64La57, X86Backend};
 use interpreter::{Ground, Interpreter};
 use mm_core::addr::{Pfn, PfnRange};
-use mm_core::descriptor::TailEncoding;
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::DeviceAltmap;
 use oracle::OracleParts;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +36,23 @@ const ALTMAP: (u64, u64) = (1 << 26, 900);
 
 /// Frames for foreign tables.
 const FOREIGN: (u64, u64) = (3 << 25, 256);
+
+/// The most operations of a script that comes from fuzzing.
+const MOST: usize = 48;
+
+/// Runs the script that `bytes` stand for on the backend and with the encoding that the first of them chooses.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
+    match bytes.first().map_or(0, |first| first >> 6) {
+        0 => run::<X86_64, Pointer>(bytes, MOST),
+        1 => run::<X86_64, Mask>(bytes, MOST),
+        2 => run::<X86_64La57, Pointer>(bytes, MOST),
+        _ => run::<X86_64La57, Mask>(bytes, MOST),
+    }
+}
 
 /// Runs the script that `bytes` stand for, at most `most` operations, on `B` with the encoding `E`.
 ///
