@@ -136,7 +136,7 @@ macro_rules! x86_power {
 x86_power!(X86_64 X86_64La57);
 
 /// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is freed too early.
-pub(crate) fn watch<B: X86Backend>(machine: &Machine<B>, range: VirtRange) {
+pub fn watch<B: X86Backend>(machine: &Machine<B>, range: VirtRange) {
     for cpu in machine.cpus().all() {
         cpu.watch(machine.frames());
         cpu.fill_at_allocations(machine.frames(), range);

@@ -22,7 +22,7 @@ mod x86_64;
 
 pub use backend::{Backend, BackendKind, WithBackend};
 pub use foreign::Foreign;
-pub use harness::{HostedHarness, HostedPowers, Power};
+pub use harness::{HostedHarness, HostedPowers, Power, watch};
 pub use machine::{Machine, MachineConfig, MachineError};
 pub use sim::Sim;
 pub use x86_64::{X86_64, X86_64La57, X86Backend, X86Cpus};

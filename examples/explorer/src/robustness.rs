@@ -12,16 +12,17 @@ const LIMITS: Limits = Limits {
 
 /// Runs the program with the arguments in `bytes`, separated by white space, and checks how it answers.
 ///
-/// Requests without a subcommand are passed over: a survey takes as long as it takes.
+/// Answers with what the program exits with. Requests without a subcommand are passed over, since a survey takes as long as
+/// it takes: `None`.
 ///
 /// # Errors
 ///
 /// What does not hold.
-pub fn check(bytes: &[u8]) -> Result<(), String> {
+pub fn check(bytes: &[u8]) -> Result<Option<u8>, String> {
     let text = String::from_utf8_lossy(bytes);
     let args: Vec<&str> = text.split_whitespace().collect();
     if !matches!(args.first(), Some(&("online" | "plan"))) {
-        return Ok(());
+        return Ok(None);
     }
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let mut console = Console {
@@ -52,5 +53,5 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
             _ => return wrong("standard output is not one JSON object"),
         }
     }
-    Ok(())
+    Ok(Some(code))
 }

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+use explorer::{BAD_ARGUMENTS, DONE, FAILED};
 use std::fs;
 
 #[test]
@@ -14,13 +15,16 @@ fn no_arguments_of_the_corpus_make_the_program_misbehave() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../fuzz/corpus/explorer_arguments"
     );
-    let mut files = 0;
+    let mut codes = Vec::new();
     for entry in fs::read_dir(corpus).unwrap() {
         let path = entry.unwrap().path();
-        if let Err(error) = explorer::robustness::check(&fs::read(&path).unwrap()) {
-            panic!("{}: {error}", path.display());
+        match explorer::robustness::check(&fs::read(&path).unwrap()) {
+            Ok(code) => codes.extend(code),
+            Err(error) => panic!("{}: {error}", path.display()),
         }
-        files += 1;
     }
-    assert!(files >= 10, "the corpus is in {corpus}");
+    for code in [DONE, FAILED, BAD_ARGUMENTS] {
+        let answers = codes.iter().filter(|found| **found == code);
+        assert!(answers.count() >= 2, "{codes:?} from {corpus}");
+    }
 }
