@@ -3,13 +3,13 @@
 use super::check::{Snapshot, Subject};
 use super::model::{Cell, Expected, Model, PER_PAGE};
 use super::op::{Fault, Op, Request, piece_of};
-use super::oracle::{Oracle, OracleParts};
-use super::trace::{Taken, Traced};
+use super::oracle::{self, Oracle, OracleParts};
+use super::trace::{Replay, Taken, Traced};
 use crate::harness::watch;
 use crate::{Foreign, Machine, RadixBackend, SimCpus};
-use arch_sim::SimFrames;
+use arch_sim::{SimFrames, SimMemory};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::TailEncoding;
+use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::error::ErrorKind;
 use mm_core::frame::{Altmap, DeviceAltmap, FrameAllocator, InspectFrames};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tables, Tails};
@@ -20,11 +20,49 @@ use mm_core::vmemmap::{Note, Notes, OfflineError, OnlineError, Region, Vmemmap};
 const FOREIGN_FRAME: u64 = 1 << 30;
 
 /// What the interpreter borrows.
-pub(super) struct Ground<'s, B: RadixBackend> {
+pub(super) struct Ground<'s, B: RadixBackend, E: TailEncoding> {
     pub(super) machine: &'s Machine<B>,
     pub(super) frames: &'s Traced<'s, SimFrames>,
-    pub(super) altmap: &'s Traced<'s, DeviceAltmap<'s>>,
+    /// By the number of the operation that may use it.
+    pub(super) altmaps: &'s [Option<BothAltmaps<'s, E>>],
     pub(super) oracle: &'s OracleParts,
+}
+
+/// An altmap of the machine.
+pub(super) type ScriptAltmap<'m, E> = DeviceAltmap<Page<E>, &'m SimMemory>;
+
+/// The machine's altmap and the oracle's over the same frames.
+pub(super) struct BothAltmaps<'s, E: TailEncoding> {
+    pub(super) ours: Traced<'s, ScriptAltmap<'s, E>>,
+    pub(super) theirs: Replay,
+}
+
+/// A region that is online, on the machine and with the oracle.
+struct Live<'s, E: TailEncoding> {
+    ours: Region<'s>,
+    theirs: Region<'s>,
+    /// What was asked for.
+    request: Request,
+    altmaps: Option<&'s BothAltmaps<'s, E>>,
+}
+
+impl<'s, E: TailEncoding> Live<'s, E> {
+    fn pagemaps(&self) -> [DevPagemap<'s>; 2] {
+        [*self.ours.pagemap(), *self.theirs.pagemap()]
+    }
+
+    fn meets(&self, frames: &[PfnRange]) -> bool {
+        let mut live = self.ours.pagemap().ranges().iter();
+        live.any(|live| frames.iter().any(|range| range.overlaps(*live)))
+    }
+}
+
+/// What is asked for, with all that it takes.
+struct Asked<'s, E: TailEncoding> {
+    ours: DevPagemap<'s>,
+    theirs: DevPagemap<'s>,
+    request: Request,
+    altmaps: Option<&'s BothAltmaps<'s, E>>,
 }
 
 /// How often what has happened, to see that scripts do something.
@@ -78,12 +116,12 @@ impl Gain<'_> {
 
 /// A machine, the oracle and the model, in the middle of a script.
 pub(super) struct Interpreter<'s, B: RadixBackend, E: TailEncoding> {
-    ground: Ground<'s, B>,
+    ground: Ground<'s, B, E>,
     subject: Subject<'s, B, E>,
     oracle: Oracle<'s, E>,
     model: Model,
     foreign: Foreign<'s, B>,
-    regions: Vec<(Region<'s>, Region<'s>)>,
+    regions: Vec<Live<'s, E>>,
     /// The first pages of foreign leaves.
     planted: Vec<u64>,
     /// Whether allocations may fail.
@@ -95,7 +133,7 @@ pub(super) struct Interpreter<'s, B: RadixBackend, E: TailEncoding> {
 
 impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn new(
-        ground: Ground<'s, B>,
+        ground: Ground<'s, B, E>,
         window: PfnRange,
         foreign: PfnRange,
     ) -> Result<Self, String> {
@@ -130,16 +168,26 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         })
     }
 
-    /// Does `op` on all three, and compares.
-    pub(super) fn step(&mut self, op: &'s Op) -> Result<(), String> {
+    /// Does `op`, the operation with this number, on all three, and compares.
+    pub(super) fn step(&mut self, number: usize, op: &'s Op) -> Result<(), String> {
         match op {
-            Op::Online(request) => self.bring_online(request, Extent::All)?,
-            Op::Populate(request, piece) => self.bring_online(request, Extent::Piece(*piece))?,
-            Op::Depopulate(request, piece) => {
-                if let Some(pagemaps) = self.pagemaps(request, true)? {
-                    self.depopulate(pagemaps, *piece)?;
-                }
+            Op::Online(request) => {
+                let altmaps = self.ground.altmaps.get(number).and_then(Option::as_ref);
+                self.bring_online(request, altmaps)?;
             }
+            Op::Populate(request, piece) => self.populate(request, *piece)?,
+            Op::Depopulate(request, piece) => match self.with_altmap(&[*piece]) {
+                Some(live) => {
+                    let (pagemaps, request) = (live.pagemaps(), live.request.clone());
+                    self.depopulate(pagemaps, *piece, &request)?;
+                }
+                None => {
+                    if let Some(asked) = self.asked(request, None)? {
+                        let pagemaps = [asked.ours, asked.theirs];
+                        self.depopulate(pagemaps, *piece, &asked.request)?;
+                    }
+                }
+            },
             Op::Shrink { region, piece } => self.shrink(*region, *piece)?,
             Op::Offline(index) => self.offline(*index),
             Op::Fault(fault) => self.arm(*fault),
@@ -158,8 +206,13 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
 
     /// Takes everything offline, and checks that nothing is left.
     pub(super) fn finish(mut self) -> Result<Tally, String> {
+        let reserved = self
+            .regions
+            .iter()
+            .filter_map(|live| live.request.reserved());
+        let reserved: Vec<PfnRange> = reserved.collect();
         self.subject
-            .compare_contents(self.ground.oracle, &self.model)?;
+            .compare_contents(self.ground.oracle, &self.model, &reserved)?;
         self.arm(Fault::None);
         while !self.regions.is_empty() {
             self.offline(0);
@@ -169,12 +222,11 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         let ranges = [self.window];
         let pagemap = DevPagemap::new(&B::MODEL, &ranges, Geometry::BASE_PAGES);
         let pagemap = pagemap.map_err(|error| error.to_string())?;
-        let with_altmap = pagemap.with_altmap(self.ground.altmap);
         for piece in self.pieces_online() {
             let subject = &mut self.subject;
             let gone = subject
                 .vmemmap
-                .depopulate(&mut subject.table, &with_altmap, piece);
+                .depopulate(&mut subject.table, &pagemap, piece);
             gone.map_err(|error| format!("{piece} at the end: {error}"))?;
             self.model.remove(piece);
         }
@@ -192,10 +244,9 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         subject.vmemmap.offline(&mut subject.table, region);
         self.foreign.prune();
         self.subject.is_empty()?;
-        let altmap = self.ground.altmap.allocator().outstanding();
-        match altmap {
-            Some(0) => Ok(self.tally),
-            left => Err(format!("{left:?} frames of the altmap are left")),
+        match self.out_of_altmaps() {
+            0 => Ok(self.tally),
+            left => Err(format!("{left} frames of altmaps are left")),
         }
     }
 
@@ -218,12 +269,29 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
 
     fn check(&mut self) -> Result<(), String> {
         self.oracle.complaints()?;
-        self.subject.check(
-            &self.oracle,
-            &self.model,
-            [self.ground.altmap.allocator(), self.ground.machine.frames()],
-            self.addresses,
-        )
+        // Those that are not in use may have the same frames.
+        let all = || self.ground.altmaps.iter().flatten();
+        let in_use = || all().filter(|both| both.ours.allocator().in_use() > 0);
+        if let Some(complaint) = all().find_map(|both| both.theirs.complaints().pop()) {
+            return Err(complaint);
+        }
+        let ours: Vec<&dyn InspectFrames> =
+            in_use().map(|both| both.ours.allocator() as _).collect();
+        let theirs: Vec<&dyn InspectFrames> = in_use().map(|both| &both.theirs as _).collect();
+        self.subject
+            .check(&self.oracle, &self.model, [&ours, &theirs], self.addresses)
+    }
+
+    /// How many frames of altmaps are out.
+    fn out_of_altmaps(&self) -> u64 {
+        let all = self.ground.altmaps.iter().flatten();
+        all.map(|both| both.ours.allocator().in_use()).sum()
+    }
+
+    /// The region that has an altmap and some of `frames`.
+    fn with_altmap(&self, frames: &[PfnRange]) -> Option<&Live<'s, E>> {
+        let mut live = self.regions.iter();
+        live.find(|live| live.altmaps.is_some() && live.meets(frames))
     }
 
     /// The number of a page of the window.
@@ -237,12 +305,12 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         VirtAddr::new(base.get() + number * B::MODEL.granule().bytes())
     }
 
-    /// Both pagemaps, if the request makes one.
-    fn pagemaps(
+    /// Both pagemaps, if the request makes one, with these altmaps.
+    fn asked(
         &self,
         request: &'s Request,
-        altmap: bool,
-    ) -> Result<Option<[DevPagemap<'s>; 2]>, String> {
+        altmaps: Option<&'s BothAltmaps<'s, E>>,
+    ) -> Result<Option<Asked<'s, E>>, String> {
         let made = DevPagemap::new(
             &B::MODEL,
             &request.ranges,
@@ -264,14 +332,38 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         let pagemap = pagemap
             .with_tails(self.tails(request))
             .with_tables(request.tables);
-        let oracle: &'s dyn Altmap = &self.ground.oracle.altmap;
-        Ok(Some(match altmap {
-            true => [
-                pagemap.with_altmap(self.ground.altmap),
-                pagemap.with_altmap(oracle),
-            ],
-            false => [pagemap, pagemap],
-        }))
+        let mut request = Request {
+            tails: self.tails(request),
+            ..request.clone()
+        };
+        let Some(both) = altmaps else {
+            request.altmap = 0;
+            return Ok(Some(Asked {
+                ours: pagemap,
+                theirs: pagemap,
+                request,
+                altmaps,
+            }));
+        };
+        let ours = pagemap.with_altmap(&both.ours);
+        let theirs = pagemap.with_altmap(&both.theirs);
+        match (ours, theirs, Model::altmap(&request)) {
+            (Ok(ours), Ok(theirs), Expected::Done) => Ok(Some(Asked {
+                ours,
+                theirs,
+                request,
+                altmaps,
+            })),
+            (Err(one), Err(other), Expected::Refused(kind, _))
+                if one == other && one.kind() == kind =>
+            {
+                Ok(None)
+            }
+            (ours, _, expected) => {
+                let ours = ours.map(drop);
+                Err(format!("the altmap is {ours:?}, expected {expected:?}"))
+            }
+        }
     }
 
     /// How tails are to be shared: per order only where the encoding can.
@@ -283,49 +375,78 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
     }
 
     /// Brings `extent` online on the machine.
-    fn call(&mut self, pagemap: &DevPagemap<'s>, extent: Extent) -> Result<Gain<'s>, OnlineError> {
+    fn call(&mut self, asked: &Asked<'s, E>, extent: Extent) -> Result<Gain<'s>, OnlineError> {
         let Subject { vmemmap, table, .. } = &mut self.subject;
         self.ground.frames.take();
-        self.ground.altmap.take();
+        if let Some(both) = asked.altmaps {
+            both.ours.take();
+        }
+        let pagemap = &asked.ours;
         match extent {
             Extent::All => vmemmap.online(table, pagemap).map(Gain::Region),
             Extent::Piece(piece) => vmemmap.populate(table, pagemap, piece).map(Gain::Piece),
         }
     }
 
-    fn bring_online(&mut self, request: &'s Request, extent: Extent) -> Result<(), String> {
+    /// Brings all of `request` online.
+    fn bring_online(
+        &mut self,
+        request: &'s Request,
+        altmaps: Option<&'s BothAltmaps<'s, E>>,
+    ) -> Result<(), String> {
         // Whoever takes a region offline gives its frames back by its pagemap, so what comes online in its place must not
         // come from an altmap that it does not have.
-        let meets = |(region, _): &(Region<'_>, _)| {
-            let mut live = region.pagemap().ranges().iter();
-            live.any(|live| request.ranges.iter().any(|range| range.overlaps(*live)))
-        };
-        let altmap = request.altmap && !self.regions.iter().any(meets);
-        let request_used = Request {
-            altmap,
-            tails: self.tails(request),
-            ..request.clone()
-        };
-        let Some([ours, theirs]) = self.pagemaps(request, altmap)? else {
+        let meets = self.regions.iter().any(|live| live.meets(&request.ranges));
+        let Some(asked) = self.asked(request, altmaps.filter(|_| !meets))? else {
             return Ok(());
         };
-        let pieces = match extent {
-            Extent::All => Model::pieces(&request_used),
-            Extent::Piece(piece) => vec![piece],
-        };
-        let expected = match extent {
-            Extent::All => self.model.online(&request.ranges),
-            Extent::Piece(piece) => match self.model.piece(&request.ranges, piece) {
-                Expected::Done => self.model.online(&[piece]),
-                refused => refused,
+        let expected = self.model.online(&request.ranges);
+        if expected == Expected::Done && self.with_altmap(&request.ranges).is_some() {
+            return Ok(());
+        }
+        self.enter(asked, Extent::All, expected)
+    }
+
+    /// Brings `piece` online: by the region's pagemap where it lies in one with an altmap.
+    fn populate(&mut self, request: &'s Request, piece: PfnRange) -> Result<(), String> {
+        let asked = match self.with_altmap(&[piece]) {
+            Some(live) => {
+                let [ours, theirs] = live.pagemaps();
+                Asked {
+                    ours,
+                    theirs,
+                    request: live.request.clone(),
+                    altmaps: live.altmaps,
+                }
+            }
+            None => match self.asked(request, None)? {
+                Some(asked) => asked,
+                None => return Ok(()),
             },
         };
-        let before = Snapshot::take(
-            &self.subject,
-            self.ground.altmap.allocator(),
-            self.addresses,
-        );
-        let mut outcome = self.call(&ours, extent);
+        let mut expected = self.model.piece(asked.ours.ranges(), piece);
+        if expected == Expected::Done {
+            expected = self.model.online(&[piece]);
+        }
+        if expected == Expected::Done {
+            expected = self.model.populate_in_order(&asked.request, piece);
+        }
+        self.enter(asked, Extent::Piece(piece), expected)
+    }
+
+    /// Brings `extent` of what is asked for online, for which `expected` is to be the answer.
+    fn enter(
+        &mut self,
+        asked: Asked<'s, E>,
+        extent: Extent,
+        expected: Expected,
+    ) -> Result<(), String> {
+        let pieces = match extent {
+            Extent::All => Model::pieces(&asked.request),
+            Extent::Piece(piece) => vec![piece],
+        };
+        let before = self.snapshot();
+        let mut outcome = self.call(&asked, extent);
         if let Err(error) = &outcome
             && matches!(
                 error.kind(),
@@ -333,7 +454,7 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
             )
         {
             let kind = error.kind();
-            self.may_lack(kind, expected, &pieces, &before)?;
+            self.may_lack(kind, expected, &asked, &pieces)?;
             self.unchanged(&before, "after a failure")?;
             match kind {
                 ErrorKind::AltmapExhausted => self.tally.exhausted += 1,
@@ -345,28 +466,42 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
                 return Ok(());
             }
             self.arm(Fault::None);
-            outcome = self.call(&ours, extent);
+            outcome = self.call(&asked, extent);
             if let Err(error) = &outcome
                 && error.kind() == ErrorKind::AltmapExhausted
             {
-                self.may_lack(error.kind(), expected, &pieces, &before)?;
+                self.may_lack(error.kind(), expected, &asked, &pieces)?;
                 return self.unchanged(&before, "after a second failure");
             }
         }
-        let (ram, altmap) = (self.ground.frames.take(), self.ground.altmap.take());
-        let remote = self.remote_frames(&ram, request_used.node)
-            + u64::from(request_used.node != 0) * altmap.iter().map(frames_of).sum::<u64>();
-        self.oracle.expect(ram, altmap);
+        let ram = self.ground.frames.take();
+        let mut remote = self.remote_frames(&ram, asked.request.node);
+        if let Some(both) = asked.altmaps {
+            let taken = both.ours.take();
+            if asked.request.node != oracle::ALTMAP_NODE.number() {
+                remote += taken.iter().map(frames_of).sum::<u64>();
+                remote += described(&asked.request, &pieces);
+            }
+            both.theirs.expect(taken);
+        }
+        self.oracle.expect(ram);
         let Oracle { vmemmap, table, .. } = &mut self.oracle;
         let same = match extent {
-            Extent::All => vmemmap.online(table, &theirs).map(Gain::Region),
-            Extent::Piece(piece) => vmemmap.populate(table, &theirs, piece).map(Gain::Piece),
+            Extent::All => vmemmap.online(table, &asked.theirs).map(Gain::Region),
+            Extent::Piece(piece) => vmemmap
+                .populate(table, &asked.theirs, piece)
+                .map(Gain::Piece),
         };
         match (outcome, same, expected) {
             (Ok(gain), Ok(same), Expected::Done) => {
-                self.entered(&request_used, &pieces, gain.notes(), remote)?;
+                self.entered(&asked.request, &pieces, gain.notes(), remote)?;
                 if let (Gain::Region(ours), Gain::Region(theirs)) = (gain, same) {
-                    self.regions.push((ours, theirs));
+                    self.regions.push(Live {
+                        ours,
+                        theirs,
+                        request: asked.request,
+                        altmaps: asked.altmaps,
+                    });
                 }
                 Ok(())
             }
@@ -389,13 +524,16 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         &self,
         kind: ErrorKind,
         expected: Expected,
+        asked: &Asked<'s, E>,
         pieces: &[PfnRange],
-        before: &Snapshot,
     ) -> Result<(), String> {
         let needed: u64 = pieces.iter().map(|piece| piece.frames() / PER_PAGE).sum();
-        let reserved = self.ground.altmap.reserved().frames();
+        let left = asked.altmaps.map_or(u64::MAX, |both| {
+            let altmap = both.ours.allocator();
+            altmap.reserved().frames() - altmap.in_use()
+        });
         let reason = match kind {
-            ErrorKind::AltmapExhausted => needed > reserved - before.altmap,
+            ErrorKind::AltmapExhausted => needed > left,
             _ => self.armed,
         };
         match expected {
@@ -444,7 +582,7 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         if missing != unavailable {
             return Err(format!("{missing} leaves are missing, {unavailable} noted"));
         }
-        let excused = self.armed || self.subject.foreign_tables || request.altmap;
+        let excused = self.armed || self.subject.foreign_tables || request.altmap > 0;
         if missing > 0 && !excused {
             return Err(format!("{missing} huge leaves are missing for no reason"));
         }
@@ -461,15 +599,14 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         Ok(())
     }
 
-    /// Takes a piece of a region offline, with an altmap in case that parts of it came from there.
+    /// Takes a piece of a region offline.
     fn shrink(&mut self, index: usize, [skip, length]: [u8; 2]) -> Result<(), String> {
-        let Some((ours, theirs)) = self.regions.get(index % self.regions.len().max(1)) else {
+        let Some(live) = self.regions.get(index % self.regions.len().max(1)) else {
             return Ok(());
         };
-        let ours = ours.pagemap().with_altmap(self.ground.altmap);
-        let theirs = theirs.pagemap().with_altmap(&self.ground.oracle.altmap);
-        match ours.ranges().first() {
-            Some(range) => self.depopulate([ours, theirs], piece_of(*range, skip, length)),
+        let (pagemaps, request) = (live.pagemaps(), live.request.clone());
+        match pagemaps[0].ranges().first() {
+            Some(range) => self.depopulate(pagemaps, piece_of(*range, skip, length), &request),
             None => Ok(()),
         }
     }
@@ -478,17 +615,17 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         &mut self,
         [ours, theirs]: [DevPagemap<'s>; 2],
         piece: PfnRange,
+        request: &Request,
     ) -> Result<(), String> {
-        let expected = match self.model.piece(ours.ranges(), piece) {
-            Expected::Done => self.model.depopulate(piece),
-            refused => refused,
-        };
+        let mut expected = self.model.piece(ours.ranges(), piece);
+        if expected == Expected::Done {
+            expected = self.model.depopulate(piece);
+        }
+        if expected == Expected::Done {
+            expected = self.model.depopulate_in_order(request, piece);
+        }
         self.speculate();
-        let before = Snapshot::take(
-            &self.subject,
-            self.ground.altmap.allocator(),
-            self.addresses,
-        );
+        let before = self.snapshot();
         let Subject { vmemmap, table, .. } = &mut self.subject;
         let mut outcome = vmemmap.depopulate(table, &ours, piece);
         if let Err(OfflineError::OutOfFrames(_)) = outcome {
@@ -527,7 +664,7 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         if self.regions.is_empty() {
             return;
         }
-        let (ours, theirs) = self.regions.remove(index % self.regions.len());
+        let Live { ours, theirs, .. } = self.regions.remove(index % self.regions.len());
         self.tally.offline += 1;
         self.speculate();
         for range in ours.pagemap().ranges() {
@@ -633,20 +770,26 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         all.iter().for_each(|cpu| cpu.fill(self.addresses));
     }
 
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.subject, self.out_of_altmaps(), self.addresses)
+    }
+
     fn unchanged(&self, before: &Snapshot, when: &str) -> Result<(), String> {
-        let after = Snapshot::take(
-            &self.subject,
-            self.ground.altmap.allocator(),
-            self.addresses,
-        );
         before
-            .same_as(&after, self.subject.foreign_tables)
+            .same_as(&self.snapshot(), self.subject.foreign_tables)
             .map_err(|difference| format!("{when}: {difference}"))
     }
 
     fn at(&self, page: Option<u64>) -> Option<VirtAddr> {
         page.map(|page| self.address(page))
     }
+}
+
+/// How many frames of an altmap hold descriptors of its own frames that are part of `pieces`.
+fn described(request: &Request, pieces: &[PfnRange]) -> u64 {
+    let part = |piece: &PfnRange| request.reserved()?.intersection(*piece);
+    let parts = pieces.iter().filter_map(part);
+    parts.map(|part| part.frames() / PER_PAGE).sum()
 }
 
 fn frames_of(taken: &Taken) -> u64 {
