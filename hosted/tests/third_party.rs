@@ -9,15 +9,13 @@
 
 use arch_sim::SimMemory;
 use conformance::{Harness, Outcome, Parts, Powers, Seen};
-use mm_core::addr::{
-    Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange,
-};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::{Counted, PlainAllocator};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
@@ -88,7 +86,9 @@ unsafe impl PageTable for PerPage {
         }
         let span = VirtRange::new(at, bytes).unwrap();
         if let Some(mapping) = self.lookup(span.last()).or_else(|| self.lookup(at)) {
-            return Err(MapError::InUse { at: mapping.at.max(at) });
+            return Err(MapError::InUse {
+                at: mapping.at.max(at),
+            });
         }
         if let Some((at, _)) = self.leaves.range(at..=span.last()).next() {
             return Err(MapError::InUse { at: *at });
@@ -103,7 +103,9 @@ unsafe impl PageTable for PerPage {
             return None;
         }
         self.leaves.remove(&mapping.at);
-        self.stale.borrow_mut().push((mapping.at, mapping.leaf.block));
+        self.stale
+            .borrow_mut()
+            .push((mapping.at, mapping.leaf.block));
         flush.add(VirtRange::new(mapping.at, Self::bytes(&mapping.leaf)).unwrap());
         Some(mapping)
     }
@@ -119,11 +121,11 @@ unsafe impl PageTable for PerPage {
     }
 }
 
-/// A bump allocator with a list of what came back; complains of frames that come back while they are cached.
+/// A bump allocator with a set of what came back; complains of frames that come back while they are cached.
 struct Plain {
     next: Cell<u64>,
     end: u64,
-    free: RefCell<Vec<u64>>,
+    free: RefCell<BTreeSet<u64>>,
     left: Cell<Option<u64>>,
     no_blocks: Cell<bool>,
     stale: Stale,
@@ -138,7 +140,7 @@ unsafe impl PlainAllocator for Plain {
             return None;
         }
         let from_list = match order {
-            Order::BASE => self.free.borrow_mut().pop(),
+            Order::BASE => self.free.borrow_mut().pop_first(),
             _ => None,
         };
         let first = match from_list {
@@ -160,11 +162,14 @@ unsafe impl PlainAllocator for Plain {
 
     unsafe fn free(&self, block: Block) {
         let frames = block.frames();
-        let is_cached = self.stale.borrow().iter().any(|(_, stale)| stale.frames().overlaps(frames));
-        let first = frames.start().get();
-        let is_free = self.free.borrow().iter().any(|frame| frames.contains(Pfn::new(*frame).unwrap()));
-        self.complaints.set(self.complaints.get() + u64::from(is_cached) + u64::from(is_free));
-        self.free.borrow_mut().extend(first..first + frames.frames());
+        let (first, last) = (frames.start().get(), frames.last().get());
+        let mut stale = self.stale.borrow().clone().into_iter();
+        let is_cached = stale.any(|(_, stale)| stale.frames().overlaps(frames));
+        let mut free = self.free.borrow_mut();
+        let is_free = free.range(first..=last).next().is_some();
+        free.extend(first..=last);
+        let wrong = u64::from(is_cached) + u64::from(is_free);
+        self.complaints.set(self.complaints.get() + wrong);
     }
 
     fn node_of(&self, _frame: Pfn) -> NodeId {
@@ -177,15 +182,19 @@ struct Tools<'p>(&'p Plain);
 impl Powers<PerPage> for Tools<'_> {
     fn translate(&self, table: &PerPage, at: VirtAddr) -> Option<Option<Seen>> {
         // By the map, with nothing of the trait's.
-        let found = table.leaves.range(..=at).next_back().and_then(|(start, leaf)| {
-            let page = (at.get() - start.get()) / GRANULE.bytes();
-            let frame = leaf.block.first().checked_add(page)?;
-            leaf.block.frames().contains(frame).then_some(Seen {
-                frame,
-                writable: leaf.writable,
-                executable: false,
-            })
-        });
+        let found = table
+            .leaves
+            .range(..=at)
+            .next_back()
+            .and_then(|(start, leaf)| {
+                let page = (at.get() - start.get()) / GRANULE.bytes();
+                let frame = leaf.block.first().checked_add(page)?;
+                leaf.block.frames().contains(frame).then_some(Seen {
+                    frame,
+                    writable: leaf.writable,
+                    executable: false,
+                })
+            });
         Some(found)
     }
 
@@ -273,7 +282,9 @@ fn battery(huge: Option<Order>) -> (Vec<(&'static str, Outcome)>, u64) {
         scratch: vec![AuditSlot::default(); 1 << 14],
     };
     let mut outcomes = Vec::new();
-    conformance::run(&mut harness, &mut |name, outcome| outcomes.push((name, outcome)));
+    conformance::run(&mut harness, &mut |name, outcome| {
+        outcomes.push((name, outcome))
+    });
     (outcomes, flushes.get())
 }
 
@@ -283,7 +294,9 @@ fn assert_passed(outcomes: &[(&str, Outcome)], may_skip: &[&str]) {
         Outcome::Skipped(_) => !may_skip.contains(name),
         Outcome::Failed(_) => true,
     });
-    let bad: Vec<String> = bad.map(|(name, outcome)| format!("{name}: {outcome}")).collect();
+    let bad: Vec<String> = bad
+        .map(|(name, outcome)| format!("{name}: {outcome}"))
+        .collect();
     assert!(bad.is_empty(), "{bad:#?}");
 }
 
