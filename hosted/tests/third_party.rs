@@ -28,7 +28,8 @@ fn model() -> MemoryModel {
         granule: GRANULE,
         descriptor_bytes: 64,
         vmemmap_base: VirtAddr::new(0xffff_fffc_0000_0000),
-        frames: 1 << 28,
+        // The default `visit` looks at every page there is room for.
+        frames: 1 << 21,
         section: order(13),
         subsection: order(11),
         max_order: order(18),
