@@ -5,6 +5,7 @@ use crate::size::{ByteRange, ByteSize};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hosted::BackendKind;
+use std::ffi::{OsStr, OsString};
 
 const EXAMPLES: &str = "\
 Without a command: brings up to 1 TiB online for each natural page size and policy, on each backend, and prints one table.
@@ -70,7 +71,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub region: RegionArgs,
     /// Print at most this many runs as text
-    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub limit: Option<u64>,
 }
 
@@ -85,8 +86,7 @@ pub struct RegionArgs {
     #[arg(
         long = "range",
         value_name = "START+SIZE",
-        value_parser = value_of::<ByteRange>,
-        allow_hyphen_values = true
+        value_parser = value_of::<ByteRange>
     )]
     pub ranges: Vec<ByteRange>,
     /// The size of the pages that the memory is used in: 'base', or a power of two from the size of a base page (4K, 16K or 64K, by
@@ -94,8 +94,7 @@ pub struct RegionArgs {
     #[arg(
         long,
         value_name = ALIGN_FORM,
-        value_parser = value_of::<PageSize>,
-        allow_hyphen_values = true
+        value_parser = value_of::<PageSize>
     )]
     pub align: Option<PageSize>,
     /// What tail pages share [default: per-compound; none with base pages]
@@ -111,13 +110,13 @@ pub struct RegionArgs {
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
     /// Take descriptor frames from this much memory at the start of the first range
-    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>, allow_hyphen_values = true)]
+    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>)]
     pub altmap: Option<ByteSize>,
     /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it from the nearest of these
-    #[arg(long, value_name = "N", default_value = "0", value_parser = node, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
-    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub fail_after: Option<u64>,
     /// How to print the result; json is one object on standard output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
@@ -204,6 +203,32 @@ pub enum Format {
     /// one JSON object
     #[value(name = "json")]
     Json,
+}
+
+/// Attaches what starts with a minus and a digit to the option before it: no option looks like that, so it is meant as the
+/// value, and what is wrong with it is said of that option.
+pub fn attach_negative_values(args: impl IntoIterator<Item: Into<OsString>>) -> Vec<OsString> {
+    let mut attached: Vec<OsString> = Vec::new();
+    for arg in args.into_iter().map(Into::into) {
+        let is_negative = match arg.as_encoded_bytes() {
+            [b'-', digit, ..] => digit.is_ascii_digit(),
+            _ => false,
+        };
+        match attached.last_mut() {
+            Some(option) if is_negative && is_long_option(option) => {
+                option.push("=");
+                option.push(arg);
+            }
+            _ => attached.push(arg),
+        }
+    }
+    attached
+}
+
+/// Whether `arg` is an option without a value.
+fn is_long_option(arg: &OsStr) -> bool {
+    let bytes = arg.as_encoded_bytes();
+    bytes.len() > 2 && bytes.starts_with(b"--") && !bytes.contains(&b'=')
 }
 
 fn value_of<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {

@@ -62,12 +62,11 @@ impl std::fmt::Debug for Console<'_> {
 /// [`FAILED`] or [`BAD_ARGUMENTS`].
 pub fn run<I>(args: I, limits: &Limits, console: &mut Console<'_>) -> u8
 where
-    I: IntoIterator,
-    I::Item: Into<OsString> + Clone,
+    I: IntoIterator<Item: Into<OsString>>,
 {
     let (progress, stderr) = (console.progress, &mut *console.stderr);
     let mut stdout = BufWriter::new(&mut *console.stdout);
-    let done = match Cli::try_parse_from(args) {
+    let done = match Cli::try_parse_from(args::attach_negative_values(args)) {
         Ok(cli) => dispatch(cli, limits, progress, &mut stdout, stderr),
         Err(error) if error.use_stderr() => {
             say(stderr, &usage::one_line(&error));

@@ -229,14 +229,14 @@ fn print_notes(out: &mut dyn Write, all: &[(BackendKind, Row)]) -> io::Result<()
         let model = backend.model();
         let page = model.granule().bytes();
         let cost = rounded((GIB / page * model.descriptor_bytes()) as f64);
-        let cost = format!("{cost} per GiB with {} pages", ByteSize(page));
+        let cost = format!("{cost} with {} pages", ByteSize(page));
         if !flat.contains(&cost) {
             flat.push(cost);
         }
     }
     writeln!(
         out,
-        "\nThe flat array costs {}; saved is against that, with all tables below the root.",
+        "\nThe flat array costs, per GiB, {}; saved is against that, with all tables below the root.",
         flat.join(", ")
     )?;
     writeln!(
