@@ -299,3 +299,87 @@ fn cells(row: Row, report: &Report, first: bool) -> [String; 14] {
 fn percent(saved: f64) -> String {
     format!("{:.2} %", (saved * 100.0).round() / 100.0 + 0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Align, tails, tables and leaves of each row.
+    fn rows(backend: BackendKind) -> Vec<String> {
+        let rows = backend.run(Rows).into_iter();
+        let text = |row: Row| {
+            let tails = match row.case.tails {
+                Tails::PerCompound => "C",
+                Tails::PerOrder => "O",
+                _ => "-",
+            };
+            let shared = match row.case.tables {
+                Tables::Shared => "+",
+                _ => "",
+            };
+            format!("{} {tails}{shared} {}", ByteSize(row.case.align), row.leaf)
+        };
+        rows.map(text).collect()
+    }
+
+    #[test]
+    fn every_geometry_has_a_row_for_each_policy_that_its_backend_applies() {
+        let small = [
+            "4K - 4K", "4K - 2M", "2M - 2M", "2M C 4K", "2M O 4K", "1G - 2M", "1G C 4K",
+            "1G C+ 4K", "1G O 4K", "1G O+ 4K",
+        ];
+        for backend in [
+            BackendKind::X86_64,
+            BackendKind::X86_64La57,
+            BackendKind::AArch64_4K,
+        ] {
+            assert_eq!(rows(backend), small, "{}", backend.name());
+        }
+        // Neither leaves nor tables make a difference where there are no tables.
+        let mut plain = small.to_vec();
+        plain.retain(|row| *row != "4K - 4K" && !row.contains('+'));
+        assert_eq!(rows(BackendKind::Sim), plain);
+        assert_eq!(
+            rows(BackendKind::AArch64_16K),
+            [
+                "16K - 16K",
+                "16K - 32M",
+                "32M - 32M",
+                "32M C 16K",
+                "32M O 16K",
+                "1G - 32M",
+                "1G C 16K",
+                "1G O 16K",
+            ]
+        );
+        assert_eq!(
+            rows(BackendKind::AArch64_64K),
+            [
+                "64K - 64K",
+                "64K - 512M",
+                "512M - 512M",
+                "512M C 64K",
+                "512M O 64K",
+                "16G - 512M",
+                "16G C 64K",
+                "16G O 64K",
+            ]
+        );
+    }
+
+    #[test]
+    fn ranges_are_as_large_as_their_descriptors_allow() {
+        let size = |backend: BackendKind, index: usize| {
+            let rows = backend.run(Rows);
+            ByteSize(rows[index].range.size).to_string()
+        };
+        // A flat 16 MiB per GiB; 2 of 8 frames and 1 of 8 of that; 2 frames per GiB.
+        assert_eq!(size(BackendKind::X86_64, 0), "16G");
+        assert_eq!(size(BackendKind::X86_64, 3), "128G");
+        assert_eq!(size(BackendKind::X86_64, 4), "128G");
+        assert_eq!(size(BackendKind::X86_64, 6), "1T");
+        // One huge leaf describes more than the limit.
+        assert_eq!(size(BackendKind::AArch64_64K, 0), "256G");
+        assert_eq!(size(BackendKind::AArch64_64K, 1), "512G");
+    }
+}
