@@ -91,7 +91,10 @@ impl<'t> Properties<'t> {
     fn take(&mut self, bytes: usize) -> Option<&'t [u8]> {
         let taken = self.rest.get(..bytes)?;
         // Tokens are aligned; the last value may lack its padding.
-        self.rest = self.rest.get(bytes.next_multiple_of(4)..).unwrap_or_default();
+        self.rest = self
+            .rest
+            .get(bytes.next_multiple_of(4)..)
+            .unwrap_or_default();
         Some(taken)
     }
 }

@@ -48,7 +48,11 @@ impl BootInformation {
     ///
     /// 1. Physical memory from [`IDENTITY_START`] to [`IDENTITY_END`] is mapped where it is, and nobody writes to the device tree.
     pub unsafe fn read(address: u64) -> Result<Self, BootError> {
-        let address = if address == 0 { IDENTITY_START } else { address };
+        let address = if address == 0 {
+            IDENTITY_START
+        } else {
+            address
+        };
         // SAFETY: 1: duty 1, as here.
         let header = unsafe { bytes(address, DeviceTree::HEADER_BYTES) };
         let size = header.and_then(DeviceTree::total_bytes);

@@ -16,9 +16,7 @@ mod probe;
 mod registers;
 mod serial;
 
-use arch_aarch64::{
-    Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, Tlb,
-};
+use arch_aarch64::{Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, Tlb};
 use core::panic::PanicInfo;
 use exit::{Verdict, exit};
 use experiment::{
@@ -94,8 +92,15 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
     let direct_map = unsafe { space.activate() };
 
     // SAFETY: 1: `early` came from RAM behind the image. 2: the direct map reaches all RAM.
-    let scratch =
-        unsafe { early_slice(&early, granule, &direct_map, AUDIT_SLOTS, AuditSlot::default) };
+    let scratch = unsafe {
+        early_slice(
+            &early,
+            granule,
+            &direct_map,
+            AUDIT_SLOTS,
+            AuditSlot::default,
+        )
+    };
     let Some(scratch) = scratch else {
         panic!("no memory for the audit");
     };
@@ -191,9 +196,9 @@ impl Machine<'_> {
                 Tlb::<F, _>::new(cpu),
             )
         };
-        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1. 3: the direct map reaches all
+        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1; nobody else has the vmemmap. 3: the direct map reaches all
         // RAM, and the allocator was made for this.
-        let experiment = unsafe {
+        let mut experiment = unsafe {
             Experiment::new(
                 &self.probe,
                 table,
@@ -204,16 +209,16 @@ impl Machine<'_> {
                 spans,
             )
         };
-        let mut experiment = match experiment {
-            Ok(experiment) => experiment,
-            Err(error) => panic!("{error}"),
-        };
         let mut serial = Serial::new();
         let mut report = Report::new(&mut serial);
         let granule = model.granule();
         let compound =
             compound.map(|bytes| Order::from_bytes(bytes, granule).unwrap_or(Order::BASE));
-        experiment.run(self.map, cases(&model, device, &compound), &mut report);
+        experiment.run(
+            self.map,
+            cases(&model, &spans, device, &compound),
+            &mut report,
+        );
         report.finish()
     }
 }

@@ -82,17 +82,23 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let direct_map = unsafe { space.activate() };
 
     // SAFETY: 1: `early` came from RAM behind the image. 2: the direct map reaches all RAM.
-    let scratch =
-        unsafe { early_slice(&early, GRANULE, &direct_map, AUDIT_SLOTS, AuditSlot::default) };
+    let scratch = unsafe {
+        early_slice(
+            &early,
+            GRANULE,
+            &direct_map,
+            AUDIT_SLOTS,
+            AuditSlot::default,
+        )
+    };
     let Some(scratch) = scratch else {
         panic!("no memory for the audit");
     };
     // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use; `early` came from `early_range`, and nothing
     // else was taken. 2: it maps all RAM linearly.
     let first_free = LOW_MEMORY.max(image_end);
-    let frames = unsafe {
-        experiment::frames(&map, early_range, &early, GRANULE, &direct_map, first_free)
-    };
+    let frames =
+        unsafe { experiment::frames(&map, early_range, &early, GRANULE, &direct_map, first_free) };
     let Some(frames) = frames else {
         panic!("no memory for the allocator's books");
     };
@@ -188,9 +194,9 @@ impl Machine<'_> {
                 Tlb::new(cpu, one_cpu, OneRoot),
             )
         };
-        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1. 3: the direct map reaches all
+        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1; nobody else has the vmemmap. 3: the direct map reaches all
         // RAM, and the allocator was made for this.
-        let experiment = unsafe {
+        let mut experiment = unsafe {
             Experiment::new(
                 &self.probe,
                 table,
@@ -201,14 +207,14 @@ impl Machine<'_> {
                 spans,
             )
         };
-        let mut experiment = match experiment {
-            Ok(experiment) => experiment,
-            Err(error) => panic!("{error}"),
-        };
         let mut serial = Serial::new();
         let mut report = Report::new(&mut serial);
         let compound = [9, 18].map(|order| Order::new(order).unwrap_or(Order::BASE));
-        experiment.run(self.map, cases(&model, device, &compound), &mut report);
+        experiment.run(
+            self.map,
+            cases(&model, &spans, device, &compound),
+            &mut report,
+        );
         report.finish()
     }
 }
