@@ -226,6 +226,7 @@ pub fn cases<'c>(
 fn with_small_leaves(case: Case) -> Case {
     Case {
         leaves: Leaves::Small,
+        piece: Piece::Section,
         ..case
     }
 }
