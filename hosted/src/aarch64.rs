@@ -1,6 +1,6 @@
 //! AArch64 tables of each granule, and two simulated CPUs that walk them.
 
-use crate::radix::Radix;
+use crate::radix::{Radix, SimCpus};
 use arch_aarch64::{
     Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Tlb,
     TlbInstructions,
@@ -39,11 +39,6 @@ impl ArmCpus {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             pending: Mutex::default(),
         }
-    }
-
-    /// The translation caches of each CPU.
-    pub fn all(&self) -> &[SimTlb<AArch64Walker>] {
-        &self.cpus
     }
 
     /// Makes all CPUs forget what `broadcast` names, on all levels.
@@ -87,6 +82,18 @@ unsafe impl TlbInstructions for ArmCpus {
     }
 }
 
+impl SimCpus for ArmCpus {
+    type Walker = AArch64Walker;
+
+    fn all(&self) -> &[SimTlb<AArch64Walker>] {
+        &self.cpus
+    }
+
+    fn root_changes(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
 macro_rules! granule {
     ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident) => {
         $(#[$doc])*
@@ -94,24 +101,35 @@ macro_rules! granule {
         pub enum $name {}
 
         impl Radix for $name {
-            const NAME: &'static str = $cli;
-            const MODEL: MemoryModel = $model;
+            const RADIX_NAME: &'static str = $cli;
+            const RADIX_MODEL: MemoryModel = $model;
             const ADDRESS_BITS: u32 = 48;
             type Format = $format;
             type Walker = AArch64Walker;
-            type Cpus = ArmCpus;
+            type Processors = ArmCpus;
             type Mmu<'m> = Tlb<$format, &'m ArmCpus>;
 
             fn walker() -> AArch64Walker {
                 AArch64Walker::new($format::GRANULE)
             }
 
-            fn cpus(memory: &SimMemory, root: Pfn) -> ArmCpus {
+            fn processors(memory: &SimMemory, root: Pfn) -> ArmCpus {
                 ArmCpus::new(Self::walker(), memory, root)
             }
 
             fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
                 Tlb::new(cpus)
+            }
+
+            // V; bit 1 where it is a base page; inner shareable, AF; PXN, UXN.
+            fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+                let address = frame.base($format::GRANULE).get();
+                address | 0x701 | u64::from(!huge) << 1 | 0b11 << 53
+            }
+
+            // V, bit 1.
+            fn foreign_table(frame: Pfn) -> u64 {
+                frame.base($format::GRANULE).get() | 0x3
             }
         }
     };

@@ -3,18 +3,30 @@
 use crate::layout::last_frame;
 use crate::{Backend, Machine};
 use arch_sim::walker::{Translation, Walker};
-use arch_sim::{SimFrames, SimMemory};
+use arch_sim::{SimFrames, SimMemory, SimTlb};
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable};
 
+/// CPUs that translate by a machine's tables.
+pub trait SimCpus {
+    /// What reads the tables.
+    type Walker: Walker;
+
+    /// The translation caches of each CPU.
+    fn all(&self) -> &[SimTlb<Self::Walker>];
+
+    /// How many entries of the root became present so far, and how many went, if they are told.
+    fn root_changes(&self) -> Option<(u64, u64)>;
+}
+
 /// What an architecture brings to a machine whose tables the radix engine writes.
 pub trait Radix: Sized + 'static {
     /// The backend's name on the command line and in output.
-    const NAME: &'static str;
+    const RADIX_NAME: &'static str;
 
     /// Where descriptors lie.
-    const MODEL: MemoryModel;
+    const RADIX_MODEL: MemoryModel;
 
     /// How many bits a physical address has.
     const ADDRESS_BITS: u32;
@@ -23,10 +35,10 @@ pub trait Radix: Sized + 'static {
     type Format: EntryFormat + 'static;
 
     /// What reads it.
-    type Walker: Walker;
+    type Walker: Walker + Send + Sync + 'static;
 
     /// The CPUs that translate by the tables.
-    type Cpus;
+    type Processors: SimCpus<Walker = Self::Walker>;
 
     /// The hardware that the engine tells of its changes.
     type Mmu<'m>: Mmu;
@@ -35,22 +47,33 @@ pub trait Radix: Sized + 'static {
     fn walker() -> Self::Walker;
 
     /// CPUs that translate by the tables below `root`.
-    fn cpus(memory: &SimMemory, root: Pfn) -> Self::Cpus;
+    fn processors(memory: &SimMemory, root: Pfn) -> Self::Processors;
 
     /// The hardware that stands for all of `cpus`.
-    fn mmu(cpus: &Self::Cpus) -> Self::Mmu<'_>;
+    fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_>;
+
+    /// The entry by which somebody else would map `frame`, by hand: a base page, or the leaf next in size.
+    fn foreign_leaf(frame: Pfn, huge: bool) -> u64;
+
+    /// The entry by which somebody else would link the table `frame`, by hand.
+    fn foreign_table(frame: Pfn) -> u64;
 }
 
+/// A [`Backend`] whose tables the radix engine writes: for what needs to look behind the page table.
+pub trait RadixBackend: Radix + Backend<Cpus = <Self as Radix>::Processors> {}
+
+impl<R: Radix> RadixBackend for R {}
+
 impl<R: Radix> Backend for R {
-    const NAME: &'static str = R::NAME;
-    const MODEL: MemoryModel = R::MODEL;
+    const NAME: &'static str = R::RADIX_NAME;
+    const MODEL: MemoryModel = R::RADIX_MODEL;
     const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
     const HAS_TABLES: bool = true;
-    type Cpus = R::Cpus;
+    type Cpus = R::Processors;
     type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
 
-    fn cpus(memory: &SimMemory, root: Pfn) -> R::Cpus {
-        R::cpus(memory, root)
+    fn cpus(memory: &SimMemory, root: Pfn) -> R::Processors {
+        R::processors(memory, root)
     }
 
     unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {

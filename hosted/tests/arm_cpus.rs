@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use hosted::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus, Backend, Machine, MachineConfig};
+use hosted::{
+    AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus, Backend, Machine, MachineConfig, SimCpus,
+};
 use mm_core::addr::{Order, PfnRange, PhysAddr};
 use mm_core::descriptor::Page;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece};
