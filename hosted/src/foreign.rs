@@ -1,26 +1,19 @@
 //! Mappings of somebody else: a boot loader's, a debugger's, those of another part of the kernel.
 //!
-//! Written into the tables as bytes, by nothing but the walker's idea of where entries lie, with none of the bits by which the
-//! library knows its own.
+//! Written into the tables as bytes, with none of the bits by which the library knows its own.
 
-use crate::{Machine, X86Backend};
+use crate::{Machine, RadixBackend, SimCpus};
 use arch_sim::walker::{HoleKind, Table, Walker};
 use mm_core::addr::{Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
-use mm_core::paging::FlushScope;
+use mm_core::paging::{EntryFormat, FlushScope};
 use std::cell::{Cell, RefCell};
-
-const PRESENT_WRITABLE: u64 = 0x3;
-const PAGE_SIZE: u64 = 1 << 7;
-const EXECUTE_DISABLE: u64 = 1 << 63;
-const INDEX_BITS: u32 = 9;
-const PAGE_SHIFT: u32 = 12;
 
 /// The level whose entries are leaves of base pages.
 const LEAF_LEVEL: u8 = 1;
 
 /// Somebody else's mappings and tables in a machine's tables.
 #[derive(Debug)]
-pub struct Foreign<'m, B: X86Backend> {
+pub struct Foreign<'m, B: RadixBackend> {
     machine: &'m Machine<B>,
     /// Frames for tables; backed memory of the machine that its allocator does not have.
     frames: PfnRange,
@@ -29,7 +22,7 @@ pub struct Foreign<'m, B: X86Backend> {
     links: RefCell<Vec<(PhysAddr, Pfn)>>,
 }
 
-impl<'m, B: X86Backend> Foreign<'m, B> {
+impl<'m, B: RadixBackend> Foreign<'m, B> {
     /// Nobody's mappings yet; tables for them will be `frames`, which have contents and are not the allocator's.
     pub fn new(machine: &'m Machine<B>, frames: PfnRange) -> Self {
         Self {
@@ -42,18 +35,19 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
 
     /// Maps the block of `order` at `frame` at `at`, in tables that are there or new ones. Says whether there was a place for it.
     pub fn map(&self, at: VirtAddr, frame: Pfn, order: Order) -> bool {
-        let level = match order.get() {
-            0 => LEAF_LEVEL,
-            9 => LEAF_LEVEL + 1,
+        let huge = order != Order::BASE;
+        let level = match order {
+            Order::BASE => LEAF_LEVEL,
+            order if order.frames() == B::MODEL.granule().entries_per_table() as u64 => {
+                LEAF_LEVEL + 1
+            }
             _ => return false,
         };
         let Some(table) = self.table_for(at, level) else {
             return false;
         };
-        let size = if level > LEAF_LEVEL { PAGE_SIZE } else { 0 };
-        let address = frame.get() << PAGE_SHIFT;
-        let entry = address | PRESENT_WRITABLE | EXECUTE_DISABLE | size;
-        self.write(entry_of(table.frame, level, at), entry)
+        entry_of::<B>(table.frame, level, at)
+            .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)))
     }
 
     /// Makes sure that there are tables down to that of base pages for `at`. Says whether there could be.
@@ -64,7 +58,7 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
     /// Takes the leaf at `at` away, and makes all CPUs forget it. Tables stay.
     pub fn unmap(&self, at: VirtAddr) {
         let memory = self.machine.memory();
-        let Ok(leaf) = B::WALKER.translate(memory, self.machine.root(), at) else {
+        let Ok(leaf) = B::walker().translate(memory, self.machine.root(), at) else {
             return;
         };
         self.write(leaf.entry, 0);
@@ -97,7 +91,7 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
     /// The table at `level` for `at`, whoever's it is.
     fn table_for(&self, at: VirtAddr, level: u8) -> Option<Table> {
         let memory = self.machine.memory();
-        let walk = B::WALKER.walk(memory, self.machine.root(), at);
+        let walk = B::walker().walk(memory, self.machine.root(), at);
         let mut table = *walk.tables.last()?;
         match walk.end {
             Err(hole) if hole.kind == HoleKind::NotPresent && table.level >= level => {}
@@ -109,12 +103,12 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
                 return None;
             }
             self.used.set(self.used.get() + 1);
-            let entry = entry_of(table.frame, table.level, at);
+            let entry = entry_of::<B>(table.frame, table.level, at)?;
             // Something not present may be kept there.
             if memory.read_u64(entry)? != 0 {
                 return None;
             }
-            self.write(entry, frame.get() << PAGE_SHIFT | PRESENT_WRITABLE);
+            self.write(entry, B::foreign_table(frame));
             self.links.borrow_mut().push((entry, frame));
             table = Table {
                 frame,
@@ -122,7 +116,7 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
                 ..table
             };
         }
-        let entry = entry_of(table.frame, level, at);
+        let entry = entry_of::<B>(table.frame, level, at)?;
         (memory.read_u64(entry)? == 0).then_some(table)
     }
 
@@ -138,8 +132,10 @@ impl<'m, B: X86Backend> Foreign<'m, B> {
 }
 
 /// Where the entry for `at` lies in the table `frame` of `level`.
-fn entry_of(frame: Pfn, level: u8, at: VirtAddr) -> PhysAddr {
-    let shift = PAGE_SHIFT + INDEX_BITS * u32::from(level - LEAF_LEVEL);
-    let index = (at.get() >> shift) & ((1 << INDEX_BITS) - 1);
-    PhysAddr::new((frame.get() << PAGE_SHIFT) + index * 8)
+fn entry_of<B: RadixBackend>(frame: Pfn, level: u8, at: VirtAddr) -> Option<PhysAddr> {
+    let above = usize::from(level - LEAF_LEVEL);
+    let level = B::Format::LEVELS.iter().rev().nth(above)?;
+    let index = (at.get() >> level.shift) & ((1 << level.index_bits) - 1);
+    let table = frame.base(B::MODEL.granule()).get();
+    Some(PhysAddr::new(table + index * 8))
 }

@@ -1,6 +1,6 @@
 //! A simulated machine as the conformance battery's harness.
 
-use crate::{Backend, Foreign, Machine, MachineConfig, Sim, X86_64, X86_64La57, X86Backend};
+use crate::{Backend, Foreign, Machine, MachineConfig, RadixBackend, Sim, SimCpus};
 use arch_sim::{FlatTable, SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
@@ -80,63 +80,53 @@ impl Power for Sim {
     }
 }
 
-macro_rules! x86_power {
-    ($($name:ident)*) => {$(
-        impl Power for $name {
-            type State<'m> = Foreign<'m, Self>;
+impl<R: RadixBackend> Power for R {
+    type State<'m> = Foreign<'m, Self>;
 
-            fn state(machine: &Machine<Self>, foreign: PfnRange) -> Foreign<'_, Self> {
-                Foreign::new(machine, foreign)
-            }
+    fn state(machine: &Machine<Self>, foreign: PfnRange) -> Foreign<'_, Self> {
+        Foreign::new(machine, foreign)
+    }
 
-            fn seen(
-                machine: &Machine<Self>,
-                _table: &Self::Table<'_>,
-                at: VirtAddr,
-            ) -> Option<Seen> {
-                let translation = Self::translate(machine, at)?;
-                let granule = Self::MODEL.granule();
-                Some(Seen {
-                    frame: translation.address(at, granule).frame(granule)?,
-                    writable: translation.writable,
-                    executable: translation.executable,
-                })
-            }
+    fn seen(machine: &Machine<Self>, _table: &Self::Table<'_>, at: VirtAddr) -> Option<Seen> {
+        let translation = Self::translate(machine, at)?;
+        let granule = Self::MODEL.granule();
+        Some(Seen {
+            frame: translation.address(at, granule).frame(granule)?,
+            writable: translation.writable,
+            executable: translation.executable,
+        })
+    }
 
-            fn plant(
-                state: &Foreign<'_, Self>,
-                _table: &mut Self::Table<'_>,
-                at: VirtAddr,
-                leaf: Leaf,
-            ) -> bool {
-                state.map(at, leaf.block.first(), leaf.block.order())
-            }
+    fn plant(
+        state: &Foreign<'_, Self>,
+        _table: &mut Self::Table<'_>,
+        at: VirtAddr,
+        leaf: Leaf,
+    ) -> bool {
+        state.map(at, leaf.block.first(), leaf.block.order())
+    }
 
-            fn uproot(state: &Foreign<'_, Self>, _table: &mut Self::Table<'_>, at: VirtAddr) {
-                state.unmap(at);
-                state.prune();
-            }
+    fn uproot(state: &Foreign<'_, Self>, _table: &mut Self::Table<'_>, at: VirtAddr) {
+        state.unmap(at);
+        state.prune();
+    }
 
-            fn fill(machine: &Machine<Self>, range: VirtRange) {
-                machine.cpus().all().iter().for_each(|cpu| cpu.fill(range));
-            }
+    fn fill(machine: &Machine<Self>, range: VirtRange) {
+        machine.cpus().all().iter().for_each(|cpu| cpu.fill(range));
+    }
 
-            fn watch(machine: &Machine<Self>, range: VirtRange) {
-                watch::<Self>(machine, range);
-            }
+    fn watch(machine: &Machine<Self>, range: VirtRange) {
+        watch::<Self>(machine, range);
+    }
 
-            fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
-                let (installed, removed) = machine.cpus().root_changes();
-                Some(RootChanges { installed, removed })
-            }
-        }
-    )*};
+    fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
+        let (installed, removed) = machine.cpus().root_changes()?;
+        Some(RootChanges { installed, removed })
+    }
 }
 
-x86_power!(X86_64 X86_64La57);
-
 /// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is freed too early.
-pub fn watch<B: X86Backend>(machine: &Machine<B>, range: VirtRange) {
+pub fn watch<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) {
     for cpu in machine.cpus().all() {
         cpu.watch(machine.frames());
         cpu.fill_at_allocations(machine.frames(), range);

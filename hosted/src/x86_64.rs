@@ -1,14 +1,13 @@
 //! x86-64 tables, and two simulated CPUs that walk them.
 
-use crate::{Backend, Machine};
-use arch_sim::walker::{Translation, Walker, X86_64Walker};
-use arch_sim::{SimFrames, SimMemory, SimTlb};
+use crate::radix::{Radix, SimCpus};
+use arch_sim::walker::X86_64Walker;
+use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
     FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Roots, Shootdown, Tlb, TlbInstructions,
 };
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
-use mm_core::paging::RadixTable;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
@@ -31,19 +30,6 @@ impl X86Cpus {
             roots_installed: AtomicU64::new(0),
             roots_removed: AtomicU64::new(0),
         }
-    }
-
-    /// The translation caches of each CPU.
-    pub fn all(&self) -> &[SimTlb<X86_64Walker>] {
-        &self.cpus
-    }
-
-    /// How many entries of the root became present so far, and how many went.
-    pub fn root_changes(&self) -> (u64, u64) {
-        (
-            self.roots_installed.load(Ordering::Relaxed),
-            self.roots_removed.load(Ordering::Relaxed),
-        )
     }
 
     fn current(&self) -> &SimTlb<X86_64Walker> {
@@ -99,59 +85,62 @@ impl Roots for X86Cpus {
     }
 }
 
-/// A backend with tables in the format of x86-64.
-pub trait X86Backend: Backend<Cpus = X86Cpus> {
-    /// What reads the tables byte by byte.
-    const WALKER: X86_64Walker;
+impl SimCpus for X86Cpus {
+    type Walker = X86_64Walker;
+
+    fn all(&self) -> &[SimTlb<X86_64Walker>] {
+        &self.cpus
+    }
+
+    fn root_changes(&self) -> Option<(u64, u64)> {
+        Some((
+            self.roots_installed.load(Ordering::Relaxed),
+            self.roots_removed.load(Ordering::Relaxed),
+        ))
+    }
 }
 
-/// The page table of an x86-64 machine in the format `F`.
-type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m X86Cpus, &'m X86Cpus, &'m X86Cpus>>;
-
-macro_rules! backend {
+macro_rules! levels {
     ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident, $walker:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
 
-        impl X86Backend for $name {
-            const WALKER: X86_64Walker = $walker;
-        }
+        impl Radix for $name {
+            const RADIX_NAME: &'static str = $cli;
+            const RADIX_MODEL: MemoryModel = $model;
+            const ADDRESS_BITS: u32 = 52;
+            type Format = $format;
+            type Walker = X86_64Walker;
+            type Processors = X86Cpus;
+            type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus, &'m X86Cpus>;
 
-        impl Backend for $name {
-            const NAME: &'static str = $cli;
-            const MODEL: MemoryModel = $model;
-            const HAS_TABLES: bool = true;
-            type Cpus = X86Cpus;
-            type Table<'m> = Table<'m, $format>;
-
-            fn cpus(memory: &SimMemory, root: Pfn) -> X86Cpus {
-                X86Cpus::new($walker, memory, root)
+            fn walker() -> X86_64Walker {
+                $walker
             }
 
-            unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
-                let cpus = machine.cpus();
-                // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
-                // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
-                unsafe {
-                    RadixTable::new(
-                        machine.root(),
-                        machine.frames(),
-                        machine.memory(),
-                        Tlb::new(cpus, cpus, cpus),
-                    )
-                }
+            fn processors(memory: &SimMemory, root: Pfn) -> X86Cpus {
+                X86Cpus::new(Self::walker(), memory, root)
             }
 
-            fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {
-                $walker.translate(machine.memory(), machine.root(), at).ok()
+            fn mmu(cpus: &X86Cpus) -> Self::Mmu<'_> {
+                Tlb::new(cpus, cpus, cpus)
+            }
+
+            // P, R/W; PS where it is no base page; XD.
+            fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+                frame.get() << 12 | 0x3 | u64::from(huge) << 7 | 1 << 63
+            }
+
+            // P, R/W.
+            fn foreign_table(frame: Pfn) -> u64 {
+                frame.get() << 12 | 0x3
             }
         }
     };
 }
 
-backend!(
+levels!(
     /// x86-64 with 4 levels.
     X86_64,
     "x86_64",
@@ -160,7 +149,7 @@ backend!(
     X86_64Walker::four_level()
 );
 
-backend!(
+levels!(
     /// x86-64 with 5 levels.
     X86_64La57,
     "x86_64-la57",

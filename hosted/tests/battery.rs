@@ -7,7 +7,7 @@
 )]
 
 use conformance::{Outcome, checks};
-use hosted::{HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
+use hosted::{AArch64_4K, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
 use mm_core::frame::DeviceAltmap;
 use std::sync::atomic::AtomicU64;
 
@@ -73,4 +73,13 @@ fn x86_64_passes_the_battery_on_one_machine_for_all_checks() {
 fn x86_64_la57_passes_the_battery() {
     battery::<X86_64La57>(true, &[]);
     battery::<X86_64La57>(false, &[]);
+}
+
+/// Nobody is told of root entries where all address spaces share TTBR1.
+const ARM_SKIPS: [&str; 1] = ["other_roots_are_told_of_the_roots_entries"];
+
+#[test]
+fn aarch64_4k_passes_the_battery() {
+    battery::<AArch64_4K>(true, &ARM_SKIPS);
+    battery::<AArch64_4K>(false, &ARM_SKIPS);
 }

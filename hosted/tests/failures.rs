@@ -9,7 +9,7 @@
 
 use arch_sim::{SimFrames, SimMemory};
 use hosted::script::tables;
-use hosted::{Foreign, Machine, MachineConfig, X86_64, X86_64La57, X86Backend, watch};
+use hosted::{Foreign, Machine, MachineConfig, RadixBackend, SimCpus, X86_64, X86_64La57, watch};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::error::ErrorKind;
@@ -76,7 +76,7 @@ enum Failing {
 
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
-struct Bench<'m, B: X86Backend> {
+struct Bench<'m, B: RadixBackend> {
     machine: &'m Machine<B>,
     table: B::Table<'m>,
     vmemmap: Array<'m>,
@@ -92,7 +92,7 @@ enum Gain<'p> {
     Piece(Notes),
 }
 
-impl<'m, B: X86Backend> Bench<'m, B> {
+impl<'m, B: RadixBackend> Bench<'m, B> {
     fn state(&self) -> State {
         let altmap = self.altmap.map_or(0, DeviceAltmap::in_use);
         let tables = tables(self.machine, self.addresses);
@@ -181,7 +181,7 @@ impl<'m, B: X86Backend> Bench<'m, B> {
     }
 }
 
-fn fail_everywhere<B: X86Backend>(case: &Case) {
+fn fail_everywhere<B: RadixBackend>(case: &Case) {
     let reserved = range(1 << 26, case.altmap.unwrap_or(1));
     let foreign_frames = range(1 << 27, 64);
     let window = range(0, 4 * GIB);
@@ -393,7 +393,7 @@ fn an_altmap_gets_its_frames_back_when_ram_for_tables_runs_out() {
 }
 
 /// From one frame to one too few.
-fn exhaust<B: X86Backend>(ranges: &[PfnRange], huge: bool) {
+fn exhaust<B: RadixBackend>(ranges: &[PfnRange], huge: bool) {
     let pages: u64 = ranges.iter().map(|range| range.frames() / 64).sum();
     for reserved_frames in (1..pages).filter(|n| n % 7 == 1 || *n == pages - 1) {
         let reserved = range(1 << 26, reserved_frames);

@@ -7,7 +7,7 @@
 )]
 
 use hosted::script::{self, OP_BYTES, Tally};
-use hosted::{X86_64, X86_64La57, X86Backend};
+use hosted::{AArch64_4K, RadixBackend, X86_64, X86_64La57};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use std::cell::RefCell;
 const SCRIPTS: u32 = 160;
 const OPERATIONS: usize = 80;
 
-fn scripts_hold<B: X86Backend, E: TailEncoding>() {
+fn scripts_hold<B: RadixBackend, E: TailEncoding>() {
     let persistence = FileFailurePersistence::Direct("tests/data/properties.regressions");
     let mut runner = TestRunner::new(Config {
         cases: SCRIPTS,
@@ -66,4 +66,9 @@ fn any_script_holds_on_4_levels() {
 #[test]
 fn any_script_holds_on_5_levels_and_with_masks() {
     scripts_hold::<X86_64La57, Mask>();
+}
+
+#[test]
+fn any_script_holds_on_aarch64() {
+    scripts_hold::<AArch64_4K, Mask>();
 }

@@ -3,12 +3,13 @@
 use super::model::{Cell, Model, PER_PAGE, SharedBy};
 use super::oracle::{Oracle, OracleParts};
 use super::trace::Traced;
-use crate::{Machine, X86Backend};
+use crate::{Machine, RadixBackend};
 use arch_sim::walker::{Scanned, Translation, Walker};
 use arch_sim::{SimFrames, SimMemory};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
+use mm_core::paging::EntryFormat;
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory>;
 
 /// The machine under test.
-pub(super) struct Subject<'s, B: X86Backend, E: TailEncoding> {
+pub(super) struct Subject<'s, B: RadixBackend, E: TailEncoding> {
     pub(super) machine: &'s Machine<B>,
     pub(super) table: B::Table<'s>,
     pub(super) vmemmap: MachineVmemmap<'s, E>,
@@ -32,7 +33,7 @@ pub(super) struct Subject<'s, B: X86Backend, E: TailEncoding> {
     pub(super) scratch: Vec<AuditSlot>,
 }
 
-impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
+impl<B: RadixBackend, E: TailEncoding> Subject<'_, B, E> {
     /// Compares everything that an operation can change.
     pub(super) fn check(
         &mut self,
@@ -84,7 +85,7 @@ impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
         let around = VirtRange::between(start, last).unwrap_or(window);
         let mut pages = BTreeMap::new();
         let (memory, root) = (self.machine.memory(), self.machine.root());
-        B::WALKER.scan(memory, root, around, &mut |scanned| {
+        B::walker().scan(memory, root, around, &mut |scanned| {
             if let Scanned::Leaf(leaf) = scanned {
                 for index in 0..leaf.span.pages(B::MODEL.granule()) {
                     let at = leaf.span.start().get() + index * PAGE;
@@ -184,7 +185,7 @@ impl<B: X86Backend, E: TailEncoding> Subject<'_, B, E> {
 
     /// How many tables between the root and the leaf tables the library's pages need.
     fn upper_tables(&self, model: &Model) -> u64 {
-        let levels = u32::from(B::WALKER.levels()).saturating_sub(2);
+        let levels = B::Format::LEVELS.len().saturating_sub(2) as u32;
         let per_level = (1..=levels).map(|level| {
             let mut tables = 0;
             let mut last = None;
@@ -250,7 +251,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn take<B: X86Backend, E: TailEncoding>(
+    pub(super) fn take<B: RadixBackend, E: TailEncoding>(
         subject: &Subject<'_, B, E>,
         altmap: &dyn InspectFrames,
         window: VirtRange,
@@ -311,12 +312,12 @@ fn without_hollow(tables: &BTreeMap<u64, Vec<u8>>) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// The contents of the root and of every table below it for `range`.
-pub fn tables<B: X86Backend>(machine: &Machine<B>, range: VirtRange) -> BTreeMap<u64, Vec<u8>> {
+pub fn tables<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) -> BTreeMap<u64, Vec<u8>> {
     let memory = machine.memory();
     let root = machine.root();
     let mut tables = BTreeMap::new();
     tables.insert(root.get(), memory.page_bytes(root).unwrap_or_default());
-    B::WALKER.scan(memory, root, range, &mut |scanned| {
+    B::walker().scan(memory, root, range, &mut |scanned| {
         if let Scanned::Table(table) = scanned {
             let bytes = memory.page_bytes(table.frame);
             tables.insert(table.frame.get(), bytes.unwrap_or_default());

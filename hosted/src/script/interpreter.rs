@@ -5,7 +5,7 @@ use super::model::{Cell, Expected, Model, PER_PAGE};
 use super::op::{Fault, Op, Request, piece_of};
 use super::oracle::{Oracle, OracleParts};
 use super::trace::{Taken, Traced};
-use crate::{Foreign, Machine, X86Backend};
+use crate::{Foreign, Machine, RadixBackend, SimCpus};
 use arch_sim::SimFrames;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::TailEncoding;
@@ -25,7 +25,7 @@ const LARGE: Order = match Order::new(18) {
 const FOREIGN_FRAME: u64 = 1 << 30;
 
 /// What the interpreter borrows.
-pub(super) struct Ground<'s, B: X86Backend> {
+pub(super) struct Ground<'s, B: RadixBackend> {
     pub(super) machine: &'s Machine<B>,
     pub(super) frames: &'s Traced<'s, SimFrames>,
     pub(super) altmap: &'s Traced<'s, DeviceAltmap<'s>>,
@@ -82,7 +82,7 @@ impl Gain<'_> {
 }
 
 /// A machine, the oracle and the model, in the middle of a script.
-pub(super) struct Interpreter<'s, B: X86Backend, E: TailEncoding> {
+pub(super) struct Interpreter<'s, B: RadixBackend, E: TailEncoding> {
     ground: Ground<'s, B>,
     subject: Subject<'s, B, E>,
     oracle: Oracle<'s, E>,
@@ -98,7 +98,7 @@ pub(super) struct Interpreter<'s, B: X86Backend, E: TailEncoding> {
     tally: Tally,
 }
 
-impl<'s, B: X86Backend, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn new(
         ground: Ground<'s, B>,
         window: PfnRange,

@@ -22,7 +22,7 @@ pub use check::tables;
 pub use interpreter::Tally;
 pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
 
-use crate::{Machine, MachineConfig, X86_64, X86_64La57, X86Backend};
+use crate::{Machine, MachineConfig, RadixBackend, X86_64, X86_64La57};
 use interpreter::{Ground, Interpreter};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
@@ -59,7 +59,7 @@ pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
 /// # Errors
 ///
 /// What did not hold, and after which operation.
-pub fn run<B: X86Backend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
+pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
     let script = Script::decode(&B::MODEL, bytes, most);
     let altmap = constant(ALTMAP);
     let foreign = constant(FOREIGN);

@@ -124,7 +124,9 @@ impl Model {
 
     /// What is wrong with `piece` as a piece of a pagemap of `ranges`.
     pub(super) fn piece(&self, ranges: &[PfnRange], piece: PfnRange) -> Expected {
-        if piece.start().get() % SUBSECTION != 0 || piece.frames() % SUBSECTION != 0 {
+        if !piece.start().get().is_multiple_of(SUBSECTION)
+            || !piece.frames().is_multiple_of(SUBSECTION)
+        {
             return Expected::Refused(ErrorKind::Misaligned, None);
         }
         if !ranges.iter().any(|r| r.contains_range(piece)) {

@@ -235,7 +235,7 @@ fn range_of(
     flags: u8,
     window: PfnRange,
 ) -> Option<PfnRange> {
-    let unit = order.frames().max(SUBSECTION).min(1 << 18);
+    let unit = order.frames().clamp(SUBSECTION, 1 << 18);
     let most = (MOST_SMALL / unit).max(2);
     let aligned = window.start().get().next_multiple_of(unit);
     let units = (WINDOW_FRAMES / unit).min(128);

@@ -1,7 +1,7 @@
 //! The oracle: the same algorithm on a page table without tables, in memory of its own.
 
 use super::trace::{Replay, Taken};
-use crate::{Backend, Machine, X86Backend};
+use crate::{Backend, Machine, RadixBackend};
 use arch_sim::{FlatTable, SimMemory};
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::{Page, TailEncoding};
@@ -18,7 +18,7 @@ pub(super) struct OracleParts {
 
 impl OracleParts {
     /// Memory like that of `machine`.
-    pub(super) fn new<B: X86Backend>(
+    pub(super) fn new<B: RadixBackend>(
         machine: &Machine<B>,
         altmap: PfnRange,
     ) -> Result<Self, String> {
@@ -52,7 +52,7 @@ pub(super) struct Oracle<'s, E: TailEncoding> {
 }
 
 impl<'s, E: TailEncoding> Oracle<'s, E> {
-    pub(super) fn new<B: X86Backend>(parts: &'s OracleParts) -> Result<Self, String> {
+    pub(super) fn new<B: RadixBackend>(parts: &'s OracleParts) -> Result<Self, String> {
         // SAFETY: 1 to 3: the oracle's own, and nobody else's.
         let vmemmap = unsafe { Vmemmap::new(B::MODEL, &parts.frames, &parts.memory) };
         Ok(Self {
