@@ -5,8 +5,10 @@
 //! - `parts`: part of a range offline while the rest is in use;
 //! - `refusal`: memory that runs out half-way;
 //! - `table`: the rows that are printed;
-//! - `problem`: what can turn out otherwise.
+//! - `problem`: what can turn out otherwise;
+//! - `battery`: the conformance battery, on the same table and frames.
 
+mod battery;
 mod pages;
 mod parts;
 mod problem;

@@ -219,6 +219,7 @@ impl Machine<'_> {
             cases(&model, &spans, device, &compound),
             &mut report,
         );
+        experiment.run_battery(device, &mut report);
         report.finish()
     }
 }
