@@ -121,10 +121,10 @@ macro_rules! granule {
                 Tlb::new(cpus)
             }
 
-            // V; bit 1 where it is a base page; inner shareable, AF; PXN, UXN.
+            // V; bit 1 where it is a base page; inner shareable, AF, nG; PXN, UXN.
             fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
                 let address = frame.base($format::GRANULE).get();
-                address | 0x701 | u64::from(!huge) << 1 | 0b11 << 53
+                address | 0xf01 | u64::from(!huge) << 1 | 0b11 << 53
             }
 
             // V, bit 1.

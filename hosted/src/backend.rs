@@ -3,7 +3,7 @@
 use crate::{AArch64_4K, AArch64_16K, AArch64_64K, Machine, Sim, X86_64, X86_64La57};
 use arch_sim::SimMemory;
 use arch_sim::walker::Translation;
-use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 
@@ -20,6 +20,12 @@ pub trait Backend: Sized + 'static {
 
     /// Whether there are tables below the root that cost frames.
     const HAS_TABLES: bool;
+
+    /// The leaf of the page table next in size above a base page, if it has one.
+    const HUGE_LEAF: Option<Order>;
+
+    /// Whether the page table can link a table from several places.
+    const SHARES_TABLES: bool;
 
     /// The CPUs that translate by the tables.
     type Cpus;

@@ -4,7 +4,7 @@ use crate::layout::last_frame;
 use crate::{Backend, Machine};
 use arch_sim::walker::{Translation, Walker};
 use arch_sim::{SimFrames, SimMemory, SimTlb};
-use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable};
 
@@ -69,6 +69,8 @@ impl<R: Radix> Backend for R {
     const MODEL: MemoryModel = R::RADIX_MODEL;
     const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
     const HAS_TABLES: bool = true;
+    const HUGE_LEAF: Option<Order> = <Self as Backend>::Table::<'static>::HUGE_LEAF;
+    const SHARES_TABLES: bool = true;
     type Cpus = R::Processors;
     type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
 

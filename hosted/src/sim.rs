@@ -15,13 +15,15 @@ impl Backend for Sim {
     const MODEL: MemoryModel = X86_64::MODEL;
     const LAST_FRAME: Pfn = X86_64::LAST_FRAME;
     const HAS_TABLES: bool = false;
+    const HUGE_LEAF: Option<Order> = X86_64::HUGE_LEAF;
+    const SHARES_TABLES: bool = false;
     type Cpus = ();
     type Table<'m> = FlatTable;
 
     fn cpus(_memory: &SimMemory, _root: Pfn) {}
 
     unsafe fn table(_machine: &Machine<Self>) -> FlatTable {
-        FlatTable::new(Self::MODEL.granule(), Order::new(9))
+        FlatTable::new(Self::MODEL.granule(), Self::HUGE_LEAF)
     }
 
     fn translate(_machine: &Machine<Self>, _at: VirtAddr) -> Option<Translation> {

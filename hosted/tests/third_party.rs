@@ -15,7 +15,7 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
@@ -28,7 +28,8 @@ fn model() -> MemoryModel {
         granule: GRANULE,
         descriptor_bytes: 64,
         vmemmap_base: VirtAddr::new(0xffff_fffc_0000_0000),
-        frames: 1 << 28,
+        // The default `visit` looks at every page there is room for.
+        frames: 1 << 21,
         section: order(13),
         subsection: order(11),
         max_order: order(18),
@@ -121,11 +122,11 @@ unsafe impl PageTable for PerPage {
     }
 }
 
-/// A bump allocator with a list of what came back; complains of frames that come back while they are cached.
+/// A bump allocator with a set of what came back; complains of frames that come back while they are cached.
 struct Plain {
     next: Cell<u64>,
     end: u64,
-    free: RefCell<Vec<u64>>,
+    free: RefCell<BTreeSet<u64>>,
     left: Cell<Option<u64>>,
     no_blocks: Cell<bool>,
     stale: Stale,
@@ -140,7 +141,7 @@ unsafe impl PlainAllocator for Plain {
             return None;
         }
         let from_list = match order {
-            Order::BASE => self.free.borrow_mut().pop(),
+            Order::BASE => self.free.borrow_mut().pop_first(),
             _ => None,
         };
         let first = match from_list {
@@ -162,22 +163,14 @@ unsafe impl PlainAllocator for Plain {
 
     unsafe fn free(&self, block: Block) {
         let frames = block.frames();
-        let is_cached = self
-            .stale
-            .borrow()
-            .iter()
-            .any(|(_, stale)| stale.frames().overlaps(frames));
-        let first = frames.start().get();
-        let is_free = self
-            .free
-            .borrow()
-            .iter()
-            .any(|frame| frames.contains(Pfn::new(*frame).unwrap()));
-        self.complaints
-            .set(self.complaints.get() + u64::from(is_cached) + u64::from(is_free));
-        self.free
-            .borrow_mut()
-            .extend(first..first + frames.frames());
+        let (first, last) = (frames.start().get(), frames.last().get());
+        let mut stale = self.stale.borrow().clone().into_iter();
+        let is_cached = stale.any(|(_, stale)| stale.frames().overlaps(frames));
+        let mut free = self.free.borrow_mut();
+        let is_free = free.range(first..=last).next().is_some();
+        free.extend(first..=last);
+        let wrong = u64::from(is_cached) + u64::from(is_free);
+        self.complaints.set(self.complaints.get() + wrong);
     }
 
     fn node_of(&self, _frame: Pfn) -> NodeId {

@@ -1,6 +1,6 @@
 //! Which example kernels there are, and what each needs.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 /// A kernel, and the kind of machine that it is booted on.
@@ -15,6 +15,32 @@ pub(crate) enum Kernel {
     /// AArch64.
     #[value(name = "aarch64")]
     AArch64,
+}
+
+/// The size of a kernel's pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Granule {
+    /// 4 KiB.
+    #[default]
+    #[value(name = "4K")]
+    Size4K,
+    /// 16 KiB.
+    #[value(name = "16K")]
+    Size16K,
+    /// 64 KiB.
+    #[value(name = "64K")]
+    Size64K,
+}
+
+impl Granule {
+    /// As the kernel is told.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Size4K => "4K",
+            Self::Size16K => "16K",
+            Self::Size64K => "64K",
+        }
+    }
 }
 
 /// How a kernel is built, and on what it boots.
@@ -38,6 +64,8 @@ pub(crate) struct Statuses {
     pub(crate) passed: i32,
     pub(crate) failed: i32,
     pub(crate) panicked: i32,
+    /// `None` for a kernel that has nothing to skip.
+    pub(crate) skipped: Option<i32>,
 }
 
 /// QEMU's `isa-debug-exit` makes `c << 1 | 1` of the kernel's codes 0x10, 0x11 and 0x12. A machine that was shut down or
@@ -46,13 +74,70 @@ pub(crate) const DEBUG_EXIT: Statuses = Statuses {
     passed: 33,
     failed: 35,
     panicked: 37,
+    skipped: None,
 };
 
-impl Kernel {
-    /// The kernels that the suite boots: all that exist.
-    pub(crate) const SUITE: [Self; 2] = [Self::X86_64, Self::X86_64La57];
+/// By semihosting a kernel says the status itself. QEMU's own are 0 and 1.
+pub(crate) const SEMIHOSTING: Statuses = Statuses {
+    passed: 0x10,
+    failed: 0x11,
+    panicked: 0x12,
+    skipped: Some(0x13),
+};
+
+/// A kernel with pages of some size: what is booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Boot {
+    pub(crate) kernel: Kernel,
+    pub(crate) granule: Granule,
+}
+
+impl Boot {
+    /// What the suite boots.
+    pub(crate) const SUITE: [Self; 5] = [
+        Self::with_4k(Kernel::X86_64),
+        Self::with_4k(Kernel::X86_64La57),
+        Self::with_4k(Kernel::AArch64),
+        Self::aarch64(Granule::Size16K),
+        Self::aarch64(Granule::Size64K),
+    ];
+
+    /// `kernel` with pages of `granule`.
+    ///
+    /// # Errors
+    ///
+    /// Where its architecture has no such pages.
+    pub(crate) fn new(kernel: Kernel, granule: Granule) -> Result<Self> {
+        ensure!(
+            kernel == Kernel::AArch64 || granule == Granule::Size4K,
+            "{} has base pages of 4K only; leave out --granule",
+            kernel.name()
+        );
+        Ok(Self { kernel, granule })
+    }
+
+    const fn with_4k(kernel: Kernel) -> Self {
+        let granule = Granule::Size4K;
+        Self { kernel, granule }
+    }
+
+    const fn aarch64(granule: Granule) -> Self {
+        let kernel = Kernel::AArch64;
+        Self { kernel, granule }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
+        match (self.kernel, self.granule) {
+            (Kernel::AArch64, Granule::Size4K) => "kernel aarch64 4K",
+            (Kernel::AArch64, Granule::Size16K) => "kernel aarch64 16K",
+            (Kernel::AArch64, Granule::Size64K) => "kernel aarch64 64K",
+            (kernel, _) => kernel.name(),
+        }
+    }
+}
+
+impl Kernel {
+    const fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "kernel x86_64",
             Self::X86_64La57 => "kernel x86_64-la57",
@@ -61,20 +146,36 @@ impl Kernel {
     }
 
     /// What it is made of.
-    ///
-    /// # Errors
-    ///
-    /// Where it does not exist yet.
-    pub(crate) fn parts(self) -> Result<Parts> {
+    pub(crate) const fn parts(self) -> Parts {
         match self {
-            Self::X86_64 | Self::X86_64La57 => Ok(Parts {
+            Self::X86_64 | Self::X86_64La57 => Parts {
                 package: "kernel-x86_64",
                 target: "x86_64-unknown-none",
                 emulator: "qemu-system-x86_64",
                 emulator_package: "qemu-system-x86",
                 statuses: DEBUG_EXIT,
-            }),
-            Self::AArch64 => bail!("there is no kernel for aarch64 yet"),
+            },
+            Self::AArch64 => Parts {
+                package: "kernel-aarch64",
+                target: "aarch64-unknown-none",
+                emulator: "qemu-system-aarch64",
+                emulator_package: "qemu-system-arm",
+                statuses: SEMIHOSTING,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_aarch64_has_other_granules() {
+        assert!(Boot::new(Kernel::X86_64, Granule::Size4K).is_ok());
+        assert!(Boot::new(Kernel::X86_64La57, Granule::Size16K).is_err());
+        for boot in Boot::SUITE {
+            assert_eq!(Boot::new(boot.kernel, boot.granule).unwrap(), boot);
         }
     }
 }

@@ -18,7 +18,7 @@ mod toolchain;
 use anyhow::Result;
 use bytes::Bytes;
 use clap::{Parser, Subcommand};
-use kernel::Kernel;
+use kernel::{Boot, Granule, Kernel};
 use requirement::Missing;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,10 +36,13 @@ enum Command {
     /// Build an example kernel and boot it in QEMU.
     ///
     /// Exit status: 0 all checks passed, 10 some failed, 11 the kernel panicked, 12 the machine stopped
-    /// without a verdict, 124 time limit, 1 it could not be built or booted.
+    /// without a verdict, 13 the CPU lacks what was asked for, 124 time limit, 1 it could not be built or booted.
     Qemu {
         /// Which kernel.
         kernel: Kernel,
+        /// The size of base pages; other than 4K on aarch64 only.
+        #[arg(long, default_value = "4K", ignore_case = true)]
+        granule: Granule,
         #[command(flatten)]
         machine: MachineArguments,
         /// Install what is missing with apt-get.
@@ -68,6 +71,9 @@ struct MachineArguments {
     /// Device memory, as in 4G.
     #[arg(long, default_value = "4G")]
     device_size: Bytes,
+    /// The emulated CPU of aarch64, as QEMU names it.
+    #[arg(long, default_value = "max", value_name = "MODEL")]
+    cpu: String,
     /// After how many seconds the machine is stopped.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
@@ -93,16 +99,18 @@ fn run() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Qemu {
             kernel,
+            granule,
             machine,
             install,
         } => {
+            let boot = Boot::new(kernel, granule)?;
             let missing = if install {
                 Missing::Install
             } else {
                 Missing::Refuse
             };
-            let verdict = qemu::build_and_boot(kernel, &machine, missing)?;
-            eprintln!("{}: {verdict}", kernel.name());
+            let verdict = qemu::build_and_boot(boot, &machine, missing)?;
+            eprintln!("{}: {verdict}", boot.name());
             Ok(ExitCode::from(verdict.status()))
         }
         Command::Test { machine, install } => suite::run(&machine, install),

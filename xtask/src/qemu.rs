@@ -3,12 +3,11 @@
 use crate::MachineArguments;
 use crate::bytes::Bytes;
 use crate::console::{self, Outcome};
-use crate::kernel::{Kernel, Statuses};
+use crate::kernel::{Boot, Granule, Kernel, Statuses};
 use crate::requirement::{Missing, need_program};
 use crate::toolchain;
 use anyhow::{Context, Result, ensure};
 use std::fmt;
-use std::path::Path;
 use std::process::Command;
 use tempfile::NamedTempFile;
 
@@ -24,6 +23,8 @@ pub(crate) enum Verdict {
     Failed(String),
     /// The kernel panicked.
     Panicked,
+    /// The CPU lacks what was asked for; why, as the kernel says.
+    Skipped(String),
     /// The machine stopped or was reset without a verdict.
     Inconclusive(String),
     /// The time limit, and what was printed last.
@@ -38,6 +39,7 @@ impl Verdict {
             Self::Failed(_) => 10,
             Self::Panicked => 11,
             Self::Inconclusive(_) => 12,
+            Self::Skipped(_) => 13,
             Self::TimedOut(_) => 124,
         }
     }
@@ -55,6 +57,11 @@ impl Verdict {
             }
             Some(code) if code == statuses.failed => Self::Failed(last()),
             Some(code) if code == statuses.panicked => Self::Panicked,
+            Some(code) if Some(code) == statuses.skipped => {
+                let last = last();
+                let why = last.strip_prefix("skipped: ").unwrap_or(&last);
+                Self::Skipped(why.to_owned())
+            }
             _ => Self::Inconclusive(format!("{status}; last line: {}", last())),
         }
     }
@@ -66,6 +73,7 @@ impl fmt::Display for Verdict {
             Self::Passed(summary) => write!(f, "{summary}"),
             Self::Failed(summary) => write!(f, "FAILED: {summary}"),
             Self::Panicked => f.write_str("FAILED: the kernel panicked"),
+            Self::Skipped(why) => write!(f, "skipped: {why}"),
             Self::Inconclusive(why) => write!(f, "FAILED: ended without a verdict ({why})"),
             Self::TimedOut(last) => write!(
                 f,
@@ -75,35 +83,52 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Builds `kernel` and boots it.
+/// Builds the kernel and boots it.
 pub(crate) fn build_and_boot(
-    kernel: Kernel,
+    boot: Boot,
     machine: &MachineArguments,
     missing: Missing,
 ) -> Result<Verdict> {
-    let parts = kernel.parts()?;
+    let parts = boot.kernel.parts();
     let emulator = need_program(parts.emulator, parts.emulator_package, missing)?;
     let way = toolchain::find(parts.target, missing)?;
     let image = toolchain::build(&parts, way)?;
-    let device = device_memory(machine.device_size)?;
 
     let mut command = Command::new(emulator);
     // Always emulated: what a host's hardware makes of it is another experiment.
     command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-serial", "stdio"]);
-    match kernel {
-        Kernel::X86_64 => x86_64(&mut command, "max,la57=off", machine, device.path()),
-        Kernel::X86_64La57 => x86_64(&mut command, "max", machine, device.path()),
-        // `parts` has refused it.
-        Kernel::AArch64 => {}
-    }
+    // A file goes with its value.
+    let _device = match boot.kernel {
+        Kernel::X86_64 => Some(x86_64(&mut command, "max,la57=off", machine)?),
+        Kernel::X86_64La57 => Some(x86_64(&mut command, "max", machine)?),
+        Kernel::AArch64 => {
+            aarch64(&mut command, boot.granule, machine);
+            None
+        }
+    };
     command.arg("-kernel").arg(image);
     let outcome = console::run(command, machine.timeout())?;
     Ok(Verdict::of(&outcome, parts.statuses))
 }
 
+/// The machine `virt`, with semihosting to exit by. The device's memory is the top of RAM, as the kernel is told by its arguments.
+fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
+    let size = machine.device_size.mebibytes();
+    let all = machine.memory.mebibytes() + size;
+    command
+        .args(["-machine", "virt", "-cpu", &machine.cpu])
+        .args(["-m", &format!("{all}M")])
+        .args(["-semihosting-config", "enable=on,target=native"])
+        .args([
+            "-append",
+            &format!("granule={} device={size}M", granule.name()),
+        ]);
+}
+
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
-fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments, device: &Path) {
+fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments) -> Result<NamedTempFile> {
+    let device = device_memory(machine.device_size)?;
     let memory = machine.memory.mebibytes();
     let size = machine.device_size.mebibytes();
     // Slots are aligned to 1 GiB.
@@ -114,10 +139,11 @@ fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments, device: 
         .arg("-object")
         .arg(format!(
             "memory-backend-file,id=device,share=on,size={size}M,mem-path={}",
-            device.display()
+            device.path().display()
         ))
         .args(["-device", "nvdimm,memdev=device"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+    Ok(device)
 }
 
 /// A sparse file for device memory, which goes with the value.
@@ -139,16 +165,37 @@ fn device_memory(size: Bytes) -> Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::DEBUG_EXIT;
+    use crate::kernel::{DEBUG_EXIT, SEMIHOSTING};
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
-    fn verdict(code: i32, output: &str) -> Verdict {
+    fn verdict_of(code: i32, output: &str, statuses: Statuses) -> Verdict {
         let outcome = Outcome {
             status: Some(ExitStatus::from_raw(code << 8)),
             output: output.to_owned(),
         };
-        Verdict::of(&outcome, DEBUG_EXIT)
+        Verdict::of(&outcome, statuses)
+    }
+
+    fn verdict(code: i32, output: &str) -> Verdict {
+        verdict_of(code, output, DEBUG_EXIT)
+    }
+
+    #[test]
+    fn a_kernel_may_say_that_its_cpu_lacks_something() {
+        let skipped = verdict_of(0x13, "skipped: no such pages\r\n", SEMIHOSTING);
+        assert_eq!(skipped, Verdict::Skipped("no such pages".to_owned()));
+        assert_eq!(
+            verdict_of(0x10, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+            0
+        );
+        assert_eq!(verdict_of(0x13, "", DEBUG_EXIT).status(), 12);
+        for own in [0, 1] {
+            assert_eq!(
+                verdict_of(own, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+                12
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The whole test suite, part by part.
 
 use crate::MachineArguments;
-use crate::kernel::Kernel;
+use crate::kernel::Boot;
 use crate::qemu::{self, Verdict};
 use crate::requirement::{Missing, Requirement};
 use crate::toolchain::cargo;
@@ -41,11 +41,12 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     let may_skip = !install && !in_ci;
 
     let mut parts = vec![timed("hosted tests", hosted)];
-    for kernel in Kernel::SUITE {
-        parts.push(timed(kernel.name(), || {
-            let verdict = qemu::build_and_boot(kernel, machine, missing);
+    for boot in Boot::SUITE {
+        parts.push(timed(boot.name(), || {
+            let verdict = qemu::build_and_boot(boot, machine, missing);
             Ok(match verdict {
                 Ok(Verdict::Passed(summary)) => Outcome::Passed(summary),
+                Ok(Verdict::Skipped(why)) if may_skip => Outcome::Skipped(why),
                 Ok(verdict) => Outcome::Failed(verdict.to_string()),
                 Err(error) => could_not_run(&error, may_skip),
             })

@@ -42,6 +42,10 @@ pub(super) fn a_subsection_is_never_mapped_by_a_huge_leaf<H: Harness>(
             .pagemap(&ranges, Order::BASE)?
             .with_piece(Piece::Range);
         let region = bench.online(&pagemap)?;
+        ensure(
+            region.notes().is_empty(),
+            "where no huge leaf has room, none is missed",
+        )?;
         bench.costs(bench.pages(part), bench.pages(part))?;
         for page in 0..bench.pages(whole) {
             let frame = bench.frame_of_page(whole, page);

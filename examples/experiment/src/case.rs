@@ -1,10 +1,11 @@
 //! What is tried: geometries and policies on ranges.
 
+use crate::cost::TableSpans;
 use crate::padding::pad;
 use core::fmt;
-use mm_core::addr::{Granule, Order, PfnRange};
+use mm_core::addr::{Order, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tables, Tails};
 
 /// What maps descriptors that are not shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Case {
     pub order: Order,
     /// How tails are shared.
     pub tails: Tails,
+    /// Whether tables are.
+    pub tables: Tables,
     /// What maps descriptors that are not shared.
     pub leaves: Leaves,
     /// How much is populated at a time.
@@ -41,6 +44,7 @@ impl Case {
     pub fn pagemap<'c>(&'c self, model: &MemoryModel) -> Result<DevPagemap<'c>, PagemapError> {
         let ranges = core::slice::from_ref(&self.range);
         let pagemap = DevPagemap::new(model, ranges, Geometry::compound(self.order))?
+            .with_tables(self.tables)
             .with_huge_leaves(self.leaves == Leaves::Huge)
             .with_piece(self.piece);
         // Base pages have no tails, and to ask for shared ones is reported.
@@ -50,10 +54,26 @@ impl Case {
         })
     }
 
-    /// Whether vmemmap pages of tails are one frame. Where the descriptors of a compound page fill two vmemmap pages or
-    /// fewer, that would save nothing and is not done.
+    /// Whether vmemmap pages of tails are one frame. Where that would save nothing it is not done: where the descriptors of a compound page
+    /// fill one vmemmap page, or two and the tail frame is its own.
     pub fn shares_tails(&self, model: &MemoryModel) -> bool {
-        self.tails != Tails::None && model.vmemmap_pages(self.order) > 2
+        let worth = match self.tails {
+            Tails::PerCompound => 3,
+            Tails::PerOrder => 2,
+            _ => return false,
+        };
+        model.vmemmap_pages(self.order) >= worth
+    }
+
+    /// Whether leaf tables of nothing but the same tail are one table: where a compound page's descriptors fill two tables or more.
+    pub fn shares_tables(&self, model: &MemoryModel, spans: &TableSpans) -> bool {
+        let tables = (self.order.frames() * model.descriptor_bytes()) >> spans.leaf;
+        self.tables == Tables::Shared && self.shares_tails(model) && tables >= 2
+    }
+
+    /// Whether it takes descriptors whose tails are the same for all compound pages of an order.
+    pub fn needs_same_tails(&self) -> bool {
+        self.tails == Tails::PerOrder
     }
 }
 
@@ -78,7 +98,12 @@ impl fmt::Display for Case {
         let tails = match self.tails {
             Tails::None => "none",
             Tails::PerCompound => "per compound",
+            Tails::PerOrder => "per order",
             _ => "other",
+        };
+        let tables = match self.tables {
+            Tables::Shared => "shared",
+            _ => "private",
         };
         let leaves = match (self.leaves, self.tails) {
             (Leaves::Huge, Tails::None) => "huge",
@@ -91,30 +116,42 @@ impl fmt::Display for Case {
         };
         write!(
             f,
-            "{:<5} {tails:<13} {leaves:<6} {piece:<10}",
+            "{:<5} {tails:<13} {tables:<8} {leaves:<6} {piece:<10}",
             Size(self.page_bytes)
         )
     }
 }
 
+/// How much has to be populated at a time for huge leaves: a section, unless one leaf describes more.
+fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
+    if model.section().frames() * model.descriptor_bytes() < 1 << spans.leaf {
+        Piece::Range
+    } else {
+        Piece::Section
+    }
+}
+
 /// RAM itself: base pages, mapped by huge leaves.
-pub fn ram_case(granule: Granule, range: PfnRange) -> Case {
+pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Case {
     Case {
-        page_bytes: granule.bytes(),
+        page_bytes: model.granule().bytes(),
         order: Order::BASE,
         tails: Tails::None,
+        tables: Tables::Private,
         leaves: Leaves::Huge,
-        piece: Piece::Section,
+        piece: piece_for_huge_leaves(model, spans),
         range,
     }
 }
 
 /// The cases for the device memory `device`, used in base pages and in compound pages of each of `compound` orders.
 ///
-/// Each geometry takes as much of the device as it can; base pages and the smallest compound page are tried besides on a range
-/// that starts and ends inside sections. A compound page that the device is too small for is left out.
+/// Each geometry takes as much of the device as it can. Besides, base pages and the first compound order are tried on a range that starts and
+/// ends inside sections, and what is shared further is tried on the memory of one compound page of the largest order too. A
+/// compound page that the device is too small for is left out.
 pub fn cases<'c>(
     model: &'c MemoryModel,
+    spans: &'c TableSpans,
     device: PfnRange,
     compound: &'c [Order],
 ) -> impl Iterator<Item = Case> + Clone + 'c {
@@ -124,10 +161,8 @@ pub fn cases<'c>(
         Some(Case {
             page_bytes: order.bytes(model.granule())?,
             order,
-            tails: Tails::None,
-            leaves: Leaves::Huge,
-            piece: Piece::Section,
             range: whole_blocks(range, unit)?,
+            ..ram_case(model, spans, range)
         })
     };
     let odd = move || {
@@ -136,38 +171,73 @@ pub fn cases<'c>(
         let frames = 2 * model.section().frames() + 3 * subsection.frames();
         Some(inner.take_first(frames).0)
     };
-    let shared = |case: Case| Case {
-        tails: Tails::PerCompound,
-        leaves: Leaves::Small,
-        ..case
-    };
     let base_pages = [Some(device), odd()]
         .into_iter()
         .flatten()
         .filter_map(move |range| of(Order::BASE, range))
-        .flat_map(|case| {
-            let small = Case {
-                leaves: Leaves::Small,
-                ..case
-            };
-            [case, small]
-        });
+        .flat_map(|case| [case, with_small_leaves(case)]);
     let compound_pages = compound
         .iter()
         .enumerate()
         .flat_map(move |(index, &order)| {
             let whole = of(order, device);
-            let odd = odd().filter(|_| index == 0);
-            let odd = odd.and_then(|range| of(order, range)).map(shared);
-            let by_subsections = whole.map(|case| Case {
+            let shared = whole.map(with_tails_per_compound);
+            let by_subsections = shared.map(|case| Case {
                 piece: Piece::Subsection,
-                ..shared(case)
+                ..case
             });
-            [whole.map(shared), by_subsections, odd, whole]
-                .into_iter()
-                .flatten()
+            let odd = odd().filter(|_| index == 0);
+            let odd = odd.and_then(|range| of(order, range));
+            let odd = odd.map(with_tails_per_compound);
+            [shared, by_subsections, odd, whole].into_iter().flatten()
         });
-    base_pages.chain(compound_pages)
+    let little = compound.iter().filter_map(move |&order| {
+        let case = of(order, device)?;
+        let frames = compound.iter().max().unwrap_or(&order).frames();
+        Some(Case {
+            range: case.range.take_first(frames).0,
+            ..case
+        })
+    });
+    let all = compound.iter().filter_map(move |&order| of(order, device));
+    let shared_further = little.chain(all).flat_map(move |case| {
+        let per_compound = with_tails_per_compound(case);
+        let per_order = Case {
+            tails: Tails::PerOrder,
+            ..per_compound
+        };
+        let with_tables = |case: Case| {
+            let case = Case {
+                tables: Tables::Shared,
+                ..case
+            };
+            Some(case).filter(|case| case.shares_tables(model, spans))
+        };
+        let cases = [
+            with_tables(per_compound),
+            Some(per_order),
+            with_tables(per_order),
+        ];
+        cases.into_iter().flatten()
+    });
+    base_pages.chain(compound_pages).chain(shared_further)
+}
+
+fn with_small_leaves(case: Case) -> Case {
+    Case {
+        leaves: Leaves::Small,
+        piece: Piece::Section,
+        ..case
+    }
+}
+
+fn with_tails_per_compound(case: Case) -> Case {
+    Case {
+        tails: Tails::PerCompound,
+        leaves: Leaves::Small,
+        piece: Piece::Section,
+        ..case
+    }
 }
 
 /// The part of `range` that is whole blocks of `unit`.

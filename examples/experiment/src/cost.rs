@@ -6,7 +6,7 @@ use crate::case::{Case, Leaves};
 use core::fmt;
 use mm_core::addr::{PfnRange, VirtRange};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::Piece;
+use mm_core::pagemap::{Piece, Tails};
 
 /// Frames by what they are used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,13 +69,18 @@ pub struct TableSpans {
 impl Cost {
     /// What `case` costs while `online` is online.
     ///
-    /// A leaf table and a huge leaf stand for the same span.
+    /// A leaf table and a huge leaf stand for the same span. Shared tails and tables are not those of `online`.
     pub fn of(case: &Case, online: &[Case], model: &MemoryModel, spans: &TableSpans) -> Self {
         let needs_leaf_table = |case: &Case, span: u64| leaf_table_at(case, model, spans, span);
         let leaf_tables = spans_of(case, model, spans.leaf)
             .filter(|span| needs_leaf_table(case, *span))
             .filter(|span| !online.iter().any(|other| needs_leaf_table(other, *span)))
             .count() as u64;
+        let leaf_tables = match case.shares_tables(model, spans) {
+            // The one with the head, and one for all others; whole tables, which nobody else has descriptors in.
+            true => compound_pages(case) + shared_by(case),
+            false => leaf_tables,
+        };
         let upper_tables = spans
             .upper
             .iter()
@@ -103,10 +108,38 @@ pub(crate) fn vmemmap_pages(case: &Case, model: &MemoryModel) -> u64 {
 
 fn descriptor_frames(case: &Case, model: &MemoryModel) -> u64 {
     if case.shares_tails(model) {
-        2 * (case.range.frames() / case.order.frames())
+        compound_pages(case) + shared_by(case)
     } else {
         vmemmap_pages(case, model)
     }
+}
+
+fn compound_pages(case: &Case) -> u64 {
+    case.range.frames() / case.order.frames()
+}
+
+/// How many different tails there are where they are shared.
+fn shared_by(case: &Case) -> u64 {
+    match case.tails {
+        Tails::PerOrder => 1,
+        _ => compound_pages(case),
+    }
+}
+
+/// The shared table that maps descriptors of `part`, a subsection of the case's range, by the number of its span; `None` where they are mapped by
+/// a table that nobody shares.
+///
+/// A shared table of which a part goes offline is replaced there by one of its own, which stays.
+pub(crate) fn shared_table_at(
+    case: &Case,
+    part: PfnRange,
+    model: &MemoryModel,
+    spans: &TableSpans,
+) -> Option<u64> {
+    let span_of = |frame| Some(model.descriptor_address(frame)?.get() >> spans.leaf);
+    let head = part.start().align_down(case.order);
+    let (span, heads) = (span_of(part.start())?, span_of(head)?);
+    (case.shares_tables(model, spans) && span != heads).then_some(span)
 }
 
 fn descriptors(case: &Case, model: &MemoryModel) -> Option<VirtRange> {

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! - [`MemoryMap`] and [`EarlyFrames`]: what there is, and memory from before there is an allocator;
+//! - [`early_range`], [`early_slice`], [`frames`]: from the one to the other;
 //! - [`Bitmap`]: frames of RAM, handed out and taken back; [`Rationed`] refuses when told to, and mm-core's `Counted`
 //!   adds the reference counts: [`Frames`];
 //! - [`FrameInfo`]: the kernel's own descriptor;
@@ -22,6 +23,7 @@
 #![deny(missing_docs)]
 
 mod bitmap;
+mod books;
 mod case;
 mod cost;
 mod descriptor;
@@ -34,6 +36,7 @@ mod report;
 mod run;
 
 pub use bitmap::Bitmap;
+pub use books::{early_range, early_slice, frames};
 pub use case::{Case, Leaves, cases, ram_case};
 pub use cost::{Cost, TableSpans};
 pub use descriptor::FrameInfo;

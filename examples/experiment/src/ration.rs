@@ -9,6 +9,8 @@ use mm_core::frame::PlainAllocator;
 pub struct Rationed<A> {
     allocator: A,
     left: Cell<Option<u64>>,
+    calls_left: Cell<Option<u64>>,
+    no_blocks: Cell<bool>,
 }
 
 impl<A> Rationed<A> {
@@ -17,7 +19,19 @@ impl<A> Rationed<A> {
         Self {
             allocator,
             left: Cell::new(None),
+            calls_left: Cell::new(None),
+            no_blocks: Cell::new(false),
         }
+    }
+
+    /// Lets `calls` more allocations succeed, of whatever size; `None` for as many as there is memory for.
+    pub fn set_calls(&self, calls: Option<u64>) {
+        self.calls_left.set(calls);
+    }
+
+    /// Refuses more than one frame at a time, as where memory is fragmented, or no longer does.
+    pub fn refuse_blocks(&self, refuse: bool) {
+        self.no_blocks.set(refuse);
     }
 
     /// Lets `frames` more go out; `None` for as many as there are. What comes back does not count.
@@ -34,12 +48,18 @@ impl<A> Rationed<A> {
 // SAFETY: 1 to 3 hold because they hold for the allocator behind it.
 unsafe impl<A: PlainAllocator> PlainAllocator for Rationed<A> {
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block> {
-        let left = match self.left.get() {
-            Some(left) => Some(left.checked_sub(order.frames())?),
-            None => None,
+        if self.no_blocks.get() && order != Order::BASE {
+            return None;
+        }
+        let without = |left: Option<u64>, taken: u64| match left {
+            Some(left) => left.checked_sub(taken).map(Some),
+            None => Some(None),
         };
+        let left = without(self.left.get(), order.frames())?;
+        let calls_left = without(self.calls_left.get(), 1)?;
         let block = self.allocator.allocate(order, node)?;
         self.left.set(left);
+        self.calls_left.set(calls_left);
         Some(block)
     }
 

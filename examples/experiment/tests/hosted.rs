@@ -17,6 +17,7 @@ use experiment::{
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
 use mm_core::frame::Counted;
 use mm_core::model::MemoryModel;
+use mm_core::pagemap::{Tables, Tails};
 use mm_core::paging::{EntryFormat, RadixTable};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
@@ -129,7 +130,7 @@ fn run<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, spans: TableSpa
     let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
     let mut scratch = vec![AuditSlot::default(); 1 << 16];
     // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one memory and one allocator.
-    let experiment =
+    let mut experiment =
         unsafe { Experiment::new(&cpu, table, model, &frames, &memory, &mut scratch, spans) };
     let mut map = MemoryMap::default();
     assert!(map.ram.add(bytes(0, 0x9f000)) && map.ram.add(bytes(1 << 20, GIB - (2 << 20))));
@@ -138,8 +139,7 @@ fn run<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, spans: TableSpa
     let compound = [order(2 << 20), order(GIB)];
     let mut printed = String::new();
     let mut report = Report::new(&mut printed);
-    let mut experiment = experiment.unwrap();
-    experiment.run(&map, cases(&model, device, &compound), &mut report);
+    experiment.run(&map, cases(&model, &spans, device, &compound), &mut report);
     let good = report.finish();
     assert!(good, "{printed}");
     assert!(memory.violations().is_empty(), "{}", memory.violations());
@@ -160,25 +160,43 @@ fn all_checks_pass_on_simulated_memory() {
     assert!(!devices(&four).is_empty());
 }
 
+/// Descriptor frames and leaf tables, by the formula.
+fn cost(start: u64, size: u64, page: u64, wanted: impl Fn(&Case) -> bool) -> (u64, u64) {
+    let range = bytes(start << 20, size << 20);
+    let compound = [order(2 << 20), order(GIB)];
+    let found = cases(&MODEL_4_LEVEL, &FOUR_LEVEL, range, &compound)
+        .filter(|case| case.range == range && case.page_bytes == page)
+        .find(wanted);
+    let Cost {
+        descriptor_frames,
+        leaf_tables,
+        ..
+    } = Cost::of(&found.unwrap(), &[], &MODEL_4_LEVEL, &FOUR_LEVEL);
+    (descriptor_frames, leaf_tables)
+}
+
 /// The formula, against what was measured on Linux (the same sizes, from 24 GiB on).
 #[test]
 fn the_arithmetic_agrees_with_what_linux_was_measured_to_use() {
-    let cost = |start: u64, size: u64, page: u64| {
-        let range = bytes(start << 20, size << 20);
-        let wanted = |case: &Case| case.range == range && case.page_bytes == page;
-        let compound = [order(2 << 20), order(GIB)];
-        let found = cases(&MODEL_4_LEVEL, range, &compound).find(wanted);
-        let Cost {
-            descriptor_frames,
-            leaf_tables,
-            ..
-        } = Cost::of(&found.unwrap(), &[], &MODEL_4_LEVEL, &FOUR_LEVEL);
-        (descriptor_frames, leaf_tables)
-    };
+    let cost = |start, size, page| cost(start, size, page, |_| true);
     assert_eq!(cost(24576, 4096, 4096), (16384, 0));
     assert_eq!(cost(24576, 4096, GIB), (8, 32));
     assert_eq!(cost(24576, 8192, 2 << 20), (8192, 64));
     assert_eq!(cost(24576, 1026, 4096), (4104, 1));
     assert_eq!(cost(24578, 1026, 4096), (4104, 2));
     assert_eq!(cost(24578, 1026, 2 << 20), (1026, 9));
+}
+
+/// What one gibibyte costs where more than tails of one compound page is shared.
+#[test]
+fn sharing_further_costs_what_the_design_says() {
+    let cost = |page, tails, tables| {
+        cost(24576, 1024, page, |case| {
+            (case.tails, case.tables) == (tails, tables)
+        })
+    };
+    assert_eq!(cost(GIB, Tails::PerCompound, Tables::Shared), (2, 2));
+    assert_eq!(cost(GIB, Tails::PerOrder, Tables::Private), (2, 8));
+    assert_eq!(cost(GIB, Tails::PerOrder, Tables::Shared), (2, 2));
+    assert_eq!(cost(2 << 20, Tails::PerOrder, Tables::Private), (513, 8));
 }

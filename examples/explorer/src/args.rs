@@ -1,16 +1,20 @@
 //! The command line.
 
+use crate::geometry::PageSize;
 use crate::size::{ByteRange, ByteSize};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hosted::BackendKind;
+use std::ffi::{OsStr, OsString};
 
 const EXAMPLES: &str = "\
-Without a command: brings 1 TiB online for each geometry and policy, on each backend, and prints one table.
+Without a command: brings up to 1 TiB online for each natural page size and policy, on each backend, and prints one table.
 
 Examples:
   explorer
   explorer online --align 1G
   explorer online --backend x86_64-la57 --range 24G+16G --align 2M --format json
+  explorer online --backend aarch64-64k --align 16G --range 64G+64G
   explorer plan --range 0x600000000+0x40000000 --align 1G";
 
 const ONLINE_EXAMPLES: &str = "\
@@ -20,7 +24,8 @@ Examples:
   explorer online --range 24G+16G --align 1G
   explorer online --range 40G+1G --range 24G+512M --align 2M --piece range
   explorer online --align 2M --altmap auto
-  explorer online --align 4K --huge-leaves no --range 24G+1G --altmap 32M
+  explorer online --align base --huge-leaves no --range 24G+1G --altmap 32M
+  explorer online --backend aarch64-16k --align 32M --tails per-order
   explorer online --align 1G --fail-after 20 --format json";
 
 const PLAN_EXAMPLES: &str = "\
@@ -29,7 +34,11 @@ Takes the options of 'online'; --fail-after and --node change nothing here, sinc
 Examples:
   explorer plan --range 24G+4M --align 2M
   explorer plan --range 24G+1T --align 1G --limit 20
-  explorer plan --range 24G+1G --align 4K --format json";
+  explorer plan --range 24G+1G --align 4K --format json
+  explorer plan --backend aarch64-64k --align base --range 512G+512G --piece range";
+
+/// What `--align` takes.
+pub(crate) const ALIGN_FORM: &str = "base|SIZE";
 
 /// Brings device memory online as compound pages on a simulated machine, and shows what its descriptors cost and save.
 #[derive(Debug, Parser)]
@@ -63,7 +72,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub region: RegionArgs,
     /// Print at most this many runs as text
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub limit: Option<u64>,
 }
 
@@ -71,28 +80,25 @@ pub struct PlanArgs {
 #[derive(Debug, Args)]
 pub struct RegionArgs {
     /// The page tables
-    #[arg(long, value_enum, value_name = "BACKEND", default_value = "x86_64")]
-    pub backend: BackendArg,
+    #[arg(long, value_name = "BACKEND", default_value = BackendKind::X86_64.name(), value_parser = backend())]
+    pub backend: BackendKind,
     /// Memory to bring online: where it starts and how much; may be repeated, in any order. Bytes, decimal or 0x hex, with an
-    /// optional suffix K, M, G, T or P
+    /// optional suffix K, M, G, T or P [default: 24G+16G; pages larger than 8G: one, the first from 24G on]
     #[arg(
         long = "range",
         value_name = "START+SIZE",
-        default_value = "24G+16G",
-        value_parser = value_of::<ByteRange>,
-        allow_negative_numbers = true
+        value_parser = value_of::<ByteRange>
     )]
     pub ranges: Vec<ByteRange>,
-    /// The size of the pages that the memory is used in
+    /// The size of the pages that the memory is used in: 'base', or a power of two from the size of a base page (4K, 16K or 64K, by
+    /// which output names base pages) to 1T [default: what a huge leaf maps: 2M; 32M with 16K pages, 512M with 64K pages]
     #[arg(
         long,
-        value_enum,
-        value_name = "SIZE",
-        default_value = "2M",
-        ignore_case = true
+        value_name = ALIGN_FORM,
+        value_parser = value_of::<PageSize>
     )]
-    pub align: Align,
-    /// What tail pages share [default: per-compound; none with --align 4K]
+    pub align: Option<PageSize>,
+    /// What tail pages share [default: per-compound; none with base pages]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub tails: Option<TailsArg>,
     /// What page tables share
@@ -101,17 +107,17 @@ pub struct RegionArgs {
     /// How much is populated at a time
     #[arg(long, value_enum, value_name = "PIECE", default_value = "section")]
     pub piece: PieceArg,
-    /// Whether vmemmap of base pages is mapped by 2 MiB leaves where aligned
+    /// Whether vmemmap of base pages is mapped by huge leaves where a piece covers all that one describes
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
     /// Take descriptor frames from this much memory at the start of the first range; auto: from as little as suffices
-    #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>)]
     pub altmap: Option<AltmapSize>,
     /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it from the nearest of these
-    #[arg(long, value_name = "N", default_value = "0", value_parser = node, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub fail_after: Option<u64>,
     /// How to print the result; json is one object on standard output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
@@ -138,43 +144,25 @@ impl std::str::FromStr for AltmapSize {
     }
 }
 
-/// `--backend`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendArg {
-    /// a plain map, the oracle
-    #[value(name = "sim")]
-    Sim,
-    /// 4-level tables in hardware format
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 5-level tables in hardware format
-    #[value(name = "x86_64-la57")]
-    X86_64La57,
+/// Reads `--backend`.
+fn backend() -> impl TypedValueParser<Value = BackendKind> {
+    let named = BackendKind::ALL.map(|kind| PossibleValue::new(kind.name()).help(about(kind)));
+    PossibleValuesParser::new(named).try_map(|name| {
+        let mut all = BackendKind::ALL.into_iter();
+        all.find(|kind| kind.name() == name).ok_or("no backend")
+    })
 }
 
-impl BackendArg {
-    /// The backend.
-    pub const fn kind(self) -> BackendKind {
-        match self {
-            Self::Sim => BackendKind::Sim,
-            Self::X86_64 => BackendKind::X86_64,
-            Self::X86_64La57 => BackendKind::X86_64La57,
-        }
+/// A backend in a few words.
+const fn about(backend: BackendKind) -> &'static str {
+    match backend {
+        BackendKind::Sim => "a plain map, the oracle",
+        BackendKind::X86_64 => "4-level tables in hardware format",
+        BackendKind::X86_64La57 => "5-level tables in hardware format",
+        BackendKind::AArch64_4K => "4-level tables in hardware format, 4K pages",
+        BackendKind::AArch64_16K => "4-level tables in hardware format, 16K pages",
+        BackendKind::AArch64_64K => "3-level tables in hardware format, 64K pages",
     }
-}
-
-/// `--align`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Align {
-    /// base pages
-    #[value(name = "4K")]
-    Size4K,
-    /// compound pages of 2 MiB
-    #[value(name = "2M")]
-    Size2M,
-    /// compound pages of 1 GiB
-    #[value(name = "1G")]
-    Size1G,
 }
 
 /// `--tails`.
@@ -205,10 +193,10 @@ pub enum TablesArg {
 /// `--piece`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PieceArg {
-    /// 2 MiB of memory
+    /// 2 MiB of memory; 4 MiB with 16K pages, 64 MiB with 64K pages
     #[value(name = "subsection")]
     Subsection,
-    /// 128 MiB of memory
+    /// 128 MiB of memory; 512 MiB with 64K pages
     #[value(name = "section")]
     Section,
     /// each range in one go
@@ -236,6 +224,32 @@ pub enum Format {
     /// one JSON object
     #[value(name = "json")]
     Json,
+}
+
+/// Attaches what starts with a minus and a digit to the option before it: no option looks like that, so it is meant as the
+/// value, and what is wrong with it is said of that option.
+pub fn attach_negative_values(args: impl IntoIterator<Item: Into<OsString>>) -> Vec<OsString> {
+    let mut attached: Vec<OsString> = Vec::new();
+    for arg in args.into_iter().map(Into::into) {
+        let is_negative = match arg.as_encoded_bytes() {
+            [b'-', digit, ..] => digit.is_ascii_digit(),
+            _ => false,
+        };
+        match attached.last_mut() {
+            Some(option) if is_negative && is_long_option(option) => {
+                option.push("=");
+                option.push(arg);
+            }
+            _ => attached.push(arg),
+        }
+    }
+    attached
+}
+
+/// Whether `arg` is an option without a value.
+fn is_long_option(arg: &OsStr) -> bool {
+    let bytes = arg.as_encoded_bytes();
+    bytes.len() > 2 && bytes.starts_with(b"--") && !bytes.contains(&b'=')
 }
 
 fn value_of<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {

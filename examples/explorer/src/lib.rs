@@ -12,6 +12,7 @@
 pub mod altmap;
 pub mod args;
 pub mod failure;
+pub mod geometry;
 pub mod json;
 pub mod need;
 pub mod online;
@@ -24,8 +25,9 @@ pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{Cli, Command, Format, PlanArgs, RegionArgs};
+use args::{ALIGN_FORM, Cli, Command, Format, PlanArgs, RegionArgs};
 use clap::Parser;
+use geometry::NoPage;
 use need::Limits;
 use request::Request;
 use std::ffi::OsString;
@@ -61,12 +63,11 @@ impl std::fmt::Debug for Console<'_> {
 /// [`FAILED`] or [`BAD_ARGUMENTS`].
 pub fn run<I>(args: I, limits: &Limits, console: &mut Console<'_>) -> u8
 where
-    I: IntoIterator,
-    I::Item: Into<OsString> + Clone,
+    I: IntoIterator<Item: Into<OsString>>,
 {
     let (progress, stderr) = (console.progress, &mut *console.stderr);
     let mut stdout = BufWriter::new(&mut *console.stdout);
-    let done = match Cli::try_parse_from(args) {
+    let done = match Cli::try_parse_from(args::attach_negative_values(args)) {
         Ok(cli) => dispatch(cli, limits, progress, &mut stdout, stderr),
         Err(error) if error.use_stderr() => {
             say(stderr, &usage::one_line(&error));
@@ -106,7 +107,10 @@ fn online(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
-    let (request, format) = Request::from_args(args);
+    let (request, format) = match Request::from_args(args) {
+        Ok(asked) => asked,
+        Err(no_page) => return Ok(bad_align(stderr, no_page)),
+    };
     let report = online::online(&request, limits);
     if let Some(failure) = &report.error {
         say(stderr, &failure.to_string());
@@ -125,12 +129,21 @@ fn plan(
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
     let limit = args.limit;
-    let (request, format) = Request::from_args(args.region);
+    let (request, format) = match Request::from_args(args.region) {
+        Ok(asked) => asked,
+        Err(no_page) => return Ok(bad_align(stderr, no_page)),
+    };
     let failure = plan::print(&request, limits, plan::Style { format, limit }, stdout)?;
     if let Some(failure) = &failure {
         say(stderr, &failure.to_string());
     }
     Ok(exit_code(failure.is_none()))
+}
+
+/// Says what is wrong with `--align`, which only shows once the backend is known.
+fn bad_align(stderr: &mut dyn Write, no_page: NoPage) -> u8 {
+    say(stderr, &format!("--align <{ALIGN_FORM}>: {no_page}"));
+    BAD_ARGUMENTS
 }
 
 const fn exit_code(good: bool) -> u8 {

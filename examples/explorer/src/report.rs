@@ -18,6 +18,9 @@ pub struct Report {
     pub ranges: Vec<ByteRange>,
     /// The size of the pages that it is used in.
     pub align: String,
+    /// The size of a frame, in bytes.
+    #[serde(skip)]
+    pub frame_bytes: u64,
     /// How tails were shared.
     pub tails: Option<&'static str>,
     /// How tables were shared.
@@ -99,6 +102,7 @@ impl Report {
             backend: request.backend.name(),
             ranges: request.ranges.clone(),
             align: request.align.to_string(),
+            frame_bytes: request.backend.model().granule().bytes(),
             tails: None,
             tables: None,
             frames: Frames::default(),

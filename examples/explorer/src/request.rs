@@ -1,8 +1,9 @@
 //! What is asked for, in the library's terms.
 
 use crate::altmap;
-use crate::args::{Align, AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
+use crate::args::{AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
+use crate::geometry::{NoPage, natural};
 use crate::size::{ByteRange, ByteSize};
 use hosted::BackendKind;
 use mm_core::addr::{Granule, NodeId, PfnRange, PhysAddr};
@@ -10,6 +11,12 @@ use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+
+/// Where the memory is if nothing is said.
+const DEFAULT_RANGE: ByteRange = ByteRange {
+    start: 24 << 30,
+    size: 16 << 30,
+};
 
 /// A region to bring online, and how. Not checked yet.
 #[derive(Clone, Debug)]
@@ -38,20 +45,29 @@ pub struct Request {
 
 impl Request {
     /// What the command line asks for, and how to print what comes of it.
-    pub fn from_args(args: RegionArgs) -> (Self, Format) {
+    ///
+    /// # Errors
+    ///
+    /// [`NoPage`] where the backend has no pages of the size of `--align`.
+    pub fn from_args(args: RegionArgs) -> Result<(Self, Format), NoPage> {
+        let backend = args.backend;
+        let align = match args.align {
+            Some(size) => size.on(backend)?,
+            None => ByteSize(natural(backend.model().granule())[0]),
+        };
+        let mut ranges = args.ranges;
+        if ranges.is_empty() {
+            ranges.push(default_range(align));
+        }
         let tails = |tails| match tails {
             TailsArg::None => Tails::None,
             TailsArg::PerCompound => Tails::PerCompound,
             TailsArg::PerOrder => Tails::PerOrder,
         };
         let request = Self {
-            backend: args.backend.kind(),
-            ranges: args.ranges,
-            align: ByteSize(match args.align {
-                Align::Size4K => 4 << 10,
-                Align::Size2M => 2 << 20,
-                Align::Size1G => 1 << 30,
-            }),
+            backend,
+            ranges,
+            align,
             tails: args.tails.map(tails),
             tables: match args.tables {
                 TablesArg::Private => Tables::Private,
@@ -67,7 +83,7 @@ impl Request {
             node: NodeId::new(args.node),
             fail_after: args.fail_after,
         };
-        (request, args.format)
+        Ok((request, args.format))
     }
 
     /// The same in frames of `granule`.
@@ -76,6 +92,13 @@ impl Request {
     ///
     /// A [`Failure`] that names the range that is none, or says why there cannot be such an altmap.
     pub fn in_frames(&self, granule: Granule) -> Result<FrameRequest<'_>, Failure> {
+        let geometry = Geometry::from_bytes(self.align.0, granule).ok_or_else(|| {
+            let align = self.align;
+            Failure::new(
+                ErrorKind::UnsupportedOrder,
+                format_args!("pages of {align} are larger than any that can be named"),
+            )
+        })?;
         let frames = |range: &ByteRange| {
             PfnRange::from_bytes(PhysAddr::new(range.start), range.size, granule)
                 .map_err(|error| Failure::range(format_args!("range {range}"), error))
@@ -92,19 +115,21 @@ impl Request {
             (Some(AltmapSize::Auto), ..) => Some(FrameAltmap::Auto),
             _ => None,
         };
-        let geometry = Geometry::from_bytes(self.align.0, granule).ok_or_else(|| {
-            let align = self.align;
-            Failure::new(
-                ErrorKind::UnsupportedOrder,
-                format_args!("pages of {align} are no power of two of base pages"),
-            )
-        })?;
         Ok(FrameRequest {
             request: self,
             ranges,
             altmap,
             geometry,
         })
+    }
+}
+
+/// [`DEFAULT_RANGE`], or the next page after its start where it is not whole pages.
+fn default_range(ByteSize(align): ByteSize) -> ByteRange {
+    let ByteRange { start, size } = DEFAULT_RANGE;
+    ByteRange {
+        start: start.checked_next_multiple_of(align).unwrap_or(start),
+        size: size.max(align),
     }
 }
 

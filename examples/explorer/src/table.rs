@@ -6,9 +6,6 @@ use comfy_table::{CellAlignment, Table, presets};
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// The size of a frame, in bytes.
-const FRAME: f64 = 4096.0;
-
 /// Prints what was done, or what is left of what was not.
 ///
 /// # Errors
@@ -81,7 +78,7 @@ fn frames_table(report: &Report) -> Table {
         .load_style(presets::UTF8_FULL_CONDENSED)
         .set_header(["", "frames", "bytes", "per GiB"]);
     for (name, frames) in rows {
-        let bytes = frames.map(|frames| frames as f64 * FRAME);
+        let bytes = frames.map(|frames| (frames * report.frame_bytes) as f64);
         let bytes_of = |part: f64| bytes.map_or(UNKNOWN.to_owned(), |bytes| rounded(bytes / part));
         table.add_row([
             name.to_owned(),

@@ -9,6 +9,7 @@ mod program;
 
 use explorer::Console;
 use explorer::need::Limits;
+use hosted::BackendKind;
 use program::{run, run_within};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -32,12 +33,27 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("online --range 24G+99999P", "--range", "64 bits"),
         ("online --range １G+１G", "--range", "a number of bytes"),
         ("online --range +", "--range", "a number of bytes"),
-        ("online --align 3M", "--align", "4K, 2M, 1G"),
-        ("online --align", "--align", "4K, 2M, 1G"),
+        ("online --align", "--align", "base|SIZE"),
+        ("online --align huge", "--align", "or base for base pages"),
+        ("online --align -2M", "--align", "or base for base pages"),
+        ("online --align 3M", "--align", "a power of two up to 1T"),
+        ("online --align 0", "--align", "a power of two up to 1T"),
+        ("plan --align 2K", "--align", "base or 4K for base pages"),
+        (
+            "online --backend aarch64-16k --align 4K",
+            "--align",
+            "base or 16K for base pages, or a power of two up to 1T, like 32M",
+        ),
+        (
+            "plan --align 4K --backend aarch64-64k --format json",
+            "--align",
+            "base or 64K for base pages, or a power of two up to 1T, like 512M",
+        ),
+        ("online --backend", "--backend", "sim, x86_64"),
         (
             "online --backend arm",
             "--backend",
-            "sim, x86_64, x86_64-la57",
+            "sim, x86_64, x86_64-la57, aarch64-4k, aarch64-16k, aarch64-64k",
         ),
         (
             "online --tails all",
@@ -51,6 +67,9 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("online --node 64", "--node", "0 to 63"),
         ("online --node -1", "--node", "0 to 63"),
         ("online --range -1", "--range", "START+SIZE"),
+        ("online --range -1G+2G", "--range", "a number of bytes"),
+        ("online --altmap -1G", "--altmap", "a number of bytes"),
+        ("online --fail-after -1x", "--fail-after", "whole number"),
         ("online --range --align 2M", "--range", "START+SIZE"),
         ("online --node one", "--node", "0 to 63"),
         ("online --fail-after x", "--fail-after", "whole number"),
@@ -141,8 +160,11 @@ fn option() -> impl Strategy<Value = Vec<String>> {
         6 => (0_u64..66, prop::sample::select(&["2M", "32M", "128M", "1G", "3G"][..]))
             .prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}G+{size}")]),
         1 => (size(), size()).prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}+{size}")]),
-        1 => choice("--backend", &["sim", "x86_64", "x86_64-la57"]),
-        1 => choice("--align", &["4K", "2M", "1G", "1g", "8K"]),
+        2 => prop::sample::select(&BackendKind::ALL[..])
+            .prop_map(|kind| vec!["--backend".to_owned(), kind.name().to_owned()]),
+        2 => choice("--align", &["base", "4K", "2M", "1G", "1g", "8K", "16K", "32M", "16G", "2T"]),
+        1 => (0_u32..64).prop_map(|bits| vec!["--align".to_owned(), (1_u64 << bits).to_string()]),
+        1 => size().prop_map(|size| vec!["--align".to_owned(), size]),
         1 => choice("--tails", &["none", "per-compound", "per-order"]),
         1 => choice("--tables", &["private", "shared"]),
         1 => choice("--piece", &["subsection", "section", "range"]),

@@ -7,10 +7,12 @@
 
 mod program;
 
+use explorer::size::ByteSize;
 use program::run;
 use serde_json::{Value, json};
 
-const BACKENDS: [&str; 3] = ["sim", "x86_64", "x86_64-la57"];
+/// Those with 4 KiB pages.
+const BACKENDS: [&str; 4] = ["sim", "x86_64", "x86_64-la57", "aarch64-4k"];
 const PIECES: [&str; 3] = ["subsection", "section", "range"];
 
 const KEYS: [&str; 16] = [
@@ -72,7 +74,7 @@ fn one_gib_costs_what_each_policy_promises_for_every_piece() {
     ];
     for (align, tails, tables, descriptors, leaf_tables) in cases {
         for piece in PIECES {
-            for backend in ["x86_64", "x86_64-la57"] {
+            for backend in ["x86_64", "x86_64-la57", "aarch64-4k"] {
                 let report = online(&format!(
                     "--align {align} --tails {tails} --tables {tables} --piece {piece} --backend {backend} --range 24G+1G"
                 ));
@@ -120,8 +122,8 @@ fn sixteen_gib_cost_what_is_documented_on_every_backend_for_every_piece() {
                 assert_eq!(frames["leaf_tables"], leaf_tables, "{context}");
                 let upper = match backend {
                     "sim" => 0,
-                    "x86_64" => 2,
-                    _ => 3,
+                    "x86_64-la57" => 3,
+                    _ => 2,
                 };
                 assert_eq!(frames["upper_tables"], upper, "{context}");
                 let total = descriptors + leaf_tables + upper;
@@ -192,6 +194,15 @@ fn frame_zero_and_the_last_frame_of_the_model_come_online() {
     }
     online("--backend x86_64-la57 --align 1G --range 4194303G+1G");
     online("--backend x86_64-la57 --align 1G --range 0+1G");
+    for backend in ["aarch64-4k", "aarch64-16k", "aarch64-64k"] {
+        for range in ["0+1G", "262143G+1G"] {
+            for align in ["base", "1G"] {
+                online(&format!(
+                    "--backend {backend} --align {align} --range {range}"
+                ));
+            }
+        }
+    }
 }
 
 #[test]
@@ -223,6 +234,17 @@ fn what_the_library_refuses_is_a_failure_with_its_kind() {
         ("--range 1G+1G --range 1G+1G", "overlap"),
         ("--range 65535G+2G", "out-of-range"),
         ("--range 18446744073709547520+2M", "out-of-range"),
+        ("--align 2T", "unsupported-order"),
+        ("--align 8192P", "unsupported-order"),
+        ("--backend sim --align 2T", "unsupported-order"),
+        ("--backend aarch64-16k --align 2T", "unsupported-order"),
+        ("--backend aarch64-64k --align 8192P", "unsupported-order"),
+        ("--backend aarch64-16k --range 24G+2M", "misaligned"),
+        (
+            "--backend aarch64-64k --align base --range 24G+32M",
+            "misaligned",
+        ),
+        ("--backend aarch64-64k --range 262144G+1G", "out-of-range"),
         ("--altmap 0", "empty"),
         ("--altmap 5", "misaligned"),
         ("--range 24G+2M --altmap 4M", "out-of-range"),
@@ -319,4 +341,175 @@ fn text_shows_cost_and_audit_and_a_failure_what_is_left() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.starts_with("error: out-of-frames: "));
     assert!(ran.stdout.contains("frames still out: 0, audit: clean"));
+}
+
+#[test]
+fn aarch64_with_4k_pages_costs_what_x86_64_does() {
+    for line in [
+        "",
+        "--align base --range 24G+1G",
+        "--align base --range 24G+1G --huge-leaves no --tails per-order",
+        "--align 1G --tails per-order --tables shared",
+        "--align 2M --tables shared --range 1G+126M --piece subsection",
+        "--align 64K --range 1G+126M",
+        "--align 16G --tables shared",
+    ] {
+        let [x86, arm] = ["x86_64", "aarch64-4k"].map(|backend| {
+            let mut report = online(&format!("{line} --backend {backend}"));
+            let report = report.as_object_mut().unwrap();
+            for other in ["backend", "online_ns", "offline_ns"] {
+                report.remove(other).unwrap();
+            }
+            report.clone()
+        });
+        assert_eq!(x86, arm, "{line}");
+    }
+}
+
+/// Vmemmap pages, leaf tables and tables above them for `bytes` bytes at `start` in pages of `page`, all mapped by leaves of
+/// base pages on AArch64.
+fn flat_costs(page: u64, start: u64, bytes: u64) -> [u64; 3] {
+    let offset = |at: u64| at / page * 64;
+    let touched = |span: u32| {
+        let last = offset(start + bytes) - 1;
+        (last >> span) - (offset(start) >> span) + 1
+    };
+    let index_bits = page.ilog2() - 3;
+    let spans = (1..).map(|level| page.ilog2() + level * index_bits);
+    let tables: Vec<u64> = spans.take_while(|span| *span < 48).map(touched).collect();
+    [offset(bytes) / page, tables[0], tables[1..].iter().sum()]
+}
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn larger_pages_cost_what_their_size_says_for_every_policy_and_piece() {
+    // Start and size of the memory in GiB.
+    let cases = [
+        ("aarch64-16k", 16 << 10, "base", 24, 1),
+        ("aarch64-16k", 16 << 10, "16M", 24, 1),
+        ("aarch64-16k", 16 << 10, "32M", 31, 2),
+        ("aarch64-16k", 16 << 10, "1G", 29, 7),
+        ("aarch64-64k", 64 << 10, "base", 24, 4),
+        ("aarch64-64k", 64 << 10, "256M", 24, 1),
+        ("aarch64-64k", 64 << 10, "512M", 511, 2),
+        ("aarch64-64k", 64 << 10, "16G", 496, 32),
+    ];
+    for (backend, page, align, start, gib) in cases {
+        let [flat, leaf_tables, upper_tables] = flat_costs(page, start * GIB, gib * GIB);
+        for tails in ["none", "per-compound", "per-order"] {
+            for piece in PIECES {
+                let context = format!(
+                    "--backend {backend} --align {align} --tails {tails} --piece {piece} --range {start}G+{gib}G"
+                );
+                let report = online(&context);
+                let bytes: u64 = match align {
+                    "base" => page,
+                    align => align.parse::<ByteSize>().unwrap().0,
+                };
+                let pages = gib * GIB / bytes;
+                let descriptors = match (align, tails) {
+                    ("base", _) | (_, "none") => flat,
+                    (_, "per-compound") => 2 * pages,
+                    _ => pages + 1,
+                };
+                let total = descriptors + leaf_tables + upper_tables;
+                let frames = json!({
+                    "descriptors": descriptors, "leaf_tables": leaf_tables, "upper_tables": upper_tables,
+                    "altmap": 0, "total": total,
+                });
+                assert_eq!(report["frames"], frames, "{context}");
+                assert_eq!(report["flat_frames"], flat, "{context}");
+                assert_eq!(report["reused_entries"], flat - descriptors, "{context}");
+                let saved = 100.0 * (1.0 - total as f64 / flat as f64);
+                let printed = report["saved_percent"].as_f64().unwrap();
+                assert!((saved - printed).abs() < 1e-4, "{context}: {printed}");
+                let (used, noted) = match (align, tails) {
+                    ("base", "none") => ("none", 0),
+                    ("base", _) => ("none", 1),
+                    _ => (tails, 0),
+                };
+                assert_eq!(report["tails"], used, "{context}");
+                assert_eq!(notes(&report).len(), noted, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn huge_leaves_of_16k_pages_need_the_range_in_one_go() {
+    let line = "--backend aarch64-16k --align base --range 24G+8G";
+    let whole = online(&format!("{line} --piece range"));
+    assert_eq!(whole["frames"]["leaf_tables"], 0);
+    assert_eq!(notes(&whole), [""; 0]);
+    let sections = online(line);
+    assert_eq!(sections["frames"]["leaf_tables"], 1);
+    assert!(notes(&sections)[0].contains("pieces"), "{sections}");
+}
+
+#[test]
+fn each_backend_has_a_page_size_and_a_range_of_its_own_if_nothing_is_said() {
+    for (backend, base, natural, large) in [
+        ("sim", "4K", "2M", "1G"),
+        ("x86_64", "4K", "2M", "1G"),
+        ("x86_64-la57", "4K", "2M", "1G"),
+        ("aarch64-4k", "4K", "2M", "1G"),
+        ("aarch64-16k", "16K", "32M", "1G"),
+        ("aarch64-64k", "64K", "512M", "16G"),
+    ] {
+        let report = online(&format!("--backend {backend}"));
+        assert_eq!(
+            (&report["align"], &report["tails"]),
+            (&json!(natural), &json!("per-compound"))
+        );
+        let report = online(&format!("--backend {backend} --align {large}"));
+        assert_eq!(
+            (&report["align"], &report["tails"]),
+            (&json!(large), &json!("per-compound"))
+        );
+        // Base pages are named by their size, however they were asked for.
+        for align in ["base", base] {
+            let line = format!("--backend {backend} --align {align} --range 24G+1G");
+            let report = online(&line);
+            assert_eq!(
+                (&report["align"], &report["tails"]),
+                (&json!(base), &json!("none"))
+            );
+            assert_eq!(report["flat_frames"], report["frames"]["descriptors"]);
+        }
+    }
+    // The first whole page from 24 GiB on, where a page is larger than 16 GiB.
+    let report = online("--align 64G");
+    let start = json!([{"start": 64 * GIB, "size": 64 * GIB}]);
+    assert_eq!(report["ranges"], start);
+    assert_eq!(report["frames"]["descriptors"], 2);
+}
+
+#[test]
+fn pages_with_too_few_descriptors_are_populated_as_base_pages_and_noted() {
+    for (backend, align) in [
+        ("x86_64", "64K"),
+        ("x86_64", "512K"),
+        ("aarch64-16k", "8M"),
+        ("aarch64-64k", "128M"),
+    ] {
+        let report = online(&format!(
+            "--backend {backend} --align {align} --range 24G+1G --huge-leaves no"
+        ));
+        assert_eq!(report["tails"], "none");
+        assert_eq!(report["frames"]["descriptors"], report["flat_frames"]);
+        assert!(notes(&report)[0].contains("too few"), "{report}");
+    }
+}
+
+#[test]
+fn text_counts_frames_of_the_granule() {
+    let ran = run("online --backend aarch64-64k --range 24G+16G");
+    for part in [
+        "aarch64-64k: 24G+16G in pages of 512M",
+        "│ descriptors  ┆     64 ┆  4.0 MiB ┆ 256.0 KiB │",
+        "│ flat array   ┆    256 ┆ 16.0 MiB ┆   1.0 MiB │",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
 }

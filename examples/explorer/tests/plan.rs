@@ -7,6 +7,7 @@
 
 mod program;
 
+use hosted::BackendKind;
 use program::run;
 use serde_json::{Value, json};
 
@@ -37,26 +38,68 @@ fn a_compound_page_is_a_head_frame_and_a_tail_frame() {
 
 #[test]
 fn totals_are_what_online_takes() {
-    for backend in ["sim", "x86_64", "x86_64-la57"] {
-        for align in ["4K", "2M", "1G"] {
+    for backend in BackendKind::ALL {
+        for align in ["base", "2M", "32M", "1G"] {
             for piece in ["subsection", "section", "range"] {
-                for more in ["", "--altmap 64M", "--altmap auto"] {
-                    let line = format!(
-                        "--backend {backend} --align {align} --piece {piece} --range 30G+2G --range 24G+2G {more}"
-                    );
-                    let plan = plan(&line);
-                    let online = run(&format!("online --format json {line}")).json();
-                    let totals = &plan["totals"];
-                    let frames = &online["frames"]["descriptors"];
-                    assert_eq!(totals["descriptor_frames"], *frames, "{line}");
-                    assert_eq!(totals["vmemmap_pages"], online["flat_frames"], "{line}");
-                    let runs = plan["runs"].as_array().unwrap();
-                    assert_eq!(totals["runs"], runs.len(), "{line}");
-                    assert_eq!(plan["tails"], online["tails"], "{line}");
+                for more in [
+                    "",
+                    "--altmap 64M",
+                    "--altmap auto",
+                    "--tails per-order --tables shared",
+                ] {
+                    agree(&format!(
+                        "--backend {} --align {align} --piece {piece} --range 30G+2G --range 24G+1G {more}",
+                        backend.name()
+                    ));
                 }
             }
         }
     }
+    agree("--align 2M --tails none --huge-leaves no --range 24G+130M");
+    agree(
+        "--backend aarch64-16k --align 32M --tails none --huge-leaves no --range 24G+8G --piece range",
+    );
+    for piece in ["section", "range"] {
+        agree(&format!(
+            "--backend aarch64-16k --align base --range 20G+20G --piece {piece}"
+        ));
+        agree(&format!(
+            "--backend aarch64-64k --align 16G --range 16G+32G --tables shared --piece {piece}"
+        ));
+    }
+}
+
+/// A plan says what `online` then does and reports.
+fn agree(line: &str) {
+    let plan = plan(line);
+    let online = run(&format!("online --format json {line}")).json();
+    let totals = &plan["totals"];
+    let frames = &online["frames"]["descriptors"];
+    assert_eq!(totals["descriptor_frames"], *frames, "{line}");
+    assert_eq!(totals["vmemmap_pages"], online["flat_frames"], "{line}");
+    let runs = plan["runs"].as_array().unwrap();
+    assert_eq!(totals["runs"], runs.len(), "{line}");
+    for key in ["backend", "ranges", "align", "tails", "tables", "notes"] {
+        assert_eq!(plan[key], online[key], "{line}: {key}");
+    }
+}
+
+#[test]
+fn huge_leaves_are_those_of_the_backend() {
+    for (backend, range, size) in [
+        ("x86_64", "24G+128M", "2M"),
+        ("aarch64-4k", "24G+128M", "2M"),
+        ("aarch64-16k", "24G+8G", "32M"),
+        ("aarch64-64k", "512G+512G", "512M"),
+    ] {
+        let line = format!("--backend {backend} --align base --range {range} --piece range");
+        let text = run(&format!("plan {line}")).stdout;
+        assert!(text.contains(&format!("1 huge leaf of {size}\n")), "{text}");
+        assert_eq!(plan(&line)["totals"]["huge_leaves"], 1, "{line}");
+    }
+    let sections = plan("--backend aarch64-64k --align base --range 512G+512G");
+    assert_eq!(sections["totals"]["huge_leaves"], 0);
+    assert_eq!(sections["notes"].as_array().unwrap().len(), 1, "{sections}");
 }
 
 #[test]

@@ -5,7 +5,6 @@ use super::model::{Cell, Expected, Model, PER_PAGE};
 use super::op::{Fault, Op, Request, piece_of};
 use super::oracle::{self, Oracle, OracleParts};
 use super::trace::{Replay, Taken, Traced};
-use crate::harness::watch;
 use crate::{Foreign, Machine, RadixBackend, SimCpus};
 use arch_sim::{SimFrames, SimMemory};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
@@ -15,6 +14,12 @@ use mm_core::frame::{Altmap, DeviceAltmap, FrameAllocator, InspectFrames};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tables, Tails};
 use mm_core::paging::{Leaf, Role};
 use mm_core::vmemmap::{Note, Notes, OfflineError, OnlineError, Region, Vmemmap};
+
+/// Windows of which the second CPU is the eager one start with a block of this order.
+const LARGE: Order = match Order::new(18) {
+    Some(order) => order,
+    None => Order::MAX,
+};
 
 /// A frame that nobody has, for foreign leaves: they are never followed.
 const FOREIGN_FRAME: u64 = 1 << 30;
@@ -140,7 +145,13 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         let machine = ground.machine;
         let addresses = B::MODEL.descriptors(window);
         let addresses = addresses.ok_or("the window lies outside the model")?;
-        watch(machine, addresses);
+        // One of the CPUs caches whatever there is whenever it may: which one, the window decides.
+        let cpus = machine.cpus().all();
+        cpus.iter().for_each(|cpu| cpu.watch(machine.frames()));
+        let eager = usize::from(window.start().get() == 0 || window.start().is_aligned(LARGE));
+        if let Some(cpu) = cpus.get(eager % cpus.len().max(1)) {
+            cpu.fill_at_allocations(machine.frames(), addresses);
+        }
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(B::MODEL, ground.frames, machine.memory()) };
         Ok(Self {

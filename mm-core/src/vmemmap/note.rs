@@ -1,7 +1,9 @@
 //! What was done otherwise than asked. Never silent: every operation that can fall back reports it.
 
-use crate::addr::{NodeId, PfnRange};
-use crate::pagemap::{TablesFallback, TailsFallback};
+use crate::addr::{NodeId, Order, PfnRange};
+use crate::pagemap::{DevPagemap, TablesFallback, Tails, TailsFallback};
+#[cfg(doc)]
+use crate::paging::PageTable;
 use core::fmt;
 
 /// One thing that was done otherwise than asked.
@@ -69,6 +71,11 @@ impl fmt::Display for Note {
     }
 }
 
+/// Whether vmemmap is to be mapped by huge leaves where that is possible.
+fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
+    pagemap.huge_leaves() && pagemap.tails().0 == Tails::None
+}
+
 /// All that was done otherwise than asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
@@ -83,20 +90,35 @@ pub struct Notes {
 }
 
 impl Notes {
-    pub(super) fn tails_not_shared(&mut self, fallback: Option<TailsFallback>) {
-        self.tails = self.tails.or(fallback);
+    /// What will be done otherwise than `pagemap` asks for, as far as that is known before anything is done, on a page table with
+    /// this [`huge_leaf`](PageTable::huge_leaf) that [shares tables](PageTable::can_share_tables) or not.
+    ///
+    /// What depends on the memory that is free, or on what is mapped nearby, is not among it.
+    pub fn known_ahead(
+        pagemap: &DevPagemap<'_>,
+        huge_leaf: Option<Order>,
+        can_share_tables: bool,
+    ) -> Self {
+        let too_small = |leaf| pagemap.pieces_are_smaller_than(leaf);
+        Self {
+            small_pieces: wants_huge_leaves(pagemap) && huge_leaf.is_some_and(too_small),
+            gap: pagemap.altmap_gap(),
+            ..Self::for_any_piece(pagemap, huge_leaf, can_share_tables)
+        }
     }
 
-    pub(super) fn tables_not_shared(&mut self, fallback: Option<TablesFallback>) {
-        self.tables = self.tables.or(fallback);
-    }
-
-    pub(super) fn no_huge_leaves(&mut self) {
-        self.no_huge_leaves = true;
-    }
-
-    pub(super) fn pieces_smaller_than_huge_leaf(&mut self) {
-        self.small_pieces = true;
+    /// The same whatever the size of the pieces.
+    pub(super) fn for_any_piece(
+        pagemap: &DevPagemap<'_>,
+        huge_leaf: Option<Order>,
+        can_share_tables: bool,
+    ) -> Self {
+        Self {
+            tails: pagemap.tails().1,
+            tables: pagemap.tables_on(can_share_tables).1,
+            no_huge_leaves: wants_huge_leaves(pagemap) && huge_leaf.is_none(),
+            ..Self::default()
+        }
     }
 
     pub(super) fn huge_leaf_unavailable(&mut self) {

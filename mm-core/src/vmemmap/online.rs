@@ -31,14 +31,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         for &range in pagemap.ranges() {
             self.check_free(table, self.descriptors(range)?)?;
         }
-        let mut notes = fallbacks_known_ahead(table, pagemap);
-        notes.altmap_gap(pagemap.altmap_gap());
-        if let Some(leaf) = table.huge_leaf()
-            && wants_huge_leaves(pagemap)
-            && pagemap.pieces_are_smaller_than(leaf)
-        {
-            notes.pieces_smaller_than_huge_leaf();
-        }
+        let mut notes = Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables());
         for (done, piece) in pagemap.pieces().enumerate() {
             if let Err(error) = self.populate_piece(table, pagemap, piece, &mut notes) {
                 let done = pagemap.pieces().take(done);
@@ -74,7 +67,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.check_model(pagemap)?;
         Plan::new(pagemap, piece, None)?;
         self.check_free(table, self.descriptors(piece)?)?;
-        let mut notes = fallbacks_known_ahead(table, pagemap);
+        let mut notes = Notes::for_any_piece(pagemap, table.huge_leaf(), table.can_share_tables());
         let gap = pagemap.altmap_gap();
         notes.altmap_gap(gap.and_then(|gap| gap.intersection(piece)));
         self.populate_piece(table, pagemap, piece, &mut notes)?;
@@ -257,20 +250,4 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let tail = unsafe { page.as_ref() };
         tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
     }
-}
-
-/// What of the policies cannot apply, whatever the piece.
-fn fallbacks_known_ahead<P: PageTable>(table: &P, pagemap: &DevPagemap<'_>) -> Notes {
-    let mut notes = Notes::default();
-    notes.tails_not_shared(pagemap.tails().1);
-    notes.tables_not_shared(pagemap.tables_on(table.can_share_tables()).1);
-    if wants_huge_leaves(pagemap) && table.huge_leaf().is_none() {
-        notes.no_huge_leaves();
-    }
-    notes
-}
-
-/// Whether vmemmap is to be mapped by huge leaves where that is possible.
-fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
-    pagemap.huge_leaves() && pagemap.tails().0 == Tails::None
 }

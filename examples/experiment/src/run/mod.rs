@@ -5,8 +5,10 @@
 //! - `parts`: part of a range offline while the rest is in use;
 //! - `refusal`: memory that runs out half-way;
 //! - `table`: the rows that are printed;
-//! - `problem`: what can turn out otherwise.
+//! - `problem`: what can turn out otherwise;
+//! - `battery`: the conformance battery, on the same table and frames.
 
+mod battery;
 mod pages;
 mod parts;
 mod problem;
@@ -18,22 +20,23 @@ use crate::case::{Case, ram_case};
 use crate::cost::{Cost, TableSpans, vmemmap_pages};
 use crate::{FrameInfo, Frames, MemoryMap, Probe, RangeList, Report};
 use core::fmt;
-use mm_core::addr::{Granule, PfnRange};
+use mm_core::addr::PfnRange;
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::DirectMap;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry};
 use mm_core::paging::PageTable;
-use mm_core::vmemmap::{AuditSlot, DescriptorMismatch, OnlineError, Region, Vmemmap};
+use mm_core::vmemmap::{AuditSlot, OnlineError, Region, Vmemmap};
 use problem::Problem;
 use table::{Figures, HEADER, Verdict};
 
-/// A kernel's vmemmap, and what is needed to look at it from outside.
+/// Page tables, frames, and what is needed to look at a vmemmap from outside.
 pub struct Experiment<'m, P, T, M> {
     probe: &'m P,
     table: T,
-    vmemmap: Vmemmap<FrameInfo, &'m Frames<'m>, &'m M>,
     model: MemoryModel,
     frames: &'m Frames<'m>,
+    direct_map: &'m M,
     scratch: &'m mut [AuditSlot],
     spans: TableSpans,
 }
@@ -47,6 +50,17 @@ impl<P, T, M> fmt::Debug for Experiment<'_, P, T, M> {
     }
 }
 
+/// A kernel's vmemmap, with descriptors whose tails name their heads by `E`, and what is needed to look at it.
+struct Session<'s, E, P, T, M> {
+    probe: &'s P,
+    table: &'s mut T,
+    vmemmap: Vmemmap<FrameInfo<E>, &'s Frames<'s>, &'s M>,
+    model: MemoryModel,
+    frames: &'s Frames<'s>,
+    scratch: &'s mut [AuditSlot],
+    spans: TableSpans,
+}
+
 /// What is in use at one time, by the audit's count and by the allocator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ledger {
@@ -57,14 +71,10 @@ struct Ledger {
 impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     /// Puts the parts together.
     ///
-    /// # Errors
-    ///
-    /// [`DescriptorMismatch`] where the model is not one for [`FrameInfo`].
-    ///
     /// # Safety
     ///
     /// 1. The CPU that `probe` uses translates by `table`.
-    /// 2. The vmemmap of `model` is free for this value alone.
+    /// 2. The vmemmap of `model` is empty, and free for this value alone.
     /// 3. `direct_map` reaches all frames of `frames`, `table` takes its tables from these, and nobody else takes any.
     pub unsafe fn new(
         probe: &'m P,
@@ -74,31 +84,66 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         direct_map: &'m M,
         scratch: &'m mut [AuditSlot],
         spans: TableSpans,
-    ) -> Result<Self, DescriptorMismatch> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             probe,
             table,
-            // SAFETY: 1: duty 2. 2: duty 3. 3: there is one table here.
-            vmemmap: unsafe { Vmemmap::new(model, frames, direct_map) }?,
             model,
             frames,
+            direct_map,
             scratch,
             spans,
-        })
+        }
     }
 
     /// Brings RAM online, as a kernel does at boot; then runs each of `cases` beside it; then takes RAM
     /// offline, which a kernel would not do, to see that everything comes back.
+    ///
+    /// All of that twice: with tails that store their head's address, and with tails that are the same for all compound pages of an
+    /// order, for the cases that need those.
     pub fn run(
+        &mut self,
+        map: &MemoryMap,
+        cases: impl Iterator<Item = Case> + Clone,
+        report: &mut Report<'_>,
+    ) {
+        report.line(format_args!("{HEADER}"));
+        let by_pointer = cases.clone().filter(|case| !case.needs_same_tails());
+        self.run_with::<Pointer>(map, by_pointer, report);
+        let by_mask = cases.filter(Case::needs_same_tails);
+        self.run_with::<Mask>(map, by_mask, report);
+    }
+
+    fn run_with<E: TailEncoding>(
         &mut self,
         map: &MemoryMap,
         cases: impl Iterator<Item = Case>,
         report: &mut Report<'_>,
     ) {
+        // SAFETY: 1: duty 2 of `new`; there is one at a time, which leaves nothing. 2: duty 3. 3: there is one table here.
+        let vmemmap = unsafe { Vmemmap::new(self.model, self.frames, self.direct_map) };
+        let vmemmap = match vmemmap {
+            Ok(vmemmap) => vmemmap,
+            Err(error) => return report.check("model", Err(error)),
+        };
+        let mut session = Session::<E, P, T, M> {
+            probe: self.probe,
+            table: &mut self.table,
+            vmemmap,
+            model: self.model,
+            frames: self.frames,
+            scratch: self.scratch,
+            spans: self.spans,
+        };
+        session.run(map, cases, report);
+    }
+}
+
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+    fn run(&mut self, map: &MemoryMap, cases: impl Iterator<Item = Case>, report: &mut Report<'_>) {
         let described = map.described(self.model.subsection());
-        let ram = RamCases::new(self.model.granule(), &described);
+        let ram = RamCases::new(&self.model, &self.spans, &described);
         let ram = ram.as_slice();
-        report.line(format_args!("{HEADER}"));
 
         let before = self.ledger(report);
         let Some(region) = self.bring_ram_online(&described, ram, before, report) else {
@@ -109,7 +154,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         for case in ram {
             report.check("RAM's descriptors are as before", self.all_readable(case));
         }
-        self.vmemmap.offline(&mut self.table, region);
+        self.vmemmap.offline(self.table, region);
         for case in ram {
             report.check("RAM's descriptors fault", self.all_fault(case));
         }
@@ -126,8 +171,12 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         let ranges = described.as_slice();
         let pagemap = DevPagemap::new(&self.model, ranges, Geometry::BASE_PAGES);
         let region = pagemap.map_err(Problem::Pagemap).and_then(|pagemap| {
+            let pagemap = match ram.first() {
+                Some(case) => pagemap.with_piece(case.piece),
+                None => pagemap,
+            };
             self.vmemmap
-                .online(&mut self.table, &pagemap)
+                .online(self.table, &pagemap)
                 .map_err(Problem::Online)
         });
         let region = match region {
@@ -197,7 +246,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         before: Ledger,
         report: &mut Report<'_>,
     ) -> Option<Cost> {
-        let region = match self.vmemmap.online(&mut self.table, pagemap) {
+        let region = match self.vmemmap.online(self.table, pagemap) {
             Ok(region) => region,
             Err(error) => {
                 report.check("online", Err(Problem::Online(error)));
@@ -210,19 +259,20 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         report.check("heads", self.heads_are_found(case));
         report.check("nothing beside", self.neighbours(case, online));
         report.check("written and seen", self.written_is_seen(case, online));
+        report.check("read-only tails", self.tails_refuse_stores(case));
         report.check("online twice is refused", self.refused_twice(case, pagemap));
         self.check_parts(case, pagemap, expected, before, report);
 
         // The CPU has them all in its TLB, as far as they fit.
         report.check("descriptors through the MMU", self.all_readable(case));
-        self.vmemmap.offline(&mut self.table, region);
+        self.vmemmap.offline(self.table, region);
         report.check("every page faults", self.all_fault(case));
         used
     }
 
     /// Bringing online what is online must be refused, at its first page.
     fn refused_twice(&mut self, case: &Case, pagemap: &DevPagemap<'_>) -> Result<(), Problem> {
-        match self.vmemmap.online(&mut self.table, pagemap) {
+        match self.vmemmap.online(self.table, pagemap) {
             Err(OnlineError::AlreadyMapped { at })
                 if self.vmemmap.descriptor_address(case.range.start()) == Some(at) =>
             {
@@ -236,7 +286,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     fn ledger(&mut self, report: &mut Report<'_>) -> Ledger {
         let audit = self
             .vmemmap
-            .audit(&self.table, &[self.frames], self.scratch);
+            .audit(&*self.table, &[self.frames], self.scratch);
         let used = match audit {
             Ok(found) => Cost {
                 descriptor_frames: found.descriptor_frames,
@@ -320,12 +370,13 @@ struct RamCases {
 }
 
 impl RamCases {
-    fn new(granule: Granule, described: &RangeList) -> Self {
+    fn new(model: &MemoryModel, spans: &TableSpans, described: &RangeList) -> Self {
         let ranges = described.as_slice();
         let empty = PfnRange::single(mm_core::addr::Pfn::ZERO);
         Self {
             cases: core::array::from_fn(|index| {
-                ram_case(granule, ranges.get(index).copied().unwrap_or(empty))
+                let range = ranges.get(index).copied().unwrap_or(empty);
+                ram_case(model, spans, range)
             }),
             used: ranges.len(),
         }

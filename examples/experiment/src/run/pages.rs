@@ -1,15 +1,14 @@
 //! Every vmemmap page of a range, seen by the CPU.
 
-use super::Experiment;
+use super::Session;
 use super::problem::Problem;
 use crate::case::Case;
 use crate::{FaultKind, FrameInfo, Probe};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Descriptor, TailEncoding};
 use mm_core::frame::DirectMap;
+use mm_core::pagemap::Tails;
 use mm_core::paging::PageTable;
-
-type Encoding = <FrameInfo as Descriptor>::Encoding;
 
 /// After how many pages one is stored to that should fault.
 const STORE_EVERY: u64 = 64;
@@ -20,7 +19,7 @@ pub(super) fn every(range: PfnRange, step: u64) -> impl Iterator<Item = Pfn> {
         .filter_map(move |index| range.start().checked_add(index * step))
 }
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
     /// The address of the descriptor of `frame`, which the vmemmap has room for.
     pub(super) fn address(&self, frame: Pfn) -> Result<VirtAddr, Problem> {
         self.vmemmap
@@ -41,13 +40,13 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let per_page = self.model.descriptors_per_page();
         for first in every(case.range, per_page) {
             for frame in [first, first.saturating_add(per_page - 1)] {
-                let at = self.word_address(frame, FrameInfo::WORD)?;
+                let at = self.word_address(frame, FrameInfo::<E>::WORD)?;
                 let word = self.probe.load(at)?;
                 let head = frame.align_down(case.order);
-                if FrameInfo::is_tail_word(word) == (frame == head) {
+                if FrameInfo::<E>::is_tail_word(word) == (frame == head) {
                     return Err(Problem::Part { frame });
                 }
-                let head_at = Encoding::head_of(self.address(frame)?, word);
+                let head_at = E::head_of(self.address(frame)?, word);
                 let found = self.vmemmap.frame_of_descriptor(head_at);
                 if found != Some(head) {
                     return Err(Problem::Head { frame, found });
@@ -63,12 +62,14 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let per_page = self.model.descriptors_per_page();
         let sample = [0, 1, per_page - 1, per_page, unit / 2, unit - 1];
         for block in every(case.range, unit) {
-            for frame in sample.map(|offset| block.saturating_add(offset)) {
-                let found = self.vmemmap.head_of(&self.table, frame);
+            // Not all of these are there where a block has one vmemmap page.
+            let within = sample.iter().filter(|offset| **offset < unit);
+            for frame in within.map(|offset| block.saturating_add(*offset)) {
+                let found = self.vmemmap.head_of(&*self.table, frame);
                 if found != Some(frame.align_down(case.order)) {
                     return Err(Problem::Head { frame, found });
                 }
-                let order = self.vmemmap.descriptor(&self.table, frame);
+                let order = self.vmemmap.descriptor(&*self.table, frame);
                 if order.map(Descriptor::order) != Some(case.order) {
                     return Err(Problem::NotOnline { frame });
                 }
@@ -94,15 +95,55 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         Ok(())
     }
 
+    /// A store to a tail that belongs to all compound pages of an order faults, since it is read-only; some pages of each compound page.
+    pub(super) fn tails_refuse_stores(&self, case: &Case) -> Result<(), Problem> {
+        if !self.has_read_only_tails(case) {
+            return Ok(());
+        }
+        let per_page = self.model.descriptors_per_page();
+        let compound = case.order.frames();
+        for head in every(case.range, compound) {
+            for offset in [per_page, compound / 2, compound - per_page] {
+                let at = self.word_address(head.saturating_add(offset), FrameInfo::<E>::OWNER)?;
+                self.refuses_store(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tails are mapped read-only.
+    pub(super) fn has_read_only_tails(&self, case: &Case) -> bool {
+        case.tails == Tails::PerOrder && case.shares_tails(&self.model)
+    }
+
+    /// A store to the owner's word at `at`, which is mapped, is not allowed, and has no effect.
+    pub(super) fn refuses_store(&self, at: VirtAddr) -> Result<(), Problem> {
+        let expected = self.probe.load(at)?;
+        // SAFETY: 1: an owner's word, which may have any value.
+        self.faults_by(at, FaultKind::NotAllowed, || unsafe {
+            self.probe.store(at, !expected)
+        })?;
+        match self.probe.load(at)? {
+            found if found == expected => Ok(()),
+            found => Err(Problem::Word {
+                at,
+                found,
+                expected,
+            }),
+        }
+    }
+
     /// A load from every page faults, and the handler has seen each fault; some stores too.
     pub(super) fn all_fault(&self, case: &Case) -> Result<(), Problem> {
         let per_page = self.model.descriptors_per_page();
         for (index, frame) in (0..).zip(every(case.range, per_page)) {
-            let at = self.word_address(frame, FrameInfo::OWNER)?;
+            let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
             self.faults(at)?;
             if index % STORE_EVERY == 0 {
                 // SAFETY: 1: an owner's word, or nothing at all.
-                self.faults_by(at, || unsafe { self.probe.store(at, 1) })?;
+                self.faults_by(at, FaultKind::NotMapped, || unsafe {
+                    self.probe.store(at, 1)
+                })?;
             }
         }
         Ok(())
@@ -110,12 +151,13 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
 
     /// A load from `at` faults.
     pub(super) fn faults(&self, at: VirtAddr) -> Result<(), Problem> {
-        self.faults_by(at, || self.probe.load(at).map(drop))
+        self.faults_by(at, FaultKind::NotMapped, || self.probe.load(at).map(drop))
     }
 
     fn faults_by(
         &self,
         at: VirtAddr,
+        kind: FaultKind,
         access: impl FnOnce() -> Result<(), crate::Fault>,
     ) -> Result<(), Problem> {
         let before = self.probe.faults();
@@ -123,7 +165,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
             return Err(Problem::NoFault { at });
         };
         let seen = self.probe.faults() - before;
-        if fault.at == at && fault.kind == FaultKind::NotMapped && seen == 1 {
+        if fault.at == at && fault.kind == kind && seen == 1 {
             Ok(())
         } else {
             Err(Problem::OtherFault { at, fault, seen })

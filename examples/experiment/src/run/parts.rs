@@ -3,32 +3,34 @@
 //! A subsection has few vmemmap pages, so that the backend may flush them one by one, and the table that they are in stays.
 
 use super::problem::Problem;
-use super::{Experiment, Ledger};
+use super::{Ledger, Session};
 use crate::case::Case;
-use crate::cost::is_mapped_by_huge_leaf;
+use crate::cost::{is_mapped_by_huge_leaf, shared_table_at};
 use crate::{Cost, Probe, Report};
 use mm_core::addr::{Pfn, PfnRange};
+use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::OfflineError;
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
-    /// Takes the first subsection of the case, and then one in the middle, offline and brings it online again. Nothing else may change, and
-    /// in the end all is as it was.
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+    /// Takes the first subsection of the case, then one in the middle, then the last one, offline and brings it online again. Nothing else may
+    /// change, and in the end all is as it was, but for the copies that were made of shared tables.
     pub(super) fn check_parts(
         &mut self,
         case: &Case,
         pagemap: &DevPagemap<'_>,
-        expected: Cost,
+        mut expected: Cost,
         before: Ledger,
         report: &mut Report<'_>,
     ) {
         let unit = self.model.subsection();
         let start = case.range.start();
         let middle = start.saturating_add(case.range.frames() / 2);
-        for first in [start, middle.align_down(unit)] {
-            let Ok(part) = PfnRange::new(first, unit.frames()) else {
+        let mut copied = None;
+        for first in [start, middle, case.range.last()] {
+            let Ok(part) = PfnRange::new(first.align_down(unit), unit.frames()) else {
                 continue;
             };
             let part = Case {
@@ -40,6 +42,12 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
                 self.part_offline(case, &part, pagemap),
             );
             report.check("a part comes back", self.part_online(case, &part, pagemap));
+            // There are more links of a shared table than parts here, so that it stays.
+            let table = shared_table_at(case, part.range, &self.model, &self.spans);
+            if table.is_some() && table != copied {
+                copied = table;
+                expected.leaf_tables += 1;
+            }
             self.check_cost(expected, before, report);
         }
     }
@@ -53,9 +61,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         // The CPU has it in its TLB.
         self.all_readable(case)?;
         self.all_readable(part)?;
-        let outcome = self
-            .vmemmap
-            .depopulate(&mut self.table, pagemap, part.range);
+        let outcome = self.vmemmap.depopulate(self.table, pagemap, part.range);
         match outcome {
             Ok(()) => self.all_fault(part)?,
             Err(OfflineError::SplitsHugeLeaf { .. })
@@ -88,7 +94,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     ) -> Result<(), Problem> {
         if !is_mapped_by_huge_leaf(case, part.range, &self.model, &self.spans) {
             self.vmemmap
-                .populate(&mut self.table, pagemap, part.range)
+                .populate(self.table, pagemap, part.range)
                 .map_err(Problem::Online)?;
         }
         self.all_readable(case)

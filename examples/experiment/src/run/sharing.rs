@@ -1,14 +1,16 @@
 //! Who sees what is written to one frame: every address that shares it, and no other.
 
-use super::Experiment;
+use super::Session;
 use super::pages::every;
 use super::problem::Problem;
 use crate::case::Case;
 use crate::{FrameInfo, Probe};
 use core::sync::atomic::Ordering;
 use mm_core::addr::Pfn;
+use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::model::MemoryModel;
+use mm_core::pagemap::Tails;
 use mm_core::paging::PageTable;
 
 /// Written through the direct map, and seen through the vmemmap.
@@ -24,11 +26,12 @@ fn shared(case: &Case, model: &MemoryModel, a: Pfn, b: Pfn) -> bool {
     if page_a == page_b {
         return true;
     }
-    let head = a.align_down(case.order);
-    case.shares_tails(model) && b.align_down(case.order) == head && page_a != head && page_b != head
+    let (head_a, head_b) = (a.align_down(case.order), b.align_down(case.order));
+    let same_tail = case.tails == Tails::PerOrder || head_a == head_b;
+    case.shares_tails(model) && same_tail && page_a != head_a && page_b != head_b
 }
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
     /// For some frames of the first, a middle and the last compound page of the range (or subsection, of base pages): writes to the
     /// descriptor and looks at every vmemmap page of the range and of what is online besides.
     pub(super) fn written_is_seen(&self, case: &Case, online: &[Case]) -> Result<(), Problem> {
@@ -36,7 +39,9 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let units = case.range.frames() / unit.frames();
         let per_page = self.model.descriptors_per_page();
         for block in [0, units / 2, units.saturating_sub(1)] {
-            for offset in [0, 5, per_page + 5, unit.frames() - 1] {
+            let offsets = [0, 5, per_page + 5, unit.frames() - 1];
+            // Not all of these are there where a block has one vmemmap page.
+            for offset in offsets.into_iter().filter(|at| *at < unit.frames()) {
                 let frame = case
                     .range
                     .start()
@@ -50,7 +55,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     fn written_to(&self, frame: Pfn, case: &Case, online: &[Case]) -> Result<(), Problem> {
         let descriptor = self
             .vmemmap
-            .descriptor(&self.table, frame)
+            .descriptor(&*self.table, frame)
             .ok_or(Problem::NotOnline { frame })?;
         let owner = descriptor.owner();
         owner.store(BY_DIRECT_MAP, Ordering::SeqCst);
@@ -74,7 +79,13 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
             }
         }
 
-        let at = self.word_address(last_shared, FrameInfo::OWNER)?;
+        let at = self.word_address(last_shared, FrameInfo::<E>::OWNER)?;
+        let page = frame.align_down(self.model.vmemmap_page_order());
+        if self.has_read_only_tails(case) && page != frame.align_down(case.order) {
+            self.refuses_store(at)?;
+            owner.store(0, Ordering::SeqCst);
+            return self.owner_is(last_shared, 0);
+        }
         // SAFETY: 1: the owner's word, which may have any value.
         unsafe { self.probe.store(at, BY_VMEMMAP) }?;
         let found = owner.swap(0, Ordering::SeqCst);
@@ -91,7 +102,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
 
     /// The owner's word of `frame`, as the CPU sees it, is `expected`.
     fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
-        let at = self.word_address(frame, FrameInfo::OWNER)?;
+        let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
         let found = self.probe.load(at)?;
         if found == expected {
             return Ok(());

@@ -5,7 +5,7 @@ use crate::padding::pad;
 use core::fmt;
 
 /// The columns.
-pub(super) const HEADER: &str = "page  tails         leaves pieces     memory  range, MiB   descriptors leaf tables  upper   saved  checks";
+pub(super) const HEADER: &str = "page  tails         tables   leaves pieces     memory  range, MiB   descriptors leaf tables  upper   saved  checks";
 
 /// A row's middle part.
 pub(super) struct Figures {

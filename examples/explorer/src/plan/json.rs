@@ -1,9 +1,10 @@
 //! A plan for programs: one object, its runs written as they are made.
 
-use super::{Planned, Totals, policy, runs};
+use super::{Planned, Totals, runs};
 use crate::failure::Failure;
-use crate::request::{Request, piece_name, tables_name};
+use crate::request::{Request, piece_name};
 use crate::size::ByteRange;
+use mm_core::addr::Order;
 use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::{PlannedFrames, PlannedRun};
 use serde::{Serialize, Serializer};
@@ -29,13 +30,14 @@ struct Object<'a> {
 /// Serializes by making the runs, and counts them.
 struct Runs<'a> {
     pagemap: &'a DevPagemap<'a>,
+    huge_leaf: Option<Order>,
     totals: &'a Cell<Totals>,
 }
 
 impl Serialize for Runs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut totals = Totals::default();
-        let counted = runs(self.pagemap).map(|run| {
+        let mut totals = Totals::of(self.pagemap);
+        let counted = runs(self.pagemap, self.huge_leaf).map(|run| {
             totals.add(&run);
             self.totals.set(totals);
             Run::from(run)
@@ -78,26 +80,30 @@ pub(super) fn print(
     request: &Request,
     planned: Result<&Planned<'_>, &Failure>,
 ) -> io::Result<()> {
-    let pagemap = match planned {
-        Ok(planned) => planned.pagemap(),
-        Err(failure) => Err(failure.clone()),
-    };
+    // It was made once, when the plan was.
+    let made = planned
+        .map_err(Failure::clone)
+        .and_then(|planned| Ok((planned, planned.pagemap()?)));
     let totals = Cell::new(Totals::default());
-    let policy = pagemap.as_ref().ok().map(policy);
+    let policies = made
+        .as_ref()
+        .ok()
+        .map(|(planned, pagemap)| planned.policies(pagemap));
     let object = Object {
         backend: request.backend.name(),
         ranges: &request.ranges,
         align: request.align.to_string(),
-        tails: policy.as_ref().map(|(tails, _)| *tails),
-        tables: policy.as_ref().map(|_| tables_name(request.tables)),
+        tails: policies.as_ref().map(|policies| policies.tails),
+        tables: policies.as_ref().map(|policies| policies.tables),
         piece: piece_name(request.piece),
-        runs: pagemap.as_ref().ok().map(|pagemap| Runs {
+        runs: made.as_ref().ok().map(|(planned, pagemap)| Runs {
             pagemap,
+            huge_leaf: planned.huge_leaf,
             totals: &totals,
         }),
-        totals: pagemap.is_ok().then_some(&totals),
-        notes: policy.map(|(_, notes)| notes),
-        error: pagemap.as_ref().err(),
+        totals: made.is_ok().then_some(&totals),
+        notes: policies.map(|policies| policies.notes),
+        error: made.as_ref().err(),
     };
     crate::json::print(out, &object)
 }

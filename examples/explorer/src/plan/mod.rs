@@ -9,16 +9,14 @@ use crate::altmap::Altmap;
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
-use crate::request::{FrameRequest, Request, tails_name};
+use crate::request::{FrameRequest, Request, tables_name, tails_name};
 use hosted::{Backend, WithBackend};
 use mm_core::addr::{Order, Pfn};
-use mm_core::pagemap::DevPagemap;
-use mm_core::vmemmap::{Note, Plan, PlannedFrames, PlannedRun};
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::{DevPagemap, Tails};
+use mm_core::vmemmap::{Notes, Plan, PlannedFrames, PlannedRun};
 use serde::Serialize;
 use std::io::{self, Write};
-
-/// The order of a huge leaf of every backend here: 2 MiB of 4 KiB pages.
-const HUGE_LEAF: Option<Order> = Order::new(9);
 
 /// How a plan is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +90,9 @@ fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
 struct Planned<'p> {
     frames: &'p FrameRequest<'p>,
     altmap: Option<&'p Altmap>,
-    model: mm_core::model::MemoryModel,
+    model: MemoryModel,
+    huge_leaf: Option<Order>,
+    shares_tables: bool,
 }
 
 impl<'p> Planned<'p> {
@@ -105,6 +105,8 @@ impl<'p> Planned<'p> {
             frames,
             altmap,
             model: B::MODEL,
+            huge_leaf: B::HUGE_LEAF,
+            shares_tables: B::SHARES_TABLES,
         };
         let runs = Need::of::<B>(&planned.pagemap()?).runs;
         if runs > limits.planned_runs {
@@ -120,27 +122,35 @@ impl<'p> Planned<'p> {
         let altmap = self.altmap.map(|altmap| altmap as _);
         self.frames.pagemap(&self.model, altmap)
     }
+
+    /// The policies of `pagemap`, as far as they are known without a machine.
+    fn policies(&self, pagemap: &DevPagemap<'_>) -> Policies {
+        let notes = Notes::known_ahead(pagemap, self.huge_leaf, self.shares_tables);
+        Policies {
+            tails: tails_name(pagemap.tails().0),
+            tables: tables_name(pagemap.tables_on(self.shares_tables).0),
+            notes: notes.iter().map(|note| note.to_string()).collect(),
+        }
+    }
 }
 
-/// The runs of `pagemap`, in the order in which it is populated.
-fn runs<'p>(pagemap: &'p DevPagemap<'_>) -> impl Iterator<Item = PlannedRun> + use<'p> {
+/// The runs of `pagemap`, in the order in which it is populated, where the page table has this huge leaf.
+fn runs<'p>(
+    pagemap: &'p DevPagemap<'_>,
+    huge_leaf: Option<Order>,
+) -> impl Iterator<Item = PlannedRun> + use<'p> {
     // The pieces of a pagemap are whole subsections of its ranges, so each has a plan.
     pagemap
         .pieces()
-        .filter_map(|piece| Plan::new(pagemap, piece, HUGE_LEAF).ok())
+        .filter_map(move |piece| Plan::new(pagemap, piece, huge_leaf).ok())
         .flatten()
 }
 
-/// How tails are shared, and what is not as asked.
-fn policy(pagemap: &DevPagemap<'_>) -> (&'static str, Vec<String>) {
-    let (tails, fallback) = pagemap.tails();
-    let gap = pagemap.altmap_gap();
-    let notes = [
-        fallback.map(Note::Tails),
-        gap.map(|frames| Note::AltmapGap { frames }),
-    ];
-    let notes = notes.iter().flatten().map(Note::to_string);
-    (tails_name(tails), notes.collect())
+/// What is shared, and what is done otherwise than asked.
+struct Policies {
+    tails: &'static str,
+    tables: &'static str,
+    notes: Vec<String>,
 }
 
 /// What the runs come to.
@@ -150,15 +160,25 @@ struct Totals {
     runs: u64,
     /// Vmemmap pages that they map.
     vmemmap_pages: u64,
-    /// Frames that hold the descriptors; the pieces of a compound page share its tail frame.
+    /// Frames that hold the descriptors; the pieces of a compound page share its tail frame, or all share one.
     descriptor_frames: u64,
-    /// Leaves of 2 MiB.
+    /// Huge leaves.
     huge_leaves: u64,
     #[serde(skip)]
     last_head: Option<Pfn>,
+    /// Whether all compound pages have one tail frame.
+    #[serde(skip)]
+    one_tail: bool,
 }
 
 impl Totals {
+    fn of(pagemap: &DevPagemap<'_>) -> Self {
+        Self {
+            one_tail: pagemap.tails().0 == Tails::PerOrder,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, run: &PlannedRun) {
         self.runs += 1;
         self.vmemmap_pages += run.pages;
@@ -170,9 +190,12 @@ impl Totals {
             }
             PlannedFrames::Tail { head } => {
                 // Ranges are whole compound pages, so all runs of one follow each other.
-                if self.last_head.replace(head) != Some(head) {
-                    self.descriptor_frames += 1;
-                }
+                let last = self.last_head.replace(head);
+                let same = match self.one_tail {
+                    true => last.is_some(),
+                    false => last == Some(head),
+                };
+                self.descriptor_frames += u64::from(!same);
             }
         }
     }

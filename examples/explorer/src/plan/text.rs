@@ -1,8 +1,10 @@
 //! A plan for people: a line for each run.
 
-use super::{Planned, Totals, policy, runs};
-use crate::request::{Request, piece_name, tables_name};
+use super::{Planned, Totals, runs};
+use crate::request::{Request, piece_name};
+use crate::size::ByteSize;
 use crate::table::number;
+use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::{PlannedFrames, PlannedRun};
 use std::io::{self, Write};
 
@@ -16,15 +18,16 @@ pub(super) fn print(
     let Ok(pagemap) = planned.pagemap() else {
         return Ok(());
     };
-    let (tails, notes) = policy(&pagemap);
+    let policies = planned.policies(&pagemap);
     let ranges: Vec<String> = request.ranges.iter().map(ToString::to_string).collect();
     writeln!(
         out,
-        "{}: {} in pages of {}; tails: {tails}, tables: {}, piece: {}\n",
+        "{}: {} in pages of {}; tails: {}, tables: {}, piece: {}\n",
         request.backend.name(),
         ranges.join(", "),
         request.align,
-        tables_name(request.tables),
+        policies.tails,
+        policies.tables,
         piece_name(request.piece),
     )?;
     writeln!(
@@ -33,10 +36,10 @@ pub(super) fn print(
         "vmemmap page", "pages", "descriptors of frames"
     )?;
     let limit = limit.unwrap_or(u64::MAX);
-    let mut totals = Totals::default();
-    for run in runs(&pagemap) {
+    let mut totals = Totals::of(&pagemap);
+    for run in runs(&pagemap, planned.huge_leaf) {
         if totals.runs < limit {
-            print_run(out, &run)?;
+            print_run(out, &pagemap, &run)?;
         }
         totals.add(&run);
     }
@@ -54,13 +57,13 @@ pub(super) fn print(
         number(Some(totals.vmemmap_pages)),
         number(Some(totals.descriptor_frames)),
     )?;
-    for note in notes {
+    for note in policies.notes {
         writeln!(out, "note: {note}")?;
     }
     Ok(())
 }
 
-fn print_run(out: &mut dyn Write, run: &PlannedRun) -> io::Result<()> {
+fn print_run(out: &mut dyn Write, pagemap: &DevPagemap<'_>, run: &PlannedRun) -> io::Result<()> {
     let (first, last) = (run.describes.start(), run.describes.last());
     let describes = format!("{first}..={last}");
     write!(
@@ -72,12 +75,19 @@ fn print_run(out: &mut dyn Write, run: &PlannedRun) -> io::Result<()> {
     match run.frames {
         PlannedFrames::Own if run.pages == 1 => writeln!(out, "a frame of its own"),
         PlannedFrames::Own => writeln!(out, "a frame of its own each"),
+        PlannedFrames::Tail { .. } if pagemap.tails().0 == Tails::PerOrder => {
+            writeln!(out, "the tail frame of all compound pages")
+        }
         PlannedFrames::Tail { head } => {
             writeln!(out, "the tail frame of compound page {head}")
         }
-        PlannedFrames::HugeLeaves { order } => match run.pages / order.frames() {
-            1 => writeln!(out, "1 huge leaf of 2M"),
-            leaves => writeln!(out, "{leaves} huge leaves of 2M"),
-        },
+        PlannedFrames::HugeLeaves { order } => {
+            let granule = pagemap.model().granule();
+            let size = ByteSize(order.frames() * granule.bytes());
+            match run.pages / order.frames() {
+                1 => writeln!(out, "1 huge leaf of {size}"),
+                leaves => writeln!(out, "{leaves} huge leaves of {size}"),
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ global_asm!(
     r#"
     .pushsection .text.exceptions, "ax", @progbits
     .balign 16
+    .globl exception_stubs
 exception_stubs:
     .irp vector, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
     .balign 16

@@ -11,7 +11,6 @@ mod boot;
 mod exceptions;
 mod exit;
 mod firmware;
-mod memory;
 mod paging;
 mod probe;
 mod pvh;
@@ -24,6 +23,7 @@ use arch_x86_64::{
 use core::panic::PanicInfo;
 use exit::{Verdict, exit};
 use experiment::{EarlyFrames, Experiment, Frames, MemoryMap, Report, TableSpans, cases};
+use experiment::{early_range, early_slice};
 use firmware::FirmwareMemory;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::model::MemoryModel;
@@ -33,6 +33,12 @@ use paging::{AddressSpace, Levels, LinearMap};
 use probe::CpuProbe;
 use pvh::StartInfo;
 use serial::Serial;
+
+/// Pages in the memory map and in the tables.
+const GRANULE: Granule = Granule::Size4K;
+
+/// Memory below this is left to firmware.
+const LOW_MEMORY: u64 = 1 << 20;
 
 /// For how many frames the audit has room in one pass.
 const AUDIT_SLOTS: u64 = 1 << 16;
@@ -62,7 +68,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     print_memory_map(levels, &map);
 
     let image_end = paging::image_end();
-    let Some(early_range) = memory::early_range(&map, image_end, boot::IDENTITY_END) else {
+    let Some(early_range) = early_range(&map, GRANULE, image_end, boot::IDENTITY_END) else {
         panic!("no RAM below 4 GiB and above the kernel");
     };
     let early = EarlyFrames::new(early_range);
@@ -75,12 +81,24 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // was copied. 2: RAM and persistent memory are.
     let direct_map = unsafe { space.activate() };
 
-    let Some(scratch) = memory::early_slice(&early, &direct_map, AUDIT_SLOTS, AuditSlot::default)
-    else {
+    // SAFETY: 1: `early` came from RAM behind the image. 2: the direct map reaches all RAM.
+    let scratch = unsafe {
+        early_slice(
+            &early,
+            GRANULE,
+            &direct_map,
+            AUDIT_SLOTS,
+            AuditSlot::default,
+        )
+    };
+    let Some(scratch) = scratch else {
         panic!("no memory for the audit");
     };
-    // SAFETY: 1: the map is the firmware's, `early` came from `early_range`, and nothing else was taken. 2: it maps all RAM linearly.
-    let frames = unsafe { memory::frames(&map, early_range, &early, &direct_map, image_end) };
+    // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use; `early` came from `early_range`, and nothing
+    // else was taken. 2: it maps all RAM linearly.
+    let first_free = LOW_MEMORY.max(image_end);
+    let frames =
+        unsafe { experiment::frames(&map, early_range, &early, GRANULE, &direct_map, first_free) };
     let Some(frames) = frames else {
         panic!("no memory for the allocator's books");
     };
@@ -130,8 +148,8 @@ fn print_memory_map(levels: Levels, map: &MemoryMap) {
     let lists = [("RAM", &map.ram), ("persistent memory", &map.device)];
     for (name, list) in lists {
         for range in list.as_slice() {
-            let start = range.start().base(Granule::Size4K);
-            let kib = (range.frames() << Granule::Size4K.shift()) >> 10;
+            let start = range.start().base(GRANULE);
+            let kib = (range.frames() << GRANULE.shift()) >> 10;
             println!("{name}: {kib} KiB at {start}");
         }
     }
@@ -176,9 +194,9 @@ impl Machine<'_> {
                 Tlb::new(cpu, one_cpu, OneRoot),
             )
         };
-        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1. 3: the direct map reaches all
+        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1; nobody else has the vmemmap. 3: the direct map reaches all
         // RAM, and the allocator was made for this.
-        let experiment = unsafe {
+        let mut experiment = unsafe {
             Experiment::new(
                 &self.probe,
                 table,
@@ -189,14 +207,15 @@ impl Machine<'_> {
                 spans,
             )
         };
-        let mut experiment = match experiment {
-            Ok(experiment) => experiment,
-            Err(error) => panic!("{error}"),
-        };
         let mut serial = Serial::new();
         let mut report = Report::new(&mut serial);
         let compound = [9, 18].map(|order| Order::new(order).unwrap_or(Order::BASE));
-        experiment.run(self.map, cases(&model, device, &compound), &mut report);
+        experiment.run(
+            self.map,
+            cases(&model, &spans, device, &compound),
+            &mut report,
+        );
+        experiment.run_battery(device, &mut report);
         report.finish()
     }
 }

@@ -9,6 +9,7 @@ use mm_core::addr::VirtAddr;
 global_asm!(
     r#"
     .pushsection .text.probe, "ax", @progbits
+    .globl probe_load, probe_load_access, probe_store, probe_store_access, probe_landing
     # RDI = address, RSI = where the word goes. EAX = whether it faulted.
 probe_load:
 probe_load_access:

@@ -51,6 +51,9 @@ where
     M: DirectMap,
     U: Mmu,
 {
+    /// The leaf next in size above a base page, if the format has one: [`PageTable::huge_leaf`], known without a table.
+    pub const HUGE_LEAF: Option<Order> = Tree::<F>::HUGE_LEAF;
+
     /// Works on the tree below `root`, with tables from `frames`.
     ///
     /// # Safety
@@ -122,7 +125,7 @@ where
     }
 
     fn huge_leaf(&self) -> Option<Order> {
-        Tree::<F>::huge_leaf()
+        Self::HUGE_LEAF
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {

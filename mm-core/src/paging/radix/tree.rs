@@ -62,10 +62,14 @@ impl<F: EntryFormat> Tree<F> {
     }
 
     /// The size of the leaf next above a base page, if the level above the last has leaves.
-    pub(super) fn huge_leaf() -> Option<Order> {
-        let depth = Self::LEAF_DEPTH - 1;
-        Self::level(depth).leaf.then(|| Self::order(depth))
-    }
+    pub(super) const HUGE_LEAF: Option<Order> = {
+        let level = F::LEVELS[Self::LEAF_DEPTH - 1];
+        if level.leaf {
+            Order::new((level.shift - F::GRANULE.shift()) as u8)
+        } else {
+            None
+        }
+    };
 
     /// The largest leaf that can be entered at `at` in a range that ends with `last`, where nothing is below.
     pub(super) fn largest_leaf(at: VirtAddr, last: VirtAddr) -> Order {
@@ -74,7 +78,7 @@ impl<F: EntryFormat> Tree<F> {
                 at.is_aligned(bytes) && last.get().wrapping_sub(at.get()) >= bytes - 1
             })
         };
-        Self::huge_leaf().filter(fits).unwrap_or(Order::BASE)
+        Self::HUGE_LEAF.filter(fits).unwrap_or(Order::BASE)
     }
 
     /// Whether an entry at `depth`, not the last, can be a leaf of `order`.

@@ -1,0 +1,165 @@
+//! Exceptions: a data abort of a probe is recorded and the probe goes on; everything else is the end.
+//!
+//! Each of the sixteen vectors (Arm ARM, "Exception vectors") saves all general registers on the exceptions' stack and calls [`handle`] with them.
+
+use crate::exit::{Verdict, exit};
+use crate::{println, probe};
+use core::arch::{asm, global_asm};
+use core::fmt;
+use core::ptr::addr_of;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// The vector of synchronous exceptions of code that runs on SP_EL0, at its own exception level.
+const SYNCHRONOUS: u64 = 0;
+
+/// ESR_EL1.EC of a data abort that was taken without a change of the exception level.
+const DATA_ABORT: u64 = 0x25;
+
+global_asm!(
+    r#"
+    .pushsection .text.exceptions, "ax", @progbits
+    .balign 2048
+    .globl exception_vectors
+exception_vectors:
+    .irp vector, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    .balign 128
+    sub sp, sp, #{frame_bytes}
+    stp x0, x1, [sp]
+    mov x0, #\vector
+    b exception_common
+    .endr
+
+exception_common:
+    stp x2, x3, [sp, #16]
+    stp x4, x5, [sp, #32]
+    stp x6, x7, [sp, #48]
+    stp x8, x9, [sp, #64]
+    stp x10, x11, [sp, #80]
+    stp x12, x13, [sp, #96]
+    stp x14, x15, [sp, #112]
+    stp x16, x17, [sp, #128]
+    stp x18, x19, [sp, #144]
+    stp x20, x21, [sp, #160]
+    stp x22, x23, [sp, #176]
+    stp x24, x25, [sp, #192]
+    stp x26, x27, [sp, #208]
+    stp x28, x29, [sp, #224]
+    mrs x1, sp_el0
+    stp x30, x1, [sp, #240]
+    mrs x1, elr_el1
+    mrs x2, spsr_el1
+    stp x1, x2, [sp, #256]
+    str x0, [sp, #272]
+    mov x0, sp
+    bl {handle}
+    ldr x1, [sp, #256]
+    msr elr_el1, x1
+    ldp x2, x3, [sp, #16]
+    ldp x4, x5, [sp, #32]
+    ldp x6, x7, [sp, #48]
+    ldp x8, x9, [sp, #64]
+    ldp x10, x11, [sp, #80]
+    ldp x12, x13, [sp, #96]
+    ldp x14, x15, [sp, #112]
+    ldp x16, x17, [sp, #128]
+    ldp x18, x19, [sp, #144]
+    ldp x20, x21, [sp, #160]
+    ldp x22, x23, [sp, #176]
+    ldp x24, x25, [sp, #192]
+    ldp x26, x27, [sp, #208]
+    ldp x28, x29, [sp, #224]
+    ldr x30, [sp, #240]
+    ldp x0, x1, [sp]
+    add sp, sp, #{frame_bytes}
+    eret
+    .popsection
+    "#,
+    handle = sym handle,
+    frame_bytes = const size_of::<Registers>(),
+);
+
+unsafe extern "C" {
+    #[link_name = "exception_vectors"]
+    static VECTORS: u8;
+}
+
+/// The registers at an exception, as the vectors save them. The stack keeps its alignment of 16 bytes.
+#[derive(Debug)]
+#[repr(C, align(16))]
+struct Registers {
+    general: [u64; 31],
+    sp: u64,
+    elr: u64,
+    spsr: u64,
+    vector: u64,
+}
+
+const _: () = assert!(
+    size_of::<Registers>() == 288 && core::mem::offset_of!(Registers, vector) == 272,
+    "the vectors know this layout"
+);
+
+impl fmt::Display for Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "pc {:016x}  sp {:016x}  spsr {:08x}",
+            self.elr, self.sp, self.spsr
+        )?;
+        for (index, value) in self.general.iter().enumerate() {
+            let before = if index % 4 == 0 { "\n" } else { "  " };
+            write!(f, "{before}x{index:<2} {value:016x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Installs the vectors.
+///
+/// # Safety
+///
+/// 1. Code runs on SP_EL0, and SP_EL1 is the end of a stack that is nobody else's, for good.
+pub unsafe fn initialise() {
+    let vectors = addr_of!(VECTORS) as u64;
+    // SAFETY: each vector leads to `handle`, and has a stack (duty 1).
+    unsafe { asm!("msr vbar_el1, {}", "isb", in(reg) vectors, options(nostack, preserves_flags)) };
+}
+
+/// ESR_EL1 and FAR_EL1.
+fn syndrome() -> (u64, u64) {
+    let (syndrome, address);
+    // SAFETY: reads registers, at EL1.
+    unsafe {
+        asm!(
+            "mrs {}, esr_el1",
+            "mrs {}, far_el1",
+            out(reg) syndrome,
+            out(reg) address,
+            options(nomem, nostack, preserves_flags)
+        )
+    };
+    (syndrome, address)
+}
+
+/// Records a probe's data abort and sends it to its landing pad; anything else ends the machine.
+extern "C" fn handle(registers: &mut Registers) {
+    let (syndrome, address) = syndrome();
+    let class = syndrome >> 26 & 0x3f;
+    if registers.vector == SYNCHRONOUS
+        && class == DATA_ABORT
+        && let Some(landing) = probe::landing_of(registers.elr)
+    {
+        probe::record(address, syndrome);
+        registers.elr = landing;
+        return;
+    }
+    static PRINTING: AtomicBool = AtomicBool::new(false);
+    if !PRINTING.swap(true, Ordering::Relaxed) {
+        println!(
+            "PANIC: exception by vector {} at {:#x}: ESR_EL1 {syndrome:#x} (class {class:#x}), FAR_EL1 {address:#x}",
+            registers.vector, registers.elr
+        );
+        println!("{registers}");
+    }
+    exit(Verdict::Panicked)
+}
