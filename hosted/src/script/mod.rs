@@ -14,6 +14,7 @@
 mod check;
 mod interpreter;
 mod model;
+mod online;
 mod op;
 mod oracle;
 mod trace;

@@ -138,7 +138,7 @@ impl Model {
         };
         let other = |page: &u64| {
             let frame = Pfn::new(page * PER_PAGE).unwrap_or(piece.start());
-            !piece.contains(frame) && !(reserved.contains(frame) && frame < piece.start())
+            !(piece.contains(frame) || reserved.contains(frame) && frame < piece.start())
         };
         let mut all = request.ranges.iter().flat_map(|range| pages(*range));
         match all.any(|page| other(&page) && self.is_own(page)) {
