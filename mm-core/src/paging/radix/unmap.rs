@@ -152,7 +152,7 @@ where
 
     /// Gives back the reference of a link to a table that no CPU can reach through it any more. With the
     /// last one, the references of the table's own entries go too.
-    fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
+    pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
         // SAFETY: 1: tables come from this allocator. 2: the link that owned the reference is cleared and
         // flushed.
         let Released::Last(block) = (unsafe { self.frames.release(Block::single(frame), 1) })
