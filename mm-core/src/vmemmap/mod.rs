@@ -12,11 +12,13 @@
 //! - [`Vmemmap::online`] does a whole pagemap, piece by piece, and answers with a [`Region`];
 //!   [`Vmemmap::populate`] does one piece.
 //! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that, and so does every failure: one way back, for all.
+//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails are shared.
 //! - [`Vmemmap::audit`] recounts.
 
 mod audit;
 mod describe;
 mod error;
+mod fold;
 mod note;
 mod offline;
 mod online;
@@ -29,6 +31,7 @@ mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
+pub use fold::{FoldError, Folded};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
 pub use region::Region;

@@ -46,11 +46,7 @@ enum Change {
     /// A huge leaf becomes a link to `table`.
     Split { at: VirtAddr, table: Pfn },
     /// A link to `table` becomes the huge leaf `new`.
-    Join {
-        at: VirtAddr,
-        table: Pfn,
-        new: u64,
-    },
+    Join { at: VirtAddr, table: Pfn, new: u64 },
 }
 
 static_assertions::const_assert!(size_of::<Option<Change>>() <= 40);
@@ -253,9 +249,7 @@ where
                 Some(rest)
             }
             Place::Table { frame, owned } => {
-                if owned
-                    && let Some(next) = self.plan_join(frame, rest, batch, exchange)
-                {
+                if owned && let Some(next) = self.plan_join(frame, rest, batch, exchange) {
                     return next;
                 }
                 self.plan_leaves(frame, true, rest, batch, exchange)
@@ -362,10 +356,9 @@ where
             obligation.add(span);
             all = match all {
                 None => Some(span),
-                Some(all) => VirtRange::between(
-                    all.start().min(span.start()),
-                    all.last().max(span.last()),
-                ),
+                Some(all) => {
+                    VirtRange::between(all.start().min(span.start()), all.last().max(span.last()))
+                }
             };
         }
         let Some(all) = all.filter(|_| obligation.scope() != FlushScope::Nothing) else {
