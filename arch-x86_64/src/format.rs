@@ -18,7 +18,7 @@
 //! operation. Caching is write-back (PAT entry 0).
 
 use mm_core::addr::{Block, Granule, Order, Pfn, VirtAddr};
-use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Role};
+use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 /// The entry is this library's. Entries without this bit are foreign.
@@ -134,8 +134,10 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     }
 
     #[inline]
-    fn table(frame: Pfn) -> u64 {
-        address_of(frame) | TABLE.bits()
+    fn table(frame: Pfn, shared: bool) -> u64 {
+        let mut flags = TABLE;
+        flags.set(TAIL, shared);
+        address_of(frame) | flags.bits()
     }
 
     #[inline]
@@ -150,8 +152,12 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
             return Entry::Reserved;
         }
         match (kind(flags, Self::levels_below(depth)), present) {
-            (Kind::Table, true) => frame_of(entry & ADDRESS)
-                .map_or(Entry::Reserved, |frame| Entry::Table { frame, owned }),
+            (Kind::Table, true) => {
+                frame_of(entry & ADDRESS).map_or(Entry::Reserved, |frame| Entry::Table {
+                    frame,
+                    link: link_of(flags),
+                })
+            }
             (Kind::Table, false) => frame_of(entry & ADDRESS)
                 .map_or(Entry::Reserved, |frame| Entry::InvalidTable { frame }),
             (Kind::Leaf(order), true) => leaf_of(entry, order).map_or(Entry::Reserved, Entry::Leaf),
@@ -191,6 +197,17 @@ fn kind(flags: Flags, below: usize) -> Kind {
     match ORDERS.get(below) {
         Some(Some(order)) => Kind::Leaf(*order),
         _ => Kind::Malformed,
+    }
+}
+
+/// Whose a link with `flags` is. The bit that says "tails" of a leaf says "nothing but shared tails"
+/// of a table.
+#[inline]
+fn link_of(flags: Flags) -> Link {
+    match (flags.contains(OWNED), flags.contains(TAIL)) {
+        (false, _) => Link::Foreign,
+        (true, false) => Link::Private,
+        (true, true) => Link::Shared,
     }
 }
 

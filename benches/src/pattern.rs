@@ -13,10 +13,10 @@ pub enum Pattern {
     Distinct,
     /// Frames of which no two neighbours follow each other: every entry is a run.
     Scattered,
-    /// Of each `pages` vmemmap pages the first has a frame of its own and the others share one.
+    /// Of each 2^`shift` vmemmap pages the first has a frame of its own and the others share one.
     Compound {
-        /// How many vmemmap pages describe one compound page.
-        pages: u64,
+        /// The base-2 logarithm of the number of vmemmap pages that describe one compound page.
+        shift: u32,
     },
 }
 
@@ -24,8 +24,8 @@ impl Pattern {
     /// What is measured, with a name for each.
     pub const ALL: [(Self, &str); 4] = [
         (Self::Distinct, "distinct"),
-        (Self::Compound { pages: 4096 }, "1 GiB groups"),
-        (Self::Compound { pages: 8 }, "2 MiB groups"),
+        (Self::Compound { shift: 12 }, "1 GiB groups"),
+        (Self::Compound { shift: 3 }, "2 MiB groups"),
         (Self::Scattered, "scattered"),
     ];
 
@@ -36,29 +36,28 @@ impl Pattern {
             Self::Distinct => index,
             // Pairs exchanged.
             Self::Scattered => index ^ 1,
-            Self::Compound { pages } => {
-                let first = index / pages * 2;
-                if index.is_multiple_of(pages) {
-                    first
-                } else {
-                    first + 1
-                }
+            Self::Compound { shift } => {
+                let is_head = index & ((1 << shift) - 1) == 0;
+                (index >> shift) * 2 + u64::from(!is_head)
             }
         };
         Pfn::new(FIRST_FRAME + number).unwrap()
     }
 
     /// The longest run that starts with the entry number `index`.
-    #[inline]
+    #[inline(always)]
     fn run(self, index: u64, at_most: u64) -> Run {
         let frame = self.frame(index);
         match self {
             Self::Distinct => Run::each(PfnRange::new(frame, at_most).unwrap(), Role::Descriptors),
             Self::Scattered => Run::repeat(frame, 1, Role::Descriptors),
-            Self::Compound { pages } => match index % pages {
-                0 => Run::repeat(frame, 1, Role::Descriptors),
-                offset => Run::repeat(frame, (pages - offset).min(at_most), Role::Tail),
-            },
+            Self::Compound { shift } => {
+                let pages = 1 << shift;
+                match index & (pages - 1) {
+                    0 => Run::repeat(frame, 1, Role::Descriptors),
+                    offset => Run::repeat(frame, (pages - offset).min(at_most), Role::Tail),
+                }
+            }
         }
     }
 }
@@ -79,7 +78,7 @@ impl Runs {
 impl RunSource for Runs {
     type Error = core::convert::Infallible;
 
-    #[inline]
+    #[inline(always)]
     fn next_run(&mut self, _: VirtAddr, pages: u64, _: Order) -> Result<Run, Self::Error> {
         let run = self.pattern.run(self.next, pages);
         self.next += run.count;

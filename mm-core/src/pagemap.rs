@@ -55,6 +55,8 @@ pub enum Tails {
 pub enum Tables {
     /// Nothing: every table is linked once.
     Private,
+    /// Leaf tables all of whose entries are the same tail frame: there is one for each tail frame.
+    Shared,
 }
 
 /// How much is populated at a time.
@@ -98,6 +100,38 @@ impl fmt::Display for TailsFallback {
             ),
             Self::Altmap => f.write_str(
                 "descriptors in an altmap do not share tails yet; populated as base pages",
+            ),
+        }
+    }
+}
+
+/// Why tables are not shared as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TablesFallback {
+    /// No tails are shared, so no table is like another.
+    NoSharedTails,
+    /// The page table cannot link a table twice.
+    NotSupported,
+    /// The tails of a compound page do not fill a leaf table.
+    NoWholeTable {
+        /// The order of the compound page.
+        order: Order,
+    },
+}
+
+impl fmt::Display for TablesFallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSharedTails => {
+                f.write_str("no tails are shared, so neither are tables; tables: private")
+            }
+            Self::NotSupported => {
+                f.write_str("the page table cannot share tables; tables: private")
+            }
+            Self::NoWholeTable { order } => write!(
+                f,
+                "the tails of a compound page of order {order} do not fill a leaf table; tables: private"
             ),
         }
     }
@@ -350,9 +384,38 @@ impl<'p> DevPagemap<'p> {
         self.geometry
     }
 
-    /// How tables are shared.
+    /// How tables are to be shared.
     pub const fn tables(&self) -> Tables {
         self.tables
+    }
+
+    /// How tables are shared on a page table that can share them or not, and why it is not as asked where
+    /// it is not.
+    pub fn tables_on(&self, can_share: bool) -> (Tables, Option<TablesFallback>) {
+        if self.tables == Tables::Private {
+            return (Tables::Private, None);
+        }
+        let order = self.geometry.order();
+        let table = self.model.granule().entries_per_table() as u64;
+        let fallback = if self.tails().0 == Tails::None {
+            TablesFallback::NoSharedTails
+        } else if !can_share {
+            TablesFallback::NotSupported
+        } else if self.model.vmemmap_pages(order) < 2 * table {
+            // The first table has the head.
+            TablesFallback::NoWholeTable { order }
+        } else {
+            return (self.tables, None);
+        };
+        (Tables::Private, Some(fallback))
+    }
+
+    /// Whether pieces are smaller than what a leaf table describes.
+    pub(crate) fn pieces_are_smaller_than_a_table(&self) -> bool {
+        let table = self.model.granule().entries_per_table() as u64;
+        let describes = table * self.model.descriptors_per_page();
+        self.piece_order()
+            .is_some_and(|piece| piece.frames() < describes)
     }
 
     /// Whether base pages are mapped by huge leaves.
@@ -437,6 +500,13 @@ impl<'p> DevPagemap<'p> {
         self.ranges
             .iter()
             .flat_map(move |&range| Pieces::new(range, unit))
+    }
+
+    /// The compound pages of `order` that the ranges consist of.
+    pub(crate) fn compound_pages(&self, order: Order) -> impl Iterator<Item = PfnRange> + use<'p> {
+        self.ranges
+            .iter()
+            .flat_map(move |&range| Pieces::new(range, Some(order)))
     }
 }
 

@@ -14,10 +14,13 @@ pub struct OutOfFrames {
 
 impl fmt::Display for OutOfFrames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.order {
+            Order::BASE => f.write_str("no frame"),
+            order => write!(f, "no block of {} frames", order.frames()),
+        }?;
         write!(
             f,
-            "no block of {} frames left for node {}; free memory there or ask another node",
-            self.order.frames(),
+            " left for node {}; free memory there or ask another node",
             self.node
         )
     }

@@ -56,7 +56,8 @@ impl core::error::Error for ReplaceError {}
 /// The page table asks, from the first address of a range to its last. It asks only when nothing can
 /// fail any more, and may do so for a part of the range, make CPUs forget that part, and go on.
 pub trait Exchange {
-    /// Whether the huge leaf `leaf` at `at` is to become leaves of base pages, which are exchanged then. Else it stays.
+    /// Whether the huge leaf `leaf` at `at` is to become leaves of base pages, which are exchanged then; or a shared table of nothing
+    /// but `leaf` one of its own. Else they stay.
     ///
     /// Answers the same whenever it is asked.
     fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
@@ -67,6 +68,13 @@ pub trait Exchange {
     /// A huge leaf of `block` becomes leaves of its frames, each of which owns a reference of its own from now on.
     fn split(&mut self, block: Block) {
         let _ = block;
+    }
+
+    /// Takes a reference for each leaf of `run`, which is mapped in a shared table and is about to be copied. Says whether
+    /// there are so many; if not, what the table maps stays.
+    fn copy(&mut self, run: Run) -> bool {
+        let _ = run;
+        false
     }
 
     /// A huge leaf of `order` for all that base pages map from `at` on; `None` to be asked page by page.

@@ -14,6 +14,18 @@ pub struct Level {
     pub leaf: bool,
 }
 
+/// Whose the link to a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not this library's: neither the link nor what is linked is ever taken away.
+    Foreign,
+    /// This library's, and the only one to its table.
+    Private,
+    /// This library's, to a leaf table whose entries are all the same tail leaf, which may be linked
+    /// elsewhere too. Such a table is never written to.
+    Shared,
+}
+
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -23,8 +35,8 @@ pub enum Entry {
     Table {
         /// The table.
         frame: Pfn,
-        /// Whether this library entered it.
-        owned: bool,
+        /// Whose it is.
+        link: Link,
     },
     /// A present leaf.
     Leaf(Leaf),
@@ -74,8 +86,9 @@ pub unsafe trait EntryFormat {
     /// The entry for a leaf at `depth`.
     fn leaf(leaf: Leaf, depth: usize) -> u64;
 
-    /// The entry that links the table `frame`, owned by this library.
-    fn table(frame: Pfn) -> u64;
+    /// The entry that links the table `frame` for this library: [`Link::Shared`] or
+    /// [`Link::Private`].
+    fn table(frame: Pfn, shared: bool) -> u64;
 
     /// What `entry` at `depth` says.
     fn decode(entry: u64, depth: usize) -> Entry;

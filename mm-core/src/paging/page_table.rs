@@ -1,6 +1,8 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step};
+use super::{
+    Exchange, Flush, Leaf, References, ReplaceError, Replaced, Replacement, Run, RunSource, Step,
+};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::OutOfFrames;
 use core::fmt;
@@ -45,6 +47,17 @@ pub enum Visit {
         leaf_table: bool,
         /// Whether the entry is this library's, and owns a reference on the table.
         owned: bool,
+    },
+    /// An entry that links a leaf table which other entries link too, all of whose leaves are the
+    /// same. The entry owns a reference on the table, and the table one for each of its leaves. Its
+    /// leaves are not reported besides.
+    SharedTable {
+        /// The first address below the table.
+        at: VirtAddr,
+        /// The table's frame.
+        frame: Pfn,
+        /// All of its leaves.
+        run: Run,
     },
     /// Leaf entries that follow each other and form a run. A run may be reported in several parts.
     Leaves {
@@ -218,7 +231,7 @@ pub unsafe trait PageTable {
     fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
         let mut found = None;
         let _ = self.visit(range, &mut |visit| match visit {
-            Visit::Leaves { at, .. } => {
+            Visit::Leaves { at, .. } | Visit::SharedTable { at, .. } => {
                 found = Some(at.max(range.start()));
                 ControlFlow::Break(())
             }
@@ -306,10 +319,48 @@ pub unsafe trait PageTable {
         Err(ReplaceError::Refused)
     }
 
+    /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks for.
+    fn can_share_tables(&self) -> bool {
+        false
+    }
+
+    /// Makes one table of all the leaf tables in `range` whose entries are all the same tail leaf,
+    /// and reports what the others pointed at once no CPU can use them any more.
+    ///
+    /// The default does nothing.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody uses the addresses of `range` yet: for a moment some of them are not mapped.
+    /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs).
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+        let _ = (range, released);
+    }
+
+    /// Gives `range` tables of its own where it covers only a part of a shared one, so that it can be
+    /// unmapped. New tables come from `node`, the
+    /// references that their entries own from `references`.
+    ///
+    /// The default does nothing, as befits a page table that cannot share tables.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::OutOfFrames`], and nothing has changed.
+    fn unshare_tables(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        references: &mut dyn References,
+    ) -> Result<(), MapError> {
+        let _ = (range, node, references);
+        Ok(())
+    }
+
     /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports to `released` what
     /// they pointed at. The references of a reported run, one per leaf, are then the callee's.
     ///
-    /// A leaf that reaches across the end of a range goes whole.
+    /// A huge leaf that reaches across the end of a range goes whole; a shared table that does stays, unless
+    /// [`unshare_tables`](Self::unshare_tables) was called before.
     ///
     /// The default gathers a fixed number of runs before each flush.
     ///

@@ -143,6 +143,16 @@ impl Run {
     }
 }
 
+/// Where a page table gets references for entries that it copies, and gives back those that it no
+/// longer needs.
+pub trait References {
+    /// Takes a reference for each leaf of `run`, which is mapped already. Says whether there are any.
+    fn acquire(&mut self, run: Run) -> bool;
+
+    /// Takes the references of the leaves of `run` back.
+    fn release(&mut self, run: Run);
+}
+
 /// Where a page table gets the runs that it maps.
 ///
 /// The page table pulls, so that frames are taken only when there is a place for them, and the walk
@@ -161,6 +171,13 @@ pub trait RunSource {
     ///
     /// What stopped it; nothing was taken by this call.
     fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
+
+    /// Whether leaf tables that a run of [`Step::Same`] tails fills may be linked from several places instead of being
+    /// written each time. The references that the run had for entries which are then not written are [put
+    /// back](Self::put_back).
+    fn share_tables(&self) -> bool {
+        false
+    }
 
     /// Takes back a run, or the end of one, that came from here and was not mapped: its references
     /// are the source's again.

@@ -209,13 +209,19 @@ impl Tally<'_> {
                 leaf_table,
                 owned: true,
             } => {
-                if self.add(frame, at, 1)? {
+                if self.is_in_this_pass(frame) && self.add(frame, at, 1)? {
                     if leaf_table {
                         self.report.leaf_tables += 1;
                     } else {
                         self.report.upper_tables += 1;
                     }
                 }
+            }
+            Visit::SharedTable { at, frame, run } => {
+                if self.pass == 0 {
+                    self.report.mapped_pages += run.pages();
+                }
+                self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
                 if self.pass == 0 {
@@ -242,26 +248,40 @@ impl Tally<'_> {
                 Step::Same => run.count,
                 Step::Next => 1,
             };
-            if self.add(block.first(), at, entries)? {
+            if self.is_in_this_pass(block.first()) && self.add(block.first(), at, entries)? {
                 self.report.descriptor_frames += order.frames();
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// Counts `entries` more for `frame`, if this pass is about it, and says whether it is the first time. Breaks when there is no
-    /// slot left.
-    fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
-        // Neighbouring frames go far apart, by the golden ratio.
-        let hash = frame.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        if (hash >> 8) % self.passes != self.pass {
-            return ControlFlow::Continue(false);
+    /// Counts a link to a shared table, and with the first one the table's leaves, once for all links.
+    fn count_shared(&mut self, at: VirtAddr, table: Pfn, run: Run) -> ControlFlow<()> {
+        let tail = run.leaf.block.first();
+        if !self.is_in_this_pass(tail) {
+            return ControlFlow::Continue(());
         }
+        if self.add(table, at, 1)? {
+            self.report.leaf_tables += 1;
+            if self.add(tail, at, run.count)? {
+                self.report.descriptor_frames += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether this pass is about `frame`.
+    fn is_in_this_pass(&self, frame: Pfn) -> bool {
+        (hash(frame) >> 8) % self.passes == self.pass
+    }
+
+    /// Counts `entries` more for `frame`, and says whether it is the first time. Breaks when there is no slot left.
+    fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
         let length = self.slots.len() as u64;
         // A full table is slow to search.
         let limit = self.slots.len() - self.slots.len() / 8;
         // The high half decides on the slot: hash * length / 2^64.
-        let start = ((u128::from(hash) * u128::from(length)) >> 64) as usize;
+        let start = ((u128::from(hash(frame)) * u128::from(length)) >> 64) as usize;
         let (before, after) = self.slots.split_at_mut(start.min(self.slots.len()));
         for slot in after.iter_mut().chain(before) {
             match &mut slot.0 {
@@ -280,4 +300,9 @@ impl Tally<'_> {
         }
         ControlFlow::Break(())
     }
+}
+
+/// Sends neighbouring frames far apart, by the golden ratio.
+const fn hash(frame: Pfn) -> u64 {
+    frame.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

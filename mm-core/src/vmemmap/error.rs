@@ -155,6 +155,8 @@ pub enum OfflineError {
         /// The first such address.
         at: VirtAddr,
     },
+    /// No memory for a private copy of a shared table, of which the piece is a part.
+    OutOfFrames(OutOfFrames),
     /// A huge leaf reaches across the end of the piece. Take whole leaves offline.
     SplitsHugeLeaf {
         /// Where the leaf starts.
@@ -170,6 +172,7 @@ impl OfflineError {
             Self::PieceMisaligned { .. } | Self::SplitsHugeLeaf { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
+            Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
         }
     }
 }
@@ -187,6 +190,7 @@ impl fmt::Display for OfflineError {
             Self::NotOnline { at } => {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }
+            Self::OutOfFrames(error) => error.fmt(f),
             Self::SplitsHugeLeaf { at } => write!(
                 f,
                 "the huge leaf at {at} reaches across the end of the piece; take all of it offline"

@@ -1,7 +1,7 @@
 //! What was done otherwise than asked. Never silent: every operation that can fall back reports it.
 
 use crate::addr::NodeId;
-use crate::pagemap::TailsFallback;
+use crate::pagemap::{TablesFallback, TailsFallback};
 use core::fmt;
 
 /// One thing that was done otherwise than asked.
@@ -10,6 +10,8 @@ use core::fmt;
 pub enum Note {
     /// Tails are not shared.
     Tails(TailsFallback),
+    /// Tables are not shared.
+    Tables(TablesFallback),
     /// Vmemmap that a huge leaf could have mapped is mapped by base pages: no block was free, or a
     /// table is there.
     HugeLeavesUnavailable {
@@ -35,6 +37,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tails(fallback) => fallback.fmt(f),
+            Self::Tables(fallback) => fallback.fmt(f),
             Self::HugeLeavesUnavailable { leaves } => write!(
                 f,
                 "{leaves} huge leaves of vmemmap were not possible (no free block, or a table is there); base pages instead"
@@ -61,6 +64,7 @@ impl fmt::Display for Note {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     tails: Option<TailsFallback>,
+    tables: Option<TablesFallback>,
     no_huge_leaves: bool,
     small_pieces: bool,
     unavailable_leaves: u64,
@@ -71,6 +75,10 @@ pub struct Notes {
 impl Notes {
     pub(super) fn tails_not_shared(&mut self, fallback: Option<TailsFallback>) {
         self.tails = self.tails.or(fallback);
+    }
+
+    pub(super) fn tables_not_shared(&mut self, fallback: Option<TablesFallback>) {
+        self.tables = self.tables.or(fallback);
     }
 
     pub(super) fn no_huge_leaves(&mut self) {
@@ -100,6 +108,7 @@ impl Notes {
     /// Each thing that was not.
     pub fn iter(&self) -> impl Iterator<Item = Note> + use<> {
         let tails = self.tails.map(Note::Tails);
+        let tables = self.tables.map(Note::Tables);
         let none = self.no_huge_leaves.then_some(Note::NoHugeLeaves);
         let small = self.small_pieces.then_some(Note::PiecesSmallerThanHugeLeaf);
         let unavailable = (self.unavailable_leaves > 0).then_some(Note::HugeLeavesUnavailable {
@@ -111,7 +120,7 @@ impl Notes {
             asked,
             first,
         });
-        [tails, none, small, unavailable, remote]
+        [tails, tables, none, small, unavailable, remote]
             .into_iter()
             .flatten()
     }

@@ -9,7 +9,7 @@ use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
-use crate::paging::{PageTable, Role, Visit};
+use crate::paging::{MapError, PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
@@ -25,7 +25,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go in any order.
+    /// No descriptor of the piece may be in use any more. Pieces go in any order. Needs memory only where the
+    /// piece is a part of what a shared table maps, which then needs a table of its own for the rest.
     ///
     /// # Errors
     ///
@@ -49,6 +50,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
         self.check_online(table, range)?;
+        let mut pool = Pool {
+            ram: &self.frames,
+            altmap: pagemap.altmap(),
+            registry: &mut self.registry,
+        };
+        table
+            .unshare_tables(range, pagemap.node(), &mut pool)
+            .map_err(|error| match error {
+                MapError::OutOfFrames(error) => OfflineError::OutOfFrames(error),
+                _ => OfflineError::NotOnline { at: range.start() },
+            })?;
         self.unmap_ranges(table, pagemap.altmap(), core::iter::once(range));
         Ok(())
     }
@@ -59,8 +71,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut next = Some(range.start());
         let mut refused = None;
         let _ = table.visit(range, &mut |visit| {
-            let Visit::Leaves { at, run } = visit else {
-                return ControlFlow::Continue(());
+            let (at, run) = match visit {
+                Visit::Leaves { at, run } => (at, run),
+                // Reported whole, and can be split.
+                Visit::SharedTable { at, run, .. } if at <= next.unwrap_or(at) => {
+                    let bytes = run.pages().saturating_mul(page);
+                    next = at.checked_add(bytes);
+                    return ControlFlow::Continue(());
+                }
+                Visit::SharedTable { .. } => return ControlFlow::Break(()),
+                Visit::Table { .. } => return ControlFlow::Continue(()),
             };
             if run.leaf.role == Role::Foreign || at > next.unwrap_or(at) {
                 return ControlFlow::Break(());

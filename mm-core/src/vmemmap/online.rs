@@ -11,7 +11,7 @@ use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{DevPagemap, Tails};
+use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
@@ -45,8 +45,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 return Err(error);
             }
         }
+        let tables = pagemap.tables_on(table.can_share_tables()).0;
+        if tables == Tables::Shared && pagemap.pieces_are_smaller_than_a_table() {
+            self.share_tables(table, pagemap);
+        }
         Ok(Region {
             pagemap: *pagemap,
+            tables,
             notes,
         })
     }
@@ -70,6 +75,29 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut notes = fallbacks_known_ahead(table, pagemap);
         self.populate_piece(table, pagemap, piece, &mut notes)?;
         Ok(notes)
+    }
+
+    /// Makes one table of those that a populate in small pieces has left alike, compound page by compound page.
+    fn share_tables<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>) {
+        let mut pool = Pool {
+            ram: &self.frames,
+            altmap: pagemap.altmap(),
+            registry: &mut self.registry,
+        };
+        let order = pagemap.geometry().order();
+        for compound in pagemap.compound_pages(order) {
+            let Some(range) = self.model.descriptors(compound) else {
+                continue;
+            };
+            // SAFETY: 1: the region is not known to anybody yet. 2: all of it was mapped just now.
+            unsafe {
+                table.share_tables(range, &mut |run| {
+                    // SAFETY: 1: the frames of the range came from this pool. 2: the page table reports
+                    // them after the flush.
+                    pool.release_run(run)
+                });
+            }
+        }
     }
 
     fn check_model(&self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
@@ -121,7 +149,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             altmap: pagemap.altmap(),
             registry: &mut self.registry,
         };
-        let mut supply = Supply::<D, A, M>::new(pool, describe, tails, plan, found, *notes);
+        let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, *notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
         // this value's alone (duty 1 of `new`).
@@ -187,7 +215,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let within = |range| {
             let mut found = None;
             let _ = table.visit(range, &mut |visit| {
-                if let Visit::Leaves { run, .. } = visit {
+                if let Visit::Leaves { run, .. } | Visit::SharedTable { run, .. } = visit {
                     found = is_tail(&run.leaf);
                 }
                 match found {
@@ -223,6 +251,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 fn fallbacks_known_ahead<P: PageTable>(table: &P, pagemap: &DevPagemap<'_>) -> Notes {
     let mut notes = Notes::default();
     notes.tails_not_shared(pagemap.tails().1);
+    notes.tables_not_shared(pagemap.tables_on(table.can_share_tables()).1);
     if wants_huge_leaves(pagemap) && table.huge_leaf().is_none() {
         notes.no_huge_leaves();
     }

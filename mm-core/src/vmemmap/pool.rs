@@ -4,7 +4,7 @@ use super::error::OnlineError;
 use super::registry::TailRegistry;
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
-use crate::paging::{Run, Step};
+use crate::paging::{References, Run, Step};
 
 /// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they came from.
 pub(super) struct Pool<'v, A> {
@@ -150,5 +150,17 @@ impl<A: FrameAllocator> Pool<'_, A> {
                 }
             }
         }
+    }
+}
+
+impl<A: FrameAllocator> References for Pool<'_, A> {
+    fn acquire(&mut self, run: Run) -> bool {
+        // SAFETY: 1: the page table copies entries of this library's. 2: the copies own the references.
+        run.step == Step::Same && unsafe { Pool::acquire(self, run.leaf.block.first(), run.count) }
+    }
+
+    fn release(&mut self, run: Run) {
+        // SAFETY: 1: as above. 2: the page table gives back what no entry needs, after the flush.
+        unsafe { self.release_run(run) };
     }
 }

@@ -10,6 +10,7 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 #[derive(Debug)]
 pub struct Region<'p> {
     pub(super) pagemap: DevPagemap<'p>,
+    pub(super) tables: Tables,
     pub(super) notes: Notes,
 }
 
@@ -26,7 +27,7 @@ impl<'p> Region<'p> {
 
     /// How tables are shared.
     pub const fn tables(&self) -> Tables {
-        self.pagemap.tables()
+        self.tables
     }
 
     /// What was done otherwise than asked.

@@ -12,7 +12,7 @@ use super::registry::{CAPACITY, TailKey};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
-use crate::pagemap::Tails;
+use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
 
@@ -33,6 +33,7 @@ pub(super) struct Supply<'v, D, A, M> {
     pub(super) pool: Pool<'v, A>,
     pub(super) describe: Describe<'v, M>,
     tails: Tails,
+    share_tables: bool,
     plan: Plan,
     /// What is left of the run that the plan gave last, the nearer part first.
     current: Option<PlannedRun>,
@@ -49,7 +50,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     pub(super) fn new(
         pool: Pool<'v, A>,
         describe: Describe<'v, M>,
-        tails: Tails,
+        pagemap: &DevPagemap<'_>,
         plan: Plan,
         found: [Option<FoundTail>; 2],
         notes: Notes,
@@ -57,7 +58,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Self {
             pool,
             describe,
-            tails,
+            tails: pagemap.tails().0,
+            share_tables: pagemap.tables() == Tables::Shared,
             plan,
             current: None,
             later: None,
@@ -258,6 +260,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
         let run = taken?;
         self.current = planned.split_at(run.pages(), self.describe.model).1;
         Ok(run)
+    }
+
+    fn share_tables(&self) -> bool {
+        self.share_tables
     }
 
     fn put_back(&mut self, run: Run) {

@@ -2,8 +2,11 @@
 
 use crate::paging::{Entry, EntryFormat, Leaf, Run, Step};
 
-/// How many entries are compared at a time: a cache line of them.
-const CHUNK: usize = 8;
+/// How many entries at the start of a run are compared one by one, since many runs are short.
+const SHORT: usize = 8;
+
+/// How many entries are compared at a time after that: two cache lines of them.
+const CHUNK: usize = 16;
 
 /// Writes `slots.len()` entries, the first of them `entry`, the others following it by `step`.
 #[inline]
@@ -81,8 +84,7 @@ fn run_length<F: EntryFormat>(slots: &[u64], first: u64, step: u64) -> usize {
     let expected = |index: usize| first.wrapping_add(step.wrapping_mul(index as u64));
     let differs = |(index, slot): (usize, &u64)| (slot ^ expected(index)) & !F::STATUS_BITS != 0;
 
-    // Many runs are short: the first entries one by one, the rest by chunks.
-    let (start, _) = slots.split_at(slots.len().min(CHUNK));
+    let start = slots.get(..SHORT).unwrap_or(slots);
     if let Some(length) = start.iter().enumerate().position(differs) {
         return length;
     }

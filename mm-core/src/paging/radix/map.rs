@@ -5,7 +5,9 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
 use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, Released};
-use crate::paging::{Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Run, RunSource};
+use crate::paging::{
+    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Run, RunSource, Step,
+};
 use core::sync::atomic::AtomicU64;
 
 /// The runs on their way into entries: the source, and what of its last run is not yet entered.
@@ -44,41 +46,44 @@ impl<S: RunSource> Cursor<'_, S> {
         taken.leaf
     }
 
-    /// Takes base-page leaves for `room` pages from `at` on and gives them to `enter`, run by run: how
-    /// many came before, how many these are, and the run. Stops early with how many were entered.
+    /// Takes base-page leaves for `room` pages, at least 1, from `at` on and gives them to `enter`, run by run: how
+    /// many came before, how many of the run's to enter, and the run. Stops early with how many were entered.
     #[inline]
     fn take_base_pages(
         &mut self,
         at: VirtAddr,
         room: usize,
-        mut enter: impl FnMut(usize, usize, Run),
+        mut enter: impl FnMut(usize, usize, &Run),
     ) -> Result<(), (usize, MapStopped<S::Error>)> {
-        // In a local value, since short runs would spend their time on loads and stores of it.
-        let mut rest = self.run.take();
         let mut entered = 0;
         let mut next = at;
-        while entered < room {
-            let run = match rest {
-                Some(run) => run,
-                None => self
-                    .next(next, Order::BASE)
-                    .map_err(|stopped| (entered, stopped))?,
-            };
+        // In local values, since short runs would spend their time on loads and stores of `self.run`.
+        let mut run = match self.run.take() {
+            Some(run) => run,
+            None => self
+                .next(next, Order::BASE)
+                .map_err(|stopped| (0, stopped))?,
+        };
+        loop {
             let order = run.leaf.block.order();
             if order != Order::BASE {
                 self.run = Some(run);
                 return Err((entered, unsupported(next, order)));
             }
             let left = room - entered;
-            let (now, later) = run.take(left as u64);
-            let count = usize::try_from(now.count).unwrap_or(left).min(left);
-            enter(entered, count, now);
-            rest = later;
+            let count = usize::try_from(run.count).unwrap_or(left);
+            if count >= left {
+                enter(entered, left, &run);
+                self.run = run.take(left as u64).1;
+                return Ok(());
+            }
+            enter(entered, count, &run);
             entered += count;
             next = VirtAddr::new(next.get().wrapping_add((count as u64) << self.page_shift));
+            run = self
+                .next(next, Order::BASE)
+                .map_err(|stopped| (entered, stopped))?;
         }
-        self.run = rest;
-        Ok(())
     }
 }
 
@@ -107,8 +112,7 @@ where
         node: NodeId,
         source: &mut S,
     ) -> Result<(), MapStopped<S::Error>> {
-        let whole_pages = range.is_aligned(F::GRANULE.bytes());
-        if !whole_pages || !F::translates(range.start()) || !F::translates(range.last()) {
+        if !range.is_aligned(F::GRANULE.bytes()) || !Tree::<F>::translates(range) {
             return Err(unsupported(range.start(), Order::BASE));
         }
         let mut cursor = Cursor {
@@ -157,6 +161,8 @@ where
                         }
                         let leaf = cursor.take_one(run);
                         store(slot, F::leaf(leaf, depth));
+                    } else if cursor.source.share_tables() && Self::fills_table(depth, part, &run) {
+                        self.link_run(slot, part, node, run, cursor)?;
                     } else {
                         self.fill_new_table(depth, slot, seen, part, node, cursor)?;
                     }
@@ -168,6 +174,37 @@ where
                     });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Whether `run` is the same tail leaf for all of a leaf table, which the entry at `depth` for `range` would link.
+    fn fills_table(depth: usize, range: VirtRange, run: &Run) -> bool {
+        depth + 1 == Tree::<F>::LEAF_DEPTH
+            && run.step == Step::Same
+            && run.leaf.role == Role::Tail
+            && run.count >= Self::leaves_per_table()
+            && Tree::<F>::covers_entry(depth, range)
+    }
+
+    /// Links a shared table for `range` at the free entry `slot` in place of the leaves of `run`.
+    fn link_run<S: RunSource>(
+        &self,
+        slot: &AtomicU64,
+        range: VirtRange,
+        node: NodeId,
+        run: Run,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let linked = self.link_shared(slot, run.leaf, node);
+        let is_new = linked.map_err(|error| MapStopped::Table {
+            at: range.start(),
+            error,
+        })?;
+        let (replaced, rest) = run.take(Self::leaves_per_table());
+        cursor.run = rest;
+        if !is_new {
+            cursor.source.put_back(replaced);
         }
         Ok(())
     }
@@ -210,7 +247,7 @@ where
         if seen == Seen::Live {
             self.mmu.publish();
         }
-        store(slot, F::table(table));
+        store(slot, F::table(table, false));
         if depth == 0 {
             self.mmu
                 .root_entry_installed(Tree::<F>::base(depth, range.start()));
@@ -236,7 +273,7 @@ where
             });
         }
         let slots = window::<F, _>(slots, range);
-        let enter = |first: usize, count: usize, run: Run| {
+        let enter = |first: usize, count: usize, run: &Run| {
             let slots = slots.iter().skip(first).take(count);
             let mut entry = F::leaf(run.leaf, depth);
             for slot in slots {
@@ -264,7 +301,7 @@ where
         let (slots, above) = slots.split_at_mut(pages.min(slots.len()));
         above.fill(0);
         let room = slots.len();
-        let enter = |first: usize, count: usize, run: Run| {
+        let enter = |first: usize, count: usize, run: &Run| {
             if let Some(slots) = slots.get_mut(first..first + count) {
                 write_run::<F>(slots, F::leaf(run.leaf, depth), run.step);
             }

@@ -11,25 +11,28 @@
 //! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
 //!   remember what they pointed at; a table that has nothing else in it is detached whole, with one store.
 //! - `replace` exchanges entries in use, with break-before-make where the MMU asks for it.
+//! - `shared` links one leaf table from several places where all of its entries are the same tail leaf.
 //! - `visit` reads.
 //! - `entries` knows runs of entries in memory, `tree` which entry of which level an address belongs to.
 
 mod entries;
 mod map;
 mod replace;
+mod shared;
 mod tree;
 mod unmap;
 mod visit;
 
 use super::{
     EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
-    ReplaceError, Replaced, Replacement, Run, RunSource, Visit,
+    References, ReplaceError, Replaced, Replacement, Run, RunSource, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
+use shared::SharedTables;
 use tree::Tree;
 
 /// The [`PageTable`] of a kernel that brings entry format, frames, direct map and MMU.
@@ -39,6 +42,7 @@ pub struct RadixTable<F, A, M, U> {
     frames: A,
     direct_map: M,
     mmu: U,
+    shared: SharedTables,
     format: PhantomData<F>,
 }
 
@@ -65,6 +69,7 @@ where
             frames,
             direct_map,
             mmu,
+            shared: SharedTables::new(),
             format: PhantomData,
         }
     }
@@ -187,6 +192,29 @@ where
     ) -> Result<Replaced, ReplaceError> {
         // SAFETY: 1 to 3: the caller's duties.
         unsafe { self.replace_entries(range, node, exchange) }
+    }
+
+    fn can_share_tables(&self) -> bool {
+        true
+    }
+
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+        if F::translates(range.start()) && F::translates(range.last()) {
+            // SAFETY: 1 and 2: the caller's duties.
+            unsafe { self.merge_tables(range, released) };
+        }
+    }
+
+    fn unshare_tables(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        references: &mut dyn References,
+    ) -> Result<(), MapError> {
+        if !F::translates(range.start()) || !F::translates(range.last()) {
+            return Ok(());
+        }
+        self.split_tables(range, node, references)
     }
 
     unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))

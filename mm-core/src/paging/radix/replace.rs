@@ -11,16 +11,16 @@
 //!   release   old leaves, old tables         the same
 //! ```
 //!
-//! A huge leaf that is split gets a table filled to say the same. The changes below it are made there
-//! before anybody sees the table, so the split costs no flush of its own. All tables are taken before
-//! the first change.
+//! A huge leaf that is split gets a table filled to say the same, and so does a link to a shared table that is not to stay one. The
+//! changes below are made there before anybody sees the table, so that this costs no flush of its own. All tables are
+//! taken before the first change.
 
 use super::tree::Tree;
 use super::{RadixTable, load, store};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
 use crate::paging::{
-    Entry, EntryFormat, Exchange, Flush, FlushScope, Leaf, Mmu, ReplaceError, Replaced,
+    Entry, EntryFormat, Exchange, Flush, FlushScope, Leaf, Link, Mmu, ReplaceError, Replaced,
     Replacement, Role, Run, Step,
 };
 use core::mem::size_of;
@@ -45,6 +45,8 @@ enum Change {
     },
     /// A huge leaf becomes a link to `table`.
     Split { at: VirtAddr, table: Pfn },
+    /// A link to the shared table `old` becomes one to `table`.
+    Copy { at: VirtAddr, old: Pfn, table: Pfn },
     /// A link to `table` becomes the huge leaf `new`.
     Join { at: VirtAddr, table: Pfn, new: u64 },
 }
@@ -87,7 +89,7 @@ impl Batch {
 /// What maps an address.
 enum Place {
     /// A leaf table.
-    Table { frame: Pfn, owned: bool },
+    Table { frame: Pfn, link: Link },
     /// A huge leaf of this library's.
     HugeLeaf(Leaf),
     /// Nothing that could be exchanged, for all that an entry at this depth translates.
@@ -146,7 +148,7 @@ where
         Ok(replaced)
     }
 
-    /// How many huge leaves of `range` are to be split.
+    /// How many huge leaves of `range` are to be split, and shared tables to be copied.
     fn count_splits<X: Exchange>(&self, range: VirtRange, exchange: &X) -> u64 {
         let mut splits = 0;
         let mut rest = Some(range);
@@ -154,7 +156,14 @@ where
             let at = left.start();
             let depth = match self.place(at) {
                 Place::Other { depth } => depth,
-                Place::Table { .. } => Self::ABOVE,
+                Place::Table { frame, link } => {
+                    let run = (link == Link::Shared).then(|| self.shared_run(frame));
+                    if let Some(run) = run.flatten() {
+                        let base = Tree::<F>::base(Self::ABOVE, at);
+                        splits += u64::from(exchange.splits(base, run.leaf));
+                    }
+                    Self::ABOVE
+                }
                 Place::HugeLeaf(leaf) => {
                     let base = Tree::<F>::base(Self::ABOVE, at);
                     splits += u64::from(exchange.splits(base, leaf));
@@ -202,8 +211,8 @@ where
                 return Place::Other { depth };
             };
             match F::decode(load(slot), depth) {
-                Entry::Table { frame, owned } if depth == Self::ABOVE => {
-                    return Place::Table { frame, owned };
+                Entry::Table { frame, link } if depth == Self::ABOVE => {
+                    return Place::Table { frame, link };
                 }
                 Entry::Table { frame: next, .. } => frame = next,
                 Entry::Leaf(leaf) if depth == Self::ABOVE && leaf.role != Role::Foreign => {
@@ -242,33 +251,74 @@ where
                 let (Some(table), Some(span)) = (table, VirtRange::between(base, last)) else {
                     return rest.after(last);
                 };
-                self.fill_split_table(table, leaf);
+                let first = Block::single(leaf.block.first());
+                self.fill_table_with(
+                    table,
+                    Leaf {
+                        block: first,
+                        ..leaf
+                    },
+                    Step::Next,
+                );
                 exchange.split(leaf.block);
                 batch.push(Change::Split { at: base, table });
                 batch.unlinked = Some((span, table));
                 Some(rest)
             }
-            Place::Table { frame, owned } => {
-                if owned && let Some(next) = self.plan_join(frame, rest, batch, exchange) {
+            Place::Table { frame, link } => {
+                if link != Link::Foreign
+                    && let Some(next) = self.plan_join(frame, rest, batch, exchange)
+                {
                     return next;
+                }
+                if link == Link::Shared {
+                    return self.plan_copy(frame, rest, batch, tables, exchange);
                 }
                 self.plan_leaves(frame, true, rest, batch, exchange)
             }
         }
     }
 
-    /// Fills `table` with leaves that say the same as `leaf`.
-    fn fill_split_table(&self, table: Pfn, leaf: Leaf) {
+    /// Fills `table`, which nobody sees yet, with leaves of which `leaf` is the first.
+    fn fill_table_with(&self, table: Pfn, leaf: Leaf, step: Step) {
         let depth = Tree::<F>::LEAF_DEPTH;
-        let single = Leaf {
-            block: Block::single(leaf.block.first()),
-            ..leaf
+        let slots = self.live_table(table, depth);
+        let count = u16::try_from(slots.len()).unwrap_or(u16::MAX);
+        write::<F>(slots, F::leaf(leaf, depth), step, count);
+    }
+
+    /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless that is to stay. Answers with what
+    /// is left to do.
+    fn plan_copy<X: Exchange>(
+        &self,
+        old: Pfn,
+        rest: VirtRange,
+        batch: &mut Batch,
+        tables: &mut FrameStack<'_, M>,
+        exchange: &mut X,
+    ) -> Option<VirtRange> {
+        let at = Tree::<F>::base(Self::ABOVE, rest.start());
+        let last = last_of::<F>(Self::ABOVE, at);
+        let stays = rest.after(last);
+        let (Some(run), Some(span)) = (self.shared_run(old), VirtRange::between(at, last)) else {
+            return stays;
         };
-        let mut entry = F::leaf(single, depth);
-        for slot in self.live_table(table, depth) {
-            store(slot, entry);
-            entry = entry.wrapping_add(F::FRAME_STEP);
+        if !exchange.splits(at, run.leaf) {
+            return stays;
         }
+        // There is one for each that is copied.
+        let Some(table) = tables.take(1).map(PfnRange::start) else {
+            return stays;
+        };
+        if !exchange.copy(run) {
+            // SAFETY: 1: it was taken just now.
+            unsafe { tables.push(PfnRange::single(table)) };
+            return stays;
+        }
+        self.fill_table_with(table, run.leaf, Step::Same);
+        batch.push(Change::Copy { at, old, table });
+        batch.unlinked = Some((span, table));
+        Some(rest)
     }
 
     /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the exchange has one. Answers with what
@@ -397,7 +447,7 @@ where
                     store(slot, F::invalidated(load(slot)));
                 }
             }
-            Change::Split { at, .. } | Change::Join { at, .. } => {
+            Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
                     if Self::ABOVE == 0 {
@@ -419,7 +469,9 @@ where
                 new_step,
                 ..
             } => return write::<F>(self.leaf_slots(at), new, new_step, count),
-            Change::Split { at, table } => (at, F::table(table)),
+            Change::Split { at, table } | Change::Copy { at, table, .. } => {
+                (at, F::table(table, false))
+            }
             Change::Join { at, new, .. } => (at, new),
         };
         if let Some(slot) = self.slot_above(at) {
@@ -434,7 +486,7 @@ where
     fn release_old<X: Exchange>(&self, change: Change, exchange: &mut X) {
         match change {
             Change::Split { .. } => {}
-            Change::Join { table, .. } => {
+            Change::Copy { old: table, .. } | Change::Join { table, .. } => {
                 self.release_table(Tree::<F>::LEAF_DEPTH, table, &mut |run| {
                     exchange.released(run);
                 });
@@ -552,7 +604,7 @@ fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
         Change::Leaves { at, count, .. } => {
             VirtRange::new(at, u64::from(count) << F::GRANULE.shift()).ok()
         }
-        Change::Split { at, .. } | Change::Join { at, .. } => {
+        Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
             VirtRange::between(at, last_of::<F>(Tree::<F>::LEAF_DEPTH - 1, at))
         }
     }

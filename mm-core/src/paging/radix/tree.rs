@@ -83,6 +83,17 @@ impl<F: EntryFormat> Tree<F> {
         Self::level(depth).leaf && Self::order(depth) == order && order != Order::BASE
     }
 
+    /// Whether the tree translates all of `range`: both ends, and no gap of addresses lies between them that
+    /// it does not translate. The root's entries are then those of the range, each once.
+    pub(super) fn translates(range: VirtRange) -> bool {
+        let root = Self::level(0);
+        let above = root.shift + root.index_bits;
+        let ends = range.start().get() ^ range.last().get();
+        F::translates(range.start())
+            && F::translates(range.last())
+            && ends.checked_shr(above).unwrap_or(0) == 0
+    }
+
     /// The entry of `at` in a table at `depth`.
     #[inline]
     pub(super) fn index(depth: usize, at: VirtAddr) -> usize {
@@ -107,11 +118,14 @@ impl<F: EntryFormat> Tree<F> {
         )
     }
 
-    /// Whether `range` is all that an entry at `depth` translates.
-    #[inline]
+    /// All that the entry of `at` at `depth` translates.
+    pub(super) fn span(depth: usize, at: VirtAddr) -> Option<VirtRange> {
+        VirtRange::new(Self::base(depth, at), 1 << Self::level(depth).shift).ok()
+    }
+
+    /// Whether `range`, which lies within an entry at `depth`, is all that it translates.
     pub(super) fn covers_entry(depth: usize, range: VirtRange) -> bool {
-        let bytes = 1u64 << Self::level(depth).shift;
-        range.last().get() - range.start().get() == bytes - 1 && range.start().is_aligned(bytes)
+        Self::span(depth, range.start()) == Some(range)
     }
 
     /// The entries of a table at `depth` that `range`, which lies within the table, touches, each with its

@@ -15,7 +15,7 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
 use crate::addr::{Block, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, Released};
-use crate::paging::{Entry, EntryFormat, Flush, Leaf, Mapping, Mmu, Role, Run};
+use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
 use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
@@ -30,15 +30,23 @@ where
 {
     /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have to forget.
     pub(super) fn invalidate(&self, range: VirtRange, obligation: &mut Flush) {
-        if F::translates(range.start()) && F::translates(range.last()) {
-            self.invalidate_table(0, self.root, false, range);
+        if Tree::<F>::translates(range) {
+            self.invalidate_table(0, self.root, false, range, obligation);
             obligation.add(range);
         }
     }
 
     /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to keep
-    /// and can be detached from its parent, which is so only if it is `owned`.
-    fn invalidate_table(&self, depth: usize, frame: Pfn, owned: bool, range: VirtRange) -> bool {
+    /// and can be detached from its parent, which is so only if it is `owned`. What a huge leaf translates beyond
+    /// `range` is added to `obligation`.
+    fn invalidate_table(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        owned: bool,
+        range: VirtRange,
+        obligation: &mut Flush,
+    ) -> bool {
         let slots = self.live_table(frame, depth);
         let first = Tree::<F>::index(depth, range.start());
         let last = Tree::<F>::index(depth, range.last());
@@ -66,28 +74,46 @@ where
 
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            if let Entry::Table { frame, owned } = F::decode(load(slot), depth) {
-                if self.invalidate_table(depth + 1, frame, owned, part) {
-                    store(slot, F::invalidated(load(slot)));
-                    if depth == 0 {
-                        self.mmu
-                            .root_entry_removed(Tree::<F>::base(depth, part.start()));
-                    }
+            let nothing_below = match F::decode(load(slot), depth) {
+                // Never written to: unlinked whole, or kept.
+                Entry::Table {
+                    link: Link::Shared, ..
+                } => Tree::<F>::covers_entry(depth, part),
+                Entry::Table { frame, link } => {
+                    let owned = link == Link::Private;
+                    self.invalidate_table(depth + 1, frame, owned, part, obligation)
                 }
-            } else {
-                self.invalidate_leaf(depth, slot);
+                _ => {
+                    if self.invalidate_leaf(depth, slot)
+                        && let Some(span) = Tree::<F>::span(depth, part.start())
+                        && span != part
+                    {
+                        obligation.add(span);
+                    }
+                    false
+                }
+            };
+            if nothing_below {
+                store(slot, F::invalidated(load(slot)));
+                if depth == 0 {
+                    self.mmu
+                        .root_entry_removed(Tree::<F>::base(depth, part.start()));
+                }
             }
             nothing_left = nothing_left && is_dead(slot);
         }
         nothing_left && outside(slots)
     }
 
-    /// Makes a leaf entry not present, if it is this library's.
-    fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) {
+    /// Makes a leaf entry not present, if it is this library's; says whether it was.
+    fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) -> bool {
         let entry = load(slot);
-        if matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign) {
+        let own =
+            matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
+        if own {
             store(slot, F::invalidated(entry));
         }
+        own
     }
 
     /// Zeroes the invalidated entries of `range`, reports what they pointed at, and frees the tables that were detached.
@@ -97,7 +123,7 @@ where
     /// 1. The obligation of the invalidation has been met since.
     /// 2. Nobody uses the addresses any more.
     pub(super) unsafe fn reclaim(&self, range: VirtRange, released: &mut dyn FnMut(Run)) {
-        if F::translates(range.start()) && F::translates(range.last()) {
+        if Tree::<F>::translates(range) {
             self.reclaim_table(0, self.root, range, released);
         }
     }
@@ -120,6 +146,9 @@ where
         }
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             match F::decode(load(slot), depth) {
+                Entry::Table {
+                    link: Link::Shared, ..
+                } => {}
                 Entry::Table { frame, .. } => {
                     self.reclaim_table(depth + 1, frame, part, released);
                 }
@@ -160,6 +189,7 @@ where
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
+            self.shared.forget(frame);
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
             for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));
@@ -167,9 +197,11 @@ where
             // Children of a detached table were invalidated, or are whole and were left as they are.
             for slot in self.live_table(frame, depth) {
                 match F::decode(load(slot), depth) {
-                    Entry::InvalidTable { frame } | Entry::Table { frame, owned: true } => {
-                        self.release_table(depth + 1, frame, released);
-                    }
+                    Entry::InvalidTable { frame }
+                    | Entry::Table {
+                        frame,
+                        link: Link::Private | Link::Shared,
+                    } => self.release_table(depth + 1, frame, released),
                     Entry::InvalidLeaf(leaf) => released(Run::once(leaf)),
                     Entry::Leaf(leaf) if leaf.role != Role::Foreign => released(Run::once(leaf)),
                     _ => {}
@@ -181,8 +213,8 @@ where
 
     /// See [`PageTable::clear_leaf`](crate::paging::PageTable::clear_leaf).
     pub(super) fn clear_entry(&self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
-        let (slot, mapping) = self.find_slot(at)?;
-        if mapping.leaf.role == Role::Foreign {
+        let (slot, mapping, in_shared_table) = self.find_slot(at)?;
+        if in_shared_table || mapping.leaf.role == Role::Foreign {
             return None;
         }
         store(slot, 0);

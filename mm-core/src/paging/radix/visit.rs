@@ -5,7 +5,7 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Mapping, Mmu, Run, Visit};
+use crate::paging::{Entry, EntryFormat, Link, Mapping, Mmu, Run, Visit};
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU64;
 
@@ -21,24 +21,28 @@ where
 {
     /// The leaf that translates `at`.
     pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {
-        self.find_slot(at).map(|(_, mapping)| mapping)
+        self.find_slot(at).map(|(_, mapping, _)| mapping)
     }
 
-    /// The entry of the leaf that translates `at`, and what it says.
-    pub(super) fn find_slot(&self, at: VirtAddr) -> Option<(&AtomicU64, Mapping)> {
+    /// The entry of the leaf that translates `at`, what it says, and whether it is in a shared table.
+    pub(super) fn find_slot(&self, at: VirtAddr) -> Option<(&AtomicU64, Mapping, bool)> {
         if !F::translates(at) {
             return None;
         }
         let mut frame = self.root;
+        let mut shared = false;
         for depth in 0..=Tree::<F>::LEAF_DEPTH {
             let slot = self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at))?;
             match F::decode(load(slot), depth) {
-                Entry::Table { frame: next, .. } => frame = next,
+                Entry::Table { frame: next, link } => {
+                    shared |= link == Link::Shared;
+                    frame = next;
+                }
                 Entry::Leaf(leaf) => {
                     let at = Tree::<F>::base(depth, at);
-                    return Some((slot, Mapping { at, leaf }));
+                    return Some((slot, Mapping { at, leaf }, shared));
                 }
                 _ => return None,
             }
@@ -52,7 +56,7 @@ where
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        if !F::translates(range.start()) || !F::translates(range.last()) {
+        if !Tree::<F>::translates(range) {
             return ControlFlow::Continue(());
         }
         self.visit_table(0, self.root, range, visitor)
@@ -72,12 +76,20 @@ where
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             let at = Tree::<F>::base(depth, part.start());
             match F::decode(load(slot), depth) {
-                Entry::Table { frame, owned } => {
+                Entry::Table {
+                    frame,
+                    link: Link::Shared,
+                } => {
+                    if let Some(run) = self.shared_run(frame) {
+                        visitor(Visit::SharedTable { at, frame, run })?;
+                    }
+                }
+                Entry::Table { frame, link } => {
                     visitor(Visit::Table {
                         at,
                         frame,
                         leaf_table: depth + 1 == Tree::<F>::LEAF_DEPTH,
-                        owned,
+                        owned: link == Link::Private,
                     })?;
                     self.visit_table(depth + 1, frame, part, visitor)?;
                 }
@@ -93,7 +105,7 @@ where
 
     /// See [`PageTable::first_in_use`](crate::paging::PageTable::first_in_use).
     pub(super) fn find_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
-        if !F::translates(range.start()) || !F::translates(range.last()) {
+        if !Tree::<F>::translates(range) {
             return None;
         }
         self.find_in_use_below(0, self.root, range)

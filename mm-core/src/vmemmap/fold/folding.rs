@@ -60,8 +60,8 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
 }
 
 impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A, M> {
-    fn splits(&self, _at: VirtAddr, _leaf: Leaf) -> bool {
-        true
+    fn splits(&self, _at: VirtAddr, leaf: Leaf) -> bool {
+        leaf.role == Role::Descriptors
     }
 
     fn split(&mut self, block: Block) {

@@ -214,7 +214,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let describe = describe_as(pagemap, &self.model, &self.direct_map);
         let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
             let _ = table.visit(range, &mut |visit| match visit {
-                Visit::Leaves { at, run } => with(at, run),
+                Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
                 Visit::Table { .. } => ControlFlow::Continue(()),
             });
         };

@@ -110,7 +110,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             error: None,
         };
         let _ = table.visit(range, &mut |visit| match visit {
-            Visit::Leaves { at, run } => {
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
                 let is_right = run.leaf.role != Role::Tail
                     || self.order_of_tails(run.leaf.block) == Some(order);
                 surveyor.leaves(at, &run, is_right)
@@ -155,7 +155,7 @@ pub(super) fn demand<P: PageTable>(
     let mut current: Option<(VirtAddr, bool)> = None;
     let _ = table.visit(range, &mut |visit| {
         let (at, run) = match visit {
-            Visit::Leaves { at, run } => (at, run),
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => (at, run),
             Visit::Table {
                 at,
                 leaf_table: true,

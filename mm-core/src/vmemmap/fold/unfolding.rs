@@ -103,7 +103,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     }
 
     /// Copies a page of descriptors.
-    fn copy(&self, from: Pfn, to: Pfn) {
+    fn copy_page(&self, from: Pfn, to: Pfn) {
         let bytes = self.model.granule().bytes() as usize;
         let from = self.direct_map.frame_pointer(from);
         let to = self.direct_map.frame_pointer(to);
@@ -137,6 +137,15 @@ fn block_of(frames: PfnRange) -> Option<Block> {
 }
 
 impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
+    fn splits(&self, _at: VirtAddr, leaf: Leaf) -> bool {
+        leaf.role == Role::Tail
+    }
+
+    fn copy(&mut self, run: Run) -> bool {
+        // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries own the references.
+        unsafe { self.pool.acquire(run.leaf.block.first(), run.count) }
+    }
+
     fn join(&mut self, at: VirtAddr, _order: Order) -> Option<Leaf> {
         let block = self.blocks.pop().and_then(block_of)?;
         self.joining = Some((at, block));
@@ -156,7 +165,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
             let from = old.block(index).map(Block::first);
             let to = block.first().checked_add(page + index);
             if let (Some(from), Some(to)) = (from, to) {
-                self.copy(from, to);
+                self.copy_page(from, to);
             }
         }
     }
@@ -181,7 +190,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
             return one;
         };
         for index in 0..frames.frames() {
-            self.copy(tail, frames.start().saturating_add(index));
+            self.copy_page(tail, frames.start().saturating_add(index));
         }
         Run::each(frames, Role::Descriptors)
     }

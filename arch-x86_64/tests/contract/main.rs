@@ -1,0 +1,14 @@
+//! What this crate and the engine on its formats promise, on a simulated machine that watches.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod foreign;
+mod format;
+mod machine;
+mod map;
+mod read;
+mod tlb;
+mod unmap;

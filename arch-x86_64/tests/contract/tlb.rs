@@ -1,0 +1,110 @@
+//! Which instructions a flush takes, and that no CPU is left out.
+
+use crate::machine::{Event, Machine, Plan, pages, vmemmap};
+use arch_x86_64::{FourLevel, INVLPG_LIMIT, Tlb};
+use mm_core::addr::{VirtAddr, VirtRange};
+use mm_core::paging::{FlushScope, Mmu};
+use std::sync::atomic::Ordering::Relaxed;
+
+fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
+    machine.cpus.take_events();
+    Tlb::new(&machine.cpus, &machine.cpus, &machine.cpus).forget(scope);
+    machine.cpus.take_events()
+}
+
+#[test]
+fn few_pages_are_invalidated_one_by_one_on_every_cpu() {
+    let machine = Machine::new();
+    let ranges = [
+        Some(pages(0xffff_ea00_0000_0000, 2)),
+        Some(pages(0xffff_ffff_ffff_f000, 1)),
+    ];
+    let at = [
+        0xffff_ea00_0000_0000,
+        0xffff_ea00_0000_1000,
+        0xffff_ffff_ffff_f000,
+    ]
+    .map(VirtAddr::new);
+    let expected: Vec<_> = [0, 1]
+        .into_iter()
+        .flat_map(|cpu| at.map(|at| Event::Invlpg(cpu, at)))
+        .collect();
+    assert_eq!(forget(&machine, FlushScope::Ranges(&ranges)), expected);
+}
+
+#[test]
+fn a_range_within_a_page_takes_its_page() {
+    let machine = Machine::new();
+    let range = VirtRange::new(VirtAddr::new(0x1ff8), 16);
+    let events = forget(&machine, FlushScope::Ranges(&[range.ok()]));
+    let page = |cpu, at| Event::Invlpg(cpu, VirtAddr::new(at));
+    assert_eq!(
+        events,
+        [
+            page(0, 0x1000),
+            page(0, 0x2000),
+            page(1, 0x1000),
+            page(1, 0x2000)
+        ]
+    );
+}
+
+#[test]
+fn the_limit_is_for_all_ranges_together() {
+    let machine = Machine::new();
+    let half = |at| Some(pages(at, INVLPG_LIMIT / 2));
+    let at_limit = [half(0), half(1 << 30)];
+    assert_eq!(
+        forget(&machine, FlushScope::Ranges(&at_limit)).len() as u64,
+        2 * INVLPG_LIMIT
+    );
+    let above = [half(0), half(1 << 30), Some(pages(1 << 40, 1))];
+    assert_eq!(
+        forget(&machine, FlushScope::Ranges(&above)),
+        [Event::Invpcid(0), Event::Invpcid(1)]
+    );
+    let all = VirtRange::between(VirtAddr::new(0), VirtAddr::new(u64::MAX));
+    assert_eq!(
+        forget(&machine, FlushScope::Ranges(&[all])),
+        [Event::Invpcid(0), Event::Invpcid(1)]
+    );
+}
+
+#[test]
+fn everything_is_global_entries_too_with_invpcid_and_without() {
+    for (has_invpcid, event) in [
+        (true, Event::Invpcid as fn(usize) -> Event),
+        (false, Event::TogglePge),
+    ] {
+        let machine = Machine::<FourLevel>::new();
+        machine.cpus.has_invpcid.store(has_invpcid, Relaxed);
+        let range = vmemmap::<FourLevel>(0, 100);
+        machine.map(range, Plan::Distinct);
+        machine.cpus.all().iter().for_each(|cpu| cpu.fill(range));
+        assert_eq!(
+            forget(&machine, FlushScope::Everything),
+            [event(0), event(1)]
+        );
+        for cpu in machine.cpus.all() {
+            assert_eq!((cpu.cached_leaves(), cpu.cached_tables()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn with_pcids_a_single_page_takes_a_flush_of_every_context() {
+    // INVLPG leaves the paging-structure caches of other PCIDs.
+    let machine = Machine::new();
+    machine.cpus.uses_pcids.store(true, Relaxed);
+    let events = forget(&machine, FlushScope::Ranges(&[Some(pages(0, 1))]));
+    assert_eq!(events, [Event::Invpcid(0), Event::Invpcid(1)]);
+    machine.cpus.has_invpcid.store(false, Relaxed);
+    let events = forget(&machine, FlushScope::Ranges(&[Some(pages(0, 1))]));
+    assert_eq!(events, [Event::TogglePge(0), Event::TogglePge(1)]);
+}
+
+#[test]
+fn nothing_to_forget_disturbs_no_cpu() {
+    let machine = Machine::new();
+    assert_eq!(forget(&machine, FlushScope::Nothing), []);
+}

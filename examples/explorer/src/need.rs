@@ -1,0 +1,126 @@
+//! What bringing a region online will take, before it is done: how much RAM the machine gets, and whether the host can hold it.
+
+use crate::failure::Failure;
+use crate::size::rounded;
+use hosted::Backend;
+use mm_core::addr::PfnRange;
+use mm_core::pagemap::{DevPagemap, Tails};
+
+/// The simulation's own memory for each frame that is out: its count.
+const HOST_BYTES_PER_FRAME: u64 = 8;
+
+/// The memory of a table without tables for each leaf, about: a node of its map has up to 11.
+const HOST_BYTES_PER_LEAF: u64 = 64;
+
+/// How much the explorer may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of host memory for a simulated machine.
+    pub host_bytes: u64,
+    /// Runs of a plan.
+    pub planned_runs: u64,
+}
+
+impl Default for Limits {
+    /// 8 GiB, and plans without limit.
+    fn default() -> Self {
+        Self {
+            host_bytes: 8 << 30,
+            planned_runs: u64::MAX,
+        }
+    }
+}
+
+/// An upper bound of what bringing a region online takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Frames that hold descriptors. Exact, but for a tail frame that several ranges share.
+    pub descriptor_frames: u64,
+    /// Tables below the root.
+    pub tables: u64,
+    /// Bytes of host memory, with the simulation's own.
+    pub host_bytes: u64,
+    /// Runs of the plan.
+    pub runs: u64,
+}
+
+impl Need {
+    /// What `pagemap` needs on the backend `B`, with an altmap of `reserved`.
+    pub fn of<B: Backend>(pagemap: &DevPagemap<'_>, reserved: Option<PfnRange>) -> Self {
+        let mut need = Self::default();
+        let mut leaves = 0;
+        for range in pagemap.ranges() {
+            need.add_range(pagemap, *range);
+            let pages = range.frames() / B::MODEL.descriptors_per_page();
+            if B::HAS_TABLES {
+                need.tables += tables_over(pages, B::MODEL.granule().entries_per_table() as u64);
+            } else {
+                leaves += pages;
+            }
+        }
+        let page = B::MODEL.granule().bytes() + HOST_BYTES_PER_FRAME;
+        let counts = reserved.map_or(0, PfnRange::frames);
+        need.host_bytes = (need.descriptor_frames + need.tables) * page
+            + leaves * HOST_BYTES_PER_LEAF
+            + counts * HOST_BYTES_PER_FRAME;
+        need
+    }
+
+    fn add_range(&mut self, pagemap: &DevPagemap<'_>, range: PfnRange) {
+        let model = pagemap.model();
+        let pieces = range.frames() / model.subsection().frames();
+        let order = pagemap.geometry().order();
+        match pagemap.tails().0 {
+            Tails::PerCompound => {
+                let pages = range.frames() / order.frames();
+                self.descriptor_frames += 2 * pages;
+                self.runs += 2 * pages + pieces;
+            }
+            Tails::PerOrder => {
+                let pages = range.frames() / order.frames();
+                self.descriptor_frames += pages + 1;
+                self.runs += 2 * pages + pieces;
+            }
+            _ => {
+                self.descriptor_frames += range.frames() / model.descriptors_per_page();
+                self.runs += 3 * pieces;
+            }
+        }
+    }
+
+    /// Frames of RAM with which each node of a machine has enough, in blocks too.
+    pub fn ram_frames(&self) -> u64 {
+        // Twice as much, so that tables among the blocks of huge leaves do no harm.
+        ((self.descriptor_frames + self.tables) * 2 + 4096).next_multiple_of(1024)
+    }
+
+    /// Refuses what is more than `limits` allow.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that says how much it is.
+    pub fn check(&self, limits: &Limits) -> Result<(), Failure> {
+        if self.host_bytes <= limits.host_bytes {
+            return Ok(());
+        }
+        Err(Failure::too_large(format!(
+            "simulating {} descriptor frames and up to {} tables takes {} of host memory, more than the limit of {}; bring a smaller range online",
+            self.descriptor_frames,
+            self.tables,
+            rounded(self.host_bytes as f64),
+            rounded(limits.host_bytes as f64),
+        )))
+    }
+}
+
+/// How many tables of `entries` entries, on all levels below the root, map `pages` pages at most, wherever they start.
+fn tables_over(pages: u64, entries: u64) -> u64 {
+    let mut tables = 0;
+    let mut below = pages;
+    // Five levels at most, so four below the root.
+    for _ in 0..4 {
+        below = below / entries + 2;
+        tables += below;
+    }
+    tables
+}

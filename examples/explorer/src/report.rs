@@ -1,0 +1,159 @@
+//! What was measured, with the keys and in the order of the JSON output.
+
+use crate::failure::Failure;
+use crate::request::{Request, tables_name, tails_name};
+use crate::size::ByteRange;
+use mm_core::pagemap::{Tables, Tails};
+use mm_core::vmemmap::AuditReport;
+use serde::{Serialize, Serializer};
+use std::time::Duration;
+
+/// What came of bringing a region online and taking it offline again. `None` is what is not known, because it did
+/// not come to that.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The page tables.
+    pub backend: &'static str,
+    /// The memory that was asked for, in the order in which it was named.
+    pub ranges: Vec<ByteRange>,
+    /// The size of the pages that it is used in.
+    pub align: String,
+    /// How tails were shared.
+    pub tails: Option<&'static str>,
+    /// How tables were shared.
+    pub tables: Option<&'static str>,
+    /// What it cost.
+    pub frames: Frames,
+    /// What a flat array costs: vmemmap pages that were mapped.
+    pub flat_frames: Option<u64>,
+    /// What was saved against it.
+    pub saved_percent: Option<f64>,
+    /// Leaf entries less distinct descriptor frames.
+    pub reused_entries: Option<u64>,
+    /// What was done otherwise than asked.
+    pub notes: Option<Vec<String>>,
+    /// `clean`, or what the recounting found.
+    pub audit: Option<String>,
+    /// How long it took to bring it online.
+    #[serde(rename = "online_ns", serialize_with = "nanoseconds")]
+    pub online: Option<Duration>,
+    /// How long it took to take it offline.
+    #[serde(rename = "offline_ns", serialize_with = "nanoseconds")]
+    pub offline: Option<Duration>,
+    /// What was left after that.
+    pub after_offline: AfterOffline,
+    /// Why it was not done.
+    pub error: Option<Failure>,
+    /// What was left after the error.
+    pub after_error: Option<AfterError>,
+}
+
+/// Frames that memory's descriptors cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frames {
+    /// Distinct frames with descriptors.
+    pub descriptors: Option<u64>,
+    /// Tables whose entries are leaves of base pages.
+    pub leaf_tables: Option<u64>,
+    /// Tables between these and the root.
+    pub upper_tables: Option<u64>,
+    /// How many of the descriptor frames came from the altmap.
+    pub altmap: Option<u64>,
+    /// Descriptor frames and tables.
+    pub total: Option<u64>,
+}
+
+/// What is left when everything is offline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AfterOffline {
+    /// Frames of RAM and the altmap that are out.
+    pub frames: Option<u64>,
+}
+
+/// What is left after an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AfterError {
+    /// Frames of RAM and the altmap that are out.
+    pub frames: u64,
+    /// `clean`, or what the recounting found.
+    pub audit: String,
+}
+
+impl AfterError {
+    /// After an error before there was a machine.
+    pub fn nothing_done() -> Self {
+        Self {
+            frames: 0,
+            audit: CLEAN.to_owned(),
+        }
+    }
+}
+
+/// What an audit says that has found nothing.
+pub const CLEAN: &str = "clean";
+
+impl Report {
+    /// What is known before anything is done.
+    pub fn new(request: &Request) -> Self {
+        Self {
+            backend: request.backend.name(),
+            ranges: request.ranges.clone(),
+            align: request.align.to_string(),
+            tails: None,
+            tables: None,
+            frames: Frames::default(),
+            flat_frames: None,
+            saved_percent: None,
+            reused_entries: None,
+            notes: None,
+            audit: None,
+            online: None,
+            offline: None,
+            after_offline: AfterOffline::default(),
+            error: None,
+            after_error: None,
+        }
+    }
+
+    /// Enters what an audit has counted while the region was online, and how many frames the altmap had out.
+    pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
+        let total = counted.frames();
+        let flat = counted.mapped_pages;
+        self.frames = Frames {
+            descriptors: Some(counted.descriptor_frames),
+            leaf_tables: Some(counted.leaf_tables),
+            upper_tables: Some(counted.upper_tables),
+            altmap: Some(altmap),
+            total: Some(total),
+        };
+        self.flat_frames = Some(flat);
+        if flat > 0 {
+            // Rounded to four digits; zero is added so that there is no -0.
+            let saved = 100.0 * (1.0 - total as f64 / flat as f64);
+            self.saved_percent = Some((saved * 10_000.0).round() / 10_000.0 + 0.0);
+        }
+        self.reused_entries = Some(counted.reused_entries());
+    }
+
+    /// Enters how tails and tables were shared.
+    pub fn enter_policies(&mut self, tails: Tails, tables: Tables) {
+        self.tails = Some(tails_name(tails));
+        self.tables = Some(tables_name(tables));
+    }
+
+    /// Whether everything was done and nothing wrong was found.
+    pub fn is_good(&self) -> bool {
+        self.error.is_none() && self.audit.as_deref() == Some(CLEAN)
+    }
+
+    /// The bytes of memory that were asked for.
+    pub fn bytes(&self) -> u64 {
+        let sizes = self.ranges.iter().map(|range| range.size);
+        sizes.fold(0, u64::saturating_add)
+    }
+}
+
+fn nanoseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    time.serialize(serializer)
+}

@@ -1,0 +1,201 @@
+//! What is asked for, in the library's terms.
+
+use crate::args::{Align, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
+use crate::failure::Failure;
+use crate::size::{ByteRange, ByteSize};
+use hosted::BackendKind;
+use mm_core::addr::{Granule, NodeId, PfnRange, PhysAddr};
+use mm_core::error::ErrorKind;
+use mm_core::frame::Altmap;
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+
+/// A region to bring online, and how. Not checked yet.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The page tables.
+    pub backend: BackendKind,
+    /// The memory, in the order in which it was named.
+    pub ranges: Vec<ByteRange>,
+    /// The size of the pages that it is used in, in bytes.
+    pub align: ByteSize,
+    /// What tails share; what the library does by itself if nothing was said.
+    pub tails: Option<Tails>,
+    /// What tables share.
+    pub tables: Tables,
+    /// How much is populated at a time.
+    pub piece: Piece,
+    /// Whether huge leaves map base pages.
+    pub huge_leaves: bool,
+    /// How much of the first range is reserved for descriptors.
+    pub altmap: Option<ByteSize>,
+    /// The node.
+    pub node: NodeId,
+    /// How many allocations of RAM succeed.
+    pub fail_after: Option<u64>,
+}
+
+impl Request {
+    /// What the command line asks for, and how to print what comes of it.
+    pub fn from_args(args: RegionArgs) -> (Self, Format) {
+        let tails = |tails| match tails {
+            TailsArg::None => Tails::None,
+            TailsArg::PerCompound => Tails::PerCompound,
+            TailsArg::PerOrder => Tails::PerOrder,
+        };
+        let request = Self {
+            backend: args.backend.kind(),
+            ranges: args.ranges,
+            align: ByteSize(match args.align {
+                Align::Size4K => 4 << 10,
+                Align::Size2M => 2 << 20,
+                Align::Size1G => 1 << 30,
+            }),
+            tails: args.tails.map(tails),
+            tables: match args.tables {
+                TablesArg::Private => Tables::Private,
+                TablesArg::Shared => Tables::Shared,
+            },
+            piece: match args.piece {
+                PieceArg::Subsection => Piece::Subsection,
+                PieceArg::Section => Piece::Section,
+                PieceArg::Range => Piece::Range,
+            },
+            huge_leaves: args.huge_leaves == YesNo::Yes,
+            altmap: args.altmap,
+            node: NodeId::new(args.node),
+            fail_after: args.fail_after,
+        };
+        (request, args.format)
+    }
+
+    /// The same in frames of `granule`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] that names the range that is none, or says why there cannot be such an altmap.
+    pub fn in_frames(&self, granule: Granule) -> Result<FrameRequest<'_>, Failure> {
+        let frames = |range: &ByteRange| {
+            PfnRange::from_bytes(PhysAddr::new(range.start), range.size, granule)
+                .map_err(|error| Failure::range(format_args!("range {range}"), error))
+        };
+        let ranges = self
+            .ranges
+            .iter()
+            .map(frames)
+            .collect::<Result<Vec<_>, _>>()?;
+        let reserved = match (self.altmap, self.ranges.first(), ranges.first()) {
+            (Some(size), Some(bytes), Some(&first)) => Some(reserve(size, *bytes, first, granule)?),
+            _ => None,
+        };
+        let geometry = Geometry::from_bytes(self.align.0, granule).ok_or_else(|| {
+            let align = self.align;
+            Failure::new(
+                ErrorKind::UnsupportedOrder,
+                format_args!("pages of {align} are no power of two of base pages"),
+            )
+        })?;
+        Ok(FrameRequest {
+            request: self,
+            ranges,
+            reserved,
+            geometry,
+        })
+    }
+}
+
+/// The first `size` bytes of `bytes`, which are the frames `first`.
+fn reserve(
+    ByteSize(size): ByteSize,
+    bytes: ByteRange,
+    first: PfnRange,
+    granule: Granule,
+) -> Result<PfnRange, Failure> {
+    let altmap = ByteRange {
+        start: bytes.start,
+        size,
+    };
+    let reserved = PfnRange::from_bytes(PhysAddr::new(altmap.start), size, granule)
+        .map_err(|error| Failure::range(format_args!("altmap {altmap}"), error))?;
+    if first.contains_range(reserved) {
+        return Ok(reserved);
+    }
+    Err(Failure::new(
+        ErrorKind::OutOfRange,
+        format_args!("altmap {altmap} is larger than the range that it is the start of, {bytes}"),
+    ))
+}
+
+/// A [`Request`] in frames.
+#[derive(Clone, Debug)]
+pub struct FrameRequest<'r> {
+    request: &'r Request,
+    /// The memory, in the order in which it was named.
+    pub ranges: Vec<PfnRange>,
+    /// What the altmap has.
+    pub reserved: Option<PfnRange>,
+    geometry: Geometry,
+}
+
+impl FrameRequest<'_> {
+    /// The pagemap, checked against `model`.
+    ///
+    /// # Errors
+    ///
+    /// The library's, as a [`Failure`].
+    pub fn pagemap<'p>(
+        &'p self,
+        model: &MemoryModel,
+        altmap: Option<&'p dyn Altmap>,
+    ) -> Result<DevPagemap<'p>, Failure> {
+        let Request {
+            tails,
+            tables,
+            huge_leaves,
+            piece,
+            node,
+            ..
+        } = *self.request;
+        let pagemap = DevPagemap::new(model, &self.ranges, self.geometry)?
+            .with_tables(tables)
+            .with_huge_leaves(huge_leaves)
+            .with_piece(piece)
+            .with_node(node);
+        let pagemap = match tails {
+            Some(tails) => pagemap.with_tails(tails),
+            None => pagemap,
+        };
+        Ok(match altmap {
+            Some(altmap) => pagemap.with_altmap(altmap),
+            None => pagemap,
+        })
+    }
+}
+
+/// A policy's name on the command line and in output.
+pub const fn tails_name(tails: Tails) -> &'static str {
+    match tails {
+        Tails::None => "none",
+        Tails::PerCompound => "per-compound",
+        Tails::PerOrder => "per-order",
+        _ => "other",
+    }
+}
+
+/// A policy's name on the command line and in output.
+pub const fn tables_name(tables: Tables) -> &'static str {
+    match tables {
+        Tables::Private => "private",
+        Tables::Shared => "shared",
+        _ => "other",
+    }
+}
+
+/// A piece's name on the command line and in output.
+pub const fn piece_name(piece: Piece) -> &'static str {
+    match piece {
+        Piece::Subsection => "subsection",
+        Piece::Section => "section",
+        Piece::Range => "range",
+    }
+}

@@ -1,0 +1,66 @@
+//! Bad arguments in one line: which argument, and what it takes.
+
+use clap::Error;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error as _;
+
+/// One line that names the argument and what it takes.
+pub fn one_line(error: &Error) -> String {
+    let argument = text(error, ContextKind::InvalidArg);
+    let line = match (error.kind(), argument) {
+        (ErrorKind::ValueValidation, Some(argument)) => {
+            error.source().map(|why| format!("{argument}: {why}"))
+        }
+        (ErrorKind::InvalidValue, Some(argument)) => Some(invalid_value(error, &argument)),
+        (ErrorKind::UnknownArgument, Some(argument)) => Some(unknown_argument(error, &argument)),
+        (ErrorKind::ArgumentConflict, Some(argument)) => {
+            Some(format!("{argument} is given twice; give it once"))
+        }
+        (ErrorKind::InvalidSubcommand, _) => text(error, ContextKind::InvalidSubcommand)
+            .map(|name| format!("'{name}' is no command; takes online or plan, or nothing")),
+        (ErrorKind::InvalidUtf8, _) => Some("arguments must be UTF-8 text".to_owned()),
+        _ => None,
+    };
+    let line = line.unwrap_or_else(|| first_line(error));
+    // An argument may contain line breaks, and what controls a terminal.
+    line.chars()
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_debug().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect()
+}
+
+fn invalid_value(error: &Error, argument: &str) -> String {
+    let valid = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
+            format!("takes one of {}", valid.join(", "))
+        }
+        _ => "takes a value; --help says which".to_owned(),
+    };
+    match text(error, ContextKind::InvalidValue) {
+        Some(value) if !value.is_empty() => format!("{argument}: not '{value}'; {valid}"),
+        _ => format!("{argument} {valid}"),
+    }
+}
+
+fn unknown_argument(error: &Error, argument: &str) -> String {
+    match text(error, ContextKind::SuggestedArg) {
+        Some(near) => format!("unknown argument '{argument}'; is '{near}' meant?"),
+        None => format!("unknown argument '{argument}'; --help lists what there is"),
+    }
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")),
+        _ => None,
+    }
+}
+
+fn first_line(error: &Error) -> String {
+    let all = error.to_string();
+    let line = all.lines().next().unwrap_or("bad arguments");
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}

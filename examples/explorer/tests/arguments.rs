@@ -1,0 +1,201 @@
+//! Bad arguments are told in one line, and no arguments make the program panic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod program;
+
+use explorer::Console;
+use explorer::need::Limits;
+use program::{run, run_within};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::io::{self, ErrorKind, Write};
+
+#[test]
+fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
+    let cases = [
+        ("online --range", "--range", "START+SIZE"),
+        ("online --range 24G", "--range", "START+SIZE"),
+        (
+            "online --range 24G+lots",
+            "--range",
+            "suffix K, M, G, T or P",
+        ),
+        (
+            "online --range 99999999999999999999+1",
+            "--range",
+            "64 bits",
+        ),
+        ("online --range 24G+99999P", "--range", "64 bits"),
+        ("online --range １G+１G", "--range", "a number of bytes"),
+        ("online --range +", "--range", "a number of bytes"),
+        ("online --align 3M", "--align", "4K, 2M, 1G"),
+        ("online --align", "--align", "4K, 2M, 1G"),
+        (
+            "online --backend arm",
+            "--backend",
+            "sim, x86_64, x86_64-la57",
+        ),
+        (
+            "online --tails all",
+            "--tails",
+            "none, per-compound, per-order",
+        ),
+        ("online --tables all", "--tables", "private, shared"),
+        ("online --piece 1G", "--piece", "subsection, section, range"),
+        ("online --huge-leaves maybe", "--huge-leaves", "yes, no"),
+        ("online --format xml", "--format", "table, json"),
+        ("online --node 64", "--node", "0 to 63"),
+        ("online --node -1", "--node", "0 to 63"),
+        ("online --range -1", "--range", "START+SIZE"),
+        ("online --range --align 2M", "--range", "START+SIZE"),
+        ("online --node one", "--node", "0 to 63"),
+        ("online --fail-after x", "--fail-after", "whole number"),
+        ("online --altmap ten", "--altmap", "a number of bytes"),
+        ("plan --limit all", "--limit", "whole number"),
+        ("online --align 2M --align 4K", "--align", "once"),
+        ("online --what 5", "--what", ""),
+        ("online stray", "stray", ""),
+        ("offline", "offline", "online or plan"),
+        ("--range 24G+1G", "--range", ""),
+        ("online --format json --range 24G", "--range", "START+SIZE"),
+    ];
+    for (line, argument, takes) in cases {
+        let ran = run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{line}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+        assert!(ran.stderr.contains(argument), "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(takes), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn help_and_version_are_on_standard_output() {
+    for line in ["--help", "-h", "online --help", "plan --help", "--version"] {
+        let ran = run(line);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
+        assert!(ran.stdout.contains("explorer"), "{line}");
+    }
+    assert!(run("online --help").stdout.contains("Examples:"));
+}
+
+/// Takes some bytes and breaks.
+struct Pipe(usize);
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.checked_sub(bytes.len()) {
+            Some(left) => self.0 = left,
+            None => return Err(ErrorKind::BrokenPipe.into()),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_long_plan_quietly() {
+    for format in ["table", "json"] {
+        let mut stderr = Vec::new();
+        let args = ["explorer", "plan", "--range", "0+64T", "--format", format];
+        let mut console = Console {
+            stdout: &mut Pipe(1 << 16),
+            stderr: &mut stderr,
+            progress: &|_, _, _| {},
+        };
+        assert_eq!(explorer::run(args, &Limits::default(), &mut console), 0);
+        assert_eq!(stderr, b"");
+    }
+}
+
+fn size() -> impl Strategy<Value = String> {
+    let exact = prop_oneof![
+        4 => (0_u64..64).prop_map(|n| n.to_string()),
+        1 => any::<u64>().prop_map(|n| n.to_string()),
+        1 => any::<u64>().prop_map(|n| format!("{n:#x}")),
+    ];
+    let suffix = prop_oneof![
+        1 => Just("".to_owned()),
+        6 => "[KMGTPkmgtp](iB|B)?",
+        1 => ".{0,3}",
+    ];
+    (exact, suffix).prop_map(|(number, suffix)| number + &suffix)
+}
+
+fn option() -> impl Strategy<Value = Vec<String>> {
+    let choice = |name: &'static str, values: &'static [&'static str]| {
+        prop::sample::select(values).prop_map(move |value| vec![name.to_owned(), value.to_owned()])
+    };
+    let number = |name: &'static str| {
+        prop_oneof![(0_u64..70).boxed(), any::<u64>().boxed()]
+            .prop_map(move |value| vec![name.to_owned(), value.to_string()])
+    };
+    prop_oneof![
+        6 => (0_u64..66, prop::sample::select(&["2M", "32M", "128M", "1G", "3G"][..]))
+            .prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}G+{size}")]),
+        1 => (size(), size()).prop_map(|(start, size)| vec!["--range".to_owned(), format!("{start}+{size}")]),
+        1 => choice("--backend", &["sim", "x86_64", "x86_64-la57"]),
+        1 => choice("--align", &["4K", "2M", "1G", "1g", "8K"]),
+        1 => choice("--tails", &["none", "per-compound", "per-order"]),
+        1 => choice("--tables", &["private", "shared"]),
+        1 => choice("--piece", &["subsection", "section", "range"]),
+        1 => choice("--huge-leaves", &["yes", "no"]),
+        1 => size().prop_map(|size| vec!["--altmap".to_owned(), size]),
+        1 => number("--node"),
+        1 => number("--fail-after"),
+    ]
+}
+
+/// Options, and now and then something that is none.
+fn options() -> impl Strategy<Value = Vec<Vec<String>>> {
+    let good = || prop::collection::vec(option(), 0..5);
+    let stray = ".{0,8}".prop_map(|text| vec![vec![text]]);
+    prop_oneof![
+        9 => good(),
+        1 => (good(), stray, good()).prop_map(|(a, b, c)| [a, b, c].concat()),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_arguments_end_in_one_of_three_ways(
+        command in prop::sample::select(&["online", "plan"][..]),
+        options in options(),
+    ) {
+        let limits = Limits { host_bytes: 64 << 20, planned_runs: 1 << 14 };
+        let mut args = vec![command.to_owned(), "--format".to_owned(), "json".to_owned()];
+        args.extend(options.into_iter().flatten());
+        // These answer otherwise, and are tested above.
+        prop_assume!(!args.iter().any(|arg| arg.starts_with("-h") || arg.starts_with("--h")));
+        let ran = run_within(&limits, &args);
+        match ran.code {
+            0 => {
+                prop_assert_eq!(&ran.json()["error"], &Value::Null);
+                prop_assert_eq!(ran.stderr, "");
+            }
+            1 => {
+                let report = ran.json();
+                prop_assert!(report["error"]["kind"].is_string());
+                prop_assert_eq!(ran.stderr.lines().count(), 1);
+                if command == "online" {
+                    prop_assert_eq!(&report["after_error"]["frames"], 0);
+                    prop_assert_eq!(&report["after_error"]["audit"], "clean");
+                }
+            }
+            2 => {
+                prop_assert_eq!(&ran.stdout, "");
+                prop_assert_eq!(ran.stderr.lines().count(), 1);
+            }
+            code => prop_assert!(false, "{code}"),
+        }
+    }
+}
