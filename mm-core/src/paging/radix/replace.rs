@@ -51,7 +51,7 @@ enum Change {
     Join { at: VirtAddr, table: Pfn, new: u64 },
 }
 
-static_assertions::const_assert!(size_of::<Option<Change>>() <= 40);
+static_assertions::const_assert!(size_of::<Option<Change>>() == 32);
 
 /// The changes of one flush.
 struct Batch {
