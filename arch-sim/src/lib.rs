@@ -4,7 +4,7 @@
 //! and of hardware, made of ordinary memory, and stricter than either.
 //!
 //! ```text
-//!   SimFrames ──frames of──▶ SimMemory ◀──reads── Walker (X86_64Walker)
+//!   SimFrames ──frames of──▶ SimMemory ◀──reads── Walker (X86_64Walker, AArch64Walker)
 //!      │ on_allocate, on_free                        ▲
 //!      └──────────────▶ SimTlb, SimTlb ... ──────────┘
 //!                          └── SimMmu                        all of them ──▶ Violations

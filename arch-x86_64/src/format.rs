@@ -26,7 +26,8 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 /// Nobody else may set it in entries of the root slots that the vmemmap uses, present or not.
 pub const OWNED: Flags = Flags::BIT_56;
 
-/// The leaf maps tail descriptors that other entries map too.
+/// The leaf maps tail descriptors that other entries map too. Of a table: it is linked elsewhere too, and holds nothing but the
+/// same tail.
 pub const TAIL: Flags = Flags::BIT_57;
 
 /// What every leaf of this library's has set.
@@ -155,7 +156,7 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
             (Kind::Table, true) => {
                 frame_of(entry & ADDRESS).map_or(Entry::Reserved, |frame| Entry::Table {
                     frame,
-                    link: link_of(flags),
+                    link: Link::of(owned, flags.contains(TAIL)),
                 })
             }
             (Kind::Table, false) => frame_of(entry & ADDRESS)
@@ -197,17 +198,6 @@ fn kind(flags: Flags, below: usize) -> Kind {
     match ORDERS.get(below) {
         Some(Some(order)) => Kind::Leaf(*order),
         _ => Kind::Malformed,
-    }
-}
-
-/// Whose a link with `flags` is. The bit that says "tails" of a leaf says "nothing but shared tails"
-/// of a table.
-#[inline]
-fn link_of(flags: Flags) -> Link {
-    match (flags.contains(OWNED), flags.contains(TAIL)) {
-        (false, _) => Link::Foreign,
-        (true, false) => Link::Private,
-        (true, true) => Link::Shared,
     }
 }
 

@@ -1,3 +1,5 @@
+//! What this library's operations cost, side by side with other ways to do the same.
+//!
 //! Two ways to write and to clear 262144 page-table entries, on the same memory: this library's
 //! engine and the `x86_64` crate's `OffsetPageTable`.
 //!
@@ -14,11 +16,13 @@
 mod arena;
 mod engine;
 mod offset_table;
+mod page_at_a_time;
 mod pattern;
 
 pub use arena::Arena;
 pub use engine::Engine;
 pub use offset_table::OffsetTable;
+pub use page_at_a_time::PageAtATime;
 pub use pattern::{Pattern, Runs};
 
 use mm_core::addr::{VirtAddr, VirtRange};

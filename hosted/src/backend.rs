@@ -1,6 +1,6 @@
 //! What a backend brings to a machine, and choosing one at run time.
 
-use crate::{Machine, Sim, X86_64, X86_64La57};
+use crate::{AArch64_4K, AArch64_16K, AArch64_64K, Machine, Sim, X86_64, X86_64La57};
 use arch_sim::SimMemory;
 use arch_sim::walker::Translation;
 use mm_core::addr::{Pfn, VirtAddr};
@@ -14,6 +14,9 @@ pub trait Backend: Sized + 'static {
 
     /// Where descriptors lie.
     const MODEL: MemoryModel;
+
+    /// The last frame that a physical address of the architecture reaches.
+    const LAST_FRAME: Pfn;
 
     /// Whether there are tables below the root that cost frames.
     const HAS_TABLES: bool;
@@ -47,6 +50,12 @@ pub enum BackendKind {
     X86_64,
     /// [`X86_64La57`].
     X86_64La57,
+    /// [`AArch64_4K`].
+    AArch64_4K,
+    /// [`AArch64_16K`].
+    AArch64_16K,
+    /// [`AArch64_64K`].
+    AArch64_64K,
 }
 
 /// Something to do with a backend that is chosen at run time.
@@ -60,15 +69,23 @@ pub trait WithBackend {
 
 impl BackendKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sim, Self::X86_64, Self::X86_64La57];
+    pub const ALL: [Self; 6] = [
+        Self::Sim,
+        Self::X86_64,
+        Self::X86_64La57,
+        Self::AArch64_4K,
+        Self::AArch64_16K,
+        Self::AArch64_64K,
+    ];
 
     /// The name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sim => Sim::NAME,
-            Self::X86_64 => X86_64::NAME,
-            Self::X86_64La57 => X86_64La57::NAME,
-        }
+    pub fn name(self) -> &'static str {
+        self.run(Name)
+    }
+
+    /// Where descriptors lie.
+    pub fn model(self) -> MemoryModel {
+        self.run(Model)
     }
 
     /// Does `job` with the backend.
@@ -77,6 +94,29 @@ impl BackendKind {
             Self::Sim => job.with::<Sim>(),
             Self::X86_64 => job.with::<X86_64>(),
             Self::X86_64La57 => job.with::<X86_64La57>(),
+            Self::AArch64_4K => job.with::<AArch64_4K>(),
+            Self::AArch64_16K => job.with::<AArch64_16K>(),
+            Self::AArch64_64K => job.with::<AArch64_64K>(),
         }
+    }
+}
+
+struct Name;
+
+impl WithBackend for Name {
+    type Output = &'static str;
+
+    fn with<B: Backend>(self) -> &'static str {
+        B::NAME
+    }
+}
+
+struct Model;
+
+impl WithBackend for Model {
+    type Output = MemoryModel;
+
+    fn with<B: Backend>(self) -> MemoryModel {
+        B::MODEL
     }
 }

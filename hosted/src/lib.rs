@@ -5,17 +5,30 @@
 //!
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
 //! - [`layout`]: where RAM lies, out of the way of the memory that is to be brought online;
-//! - [`Sim`], [`X86_64`], [`X86_64La57`]: the backends;
-//! - [`BackendKind`]: choosing one at run time.
+//! - [`Sim`], [`X86_64`], [`X86_64La57`], [`AArch64_4K`], [`AArch64_16K`], [`AArch64_64K`]: the backends;
+//! - [`Radix`]: what an architecture brings to be one of them;
+//! - [`BackendKind`]: choosing one at run time;
+//! - [`Foreign`]: somebody else's mappings among the library's;
+//! - [`HostedHarness`]: a machine for the conformance battery;
+//! - [`script`]: operations at random, on tables, oracle and model side by side.
 #![deny(missing_docs)]
 
+mod aarch64;
 mod backend;
+mod foreign;
+mod harness;
 pub mod layout;
 mod machine;
+mod radix;
+pub mod script;
 mod sim;
 mod x86_64;
 
+pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
 pub use backend::{Backend, BackendKind, WithBackend};
+pub use foreign::Foreign;
+pub use harness::{HostedHarness, HostedPowers, Power, watch};
 pub use machine::{Machine, MachineConfig, MachineError};
+pub use radix::{Radix, RadixBackend, SimCpus};
 pub use sim::Sim;
 pub use x86_64::{X86_64, X86_64La57, X86Cpus};

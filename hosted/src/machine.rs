@@ -8,9 +8,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 
-/// The highest physical address has 52 bits on every architecture here.
-const LAST_FRAME_BITS: u32 = 52;
-
 /// RAM starts at a multiple of this many frames, so that blocks of any usual order fit.
 const RAM_ALIGN: u64 = 1 << 18;
 
@@ -100,8 +97,7 @@ impl<B: Backend> Machine<B> {
         let granule = B::MODEL.granule();
         let mut taken = config.devices.clone();
         let mut place = |frames: u64| {
-            let last = Pfn::new((1 << (LAST_FRAME_BITS - granule.shift())) - 1);
-            let last = last.unwrap_or(Pfn::MAX);
+            let last = B::LAST_FRAME;
             let above = B::MODEL.all_frames().last().saturating_add(1);
             // Above all that can be brought online, so that RAM is in the same place whatever is requested; where the model
             // has no end before the address space's, in the first gap.

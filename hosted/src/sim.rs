@@ -13,6 +13,7 @@ pub enum Sim {}
 impl Backend for Sim {
     const NAME: &'static str = "sim";
     const MODEL: MemoryModel = X86_64::MODEL;
+    const LAST_FRAME: Pfn = X86_64::LAST_FRAME;
     const HAS_TABLES: bool = false;
     type Cpus = ();
     type Table<'m> = FlatTable;

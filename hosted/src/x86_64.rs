@@ -1,15 +1,14 @@
 //! x86-64 tables, and two simulated CPUs that walk them.
 
-use crate::{Backend, Machine};
-use arch_sim::walker::{Translation, Walker, X86_64Walker};
-use arch_sim::{SimFrames, SimMemory, SimTlb};
+use crate::radix::{Radix, SimCpus};
+use arch_sim::walker::X86_64Walker;
+use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
-    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, Shootdown, Tlb, TlbInstructions,
+    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Roots, Shootdown, Tlb, TlbInstructions,
 };
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
-use mm_core::paging::RadixTable;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
 const CPUS: usize = 2;
@@ -19,6 +18,8 @@ const CPUS: usize = 2;
 pub struct X86Cpus {
     cpus: [SimTlb<X86_64Walker>; CPUS],
     current: AtomicUsize,
+    roots_installed: AtomicU64,
+    roots_removed: AtomicU64,
 }
 
 impl X86Cpus {
@@ -26,12 +27,9 @@ impl X86Cpus {
         Self {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             current: AtomicUsize::new(0),
+            roots_installed: AtomicU64::new(0),
+            roots_removed: AtomicU64::new(0),
         }
-    }
-
-    /// The translation caches of each CPU.
-    pub fn all(&self) -> &[SimTlb<X86_64Walker>] {
-        &self.cpus
     }
 
     fn current(&self) -> &SimTlb<X86_64Walker> {
@@ -76,49 +74,73 @@ unsafe impl Shootdown for X86Cpus {
     }
 }
 
-/// The page table of an x86-64 machine in the format `F`.
-type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m X86Cpus, &'m X86Cpus, OneRoot>>;
+// There is one root; what it is told is only counted.
+impl Roots for X86Cpus {
+    fn entry_installed(&self, _at: VirtAddr) {
+        self.roots_installed.fetch_add(1, Ordering::Relaxed);
+    }
 
-macro_rules! backend {
+    fn entry_removed(&self, _at: VirtAddr) {
+        self.roots_removed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl SimCpus for X86Cpus {
+    type Walker = X86_64Walker;
+
+    fn all(&self) -> &[SimTlb<X86_64Walker>] {
+        &self.cpus
+    }
+
+    fn root_changes(&self) -> Option<(u64, u64)> {
+        Some((
+            self.roots_installed.load(Ordering::Relaxed),
+            self.roots_removed.load(Ordering::Relaxed),
+        ))
+    }
+}
+
+macro_rules! levels {
     ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident, $walker:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
 
-        impl Backend for $name {
-            const NAME: &'static str = $cli;
-            const MODEL: MemoryModel = $model;
-            const HAS_TABLES: bool = true;
-            type Cpus = X86Cpus;
-            type Table<'m> = Table<'m, $format>;
+        impl Radix for $name {
+            const RADIX_NAME: &'static str = $cli;
+            const RADIX_MODEL: MemoryModel = $model;
+            const ADDRESS_BITS: u32 = 52;
+            type Format = $format;
+            type Walker = X86_64Walker;
+            type Processors = X86Cpus;
+            type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus, &'m X86Cpus>;
 
-            fn cpus(memory: &SimMemory, root: Pfn) -> X86Cpus {
-                X86Cpus::new($walker, memory, root)
+            fn walker() -> X86_64Walker {
+                $walker
             }
 
-            unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
-                let cpus = machine.cpus();
-                // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
-                // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
-                unsafe {
-                    RadixTable::new(
-                        machine.root(),
-                        machine.frames(),
-                        machine.memory(),
-                        Tlb::new(cpus, cpus, OneRoot),
-                    )
-                }
+            fn processors(memory: &SimMemory, root: Pfn) -> X86Cpus {
+                X86Cpus::new(Self::walker(), memory, root)
             }
 
-            fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {
-                $walker.translate(machine.memory(), machine.root(), at).ok()
+            fn mmu(cpus: &X86Cpus) -> Self::Mmu<'_> {
+                Tlb::new(cpus, cpus, cpus)
+            }
+
+            // P, R/W; PS where it is no base page; XD.
+            fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+                frame.get() << 12 | 0x3 | u64::from(huge) << 7 | 1 << 63
+            }
+
+            // P, R/W.
+            fn foreign_table(frame: Pfn) -> u64 {
+                frame.get() << 12 | 0x3
             }
         }
     };
 }
 
-backend!(
+levels!(
     /// x86-64 with 4 levels.
     X86_64,
     "x86_64",
@@ -127,7 +149,7 @@ backend!(
     X86_64Walker::four_level()
 );
 
-backend!(
+levels!(
     /// x86-64 with 5 levels.
     X86_64La57,
     "x86_64-la57",

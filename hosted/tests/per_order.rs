@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use hosted::{Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
+use hosted::{AArch64_4K, Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
 use mm_core::addr::{NodeId, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page, Pointer};
 use mm_core::frame::InspectFrames;
@@ -202,12 +202,13 @@ fn saves_one_of_two_vmemmap_pages<B: Backend>() {
 macro_rules! on_each_backend {
     ($($test:ident),* $(,)?) => {
         mod shared_tail {
-            use super::{Sim, X86_64, X86_64La57};
+            use super::{AArch64_4K, Sim, X86_64, X86_64La57};
             $(#[test]
             fn $test() {
                 super::$test::<Sim>();
                 super::$test::<X86_64>();
                 super::$test::<X86_64La57>();
+                super::$test::<AArch64_4K>();
             })*
         }
     };

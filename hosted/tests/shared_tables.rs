@@ -7,7 +7,7 @@
 )]
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::{Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
+use hosted::{Backend, Machine, MachineConfig, RadixBackend, Sim, SimCpus, X86_64, X86_64La57};
 use mm_core::addr::{Order, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, TablesFallback, Tails};
@@ -70,13 +70,13 @@ fn frames_behind<B: Backend>(machine: &Machine<B>, frames: PfnRange) -> BTreeMap
         .collect()
 }
 
-fn fill_cpus<B: Backend<Cpus = hosted::X86Cpus>>(machine: &Machine<B>, frames: PfnRange) {
+fn fill_cpus<B: RadixBackend>(machine: &Machine<B>, frames: PfnRange) {
     for cpu in machine.cpus().all() {
         cpu.fill(B::MODEL.descriptors(frames).unwrap());
     }
 }
 
-fn costs_what_the_design_says<B: Backend<Cpus = hosted::X86Cpus>>() {
+fn costs_what_the_design_says<B: RadixBackend>() {
     let cases = [
         // (align, tails, GiB) -> (descriptor frames, leaf tables)
         (GIB, Tails::PerCompound, 1, 2, 2),
@@ -129,7 +129,7 @@ fn costs_what_the_design_says<B: Backend<Cpus = hosted::X86Cpus>>() {
 }
 
 /// Pieces of a compound page go offline one by one, in the order that `step` makes, and come back.
-fn a_part_of_a_shared_table_gets_a_copy<B: Backend<Cpus = hosted::X86Cpus>>() {
+fn a_part_of_a_shared_table_gets_a_copy<B: RadixBackend>() {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
         for step in [1, 37, 301] {
             let machine = machine::<B>();
@@ -185,7 +185,7 @@ fn a_part_of_a_shared_table_gets_a_copy<B: Backend<Cpus = hosted::X86Cpus>>() {
     }
 }
 
-fn a_copy_that_fails_changes_nothing<B: Backend<Cpus = hosted::X86Cpus>>() {
+fn a_copy_that_fails_changes_nothing<B: RadixBackend>() {
     let machine = machine::<B>();
     let mut table = machine.take_table().unwrap();
     let mut vmemmap = vmemmap(&machine);
@@ -222,7 +222,7 @@ fn a_copy_that_fails_changes_nothing<B: Backend<Cpus = hosted::X86Cpus>>() {
     assert!(machine.violations().is_empty(), "{}", machine.violations());
 }
 
-fn every_failed_allocation_leaves_everything_as_it_was<B: Backend<Cpus = hosted::X86Cpus>>() {
+fn every_failed_allocation_leaves_everything_as_it_was<B: RadixBackend>() {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
         for piece in [Piece::Subsection, Piece::Section, Piece::Range] {
             let machine = machine::<B>();

@@ -4,8 +4,10 @@
 //! with it what an engine has written; [`SimTlb`](crate::SimTlb) translates by it. Each architecture has a module of
 //! its own, written from that architecture's manual and from nothing else.
 
+mod aarch64;
 mod x86_64;
 
+pub use aarch64::AArch64Walker;
 pub use x86_64::X86_64Walker;
 
 use crate::memory::SimMemory;
@@ -89,6 +91,11 @@ pub enum HoleKind {
     NotCanonical,
     /// An entry is present and has bits set that have to be zero.
     ReservedBits {
+        /// Where the entry lies.
+        entry: PhysAddr,
+    },
+    /// A leaf is valid, but its access flag is not set and the hardware does not set it.
+    AccessFlag {
         /// Where the entry lies.
         entry: PhysAddr,
     },

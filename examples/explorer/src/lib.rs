@@ -18,6 +18,7 @@ pub mod online;
 pub mod plan;
 pub mod report;
 pub mod request;
+pub mod robustness;
 pub mod size;
 pub mod survey;
 pub mod table;

@@ -17,6 +17,13 @@ pub unsafe trait PlainAllocator {
     /// Hands out a block of `order`, from `node` if it has one; `None` where there is none.
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block>;
 
+    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node; `at_most` is not
+    /// zero. Worth overriding where it saves calls.
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
+        let _ = at_most;
+        self.allocate(Order::BASE, node).map(Block::frames)
+    }
+
     /// Takes a block, or a frame of one, back.
     ///
     /// # Safety
@@ -33,6 +40,10 @@ pub unsafe trait PlainAllocator {
 unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block> {
         (**self).allocate(order, node)
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
+        (**self).allocate_run(at_most, node)
     }
 
     unsafe fn free(&self, block: Block) {
@@ -53,6 +64,8 @@ unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
 pub struct Counted<'c, A> {
     allocator: A,
     counts: Counts<'c>,
+    /// Whether nobody but the vmemmap takes frames from here.
+    exclusive: bool,
 }
 
 impl<'c, A: PlainAllocator> Counted<'c, A> {
@@ -68,7 +81,20 @@ impl<'c, A: PlainAllocator> Counted<'c, A> {
         counts: &'c [AtomicU64],
     ) -> Result<Self, TooFewCounts> {
         let counts = Counts::new(frames, counts)?;
-        Ok(Self { allocator, counts })
+        Ok(Self {
+            allocator,
+            counts,
+            exclusive: true,
+        })
+    }
+
+    /// Says that others take frames from here too, for purposes of their own. An audit then looks for wrong counts,
+    /// and cannot look for frames that have leaked.
+    pub fn shared_with_others(self) -> Self {
+        Self {
+            exclusive: false,
+            ..self
+        }
     }
 
     /// The allocator without its counts.
@@ -89,6 +115,22 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
         // SAFETY: 1 and 2: it was handed out just now and nobody has seen it.
         unsafe { self.allocator.free(block) };
         Err(refused)
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        let order = Order::BASE;
+        let refused = OutOfFrames { order, node };
+        let run = self.allocator.allocate_run(at_most, node).ok_or(refused)?;
+        let frames = (0..run.frames()).filter_map(|index| run.start().checked_add(index));
+        let counted = frames
+            .clone()
+            .take_while(|frame| self.counts.claim(Block::single(*frame)))
+            .count() as u64;
+        for frame in frames.skip(usize::try_from(counted).unwrap_or(usize::MAX)) {
+            // SAFETY: 1 and 2: it was handed out just now and nobody has seen it.
+            unsafe { self.allocator.free(Block::single(frame)) };
+        }
+        run.split_at(counted).0.ok_or(refused)
     }
 
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
@@ -123,6 +165,123 @@ impl<A> InspectFrames for Counted<'_, A> {
     }
 
     fn outstanding(&self) -> Option<u64> {
-        Some(self.counts.in_use())
+        self.exclusive.then(|| self.counts.in_use())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::cell::RefCell;
+    use std::vec::Vec;
+
+    const NODE: NodeId = NodeId::new(0);
+
+    /// Frames 0 to 15, of which those below 12 are counted.
+    struct Plain(RefCell<Vec<u64>>);
+
+    impl Plain {
+        fn new() -> Self {
+            Self(RefCell::new((0..16).collect()))
+        }
+
+        fn free_frames(&self) -> usize {
+            self.0.borrow().len()
+        }
+    }
+
+    // SAFETY: 1: frames leave the list when they are handed out. 2: they are single frames in it. 3: no
+    // contents are touched in these tests.
+    unsafe impl PlainAllocator for Plain {
+        fn allocate(&self, order: Order, _node: NodeId) -> Option<Block> {
+            let mut free = self.0.borrow_mut();
+            let first = *free.iter().find(|first| {
+                let wanted = **first..**first + order.frames();
+                **first % order.frames() == 0 && wanted.clone().all(|frame| free.contains(&frame))
+            })?;
+            free.retain(|frame| !(first..first + order.frames()).contains(frame));
+            Block::new(Pfn::new(first)?, order)
+        }
+
+        fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
+            let first = self.allocate(Order::BASE, node)?.first();
+            let mut frames = 1;
+            let mut free = self.0.borrow_mut();
+            while frames < at_most && free.first() == Some(&(first.get() + frames)) {
+                free.remove(0);
+                frames += 1;
+            }
+            PfnRange::new(first, frames).ok()
+        }
+
+        unsafe fn free(&self, block: Block) {
+            let mut free = self.0.borrow_mut();
+            let first = block.first().get();
+            free.extend(first..first + block.order().frames());
+            free.sort_unstable();
+        }
+
+        fn node_of(&self, _frame: Pfn) -> NodeId {
+            NODE
+        }
+    }
+
+    fn words() -> [AtomicU64; 12] {
+        [const { AtomicU64::new(9) }; 12]
+    }
+
+    fn counted<'c>(plain: &'c Plain, words: &'c [AtomicU64]) -> Counted<'c, &'c Plain> {
+        Counted::new(plain, PfnRange::new(Pfn::ZERO, 12).unwrap(), words).unwrap()
+    }
+
+    #[test]
+    fn frames_beyond_the_counts_go_back_at_once() {
+        let (plain, words) = (Plain::new(), words());
+        let counted = counted(&plain, &words);
+        let run = counted.allocate_run(16, NODE).unwrap();
+        assert_eq!((run.start().get(), run.frames()), (0, 12));
+        assert_eq!(plain.free_frames(), 4);
+        assert!(counted.allocate_run(1, NODE).is_err());
+        assert!(counted.allocate(Order::BASE, NODE).is_err());
+        assert_eq!(plain.free_frames(), 4);
+        // SAFETY: the references are this test's.
+        unsafe { counted.release_run(run) };
+        assert_eq!(plain.free_frames(), 16);
+    }
+
+    #[test]
+    fn the_last_reference_frees_and_no_other() {
+        let (plain, words) = (Plain::new(), words());
+        let counted = counted(&plain, &words);
+        let block = counted.allocate(Order::new(2).unwrap(), NODE).unwrap();
+        // SAFETY: 1 and 2: the block is this test's, and so are its references.
+        unsafe {
+            counted.acquire(block.first(), 4).unwrap();
+            assert_eq!(counted.references(block.first()), Some(5));
+            assert_eq!(counted.release(block, 3), Released::Shared);
+            let Released::Last(owned) = counted.release(block, 2) else {
+                panic!("there are no other references");
+            };
+            assert_eq!(plain.free_frames(), 12);
+            assert!(counted.acquire(block.first(), 1).is_err());
+            counted.free(owned);
+        }
+        assert_eq!(plain.free_frames(), 16);
+    }
+
+    #[test]
+    fn a_split_block_is_counted_frame_by_frame() {
+        let (plain, words) = (Plain::new(), words());
+        let counted = counted(&plain, &words);
+        let block = counted.allocate(Order::new(3).unwrap(), NODE).unwrap();
+        // SAFETY: 1 and 2: the block's one reference is this test's, and then one on each frame.
+        unsafe {
+            counted.split(block);
+            counted.release_run(block.frames());
+        }
+        assert_eq!(plain.free_frames(), 16);
+        assert_eq!(counted.outstanding(), Some(0));
+        assert_eq!(counted.shared_with_others().outstanding(), None);
     }
 }

@@ -26,6 +26,18 @@ pub enum Link {
     Shared,
 }
 
+impl Link {
+    /// What the two bits for software say of a link: the one that says "of this library", and the one that says "tail" of a leaf.
+    #[inline]
+    pub const fn of(owned: bool, tail: bool) -> Self {
+        match (owned, tail) {
+            (false, _) => Self::Foreign,
+            (true, false) => Self::Private,
+            (true, true) => Self::Shared,
+        }
+    }
+}
+
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {

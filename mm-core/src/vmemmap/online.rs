@@ -207,9 +207,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let below = tails.before(own.start());
         let above = tails.after(own.last());
 
+        // A read-only tail belongs to all compound pages of its order, also where the encoding makes both the same bytes.
         let is_tail = |leaf: &Leaf| {
-            (leaf.role == Role::Tail && self.holds_tails_of(leaf.block, describe, head))
-                .then_some(leaf.block.first())
+            (leaf.role == Role::Tail
+                && leaf.writable
+                && self.holds_tails_of(leaf.block, describe, head))
+            .then_some(leaf.block.first())
         };
         let at = |at| table.lookup(at).and_then(|mapping| is_tail(&mapping.leaf));
         let within = |range| {

@@ -49,11 +49,32 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         })
     }
 
+    /// The descriptor of `frame` at its own address in the vmemmap: no walk, one shift and one add.
+    ///
+    /// `None` only where the vmemmap has no room for it.
+    ///
+    /// # Safety
+    ///
+    /// 1. `frame` is online and stays so for as long as the reference is used.
+    /// 2. The CPU translates by the page table that it is online on.
+    pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<&'d D> {
+        let at = self.descriptor_address(frame)?;
+        let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
+        // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped, until the
+        // memory goes offline; descriptors are only shared.
+        unsafe { pointer.as_ref() }
+    }
+
+    /// Where the head of `descriptor` is, which lies at `at` in the vmemmap. No walk.
+    pub fn head_of_descriptor(at: VirtAddr, descriptor: &D) -> VirtAddr {
+        D::Encoding::head_of(at, descriptor.word())
+    }
+
     /// The head of the compound page that `frame` is part of, or `frame` itself where it is a page of its
     /// own; `None` where it is not online.
     pub fn head_of<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Pfn> {
         let at = self.descriptor_address(frame)?;
-        let word = self.descriptor(table, frame)?.word();
-        self.frame_of_descriptor(D::Encoding::head_of(at, word))
+        let descriptor = self.descriptor(table, frame)?;
+        self.frame_of_descriptor(Self::head_of_descriptor(at, descriptor))
     }
 }

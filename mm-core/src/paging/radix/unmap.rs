@@ -63,10 +63,11 @@ where
         };
 
         if depth == Tree::<F>::LEAF_DEPTH {
-            if owned && outside(slots) {
+            let inside = slots.get(first..=last).unwrap_or_default();
+            if owned && outside(slots) && nothing_foreign::<F>(inside) {
                 return true;
             }
-            for slot in slots.get(first..=last).unwrap_or_default() {
+            for slot in inside {
                 self.invalidate_leaf(depth, slot);
             }
             return false;
@@ -222,6 +223,24 @@ where
         flush.add(VirtRange::new(mapping.at, bytes).ok()?);
         Some(mapping)
     }
+}
+
+/// Whether all entries of a part of a leaf table are this library's or free. A range that is unmapped may have gaps, and
+/// somebody else may have mapped something there.
+fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
+    let depth = Tree::<F>::LEAF_DEPTH;
+    slots.chunks(WINDOW).all(|window| {
+        let mut entries = [0; WINDOW];
+        for (entry, slot) in entries.iter_mut().zip(window) {
+            *entry = load(slot);
+        }
+        let entries = entries.get(..window.len()).unwrap_or_default();
+        let mut ours = 0;
+        for_each_run::<F>(entries, depth, any_own_leaf, |_, run| ours += run.count);
+        let free = || entries.iter().filter(|entry| **entry == 0).count() as u64;
+        let all = entries.len() as u64;
+        ours == all || ours + free() == all
+    })
 }
 
 /// The leaf that an entry is or was, if it is this library's.

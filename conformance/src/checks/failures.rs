@@ -1,0 +1,185 @@
+//! Allocations that fail: nothing stays behind, and the same call then succeeds.
+
+use crate::bench::Bench;
+use crate::harness::{Harness, Powers};
+use crate::outcome::{Stop, Verdict, ensure, equal, fail, skip};
+use mm_core::addr::{Order, PfnRange};
+use mm_core::error::ErrorKind;
+use mm_core::pagemap::{DevPagemap, Piece};
+use mm_core::paging::{Leaf, PageTable, Role};
+
+/// More allocations than any of these needs; a loop that comes here would not end.
+const MANY: u64 = 1 << 16;
+
+/// Brings `pagemap` online with every number of allocations that is too small, and with one that is not.
+fn fail_at_every_allocation<H: Harness>(
+    bench: &mut Bench<'_, H>,
+    pagemap: &DevPagemap<'_>,
+) -> Verdict {
+    let before = bench.audit()?;
+    let outstanding = bench.outstanding();
+    for allocations in 0..MANY {
+        if !bench.powers.fail_after(Some(allocations)) {
+            return skip("the harness cannot make allocations fail");
+        }
+        let outcome = bench.try_online(pagemap);
+        bench.powers.fail_after(None);
+        match outcome {
+            Ok(region) => {
+                ensure(allocations > 0, "memory needs frames to come online")?;
+                bench.offline(region);
+                return Ok(());
+            }
+            Err(error) => {
+                ensure(
+                    error.kind() == ErrorKind::OutOfFrames,
+                    "the error is about frames",
+                )?;
+            }
+        }
+        equal(outstanding, bench.outstanding(), "frames that are out")?;
+        ensure(bench.audit()? == before, "nothing has changed")?;
+        for range in pagemap.ranges() {
+            let Some(range) = bench.model.descriptors(*range) else {
+                return fail("the vmemmap has room for the device's memory");
+            };
+            ensure(
+                bench.table.first_in_use(range).is_none(),
+                "nothing is half mapped",
+            )?;
+        }
+        if allocations % 8 == 0 {
+            let region = bench.online(pagemap)?;
+            bench.offline(region);
+        }
+    }
+    fail("enough frames are enough")
+}
+
+pub(super) fn a_failed_online_leaves_nothing_behind<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let small = bench.small();
+    let in_section = bench.model.section().frames() / small.frames();
+    let ranges = [
+        bench.blocks(small, in_section - 1, 2)?,
+        bench.blocks(small, 0, 1)?,
+    ];
+    for order in [Order::BASE, small] {
+        for piece in super::online::PIECES {
+            let pagemap = bench.pagemap(&ranges, order)?.with_piece(piece);
+            fail_at_every_allocation(bench, &pagemap)?;
+        }
+    }
+    let Ok(large) = bench.large() else {
+        return Ok(());
+    };
+    let ranges = [bench.blocks(large, 0, 1)?];
+    let pagemap = bench.pagemap(&ranges, large)?;
+    fail_at_every_allocation(bench, &pagemap)
+}
+
+/// The first section of a compound page of eight, and the other seven.
+fn large_in_parts<H: Harness>(
+    bench: &Bench<'_, H>,
+) -> Result<(Order, [PfnRange; 1], PfnRange, PfnRange), Stop> {
+    let order = bench.large()?;
+    let range = bench.blocks(order, 0, 1)?;
+    match range.split_at(bench.model.section().frames()) {
+        (Some(first), Some(rest)) => Ok((order, [range], first, rest)),
+        _ => fail("eight sections are more than one"),
+    }
+}
+
+pub(super) fn a_failed_populate_leaves_earlier_pieces_alone<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (order, ranges, first, rest) = large_in_parts(bench)?;
+    let pagemap = bench.pagemap(&ranges, order)?;
+    for (earlier, later) in [(first, rest), (rest, first)] {
+        bench.populate(&pagemap, earlier)?;
+        let before = bench.audit()?;
+        let mut failures = 0;
+        for allocations in 0..MANY {
+            if !bench.powers.fail_after(Some(allocations)) {
+                bench.depopulate(&pagemap, earlier)?;
+                return skip("the harness cannot make allocations fail");
+            }
+            let outcome = bench.vmemmap.populate(bench.table, &pagemap, later);
+            bench.powers.fail_after(None);
+            if outcome.is_ok() {
+                break;
+            }
+            failures += 1;
+            ensure(bench.audit()? == before, "nothing has changed")?;
+            bench.absent(later)?;
+        }
+        // A page table without tables needs a frame for the head only.
+        let needs_frames = later.start() == ranges[0].start() || before.leaf_tables > 0;
+        ensure(failures > 0 || !needs_frames, "some allocation has failed")?;
+        bench.costs(2, bench.pages(ranges[0]))?;
+        bench.described(ranges[0], order)?;
+        bench.depopulate(&pagemap, ranges[0])?;
+    }
+    Ok(())
+}
+
+pub(super) fn a_rollback_leaves_the_head_of_an_earlier_piece_alone<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (order, ranges, first, rest) = large_in_parts(bench)?;
+    let pagemap = bench.pagemap(&ranges, order)?;
+    bench.populate(&pagemap, first)?;
+    let head = bench.holder(first.start())?;
+    let tail = bench.holder(bench.frame_of_page(first, 1))?;
+    // One table is to be had, so that a part of the piece is entered before it fails.
+    for allocations in [0, 1, 2] {
+        if !bench.powers.fail_after(Some(allocations)) {
+            bench.depopulate(&pagemap, first)?;
+            return skip("the harness cannot make allocations fail");
+        }
+        let outcome = bench.vmemmap.populate(bench.table, &pagemap, rest);
+        bench.powers.fail_after(None);
+        if outcome.is_ok() {
+            bench.depopulate(&pagemap, rest)?;
+        }
+        bench.described(first, order)?;
+        equal(
+            head.get(),
+            bench.holder(first.start())?.get(),
+            "the head's frame",
+        )?;
+        equal(
+            1,
+            bench.references(head).unwrap_or(0),
+            "owners of the head page",
+        )?;
+        let tails = bench.pages(first) - 1;
+        equal(
+            tails,
+            bench.references(tail).unwrap_or(0),
+            "owners of the tail page",
+        )?;
+    }
+    bench.depopulate(&pagemap, first)
+}
+
+pub(super) fn a_failure_next_to_foreign_memory_leaves_it_alone<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let small = bench.small();
+    let neighbour = bench.blocks(small, 0, 1)?;
+    let at = bench.address(neighbour.start())?;
+    let foreign = Leaf::single(neighbour.start(), Role::Foreign);
+    if !bench.powers.plant(bench.table, at, foreign) {
+        return skip("the harness cannot map anything foreign");
+    }
+    let in_section = bench.model.section().frames() / small.frames();
+    let ranges = [bench.blocks(small, 1, in_section)?];
+    let pagemap = bench.pagemap(&ranges, small)?.with_piece(Piece::Range);
+    let outcome = fail_at_every_allocation(bench, &pagemap);
+    let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    bench.powers.uproot(bench.table, at);
+    outcome?;
+    ensure(found == Some(foreign), "the foreign leaf stays")
+}

@@ -1,0 +1,227 @@
+//! Huge leaves of vmemmap: one's own and others'.
+
+use crate::bench::Bench;
+use crate::harness::{Harness, Powers};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
+use mm_core::addr::{Block, Order, Pfn, PfnRange};
+use mm_core::pagemap::Piece;
+use mm_core::paging::{Leaf, PageTable, Role};
+use mm_core::vmemmap::{Note, OfflineError};
+
+/// The order of huge leaves, and of the memory that one describes.
+fn leaf<H: Harness>(bench: &Bench<'_, H>) -> Result<(Order, Order), Stop> {
+    let Some(leaf) = bench.table.huge_leaf() else {
+        return skip("the page table has no huge leaves");
+    };
+    let describes = leaf.get() + bench.model.vmemmap_page_order().get();
+    match Order::new(describes) {
+        Some(describes) => Ok((leaf, describes)),
+        None => skip("a huge leaf describes more memory than there can be"),
+    }
+}
+
+/// The order of the leaf that maps the descriptor of `frame`.
+fn leaf_order<H: Harness>(bench: &Bench<'_, H>, frame: Pfn) -> Result<Order, Stop> {
+    match bench.table.lookup(bench.address(frame)?) {
+        Some(mapping) => Ok(mapping.leaf.block.order()),
+        None => fail("descriptors are mapped"),
+    }
+}
+
+pub(super) fn a_subsection_is_never_mapped_by_a_huge_leaf<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (_, describes) = leaf(bench)?;
+    let unit = bench.model.subsection();
+    let whole = bench.blocks(describes, 0, 1)?;
+    let (all_but_one, last) = whole.split_at(whole.frames() - unit.frames());
+    let (first, _) = whole.split_at(unit.frames());
+    for part in [first, last, all_but_one].into_iter().flatten() {
+        let ranges = [part];
+        let pagemap = bench
+            .pagemap(&ranges, Order::BASE)?
+            .with_piece(Piece::Range);
+        let region = bench.online(&pagemap)?;
+        bench.costs(bench.pages(part), bench.pages(part))?;
+        for page in 0..bench.pages(whole) {
+            let frame = bench.frame_of_page(whole, page);
+            let valid = bench.vmemmap.is_valid(&*bench.table, frame);
+            let at = bench.address(frame)?;
+            ensure_at(valid == part.contains(frame), "only the part is valid", at)?;
+            if let Some(seen) = bench.powers.translate(bench.table, at) {
+                ensure_at(seen.is_some() == valid, "only the part is mapped", at)?;
+            }
+        }
+        bench.offline(region);
+    }
+    Ok(())
+}
+
+pub(super) fn a_huge_leaf_is_freed_as_a_block<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
+    let (leaf, describes) = leaf(bench)?;
+    let range = bench.blocks(describes, 0, 1)?;
+    let ranges = [range];
+    let pagemap = bench
+        .pagemap(&ranges, Order::BASE)?
+        .with_piece(Piece::Range);
+    for _ in 0..3 {
+        let region = bench.online(&pagemap)?;
+        if leaf_order(bench, range.start())? != leaf {
+            bench.offline(region);
+            return skip("the allocator has no block for a huge leaf");
+        }
+        bench.costs(leaf.frames(), leaf.frames())?;
+        let holder = bench.holder(range.start())?;
+        equal(
+            1,
+            bench.references(holder).unwrap_or(0),
+            "one reference for the block",
+        )?;
+        bench.described(range, Order::BASE)?;
+        bench.offline(region);
+        equal(
+            0,
+            bench.references(holder).unwrap_or(0),
+            "the block is free",
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn without_blocks_huge_leaves_become_base_pages_and_say_so<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (leaf, describes) = leaf(bench)?;
+    let range = bench.blocks(describes, 0, 1)?;
+    if !bench.powers.fail_blocks(true) {
+        return skip("the harness cannot fragment memory");
+    }
+    let ranges = [range];
+    let pagemap = bench
+        .pagemap(&ranges, Order::BASE)?
+        .with_piece(Piece::Range);
+    let region = bench.online(&pagemap)?;
+    let noted = Note::HugeLeavesUnavailable { leaves: 1 };
+    ensure(
+        region.notes().iter().any(|note| note == noted),
+        "the fallback is reported",
+    )?;
+    bench.costs(leaf.frames(), leaf.frames())?;
+    bench.described(range, Order::BASE)?;
+    bench.offline(region);
+    Ok(())
+}
+
+/// The memory before the second large block, and the first two sections of that block.
+fn neighbours<H: Harness>(
+    bench: &Bench<'_, H>,
+    describes: Order,
+) -> Result<(Order, PfnRange, PfnRange), Stop> {
+    let order = bench.large()?;
+    let compound = bench.blocks(order, 1, 1)?;
+    let below = compound.start().get().checked_sub(describes.frames());
+    let before = below.and_then(Pfn::new);
+    match before.and_then(|start| PfnRange::new(start, describes.frames()).ok()) {
+        Some(before) if before.start().is_aligned(describes) => Ok((order, before, compound)),
+        _ => skip("a huge leaf describes more than a large compound page"),
+    }
+}
+
+pub(super) fn the_predecessors_huge_leaf_is_never_read_as_a_table<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (_, describes) = leaf(bench)?;
+    let (order, before, compound) = neighbours(bench, describes)?;
+    let ranges = [before];
+    let pagemap = bench
+        .pagemap(&ranges, Order::BASE)?
+        .with_piece(Piece::Range);
+    let predecessor = bench.online(&pagemap)?;
+    let ranges = [compound];
+    let pagemap = bench.pagemap(&ranges, order)?;
+    let region = bench.online(&pagemap)?;
+    bench.described(compound, order)?;
+    bench.described(before, Order::BASE)?;
+    bench.costs(
+        bench.pages(before) + 2,
+        bench.pages(before) + bench.pages(compound),
+    )?;
+    bench.offline(predecessor);
+    bench.described(compound, order)?;
+    bench.offline(region);
+    Ok(())
+}
+
+pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (leaf, describes) = leaf(bench)?;
+    let (order, before, compound) = neighbours(bench, describes)?;
+    // Somebody's memory, of which only the number matters: nobody may touch it.
+    let theirs = before.start().align_down(leaf);
+    let Some(block) = Block::new(theirs, leaf) else {
+        return fail("a block at an aligned frame");
+    };
+    let foreign = Leaf {
+        block,
+        role: Role::Foreign,
+        writable: true,
+    };
+    let at = bench.address(before.start())?;
+    if !bench.powers.plant(bench.table, at, foreign) {
+        return skip("the harness cannot map anything foreign");
+    }
+    let seen = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    ensure_at(seen == Some(foreign), "a foreign leaf is seen as such", at)?;
+    ensure_at(
+        !bench.vmemmap.is_valid(&*bench.table, before.start()),
+        "a foreign leaf makes nothing valid",
+        at,
+    )?;
+    let ranges = [compound];
+    // Pieces that are neither the first nor contiguous look for tails on both sides.
+    let pagemap = bench.pagemap(&ranges, order)?.with_piece(Piece::Subsection);
+    let region = bench.online(&pagemap)?;
+    bench.described(compound, order)?;
+    bench.costs(2, bench.pages(compound))?;
+    bench.offline(region);
+    let seen = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    ensure_at(
+        seen == Some(foreign),
+        "the foreign leaf stays as it was",
+        at,
+    )?;
+    bench.powers.uproot(bench.table, at);
+    Ok(())
+}
+
+pub(super) fn part_of_a_huge_leaf_cannot_go_offline<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (leaf, describes) = leaf(bench)?;
+    let range = bench.blocks(describes, 0, 1)?;
+    let ranges = [range];
+    let pagemap = bench
+        .pagemap(&ranges, Order::BASE)?
+        .with_piece(Piece::Range);
+    let region = bench.online(&pagemap)?;
+    if leaf_order(bench, range.start())? != leaf {
+        bench.offline(region);
+        return skip("the allocator has no block for a huge leaf");
+    }
+    let at = bench.address(range.start())?;
+    let unit = bench.model.subsection().frames();
+    let (first, rest) = range.split_at(unit);
+    for piece in [first, rest].into_iter().flatten() {
+        let refused = bench.try_depopulate(&pagemap, piece);
+        ensure_at(
+            refused == Err(OfflineError::SplitsHugeLeaf { at }),
+            "part of a leaf is refused",
+            at,
+        )?;
+        bench.costs(leaf.frames(), leaf.frames())?;
+    }
+    bench.depopulate(&pagemap, range)?;
+    bench.offline(region);
+    bench.absent(range)
+}

@@ -1,0 +1,143 @@
+//! What the author of a backend brings.
+
+use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr, VirtRange};
+use mm_core::frame::{Altmap, DirectMap, FrameAllocator, InspectFrames};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{Leaf, PageTable};
+use mm_core::vmemmap::AuditSlot;
+
+/// A backend under test.
+///
+/// # For implementers
+///
+/// [`parts`](Self::parts) is called once for each check. It may give the same page table each time, since a check leaves it as it
+/// was; after one that failed, better a new one.
+///
+/// Types are chosen so that a kernel can hand over what it has: the page table that it runs on, with nothing mapped in the
+/// vmemmap's part of it, its own allocator, and some memory to count in.
+pub trait Harness {
+    /// The page table.
+    type Table: PageTable;
+    /// The allocator of RAM. Serves nothing else while a check runs, if its [`InspectFrames::outstanding`] answers.
+    type Frames: FrameAllocator + InspectFrames;
+    /// The direct map.
+    type DirectMap: DirectMap;
+    /// What the harness can do besides.
+    type Powers: Powers<Self::Table>;
+
+    /// All of it.
+    fn parts(&mut self) -> Parts<'_, Self>;
+}
+
+/// What a check works with.
+pub struct Parts<'h, H: Harness + ?Sized> {
+    /// Where descriptors lie.
+    pub model: MemoryModel,
+    /// The page table; nothing is mapped in the vmemmap, or all of it is foreign.
+    pub table: &'h mut H::Table,
+    /// The allocator.
+    pub frames: &'h H::Frames,
+    /// The direct map.
+    pub direct_map: &'h H::DirectMap,
+    /// What the harness can do besides.
+    pub powers: &'h H::Powers,
+    /// Memory whose descriptors checks may bring online. Never accessed itself. The more there is, and the larger the blocks that
+    /// it is aligned to, the fewer checks are skipped: three blocks of eight sections are enough for all.
+    pub device: PfnRange,
+    /// The node that frames are asked of.
+    pub node: NodeId,
+    /// An altmap with nothing handed out, of at most as many frames as the descriptors of two sections fill.
+    pub altmap: Option<&'h dyn AltmapUnderTest>,
+    /// Scratch memory for audits; a slot for each frame that is out is enough.
+    pub scratch: &'h mut [AuditSlot],
+    /// Whether the first and the last subsection of the vmemmap are free to be brought online.
+    pub ends_are_free: bool,
+}
+
+/// An altmap whose counts can be read.
+pub trait AltmapUnderTest: Altmap + InspectFrames {
+    /// The altmap as such.
+    fn as_altmap(&self) -> &dyn Altmap;
+    /// Its counts.
+    fn as_inspect(&self) -> &dyn InspectFrames;
+}
+
+impl<T: Altmap + InspectFrames> AltmapUnderTest for T {
+    fn as_altmap(&self) -> &dyn Altmap {
+        self
+    }
+
+    fn as_inspect(&self) -> &dyn InspectFrames {
+        self
+    }
+}
+
+/// A translation as an independent reader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The frame.
+    pub frame: Pfn,
+    /// Whether stores are allowed.
+    pub writable: bool,
+    /// Whether instruction fetches are.
+    pub executable: bool,
+}
+
+/// How often other roots were told of the root's entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootChanges {
+    /// Of entries that became present.
+    pub installed: u64,
+    /// Of entries that went.
+    pub removed: u64,
+}
+
+/// What a harness can do besides: watch, break and read.
+///
+/// Every method has a body that says that it cannot; what is not possible in a kernel is skipped there.
+pub trait Powers<T> {
+    /// What `at` translates to, read by other code than the page table's own: the hardware's (a load, `AT S1E1R`) or a
+    /// reader of bytes. The outer `None`: cannot.
+    fn translate(&self, table: &T, at: VirtAddr) -> Option<Option<Seen>> {
+        let _ = (table, at);
+        None
+    }
+
+    /// Makes all allocations after the next `n` fail; `None` ends that. Says whether it could.
+    fn fail_after(&self, n: Option<u64>) -> bool {
+        let _ = n;
+        false
+    }
+
+    /// Makes allocations of more than one frame fail, as in fragmented memory, or succeed again. Says whether it could.
+    fn fail_blocks(&self, fail: bool) -> bool {
+        let _ = fail;
+        false
+    }
+
+    /// Maps `leaf` at `at` as somebody else would. Says whether it could.
+    fn plant(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
+        let _ = (table, at, leaf);
+        false
+    }
+
+    /// Takes what `plant` has mapped at `at` away, and whatever tables it made for that.
+    fn uproot(&self, table: &mut T, at: VirtAddr) {
+        let _ = (table, at);
+    }
+
+    /// Makes every CPU cache all that is mapped in `range`, as speculation may.
+    fn speculate(&self, table: &T, range: VirtRange) {
+        let _ = (table, range);
+    }
+
+    /// How often other roots were told.
+    fn root_changes(&self) -> Option<RootChanges> {
+        None
+    }
+
+    /// How many rules were broken so far, by the log of whoever watches: frames freed twice, or while cached.
+    fn violations(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,156 @@
+//! What bringing memory online has to cost, by arithmetic alone.
+//!
+//! Shares no code with the plan, the page table or the audit: ranges and sizes in, numbers of frames out.
+
+use crate::case::{Case, Leaves};
+use core::fmt;
+use mm_core::addr::{PfnRange, VirtRange};
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::Piece;
+
+/// Frames by what they are used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Frames that hold descriptors.
+    pub descriptor_frames: u64,
+    /// Tables of base-page leaves.
+    pub leaf_tables: u64,
+    /// Tables above those and below the root.
+    pub upper_tables: u64,
+}
+
+impl Cost {
+    /// All of them.
+    pub const fn frames(&self) -> u64 {
+        self.descriptor_frames + self.leaf_tables + self.upper_tables
+    }
+
+    /// Both together.
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            descriptor_frames: self.descriptor_frames + other.descriptor_frames,
+            leaf_tables: self.leaf_tables + other.leaf_tables,
+            upper_tables: self.upper_tables + other.upper_tables,
+        }
+    }
+
+    /// What is more here than in `before`; `None` where anything is less.
+    pub fn since(&self, before: &Self) -> Option<Self> {
+        Some(Self {
+            descriptor_frames: self
+                .descriptor_frames
+                .checked_sub(before.descriptor_frames)?,
+            leaf_tables: self.leaf_tables.checked_sub(before.leaf_tables)?,
+            upper_tables: self.upper_tables.checked_sub(before.upper_tables)?,
+        })
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptor frames, {} leaf tables, {} upper tables",
+            self.descriptor_frames, self.leaf_tables, self.upper_tables
+        )
+    }
+}
+
+/// How much of the virtual address space one table translates, as base-2 logarithms of bytes: the leaf table first, the root
+/// left out.
+#[derive(Clone, Copy, Debug)]
+pub struct TableSpans {
+    /// What a leaf table translates.
+    pub leaf: u32,
+    /// What the tables above it do, upwards.
+    pub upper: &'static [u32],
+}
+
+impl Cost {
+    /// What `case` costs while `online` is online.
+    ///
+    /// A leaf table and a huge leaf stand for the same span.
+    pub fn of(case: &Case, online: &[Case], model: &MemoryModel, spans: &TableSpans) -> Self {
+        let needs_leaf_table = |case: &Case, span: u64| leaf_table_at(case, model, spans, span);
+        let leaf_tables = spans_of(case, model, spans.leaf)
+            .filter(|span| needs_leaf_table(case, *span))
+            .filter(|span| !online.iter().any(|other| needs_leaf_table(other, *span)))
+            .count() as u64;
+        let upper_tables = spans
+            .upper
+            .iter()
+            .map(|&shift| {
+                let used = |other: &Case, span: u64| {
+                    spans_of(other, model, shift).any(|there| there == span)
+                };
+                spans_of(case, model, shift)
+                    .filter(|span| !online.iter().any(|other| used(other, *span)))
+                    .count() as u64
+            })
+            .sum();
+        Self {
+            descriptor_frames: descriptor_frames(case, model),
+            leaf_tables,
+            upper_tables,
+        }
+    }
+}
+
+/// How many vmemmap pages describe the case's memory.
+pub(crate) fn vmemmap_pages(case: &Case, model: &MemoryModel) -> u64 {
+    case.range.frames() * model.descriptor_bytes() / model.granule().bytes()
+}
+
+fn descriptor_frames(case: &Case, model: &MemoryModel) -> u64 {
+    if case.shares_tails(model) {
+        2 * (case.range.frames() / case.order.frames())
+    } else {
+        vmemmap_pages(case, model)
+    }
+}
+
+fn descriptors(case: &Case, model: &MemoryModel) -> Option<VirtRange> {
+    model.descriptors(case.range)
+}
+
+/// The spans of 2^`shift` bytes that the case's descriptors touch, by number.
+fn spans_of(case: &Case, model: &MemoryModel, shift: u32) -> core::ops::Range<u64> {
+    match descriptors(case, model) {
+        Some(range) => range.start().get() >> shift..(range.last().get() >> shift) + 1,
+        None => 0..0,
+    }
+}
+
+/// Whether the descriptors of `part`, a subsection of the case's range, are part of a huge leaf.
+pub(crate) fn is_mapped_by_huge_leaf(
+    case: &Case,
+    part: PfnRange,
+    model: &MemoryModel,
+    spans: &TableSpans,
+) -> bool {
+    model.descriptors(part).is_some_and(|range| {
+        let span = range.start().get() >> spans.leaf;
+        !leaf_table_at(case, model, spans, span)
+    })
+}
+
+/// Whether a leaf table is needed for a span, rather than a huge leaf or nothing.
+fn leaf_table_at(case: &Case, model: &MemoryModel, spans: &TableSpans, span: u64) -> bool {
+    if !spans_of(case, model, spans.leaf).contains(&span) {
+        return false;
+    }
+    let at_a_time = match case.piece {
+        Piece::Subsection => model.subsection().frames(),
+        Piece::Section => model.section().frames(),
+        Piece::Range => case.range.frames(),
+    };
+    let span_bytes = 1 << spans.leaf;
+    let huge = case.leaves == Leaves::Huge
+        && !case.shares_tails(model)
+        && at_a_time * model.descriptor_bytes() >= span_bytes;
+    let first = span << spans.leaf;
+    let whole = descriptors(case, model).is_some_and(|range| {
+        range.start().get() <= first && first + (span_bytes - 1) <= range.last().get()
+    });
+    !(huge && whole)
+}

@@ -1,0 +1,132 @@
+//! Every vmemmap page of a range, seen by the CPU.
+
+use super::Experiment;
+use super::problem::Problem;
+use crate::case::Case;
+use crate::{FaultKind, FrameInfo, Probe};
+use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
+use mm_core::descriptor::{Descriptor, TailEncoding};
+use mm_core::frame::DirectMap;
+use mm_core::paging::PageTable;
+
+type Encoding = <FrameInfo as Descriptor>::Encoding;
+
+/// After how many pages one is stored to that should fault.
+const STORE_EVERY: u64 = 64;
+
+/// The frames at multiples of `step` in `range`, which starts at one.
+pub(super) fn every(range: PfnRange, step: u64) -> impl Iterator<Item = Pfn> {
+    (0..range.frames().div_ceil(step))
+        .filter_map(move |index| range.start().checked_add(index * step))
+}
+
+impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+    /// The address of the descriptor of `frame`, which the vmemmap has room for.
+    pub(super) fn address(&self, frame: Pfn) -> Result<VirtAddr, Problem> {
+        self.vmemmap
+            .descriptor_address(frame)
+            .ok_or(Problem::NotOnline { frame })
+    }
+
+    /// The address of the word `offset` bytes into the descriptor of `frame`.
+    pub(super) fn word_address(&self, frame: Pfn, offset: u64) -> Result<VirtAddr, Problem> {
+        self.address(frame)?
+            .checked_add(offset)
+            .ok_or(Problem::NotOnline { frame })
+    }
+
+    /// The first and the last descriptor of every page can be loaded through the MMU, say what part of a compound page they are, and
+    /// lead to the head.
+    pub(super) fn all_readable(&self, case: &Case) -> Result<(), Problem> {
+        let per_page = self.model.descriptors_per_page();
+        for first in every(case.range, per_page) {
+            for frame in [first, first.saturating_add(per_page - 1)] {
+                let at = self.word_address(frame, FrameInfo::WORD)?;
+                let word = self.probe.load(at)?;
+                let head = frame.align_down(case.order);
+                if FrameInfo::is_tail_word(word) == (frame == head) {
+                    return Err(Problem::Part { frame });
+                }
+                let head_at = Encoding::head_of(self.address(frame)?, word);
+                let found = self.vmemmap.frame_of_descriptor(head_at);
+                if found != Some(head) {
+                    return Err(Problem::Head { frame, found });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `Vmemmap::head_of`, for some frames of each compound page.
+    pub(super) fn heads_are_found(&self, case: &Case) -> Result<(), Problem> {
+        let unit = case.order.max(self.model.subsection()).frames();
+        let per_page = self.model.descriptors_per_page();
+        let sample = [0, 1, per_page - 1, per_page, unit / 2, unit - 1];
+        for block in every(case.range, unit) {
+            for frame in sample.map(|offset| block.saturating_add(offset)) {
+                let found = self.vmemmap.head_of(&self.table, frame);
+                if found != Some(frame.align_down(case.order)) {
+                    return Err(Problem::Head { frame, found });
+                }
+                let order = self.vmemmap.descriptor(&self.table, frame);
+                if order.map(Descriptor::order) != Some(case.order) {
+                    return Err(Problem::NotOnline { frame });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The vmemmap pages next to the range fault, or are those of a range that is online.
+    pub(super) fn neighbours(&self, case: &Case, online: &[Case]) -> Result<(), Problem> {
+        let below = case.range.start().get().checked_sub(1).and_then(Pfn::new);
+        let above = case.range.last().checked_add(1);
+        for frame in [below, above].into_iter().flatten() {
+            let Ok(at) = self.address(frame.align_down(Order::BASE)) else {
+                continue;
+            };
+            if online.iter().any(|other| other.range.contains(frame)) {
+                self.probe.load(at)?;
+            } else {
+                self.faults(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A load from every page faults, and the handler has seen each fault; some stores too.
+    pub(super) fn all_fault(&self, case: &Case) -> Result<(), Problem> {
+        let per_page = self.model.descriptors_per_page();
+        for (index, frame) in (0..).zip(every(case.range, per_page)) {
+            let at = self.word_address(frame, FrameInfo::OWNER)?;
+            self.faults(at)?;
+            if index % STORE_EVERY == 0 {
+                // SAFETY: 1: an owner's word, or nothing at all.
+                self.faults_by(at, || unsafe { self.probe.store(at, 1) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A load from `at` faults.
+    pub(super) fn faults(&self, at: VirtAddr) -> Result<(), Problem> {
+        self.faults_by(at, || self.probe.load(at).map(drop))
+    }
+
+    fn faults_by(
+        &self,
+        at: VirtAddr,
+        access: impl FnOnce() -> Result<(), crate::Fault>,
+    ) -> Result<(), Problem> {
+        let before = self.probe.faults();
+        let Err(fault) = access() else {
+            return Err(Problem::NoFault { at });
+        };
+        let seen = self.probe.faults() - before;
+        if fault.at == at && fault.kind == FaultKind::NotMapped && seen == 1 {
+            Ok(())
+        } else {
+            Err(Problem::OtherFault { at, fault, seen })
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Who sees what is written to one frame: every address that shares it, and no other.
+
+use super::Experiment;
+use super::pages::every;
+use super::problem::Problem;
+use crate::case::Case;
+use crate::{FrameInfo, Probe};
+use core::sync::atomic::Ordering;
+use mm_core::addr::Pfn;
+use mm_core::frame::DirectMap;
+use mm_core::model::MemoryModel;
+use mm_core::paging::PageTable;
+
+/// Written through the direct map, and seen through the vmemmap.
+const BY_DIRECT_MAP: u64 = 0x5eed_0000_0000_0001;
+
+/// Written through the vmemmap, and seen through the direct map.
+const BY_VMEMMAP: u64 = 0x5eed_0000_0000_0002;
+
+/// Whether the vmemmap pages of `a` and `b` have one frame: by arithmetic alone.
+fn shared(case: &Case, model: &MemoryModel, a: Pfn, b: Pfn) -> bool {
+    let page = model.vmemmap_page_order();
+    let (page_a, page_b) = (a.align_down(page), b.align_down(page));
+    if page_a == page_b {
+        return true;
+    }
+    let head = a.align_down(case.order);
+    case.shares_tails(model) && b.align_down(case.order) == head && page_a != head && page_b != head
+}
+
+impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+    /// For some frames of the first, a middle and the last compound page of the range (or subsection, of base pages): writes to the
+    /// descriptor and looks at every vmemmap page of the range and of what is online besides.
+    pub(super) fn written_is_seen(&self, case: &Case, online: &[Case]) -> Result<(), Problem> {
+        let unit = case.order.max(self.model.subsection());
+        let units = case.range.frames() / unit.frames();
+        let per_page = self.model.descriptors_per_page();
+        for block in [0, units / 2, units.saturating_sub(1)] {
+            for offset in [0, 5, per_page + 5, unit.frames() - 1] {
+                let frame = case
+                    .range
+                    .start()
+                    .saturating_add(block * unit.frames() + offset);
+                self.written_to(frame, case, online)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn written_to(&self, frame: Pfn, case: &Case, online: &[Case]) -> Result<(), Problem> {
+        let descriptor = self
+            .vmemmap
+            .descriptor(&self.table, frame)
+            .ok_or(Problem::NotOnline { frame })?;
+        let owner = descriptor.owner();
+        owner.store(BY_DIRECT_MAP, Ordering::SeqCst);
+
+        let per_page = self.model.descriptors_per_page();
+        let in_page = frame.get() & (per_page - 1);
+        let mut last_shared = frame;
+        for page in every(case.range, per_page) {
+            let other = page.saturating_add(in_page);
+            let expected = if shared(case, &self.model, frame, other) {
+                last_shared = other;
+                BY_DIRECT_MAP
+            } else {
+                0
+            };
+            self.owner_is(other, expected)?;
+        }
+        for other in online.iter().filter(|other| other.range != case.range) {
+            for page in every(other.range, per_page) {
+                self.owner_is(page.saturating_add(in_page), 0)?;
+            }
+        }
+
+        let at = self.word_address(last_shared, FrameInfo::OWNER)?;
+        // SAFETY: 1: the owner's word, which may have any value.
+        unsafe { self.probe.store(at, BY_VMEMMAP) }?;
+        let found = owner.swap(0, Ordering::SeqCst);
+        if found != BY_VMEMMAP {
+            let expected = BY_VMEMMAP;
+            return Err(Problem::Word {
+                at,
+                found,
+                expected,
+            });
+        }
+        self.owner_is(last_shared, 0)
+    }
+
+    /// The owner's word of `frame`, as the CPU sees it, is `expected`.
+    fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
+        let at = self.word_address(frame, FrameInfo::OWNER)?;
+        let found = self.probe.load(at)?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(Problem::Word {
+            at,
+            found,
+            expected,
+        })
+    }
+}

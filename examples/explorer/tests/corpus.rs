@@ -1,0 +1,30 @@
+//! What fuzzing has found, and what it starts from, once more.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use explorer::{BAD_ARGUMENTS, DONE, FAILED};
+use std::fs;
+
+#[test]
+fn no_arguments_of_the_corpus_make_the_program_misbehave() {
+    let corpus = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fuzz/corpus/explorer_arguments"
+    );
+    let mut codes = Vec::new();
+    for entry in fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        match explorer::robustness::check(&fs::read(&path).unwrap()) {
+            Ok(code) => codes.extend(code),
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    }
+    for code in [DONE, FAILED, BAD_ARGUMENTS] {
+        let answers = codes.iter().filter(|found| **found == code);
+        assert!(answers.count() >= 2, "{codes:?} from {corpus}");
+    }
+}

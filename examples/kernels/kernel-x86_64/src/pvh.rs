@@ -1,0 +1,58 @@
+//! The start information of a PVH entry: where RAM is, and where ACPI's tables start.
+//!
+//! Layout: `struct hvm_start_info`, version 1, and `struct hvm_memmap_table_entry` (Xen's public header
+//! `arch-x86/hvm/start_info.h`).
+
+use crate::firmware::{Fields, FirmwareMemory};
+use experiment::RangeList;
+use mm_core::addr::{Granule, Pfn, PfnRange};
+
+const MAGIC: u32 = 0x336e_c578;
+const START_INFO_BYTES: u64 = 56;
+const ENTRY_BYTES: usize = 24;
+
+/// The type of a memory map entry that is RAM. Other types are left alone, however large.
+const RAM: u32 = 1;
+
+/// What is needed of the start information.
+#[derive(Clone, Copy, Debug)]
+pub struct StartInfo {
+    /// The physical address of ACPI's root pointer; 0 for none.
+    pub rsdp: u64,
+    /// RAM, in whole frames.
+    pub ram: RangeList,
+}
+
+impl StartInfo {
+    /// Reads it at the physical address `at`; `None` where it is none, or has no memory map.
+    pub fn read(memory: &FirmwareMemory, at: u64) -> Option<Self> {
+        let info = memory.bytes(at, START_INFO_BYTES)?;
+        if info.u32_at(0)? != MAGIC || info.u32_at(4)? < 1 {
+            return None;
+        }
+        let entries = u64::from(info.u32_at(48)?);
+        let map = memory.bytes(info.u64_at(40)?, entries * ENTRY_BYTES as u64)?;
+        let mut ram = RangeList::default();
+        for entry in map.chunks_exact(ENTRY_BYTES) {
+            let (address, size, kind) = (entry.u64_at(0)?, entry.u64_at(8)?, entry.u32_at(16)?);
+            if kind == RAM
+                && let Some(range) = whole_frames(address, size)
+                && !ram.add(range)
+            {
+                return None;
+            }
+        }
+        Some(Self {
+            rsdp: info.u64_at(32)?,
+            ram,
+        })
+    }
+}
+
+/// The frames that lie wholly in `size` bytes from `address` on.
+pub fn whole_frames(address: u64, size: u64) -> Option<PfnRange> {
+    let granule = Granule::Size4K;
+    let start = address.div_ceil(granule.bytes());
+    let end = address.checked_add(size)? >> granule.shift();
+    PfnRange::new(Pfn::new(start)?, end.checked_sub(start)?).ok()
+}

@@ -1,0 +1,172 @@
+//! AArch64 tables of each granule, and two simulated CPUs that walk them.
+
+use crate::radix::{Radix, SimCpus};
+use arch_aarch64::{
+    Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Quiesce, Tlb,
+    TlbInstructions,
+};
+use arch_sim::walker::{AArch64Walker, Walker};
+use arch_sim::{SimMemory, SimTlb};
+use mm_core::addr::{Granule, Pfn, VirtRange};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{EntryFormat, FlushScope};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many CPUs the machine has: one that works, and one that hears of it by broadcasts only.
+const CPUS: usize = 2;
+
+/// The CPUs of an AArch64 machine, all in one inner shareable domain.
+///
+/// A TLBI has no effect before the DSB behind it: that is as late as the architecture allows. They demand break-before-make.
+#[derive(Debug)]
+pub struct ArmCpus {
+    granule: Granule,
+    cpus: [SimTlb<AArch64Walker>; CPUS],
+    pending: Mutex<Vec<Broadcast>>,
+}
+
+/// A TLBI on its way.
+#[derive(Clone, Copy, Debug)]
+enum Broadcast {
+    Page(PageOperand),
+    All,
+}
+
+impl ArmCpus {
+    fn new(walker: AArch64Walker, memory: &SimMemory, root: Pfn) -> Self {
+        Self {
+            granule: walker.granule(),
+            cpus: std::array::from_fn(|_| {
+                let cpu = SimTlb::new(walker, memory, root);
+                cpu.demand_break_before_make();
+                cpu
+            }),
+            pending: Mutex::default(),
+        }
+    }
+
+    /// Makes all CPUs forget what `broadcast` names, on all levels.
+    fn complete(&self, broadcast: Broadcast) {
+        let page = match broadcast {
+            Broadcast::Page(page) => VirtRange::new(page.address(), self.granule.bytes()).ok(),
+            Broadcast::All => None,
+        };
+        let range = [page];
+        let scope = match page {
+            Some(_) => FlushScope::Ranges(&range),
+            None => FlushScope::Everything,
+        };
+        self.cpus.iter().for_each(|cpu| cpu.forget(scope));
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Vec<Broadcast>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// SAFETY: 1: simulated CPUs see memory as it is. 2: all CPUs forget at the barrier. 3: they read nothing ahead.
+unsafe impl TlbInstructions for ArmCpus {
+    fn dsb_ishst(&self) {}
+
+    fn dsb_ish(&self) {
+        let pending = std::mem::take(&mut *self.pending());
+        pending
+            .into_iter()
+            .for_each(|broadcast| self.complete(broadcast));
+    }
+
+    fn isb(&self) {}
+
+    fn tlbi_vaae1is(&self, page: PageOperand) {
+        self.pending().push(Broadcast::Page(page));
+    }
+
+    fn tlbi_vmalle1is(&self) {
+        self.pending().push(Broadcast::All);
+    }
+}
+
+// SAFETY: 1: simulated CPUs access addresses when a test makes them, which is not within the engine's work; what they read ahead
+// is checked. 2: it is called once, here.
+unsafe impl Quiesce for ArmCpus {
+    fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
+impl SimCpus for ArmCpus {
+    type Walker = AArch64Walker;
+
+    fn all(&self) -> &[SimTlb<AArch64Walker>] {
+        &self.cpus
+    }
+
+    fn root_changes(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+macro_rules! granule {
+    ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl Radix for $name {
+            const RADIX_NAME: &'static str = $cli;
+            const RADIX_MODEL: MemoryModel = $model;
+            const ADDRESS_BITS: u32 = 48;
+            type Format = $format;
+            type Walker = AArch64Walker;
+            type Processors = ArmCpus;
+            type Mmu<'m> = Tlb<$format, &'m ArmCpus, &'m ArmCpus>;
+
+            fn walker() -> AArch64Walker {
+                AArch64Walker::new($format::GRANULE)
+            }
+
+            fn processors(memory: &SimMemory, root: Pfn) -> ArmCpus {
+                ArmCpus::new(Self::walker(), memory, root)
+            }
+
+            fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
+                Tlb::with_quiesce(cpus, cpus)
+            }
+
+            // V; bit 1 where it is a base page; inner shareable, AF; PXN, UXN.
+            fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+                let address = frame.base($format::GRANULE).get();
+                address | 0x701 | u64::from(!huge) << 1 | 0b11 << 53
+            }
+
+            // V, bit 1.
+            fn foreign_table(frame: Pfn) -> u64 {
+                frame.base($format::GRANULE).get() | 0x3
+            }
+        }
+    };
+}
+
+granule!(
+    /// AArch64 with 4 KiB pages.
+    AArch64_4K,
+    "aarch64-4k",
+    MODEL_4K,
+    Format4K
+);
+
+granule!(
+    /// AArch64 with 16 KiB pages.
+    AArch64_16K,
+    "aarch64-16k",
+    MODEL_16K,
+    Format16K
+);
+
+granule!(
+    /// AArch64 with 64 KiB pages.
+    AArch64_64K,
+    "aarch64-64k",
+    MODEL_64K,
+    Format64K
+);

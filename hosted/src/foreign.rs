@@ -1,0 +1,141 @@
+//! Mappings of somebody else: a boot loader's, a debugger's, those of another part of the kernel.
+//!
+//! Written into the tables as bytes, with none of the bits by which the library knows its own.
+
+use crate::{Machine, RadixBackend, SimCpus};
+use arch_sim::walker::{HoleKind, Table, Walker};
+use mm_core::addr::{Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use mm_core::paging::{EntryFormat, FlushScope};
+use std::cell::{Cell, RefCell};
+
+/// The level whose entries are leaves of base pages.
+const LEAF_LEVEL: u8 = 1;
+
+/// Somebody else's mappings and tables in a machine's tables.
+#[derive(Debug)]
+pub struct Foreign<'m, B: RadixBackend> {
+    machine: &'m Machine<B>,
+    /// Frames for tables; backed memory of the machine that its allocator does not have.
+    frames: PfnRange,
+    used: Cell<u64>,
+    /// Where links to these tables lie, the youngest last.
+    links: RefCell<Vec<(PhysAddr, Pfn)>>,
+}
+
+impl<'m, B: RadixBackend> Foreign<'m, B> {
+    /// Nobody's mappings yet; tables for them will be `frames`, which have contents and are not the allocator's.
+    pub fn new(machine: &'m Machine<B>, frames: PfnRange) -> Self {
+        Self {
+            machine,
+            frames,
+            used: Cell::new(0),
+            links: RefCell::default(),
+        }
+    }
+
+    /// Maps the block of `order` at `frame` at `at`, in tables that are there or new ones. Says whether there was a place for it.
+    pub fn map(&self, at: VirtAddr, frame: Pfn, order: Order) -> bool {
+        let huge = order != Order::BASE;
+        let level = match order {
+            Order::BASE => LEAF_LEVEL,
+            order if order.frames() == B::MODEL.granule().entries_per_table() as u64 => {
+                LEAF_LEVEL + 1
+            }
+            _ => return false,
+        };
+        let Some(table) = self.table_for(at, level) else {
+            return false;
+        };
+        entry_of::<B>(table.frame, level, at)
+            .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)))
+    }
+
+    /// Makes sure that there are tables down to that of base pages for `at`. Says whether there could be.
+    pub fn link_tables(&self, at: VirtAddr) -> bool {
+        self.table_for(at, LEAF_LEVEL).is_some()
+    }
+
+    /// Takes the leaf at `at` away, and makes all CPUs forget it. Tables stay.
+    pub fn unmap(&self, at: VirtAddr) {
+        let memory = self.machine.memory();
+        let Ok(leaf) = B::walker().translate(memory, self.machine.root(), at) else {
+            return;
+        };
+        self.write(leaf.entry, 0);
+        self.forget(leaf.span);
+    }
+
+    /// Unlinks the tables that nothing is in any more.
+    pub fn prune(&self) {
+        let memory = self.machine.memory();
+        let mut links = self.links.borrow_mut();
+        let empty = |frame| {
+            let bytes = memory.page_bytes(frame);
+            bytes.is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
+        };
+        // Tables were linked from the top down.
+        for index in (0..links.len()).rev() {
+            if let Some(&(entry, frame)) = links.get(index)
+                && empty(frame)
+            {
+                self.write(entry, 0);
+                links.remove(index);
+            }
+        }
+        drop(links);
+        let all = self.machine.cpus().all();
+        all.iter()
+            .for_each(|cpu| cpu.forget(FlushScope::Everything));
+    }
+
+    /// The table at `level` for `at`, whoever's it is.
+    fn table_for(&self, at: VirtAddr, level: u8) -> Option<Table> {
+        let memory = self.machine.memory();
+        let walk = B::walker().walk(memory, self.machine.root(), at);
+        let mut table = *walk.tables.last()?;
+        match walk.end {
+            Err(hole) if hole.kind == HoleKind::NotPresent && table.level >= level => {}
+            _ => return None,
+        }
+        while table.level > level {
+            let frame = self.frames.start().checked_add(self.used.get())?;
+            if !self.frames.contains(frame) {
+                return None;
+            }
+            self.used.set(self.used.get() + 1);
+            let entry = entry_of::<B>(table.frame, table.level, at)?;
+            // Something not present may be kept there.
+            if memory.read_u64(entry)? != 0 {
+                return None;
+            }
+            self.write(entry, B::foreign_table(frame));
+            self.links.borrow_mut().push((entry, frame));
+            table = Table {
+                frame,
+                level: table.level - 1,
+                ..table
+            };
+        }
+        let entry = entry_of::<B>(table.frame, level, at)?;
+        (memory.read_u64(entry)? == 0).then_some(table)
+    }
+
+    fn write(&self, entry: PhysAddr, value: u64) -> bool {
+        self.machine.memory().write_u64(entry, value).is_some()
+    }
+
+    fn forget(&self, span: VirtRange) {
+        let all = self.machine.cpus().all();
+        all.iter()
+            .for_each(|cpu| cpu.forget(FlushScope::Ranges(&[Some(span)])));
+    }
+}
+
+/// Where the entry for `at` lies in the table `frame` of `level`.
+fn entry_of<B: RadixBackend>(frame: Pfn, level: u8, at: VirtAddr) -> Option<PhysAddr> {
+    let above = usize::from(level - LEAF_LEVEL);
+    let level = B::Format::LEVELS.iter().rev().nth(above)?;
+    let index = (at.get() >> level.shift) & ((1 << level.index_bits) - 1);
+    let table = frame.base(B::MODEL.granule()).get();
+    Some(PhysAddr::new(table + index * 8))
+}

@@ -1,0 +1,96 @@
+//! Backends whose tables are the engine's: what differs from architecture to architecture, and what does not.
+
+use crate::layout::last_frame;
+use crate::{Backend, Machine};
+use arch_sim::walker::{Translation, Walker};
+use arch_sim::{SimFrames, SimMemory, SimTlb};
+use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{EntryFormat, Mmu, RadixTable};
+
+/// CPUs that translate by a machine's tables.
+pub trait SimCpus {
+    /// What reads the tables.
+    type Walker: Walker;
+
+    /// The translation caches of each CPU.
+    fn all(&self) -> &[SimTlb<Self::Walker>];
+
+    /// How many entries of the root became present so far, and how many went, if they are told.
+    fn root_changes(&self) -> Option<(u64, u64)>;
+}
+
+/// What an architecture brings to a machine whose tables the radix engine writes.
+pub trait Radix: Sized + 'static {
+    /// The backend's name on the command line and in output.
+    const RADIX_NAME: &'static str;
+
+    /// Where descriptors lie.
+    const RADIX_MODEL: MemoryModel;
+
+    /// How many bits a physical address has.
+    const ADDRESS_BITS: u32;
+
+    /// What the engine writes.
+    type Format: EntryFormat + 'static;
+
+    /// What reads it.
+    type Walker: Walker + Send + Sync + 'static;
+
+    /// The CPUs that translate by the tables.
+    type Processors: SimCpus<Walker = Self::Walker>;
+
+    /// The hardware that the engine tells of its changes.
+    type Mmu<'m>: Mmu;
+
+    /// The reader.
+    fn walker() -> Self::Walker;
+
+    /// CPUs that translate by the tables below `root`.
+    fn processors(memory: &SimMemory, root: Pfn) -> Self::Processors;
+
+    /// The hardware that stands for all of `cpus`.
+    fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_>;
+
+    /// The entry by which somebody else would map `frame`, by hand: a base page, or the leaf next in size.
+    fn foreign_leaf(frame: Pfn, huge: bool) -> u64;
+
+    /// The entry by which somebody else would link the table `frame`, by hand.
+    fn foreign_table(frame: Pfn) -> u64;
+}
+
+/// A [`Backend`] whose tables the radix engine writes: for what needs to look behind the page table.
+pub trait RadixBackend: Radix + Backend<Cpus = <Self as Radix>::Processors> {}
+
+impl<R: Radix> RadixBackend for R {}
+
+impl<R: Radix> Backend for R {
+    const NAME: &'static str = R::RADIX_NAME;
+    const MODEL: MemoryModel = R::RADIX_MODEL;
+    const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
+    const HAS_TABLES: bool = true;
+    type Cpus = R::Processors;
+    type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
+
+    fn cpus(memory: &SimMemory, root: Pfn) -> R::Processors {
+        R::processors(memory, root)
+    }
+
+    unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
+        // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
+        // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
+        unsafe {
+            RadixTable::new(
+                machine.root(),
+                machine.frames(),
+                machine.memory(),
+                R::mmu(machine.cpus()),
+            )
+        }
+    }
+
+    fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {
+        let walker = R::walker();
+        walker.translate(machine.memory(), machine.root(), at).ok()
+    }
+}

@@ -1,0 +1,97 @@
+//! Scripts: sequences of operations on a machine with real tables, on the oracle, and on a model, side by side.
+//!
+//! ```text
+//!   bytes ──▶ Script ──▶ Interpreter ─┬─▶ machine with x86-64 tables ──bytes──▶ walker ─┐
+//!                                     ├─▶ oracle: the flat map, the same frames         ├─ compared after
+//!                                     └─▶ model: a plain map, and what must be answered ┘  every operation
+//! ```
+//!
+//! Any bytes are a script, so that property tests and fuzzing share this. What each operation has to answer, and what every page of the
+//! vmemmap has to be mapped to after it, comes from the model, which knows no code of the library's. The oracle runs the library's
+//! algorithm on a page table without tables and hands out the very frames that the machine did, so that frames and their
+//! contents are compared one by one.
+
+mod check;
+mod interpreter;
+mod model;
+mod op;
+mod oracle;
+mod trace;
+
+pub use check::tables;
+pub use interpreter::Tally;
+pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
+
+use crate::{Machine, MachineConfig, RadixBackend, X86_64, X86_64La57};
+use interpreter::{Ground, Interpreter};
+use mm_core::addr::{Pfn, PfnRange};
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
+use mm_core::frame::DeviceAltmap;
+use oracle::OracleParts;
+use std::sync::atomic::AtomicU64;
+use trace::Traced;
+
+/// The altmap: too small for the descriptors of two sections, at a place where no window is.
+const ALTMAP: (u64, u64) = (1 << 26, 900);
+
+/// Frames for foreign tables.
+const FOREIGN: (u64, u64) = (3 << 25, 256);
+
+/// The most operations of a script that comes from fuzzing.
+const MOST: usize = 48;
+
+/// Runs the script that `bytes` stand for on the backend and with the encoding that the first of them chooses.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
+    match bytes.first().map_or(0, |first| first >> 6) {
+        0 => run::<X86_64, Pointer>(bytes, MOST),
+        1 => run::<X86_64, Mask>(bytes, MOST),
+        2 => run::<X86_64La57, Pointer>(bytes, MOST),
+        _ => run::<X86_64La57, Mask>(bytes, MOST),
+    }
+}
+
+/// Runs the script that `bytes` stand for, at most `most` operations, on `B` with the encoding `E`.
+///
+/// # Errors
+///
+/// What did not hold, and after which operation.
+pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
+    let script = Script::decode(&B::MODEL, bytes, most);
+    let altmap = constant(ALTMAP);
+    let foreign = constant(FOREIGN);
+    let config = MachineConfig {
+        devices: vec![script.window, altmap, foreign],
+        backed: vec![altmap, foreign],
+        ram_frames: 1 << 17,
+    };
+    let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
+    let frames = Traced::new(machine.frames());
+    let counts: Vec<_> = (0..altmap.frames()).map(|_| AtomicU64::new(0)).collect();
+    // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
+    let device = unsafe { DeviceAltmap::new(altmap, oracle::ALTMAP_NODE, &counts) };
+    let device = device.map_err(|error| error.to_string())?;
+    let traced = Traced::new(&device);
+    let oracle = OracleParts::new(&machine, altmap)?;
+    let ground = Ground {
+        machine: &machine,
+        frames: &frames,
+        altmap: &traced,
+        oracle: &oracle,
+    };
+    let mut interpreter = Interpreter::<B, E>::new(ground, script.window, foreign)?;
+    for (index, op) in script.ops.iter().enumerate() {
+        interpreter
+            .step(op)
+            .map_err(|error| format!("operation {index}, {op:?}: {error}"))?;
+    }
+    interpreter.finish()
+}
+
+fn constant((start, frames): (u64, u64)) -> PfnRange {
+    let start = Pfn::new(start).unwrap_or(Pfn::ZERO);
+    PfnRange::new(start, frames).unwrap_or(PfnRange::single(start))
+}

@@ -1,0 +1,102 @@
+//! The oracle: the same algorithm on a page table without tables, in memory of its own.
+
+use super::trace::{Replay, Taken};
+use crate::{Backend, Machine, RadixBackend};
+use arch_sim::{FlatTable, SimMemory};
+use mm_core::addr::{NodeId, Order, PfnRange};
+use mm_core::descriptor::{Page, TailEncoding};
+use mm_core::frame::{FrameAllocator, InspectFrames};
+use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the oracle borrows.
+pub(super) struct OracleParts {
+    pub(super) memory: SimMemory,
+    pub(super) frames: Replay,
+    pub(super) altmap: Replay,
+}
+
+impl OracleParts {
+    /// Memory like that of `machine`.
+    pub(super) fn new<B: RadixBackend>(
+        machine: &Machine<B>,
+        altmap: PfnRange,
+    ) -> Result<Self, String> {
+        let chunks: Vec<PfnRange> = machine.memory().chunks().collect();
+        let node_of = |range: &PfnRange| match machine.frames().references(range.start()) {
+            Some(_) => machine.frames().node_of(range.start()),
+            None => ALTMAP_NODE,
+        };
+        let nodes: Vec<_> = chunks
+            .iter()
+            .map(|range| (*range, node_of(range)))
+            .collect();
+        let memory = SimMemory::new(<B as Backend>::MODEL.granule(), &chunks)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            memory,
+            frames: Replay::new(nodes.clone(), altmap),
+            altmap: Replay::new(nodes, altmap),
+        })
+    }
+}
+
+/// The node of the altmap.
+pub(super) const ALTMAP_NODE: NodeId = NodeId::new(0);
+
+/// The oracle itself.
+pub(super) struct Oracle<'s, E: TailEncoding> {
+    pub(super) table: FlatTable,
+    pub(super) vmemmap: Vmemmap<Page<E>, &'s Replay, &'s SimMemory>,
+    parts: &'s OracleParts,
+}
+
+impl<'s, E: TailEncoding> Oracle<'s, E> {
+    pub(super) fn new<B: RadixBackend>(parts: &'s OracleParts) -> Result<Self, String> {
+        // SAFETY: 1 to 3: the oracle's own, and nobody else's.
+        let vmemmap = unsafe { Vmemmap::new(B::MODEL, &parts.frames, &parts.memory) };
+        Ok(Self {
+            table: FlatTable::new(B::MODEL.granule(), Order::new(9)),
+            vmemmap: vmemmap.map_err(|error| error.to_string())?,
+            parts,
+        })
+    }
+
+    /// Will hand out what the machine has.
+    pub(super) fn expect(&self, frames: VecDeque<Taken>, altmap: VecDeque<Taken>) {
+        self.parts.frames.expect(frames);
+        self.parts.altmap.expect(altmap);
+    }
+
+    /// Whether all of that was asked for.
+    pub(super) fn complaints(&self) -> Result<(), String> {
+        let mut complaints = self.parts.frames.complaints();
+        complaints.extend(self.parts.altmap.complaints());
+        match complaints.first() {
+            Some(first) => Err(first.clone()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn audit(&self, scratch: &mut [AuditSlot]) -> Result<AuditReport, String> {
+        let allocators: [&dyn InspectFrames; 2] = [&self.parts.altmap, &self.parts.frames];
+        self.vmemmap
+            .audit(&self.table, &allocators, scratch)
+            .map_err(|finding| format!("oracle: {finding}"))
+    }
+
+    /// The frame of every page that is mapped, by the page's address.
+    pub(super) fn pages(&self) -> BTreeMap<u64, u64> {
+        let mut pages = BTreeMap::new();
+        for mapping in self.table.leaves() {
+            let frames = mapping.leaf.block.frames();
+            for index in 0..frames.frames() {
+                pages.insert(
+                    mapping.at.get() + index * 4096,
+                    frames.start().get() + index,
+                );
+            }
+        }
+        pages
+    }
+}

@@ -1,0 +1,263 @@
+//! Two allocators that hand out the same frames: one writes down what it did, the other does it again.
+
+use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
+use mm_core::frame::{
+    AcquireError, Altmap, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
+    Released,
+};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What an allocation came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Block(Block),
+    Run(PfnRange),
+    Refused(Order),
+}
+
+/// An allocator that writes down what it hands out.
+#[derive(Debug)]
+pub(super) struct Traced<'a, A> {
+    allocator: &'a A,
+    log: RefCell<VecDeque<Taken>>,
+}
+
+impl<'a, A> Traced<'a, A> {
+    pub(super) fn new(allocator: &'a A) -> Self {
+        Self {
+            allocator,
+            log: RefCell::default(),
+        }
+    }
+
+    /// The allocator that is written about.
+    pub(super) fn allocator(&self) -> &'a A {
+        self.allocator
+    }
+
+    /// What was handed out since the last time.
+    pub(super) fn take(&self) -> VecDeque<Taken> {
+        self.log.take()
+    }
+
+    fn note<T: Copy, E>(
+        &self,
+        result: Result<T, E>,
+        order: Order,
+        taken: impl Fn(T) -> Taken,
+    ) -> Result<T, E> {
+        let entry = match &result {
+            Ok(out) => taken(*out),
+            Err(_) => Taken::Refused(order),
+        };
+        self.log.borrow_mut().push_back(entry);
+        result
+    }
+}
+
+// SAFETY: 1 to 5 hold because they hold for the allocator that is written about.
+unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
+    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
+        self.note(self.allocator.allocate(order, node), order, Taken::Block)
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        let run = self.allocator.allocate_run(at_most, node);
+        self.note(run, Order::BASE, Taken::Run)
+    }
+
+    unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.allocator.acquire(first, references) }
+    }
+
+    unsafe fn release(&self, block: Block, references: u64) -> Released {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.allocator.release(block, references) }
+    }
+
+    unsafe fn release_run(&self, run: PfnRange) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.allocator.release_run(run) }
+    }
+
+    fn free(&self, block: OwnedBlock) {
+        self.allocator.free(block)
+    }
+
+    unsafe fn split(&self, block: Block) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.allocator.split(block) }
+    }
+
+    fn node_of(&self, frame: Pfn) -> NodeId {
+        self.allocator.node_of(frame)
+    }
+}
+
+// SAFETY: 1 and 2 hold because they hold for the altmap that is written about.
+unsafe impl Altmap for Traced<'_, DeviceAltmap<'_>> {
+    fn reserved(&self) -> PfnRange {
+        self.allocator.reserved()
+    }
+}
+
+/// An allocator that hands out what another one has handed out, with counts of its own in a plain map.
+///
+/// What does not fit is written down as a complaint.
+#[derive(Debug)]
+pub(super) struct Replay {
+    log: RefCell<VecDeque<Taken>>,
+    counts: RefCell<BTreeMap<Pfn, (Order, u64)>>,
+    complaints: RefCell<Vec<String>>,
+    nodes: Vec<(PfnRange, NodeId)>,
+    reserved: PfnRange,
+}
+
+impl Replay {
+    /// An allocator of frames on `nodes`; if it is used as an altmap, of `reserved`.
+    pub(super) fn new(nodes: Vec<(PfnRange, NodeId)>, reserved: PfnRange) -> Self {
+        Self {
+            log: RefCell::default(),
+            counts: RefCell::default(),
+            complaints: RefCell::default(),
+            nodes,
+            reserved,
+        }
+    }
+
+    /// Will hand out this.
+    pub(super) fn expect(&self, log: VecDeque<Taken>) {
+        self.log.replace(log);
+    }
+
+    /// What went wrong, and what was not asked for.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.complaints.take();
+        let left = self.log.take();
+        if !left.is_empty() {
+            complaints.push(format!("the oracle never asked for {left:?}"));
+        }
+        complaints
+    }
+
+    fn complain(&self, complaint: String) {
+        self.complaints.borrow_mut().push(complaint);
+    }
+
+    fn hand_out(&self, block: Block) {
+        let before = self
+            .counts
+            .borrow_mut()
+            .insert(block.first(), (block.order(), 1));
+        if before.is_some() {
+            self.complain(format!("{block:?} was handed out twice"));
+        }
+    }
+}
+
+// SAFETY: 1: what is handed out twice is complained about, and the frames are those of an allocator that keeps this duty.
+// 2 to 4: the map of counts. 5: the oracle's memory has the same frames.
+unsafe impl FrameAllocator for Replay {
+    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
+        let refused = OutOfFrames { order, node };
+        let mut log = self.log.borrow_mut();
+        match log.front().copied() {
+            Some(Taken::Block(block)) if block.order() == order => {
+                log.pop_front();
+                self.hand_out(block);
+                Ok(block)
+            }
+            Some(Taken::Refused(same)) if same == order => {
+                log.pop_front();
+                Err(refused)
+            }
+            // The other page table had no place for a block and did not ask.
+            _ => Err(refused),
+        }
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        let front = self.log.borrow_mut().pop_front();
+        match front {
+            Some(Taken::Run(run)) if run.frames() <= at_most => {
+                for frame in 0..run.frames() {
+                    self.hand_out(Block::single(run.start().saturating_add(frame)));
+                }
+                Ok(run)
+            }
+            other => {
+                self.complain(format!(
+                    "the oracle asked for {at_most} frames, not {other:?}"
+                ));
+                let order = Order::BASE;
+                Err(OutOfFrames { order, node })
+            }
+        }
+    }
+
+    unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
+        match self.counts.borrow_mut().get_mut(&first) {
+            Some((_, count)) if *count > 0 => {
+                *count += references;
+                Ok(())
+            }
+            _ => Err(AcquireError { frame: first }),
+        }
+    }
+
+    unsafe fn release(&self, block: Block, references: u64) -> Released {
+        let mut counts = self.counts.borrow_mut();
+        match counts.get_mut(&block.first()) {
+            Some((order, count)) if *order == block.order() && *count >= references => {
+                *count -= references;
+                if *count > 0 {
+                    return Released::Shared;
+                }
+                // SAFETY: 1 and 2: the last reference of a block that is out went just now, and no other can be acquired.
+                Released::Last(unsafe { OwnedBlock::new(block) })
+            }
+            held => {
+                let held = held.copied();
+                self.complain(format!("{references} of {block:?} released, held {held:?}"));
+                Released::Shared
+            }
+        }
+    }
+
+    fn free(&self, block: OwnedBlock) {
+        match self.counts.borrow_mut().remove(&block.block().first()) {
+            Some((order, 0)) if order == block.block().order() => {}
+            held => self.complain(format!("{block:?} freed, held {held:?}")),
+        }
+    }
+
+    unsafe fn split(&self, block: Block) {
+        self.complain(format!("{block:?} split"));
+    }
+
+    fn node_of(&self, frame: Pfn) -> NodeId {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.find(|(range, _)| range.contains(frame));
+        found.map_or(NodeId::default(), |(_, node)| *node)
+    }
+}
+
+// SAFETY: 1 and 2: the frames are those of an altmap over the same range.
+unsafe impl Altmap for Replay {
+    fn reserved(&self) -> PfnRange {
+        self.reserved
+    }
+}
+
+impl InspectFrames for Replay {
+    fn references(&self, first: Pfn) -> Option<u64> {
+        self.counts.borrow().get(&first).map(|(_, count)| *count)
+    }
+
+    fn outstanding(&self) -> Option<u64> {
+        let counts = self.counts.borrow();
+        Some(counts.values().map(|(order, _)| order.frames()).sum())
+    }
+}

@@ -1,0 +1,85 @@
+//! The conformance battery, on every backend.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use conformance::{Outcome, checks};
+use hosted::{AArch64_4K, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
+use mm_core::frame::DeviceAltmap;
+use std::sync::atomic::AtomicU64;
+
+/// Runs every check, on a machine of its own or on one machine for all, and lists what did not pass.
+fn battery<B: Power>(fresh: bool, may_skip: &[&str]) {
+    let reserved = HostedHarness::<B>::reserved();
+    let words =
+        || -> Vec<AtomicU64> { (0..reserved.frames()).map(|_| AtomicU64::new(0)).collect() };
+    let machine = || Machine::<B>::new(&HostedHarness::<B>::config()).unwrap();
+    let node = Machine::<B>::NODES[0];
+    let mut outcomes = Vec::new();
+    if fresh {
+        for index in 0..checks::<HostedHarness<'_, B>>().count() {
+            let (machine, counts) = (machine(), words());
+            // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
+            let altmap = unsafe { DeviceAltmap::new(reserved, node, &counts) }.unwrap();
+            let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+            let check = checks().nth(index).unwrap();
+            outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
+            if !machine.violations().is_empty() {
+                eprintln!("{}: {}", check.name(), machine.violations());
+            }
+        }
+    } else {
+        let (machine, counts) = (machine(), words());
+        // SAFETY: 1 and 2: as above.
+        let altmap = unsafe { DeviceAltmap::new(reserved, node, &counts) }.unwrap();
+        let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+        let mut report = |name, outcome| outcomes.push((name, outcome));
+        conformance::run(&mut harness, &mut report);
+    }
+    let skips = |name| may_skip.contains(&name);
+    let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
+        Outcome::Passed => skips(*name),
+        Outcome::Skipped(_) => !skips(*name),
+        Outcome::Failed(_) => true,
+    });
+    let bad: Vec<String> = bad.map(|(name, o)| format!("{name}: {o}")).collect();
+    assert!(bad.is_empty(), "{}: {bad:#?}", B::NAME);
+    assert!(outcomes.len() > 35);
+}
+
+/// What the oracle has no tables for.
+const SIM_SKIPS: [&str; 1] = ["other_roots_are_told_of_the_roots_entries"];
+
+#[test]
+fn the_oracle_passes_the_battery() {
+    battery::<Sim>(true, &SIM_SKIPS);
+    battery::<Sim>(false, &SIM_SKIPS);
+}
+
+#[test]
+fn x86_64_passes_the_battery_on_a_machine_for_each_check() {
+    battery::<X86_64>(true, &[]);
+}
+
+#[test]
+fn x86_64_passes_the_battery_on_one_machine_for_all_checks() {
+    battery::<X86_64>(false, &[]);
+}
+
+#[test]
+fn x86_64_la57_passes_the_battery() {
+    battery::<X86_64La57>(true, &[]);
+    battery::<X86_64La57>(false, &[]);
+}
+
+/// Nobody is told of root entries where all address spaces share TTBR1.
+const ARM_SKIPS: [&str; 1] = ["other_roots_are_told_of_the_roots_entries"];
+
+#[test]
+fn aarch64_4k_passes_the_battery() {
+    battery::<AArch64_4K>(true, &ARM_SKIPS);
+    battery::<AArch64_4K>(false, &ARM_SKIPS);
+}

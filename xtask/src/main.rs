@@ -1,0 +1,110 @@
+//! The project's own commands: `cargo xtask --help`.
+//!
+//! - `kernel`: which example kernels there are, and what each needs;
+//! - `toolchain`: how to compile one on this machine;
+//! - `requirement`: programs that have to be installed, what brings them, and installing them;
+//! - `qemu`: the virtual machine that boots one;
+//! - `console`: running a program under a time limit, with its output shown;
+//! - `suite`: the whole test suite.
+
+mod bytes;
+mod console;
+mod kernel;
+mod qemu;
+mod requirement;
+mod suite;
+mod toolchain;
+
+use anyhow::Result;
+use bytes::Bytes;
+use clap::{Parser, Subcommand};
+use kernel::Kernel;
+use requirement::Missing;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build an example kernel and boot it in QEMU.
+    ///
+    /// Exit status: 0 all checks passed, 10 some failed, 11 the kernel panicked, 12 the machine stopped
+    /// without a verdict, 124 time limit, 1 it could not be built or booted.
+    Qemu {
+        /// Which kernel.
+        kernel: Kernel,
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// Install what is missing with apt-get.
+        #[arg(long)]
+        install: bool,
+    },
+    /// Run the whole test suite: hosted tests, then each kernel in QEMU.
+    ///
+    /// What cannot run is skipped and said to be, except with --install or with CI=true in the environment: then it
+    /// is a failure.
+    Test {
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// Install what is missing with apt-get.
+        #[arg(long)]
+        install: bool,
+    },
+}
+
+/// The virtual machine.
+#[derive(Clone, Debug, clap::Args)]
+struct MachineArguments {
+    /// RAM, as in 1G.
+    #[arg(long, default_value = "1G")]
+    memory: Bytes,
+    /// Device memory, as in 4G.
+    #[arg(long, default_value = "4G")]
+    device_size: Bytes,
+    /// After how many seconds the machine is stopped.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+impl MachineArguments {
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Qemu {
+            kernel,
+            machine,
+            install,
+        } => {
+            let missing = if install {
+                Missing::Install
+            } else {
+                Missing::Refuse
+            };
+            let verdict = qemu::build_and_boot(kernel, &machine, missing)?;
+            eprintln!("{}: {verdict}", kernel.name());
+            Ok(ExitCode::from(verdict.status()))
+        }
+        Command::Test { machine, install } => suite::run(&machine, install),
+    }
+}

@@ -1,0 +1,175 @@
+//! The virtual machine that boots a kernel, and its verdict.
+
+use crate::MachineArguments;
+use crate::bytes::Bytes;
+use crate::console::{self, Outcome};
+use crate::kernel::{Kernel, Statuses};
+use crate::requirement::{Missing, need_program};
+use crate::toolchain;
+use anyhow::{Context, Result, ensure};
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use tempfile::NamedTempFile;
+
+/// How many lines of a machine that hung are shown again.
+const LAST_LINES: usize = 8;
+
+/// How a boot ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// All checks passed; the kernel's last line.
+    Passed(String),
+    /// Some failed; the kernel's last line.
+    Failed(String),
+    /// The kernel panicked.
+    Panicked,
+    /// The machine stopped or was reset without a verdict.
+    Inconclusive(String),
+    /// The time limit, and what was printed last.
+    TimedOut(String),
+}
+
+impl Verdict {
+    /// xtask's own exit status for it.
+    pub(crate) const fn status(&self) -> u8 {
+        match self {
+            Self::Passed(_) => 0,
+            Self::Failed(_) => 10,
+            Self::Panicked => 11,
+            Self::Inconclusive(_) => 12,
+            Self::TimedOut(_) => 124,
+        }
+    }
+
+    /// What the process status of the emulator says, together with what was printed.
+    fn of(outcome: &Outcome, statuses: Statuses) -> Self {
+        let last = || outcome.last_lines(1).join("\n");
+        let Some(status) = outcome.status else {
+            return Self::TimedOut(outcome.last_lines(LAST_LINES).join("\n  "));
+        };
+        match status.code() {
+            // A kernel that checked nothing, or ended early, has not passed.
+            Some(code) if code == statuses.passed && last().ends_with(" passed, 0 failed") => {
+                Self::Passed(last())
+            }
+            Some(code) if code == statuses.failed => Self::Failed(last()),
+            Some(code) if code == statuses.panicked => Self::Panicked,
+            _ => Self::Inconclusive(format!("{status}; last line: {}", last())),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed(summary) => write!(f, "{summary}"),
+            Self::Failed(summary) => write!(f, "FAILED: {summary}"),
+            Self::Panicked => f.write_str("FAILED: the kernel panicked"),
+            Self::Inconclusive(why) => write!(f, "FAILED: ended without a verdict ({why})"),
+            Self::TimedOut(last) => write!(
+                f,
+                "FAILED: stopped at the time limit; last output:\n  {last}"
+            ),
+        }
+    }
+}
+
+/// Builds `kernel` and boots it.
+pub(crate) fn build_and_boot(
+    kernel: Kernel,
+    machine: &MachineArguments,
+    missing: Missing,
+) -> Result<Verdict> {
+    let parts = kernel.parts()?;
+    let emulator = need_program(parts.emulator, parts.emulator_package, missing)?;
+    let way = toolchain::find(parts.target, missing)?;
+    let image = toolchain::build(&parts, way)?;
+    let device = device_memory(machine.device_size)?;
+
+    let mut command = Command::new(emulator);
+    // Always emulated: what a host's hardware makes of it is another experiment.
+    command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
+    command.args(["-display", "none", "-serial", "stdio"]);
+    match kernel {
+        Kernel::X86_64 => x86_64(&mut command, "max,la57=off", machine, device.path()),
+        Kernel::X86_64La57 => x86_64(&mut command, "max", machine, device.path()),
+        // `parts` has refused it.
+        Kernel::AArch64 => {}
+    }
+    command.arg("-kernel").arg(image);
+    let outcome = console::run(command, machine.timeout())?;
+    Ok(Verdict::of(&outcome, parts.statuses))
+}
+
+/// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
+fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments, device: &Path) {
+    let memory = machine.memory.mebibytes();
+    let size = machine.device_size.mebibytes();
+    // Slots are aligned to 1 GiB.
+    let most = memory + size.next_multiple_of(1 << 10) + (2 << 10);
+    command
+        .args(["-machine", "q35,nvdimm=on", "-cpu", cpu])
+        .args(["-m", &format!("{memory}M,slots=2,maxmem={most}M")])
+        .arg("-object")
+        .arg(format!(
+            "memory-backend-file,id=device,share=on,size={size}M,mem-path={}",
+            device.display()
+        ))
+        .args(["-device", "nvdimm,memdev=device"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+}
+
+/// A sparse file for device memory, which goes with the value.
+fn device_memory(size: Bytes) -> Result<NamedTempFile> {
+    ensure!(
+        size.mebibytes().is_multiple_of(2),
+        "device memory of {size}: make it a multiple of 2M"
+    );
+    let file = NamedTempFile::with_prefix("device-memory-").context("no temporary file")?;
+    file.as_file().set_len(size.get()).with_context(|| {
+        format!(
+            "a sparse file of {size} does not fit at {}",
+            file.path().display()
+        )
+    })?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::DEBUG_EXIT;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn verdict(code: i32, output: &str) -> Verdict {
+        let outcome = Outcome {
+            status: Some(ExitStatus::from_raw(code << 8)),
+            output: output.to_owned(),
+        };
+        Verdict::of(&outcome, DEBUG_EXIT)
+    }
+
+    #[test]
+    fn only_a_kernel_that_says_so_has_passed() {
+        assert_eq!(verdict(33, "x\r\n7 passed, 0 failed\r\n").status(), 0);
+        assert_eq!(verdict(33, "hello\n").status(), 12);
+        assert_eq!(verdict(33, "7 passed, 10 failed\n").status(), 12);
+        assert_eq!(verdict(35, "6 passed, 1 failed\n").status(), 10);
+        assert_eq!(verdict(37, "PANIC\n").status(), 11);
+        assert_eq!(verdict(0, "7 passed, 0 failed\n").status(), 12);
+        assert_eq!(verdict(1, "").status(), 12);
+    }
+
+    #[test]
+    fn a_machine_that_hung_shows_its_last_lines() {
+        let outcome = Outcome {
+            status: None,
+            output: "one\ntwo\n".to_owned(),
+        };
+        let hung = Verdict::of(&outcome, DEBUG_EXIT);
+        assert_eq!(hung.status(), 124);
+        assert!(hung.to_string().ends_with("one\n  two"));
+    }
+}

@@ -1,0 +1,177 @@
+//! How to compile for a machine without an operating system, here.
+//!
+//! | way | what it takes |
+//! |---|---|
+//! | the target | a compiler whose library has the target: `rustup target add` |
+//! | Debian | Debian's compiler, which builds the library from its source, also Debian's |
+
+use crate::kernel::Parts;
+use crate::requirement::{Missing, Requirement, apt_command, install};
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What brings Debian's compiler, its library's source, and the linker that the targets ask for.
+const DEBIAN_PACKAGES: [&str; 5] = [
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    "rust-web-llvm",
+    "lld-22",
+];
+
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_LINKER: &str = "/usr/bin/rust-lld";
+const DEBIAN_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library/core";
+
+/// The oldest minor version of Rust 1 that compiles the kernels.
+const OLDEST_MINOR: u32 = 95;
+
+/// A way to compile a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The compiler in use has the target.
+    Target,
+    /// Debian's compiler builds the library first.
+    Debian,
+}
+
+/// The project's root.
+pub(crate) fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}
+
+/// The Cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root());
+    command
+}
+
+/// The first way that there is on this machine, made if it may be.
+pub(crate) fn find(target: &str, missing: Missing) -> Result<Way> {
+    if has_target(target) {
+        return Ok(Way::Target);
+    }
+    if has_debian() {
+        return Ok(Way::Debian);
+    }
+    if missing == Missing::Refuse {
+        bail!(Requirement {
+            what: format!("the Rust target {target} is not installed"),
+            remedies: vec![
+                format!("rustup target add {target}"),
+                apt_command(&DEBIAN_PACKAGES),
+            ],
+        });
+    }
+    let hint = || format!("`rustup target add {target}` would do as well");
+    install(&DEBIAN_PACKAGES).with_context(hint)?;
+    if !has_debian() {
+        bail!(
+            "the packages have not brought all of {DEBIAN_RUSTC}, {DEBIAN_CARGO}, {DEBIAN_LINKER} and \
+             {DEBIAN_LIBRARY} in a version from 1.{OLDEST_MINOR} on; {}",
+            hint()
+        );
+    }
+    Ok(Way::Debian)
+}
+
+/// What a compiler answers, in one line.
+fn ask(rustc: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(rustc)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+fn has_target(target: &str) -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    ask(Path::new(&rustc), &["--print", "sysroot"]).is_some_and(|sysroot| {
+        let library = Path::new(&sysroot).join("lib/rustlib").join(target);
+        library.join("lib").is_dir()
+    })
+}
+
+fn has_debian() -> bool {
+    let all_there = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_LINKER, DEBIAN_LIBRARY]
+        .iter()
+        .all(|file| Path::new(file).exists());
+    all_there
+        && ask(Path::new(DEBIAN_RUSTC), &["--version"])
+            .and_then(|version| minor_version(&version))
+            .is_some_and(|minor| minor >= OLDEST_MINOR)
+}
+
+/// The 96 of `rustc 1.96.0 (…)`.
+fn minor_version(version: &str) -> Option<u32> {
+    let number = version.strip_prefix("rustc 1.")?;
+    number.split('.').next()?.parse().ok()
+}
+
+/// Builds a kernel, and says where it is.
+pub(crate) fn build(parts: &Parts, way: Way) -> Result<PathBuf> {
+    let (mut command, directory) = match way {
+        Way::Target => (cargo(), "kernels"),
+        Way::Debian => (debian_cargo(), "kernels-debian"),
+    };
+    let directory = root().join("target").join(directory);
+    command
+        .current_dir(root().join("examples/kernels"))
+        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["--package", parts.package, "--target", parts.target])
+        .arg("--target-dir")
+        .arg(&directory);
+    if way == Way::Debian {
+        command.args([
+            "-Zbuild-std=core,alloc,compiler_builtins",
+            "-Zbuild-std-features=compiler-builtins-mem",
+        ]);
+    }
+    let status = command.status().context("cargo does not start")?;
+    if !status.success() {
+        bail!("{} does not build ({status})", parts.package);
+    }
+    Ok(directory
+        .join(parts.target)
+        .join("release")
+        .join(parts.package))
+}
+
+/// Debian's Cargo with Debian's compiler, which would otherwise be the one on the search path.
+fn debian_cargo() -> Command {
+    let mut command = Command::new(DEBIAN_CARGO);
+    command
+        .env("RUSTC", DEBIAN_RUSTC)
+        .env("RUSTC_BOOTSTRAP", "1")
+        // What is meant for the other compiler.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_compiler_says() {
+        assert_eq!(
+            minor_version("rustc 1.96.0 (ac68faa20 2026-05-25)"),
+            Some(96)
+        );
+        assert_eq!(minor_version("rustc 1.63.0"), Some(63));
+        assert_eq!(minor_version("gcc 12"), None);
+    }
+}
