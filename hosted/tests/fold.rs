@@ -7,7 +7,10 @@
 )]
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::{Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
+use hosted::{
+    AArch64_4K, AArch64_16K, AArch64_64K, Backend, Machine, MachineConfig, RadixBackend, Sim,
+    SimCpus, X86_64, X86_64La57,
+};
 use mm_core::addr::{Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Descriptor, Mask, Page, Pointer, TailEncoding};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
@@ -632,11 +635,79 @@ fn folded_memory_goes_offline_by_pieces_in_any_order<B: Backend>() {
     }
 }
 
+/// The natural compound pages of each granule, in as much memory as two huge leaves of vmemmap describe, on CPUs that cache
+/// all they can and demand break-before-make.
+fn granule_folds_its_natural_compound_pages<B: RadixBackend>() {
+    let granule = B::MODEL.granule();
+    let leaf = 1 << (granule.shift() - 3);
+    let describes = B::MODEL.descriptors_per_page() << granule.shift();
+    // Eight vmemmap pages each, and a leaf table each.
+    for (tails, align) in [
+        (Tails::PerCompound, 8 * describes),
+        (Tails::PerOrder, 8 * describes),
+        (Tails::PerCompound, leaf * describes),
+    ] {
+        let start = 4 * leaf * describes;
+        let ranges = [range::<B>(start, 2 * leaf * describes)];
+        let machine = Machine::<B>::new(&MachineConfig {
+            devices: ranges.to_vec(),
+            ..MachineConfig::default()
+        })
+        .unwrap();
+        let mut table = machine.take_table().unwrap();
+        let mut vmemmap = vmemmap::<B, Mask>(&machine);
+        let base = pagemap::<B>(&ranges, granule.bytes()).with_piece(Piece::Range);
+        let region = vmemmap.online(&mut table, &base).unwrap();
+        let before = audit(&vmemmap, &table, &machine);
+        let all = B::MODEL.descriptors(ranges[0]).unwrap();
+        for cpu in machine.cpus().all() {
+            cpu.watch(machine.frames());
+            cpu.fill_at_allocations(machine.frames(), all);
+            cpu.fill(all);
+        }
+        let compound = pagemap::<B>(&ranges, align).with_tails(tails);
+        let order = compound.geometry().order();
+        let heads = |table: &B::Table<'_>, vmemmap: &Array<'_, Mask>| {
+            for index in (0..ranges[0].frames()).step_by(509) {
+                let frame = ranges[0].start().saturating_add(index);
+                assert_eq!(vmemmap.head_of(table, frame), Some(frame.align_down(order)));
+            }
+        };
+        let count = 2 * leaf * describes / align;
+        let folded = vmemmap.fold(&mut table, &compound, ranges[0]).unwrap();
+        assert_eq!(folded.changed, count);
+        heads(&table, &vmemmap);
+        let frames = match tails {
+            Tails::PerOrder => count + 1,
+            _ => 2 * count,
+        };
+        let report = audit(&vmemmap, &table, &machine);
+        assert_eq!((report.descriptor_frames, report.leaf_tables), (frames, 2));
+        machine.cpus().all().iter().for_each(|cpu| cpu.fill(all));
+        let unfolded = vmemmap.unfold(&mut table, &compound, ranges[0]).unwrap();
+        assert_eq!(unfolded.changed, count);
+        heads(&table, &vmemmap);
+        machine.cpus().all().iter().for_each(|cpu| cpu.fill(all));
+        assert_eq!(audit(&vmemmap, &table, &machine), before);
+        vmemmap.offline(&mut table, region);
+        assert_eq!(machine.frames().outstanding(), 0);
+        assert!(machine.violations().is_empty(), "{}", machine.violations());
+    }
+}
+
+#[test]
+fn each_granule_folds_its_natural_compound_pages() {
+    granule_folds_its_natural_compound_pages::<X86_64>();
+    granule_folds_its_natural_compound_pages::<AArch64_4K>();
+    granule_folds_its_natural_compound_pages::<AArch64_16K>();
+    granule_folds_its_natural_compound_pages::<AArch64_64K>();
+}
+
 macro_rules! on_each_backend {
     ($($test:ident),* $(,)?) => {
         mod fold {
             $(mod $test {
-                use crate::{Sim, X86_64, X86_64La57};
+                use crate::{AArch64_4K, Sim, X86_64, X86_64La57};
                 #[test]
                 fn sim() {
                     crate::$test::<Sim>();
@@ -648,6 +719,10 @@ macro_rules! on_each_backend {
                 #[test]
                 fn x86_64_la57() {
                     crate::$test::<X86_64La57>();
+                }
+                #[test]
+                fn aarch64_4k() {
+                    crate::$test::<AArch64_4K>();
                 }
             })*
         }

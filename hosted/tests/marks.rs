@@ -7,7 +7,7 @@
 )]
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::{Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
+use hosted::{AArch64_4K, Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
 use mm_core::addr::{NodeId, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
@@ -293,7 +293,7 @@ macro_rules! on_each_backend {
     ($($test:ident),* $(,)?) => {
         mod marks {
             $(mod $test {
-                use crate::{Sim, X86_64, X86_64La57};
+                use crate::{AArch64_4K, Sim, X86_64, X86_64La57};
                 #[test]
                 fn sim() {
                     crate::$test::<Sim>();
@@ -305,6 +305,10 @@ macro_rules! on_each_backend {
                 #[test]
                 fn x86_64_la57() {
                     crate::$test::<X86_64La57>();
+                }
+                #[test]
+                fn aarch64_4k() {
+                    crate::$test::<AArch64_4K>();
                 }
             })*
         }
