@@ -332,7 +332,7 @@ where
     ) -> Option<Option<VirtRange>> {
         let at = rest.start();
         let last = last_of::<F>(Self::ABOVE, at);
-        let order = Tree::<F>::huge_leaf()?;
+        let order = Tree::<F>::HUGE_LEAF?;
         if Tree::<F>::base(Self::ABOVE, at) != at || last > rest.last() {
             return None;
         }
