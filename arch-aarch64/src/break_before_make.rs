@@ -4,13 +4,13 @@
 //! or memory type is to change is made invalid, then flushed, and only then made valid with the new contents. A CPU
 //! that caches old and new at once may fault, or access either.
 //!
-//! mm-core's engine keeps the rule on every CPU, since it knows two kinds of change only:
+//! mm-core's engine keeps the rule on every CPU:
 //!
 //! - an entry that is zero becomes valid (`map`);
-//! - a valid entry becomes invalid, and zero after the flush (`unmap`), and so does the link of a whole table.
-//!
-//! It never replaces a valid entry, and never splits or joins leaves in place. An operation that wants to
-//! (exchanging a table that is in use for a shared one) asks for [`BreakBeforeMake`] first.
+//! - a valid entry becomes invalid, and zero after the flush (`unmap`), and so does the link of a whole table;
+//! - a valid entry becomes invalid, and another valid one after the flush (`replace`), while the kernel's [`Quiesce`](crate::Quiesce) keeps
+//!   CPUs from its addresses. Without one that is refused. These entries change where they lead, so no level
+//!   of FEAT_BBM spares it.
 
 /// Which changes of block size a CPU allows without break-before-make: ID_AA64MMFR2_EL1.BBM (FEAT_BBM).
 ///

@@ -47,6 +47,7 @@ mod cpu;
 mod format;
 mod granule;
 mod model;
+mod quiesce;
 mod tlb;
 
 pub use break_before_make::BreakBeforeMake;
@@ -56,6 +57,7 @@ pub use format::{
     Format4K, Format16K, Format64K, NORMAL_MEMORY, NORMAL_MEMORY_INDEX, OWNED, Stage1, TAIL,
 };
 pub use model::{MODEL_4K, MODEL_16K, MODEL_64K};
+pub use quiesce::{NoQuiesce, Quiesce};
 pub use tlb::{PageOperand, TLBI_LIMIT, Tlb, TlbInstructions};
 
 use mm_core::paging::RadixTable;

@@ -37,9 +37,10 @@
 //! needs something of the kind before it uses the new addresses: it has FEAT_ETS2, takes an exception, executes an ISB, or takes the fault of
 //! a walk that was made too early for spurious and tries again.
 
+use crate::quiesce::{NoQuiesce, Quiesce};
 use core::marker::PhantomData;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{EntryFormat, FlushScope, Mmu};
+use mm_core::paging::{EntryFormat, FlushScope, Mmu, Replacement};
 
 /// Up to how many pages are invalidated one by one.
 ///
@@ -131,16 +132,26 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 ///
 /// There is nothing to say about the root: TTBR1 names one for all address spaces, and nobody copies its entries.
 #[derive(Clone, Copy, Debug)]
-pub struct Tlb<F, I> {
+pub struct Tlb<F, I, Q = NoQuiesce> {
     instructions: I,
+    quiesce: Q,
     format: PhantomData<F>,
 }
 
 impl<F: EntryFormat, I: TlbInstructions> Tlb<F, I> {
-    /// Flushes by `instructions`, in steps of the pages of `F`, which is the format of the tables.
+    /// Flushes by `instructions`, in steps of the pages of `F`, which is the format of the tables. Entries in use are not
+    /// exchanged.
     pub const fn new(instructions: I) -> Self {
+        Self::with_quiesce(instructions, NoQuiesce)
+    }
+}
+
+impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
+    /// As [`new`](Tlb::new), with entries in use exchanged while `quiesce` keeps CPUs from their addresses.
+    pub const fn with_quiesce(instructions: I, quiesce: Q) -> Self {
         Self {
             instructions,
+            quiesce,
             format: PhantomData,
         }
     }
@@ -166,8 +177,9 @@ impl<F: EntryFormat, I: TlbInstructions> Tlb<F, I> {
 }
 
 // SAFETY: 1: what made entries invalid is visible to walks before the first TLBI (duty 1 of `TlbInstructions`), and each page in scope, or
-// everything, is forgotten by all CPUs when the barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`.
-unsafe impl<F: EntryFormat, I: TlbInstructions> Mmu for Tlb<F, I> {
+// everything, is forgotten by all CPUs when the barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`. 3: duties 1 and 2 of
+// `Quiesce`; without one, entries in use are not exchanged.
+unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu for Tlb<F, I, Q> {
     fn forget(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
             return;
@@ -192,5 +204,17 @@ unsafe impl<F: EntryFormat, I: TlbInstructions> Mmu for Tlb<F, I> {
     fn entries_added(&self) {
         self.instructions.dsb_ishst();
         self.instructions.isb();
+    }
+
+    fn replacement(&self) -> Replacement {
+        if Q::AVAILABLE {
+            Replacement::BreakBeforeMake
+        } else {
+            Replacement::Refused
+        }
+    }
+
+    fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
+        self.quiesce.quiesce(range, work);
     }
 }

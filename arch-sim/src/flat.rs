@@ -3,8 +3,11 @@
 //! It has no tables, no entries and no bits, and shares no code with any engine. What an engine
 //! does on real tables has to look, from outside, as if it were done here.
 
-use mm_core::addr::{Granule, NodeId, Order, VirtAddr, VirtRange};
-use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role, Run, Visit};
+use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::paging::{
+    Exchange, Flush, FlushScope, Leaf, MapError, Mapping, PageTable, ReplaceError, Replaced,
+    Replacement, Role, Run, Visit,
+};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -70,6 +73,38 @@ impl FlatTable {
         VirtRange::new(at, bytes).map_err(|_| unsupported)
     }
 
+    /// Makes leaves of base pages of the huge leaf at `at`.
+    fn break_up(&mut self, at: VirtAddr, leaf: Leaf) {
+        self.leaves.remove(&at);
+        for index in 0..leaf.block.order().frames() {
+            let offset = index << self.granule.shift();
+            if let Some(at) = at.checked_add(offset)
+                && let Some(frame) = leaf.block.first().checked_add(index)
+            {
+                let block = Block::single(frame);
+                self.leaves.insert(at, Leaf { block, ..leaf });
+            }
+        }
+    }
+
+    /// The leaves of base pages that a huge leaf at `at` could take the place of, if nothing else is there.
+    fn joinable(&self, at: VirtAddr, last: VirtAddr) -> Option<(VirtRange, Vec<Mapping>)> {
+        let order = self.huge?;
+        let span = self.span(at, order).ok()?;
+        let within = self.leaves.range(at..=span.last());
+        let leaves: Vec<Mapping> = within
+            .map(|(at, leaf)| Mapping {
+                at: *at,
+                leaf: *leaf,
+            })
+            .collect();
+        let own = |mapping: &Mapping| {
+            mapping.leaf.role != Role::Foreign && mapping.leaf.block.order() == Order::BASE
+        };
+        let whole = leaves.len() as u64 == order.frames() && leaves.iter().all(own);
+        (span.last() <= last && whole).then_some((span, leaves))
+    }
+
     fn enter(&mut self, at: VirtAddr, leaf: Leaf) -> Result<(), MapError> {
         let span = self.span(at, leaf.block.order())?;
         match self.first_in_use(span) {
@@ -84,7 +119,8 @@ impl FlatTable {
 
 // SAFETY: 1: the map holds the leaf at its address, and no two leaves overlap. 2: they read the map, which
 // is all there is; only `map_foreign` enters foreign leaves. 3 and 4: no CPU translates by the map.
-// 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it.
+// 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it; `replace` passes foreign leaves over.
+// 6: `replace` puts in what it is told, and no CPU translates by the map.
 unsafe impl PageTable for FlatTable {
     fn granule(&self) -> Granule {
         self.granule
@@ -125,6 +161,64 @@ unsafe impl PageTable for FlatTable {
 
     fn flush(&mut self, obligation: Flush) {
         self.flushes += u64::from(obligation.scope() != FlushScope::Nothing);
+    }
+
+    fn replacement(&self) -> Replacement {
+        Replacement::Direct
+    }
+
+    unsafe fn replace<X: Exchange>(
+        &mut self,
+        range: VirtRange,
+        _node: NodeId,
+        exchange: &mut X,
+    ) -> Result<Replaced, ReplaceError> {
+        let mut old = Vec::new();
+        let mut next = Some(range);
+        while let Some(rest) = next {
+            let at = rest.start();
+            let page_end = VirtAddr::new(at.get() | (self.granule.bytes() - 1));
+            next = rest.after(page_end);
+            let Some(Mapping { at: first, leaf }) = self.lookup(at) else {
+                continue;
+            };
+            if leaf.role == Role::Foreign {
+                continue;
+            }
+            if leaf.block.order() != Order::BASE {
+                if exchange.splits(first, leaf) {
+                    self.break_up(first, leaf);
+                    exchange.split(leaf.block);
+                    next = Some(rest);
+                } else if let Ok(span) = self.span(first, leaf.block.order()) {
+                    next = rest.after(span.last());
+                }
+                continue;
+            }
+            if let Some((span, leaves)) = self.joinable(at, rest.last())
+                && let Some(huge) = self.huge.and_then(|order| exchange.join(at, order))
+            {
+                for mapping in leaves {
+                    exchange.joined(mapping.at, Run::once(mapping.leaf));
+                    self.leaves.remove(&mapping.at);
+                    old.push(mapping.leaf);
+                }
+                self.leaves.insert(at, huge);
+                next = rest.after(span.last());
+                continue;
+            }
+            let new = exchange.exchange(at, Run::once(leaf)).leaf;
+            if new != leaf {
+                self.leaves.insert(at, new);
+                old.push(leaf);
+            }
+        }
+        let flushes = u64::from(!old.is_empty());
+        self.flushes += flushes;
+        for leaf in old {
+            exchange.released(Run::once(leaf));
+        }
+        Ok(Replaced { flushes })
     }
 
     fn visit(

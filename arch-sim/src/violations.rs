@@ -83,6 +83,17 @@ pub enum Violation {
         /// What the tables say; `None` for not present.
         live: Option<Translation>,
     },
+    /// On a machine that demands break-before-make, a CPU came upon an entry that leads elsewhere, or is of another size, than one
+    /// for the same address which it still had cached: the old one was not made invalid, or not flushed, before
+    /// the new one was made valid.
+    NotBroken {
+        /// The first address that both translate.
+        at: VirtAddr,
+        /// The first frame of what is cached.
+        cached: Pfn,
+        /// The first frame of what the tables say.
+        live: Pfn,
+    },
 }
 
 /// A translation, or that there is none, in words.
@@ -155,6 +166,10 @@ impl fmt::Display for Violation {
                 "a CPU translated {at} by its caches to {}, while the tables said {}",
                 Found(*cached),
                 Found(*live)
+            ),
+            Self::NotBroken { at, cached, live } => write!(
+                f,
+                "the entry for {at} came to lead to frame {live} while a CPU had it cached as leading to frame {cached}: it was not broken before it was made"
             ),
         }
     }

@@ -25,7 +25,7 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 use mm_core::addr::{Granule, VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
 
 /// Up to how many pages are invalidated one by one.
 ///
@@ -225,7 +225,8 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // SAFETY: 1: on this CPU and on all others (duty 1 of `Shootdown`) either each page in scope is invalidated together with the
 // only PCID's paging-structure caches (duties 1 and 3 of `TlbInstructions`), or everything is (duty 2). 2: x86-64 makes stores visible in program order (SDM,
 // "Memory Ordering"; a string store that fills a table is followed by a discrete store that links it, which is ordered
-// behind it), so that only the compiler has to be kept from moving them.
+// behind it), so that only the compiler has to be kept from moving them. 3: the SDM allows any change of a present entry and asks for an invalidation
+// after it ("Recommended Invalidation").
 unsafe impl<I, S, R> Mmu for Tlb<I, S, R>
 where
     I: TlbInstructions + Sync,
@@ -247,6 +248,11 @@ where
     }
 
     // `entries_added` has nothing to do: the processor caches no entry that is not present.
+
+    /// A present entry may become another present one; until the invalidation, the processor uses either.
+    fn replacement(&self) -> Replacement {
+        Replacement::Direct
+    }
 
     fn root_entry_installed(&self, at: VirtAddr) {
         self.roots.entry_installed(at);

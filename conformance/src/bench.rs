@@ -223,7 +223,7 @@ impl<'h, H: Harness> Bench<'h, H> {
     pub(crate) fn depopulate(&mut self, pagemap: &DevPagemap<'_>, piece: PfnRange) -> Verdict {
         self.speculate(piece);
         match self.vmemmap.depopulate(self.table, pagemap, piece) {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(_) => fail("a piece goes offline"),
         }
     }
@@ -233,7 +233,8 @@ impl<'h, H: Harness> Bench<'h, H> {
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
     ) -> Result<(), OfflineError> {
-        self.vmemmap.depopulate(self.table, pagemap, piece)
+        let offlined = self.vmemmap.depopulate(self.table, pagemap, piece);
+        offlined.map(|_| ())
     }
 
     fn speculate(&self, frames: PfnRange) {

@@ -2,7 +2,7 @@
 
 use crate::radix::{Radix, SimCpus};
 use arch_aarch64::{
-    Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Tlb,
+    Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Quiesce, Tlb,
     TlbInstructions,
 };
 use arch_sim::walker::{AArch64Walker, Walker};
@@ -17,7 +17,7 @@ const CPUS: usize = 2;
 
 /// The CPUs of an AArch64 machine, all in one inner shareable domain.
 ///
-/// A TLBI has no effect before the DSB behind it: that is as late as the architecture allows.
+/// A TLBI has no effect before the DSB behind it: that is as late as the architecture allows. They demand break-before-make.
 #[derive(Debug)]
 pub struct ArmCpus {
     granule: Granule,
@@ -36,7 +36,11 @@ impl ArmCpus {
     fn new(walker: AArch64Walker, memory: &SimMemory, root: Pfn) -> Self {
         Self {
             granule: walker.granule(),
-            cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
+            cpus: std::array::from_fn(|_| {
+                let cpu = SimTlb::new(walker, memory, root);
+                cpu.demand_break_before_make();
+                cpu
+            }),
             pending: Mutex::default(),
         }
     }
@@ -82,6 +86,14 @@ unsafe impl TlbInstructions for ArmCpus {
     }
 }
 
+// SAFETY: 1: simulated CPUs access addresses when a test makes them, which is not within the engine's work; what they read ahead
+// is checked. 2: it is called once, here.
+unsafe impl Quiesce for ArmCpus {
+    fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
 impl SimCpus for ArmCpus {
     type Walker = AArch64Walker;
 
@@ -107,7 +119,7 @@ macro_rules! granule {
             type Format = $format;
             type Walker = AArch64Walker;
             type Processors = ArmCpus;
-            type Mmu<'m> = Tlb<$format, &'m ArmCpus>;
+            type Mmu<'m> = Tlb<$format, &'m ArmCpus, &'m ArmCpus>;
 
             fn walker() -> AArch64Walker {
                 AArch64Walker::new($format::GRANULE)
@@ -118,7 +130,7 @@ macro_rules! granule {
             }
 
             fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
-                Tlb::new(cpus)
+                Tlb::with_quiesce(cpus, cpus)
             }
 
             // V; bit 1 where it is a base page; inner shareable, AF, nG; PXN, UXN.

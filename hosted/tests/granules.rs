@@ -88,6 +88,7 @@ impl Costs {
             leaf_tables: tables[0],
             upper_tables: tables[1..].iter().sum(),
             mapped_pages: self.all_pages(case),
+            mark_frames: 0,
         }
     }
 }

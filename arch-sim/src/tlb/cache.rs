@@ -106,6 +106,16 @@ impl<T: Cached> Cache<T> {
         })
     }
 
+    /// What is cached for any address of `range`.
+    pub(super) fn overlapping(&self, range: VirtRange) -> impl Iterator<Item = &T> {
+        self.by_size.iter().flat_map(move |(size, same_size)| {
+            let first = range.start().align_down(*size);
+            same_size
+                .range(first..=range.last())
+                .map(|(_, entry)| entry)
+        })
+    }
+
     /// Drops what overlaps `range`.
     pub(super) fn drop_range(&mut self, range: VirtRange) {
         for (size, same_size) in &mut self.by_size {

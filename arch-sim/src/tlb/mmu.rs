@@ -3,7 +3,7 @@
 use super::SimTlb;
 use crate::walker::Walker;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the MMU was told.
@@ -17,6 +17,8 @@ pub struct MmuRecord {
     pub publishes: u64,
     /// How often new entries were announced.
     pub additions: u64,
+    /// How often CPUs were to be kept away.
+    pub quiesces: u64,
     /// For which addresses a root entry became present, in order.
     pub roots_installed: Vec<VirtAddr>,
     /// For which addresses a root entry went, in order.
@@ -30,6 +32,7 @@ pub struct MmuRecord {
 pub struct SimMmu<W> {
     cpus: Vec<SimTlb<W>>,
     speculation: Mutex<Option<VirtRange>>,
+    replacement: Replacement,
     record: Mutex<MmuRecord>,
 }
 
@@ -39,7 +42,20 @@ impl<W: Walker> SimMmu<W> {
         Self {
             cpus,
             speculation: Mutex::new(None),
+            replacement: Replacement::Refused,
             record: Mutex::default(),
+        }
+    }
+
+    /// The same hardware, with entries in use exchanged by this rule. Where that is break-before-make, the CPUs demand it.
+    #[must_use]
+    pub fn with_replacement(self, replacement: Replacement) -> Self {
+        if replacement == Replacement::BreakBeforeMake {
+            self.cpus.iter().for_each(SimTlb::demand_break_before_make);
+        }
+        Self {
+            replacement,
+            ..self
         }
     }
 
@@ -48,8 +64,8 @@ impl<W: Walker> SimMmu<W> {
         &self.cpus
     }
 
-    /// Makes all CPUs cache all that is present in `range` at each call from the engine, after it was served; `None` ends that.
-    /// An engine that clears an entry only after the flush is caught by it.
+    /// Makes all CPUs cache all that is present in `range` at each call from the engine, before and after it is served; `None`
+    /// ends that. An engine that clears an entry only after the flush is caught by it, and one that makes a new entry before it.
     pub fn speculate(&self, range: Option<VirtRange>) {
         *self
             .speculation
@@ -66,7 +82,8 @@ impl<W: Walker> SimMmu<W> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn served(&self) {
+    /// Lets the CPUs speculate.
+    fn speculate_now(&self) {
         let speculation = *self
             .speculation
             .lock()
@@ -78,35 +95,46 @@ impl<W: Walker> SimMmu<W> {
 }
 
 // SAFETY: 1: each CPU drops the leaves and the upper entries that overlap the scope, and what it caches after that it reads
-// from the tables as they are. 2: CPUs read memory when a test makes them, in the order of the host's threads.
+// from the tables as they are. 2: CPUs read memory when a test makes them, in the order of the host's threads. 3: CPUs access addresses when a test makes
+// them, which is not within a call of the engine; what they speculate is checked.
 unsafe impl<W: Walker> Mmu for SimMmu<W> {
     fn forget(&self, scope: FlushScope<'_>) {
+        self.speculate_now();
         self.cpus.iter().for_each(|cpu| cpu.forget(scope));
         {
             let mut record = self.lock();
             record.forgets += u64::from(scope != FlushScope::Nothing);
             record.full_forgets += u64::from(scope == FlushScope::Everything);
         }
-        self.served();
+        self.speculate_now();
     }
 
     fn publish(&self) {
         self.lock().publishes += 1;
-        self.served();
+        self.speculate_now();
     }
 
     fn entries_added(&self) {
         self.lock().additions += 1;
-        self.served();
+        self.speculate_now();
+    }
+
+    fn replacement(&self) -> Replacement {
+        self.replacement
+    }
+
+    fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
+        self.lock().quiesces += 1;
+        work();
     }
 
     fn root_entry_installed(&self, at: VirtAddr) {
         self.lock().roots_installed.push(at);
-        self.served();
+        self.speculate_now();
     }
 
     fn root_entry_removed(&self, at: VirtAddr) {
         self.lock().roots_removed.push(at);
-        self.served();
+        self.speculate_now();
     }
 }

@@ -73,6 +73,7 @@ struct State {
     leaves: Cache<Translation>,
     tables: Cache<Table>,
     counts: TlbCounts,
+    demands_break: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl<W: Walker> SimTlb<W> {
                     leaves: Cache::new(granule),
                     tables: Cache::new(granule),
                     counts: TlbCounts::default(),
+                    demands_break: false,
                 }),
             }),
         }
@@ -139,14 +141,25 @@ impl<W: Walker> SimTlb<W> {
         }
     }
 
+    /// Makes this a CPU of an architecture that demands break-before-make (AArch64): it writes down when it comes
+    /// upon an entry that leads elsewhere, or is of another size, than what it has cached for an address.
+    pub fn demand_break_before_make(&self) {
+        self.lock().demands_break = true;
+    }
+
     /// Caches all tables and leaves for addresses of `range` that are present, as speculation may at any time.
     pub fn fill(&self, range: VirtRange) {
         let Shared { walker, memory, .. } = &*self.shared;
         let state = &mut *self.lock();
-        walker.scan(memory, state.root, range, &mut |scanned| match scanned {
-            Scanned::Table(table) => state.tables.add(table),
-            Scanned::Leaf(leaf) => state.leaves.add(leaf),
+        let mut unbroken = Vec::new();
+        walker.scan(memory, state.root, range, &mut |scanned| {
+            unbroken.extend(state.unbroken(&scanned));
+            match scanned {
+                Scanned::Table(table) => state.tables.add(table),
+                Scanned::Leaf(leaf) => state.leaves.add(leaf),
+            }
         });
+        unbroken.into_iter().for_each(|found| self.record(found));
     }
 
     /// Drops the leaves for `at`, global ones too, and all upper entries: INVLPG.
@@ -242,6 +255,12 @@ impl<W: Walker> SimTlb<W> {
         state.counts.accesses += 1;
         let live = walker.translate(memory, state.root, at);
 
+        if let Ok(leaf) = &live
+            && let Some(violation) = state.unbroken(&Scanned::Leaf(*leaf))
+        {
+            self.record(violation);
+        }
+
         // Of several, one that is wrong.
         let wrong = |leaf: &&Translation| !self.agree(at, &Ok(**leaf), &live);
         let cached = state.leaves.at(at).find(wrong);
@@ -294,6 +313,32 @@ impl<W: Walker> SimTlb<W> {
 }
 
 impl State {
+    /// What is wrong with an entry in the tables, if this CPU demands break-before-make and has another one cached.
+    fn unbroken(&self, live: &Scanned) -> Option<Violation> {
+        if !self.demands_break {
+            return None;
+        }
+        let (span, frame, cached) = match live {
+            Scanned::Table(table) => {
+                let at_level = |cached: &&Table| cached.span == table.span;
+                let other = |cached: &&Table| at_level(cached) && cached.frame != table.frame;
+                let cached = self.tables.overlapping(table.span).find(other)?;
+                (table.span, table.frame, (cached.span, cached.frame))
+            }
+            Scanned::Leaf(leaf) => {
+                let other =
+                    |cached: &&Translation| (cached.span, cached.frame) != (leaf.span, leaf.frame);
+                let cached = self.leaves.overlapping(leaf.span).find(other)?;
+                (leaf.span, leaf.frame, (cached.span, cached.frame))
+            }
+        };
+        Some(Violation::NotBroken {
+            at: span.start().max(cached.0.start()),
+            cached: cached.1,
+            live: frame,
+        })
+    }
+
     fn flush_non_global(&mut self) {
         self.counts.non_global_flushes += 1;
         self.leaves.retain(|leaf| leaf.global);

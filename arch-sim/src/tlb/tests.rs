@@ -442,6 +442,7 @@ fn what_the_mmu_is_told_is_recorded() {
     let mmu = SimMmu::new(vec![machine.cpu]);
     mmu.publish();
     mmu.entries_added();
+    mmu.quiesce(bytes(0, 0x1000), &mut || {});
     mmu.root_entry_installed(virt(1 << 39));
     mmu.root_entry_removed(virt(2 << 39));
     mmu.forget(FlushScope::Nothing);
@@ -451,6 +452,7 @@ fn what_the_mmu_is_told_is_recorded() {
         full_forgets: 1,
         publishes: 1,
         additions: 1,
+        quiesces: 1,
         roots_installed: vec![virt(1 << 39)],
         roots_removed: vec![virt(2 << 39)],
     };
@@ -472,4 +474,54 @@ fn an_entry_cleared_only_after_the_flush_is_caught_by_speculation() {
     mmu.speculate(None);
     mmu.forget(FlushScope::Everything);
     assert_eq!(machine.cpu.cached_leaves(), 0);
+}
+
+#[test]
+fn an_entry_that_is_made_before_the_old_one_is_broken_is_reported_where_that_is_demanded() {
+    let unbroken = |machine: &Machine| {
+        let taken = machine.memory.violations().take();
+        let broken_rule = |violation: &Violation| matches!(violation, Violation::NotBroken { .. });
+        taken.iter().filter(|one| broken_rule(one)).count()
+    };
+    let range = bytes(0, 0x2000);
+    for demands in [false, true] {
+        let machine = Machine::new();
+        if demands {
+            machine.cpu.demand_break_before_make();
+        }
+        let expected = usize::from(demands);
+        machine.set(4, 0, 10 << 12 | PRESENT);
+        machine.cpu.fill(range);
+
+        // Elsewhere at once.
+        machine.set(4, 0, 11 << 12 | PRESENT);
+        machine.cpu.fill(range);
+        assert_eq!(unbroken(&machine), expected);
+
+        // Invalid and flushed in between.
+        machine.set(4, 0, 0);
+        machine.cpu.forget(flush_of(range).scope());
+        machine.set(4, 0, 12 << 12 | PRESENT);
+        machine.cpu.fill(range);
+        assert_eq!(unbroken(&machine), 0);
+
+        // Other rights only.
+        machine.set(4, 0, 12 << 12 | 1);
+        machine.cpu.fill(range);
+        assert_eq!(unbroken(&machine), 0);
+
+        // Another size.
+        machine.set(3, 0, PRESENT | HUGE);
+        machine.cpu.fill(range);
+        assert_eq!(unbroken(&machine), expected);
+        machine.set(3, 0, 0);
+        machine.cpu.flush_all();
+
+        // Another table.
+        machine.set(3, 0, 4 << 12 | PRESENT);
+        machine.cpu.fill(range);
+        machine.set(3, 0, 5 << 12 | PRESENT);
+        machine.cpu.fill(range);
+        assert_eq!(unbroken(&machine), expected);
+    }
 }

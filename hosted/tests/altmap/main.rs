@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod folding;
 mod setup;
 mod watched;
 

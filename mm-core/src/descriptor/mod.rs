@@ -80,3 +80,19 @@ pub unsafe trait CountedDescriptor: Descriptor {
     /// The count.
     fn references(&self) -> &AtomicU32;
 }
+
+/// A descriptor that can become part of another page while it is in use, as fold and unfold need.
+///
+/// # Safety
+///
+/// 1. Both methods store by atomics only.
+/// 2. After either, `word` and `order` give what `initial` says.
+pub unsafe trait Reshape: Descriptor {
+    /// Makes this descriptor the part of another page that `initial` says. What the kernel keeps in it stays: only what names the
+    /// page, its order and its head, changes.
+    fn reshape(&self, initial: Initial);
+
+    /// Makes this descriptor what [`initial`](Descriptor::initial) would make of it, in everything: it is to stand for other
+    /// frames too.
+    fn reset(&self, initial: Initial);
+}

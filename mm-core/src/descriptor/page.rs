@@ -1,6 +1,6 @@
 //! A 64-byte descriptor with room for what kernels usually keep.
 
-use super::{CountedDescriptor, Descriptor, Initial, Part, Pointer, TailEncoding};
+use super::{CountedDescriptor, Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
 use crate::addr::{NodeId, Order};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -60,7 +60,7 @@ impl<E: TailEncoding> Page<E> {
 }
 
 // SAFETY: 1: plain atomics without a destructor. 2: every field that changes is atomic. 3: both are stored
-// as given and there is no way to change them.
+// as given, and only `Reshape` changes them.
 unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     type Encoding = E;
 
@@ -98,6 +98,32 @@ unsafe impl<E: TailEncoding> CountedDescriptor for Page<E> {
     }
 }
 
+// SAFETY: 1: all stores are to atomics. 2: both are stored as given.
+unsafe impl<E: TailEncoding> Reshape for Page<E> {
+    fn reshape(&self, initial: Initial) {
+        self.order.store(initial.order.get(), Ordering::Relaxed);
+        self.word.store(initial.word, Ordering::Release);
+    }
+
+    fn reset(&self, initial: Initial) {
+        let new = Self::initial(initial);
+        let word = |to: &AtomicU64, from: &AtomicU64| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        let half = |to: &AtomicU32, from: &AtomicU32| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        word(&self.flags, &new.flags);
+        half(&self.references, &new.references);
+        half(&self.mappings, &new.mappings);
+        half(&self.node, &new.node);
+        for (to, from) in self.private.iter().zip(&new.private) {
+            word(to, from);
+        }
+        self.reshape(initial);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +143,40 @@ mod tests {
         assert_eq!(page.node(), NodeId::new(3));
         assert_eq!(page.references().load(Ordering::Relaxed), 0);
         assert!(page.is_tail());
+    }
+    fn initial(part: Part, order: u8, word: u64) -> Initial {
+        Initial {
+            part,
+            order: Order::new(order).unwrap(),
+            word,
+            node: NodeId::new(1),
+        }
+    }
+
+    #[test]
+    fn reshaping_keeps_what_the_kernel_wrote() {
+        let page: Page = Page::initial(initial(Part::Base, 0, Pointer::head_word()));
+        page.flags().store(5, Ordering::Relaxed);
+        page.private()[2].store(7, Ordering::Relaxed);
+        page.reshape(initial(Part::Head, 9, Pointer::head_word()));
+        assert_eq!(page.order().get(), 9);
+        assert_eq!(page.flags().load(Ordering::Relaxed), 5);
+        assert_eq!(page.private()[2].load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn a_reset_descriptor_has_the_bytes_of_a_new_one() {
+        let page: Page = Page::initial(initial(Part::Base, 0, Pointer::head_word()));
+        page.flags().store(5, Ordering::Relaxed);
+        page.mappings().store(3, Ordering::Relaxed);
+        page.private()[2].store(7, Ordering::Relaxed);
+        let tail = initial(Part::Tail, 9, 0xffff_ea00_0000_0001);
+        page.reset(tail);
+        let words = |page: &Page| {
+            // SAFETY: a page is eight words without padding.
+            let words: &[u64; 8] = unsafe { &*core::ptr::from_ref(page).cast() };
+            *words
+        };
+        assert_eq!(words(&page), words(&Page::initial(tail)));
     }
 }

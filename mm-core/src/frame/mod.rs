@@ -14,6 +14,7 @@ mod altmap;
 mod counted;
 mod counts;
 mod direct_map;
+mod stack;
 
 pub use allocator::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
@@ -22,3 +23,4 @@ pub use altmap::{Altmap, AltmapError, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;
+pub(crate) use stack::FrameStack;

@@ -1,7 +1,7 @@
 //! What the engine asks of the hardware.
 
-use super::FlushScope;
-use crate::addr::VirtAddr;
+use super::{FlushScope, Replacement};
+use crate::addr::{VirtAddr, VirtRange};
 
 /// The translating hardware of all CPUs that use a table tree.
 ///
@@ -19,6 +19,8 @@ use crate::addr::VirtAddr;
 /// 1. When `forget` returns, no CPU translates any address in scope by what it has cached: neither leaves, global ones
 ///    included, nor the upper-level entries on the way to them.
 /// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored after it.
+/// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to become another valid one that
+///    leads elsewhere, and [`Replacement::BreakBeforeMake`] only where `quiesce` does what it says.
 pub unsafe trait Mmu {
     /// Makes every CPU forget the addresses in `scope`.
     fn forget(&self, scope: FlushScope<'_>);
@@ -29,7 +31,23 @@ pub unsafe trait Mmu {
     /// Makes entries that were not present before, and now are, visible to table walks.
     fn entries_added(&self) {}
 
-    /// The root's entry for `at` has become present: roots that copy it have to.
+    /// How entries in use may be exchanged. By default not at all.
+    fn replacement(&self) -> Replacement {
+        Replacement::Refused
+    }
+
+    /// Calls `work`, once, while no CPU accesses `range` but what `work` does; other CPUs' accesses to it wait, or
+    /// the CPUs do.
+    ///
+    /// For [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a time, so the kernel either stops
+    /// all other CPUs, or lets their faults in `range` wait until `work` has returned. `work` stores to
+    /// tables and calls [`forget`](Self::forget) and the other methods of this trait; it neither allocates nor frees.
+    fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
+        let _ = range;
+        work();
+    }
+
+    /// The root's entry for `at` has become present, or another one: roots that copy it have to.
     fn root_entry_installed(&self, at: VirtAddr) {
         let _ = at;
     }
@@ -40,7 +58,7 @@ pub unsafe trait Mmu {
     }
 }
 
-// SAFETY: 1 and 2 hold because they hold for the hardware behind the reference.
+// SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
 unsafe impl<T: Mmu + ?Sized> Mmu for &T {
     fn forget(&self, scope: FlushScope<'_>) {
         (**self).forget(scope)
@@ -52,6 +70,14 @@ unsafe impl<T: Mmu + ?Sized> Mmu for &T {
 
     fn entries_added(&self) {
         (**self).entries_added()
+    }
+
+    fn replacement(&self) -> Replacement {
+        (**self).replacement()
+    }
+
+    fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
+        (**self).quiesce(range, work)
     }
 
     fn root_entry_installed(&self, at: VirtAddr) {

@@ -6,9 +6,11 @@
 //!
 //! ```text
 //!   RunSource ──runs──▶ PageTable::map_runs ──▶ entries
+//!   entries ──▶ PageTable::replace: other entries ▶ flush ──runs──▶ released   (Exchange)
 //!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ released
 //! ```
 
+mod exchange;
 mod flush;
 mod format;
 mod mmu;
@@ -16,6 +18,7 @@ mod page_table;
 mod radix;
 mod run;
 
+pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;

@@ -1,6 +1,8 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{Flush, Leaf, References, Run, RunSource, Step};
+use super::{
+    Exchange, Flush, Leaf, References, ReplaceError, Replaced, Replacement, Run, RunSource, Step,
+};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::OutOfFrames;
 use core::fmt;
@@ -158,7 +160,9 @@ impl<E> MapStopped<E> {
 ///    [`Role::Foreign`](super::Role::Foreign).
 /// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation was given.
 /// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
-/// 5. `clear_leaf` and `unmap` leave foreign entries and foreign tables as they are.
+/// 5. `clear_leaf`, `unmap` and `replace` leave foreign entries and foreign tables as they are.
+/// 6. After `replace` each address of the range translates as `exchange` or `join` said last, and did so as before or as after at each
+///    moment in between at which CPUs could access it; `released` is called for an entry only when no CPU can still translate by it.
 pub unsafe trait PageTable {
     /// Whether tables that have become empty stay. They then count as resident, not as leaked.
     const KEEPS_TABLES: bool = false;
@@ -283,6 +287,36 @@ pub unsafe trait PageTable {
                 }
             }
         }
+    }
+
+    /// How entries in use can be exchanged. By default not at all.
+    fn replacement(&self) -> Replacement {
+        Replacement::Refused
+    }
+
+    /// Exchanges entries of `range` that are in use for what `exchange` says; new tables come from `node`.
+    ///
+    /// All that can fail comes first. Then the exchange goes from the start of the range to its end, in parts of a fixed
+    /// number of runs, with one flush for each.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceError`]; nothing has changed, and `exchange` was asked for nothing but [`Exchange::splits`].
+    ///
+    /// # Safety
+    ///
+    /// 1. The blocks that `exchange` gives are the caller's to map, each entry's reference included.
+    /// 2. `range` is whole pages of the vmemmap, all of them mapped by [`map_leaf`](Self::map_leaf),
+    ///    [`map_runs`](Self::map_runs) or this.
+    /// 3. Until this returns, readers of an address are served by the old entry as well as by the new one.
+    unsafe fn replace<X: Exchange>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+    ) -> Result<Replaced, ReplaceError> {
+        let _ = (range, node, exchange);
+        Err(ReplaceError::Refused)
     }
 
     /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks for.

@@ -19,6 +19,8 @@ pub struct AuditReport {
     pub upper_tables: u64,
     /// Vmemmap pages that are mapped.
     pub mapped_pages: u64,
+    /// Frames that hold marks of single frames.
+    pub mark_frames: u64,
 }
 
 impl AuditReport {
@@ -27,9 +29,9 @@ impl AuditReport {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
 
-    /// All frames, tables included.
+    /// All frames, tables and marks included.
     pub const fn frames(&self) -> u64 {
-        self.descriptor_frames + self.leaf_tables + self.upper_tables
+        self.descriptor_frames + self.leaf_tables + self.upper_tables + self.mark_frames
     }
 }
 
@@ -123,13 +125,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
         let mut passes = 1;
-        let report = loop {
+        let mut report = loop {
             match self.audit_in_passes(table, allocators, scratch, passes)? {
                 Some(report) => break report,
                 None if passes > 1 << 40 || scratch.is_empty() => return Err(Finding::NoScratch),
                 None => passes *= 2,
             }
         };
+        for (frame, at) in self.mark_frames() {
+            report.mark_frames += 1;
+            let entries = 1;
+            compare(Counted { frame, at, entries }, allocators)?;
+        }
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
             Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {

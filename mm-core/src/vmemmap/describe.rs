@@ -66,7 +66,8 @@ impl<M: DirectMap> Describe<'_, M> {
         }
     }
 
-    fn initial<D: Descriptor>(&self, part: Part, head: Pfn) -> Initial {
+    /// What a descriptor that is `part` of the page at `head` starts with.
+    pub(super) fn initial<D: Descriptor>(&self, part: Part, head: Pfn) -> Initial {
         let word = match part {
             Part::Base | Part::Head => D::Encoding::head_word(),
             Part::Tail => self.tail_word::<D>(head),

@@ -12,11 +12,15 @@
 //! - [`Vmemmap::online`] does a whole pagemap, piece by piece, and answers with a [`Region`];
 //!   [`Vmemmap::populate`] does one piece.
 //! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that, and so does every failure: one way back, for all.
+//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails are shared.
+//! - [`Vmemmap::mark`] keeps a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::audit`] recounts.
 
 mod audit;
 mod describe;
 mod error;
+mod fold;
+mod marks;
 mod note;
 mod offline;
 mod online;
@@ -29,15 +33,18 @@ mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
+pub use fold::{FoldError, Folded};
+pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
-pub use region::Region;
+pub use region::{Offlined, Region};
 
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
+use marks::Marks;
 use registry::TailRegistry;
 
 /// The array of descriptors of a kernel, and what brings parts of it into being.
@@ -52,6 +59,7 @@ pub struct Vmemmap<D, A, M> {
     frames: A,
     direct_map: M,
     registry: TailRegistry,
+    marks: Marks,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -86,6 +94,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             frames,
             direct_map,
             registry: TailRegistry::new(),
+            marks: Marks::new(),
             descriptor: PhantomData,
         })
     }

@@ -4,7 +4,7 @@ use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
 use super::plan::Plan;
 use super::pool::Pool;
-use super::region::Region;
+use super::region::{Offlined, Region};
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -14,13 +14,16 @@ use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Takes all of `region` offline: its entries are cleared, CPUs forget them, and then its frames go back to where they came
-    /// from. Parts that were taken offline before are passed over.
+    /// from. Parts that were taken offline before are passed over. Marks of its frames go with it, and are counted.
     ///
     /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory.
-    pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) {
+    pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
         let pagemap = region.pagemap;
         let ranges = pagemap.ranges().iter().copied();
-        self.unmap_pieces(table, pagemap.altmap(), ranges);
+        self.unmap_pieces(table, pagemap.altmap(), ranges.clone());
+        Offlined {
+            marked: ranges.map(|range| self.forget_marks(range)).sum(),
+        }
     }
 
     /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of them online.
@@ -37,7 +40,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
-    ) -> Result<(), OfflineError> {
+    ) -> Result<Offlined, OfflineError> {
         if *pagemap.model() != self.model {
             return Err(OfflineError::OtherModel);
         }
@@ -64,7 +67,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 _ => OfflineError::NotOnline { at: range.start() },
             })?;
         self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(())
+        Ok(Offlined {
+            marked: self.forget_marks(piece),
+        })
     }
 
     /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for, if `piece` has some of that.

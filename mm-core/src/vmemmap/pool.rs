@@ -87,6 +87,21 @@ impl<A: FrameAllocator> Pool<'_, A> {
         .is_ok()
     }
 
+    /// Makes single frames of a block.
+    ///
+    /// # Safety
+    ///
+    /// As for [`FrameAllocator::split`].
+    pub(super) unsafe fn split(&self, block: Block) {
+        // SAFETY: 1: the block goes to the allocator that it came from. 2: the caller's.
+        unsafe {
+            match self.altmap_of(block.first()) {
+                Some(altmap) => altmap.split(block),
+                None => self.ram.split(block),
+            }
+        }
+    }
+
     /// Gives back `references` of `block`, and the block with the last one.
     ///
     /// # Safety

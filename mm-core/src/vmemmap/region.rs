@@ -35,3 +35,11 @@ impl<'p> Region<'p> {
         &self.notes
     }
 }
+
+/// What went offline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offlined {
+    /// How many of the frames were marked. Their marks are gone;
+    /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
+    pub marked: u64,
+}

@@ -63,7 +63,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         self.all_readable(part)?;
         let outcome = self.vmemmap.depopulate(self.table, pagemap, part.range);
         match outcome {
-            Ok(()) => self.all_fault(part)?,
+            Ok(_) => self.all_fault(part)?,
             Err(OfflineError::SplitsHugeLeaf { .. })
                 if is_mapped_by_huge_leaf(case, part.range, &self.model, &self.spans) =>
             {

@@ -10,20 +10,22 @@
 //!   where it is overwritten, and a failure finds it unseen.
 //! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
 //!   remember what they pointed at; a table that has nothing else in it is detached whole, with one store.
+//! - `replace` exchanges entries in use, with break-before-make where the MMU asks for it.
 //! - `shared` links one leaf table from several places where all of its entries are the same tail leaf.
 //! - `visit` reads.
 //! - `entries` knows runs of entries in memory, `tree` which entry of which level an address belongs to.
 
 mod entries;
 mod map;
+mod replace;
 mod shared;
 mod tree;
 mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
-    References, Run, RunSource, Visit,
+    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
+    References, ReplaceError, Replaced, Replacement, Run, RunSource, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
@@ -112,7 +114,8 @@ where
 
 // SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the entries as the
 // MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes between invalidation and reclaim.
-// 5: only entries that decode as owned are invalidated, and only tables whose link is owned are detached.
+// 5: only entries that decode as owned are invalidated or exchanged, and only tables whose link is owned are detached.
+// 6: `replace_entries` stores whole entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
 unsafe impl<F, A, M, U> PageTable for RadixTable<F, A, M, U>
 where
     F: EntryFormat,
@@ -178,6 +181,20 @@ where
     ) -> Result<(), MapStopped<S::Error>> {
         // SAFETY: 1 and 2: the caller's duties.
         unsafe { self.fill(range, node, source) }
+    }
+
+    fn replacement(&self) -> Replacement {
+        self.mmu.replacement()
+    }
+
+    unsafe fn replace<X: Exchange>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+    ) -> Result<Replaced, ReplaceError> {
+        // SAFETY: 1 to 3: the caller's duties.
+        unsafe { self.replace_entries(range, node, exchange) }
     }
 
     fn can_share_tables(&self) -> bool {

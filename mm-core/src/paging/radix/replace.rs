@@ -1,0 +1,611 @@
+//! Exchanging entries in use.
+//!
+//! A batch of changes is planned, applied, flushed, and what its old entries pointed at is reported; then the next one. The
+//! batch itself remembers the old entries, since their places hold the new ones.
+//!
+//! ```text
+//!             Direct                         BreakBeforeMake
+//!   plan      ask the exchange, write down   the same
+//!   apply     new entries                    quiesce: invalid ▶ flush ▶ new entries
+//!             flush
+//!   release   old leaves, old tables         the same
+//! ```
+//!
+//! A huge leaf that is split gets a table filled to say the same, and so does a link to a shared table that is not to stay one. The
+//! changes below are made there before anybody sees the table, so that this costs no flush of its own. All tables are
+//! taken before the first change.
+
+use super::tree::Tree;
+use super::{RadixTable, load, store};
+use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
+use crate::paging::{
+    Entry, EntryFormat, Exchange, Flush, FlushScope, Leaf, Link, Mmu, ReplaceError, Replaced,
+    Replacement, Role, Run, Step,
+};
+use core::mem::size_of;
+use core::sync::atomic::AtomicU64;
+
+/// How many changes are made for one flush.
+const BATCH: usize = 64;
+
+/// One change of entries in use.
+#[derive(Clone, Copy)]
+enum Change {
+    /// Leaves of base pages in one table. When they are not `live`, they have been written already to a
+    /// table that this batch links.
+    Leaves {
+        at: VirtAddr,
+        old: u64,
+        new: u64,
+        count: u16,
+        old_step: Step,
+        new_step: Step,
+        live: bool,
+    },
+    /// A huge leaf becomes a link to `table`.
+    Split { at: VirtAddr, table: Pfn },
+    /// A link to the shared table `old` becomes one to `table`.
+    Copy { at: VirtAddr, old: Pfn, table: Pfn },
+    /// A link to `table` becomes the huge leaf `new`.
+    Join { at: VirtAddr, table: Pfn, new: u64 },
+}
+
+static_assertions::const_assert!(size_of::<Option<Change>>() == 32);
+
+/// The changes of one flush.
+struct Batch {
+    changes: [Option<Change>; BATCH],
+    used: usize,
+    /// A table that is to be linked by the batch, and what it will translate.
+    unlinked: Option<(VirtRange, Pfn)>,
+}
+
+impl Batch {
+    const fn new() -> Self {
+        Self {
+            changes: [None; BATCH],
+            used: 0,
+            unlinked: None,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used == BATCH
+    }
+
+    fn push(&mut self, change: Change) {
+        if let Some(slot) = self.changes.get_mut(self.used) {
+            *slot = Some(change);
+            self.used += 1;
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Change> + '_ {
+        self.changes.iter().take(self.used).copied().flatten()
+    }
+}
+
+/// What maps an address.
+enum Place {
+    /// A leaf table.
+    Table { frame: Pfn, link: Link },
+    /// A huge leaf of this library's.
+    HugeLeaf(Leaf),
+    /// Nothing that could be exchanged, for all that an entry at this depth translates.
+    Other { depth: usize },
+}
+
+impl<F, A, M, U> RadixTable<F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
+    /// The depth of the entries that link leaf tables or are huge leaves.
+    const ABOVE: usize = Tree::<F>::LEAF_DEPTH - 1;
+
+    /// See [`PageTable::replace`](crate::paging::PageTable::replace).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(super) unsafe fn replace_entries<X: Exchange>(
+        &self,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+    ) -> Result<Replaced, ReplaceError> {
+        let rule = self.mmu.replacement();
+        let whole_pages = range.is_aligned(F::GRANULE.bytes());
+        if rule == Replacement::Refused
+            || !whole_pages
+            || !F::translates(range.start())
+            || !F::translates(range.last())
+        {
+            return Err(ReplaceError::Refused);
+        }
+        let splits = self.count_splits(range, exchange);
+        let mut tables = self
+            .reserve_tables(splits, node)
+            .map_err(ReplaceError::OutOfFrames)?;
+        let mut replaced = Replaced::default();
+        let mut rest = Some(range);
+        while rest.is_some() {
+            let mut batch = Batch::new();
+            while let Some(left) = rest
+                && !batch.is_full()
+            {
+                rest = self.plan_change(left, &mut batch, &mut tables, exchange);
+            }
+            replaced.flushes += u64::from(self.apply(&batch, rule));
+            for change in batch.iter() {
+                self.release_old(change, exchange);
+            }
+        }
+        self.give_back_tables(&mut tables);
+        Ok(replaced)
+    }
+
+    /// How many huge leaves of `range` are to be split, and shared tables to be copied.
+    fn count_splits<X: Exchange>(&self, range: VirtRange, exchange: &X) -> u64 {
+        let mut splits = 0;
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            let at = left.start();
+            let depth = match self.place(at) {
+                Place::Other { depth } => depth,
+                Place::Table { frame, link } => {
+                    let run = (link == Link::Shared).then(|| self.shared_run(frame));
+                    if let Some(run) = run.flatten() {
+                        let base = Tree::<F>::base(Self::ABOVE, at);
+                        splits += u64::from(exchange.splits(base, run.leaf));
+                    }
+                    Self::ABOVE
+                }
+                Place::HugeLeaf(leaf) => {
+                    let base = Tree::<F>::base(Self::ABOVE, at);
+                    splits += u64::from(exchange.splits(base, leaf));
+                    Self::ABOVE
+                }
+            };
+            rest = left.after(last_of::<F>(depth, at));
+        }
+        splits
+    }
+
+    /// Takes `count` tables.
+    fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, OutOfFrames> {
+        let mut tables = FrameStack::new(&self.direct_map);
+        let mut left = count;
+        while left > 0 {
+            match self.frames.allocate_run(left, node) {
+                Ok(run) => {
+                    left = left.saturating_sub(run.frames());
+                    // SAFETY: 1: allocated just now; duty 2 of `new`.
+                    unsafe { tables.push(run) };
+                }
+                Err(error) => {
+                    self.give_back_tables(&mut tables);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    fn give_back_tables(&self, tables: &mut FrameStack<'_, M>) {
+        while let Some(run) = tables.pop() {
+            // SAFETY: 1: they came from this allocator. 2: their references are ours and no entry was made for them.
+            unsafe { self.frames.release_run(run) };
+        }
+    }
+
+    /// What maps `at`.
+    fn place(&self, at: VirtAddr) -> Place {
+        let mut frame = self.root;
+        for depth in 0..=Self::ABOVE {
+            let slots = self.live_table(frame, depth);
+            let Some(slot) = slots.get(Tree::<F>::index(depth, at)) else {
+                return Place::Other { depth };
+            };
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame, link } if depth == Self::ABOVE => {
+                    return Place::Table { frame, link };
+                }
+                Entry::Table { frame: next, .. } => frame = next,
+                Entry::Leaf(leaf) if depth == Self::ABOVE && leaf.role != Role::Foreign => {
+                    return Place::HugeLeaf(leaf);
+                }
+                _ => return Place::Other { depth },
+            }
+        }
+        Place::Other { depth: 0 }
+    }
+
+    /// Plans at most one change for the start of `rest`, and answers with what is left after it.
+    fn plan_change<X: Exchange>(
+        &self,
+        rest: VirtRange,
+        batch: &mut Batch,
+        tables: &mut FrameStack<'_, M>,
+        exchange: &mut X,
+    ) -> Option<VirtRange> {
+        let at = rest.start();
+        if let Some((span, table)) = batch.unlinked
+            && span.contains(at)
+        {
+            return self.plan_leaves(table, false, rest, batch, exchange);
+        }
+        match self.place(at) {
+            Place::Other { depth } => rest.after(last_of::<F>(depth, at)),
+            Place::HugeLeaf(leaf) => {
+                let base = Tree::<F>::base(Self::ABOVE, at);
+                let last = last_of::<F>(Self::ABOVE, at);
+                if !exchange.splits(base, leaf) {
+                    return rest.after(last);
+                }
+                // There is one for each that is split.
+                let table = tables.take(1).map(PfnRange::start);
+                let (Some(table), Some(span)) = (table, VirtRange::between(base, last)) else {
+                    return rest.after(last);
+                };
+                let first = Block::single(leaf.block.first());
+                self.fill_table_with(
+                    table,
+                    Leaf {
+                        block: first,
+                        ..leaf
+                    },
+                    Step::Next,
+                );
+                exchange.split(leaf.block);
+                batch.push(Change::Split { at: base, table });
+                batch.unlinked = Some((span, table));
+                Some(rest)
+            }
+            Place::Table { frame, link } => {
+                if link != Link::Foreign
+                    && let Some(next) = self.plan_join(frame, rest, batch, exchange)
+                {
+                    return next;
+                }
+                if link == Link::Shared {
+                    return self.plan_copy(frame, rest, batch, tables, exchange);
+                }
+                self.plan_leaves(frame, true, rest, batch, exchange)
+            }
+        }
+    }
+
+    /// Fills `table`, which nobody sees yet, with leaves of which `leaf` is the first.
+    fn fill_table_with(&self, table: Pfn, leaf: Leaf, step: Step) {
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let slots = self.live_table(table, depth);
+        let count = u16::try_from(slots.len()).unwrap_or(u16::MAX);
+        write::<F>(slots, F::leaf(leaf, depth), step, count);
+    }
+
+    /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless that is to stay. Answers with what
+    /// is left to do.
+    fn plan_copy<X: Exchange>(
+        &self,
+        old: Pfn,
+        rest: VirtRange,
+        batch: &mut Batch,
+        tables: &mut FrameStack<'_, M>,
+        exchange: &mut X,
+    ) -> Option<VirtRange> {
+        let at = Tree::<F>::base(Self::ABOVE, rest.start());
+        let last = last_of::<F>(Self::ABOVE, at);
+        let stays = rest.after(last);
+        let (Some(run), Some(span)) = (self.shared_run(old), VirtRange::between(at, last)) else {
+            return stays;
+        };
+        if !exchange.splits(at, run.leaf) {
+            return stays;
+        }
+        // There is one for each that is copied.
+        let Some(table) = tables.take(1).map(PfnRange::start) else {
+            return stays;
+        };
+        if !exchange.copy(run) {
+            // SAFETY: 1: it was taken just now.
+            unsafe { tables.push(PfnRange::single(table)) };
+            return stays;
+        }
+        self.fill_table_with(table, run.leaf, Step::Same);
+        batch.push(Change::Copy { at, old, table });
+        batch.unlinked = Some((span, table));
+        Some(rest)
+    }
+
+    /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the exchange has one. Answers with what
+    /// is left after it.
+    fn plan_join<X: Exchange>(
+        &self,
+        table: Pfn,
+        rest: VirtRange,
+        batch: &mut Batch,
+        exchange: &mut X,
+    ) -> Option<Option<VirtRange>> {
+        let at = rest.start();
+        let last = last_of::<F>(Self::ABOVE, at);
+        let order = Tree::<F>::HUGE_LEAF?;
+        if Tree::<F>::base(Self::ABOVE, at) != at || last > rest.last() {
+            return None;
+        }
+        let leaf = exchange.join(at, order)?;
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let slots = self.live_table(table, depth);
+        let mut first = 0;
+        while let Some(old) = old_run::<F>(slots.get(first..).unwrap_or_default()) {
+            if let Some(run) = old.run::<F>() {
+                exchange.joined(Tree::<F>::step(depth, at, first), run);
+            }
+            first += usize::from(old.count);
+        }
+        let new = F::leaf(leaf, Self::ABOVE);
+        batch.push(Change::Join { at, table, new });
+        Some(rest.after(last))
+    }
+
+    /// Plans the exchange of leaves at the start of `rest`, in `table`. Answers with what is left after them.
+    fn plan_leaves<X: Exchange>(
+        &self,
+        table: Pfn,
+        live: bool,
+        rest: VirtRange,
+        batch: &mut Batch,
+        exchange: &mut X,
+    ) -> Option<VirtRange> {
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let at = rest.start();
+        let first = Tree::<F>::index(depth, at);
+        let pages = usize::try_from(rest.pages(F::GRANULE)).unwrap_or(usize::MAX);
+        let slots = self.live_table(table, depth).get(first..);
+        let slots = slots.unwrap_or_default();
+        let slots = slots.get(..pages.min(slots.len())).unwrap_or_default();
+        let old = old_run::<F>(slots)?;
+        let Some(run) = old.run::<F>() else {
+            return rest.after(last_of::<F>(depth, at));
+        };
+        let new = exchange.exchange(at, run);
+        let count = new.count.clamp(1, u64::from(old.count)) as u16;
+        let next = rest.after(VirtAddr::new(
+            Tree::<F>::step(depth, at, usize::from(count))
+                .get()
+                .wrapping_sub(1),
+        ));
+        let stays = new.leaf == run.leaf && (count == 1 || new.step == run.step);
+        if stays || new.leaf.block.order() != Order::BASE {
+            return next;
+        }
+        let entry = F::leaf(new.leaf, depth);
+        if !live {
+            write::<F>(slots, entry, new.step, count);
+        }
+        batch.push(Change::Leaves {
+            at,
+            old: old.entry,
+            new: entry,
+            count,
+            old_step: old.step,
+            new_step: new.step,
+            live,
+        });
+        next
+    }
+
+    /// Makes the changes of `batch` and makes CPUs forget what was before. Says whether there was anything to do.
+    fn apply(&self, batch: &Batch, rule: Replacement) -> bool {
+        let mut obligation = Flush::nothing();
+        let mut all: Option<VirtRange> = None;
+        for span in batch.iter().filter_map(|change| span_of::<F>(&change)) {
+            obligation.add(span);
+            all = match all {
+                None => Some(span),
+                Some(all) => {
+                    VirtRange::between(all.start().min(span.start()), all.last().max(span.last()))
+                }
+            };
+        }
+        let Some(all) = all.filter(|_| obligation.scope() != FlushScope::Nothing) else {
+            return false;
+        };
+        self.mmu.publish();
+        let make = || {
+            for change in batch.iter() {
+                self.make(change);
+            }
+        };
+        match rule {
+            Replacement::BreakBeforeMake => self.mmu.quiesce(all, &mut || {
+                for change in batch.iter() {
+                    self.break_entries(change);
+                }
+                self.mmu.forget(obligation.scope());
+                make();
+                self.mmu.entries_added();
+            }),
+            Replacement::Direct | Replacement::Refused => {
+                make();
+                self.mmu.forget(obligation.scope());
+                self.mmu.entries_added();
+            }
+        }
+        true
+    }
+
+    /// Makes the old entries of `change` not present.
+    fn break_entries(&self, change: Change) {
+        match change {
+            Change::Leaves { live: false, .. } => {}
+            Change::Leaves { at, count, .. } => {
+                for slot in self.leaf_slots(at).iter().take(usize::from(count)) {
+                    store(slot, F::invalidated(load(slot)));
+                }
+            }
+            Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
+                if let Some(slot) = self.slot_above(at) {
+                    store(slot, F::invalidated(load(slot)));
+                    if Self::ABOVE == 0 {
+                        self.mmu.root_entry_removed(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stores the new entries of `change`.
+    fn make(&self, change: Change) {
+        let (at, new) = match change {
+            Change::Leaves { live: false, .. } => return,
+            Change::Leaves {
+                at,
+                new,
+                count,
+                new_step,
+                ..
+            } => return write::<F>(self.leaf_slots(at), new, new_step, count),
+            Change::Split { at, table } | Change::Copy { at, table, .. } => {
+                (at, F::table(table, false))
+            }
+            Change::Join { at, new, .. } => (at, new),
+        };
+        if let Some(slot) = self.slot_above(at) {
+            store(slot, new);
+            if Self::ABOVE == 0 {
+                self.mmu.root_entry_installed(at);
+            }
+        }
+    }
+
+    /// Reports what the old entries of `change` pointed at. No CPU translates by them any more.
+    fn release_old<X: Exchange>(&self, change: Change, exchange: &mut X) {
+        match change {
+            Change::Split { .. } => {}
+            Change::Copy { old: table, .. } | Change::Join { table, .. } => {
+                self.release_table(Tree::<F>::LEAF_DEPTH, table, &mut |run| {
+                    exchange.released(run);
+                });
+            }
+            Change::Leaves {
+                old,
+                count,
+                old_step: step,
+                ..
+            } => {
+                let old = OldRun {
+                    entry: old,
+                    step,
+                    count,
+                };
+                if let Some(run) = old.run::<F>() {
+                    exchange.released(run);
+                }
+            }
+        }
+    }
+
+    /// The entry that links the leaf table for `at`, or is the huge leaf for it.
+    fn slot_above(&self, at: VirtAddr) -> Option<&AtomicU64> {
+        let mut frame = self.root;
+        for depth in 0..Self::ABOVE {
+            let slot = self
+                .live_table(frame, depth)
+                .get(Tree::<F>::index(depth, at))?;
+            match F::decode(load(slot), depth) {
+                Entry::Table { frame: next, .. } => frame = next,
+                _ => return None,
+            }
+        }
+        self.live_table(frame, Self::ABOVE)
+            .get(Tree::<F>::index(Self::ABOVE, at))
+    }
+
+    /// The entries of the leaf table for `at`, from that of `at` on.
+    fn leaf_slots(&self, at: VirtAddr) -> &[AtomicU64] {
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let slot = self.slot_above(at);
+        match slot.map(|slot| F::decode(load(slot), Self::ABOVE)) {
+            Some(Entry::Table { frame, .. }) => self
+                .live_table(frame, depth)
+                .get(Tree::<F>::index(depth, at)..)
+                .unwrap_or_default(),
+            _ => &[],
+        }
+    }
+}
+
+/// Entries of a leaf table that form a run, by the first of them.
+#[derive(Clone, Copy)]
+struct OldRun {
+    entry: u64,
+    step: Step,
+    count: u16,
+}
+
+impl OldRun {
+    /// The run, if the entries are this library's leaves.
+    fn run<F: EntryFormat>(&self) -> Option<Run> {
+        match F::decode(self.entry, Tree::<F>::LEAF_DEPTH) {
+            Entry::Leaf(leaf) if leaf.role != Role::Foreign => Some(Run {
+                leaf,
+                count: u64::from(self.count),
+                step: self.step,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The run that `slots` start with; `None` where there are none.
+fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
+    let (first, rest) = slots.split_first()?;
+    let entry = load(first);
+    let continues = |step: u64| {
+        let expected = |index: usize| entry.wrapping_add(step.wrapping_mul(index as u64 + 1));
+        let same = |(index, slot): &(usize, &AtomicU64)| {
+            (load(slot) ^ expected(*index)) & !F::STATUS_BITS == 0
+        };
+        rest.iter().enumerate().take_while(same).count()
+    };
+    let (step, more) = match continues(0) {
+        0 => (Step::Next, continues(F::FRAME_STEP)),
+        same => (Step::Same, same),
+    };
+    let step = if more == 0 { Step::Same } else { step };
+    // A table has at most 2^13 entries.
+    let count = u16::try_from(more + 1).unwrap_or(1);
+    Some(OldRun { entry, step, count })
+}
+
+/// Stores `count` entries, the first of them `entry`.
+fn write<F: EntryFormat>(slots: &[AtomicU64], entry: u64, step: Step, count: u16) {
+    let step = super::entries::step_of::<F>(step);
+    let mut entry = entry;
+    for slot in slots.iter().take(usize::from(count)) {
+        store(slot, entry);
+        entry = entry.wrapping_add(step);
+    }
+}
+
+/// The last address that the entry of `at` at `depth` translates.
+fn last_of<F: EntryFormat>(depth: usize, at: VirtAddr) -> VirtAddr {
+    VirtAddr::new(Tree::<F>::step(depth, at, 1).get().wrapping_sub(1))
+}
+
+/// The addresses that CPUs have to forget for `change`.
+fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
+    match *change {
+        Change::Leaves { live: false, .. } => None,
+        Change::Leaves { at, count, .. } => {
+            VirtRange::new(at, u64::from(count) << F::GRANULE.shift()).ok()
+        }
+        Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
+            VirtRange::between(at, last_of::<F>(Tree::<F>::LEAF_DEPTH - 1, at))
+        }
+    }
+}

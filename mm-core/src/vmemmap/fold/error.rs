@@ -1,0 +1,134 @@
+//! Why memory could not be folded or unfolded.
+
+use crate::addr::{Order, PfnRange, VirtAddr};
+use crate::error::ErrorKind;
+use crate::frame::OutOfFrames;
+use crate::pagemap::TailsFallback;
+use crate::paging::ReplaceError;
+use crate::vmemmap::OnlineError;
+use core::fmt;
+
+/// Why memory could not be folded, unfolded or reshaped. After any of these, everything is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// The pagemap was made for another model than the vmemmap.
+    OtherModel,
+    /// The frames are not whole pages of the pagemap's order, or not whole vmemmap pages.
+    Misaligned {
+        /// The frames.
+        frames: PfnRange,
+        /// The order that start and length have to be multiples of.
+        order: Order,
+    },
+    /// The frames do not lie in one of the pagemap's ranges.
+    Outside {
+        /// The frames.
+        frames: PfnRange,
+    },
+    /// Some of the frames are reserved for the altmap: those are base pages for good.
+    Reserved {
+        /// What is reserved.
+        reserved: PfnRange,
+    },
+    /// The descriptors at an address are not mapped, or not by this library.
+    NotOnline {
+        /// The first such address.
+        at: VirtAddr,
+    },
+    /// The pagemap shares no tails: it was asked not to, or it cannot.
+    NothingToShare(Option<TailsFallback>),
+    /// The descriptor's tails name their own compound page, so compound pages cannot share them.
+    TailsDiffer,
+    /// Tail frames of too many orders and nodes are in use already.
+    TooManySharedTails {
+        /// How many there can be.
+        capacity: usize,
+    },
+    /// Tails are shared there by compound pages of another order, or by a part of one. Unfold them first.
+    OtherTails {
+        /// The first such address.
+        at: VirtAddr,
+    },
+    /// RAM for descriptors or page tables ran out.
+    OutOfFrames(OutOfFrames),
+    /// The altmap ran out.
+    AltmapExhausted {
+        /// The reserved frames.
+        reserved: PfnRange,
+    },
+    /// The page table cannot exchange entries that are in use.
+    Refused,
+}
+
+impl FoldError {
+    /// The kind of error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OtherModel
+            | Self::NothingToShare(_)
+            | Self::TailsDiffer
+            | Self::TooManySharedTails { .. }
+            | Self::Refused => ErrorKind::Unsupported,
+            Self::Misaligned { .. } => ErrorKind::Misaligned,
+            Self::Outside { .. } => ErrorKind::OutOfRange,
+            Self::NotOnline { .. } => ErrorKind::NotOnline,
+            Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
+            Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
+            Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
+        }
+    }
+}
+
+impl From<ReplaceError> for FoldError {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::OutOfFrames(error) => Self::OutOfFrames(error),
+            ReplaceError::Refused => Self::Refused,
+        }
+    }
+}
+
+impl fmt::Display for FoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherModel => OnlineError::OtherModel.fmt(f),
+            Self::Misaligned { frames, order } => write!(
+                f,
+                "{frames} do not start and end at multiples of {:#x} frames",
+                order.frames()
+            ),
+            Self::Outside { frames } => {
+                write!(f, "{frames} are not within one range of the pagemap")
+            }
+            Self::Reserved { reserved } => write!(
+                f,
+                "{reserved} are reserved for the altmap and stay base pages; leave them out"
+            ),
+            Self::NotOnline { at } => {
+                write!(f, "no descriptors of this vmemmap are mapped at {at}")
+            }
+            Self::NothingToShare(Some(fallback)) => fallback.fmt(f),
+            Self::NothingToShare(None) => {
+                f.write_str("the pagemap says that tails are not shared; say how they are to be")
+            }
+            Self::TailsDiffer => OnlineError::TailsDiffer.fmt(f),
+            Self::TooManySharedTails { capacity } => OnlineError::TooManySharedTails {
+                capacity: *capacity,
+            }
+            .fmt(f),
+            Self::OtherTails { at } => write!(
+                f,
+                "the tails at {at} are shared by a compound page of another order, or by a part of one; unfold it first"
+            ),
+            Self::OutOfFrames(error) => error.fmt(f),
+            Self::AltmapExhausted { reserved } => OnlineError::AltmapExhausted {
+                reserved: *reserved,
+            }
+            .fmt(f),
+            Self::Refused => ReplaceError::Refused.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for FoldError {}

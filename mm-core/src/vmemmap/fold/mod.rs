@@ -1,0 +1,319 @@
+//! Fold and unfold: sharing the tails of memory that is online, and giving each vmemmap page its own frame again.
+//!
+//! ```text
+//!                      | head | tail | tail | tail | tail | tail | tail | tail |
+//!   unfolded           |  A      B      C      D      E      F      G      H   |   or within a huge leaf
+//!   folded, per compound  A      B      B      B      B      B      B      B       C to H freed
+//!   folded, per order  |  A      T      T      T      T      T      T      T   |   B to H freed
+//! ```
+//!
+//! A [`DevPagemap`] says how the memory is used *now*: the one that it was brought online with may have said base pages.
+//!
+//! - `survey` looks before anything is changed, and refuses;
+//! - `folding` and `unfolding` are what the page table asks for each vmemmap page ([`Exchange`](crate::paging::Exchange)). Unfolding
+//!   has all of its frames before the first question.
+
+mod error;
+mod folding;
+mod survey;
+mod unfolding;
+
+pub use error::FoldError;
+
+use super::Vmemmap;
+use super::describe::Describe;
+use super::note::Notes;
+use super::pool::Pool;
+use super::registry::{CAPACITY, TailKey};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::descriptor::{Descriptor, Reshape, TailEncoding};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
+use crate::model::MemoryModel;
+use crate::pagemap::{DevPagemap, Tails};
+use crate::paging::{Leaf, PageTable, Replacement, Role, Run, Visit};
+use core::ops::ControlFlow;
+use folding::{Folding, reshape_run};
+use survey::demand;
+use unfolding::Unfolding;
+
+/// What a fold or an unfold has done.
+#[must_use = "not everything may have been done as asked; see the notes"]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// How many compound pages were folded, or unfolded.
+    pub changed: u64,
+    /// How many were so before, or could not be changed.
+    pub unchanged: u64,
+    /// How often CPUs had to forget.
+    pub flushes: u64,
+    /// What was done otherwise than asked.
+    pub notes: Notes,
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that they are, and gives the
+    /// frames back that are not needed any more. `frames` are whole compound pages of the pagemap's order, within one of its ranges, and
+    /// online, whatever they were brought online as, but not what an altmap reserves.
+    ///
+    /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but for those that share the head's vmemmap page. Heads
+    /// and these keep all but their word and order; the others lose what was in them. While this
+    /// runs, descriptors of `frames` may be read: a tail then reads as before or as after. Compound pages whose tails are shared already, of
+    /// either kind, are left as they are.
+    ///
+    /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound page of an order
+    /// and node where tails are shared by all.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], and nothing has changed.
+    pub fn fold<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Folded, FoldError>
+    where
+        D: Reshape,
+    {
+        let order = pagemap.geometry().order();
+        let range = self.check_request(pagemap, frames)?;
+        let tails = match pagemap.tails() {
+            (Tails::None, fallback) => return Err(FoldError::NothingToShare(fallback)),
+            (Tails::PerOrder, _) if !D::Encoding::SAME_FOR_ALL => {
+                return Err(FoldError::TailsDiffer);
+            }
+            (tails, _) => tails,
+        };
+        if table.replacement() == Replacement::Refused {
+            return Err(FoldError::Refused);
+        }
+        let survey = self.survey(table, range, order)?;
+        let mut folded = Folded {
+            unchanged: survey.folded,
+            ..Folded::default()
+        };
+        if survey.unfolded == 0 {
+            return Ok(folded);
+        }
+        let describe = describe_as(pagemap, &self.model, &self.direct_map);
+        let mut pool = Pool {
+            ram: &self.frames,
+            altmap: pagemap.altmap(),
+            registry: &mut self.registry,
+        };
+        let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
+        let shared = match tails {
+            Tails::PerOrder => Some(shared_tail::<D, A, M>(
+                &mut pool,
+                &describe,
+                tail_pages,
+                &mut folded.notes,
+            )?),
+            Tails::PerCompound | Tails::None => None,
+        };
+        let mut folding = Folding::<D, A, M>::new(pool, describe, shared);
+        // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey has
+        // seen that all of the range is this library's. 3: the caller's promise on tails.
+        match unsafe { table.replace(range, pagemap.node(), &mut folding) } {
+            Ok(replaced) => {
+                folded.flushes = replaced.flushes;
+                folded.changed = survey.unfolded - folding.uncounted;
+                folded.unchanged += folding.uncounted;
+                Ok(folded)
+            }
+            Err(error) => {
+                if let Some(tail) = shared {
+                    let entries = Run::repeat(tail, tail_pages, Role::Tail);
+                    // SAFETY: 1: the references were taken for entries of the run. 2: none was made.
+                    unsafe { folding.pool.release_run(entries) };
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives each vmemmap page of the compound pages in `frames` a frame of its own again, with the descriptors that it shows now, and the
+    /// vmemmap its huge leaves where `frames` cover a whole one and the pagemap wants them. `frames` as for [`fold`](Self::fold).
+    ///
+    /// The frames are compound pages still; when the kernel has taken one apart it calls [`reshape`](Self::reshape). While this runs nobody
+    /// stores to descriptors of `frames`, since what holds them is copied; they may be read. Compound pages
+    /// whose tails are not shared stay as they are, but for the huge leaves: taking all of a larger range again brings back those that
+    /// unfolding it by parts has left out.
+    ///
+    /// A huge leaf for which there is no block becomes single frames, which is noted.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], and nothing has changed.
+    pub fn unfold<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Folded, FoldError> {
+        let order = pagemap.geometry().order();
+        let range = self.check_request(pagemap, frames)?;
+        if table.replacement() == Replacement::Refused {
+            return Err(FoldError::Refused);
+        }
+        let survey = self.survey(table, range, order)?;
+        let leaf = table.huge_leaf().filter(|_| pagemap.huge_leaves());
+        let possible = demand(&self.model, table, range, order, leaf, 0).leaves;
+        let mut folded = Folded {
+            changed: survey.folded,
+            unchanged: survey.unfolded,
+            ..Folded::default()
+        };
+        if survey.folded == 0 && possible == 0 {
+            return Ok(folded);
+        }
+        let pool = Pool {
+            ram: &self.frames,
+            altmap: pagemap.altmap(),
+            registry: &mut self.registry,
+        };
+        let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
+        let node = pagemap.node();
+        let notes = &mut folded.notes;
+        let blocks = leaf.map_or(0, |leaf| {
+            unfolding.reserve_blocks(possible, leaf, node, notes)
+        });
+        let singles = demand(&self.model, table, range, order, leaf, blocks).frames;
+        let reserved = unfolding.reserve_frames(singles, node, notes);
+        let replaced = reserved.and_then(|()| {
+            // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the range is
+            // this library's. 3: old and new entries lead to the same descriptors.
+            unsafe { table.replace(range, node, &mut unfolding) }.map_err(FoldError::from)
+        });
+        unfolding.finish();
+        folded.flushes = replaced?.flushes;
+        Ok(folded)
+    }
+
+    /// Makes the descriptors of `frames` parts of pages of the pagemap's order and node: heads and tails, or base pages. What the kernel keeps
+    /// in them stays. `frames` are whole pages of that order, within one of the pagemap's ranges, and online.
+    ///
+    /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without sharing tails.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, and nothing has changed.
+    pub fn reshape<P: PageTable>(
+        &mut self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<(), FoldError>
+    where
+        D: Reshape,
+    {
+        let order = pagemap.geometry().order();
+        let range = self.check_request(pagemap, frames)?;
+        let survey = self.survey(table, range, order)?;
+        let mut at_tails = None;
+        let describe = describe_as(pagemap, &self.model, &self.direct_map);
+        let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
+            let _ = table.visit(range, &mut |visit| match visit {
+                Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
+                Visit::Table { .. } => ControlFlow::Continue(()),
+            });
+        };
+        if survey.folded > 0 {
+            each(&mut |at, run| {
+                if run.leaf.role == Role::Tail {
+                    at_tails = Some(at);
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            });
+            return Err(FoldError::OtherTails {
+                at: at_tails.unwrap_or(range.start()),
+            });
+        }
+        each(&mut |at, run| {
+            reshape_run::<D, M>(&describe, at, &run, range);
+            ControlFlow::Continue(())
+        });
+        Ok(())
+    }
+
+    /// The descriptors of `frames`, if they are what a fold can be asked for.
+    fn check_request(
+        &self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<VirtRange, FoldError> {
+        if *pagemap.model() != self.model {
+            return Err(FoldError::OtherModel);
+        }
+        let order = pagemap
+            .geometry()
+            .order()
+            .max(self.model.vmemmap_page_order());
+        if !frames.is_aligned(order) {
+            return Err(FoldError::Misaligned { frames, order });
+        }
+        let outside = FoldError::Outside { frames };
+        pagemap.range_of(frames).ok_or(outside)?;
+        match pagemap.altmap().map(Altmap::reserved) {
+            Some(reserved) if reserved.overlaps(frames) => {
+                return Err(FoldError::Reserved { reserved });
+            }
+            _ => {}
+        }
+        self.model.descriptors(frames).ok_or(outside)
+    }
+}
+
+/// Writes the descriptors of pages as `pagemap` says that they are.
+fn describe_as<'v, M>(
+    pagemap: &DevPagemap<'_>,
+    model: &'v MemoryModel,
+    direct_map: &'v M,
+) -> Describe<'v, M> {
+    Describe {
+        model,
+        direct_map,
+        order: pagemap.geometry().order(),
+        node: pagemap.node(),
+    }
+}
+
+/// The tail frame of all compound pages of the order and node that `describe` says, with `references` more than it had.
+fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
+    pool: &mut Pool<'_, A>,
+    describe: &Describe<'_, M>,
+    references: u64,
+    notes: &mut Notes,
+) -> Result<Pfn, FoldError> {
+    let key = TailKey {
+        order: describe.order,
+        node: describe.node,
+    };
+    if let Some(frame) = pool.registry.find(key) {
+        // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to be made own them.
+        if unsafe { pool.acquire(frame, references) } {
+            return Ok(frame);
+        }
+    }
+    if !pool.registry.has_room() {
+        return Err(FoldError::TooManySharedTails { capacity: CAPACITY });
+    }
+    let block = pool.ram.allocate(Order::BASE, key.node);
+    let frame = block.map_err(FoldError::OutOfFrames)?.first();
+    notes.frames_from(key.node, pool.ram.node_of(frame), 1);
+    // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has compared the sizes.
+    unsafe { describe.tails::<D>(frame, Pfn::ZERO) };
+    // SAFETY: 1: allocated just now. 2: the entries that are about to be made own these and the one that it came with.
+    if references > 1 && !unsafe { pool.acquire(frame, references - 1) } {
+        let run = Run::once(Leaf::single(frame, Role::Tail));
+        // SAFETY: 1: its one reference is ours. 2: it is not mapped.
+        unsafe { pool.release_run(run) };
+        return Err(FoldError::OutOfFrames(OutOfFrames {
+            order: Order::BASE,
+            node: key.node,
+        }));
+    }
+    pool.registry.insert(key, frame);
+    Ok(frame)
+}

@@ -1,0 +1,215 @@
+//! What is mapped, before anything is changed.
+
+use super::error::FoldError;
+use crate::addr::{Block, Order, VirtAddr, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::model::MemoryModel;
+use crate::paging::{PageTable, Role, Run, Visit};
+use crate::vmemmap::Vmemmap;
+use core::ops::ControlFlow;
+
+/// How many compound pages of a range have their tails shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Survey {
+    /// All but the head's vmemmap page is mapped to tail frames.
+    pub(super) folded: u64,
+    /// Every vmemmap page has a frame of its own.
+    pub(super) unfolded: u64,
+}
+
+/// What unfolding a range takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Huge leaves that can take the place of a table.
+    pub(super) leaves: u64,
+    /// Single frames for the tails outside of these.
+    pub(super) frames: u64,
+}
+
+/// Compares what is mapped with pages of one order.
+struct Surveyor<'v> {
+    model: &'v MemoryModel,
+    /// The vmemmap of how many bytes each page has.
+    unit: u64,
+    range: VirtRange,
+    /// The first address that has not been met; `None` behind the last of the address space.
+    next: Option<VirtAddr>,
+    /// How many vmemmap pages of the page at `next` are mapped to tails.
+    tails: u64,
+    survey: Survey,
+    error: Option<FoldError>,
+}
+
+impl Surveyor<'_> {
+    fn refuse(&mut self, error: FoldError) -> ControlFlow<()> {
+        self.error = Some(error);
+        ControlFlow::Break(())
+    }
+
+    /// Meets `run` at `at`, whose tails, if it has any, are of the right order or not.
+    fn leaves(&mut self, at: VirtAddr, run: &Run, right_order: bool) -> ControlFlow<()> {
+        let page = self.model.granule().bytes();
+        let Some(mut next) = self.next.filter(|next| at <= *next) else {
+            return ControlFlow::Break(());
+        };
+        let is_tail = run.leaf.role == Role::Tail;
+        if run.leaf.role == Role::Foreign {
+            return ControlFlow::Break(());
+        }
+        if is_tail && !right_order {
+            return self.refuse(FoldError::OtherTails { at });
+        }
+        let end = run.pages().saturating_mul(page).saturating_sub(1);
+        let last = at.checked_add(end).unwrap_or(self.range.last());
+        let last = last.min(self.range.last());
+        while next <= last {
+            let start = VirtAddr::new(next.get() & !(self.unit - 1));
+            let unit_last = VirtAddr::new(start.get() | (self.unit - 1));
+            let part_last = unit_last.min(last);
+            if is_tail {
+                if next == start {
+                    return self.refuse(FoldError::OtherTails { at: next });
+                }
+                self.tails += (part_last.get() - next.get()) / page + 1;
+            }
+            if part_last == unit_last {
+                match core::mem::take(&mut self.tails) {
+                    0 => self.survey.unfolded += 1,
+                    tails if tails == self.unit / page - 1 => self.survey.folded += 1,
+                    _ => return self.refuse(FoldError::OtherTails { at: start }),
+                }
+            }
+            self.next = part_last.checked_add(1);
+            match self.next {
+                Some(after) => next = after,
+                None => break,
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap pages, that tails are shared
+    /// within such pages only, and all of them or none; and counts.
+    pub(super) fn survey<P: PageTable>(
+        &self,
+        table: &P,
+        range: VirtRange,
+        order: Order,
+    ) -> Result<Survey, FoldError> {
+        let page = self.model.granule().bytes();
+        let mut surveyor = Surveyor {
+            model: &self.model,
+            unit: self.model.vmemmap_pages(order).saturating_mul(page),
+            range,
+            next: Some(range.start()),
+            tails: 0,
+            survey: Survey::default(),
+            error: None,
+        };
+        let _ = table.visit(range, &mut |visit| match visit {
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
+                let is_right = run.leaf.role != Role::Tail
+                    || self.order_of_tails(run.leaf.block) == Some(order);
+                surveyor.leaves(at, &run, is_right)
+            }
+            Visit::Table { .. } => ControlFlow::Continue(()),
+        });
+        match (surveyor.error, surveyor.next) {
+            (Some(error), _) => Err(error),
+            (None, Some(at)) if at <= range.last() => Err(FoldError::NotOnline { at }),
+            _ => Ok(surveyor.survey),
+        }
+    }
+
+    /// The order of the compound pages whose tails `block` holds, which is mapped as a tail frame.
+    fn order_of_tails(&self, block: Block) -> Option<Order> {
+        if block.order() != Order::BASE {
+            return None;
+        }
+        let page = self.direct_map.frame_pointer(block.first()).cast::<D>();
+        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty 2
+        // of `new`) and it holds descriptors of `D`'s size; descriptors are only shared.
+        Some(unsafe { page.as_ref() }.order())
+    }
+}
+
+/// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge leaves that are possible
+/// have one.
+pub(super) fn demand<P: PageTable>(
+    model: &MemoryModel,
+    table: &P,
+    range: VirtRange,
+    order: Order,
+    leaf: Option<Order>,
+    blocks: u64,
+) -> Demand {
+    let granule = model.granule();
+    let page = granule.bytes();
+    let span = leaf.and_then(|leaf| leaf.bytes(granule)).unwrap_or(page);
+    let mut demand = Demand::default();
+    let mut foreign_table = None;
+    // Which span comes last, and whether it becomes a huge leaf.
+    let mut current: Option<(VirtAddr, bool)> = None;
+    let _ = table.visit(range, &mut |visit| {
+        let (at, run) = match visit {
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => (at, run),
+            Visit::Table {
+                at,
+                leaf_table: true,
+                owned: false,
+                ..
+            } => {
+                foreign_table = Some(at);
+                return ControlFlow::Continue(());
+            }
+            Visit::Table { .. } => return ControlFlow::Continue(()),
+        };
+        if run.leaf.block.order() != Order::BASE {
+            return ControlFlow::Continue(());
+        }
+        let last = at.get().saturating_add(run.pages() * page - 1);
+        let mut next = at.get();
+        while next <= last {
+            let start = VirtAddr::new(next & !(span - 1));
+            let span_last = start.get() | (span - 1);
+            let part_last = span_last.min(last);
+            let joins = match current {
+                Some((known, joins)) if known == start => joins,
+                _ => {
+                    let possible = leaf.is_some()
+                        && range.contains(start)
+                        && range.contains(VirtAddr::new(span_last))
+                        && foreign_table != Some(start);
+                    demand.leaves += u64::from(possible);
+                    let joins = possible && demand.leaves <= blocks;
+                    current = Some((start, joins));
+                    joins
+                }
+            };
+            if run.leaf.role == Role::Tail && !joins {
+                let part = VirtRange::between(VirtAddr::new(next), VirtAddr::new(part_last));
+                let keeps = part.is_some_and(|part| {
+                    run.leaf.writable && has_first_tail_page(model, part, order)
+                });
+                demand.frames += (part_last - next) / page + 1 - u64::from(keeps);
+            }
+            match part_last.checked_add(1) {
+                Some(after) => next = after,
+                None => break,
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    demand
+}
+
+/// Whether the vmemmap page after a head's is one of `part`, which lies in one page of `order`.
+fn has_first_tail_page(model: &MemoryModel, part: VirtRange, order: Order) -> bool {
+    let page = model.granule().bytes();
+    let bytes = model.vmemmap_pages(order).saturating_mul(page);
+    let first = part.start().get() & (bytes - 1);
+    first <= page && first + (part.last().get() - part.start().get()) >= page
+}

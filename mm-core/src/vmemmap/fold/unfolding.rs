@@ -1,0 +1,203 @@
+//! Unfolding: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap page.
+
+use super::error::FoldError;
+use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use crate::frame::{DirectMap, FrameAllocator, FrameStack};
+use crate::model::MemoryModel;
+use crate::paging::{Exchange, Leaf, Role, Run, Step};
+use crate::vmemmap::OnlineError;
+use crate::vmemmap::note::Notes;
+use crate::vmemmap::pool::Pool;
+
+/// The exchange that unfolds, with all frames that it needs.
+pub(super) struct Unfolding<'v, A, M> {
+    pool: Pool<'v, A>,
+    model: &'v MemoryModel,
+    direct_map: &'v M,
+    order: Order,
+    /// Frames for single vmemmap pages.
+    frames: FrameStack<'v, M>,
+    /// Blocks for huge leaves.
+    blocks: FrameStack<'v, M>,
+    /// The huge leaf that is being made: its first address and its block.
+    joining: Option<(VirtAddr, Block)>,
+}
+
+impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
+    /// Unfolds compound pages of `order` with frames of `pool`, once they are reserved.
+    pub(super) fn new(
+        pool: Pool<'v, A>,
+        model: &'v MemoryModel,
+        direct_map: &'v M,
+        order: Order,
+    ) -> Self {
+        Self {
+            pool,
+            model,
+            direct_map,
+            order,
+            frames: FrameStack::new(direct_map),
+            blocks: FrameStack::new(direct_map),
+            joining: None,
+        }
+    }
+
+    /// Takes blocks for up to `leaves` huge leaves of `order`, as many as there are, and answers with how many.
+    pub(super) fn reserve_blocks(
+        &mut self,
+        leaves: u64,
+        order: Order,
+        node: NodeId,
+        notes: &mut Notes,
+    ) -> u64 {
+        for reserved in 0..leaves {
+            let Ok(block) = self.pool.allocate(order, node) else {
+                for _ in reserved..leaves {
+                    notes.huge_leaf_unavailable();
+                }
+                return reserved;
+            };
+            let actual = self.pool.node_of(block.first());
+            notes.frames_from(node, actual, order.frames());
+            // SAFETY: 1: allocated just now.
+            unsafe { self.blocks.push(block.frames()) };
+        }
+        leaves
+    }
+
+    /// Takes `frames` single frames. What was reserved before a failure is given back by `finish`.
+    pub(super) fn reserve_frames(
+        &mut self,
+        frames: u64,
+        node: NodeId,
+        notes: &mut Notes,
+    ) -> Result<(), FoldError> {
+        let mut left = frames;
+        while left > 0 {
+            let run = self.pool.allocate_run(left, node).map_err(refused)?;
+            let actual = self.pool.node_of(run.start());
+            notes.frames_from(node, actual, run.frames());
+            left = left.saturating_sub(run.frames());
+            // SAFETY: 1: allocated just now.
+            unsafe { self.frames.push(run) };
+        }
+        Ok(())
+    }
+
+    /// Gives back what was not needed.
+    pub(super) fn finish(&mut self) {
+        while let Some(frames) = self.frames.pop() {
+            // SAFETY: the references came with the frames, and no entry was made for them.
+            unsafe { self.pool.release_frames(frames) };
+        }
+        while let Some(block) = self.blocks.pop().and_then(block_of) {
+            let role = Role::Descriptors;
+            let leaf = Leaf {
+                block,
+                role,
+                writable: true,
+            };
+            // SAFETY: 1: the block came from this pool. 2: it was not mapped.
+            unsafe { self.pool.release_run(Run::once(leaf)) };
+        }
+    }
+
+    /// Copies a page of descriptors.
+    fn copy_page(&self, from: Pfn, to: Pfn) {
+        let bytes = self.model.granule().bytes() as usize;
+        let from = self.direct_map.frame_pointer(from);
+        let to = self.direct_map.frame_pointer(to);
+        // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and different ones, since `to` was
+        // allocated for this. Nobody else uses it yet, and nobody stores to descriptors that are being
+        // unfolded, as the caller of `unfold` sees to.
+        unsafe { to.copy_from_nonoverlapping(from, bytes) };
+    }
+
+    /// Whether the vmemmap page at `at` is the one after the head's.
+    fn is_first_tail_page(&self, at: VirtAddr) -> bool {
+        let per_page = self.model.descriptors_per_page();
+        let frame = self.model.frame_of_descriptor(at);
+        frame.is_some_and(|frame| frame.get() - frame.align_down(self.order).get() == per_page)
+    }
+}
+
+/// Why the pool has no frames.
+fn refused(error: OnlineError) -> FoldError {
+    match error {
+        OnlineError::OutOfFrames(error) => FoldError::OutOfFrames(error),
+        OnlineError::AltmapExhausted { reserved } => FoldError::AltmapExhausted { reserved },
+        _ => FoldError::Refused,
+    }
+}
+
+/// The block that `frames` are.
+fn block_of(frames: PfnRange) -> Option<Block> {
+    let order = u8::try_from(frames.frames().trailing_zeros()).ok()?;
+    Block::new(frames.start(), Order::new(order)?)
+}
+
+impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
+    fn splits(&self, _at: VirtAddr, leaf: Leaf) -> bool {
+        leaf.role == Role::Tail
+    }
+
+    fn copy(&mut self, run: Run) -> bool {
+        // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries own the references.
+        unsafe { self.pool.acquire(run.leaf.block.first(), run.count) }
+    }
+
+    fn join(&mut self, at: VirtAddr, _order: Order) -> Option<Leaf> {
+        let block = self.blocks.pop().and_then(block_of)?;
+        self.joining = Some((at, block));
+        Some(Leaf {
+            block,
+            role: Role::Descriptors,
+            writable: true,
+        })
+    }
+
+    fn joined(&mut self, at: VirtAddr, old: Run) {
+        let Some((start, block)) = self.joining else {
+            return;
+        };
+        let page = at.get().saturating_sub(start.get()) >> self.model.granule().shift();
+        for index in 0..old.count {
+            let from = old.block(index).map(Block::first);
+            let to = block.first().checked_add(page + index);
+            if let (Some(from), Some(to)) = (from, to) {
+                self.copy_page(from, to);
+            }
+        }
+    }
+
+    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
+        if old.leaf.role != Role::Tail {
+            return old;
+        }
+        let tail = old.leaf.block.first();
+        let one = Run::once(old.leaf);
+        // A compound page's own tail frame becomes that of its second vmemmap page again. If the reference
+        // cannot be counted it stays a tail frame, of one entry.
+        if old.leaf.writable && self.is_first_tail_page(at) {
+            // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the new entry owns the reference.
+            return match unsafe { self.pool.acquire(tail, 1) } {
+                true => Run::once(Leaf::single(tail, Role::Descriptors)),
+                false => one,
+            };
+        }
+        let alike = if old.step == Step::Same { old.count } else { 1 };
+        let Some(frames) = self.frames.take(alike) else {
+            return one;
+        };
+        for index in 0..frames.frames() {
+            self.copy_page(tail, frames.start().saturating_add(index));
+        }
+        Run::each(frames, Role::Descriptors)
+    }
+
+    fn released(&mut self, run: Run) {
+        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the flush (duty 6 of
+        // `PageTable`).
+        unsafe { self.pool.release_run(run) };
+    }
+}
