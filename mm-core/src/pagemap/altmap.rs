@@ -5,7 +5,8 @@
 //!                     |<---- base pages ---->|
 //! ```
 
-use super::{DevPagemap, Geometry, PagemapError, Tails, aligned_part};
+use super::pieces::aligned_part;
+use super::{DevPagemap, Geometry, PagemapError, Tails};
 use crate::addr::{Order, PfnRange};
 use crate::frame::Altmap;
 

@@ -1,0 +1,130 @@
+//! The page size that memory is used in, and what is shared: what can be asked for, and why it may not be had.
+
+use crate::addr::{Granule, Order};
+use core::fmt;
+
+/// The size of the pages that memory is used in.
+///
+/// Base pages, or compound pages of one order. [`from_bytes`](Self::from_bytes) names it by size: with 4 KiB
+/// pages the natural ones are 4 KiB, 2 MiB and 1 GiB, and any power of two between works too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Geometry(Order);
+
+impl Geometry {
+    /// Base pages.
+    pub const BASE_PAGES: Self = Self(Order::BASE);
+
+    /// Compound pages of `order`; base pages for [`Order::BASE`].
+    pub const fn compound(order: Order) -> Self {
+        Self(order)
+    }
+
+    /// Pages of `bytes` bytes on `granule`; `None` where that is not a power of two of base pages.
+    pub const fn from_bytes(bytes: u64, granule: Granule) -> Option<Self> {
+        match Order::from_bytes(bytes, granule) {
+            Some(order) => Some(Self(order)),
+            None => None,
+        }
+    }
+
+    /// The order of each page.
+    pub const fn order(self) -> Order {
+        self.0
+    }
+}
+
+/// What is shared between the vmemmap pages that hold only tail descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tails {
+    /// Nothing: every vmemmap page has a frame of its own.
+    None,
+    /// One frame for each compound page.
+    PerCompound,
+    /// One read-only frame for all compound pages of an order on a node. For descriptors whose tails are the same for all
+    /// ([`TailEncoding::SAME_FOR_ALL`](crate::descriptor::TailEncoding::SAME_FOR_ALL)).
+    PerOrder,
+}
+
+/// What is shared between page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tables {
+    /// Nothing: every table is linked once.
+    Private,
+    /// Leaf tables all of whose entries are the same tail frame: there is one for each tail frame.
+    Shared,
+}
+
+/// How much is populated at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Piece {
+    /// A subsection.
+    Subsection,
+    /// A section, as memory hot-add does.
+    Section,
+    /// Each range in one go.
+    Range,
+}
+
+/// Why a policy was not applied as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TailsFallback {
+    /// Base pages have no tails.
+    BasePages,
+    /// The descriptors of a compound page fill too few vmemmap pages for a shared one to save any.
+    NothingToSave {
+        /// The order of the compound page.
+        order: Order,
+        /// How many vmemmap pages its descriptors fill.
+        vmemmap_pages: u64,
+    },
+}
+
+impl fmt::Display for TailsFallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BasePages => f.write_str("base pages have no tails to share; tails: none"),
+            Self::NothingToSave {
+                order,
+                vmemmap_pages,
+            } => write!(
+                f,
+                "the descriptors of a compound page of order {order} fill {vmemmap_pages} vmemmap pages, too few to share tails; populated as base pages"
+            ),
+        }
+    }
+}
+
+/// Why tables are not shared as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TablesFallback {
+    /// No tails are shared, so no table is like another.
+    NoSharedTails,
+    /// The page table cannot link a table twice.
+    NotSupported,
+    /// The tails of a compound page do not fill a leaf table.
+    NoWholeTable {
+        /// The order of the compound page.
+        order: Order,
+    },
+}
+
+impl fmt::Display for TablesFallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSharedTails => {
+                f.write_str("no tails are shared, so neither are tables; tables: private")
+            }
+            Self::NotSupported => {
+                f.write_str("the page table cannot share tables; tables: private")
+            }
+            Self::NoWholeTable { order } => write!(
+                f,
+                "the tails of a compound page of order {order} do not fill a leaf table; tables: private"
+            ),
+        }
+    }
+}
