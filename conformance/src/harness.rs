@@ -41,12 +41,13 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     pub direct_map: &'h H::DirectMap,
     /// What the harness can do besides.
     pub powers: &'h H::Powers,
-    /// Memory whose descriptors checks may bring online. Never accessed itself. The more there is, and the larger the blocks that
+    /// Memory whose descriptors checks may bring online. Never accessed itself, but for the altmap's part. The more there is, and the larger the blocks that
     /// it is aligned to, the fewer checks are skipped: three blocks of eight sections are enough for all.
     pub device: PfnRange,
     /// The node that frames are asked of.
     pub node: NodeId,
-    /// An altmap with nothing handed out, of at most as many frames as the descriptors of two sections fill.
+    /// An altmap with nothing handed out, over the first subsection of `device`, or a few of them: at most as many frames as the descriptors
+    /// of two sections fill. Those frames can be accessed.
     pub altmap: Option<&'h dyn AltmapUnderTest>,
     /// Scratch memory for audits; a slot for each frame that is out is enough.
     pub scratch: &'h mut [AuditSlot],

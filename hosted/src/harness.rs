@@ -4,6 +4,7 @@ use crate::{Backend, Foreign, Machine, MachineConfig, RadixBackend, Sim, SimCpus
 use arch_sim::{FlatTable, SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
+use mm_core::descriptor::Page;
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::{Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
@@ -11,8 +12,6 @@ use std::cell::Cell;
 
 /// Device memory of [`HostedHarness`]: three blocks of 1 GiB.
 const DEVICE: (u64, u64) = (1 << 20, 3 << 18);
-/// Its altmap: less than the descriptors of two sections need.
-const ALTMAP: (u64, u64) = (1 << 22, 900);
 /// Its frames for foreign tables.
 const FOREIGN: (u64, u64) = (3 << 21, 64);
 
@@ -183,12 +182,15 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
     }
 }
 
+/// The altmap of a [`HostedHarness`].
+pub type HostedAltmap<'m> = DeviceAltmap<Page, &'m SimMemory>;
+
 /// A machine, its page table, an altmap and scratch memory.
 pub struct HostedHarness<'m, B: Power> {
     machine: &'m Machine<B>,
     table: B::Table<'m>,
     powers: HostedPowers<'m, B>,
-    altmap: &'m DeviceAltmap<'m>,
+    altmap: &'m HostedAltmap<'m>,
     device: PfnRange,
     scratch: Vec<AuditSlot>,
 }
@@ -196,29 +198,29 @@ pub struct HostedHarness<'m, B: Power> {
 impl<'m, B: Power> HostedHarness<'m, B> {
     /// What a machine for this has.
     pub fn config() -> MachineConfig {
-        let altmap = frames(ALTMAP);
         let foreign = frames(FOREIGN);
         let all = B::MODEL.all_frames();
         let unit = B::MODEL.subsection().frames();
         let last = Pfn::new(all.last().get().saturating_sub(unit - 1));
         let ends = [Some(all.start()), last].into_iter().flatten();
-        let mut devices = vec![frames(DEVICE), altmap, foreign];
+        let mut devices = vec![frames(DEVICE), foreign];
         devices.extend(ends.filter_map(|start| PfnRange::new(start, unit).ok()));
         MachineConfig {
             devices,
-            backed: vec![altmap, foreign],
+            backed: vec![Self::reserved(), foreign],
             ram_frames: 1 << 18,
         }
     }
 
-    /// The reserved frames of the altmap.
+    /// The reserved frames of the altmap: a subsection.
     pub fn reserved() -> PfnRange {
-        frames(ALTMAP)
+        let device = frames(DEVICE);
+        device.take_first(B::MODEL.subsection().frames()).0
     }
 
     /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of [`reserved`](Self::reserved);
     /// `None` where the machine's table was taken already.
-    pub fn new(machine: &'m Machine<B>, altmap: &'m DeviceAltmap<'m>) -> Option<Self> {
+    pub fn new(machine: &'m Machine<B>, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
         let device = frames(DEVICE);
         B::watch(machine, B::MODEL.descriptors(device)?);
         Some(Self {

@@ -27,7 +27,7 @@ mod x86_64;
 pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
 pub use backend::{Backend, BackendKind, WithBackend};
 pub use foreign::Foreign;
-pub use harness::{HostedHarness, HostedPowers, Power, watch};
+pub use harness::{HostedAltmap, HostedHarness, HostedPowers, Power, watch};
 pub use machine::{Machine, MachineConfig, MachineError};
 pub use radix::{Radix, RadixBackend, SimCpus};
 pub use sim::Sim;

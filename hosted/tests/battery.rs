@@ -7,23 +7,20 @@
 )]
 
 use conformance::{Outcome, checks};
-use hosted::{AArch64_4K, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
-use mm_core::frame::DeviceAltmap;
-use std::sync::atomic::AtomicU64;
+use hosted::{AArch64_4K, HostedAltmap, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
 
 /// Runs every check, on a machine of its own or on one machine for all, and lists what did not pass.
 fn battery<B: Power>(fresh: bool, may_skip: &[&str]) {
     let reserved = HostedHarness::<B>::reserved();
-    let words =
-        || -> Vec<AtomicU64> { (0..reserved.frames()).map(|_| AtomicU64::new(0)).collect() };
     let machine = || Machine::<B>::new(&HostedHarness::<B>::config()).unwrap();
     let node = Machine::<B>::NODES[0];
     let mut outcomes = Vec::new();
     if fresh {
         for index in 0..checks::<HostedHarness<'_, B>>().count() {
-            let (machine, counts) = (machine(), words());
-            // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
-            let altmap = unsafe { DeviceAltmap::new(reserved, node, &counts) }.unwrap();
+            let machine = machine();
+            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one thread.
+            let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+            let altmap = altmap.unwrap();
             let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
             let check = checks().nth(index).unwrap();
             outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
@@ -32,9 +29,10 @@ fn battery<B: Power>(fresh: bool, may_skip: &[&str]) {
             }
         }
     } else {
-        let (machine, counts) = (machine(), words());
-        // SAFETY: 1 and 2: as above.
-        let altmap = unsafe { DeviceAltmap::new(reserved, node, &counts) }.unwrap();
+        let machine = machine();
+        // SAFETY: 1 to 4: as above.
+        let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+        let altmap = altmap.unwrap();
         let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
         let mut report = |name, outcome| outcomes.push((name, outcome));
         conformance::run(&mut harness, &mut report);

@@ -16,7 +16,6 @@ use mm_core::error::ErrorKind;
 use mm_core::frame::DeviceAltmap;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::vmemmap::{AuditSlot, Note, Notes, OnlineError, Region, Vmemmap};
-use std::sync::atomic::AtomicU64;
 
 const SUBSECTION: u64 = 512;
 const SECTION: u64 = 1 << 15;
@@ -64,7 +63,7 @@ struct Case {
     /// Populated in these pieces, one call each, instead of online as a whole.
     calls: Vec<PfnRange>,
     neighbour: Neighbour,
-    /// How many frames the altmap has, if there is one.
+    /// How many subsections the altmap has, if there is one.
     altmap: Option<u64>,
 }
 
@@ -74,13 +73,21 @@ enum Failing {
     Only(u64),
 }
 
+type ReservedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
+
+fn device_altmap<B: RadixBackend>(machine: &Machine<B>, reserved: PfnRange) -> ReservedAltmap<'_> {
+    let (memory, node) = (machine.memory(), Machine::<B>::NODES[0]);
+    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one thread.
+    unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.unwrap()
+}
+
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 struct Bench<'m, B: RadixBackend> {
     machine: &'m Machine<B>,
     table: B::Table<'m>,
     vmemmap: Array<'m>,
-    altmap: Option<&'m DeviceAltmap<'m>>,
+    altmap: Option<&'m ReservedAltmap<'m>>,
     addresses: VirtRange,
 }
 
@@ -94,7 +101,7 @@ enum Gain<'p> {
 
 impl<'m, B: RadixBackend> Bench<'m, B> {
     fn state(&self) -> State {
-        let altmap = self.altmap.map_or(0, DeviceAltmap::in_use);
+        let altmap = self.altmap.map_or(0, ReservedAltmap::in_use);
         let tables = tables(self.machine, self.addresses);
         (tables, self.machine.frames().outstanding(), altmap)
     }
@@ -182,18 +189,17 @@ impl<'m, B: RadixBackend> Bench<'m, B> {
 }
 
 fn fail_everywhere<B: RadixBackend>(case: &Case) {
-    let reserved = range(1 << 26, case.altmap.unwrap_or(1));
+    let start = case.ranges[0].start().get();
+    let reserved = range(start, case.altmap.unwrap_or(1) * SUBSECTION);
     let foreign_frames = range(1 << 27, 64);
     let window = range(0, 4 * GIB);
     let machine = Machine::<B>::new(&MachineConfig {
-        devices: vec![window, reserved, foreign_frames],
+        devices: vec![window, foreign_frames],
         backed: vec![reserved, foreign_frames],
         ram_frames: 1 << 17,
     })
     .unwrap();
-    let counts: Vec<_> = (0..reserved.frames()).map(|_| AtomicU64::new(0)).collect();
-    // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
-    let altmap = unsafe { DeviceAltmap::new(reserved, Machine::<B>::NODES[0], &counts) }.unwrap();
+    let altmap = device_altmap(&machine, reserved);
     // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
     let vmemmap = unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) };
     let addresses = B::MODEL.descriptors(window).unwrap();
@@ -231,7 +237,7 @@ fn fail_everywhere<B: RadixBackend>(case: &Case) {
         .with_huge_leaves(case.huge)
         .with_piece(case.piece);
     let pagemap = match case.altmap {
-        Some(_) => pagemap.with_altmap(&altmap),
+        Some(_) => pagemap.with_altmap(&altmap).unwrap(),
         None => pagemap,
     };
     let mut failures = 0;
@@ -384,7 +390,7 @@ fn an_altmap_gets_its_frames_back_when_ram_for_tables_runs_out() {
     for huge in [true, false] {
         for neighbour in NEIGHBOURS {
             on_both(&Case {
-                altmap: Some(2048),
+                altmap: Some(4),
                 huge,
                 ..case(9, Piece::Section, neighbour)
             });
@@ -392,24 +398,21 @@ fn an_altmap_gets_its_frames_back_when_ram_for_tables_runs_out() {
     }
 }
 
-/// From one frame to one too few.
+/// From one subsection to one too few.
 fn exhaust<B: RadixBackend>(ranges: &[PfnRange], huge: bool) {
     let pages: u64 = ranges.iter().map(|range| range.frames() / 64).sum();
-    for reserved_frames in (1..pages).filter(|n| n % 7 == 1 || *n == pages - 1) {
-        let reserved = range(1 << 26, reserved_frames);
+    for subsections in 1..pages.div_ceil(SUBSECTION) {
+        let reserved = range(ranges[0].start().get(), subsections * SUBSECTION);
         let window = range(0, 4 * GIB);
         let machine = Machine::<B>::new(&MachineConfig {
-            devices: vec![window, reserved],
+            devices: vec![window],
             backed: vec![reserved],
             ram_frames: 1 << 14,
         })
         .unwrap();
         let addresses = B::MODEL.descriptors(window).unwrap();
         watch(&machine, addresses);
-        let counts: Vec<_> = (0..reserved_frames).map(|_| AtomicU64::new(0)).collect();
-        // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
-        let altmap =
-            unsafe { DeviceAltmap::new(reserved, Machine::<B>::NODES[0], &counts) }.unwrap();
+        let altmap = device_altmap(&machine, reserved);
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap: Result<Array<'_>, _> =
             unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) };
@@ -417,10 +420,8 @@ fn exhaust<B: RadixBackend>(ranges: &[PfnRange], huge: bool) {
         let mut table = machine.take_table().unwrap();
         let before = tables(&machine, addresses);
         let pagemap = DevPagemap::new(&B::MODEL, ranges, Geometry::BASE_PAGES).unwrap();
-        let refused = vmemmap.online(
-            &mut table,
-            &pagemap.with_altmap(&altmap).with_huge_leaves(huge),
-        );
+        let with_altmap = pagemap.with_altmap(&altmap).unwrap();
+        let refused = vmemmap.online(&mut table, &with_altmap.with_huge_leaves(huge));
         let refused = refused.map(drop).unwrap_err();
         assert_eq!(refused, OnlineError::AltmapExhausted { reserved });
         assert_eq!(altmap.in_use(), 0);
@@ -436,8 +437,11 @@ fn exhaust<B: RadixBackend>(ranges: &[PfnRange], huge: bool) {
 
 #[test]
 fn an_altmap_of_any_size_that_is_too_small_leaves_nothing_behind() {
-    let ranges = small_ranges();
-    exhaust::<X86_64>(&ranges[..1], false);
+    let ranges = [
+        range(GIB + SECTION - 4 * SUBSECTION, 7 * SUBSECTION),
+        range(2 * GIB, 4 * SECTION),
+    ];
+    exhaust::<X86_64>(&ranges, false);
     exhaust::<X86_64>(&ranges, true);
     exhaust::<X86_64La57>(&ranges, true);
 }

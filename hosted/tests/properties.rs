@@ -47,6 +47,8 @@ fn scripts_hold<B: RadixBackend, E: TailEncoding>() {
         (least(|tally| tally.huge), 10),
         (least(|tally| tally.unavailable), 1),
         (least(|tally| tally.remote), 5),
+        (least(|tally| tally.altmap), 20),
+        (least(|tally| tally.compound_altmap), 5),
         (least(|tally| tally.offline), 200),
         (least(|tally| tally.refused), 100),
         (least(|tally| tally.undone), 10),

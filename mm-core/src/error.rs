@@ -26,6 +26,10 @@ pub enum ErrorKind {
     OutOfFrames,
     /// The altmap ran out.
     AltmapExhausted,
+    /// The altmap leaves no memory that compound pages could be made of.
+    NoCompoundPage,
+    /// The reserved part of an altmap comes online before all else, and goes offline after all else.
+    OutOfOrder,
     /// The parts do not belong together: another model, or a page table that cannot do it.
     Unsupported,
 }
@@ -43,6 +47,8 @@ impl ErrorKind {
             Self::NotOnline => "not-online",
             Self::OutOfFrames => "out-of-frames",
             Self::AltmapExhausted => "altmap-exhausted",
+            Self::NoCompoundPage => "no-compound-page",
+            Self::OutOfOrder => "out-of-order",
             Self::Unsupported => "unsupported",
         }
     }

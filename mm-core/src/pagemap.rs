@@ -1,5 +1,7 @@
 //! What is to be brought online, and how: ranges, compound size, policies.
 
+mod altmap;
+
 use crate::addr::{Granule, NodeId, Order, PfnRange, RangeError};
 use crate::error::ErrorKind;
 use crate::frame::Altmap;
@@ -83,8 +85,6 @@ pub enum TailsFallback {
         /// How many vmemmap pages its descriptors fill.
         vmemmap_pages: u64,
     },
-    /// Frames of an altmap hold base pages only.
-    Altmap,
 }
 
 impl fmt::Display for TailsFallback {
@@ -97,9 +97,6 @@ impl fmt::Display for TailsFallback {
             } => write!(
                 f,
                 "the descriptors of a compound page of order {order} fill {vmemmap_pages} vmemmap pages, too few to share tails; populated as base pages"
-            ),
-            Self::Altmap => f.write_str(
-                "descriptors in an altmap do not share tails yet; populated as base pages",
             ),
         }
     }
@@ -173,6 +170,27 @@ pub enum PagemapError {
         /// The largest.
         max: Order,
     },
+    /// The reserved part of an altmap is not the start of the first range.
+    AltmapElsewhere {
+        /// The reserved part.
+        reserved: PfnRange,
+        /// The first range.
+        range: PfnRange,
+    },
+    /// The altmap, and what lies between it and the next multiple of the compound size, fill the first range.
+    NoCompoundPage {
+        /// How many frames are reserved.
+        reserved: u64,
+        /// The first range.
+        range: PfnRange,
+    },
+    /// The first range is too small for an altmap.
+    AltmapTooLarge {
+        /// How many frames have to be reserved.
+        reserved: u64,
+        /// The first range.
+        range: PfnRange,
+    },
 }
 
 impl PagemapError {
@@ -184,6 +202,8 @@ impl PagemapError {
             Self::Overlap { .. } => ErrorKind::Overlap,
             Self::OutOfModel { .. } => ErrorKind::OutOfRange,
             Self::UnsupportedOrder { .. } => ErrorKind::UnsupportedOrder,
+            Self::AltmapElsewhere { .. } | Self::AltmapTooLarge { .. } => ErrorKind::OutOfRange,
+            Self::NoCompoundPage { .. } => ErrorKind::NoCompoundPage,
         }
     }
 }
@@ -216,6 +236,18 @@ impl fmt::Display for PagemapError {
             Self::UnsupportedOrder { order, max } => write!(
                 f,
                 "compound pages of order {order} are larger than the model's largest, order {max}"
+            ),
+            Self::AltmapElsewhere { reserved, range } => write!(
+                f,
+                "{reserved}, reserved for the altmap, are not the start of the first range, {range}"
+            ),
+            Self::NoCompoundPage { reserved, range } => write!(
+                f,
+                "an altmap of {reserved:#x} frames leaves no whole compound page of {range}; make the range larger or the compound pages smaller"
+            ),
+            Self::AltmapTooLarge { reserved, range } => write!(
+                f,
+                "an altmap of {reserved:#x} frames is larger than the first range, {range}"
             ),
         }
     }
@@ -343,7 +375,8 @@ impl<'p> DevPagemap<'p> {
         Self { tables, ..self }
     }
 
-    /// Maps base pages by huge leaves of vmemmap, where a piece covers a whole one, or never.
+    /// Maps base pages by huge leaves of vmemmap, where a piece covers a whole one, or never. With an altmap, where the reserved part or the rest
+    /// of its range covers a whole one, and not in a pagemap of compound pages that share tails.
     pub const fn with_huge_leaves(self, huge_leaves: bool) -> Self {
         Self {
             huge_leaves,
@@ -359,14 +392,6 @@ impl<'p> DevPagemap<'p> {
     /// Takes frames from `node`, and expects the memory to be there.
     pub const fn with_node(self, node: NodeId) -> Self {
         Self { node, ..self }
-    }
-
-    /// Takes the frames that hold descriptors from `altmap` instead of RAM.
-    pub const fn with_altmap(self, altmap: &'p dyn Altmap) -> Self {
-        Self {
-            altmap: Some(altmap),
-            ..self
-        }
     }
 
     /// The model that it was checked against.
@@ -457,8 +482,6 @@ impl<'p> DevPagemap<'p> {
                 order,
                 vmemmap_pages,
             }
-        } else if self.altmap.is_some() {
-            TailsFallback::Altmap
         } else {
             return (self.tails, None);
         };
@@ -557,7 +580,7 @@ mod tests {
     use crate::addr::{Pfn, VirtAddr};
     use crate::model::ModelConfig;
 
-    const MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
+    pub(super) const MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
         granule: Granule::Size4K,
         descriptor_bytes: 64,
         vmemmap_base: VirtAddr::new(0xffff_ea00_0000_0000),
@@ -570,11 +593,11 @@ mod tests {
         Err(_) => panic!(),
     };
 
-    fn frames(start: u64, frames: u64) -> PfnRange {
+    pub(super) fn frames(start: u64, frames: u64) -> PfnRange {
         PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap()
     }
 
-    fn geometry(bytes: u64) -> Geometry {
+    pub(super) fn geometry(bytes: u64) -> Geometry {
         Geometry::from_bytes(bytes, Granule::Size4K).unwrap()
     }
 

@@ -2,10 +2,11 @@
 
 use crate::bench::Bench;
 use crate::harness::{AltmapUnderTest, Harness};
-use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, skip};
-use mm_core::addr::Order;
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
+use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
 use mm_core::frame::InspectFrames;
+use mm_core::pagemap::DevPagemap;
 
 fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTest, Stop> {
     match bench.altmap {
@@ -14,15 +15,35 @@ fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTes
     }
 }
 
+/// A pagemap of `ranges`, used in pages of `order`, with the altmap.
+fn with_altmap<'r, 'h: 'r, H: Harness>(
+    bench: &Bench<'h, H>,
+    ranges: &'r [PfnRange],
+    order: Order,
+) -> Result<DevPagemap<'r>, Stop> {
+    let altmap = altmap(bench)?;
+    match bench
+        .pagemap(ranges, order)?
+        .with_altmap(altmap.as_altmap())
+    {
+        Ok(pagemap) => Ok(pagemap),
+        Err(_) => fail("the device starts with the altmap"),
+    }
+}
+
 pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
     let altmap = altmap(bench)?;
-    let unit = bench.model.subsection();
-    let range = bench.blocks(unit, 0, 2)?;
     let ram = bench.frames.outstanding();
     for order in [Order::BASE, bench.small()] {
+        let unit = order.max(bench.model.subsection());
+        let reserved = altmap.reserved().frames().div_ceil(unit.frames());
+        let range = bench.blocks(unit, 0, reserved + 2)?;
+        if bench.pages(range) > altmap.reserved().frames() {
+            return skip("the altmap is too small for its own descriptors and a few more");
+        }
         let ranges = [range];
-        let pagemap = bench.pagemap(&ranges, order)?;
-        let region = bench.online(&pagemap.with_altmap(altmap.as_altmap()))?;
+        let pagemap = with_altmap(bench, &ranges, order)?;
+        let region = bench.online(&pagemap)?;
         let report = bench.audit()?;
         for page in 0..bench.pages(range) {
             let frame = bench.frame_of_page(range, page);
@@ -33,7 +54,14 @@ pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<
         if let Some(out) = altmap.outstanding() {
             equal(report.descriptor_frames, out, "frames out of the altmap")?;
         }
-        bench.described(range, order)?;
+        let base_pages = pagemap.base_pages().map_or(0, PfnRange::frames);
+        let (base_pages, rest) = range.split_at(base_pages);
+        if let Some(base_pages) = base_pages {
+            bench.described(base_pages, Order::BASE)?;
+        }
+        if let Some(rest) = rest {
+            bench.described(rest, order)?;
+        }
         bench.offline(region);
         ensure(
             bench.frames.outstanding() == ram,
@@ -59,11 +87,8 @@ pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
     for huge in [false, true] {
         for piece in super::online::PIECES {
             let ranges = [range];
-            let pagemap = bench.pagemap(&ranges, Order::BASE)?;
-            let pagemap = pagemap
-                .with_altmap(altmap.as_altmap())
-                .with_huge_leaves(huge)
-                .with_piece(piece);
+            let pagemap = with_altmap(bench, &ranges, Order::BASE)?;
+            let pagemap = pagemap.with_huge_leaves(huge).with_piece(piece);
             let before = bench.audit()?;
             let out = bench.outstanding();
             let refused = bench.try_online(&pagemap).err();

@@ -1,58 +1,45 @@
 //! The reserved part of a device, as an altmap.
 
 use crate::failure::Failure;
-use crate::need::Limits;
-use crate::size::rounded;
+use arch_sim::SimMemory;
 use mm_core::addr::{NodeId, PfnRange};
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
-use std::sync::atomic::AtomicU64;
+use mm_core::model::MemoryModel;
 
-/// The memory that an altmap counts in.
-#[derive(Debug)]
-pub struct Reserved {
-    frames: PfnRange,
-    counts: Vec<AtomicU64>,
+/// An altmap on a simulated machine.
+pub type Altmap = DeviceAltmap<Page<Mask>, SimMemory>;
+
+/// An altmap over `reserved` to plan with: without memory, so that nothing can be taken from it.
+///
+/// # Errors
+///
+/// A [`Failure`] where there is no such altmap.
+pub fn planned(reserved: PfnRange, model: &MemoryModel, node: NodeId) -> Result<Altmap, Failure> {
+    let nothing = SimMemory::new(model.granule(), &[]).map_err(Failure::host)?;
+    // SAFETY: 1 to 4: nobody brings the reserved part online by this value, so its frames are never used.
+    let altmap = unsafe { Altmap::new(model, nothing, reserved, node) };
+    Ok(altmap?)
 }
 
-impl Reserved {
-    /// Counts for `frames`.
-    ///
-    /// # Errors
-    ///
-    /// A [`Failure`] where they take more memory than `limits` allow.
-    pub fn new(frames: PfnRange, limits: &Limits) -> Result<Self, Failure> {
-        let bytes = frames
-            .frames()
-            .saturating_mul(size_of::<AtomicU64>() as u64);
-        if bytes > limits.host_bytes {
-            return Err(Failure::too_large(format!(
-                "simulating an altmap of {} frames takes {} of host memory for its counts, more than the limit of {}; reserve less",
-                frames.frames(),
-                rounded(bytes as f64),
-                rounded(limits.host_bytes as f64),
-            )));
-        }
-        let counts = (0..frames.frames()).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { frames, counts })
-    }
-
-    /// The frames.
-    pub const fn frames(&self) -> PfnRange {
-        self.frames
-    }
-
-    /// The altmap, on `node`.
-    ///
-    /// # Errors
-    ///
-    /// A [`Failure`] where the library wants more counts than there are.
-    ///
-    /// # Safety
-    ///
-    /// 1. No frame is taken from it, or the frames are memory of one machine, which its direct map reaches, and are
-    ///    used by nobody else while the altmap or a mapping of one of its frames is in use.
-    pub unsafe fn altmap(&self, node: NodeId) -> Result<DeviceAltmap<'_>, Failure> {
-        // SAFETY: 1 and 2: the caller's duty 1.
-        unsafe { DeviceAltmap::new(self.frames, node, &self.counts) }.map_err(Failure::host)
-    }
+/// An altmap over `reserved`, frames of `memory`.
+///
+/// # Errors
+///
+/// A [`Failure`] where there is no such altmap.
+///
+/// # Safety
+///
+/// 1. The frames have contents in `memory` and are used by nobody else while the altmap or a mapping of one of its frames
+///    is in use.
+/// 2. The altmap is used by one vmemmap of `model`, with this memory, in one thread.
+pub unsafe fn on_machine(
+    memory: &SimMemory,
+    reserved: PfnRange,
+    model: &MemoryModel,
+    node: NodeId,
+) -> Result<Altmap, Failure> {
+    // SAFETY: 1 and 2: the caller's duty 1. 3 and 4: the caller's duty 2.
+    let altmap = unsafe { Altmap::new(model, memory.clone(), reserved, node) };
+    Ok(altmap?)
 }

@@ -23,6 +23,7 @@ Exit status: 0 done, 1 the operation failed, 2 bad arguments.
 Examples:
   explorer online --range 24G+16G --align 1G
   explorer online --range 40G+1G --range 24G+512M --align 2M --piece range
+  explorer online --align 2M --altmap auto
   explorer online --align base --huge-leaves no --range 24G+1G --altmap 32M
   explorer online --backend aarch64-16k --align 32M --tails per-order
   explorer online --align 1G --fail-after 20 --format json";
@@ -109,9 +110,9 @@ pub struct RegionArgs {
     /// Whether vmemmap of base pages is mapped by huge leaves where a piece covers all that one describes
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
-    /// Take descriptor frames from this much memory at the start of the first range
-    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>)]
-    pub altmap: Option<ByteSize>,
+    /// Take descriptor frames from this much memory at the start of the first range; auto: from as little as suffices
+    #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>)]
+    pub altmap: Option<AltmapSize>,
     /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it from the nearest of these
     #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
@@ -121,6 +122,26 @@ pub struct RegionArgs {
     /// How to print the result; json is one object on standard output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
     pub format: Format,
+}
+
+/// `--altmap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AltmapSize {
+    /// The fewest subsections that suffice.
+    Auto,
+    /// So much.
+    Bytes(ByteSize),
+}
+
+impl std::str::FromStr for AltmapSize {
+    type Err = <ByteSize as std::str::FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Bytes),
+        }
+    }
 }
 
 /// Reads `--backend`.

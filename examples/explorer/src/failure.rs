@@ -3,6 +3,7 @@
 use hosted::MachineError;
 use mm_core::addr::RangeError;
 use mm_core::error::ErrorKind;
+use mm_core::frame::AltmapError;
 use mm_core::pagemap::PagemapError;
 use mm_core::vmemmap::OnlineError;
 use serde::Serialize;
@@ -58,6 +59,12 @@ impl std::error::Error for Failure {}
 
 impl From<PagemapError> for Failure {
     fn from(error: PagemapError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<AltmapError> for Failure {
+    fn from(error: AltmapError) -> Self {
         Self::new(error.kind(), error)
     }
 }

@@ -12,6 +12,9 @@ const HOST_BYTES_PER_FRAME: u64 = 8;
 /// The memory of a table without tables for each leaf, about: a node of its map has up to 11.
 const HOST_BYTES_PER_LEAF: u64 = 64;
 
+/// Runs at the ends of the reserved part and of the gap behind it.
+const BASE_RUNS: u64 = 2;
+
 /// How much the explorer may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -45,8 +48,8 @@ pub struct Need {
 }
 
 impl Need {
-    /// What `pagemap` needs on the backend `B`, with an altmap of `reserved`.
-    pub fn of<B: Backend>(pagemap: &DevPagemap<'_>, reserved: Option<PfnRange>) -> Self {
+    /// What `pagemap` needs on the backend `B`.
+    pub fn of<B: Backend>(pagemap: &DevPagemap<'_>) -> Self {
         let mut need = Self::default();
         let mut leaves = 0;
         for range in pagemap.ranges() {
@@ -59,10 +62,8 @@ impl Need {
             }
         }
         let page = B::MODEL.granule().bytes() + HOST_BYTES_PER_FRAME;
-        let counts = reserved.map_or(0, PfnRange::frames);
-        need.host_bytes = (need.descriptor_frames + need.tables) * page
-            + leaves * HOST_BYTES_PER_LEAF
-            + counts * HOST_BYTES_PER_FRAME;
+        need.host_bytes =
+            (need.descriptor_frames + need.tables) * page + leaves * HOST_BYTES_PER_LEAF;
         need
     }
 
@@ -70,16 +71,20 @@ impl Need {
         let model = pagemap.model();
         let pieces = range.frames() / model.subsection().frames();
         let order = pagemap.geometry().order();
+        let base_pages = pagemap
+            .base_pages()
+            .filter(|part| range.contains_range(*part))
+            .map_or(0, PfnRange::frames);
+        let pages = (range.frames() - base_pages) / order.frames();
+        let own = base_pages / model.descriptors_per_page();
         match pagemap.tails().0 {
             Tails::PerCompound => {
-                let pages = range.frames() / order.frames();
-                self.descriptor_frames += 2 * pages;
-                self.runs += 2 * pages + pieces;
+                self.descriptor_frames += own + 2 * pages;
+                self.runs += 2 * pages + pieces + BASE_RUNS;
             }
             Tails::PerOrder => {
-                let pages = range.frames() / order.frames();
-                self.descriptor_frames += pages + 1;
-                self.runs += 2 * pages + pieces;
+                self.descriptor_frames += own + pages + 1;
+                self.runs += 2 * pages + pieces + BASE_RUNS;
             }
             _ => {
                 self.descriptor_frames += range.frames() / model.descriptors_per_page();

@@ -1,13 +1,14 @@
 //! Bringing a region online on a simulated machine, recounting, and taking it offline again.
 
-use crate::altmap::Reserved;
+use crate::altmap::{self, Altmap};
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::report::{AfterError, AfterOffline, CLEAN, Report};
 use crate::request::{FrameRequest, Request};
 use hosted::{Backend, Machine, MachineConfig, WithBackend};
 use mm_core::descriptor::{Mask, Page};
-use mm_core::frame::{DeviceAltmap, InspectFrames};
+use mm_core::frame::InspectFrames;
+use mm_core::pagemap::DevPagemap;
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
 use std::time::{Duration, Instant};
@@ -49,34 +50,38 @@ impl Online<'_> {
         frames: &FrameRequest<'_>,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        let reserved = match frames.reserved {
-            Some(reserved) => Some(Reserved::new(reserved, self.limits)?),
+        let reserved = frames.reserved(&B::MODEL)?;
+        let need = {
+            let altmap = frames.planned_altmap(&B::MODEL)?;
+            Need::of::<B>(&frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?)
+        };
+        need.check(self.limits)?;
+        let machine = Machine::<B>::new(&MachineConfig {
+            devices: frames.ranges.clone(),
+            backed: reserved.into_iter().collect(),
+            ram_frames: need.ram_frames(),
+        })?;
+        let altmap = match reserved {
+            Some(reserved) => {
+                let (memory, node) = (machine.memory(), self.request.node);
+                // SAFETY: 1: the machine has contents for the reserved part, and its RAM is elsewhere. 2: it has one vmemmap, and
+                // there is one thread.
+                Some(unsafe { altmap::on_machine(memory, reserved, &B::MODEL, node) }?)
+            }
             None => None,
         };
-        let altmap = match &reserved {
-            // SAFETY: 1: frames are taken from it by `drive` alone, on the one machine that is made there and has
-            // contents for them; the device's memory is used by nobody.
-            Some(reserved) => Some(unsafe { reserved.altmap(self.request.node) }?),
-            None => None,
-        };
-        self.drive::<B>(frames, altmap.as_ref(), report)
+        let pagemap = frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?;
+        self.drive(&machine, &pagemap, altmap.as_ref(), &need, report)
     }
 
     fn drive<B: Backend>(
         &self,
-        frames: &FrameRequest<'_>,
-        altmap: Option<&DeviceAltmap<'_>>,
+        machine: &Machine<B>,
+        pagemap: &DevPagemap<'_>,
+        altmap: Option<&Altmap>,
+        need: &Need,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        let pagemap = frames.pagemap(&B::MODEL, altmap.map(|altmap| altmap as _))?;
-        let need = Need::of::<B>(&pagemap, frames.reserved);
-        need.check(self.limits)?;
-
-        let machine = Machine::<B>::new(&MachineConfig {
-            devices: frames.ranges.clone(),
-            backed: frames.reserved.into_iter().collect(),
-            ram_frames: need.ram_frames(),
-        })?;
         let mut table = machine
             .take_table()
             .ok_or_else(|| Failure::host("the machine's page table is taken"))?;
@@ -86,12 +91,12 @@ impl Online<'_> {
             Vmemmap::<Page<Mask>, _, _>::new(B::MODEL, machine.frames(), machine.memory())
         };
         let mut vmemmap = vmemmap.map_err(Failure::host)?;
-        let mut auditor = Auditor::new(&machine, altmap, &need);
+        let mut auditor = Auditor::new(machine, altmap, need);
         if let Some(allocations) = self.request.fail_after {
             machine.frames().fail_after(allocations);
         }
 
-        let (region, online) = timed(|| vmemmap.online(&mut table, &pagemap));
+        let (region, online) = timed(|| vmemmap.online(&mut table, pagemap));
         let region = match region {
             Ok(region) => region,
             Err(error) => {
@@ -107,7 +112,7 @@ impl Online<'_> {
         report.enter_policies(region.tails(), region.tables());
         report.notes = Some(region.notes().iter().map(|note| note.to_string()).collect());
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
-            report.enter_counts(&counted, altmap.map_or(0, DeviceAltmap::in_use));
+            report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
         }
         let (_, offline) = timed(|| vmemmap.offline(&mut table, region));
         report.offline = Some(offline);
@@ -138,7 +143,7 @@ struct Auditor<'m, B: Backend> {
 }
 
 impl<'m, B: Backend> Auditor<'m, B> {
-    fn new(machine: &'m Machine<B>, altmap: Option<&'m DeviceAltmap<'_>>, need: &Need) -> Self {
+    fn new(machine: &'m Machine<B>, altmap: Option<&'m Altmap>, need: &Need) -> Self {
         let mut allocators: Vec<&dyn InspectFrames> = vec![machine.frames()];
         if let Some(altmap) = altmap {
             allocators.push(altmap);

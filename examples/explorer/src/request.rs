@@ -1,6 +1,7 @@
 //! What is asked for, in the library's terms.
 
-use crate::args::{Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
+use crate::altmap;
+use crate::args::{AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
 use crate::geometry::{NoPage, natural};
 use crate::size::{ByteRange, ByteSize};
@@ -35,7 +36,7 @@ pub struct Request {
     /// Whether huge leaves map base pages.
     pub huge_leaves: bool,
     /// How much of the first range is reserved for descriptors.
-    pub altmap: Option<ByteSize>,
+    pub altmap: Option<AltmapSize>,
     /// The node.
     pub node: NodeId,
     /// How many allocations of RAM succeed.
@@ -107,14 +108,17 @@ impl Request {
             .iter()
             .map(frames)
             .collect::<Result<Vec<_>, _>>()?;
-        let reserved = match (self.altmap, self.ranges.first(), ranges.first()) {
-            (Some(size), Some(bytes), Some(&first)) => Some(reserve(size, *bytes, first, granule)?),
+        let altmap = match (self.altmap, self.ranges.first(), ranges.first()) {
+            (Some(AltmapSize::Bytes(size)), Some(bytes), Some(&first)) => Some(
+                FrameAltmap::Reserved(reserve(size, *bytes, first, granule)?),
+            ),
+            (Some(AltmapSize::Auto), ..) => Some(FrameAltmap::Auto),
             _ => None,
         };
         Ok(FrameRequest {
             request: self,
             ranges,
-            reserved,
+            altmap,
             geometry,
         })
     }
@@ -157,12 +161,42 @@ pub struct FrameRequest<'r> {
     request: &'r Request,
     /// The memory, in the order in which it was named.
     pub ranges: Vec<PfnRange>,
-    /// What the altmap has.
-    pub reserved: Option<PfnRange>,
+    altmap: Option<FrameAltmap>,
     geometry: Geometry,
 }
 
+/// What the altmap has.
+#[derive(Clone, Copy, Debug)]
+enum FrameAltmap {
+    Auto,
+    Reserved(PfnRange),
+}
+
 impl FrameRequest<'_> {
+    /// What is reserved for the altmap.
+    ///
+    /// # Errors
+    ///
+    /// The library's, as a [`Failure`], where it has to say how much suffices.
+    pub fn reserved(&self, model: &MemoryModel) -> Result<Option<PfnRange>, Failure> {
+        Ok(match self.altmap {
+            Some(FrameAltmap::Auto) => Some(self.pagemap(model, None)?.altmap_needed()?),
+            Some(FrameAltmap::Reserved(reserved)) => Some(reserved),
+            None => None,
+        })
+    }
+
+    /// The altmap, as far as a plan needs it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] where there cannot be such an altmap.
+    pub fn planned_altmap(&self, model: &MemoryModel) -> Result<Option<altmap::Altmap>, Failure> {
+        self.reserved(model)?
+            .map(|reserved| altmap::planned(reserved, model, self.request.node))
+            .transpose()
+    }
+
     /// The pagemap, checked against `model`.
     ///
     /// # Errors
@@ -191,7 +225,7 @@ impl FrameRequest<'_> {
             None => pagemap,
         };
         Ok(match altmap {
-            Some(altmap) => pagemap.with_altmap(altmap),
+            Some(altmap) => pagemap.with_altmap(altmap)?,
             None => pagemap,
         })
     }

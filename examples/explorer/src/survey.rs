@@ -86,7 +86,7 @@ impl Case {
             let frames = request.in_frames(B::MODEL.granule()).ok();
             let need = frames.and_then(|frames| {
                 let pagemap = frames.pagemap(&B::MODEL, None).ok()?;
-                Some(Need::of::<B>(&pagemap, None))
+                Some(Need::of::<B>(&pagemap))
             });
             // What is no range fails, and is reported, when it is brought online.
             need.is_none_or(|need| {

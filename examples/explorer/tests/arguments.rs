@@ -170,6 +170,7 @@ fn option() -> impl Strategy<Value = Vec<String>> {
         1 => choice("--piece", &["subsection", "section", "range"]),
         1 => choice("--huge-leaves", &["yes", "no"]),
         1 => size().prop_map(|size| vec!["--altmap".to_owned(), size]),
+        1 => choice("--altmap", &["auto", "2M", "64M", "1G"]),
         1 => number("--node"),
         1 => number("--fail-after"),
     ]

@@ -253,8 +253,18 @@ fn what_the_library_refuses_is_a_failure_with_its_kind() {
         ("--range 0+64T --backend sim --align 1G", "too-large"),
         ("--backend x86_64-la57 --range 0+4P --align 1G", "too-large"),
         (
-            "--backend x86_64-la57 --range 0+4P --altmap 4P",
+            "--backend x86_64-la57 --range 0+4P --align 4K --altmap 4P",
             "too-large",
+        ),
+        ("--range 24G+2G --align 1G --altmap 2G", "no-compound-page"),
+        (
+            "--range 24G+1G --align 1G --altmap auto",
+            "no-compound-page",
+        ),
+        ("--range 24G+1G --altmap 4K", "misaligned"),
+        (
+            "--range 24G+2M --range 32G+16G --align 4K --altmap auto",
+            "out-of-range",
         ),
     ];
     for (line, kind) in cases {
@@ -274,21 +284,35 @@ fn frames_of_a_node_without_ram_are_reported_as_remote() {
 }
 
 #[test]
-fn an_altmap_holds_the_descriptors_and_falls_back_to_base_pages() {
-    for backend in BACKENDS {
-        let report = online(&format!("--backend {backend} --range 24G+1G --altmap 16M"));
-        assert_eq!(report["frames"]["descriptors"], 4096);
-        assert_eq!(report["frames"]["altmap"], 4096);
-        assert_eq!(report["tails"], "none");
-        assert!(notes(&report)[0].contains("altmap"), "{report}");
-        let report = online(&format!(
-            "--backend {backend} --range 24G+1G --align 4K --altmap 32M"
-        ));
-        assert_eq!(notes(&report), [""; 0]);
+fn an_altmap_holds_the_descriptors_of_compound_pages_and_ram_only_tables() {
+    // What the altmap holds, and what of the per-order policy is in RAM.
+    let cases = [
+        ("2M", "per-compound", 16582, 0),
+        ("2M", "per-order", 8311, 1),
+        ("1G", "per-compound", 4096 + 30, 0),
+        ("1G", "per-order", 4096 + 15, 1),
+        ("4K", "none", 65536, 0),
+    ];
+    for (align, tails, in_altmap, in_ram) in cases {
+        for piece in PIECES {
+            for backend in BACKENDS {
+                let report = online(&format!(
+                    "--backend {backend} --align {align} --tails {tails} --piece {piece} --altmap auto"
+                ));
+                let context = format!("{align} {tails} {piece} {backend}");
+                let frames = &report["frames"];
+                assert_eq!(report["tails"], tails, "{context}");
+                assert_eq!(frames["altmap"], in_altmap, "{context}");
+                assert_eq!(frames["descriptors"], in_altmap + in_ram, "{context}");
+                let gap = notes(&report).iter().any(|note| note.contains("altmap"));
+                assert_eq!(gap, align == "1G", "{context}");
+            }
+        }
     }
     // The first range that was named, not the lowest, has it.
     online("--range 40G+128M --range 24G+128M --altmap 4M --align 4K");
     failing("--range 24G+1G --altmap 16M --align 4K --huge-leaves no --fail-after 5");
+    failing("--range 24G+1G --altmap auto --fail-after 5");
 }
 
 #[test]

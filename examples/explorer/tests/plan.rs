@@ -41,9 +41,14 @@ fn totals_are_what_online_takes() {
     for backend in BackendKind::ALL {
         for align in ["base", "2M", "32M", "1G"] {
             for piece in ["subsection", "section", "range"] {
-                for more in ["", "--altmap 64M", "--tails per-order --tables shared"] {
+                for more in [
+                    "",
+                    "--altmap 64M",
+                    "--altmap auto",
+                    "--tails per-order --tables shared",
+                ] {
                     agree(&format!(
-                        "--backend {} --align {align} --piece {piece} --range 30G+1G --range 24G+1G {more}",
+                        "--backend {} --align {align} --piece {piece} --range 30G+2G --range 24G+1G {more}",
                         backend.name()
                     ));
                 }

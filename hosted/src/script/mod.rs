@@ -14,6 +14,7 @@
 mod check;
 mod interpreter;
 mod model;
+mod online;
 mod op;
 mod oracle;
 mod trace;
@@ -23,16 +24,12 @@ pub use interpreter::Tally;
 pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
 
 use crate::{Machine, MachineConfig, RadixBackend, X86_64, X86_64La57};
-use interpreter::{Ground, Interpreter};
+use interpreter::{BothAltmaps, Ground, Interpreter, ScriptAltmap};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
-use mm_core::frame::DeviceAltmap;
+use mm_core::frame::{Altmap, DeviceAltmap};
 use oracle::OracleParts;
-use std::sync::atomic::AtomicU64;
 use trace::Traced;
-
-/// The altmap: too small for the descriptors of two sections, at a place where no window is.
-const ALTMAP: (u64, u64) = (1 << 26, 900);
 
 /// Frames for foreign tables.
 const FOREIGN: (u64, u64) = (3 << 25, 256);
@@ -61,34 +58,57 @@ pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
 /// What did not hold, and after which operation.
 pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
     let script = Script::decode(&B::MODEL, bytes, most);
-    let altmap = constant(ALTMAP);
     let foreign = constant(FOREIGN);
     let config = MachineConfig {
-        devices: vec![script.window, altmap, foreign],
-        backed: vec![altmap, foreign],
+        devices: vec![script.window, foreign],
+        // Any of it may be an altmap.
+        backed: vec![script.window, foreign],
         ram_frames: 1 << 17,
     };
     let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
     let frames = Traced::new(machine.frames());
-    let counts: Vec<_> = (0..altmap.frames()).map(|_| AtomicU64::new(0)).collect();
-    // SAFETY: 1 and 2: the machine has memory there, for this altmap alone.
-    let device = unsafe { DeviceAltmap::new(altmap, oracle::ALTMAP_NODE, &counts) };
-    let device = device.map_err(|error| error.to_string())?;
-    let traced = Traced::new(&device);
-    let oracle = OracleParts::new(&machine, altmap)?;
+    let oracle = OracleParts::new(&machine)?;
+    // One for each operation that could use one. Those of memory that is online at the same time do not meet.
+    let devices: Vec<_> = script
+        .ops
+        .iter()
+        .map(|op| device_altmap(&machine, op))
+        .collect();
+    let altmaps: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            device.as_ref().map(|device| BothAltmaps {
+                ours: Traced::new(device),
+                theirs: oracle.altmap(device.reserved()),
+            })
+        })
+        .collect();
     let ground = Ground {
         machine: &machine,
         frames: &frames,
-        altmap: &traced,
+        altmaps: &altmaps,
         oracle: &oracle,
     };
     let mut interpreter = Interpreter::<B, E>::new(ground, script.window, foreign)?;
     for (index, op) in script.ops.iter().enumerate() {
         interpreter
-            .step(op)
+            .step(index, op)
             .map_err(|error| format!("operation {index}, {op:?}: {error}"))?;
     }
     interpreter.finish()
+}
+
+/// The altmap of an operation that asks for one.
+fn device_altmap<'m, B: RadixBackend, E: TailEncoding>(
+    machine: &'m Machine<B>,
+    op: &Op,
+) -> Option<ScriptAltmap<'m, E>> {
+    let Op::Online(request) = op else { return None };
+    let reserved = request.reserved()?;
+    let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
+    // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those that are in use do not meet.
+    // 2: the machine has all of the window; a range outside of it does not come online. 3 and 4: one vmemmap, one thread.
+    unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.ok()
 }
 
 fn constant((start, frames): (u64, u64)) -> PfnRange {

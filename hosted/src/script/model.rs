@@ -68,12 +68,11 @@ pub(super) fn pages(frames: PfnRange) -> std::ops::Range<u64> {
 /// Whether `request` shares tails.
 fn shares_tails(request: &Request) -> bool {
     let vmemmap_pages = request.order.frames() / PER_PAGE;
-    let saves = match request.tails {
+    match request.tails {
         Tails::PerCompound => vmemmap_pages > 2,
         Tails::PerOrder => vmemmap_pages > 1,
         _ => false,
-    };
-    saves && !request.altmap
+    }
 }
 
 impl Model {
@@ -104,6 +103,53 @@ impl Model {
             }
         }
         Expected::Done
+    }
+
+    /// Whether the first range of `request`, of which a pagemap can be made, has room for its altmap.
+    pub(super) fn altmap(request: &Request) -> Expected {
+        let frames = request.ranges.first().map_or(0, |range| range.frames());
+        if request.altmap * SUBSECTION > frames {
+            return Expected::Refused(ErrorKind::OutOfRange, None);
+        }
+        let base_pages = request.base_pages().map_or(0, PfnRange::frames);
+        if request.order.get() > 0 && base_pages >= frames {
+            return Expected::Refused(ErrorKind::NoCompoundPage, None);
+        }
+        Expected::Done
+    }
+
+    /// Whether `piece` of `request` can come online now: the reserved part first, from its start on.
+    pub(super) fn populate_in_order(&self, request: &Request, piece: PfnRange) -> Expected {
+        let missing = request
+            .reserved()
+            .and_then(|reserved| pages(reserved).find(|page| !self.is_own(*page)));
+        match missing {
+            Some(page) if piece.start().get() != page * PER_PAGE => {
+                Expected::Refused(ErrorKind::OutOfOrder, None)
+            }
+            _ => Expected::Done,
+        }
+    }
+
+    /// Whether `piece` of `request` can go offline now: the reserved part last, from its end on.
+    pub(super) fn depopulate_in_order(&self, request: &Request, piece: PfnRange) -> Expected {
+        let Some(reserved) = request.reserved().filter(|part| part.overlaps(piece)) else {
+            return Expected::Done;
+        };
+        let other = |page: &u64| {
+            let frame = Pfn::new(page * PER_PAGE).unwrap_or(piece.start());
+            !(piece.contains(frame) || reserved.contains(frame) && frame < piece.start())
+        };
+        let mut all = request.ranges.iter().flat_map(|range| pages(*range));
+        match all.any(|page| other(&page) && self.is_own(page)) {
+            true => Expected::Refused(ErrorKind::OutOfOrder, None),
+            false => Expected::Done,
+        }
+    }
+
+    /// Whether the library has mapped the page.
+    fn is_own(&self, page: u64) -> bool {
+        !matches!(self.pages.get(&page), None | Some(Cell::Foreign { .. }))
     }
 
     /// The first page of `frames` that is in use.
@@ -179,7 +225,21 @@ impl Model {
         if shares_tails(request) || !request.huge_leaves {
             return Vec::new();
         }
-        let leaves = pieces.iter().flat_map(|piece| {
+        let ends = [request.reserved(), request.base_pages()].map(|part| part.map(PfnRange::last));
+        let parts = pieces.iter().flat_map(|piece| {
+            let mut parts = Vec::new();
+            let mut rest = *piece;
+            for end in ends.into_iter().flatten().filter(|end| *end < piece.last()) {
+                if rest.contains(end) {
+                    let (part, later) = rest.take_first(end.get() - rest.start().get() + 1);
+                    parts.push(part);
+                    rest = later.unwrap_or(rest);
+                }
+            }
+            parts.push(rest);
+            parts
+        });
+        let leaves = parts.flat_map(|piece| {
             let start = piece.start().get().next_multiple_of(PER_LEAF);
             let leaves = (piece.last().get() + 1).saturating_sub(start) / PER_LEAF;
             (0..leaves).map(move |leaf| (start + leaf * PER_LEAF) / PER_PAGE)
@@ -189,11 +249,13 @@ impl Model {
 
     /// Enters `pieces` of `request`, with huge leaves at the pages in `huge`.
     pub(super) fn enter(&mut self, request: &Request, pieces: &[PfnRange], huge: &[u64]) {
-        let order = request.order.get();
+        let base_pages = request.base_pages().map(pages).unwrap_or_default();
         for page in pieces.iter().flat_map(|piece| pages(*piece)) {
             let frame = page * PER_PAGE;
             let head = frame & !(request.order.frames() - 1);
-            let cell = if shares_tails(request) && frame != head {
+            let is_base = base_pages.contains(&page);
+            let order = if is_base { 0 } else { request.order.get() };
+            let cell = if shares_tails(request) && !is_base && frame != head {
                 let shared_by = match request.tails {
                     Tails::PerOrder => SharedBy::Node(request.node),
                     _ => SharedBy::Compound(head),

@@ -36,8 +36,8 @@ pub struct Request {
     pub piece: Piece,
     /// The node: 0 or 1.
     pub node: u32,
-    /// Whether descriptors go to the altmap.
-    pub altmap: bool,
+    /// How many subsections at the start of the first range are an altmap, if it comes online as a whole; 0 for none.
+    pub altmap: u64,
 }
 
 /// Which allocations fail from now on.
@@ -194,6 +194,19 @@ impl Op {
 }
 
 impl Request {
+    /// What is an altmap.
+    pub(super) fn reserved(&self) -> Option<PfnRange> {
+        let first = self.ranges.first()?;
+        PfnRange::new(first.start(), self.altmap * SUBSECTION).ok()
+    }
+
+    /// What is used in base pages because there is an altmap.
+    pub(super) fn base_pages(&self) -> Option<PfnRange> {
+        let reserved = self.reserved()?;
+        let frames = reserved.frames().next_multiple_of(self.order.frames());
+        PfnRange::new(reserved.start(), frames).ok()
+    }
+
     fn decode(bytes: [u8; 9], window: PfnRange) -> Self {
         let [order, flags, piece, ranges @ ..] = bytes;
         let order = ORDERS.get(usize::from(order) % ORDERS.len());
@@ -223,7 +236,12 @@ impl Request {
                 _ => Piece::Subsection,
             },
             node: u32::from(flags & 4 != 0),
-            altmap: flags & 0x18 == 0x18,
+            altmap: match (flags & 0x18 == 0x18, piece / 24 % 4) {
+                (false, _) => 0,
+                (true, 0 | 1) => 1,
+                (true, 2) => 2,
+                (true, _) => 4,
+            },
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::trace::{Replay, Taken};
 use crate::{Backend, Machine, RadixBackend};
 use arch_sim::{FlatTable, SimMemory};
-use mm_core::addr::{NodeId, Order, PfnRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::{FrameAllocator, InspectFrames};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
@@ -13,15 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 pub(super) struct OracleParts {
     pub(super) memory: SimMemory,
     pub(super) frames: Replay,
-    pub(super) altmap: Replay,
+    nodes: Vec<(PfnRange, NodeId)>,
 }
 
 impl OracleParts {
     /// Memory like that of `machine`.
-    pub(super) fn new<B: RadixBackend>(
-        machine: &Machine<B>,
-        altmap: PfnRange,
-    ) -> Result<Self, String> {
+    pub(super) fn new<B: RadixBackend>(machine: &Machine<B>) -> Result<Self, String> {
         let chunks: Vec<PfnRange> = machine.memory().chunks().collect();
         let node_of = |range: &PfnRange| match machine.frames().references(range.start()) {
             Some(_) => machine.frames().node_of(range.start()),
@@ -35,13 +32,18 @@ impl OracleParts {
             .map_err(|error| error.to_string())?;
         Ok(Self {
             memory,
-            frames: Replay::new(nodes.clone(), altmap),
-            altmap: Replay::new(nodes, altmap),
+            frames: Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX)),
+            nodes,
         })
+    }
+
+    /// An altmap over `reserved`.
+    pub(super) fn altmap(&self, reserved: PfnRange) -> Replay {
+        Replay::new(self.nodes.clone(), reserved)
     }
 }
 
-/// The node of the altmap.
+/// The node of altmaps.
 pub(super) const ALTMAP_NODE: NodeId = NodeId::new(0);
 
 /// The oracle itself.
@@ -63,23 +65,25 @@ impl<'s, E: TailEncoding> Oracle<'s, E> {
     }
 
     /// Will hand out what the machine has.
-    pub(super) fn expect(&self, frames: VecDeque<Taken>, altmap: VecDeque<Taken>) {
+    pub(super) fn expect(&self, frames: VecDeque<Taken>) {
         self.parts.frames.expect(frames);
-        self.parts.altmap.expect(altmap);
     }
 
     /// Whether all of that was asked for.
     pub(super) fn complaints(&self) -> Result<(), String> {
-        let mut complaints = self.parts.frames.complaints();
-        complaints.extend(self.parts.altmap.complaints());
-        match complaints.first() {
+        match self.parts.frames.complaints().first() {
             Some(first) => Err(first.clone()),
             None => Ok(()),
         }
     }
 
-    pub(super) fn audit(&self, scratch: &mut [AuditSlot]) -> Result<AuditReport, String> {
-        let allocators: [&dyn InspectFrames; 2] = [&self.parts.altmap, &self.parts.frames];
+    pub(super) fn audit(
+        &self,
+        altmaps: &[&dyn InspectFrames],
+        scratch: &mut [AuditSlot],
+    ) -> Result<AuditReport, String> {
+        let mut allocators = altmaps.to_vec();
+        allocators.push(&self.parts.frames);
         self.vmemmap
             .audit(&self.table, &allocators, scratch)
             .map_err(|finding| format!("oracle: {finding}"))

@@ -1,11 +1,11 @@
 //! Two allocators that hand out the same frames: one writes down what it did, the other does it again.
 
+use super::model::PER_PAGE;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
-    AcquireError, Altmap, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
-    Released,
+    AcquireError, Altmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What an allocation came to.
@@ -96,10 +96,23 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
     }
 }
 
-// SAFETY: 1 and 2 hold because they hold for the altmap that is written about.
-unsafe impl Altmap for Traced<'_, DeviceAltmap<'_>> {
+// SAFETY: 1 to 3 hold because they hold for the altmap that is written about.
+unsafe impl<A: Altmap> Altmap for Traced<'_, A> {
     fn reserved(&self) -> PfnRange {
         self.allocator.reserved()
+    }
+
+    fn undescribed(&self) -> Option<PfnRange> {
+        self.allocator.undescribed()
+    }
+
+    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
+        self.allocator.holders(described)
+    }
+
+    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.allocator.begin_counting(described, order) }
     }
 }
 
@@ -113,6 +126,8 @@ pub(super) struct Replay {
     complaints: RefCell<Vec<String>>,
     nodes: Vec<(PfnRange, NodeId)>,
     reserved: PfnRange,
+    /// If it is used as an altmap, how many of the first reserved frames hold descriptors of these.
+    holders: Cell<u64>,
 }
 
 impl Replay {
@@ -124,6 +139,7 @@ impl Replay {
             complaints: RefCell::default(),
             nodes,
             reserved,
+            holders: Cell::new(0),
         }
     }
 
@@ -228,7 +244,16 @@ unsafe impl FrameAllocator for Replay {
 
     fn free(&self, block: OwnedBlock) {
         match self.counts.borrow_mut().remove(&block.block().first()) {
-            Some((order, 0)) if order == block.block().order() => {}
+            Some((order, 0)) if order == block.block().order() => {
+                let index = block
+                    .block()
+                    .first()
+                    .get()
+                    .wrapping_sub(self.reserved.start().get());
+                if index < self.reserved.frames() / PER_PAGE {
+                    self.holders.set(self.holders.get() - order.frames());
+                }
+            }
             held => self.complain(format!("{block:?} freed, held {held:?}")),
         }
     }
@@ -244,10 +269,37 @@ unsafe impl FrameAllocator for Replay {
     }
 }
 
-// SAFETY: 1 and 2: the frames are those of an altmap over the same range.
+// SAFETY: 1 and 2: the frames are those of an altmap over the same range. 3: complained about where it is not so.
 unsafe impl Altmap for Replay {
     fn reserved(&self) -> PfnRange {
         self.reserved
+    }
+
+    fn undescribed(&self) -> Option<PfnRange> {
+        self.reserved.split_at(self.holders.get() * PER_PAGE).1
+    }
+
+    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
+        let first = described.start().get() - self.reserved.start().get();
+        if first != self.holders.get() * PER_PAGE || !self.reserved.contains_range(described) {
+            self.complain(format!("{described} described out of order"));
+            return None;
+        }
+        let start = self.reserved.start().checked_add(first / PER_PAGE)?;
+        PfnRange::new(start, described.frames() / PER_PAGE).ok()
+    }
+
+    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
+        let mut rest = self.holders(described);
+        while let Some(holders) = rest {
+            let (first, later) = holders.take_first(order.frames());
+            match Block::new(first.start(), order) {
+                Some(block) => self.hand_out(block),
+                None => self.complain(format!("{first} are no block")),
+            }
+            self.holders.set(self.holders.get() + first.frames());
+            rest = later;
+        }
     }
 }
 

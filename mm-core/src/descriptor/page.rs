@@ -1,6 +1,6 @@
 //! A 64-byte descriptor with room for what kernels usually keep.
 
-use super::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
+use super::{CountedDescriptor, Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
 use crate::addr::{NodeId, Order};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -33,7 +33,7 @@ impl<E: TailEncoding> Page<E> {
     }
 
     /// References to the page that is described. One at first for a head or a page by itself, which belongs to whoever brought the
-    /// memory online; none for a tail.
+    /// memory online; none for a tail. The library's in the reserved part of a device that has an altmap.
     pub fn references(&self) -> &AtomicU32 {
         &self.references
     }
@@ -88,6 +88,13 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
 
     fn order(&self) -> Order {
         Order::new(self.order.load(Ordering::Relaxed)).unwrap_or(Order::BASE)
+    }
+}
+
+// SAFETY: 1: a field. 2: the library hands pages of an altmap to nobody, so nobody has a reference to count.
+unsafe impl<E: TailEncoding> CountedDescriptor for Page<E> {
+    fn references(&self) -> &AtomicU32 {
+        &self.references
     }
 }
 

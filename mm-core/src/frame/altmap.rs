@@ -1,8 +1,28 @@
 //! Frames that come from the device itself.
+//!
+//! ```text
+//!   the device    | holders | frames to hand out ...      | base pages or compound pages ...
+//!                 |<------- the reserved part ----------->|
+//!   holder i      descriptors, with the counts, of the frames 64 i to 64 i + 63 of the reserved part
+//! ```
+//!
+//! The reserved part describes itself: its first frames, the *holders*, hold the descriptors of all its frames, in order. So
+//! the count of any frame is found by arithmetic and the direct map, and needs neither the page table nor memory of its own.
 
-use super::counts::{Counts, TooFewCounts};
-use super::{AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released};
+#[cfg(test)]
+mod tests;
+
+use super::counts::{CountStore, Counts};
+use super::{
+    AcquireError, DirectMap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
+};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
+use crate::descriptor::CountedDescriptor;
+use crate::error::ErrorKind;
+use crate::model::MemoryModel;
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::{align_of, size_of};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Frames for descriptors, taken from a reserved part of the device whose descriptors they hold.
@@ -11,11 +31,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// only where its frames lie is different. So the algorithm treats both alike, and a frame goes back to the one that it
 /// came from: [`contains`](Self::contains) tells which that is. Page tables never come from an altmap.
 ///
+/// The reserved part starts where the device's first range does and is whole subsections. Its own descriptors come online before all others, from its
+/// start to its end, and go offline after all others, and the [`holders`](Self::holders) that hold them are handed out for that
+/// alone. Other frames are handed out only while all of the reserved part is described.
+///
 /// # Safety
 ///
 /// 1. Every frame that is handed out lies in [`reserved`](Self::reserved), and nobody else uses the
 ///    frames of that range.
 /// 2. `reserved` is the same range at each call.
+/// 3. What `holders` names is nobody's until `begin_counting`, and from then on handed out with one reference each, as by `allocate`.
 pub unsafe trait Altmap: FrameAllocator {
     /// The reserved frames.
     fn reserved(&self) -> PfnRange;
@@ -24,58 +49,243 @@ pub unsafe trait Altmap: FrameAllocator {
     fn contains(&self, frame: Pfn) -> bool {
         self.reserved().contains(frame)
     }
+
+    /// The part of the reserved frames that has no descriptors yet; `None` once all have.
+    fn undescribed(&self) -> Option<PfnRange>;
+
+    /// The frames that will hold the descriptors of `described`, in the order of addresses; `None` unless that is the first
+    /// of what is [undescribed](Self::undescribed), in whole vmemmap pages, and can be described now.
+    fn holders(&self, described: PfnRange) -> Option<PfnRange>;
+
+    /// Hands out the holders of `described`, in blocks of `order`, with one reference each, and begins to count the frames that they describe.
+    ///
+    /// # Safety
+    ///
+    /// 1. [`holders`](Self::holders) has just answered for `described`, in whole aligned blocks of `order`.
+    /// 2. The descriptors of `described` have been written into them.
+    unsafe fn begin_counting(&self, described: PfnRange, order: Order);
 }
 
-/// An [`Altmap`] over a reserved range, with its counts in memory that the caller supplies.
+/// Why there is no [`DeviceAltmap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AltmapError {
+    /// The reserved frames are not whole subsections.
+    Misaligned {
+        /// The frames.
+        reserved: PfnRange,
+        /// How many frames a subsection has.
+        subsection: u64,
+    },
+    /// The descriptor type is not the one that the model was made for.
+    DescriptorSize {
+        /// The size that the model says, in bytes.
+        model: u64,
+        /// The size of the type, in bytes.
+        descriptor: usize,
+    },
+}
+
+impl AltmapError {
+    /// The kind of error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Misaligned { .. } => ErrorKind::Misaligned,
+            Self::DescriptorSize { .. } => ErrorKind::Unsupported,
+        }
+    }
+}
+
+impl fmt::Display for AltmapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned {
+                reserved,
+                subsection,
+            } => write!(
+                f,
+                "{reserved}, reserved for an altmap, are not whole subsections of {subsection:#x} frames"
+            ),
+            Self::DescriptorSize { model, descriptor } => write!(
+                f,
+                "the model is for descriptors of {model} bytes, the type has {descriptor} or is aligned to more"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for AltmapError {}
+
+/// The counts of reserved frames, in the descriptors that the first of these frames hold.
+struct InDescriptors<D, M> {
+    reserved: PfnRange,
+    /// How many frames a holder describes.
+    per_holder: Order,
+    direct_map: M,
+    descriptor: PhantomData<fn() -> D>,
+}
+
+impl<D: CountedDescriptor, M: DirectMap> InDescriptors<D, M> {
+    /// How many frames the holders are.
+    fn holders(&self) -> u64 {
+        self.reserved.frames() >> self.per_holder.get()
+    }
+
+    /// How far into the reserved frames `frame` lies.
+    fn index(&self, frame: Pfn) -> Option<u64> {
+        let index = frame.get().checked_sub(self.reserved.start().get())?;
+        (index < self.reserved.frames()).then_some(index)
+    }
+
+    /// The descriptor of `frame`, which has been written.
+    fn descriptor(&self, frame: Pfn) -> Option<&D> {
+        let index = self.index(frame)?;
+        let holder = index >> self.per_holder.get();
+        let holder = self.reserved.start().checked_add(holder)?;
+        let slot = index & (self.per_holder.frames() - 1);
+        let page = self.direct_map.frame_pointer(holder).cast::<D>();
+        // SAFETY: the direct map reaches the holder's page (duty 2 of `DeviceAltmap::new`), which `per_holder` descriptors of
+        // `D`'s size fill exactly (checked there). It was written before counting began, and stays as it is until the reserved
+        // part is described anew (duty 1), which is not now (duty 4). Descriptors are only shared.
+        Some(unsafe { page.add(slot as usize).as_ref() })
+    }
+}
+
+impl<D: CountedDescriptor, M: DirectMap> CountStore for InDescriptors<D, M> {
+    const INSIDE_BLOCK: u64 = u32::MAX as u64;
+
+    fn frames(&self) -> PfnRange {
+        self.reserved
+    }
+
+    fn load(&self, frame: Pfn) -> Option<u64> {
+        let count = self.descriptor(frame)?.references();
+        Some(count.load(Ordering::Acquire).into())
+    }
+
+    fn store(&self, frame: Pfn, value: u64) {
+        if let Some(descriptor) = self.descriptor(frame) {
+            let value = u32::try_from(value).unwrap_or(u32::MAX);
+            descriptor.references().store(value, Ordering::Release);
+        }
+    }
+
+    fn update(&self, frame: Pfn, mut change: impl FnMut(u64) -> Option<u64>) -> Option<u64> {
+        let change = |count: u32| change(count.into()).and_then(|to| u32::try_from(to).ok());
+        self.descriptor(frame)?
+            .references()
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+            .ok()
+            .map(u64::from)
+    }
+}
+
+/// An [`Altmap`] over a reserved range, with its counts in the descriptors of that range.
 ///
-/// Hands frames out from the lowest on and uses freed ones again; blocks are aligned to their size.
-#[derive(Debug)]
-pub struct DeviceAltmap<'c> {
-    counts: Counts<'c>,
+/// Hands frames out from the lowest on and uses freed ones again; blocks are aligned to their size. Counts have 32 bits.
+///
+/// How much to reserve: [`DevPagemap::altmap_needed`](crate::pagemap::DevPagemap::altmap_needed).
+pub struct DeviceAltmap<D, M> {
+    counts: Counts<InDescriptors<D, M>>,
     node: NodeId,
+    /// How many holders are out: always the first ones.
+    holders_out: AtomicU64,
+    /// How many other frames are out.
+    others_out: AtomicU64,
     /// Where the next search starts: an offset in frames.
     next: AtomicU64,
 }
 
-impl<'c> DeviceAltmap<'c> {
-    /// An altmap over `reserved`, memory of `node`, counting in `counts`, which has a word for each frame and
-    /// is overwritten.
+impl<D: CountedDescriptor, M: DirectMap> fmt::Debug for DeviceAltmap<D, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceAltmap")
+            .field("reserved", &self.store().reserved)
+            .field("node", &self.node)
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: CountedDescriptor, M: DirectMap> DeviceAltmap<D, M> {
+    /// An altmap over `reserved`, memory of `node`, for descriptors `D` as `model` says.
     ///
     /// # Errors
     ///
-    /// [`TooFewCounts`].
+    /// [`AltmapError`].
     ///
     /// # Safety
     ///
     /// 1. The frames of `reserved` are memory that nobody else uses while this value, or a mapping of a frame
     ///    that it handed out, is in use.
-    /// 2. They are reachable through the kernel's [`DirectMap`](super::DirectMap).
+    /// 2. `direct_map` is the kernel's, and reaches all of them as long.
+    /// 3. Of all vmemmaps only one, of the same `model`, `D` and direct map, uses this value.
+    /// 4. No method is called while another thread brings the reserved part online or takes it offline.
     pub unsafe fn new(
+        model: &MemoryModel,
+        direct_map: M,
         reserved: PfnRange,
         node: NodeId,
-        counts: &'c [AtomicU64],
-    ) -> Result<Self, TooFewCounts> {
-        let counts = Counts::new(reserved, counts)?;
+    ) -> Result<Self, AltmapError> {
+        if !reserved.is_aligned(model.subsection()) {
+            return Err(AltmapError::Misaligned {
+                reserved,
+                subsection: model.subsection().frames(),
+            });
+        }
+        let bytes = model.descriptor_bytes();
+        if size_of::<D>() as u64 != bytes || align_of::<D>() as u64 > bytes {
+            return Err(AltmapError::DescriptorSize {
+                model: bytes,
+                descriptor: size_of::<D>(),
+            });
+        }
+        let store = InDescriptors {
+            reserved,
+            per_holder: model.vmemmap_page_order(),
+            direct_map,
+            descriptor: PhantomData,
+        };
         Ok(Self {
-            counts,
+            next: AtomicU64::new(store.holders()),
+            counts: Counts::new(store),
             node,
-            next: AtomicU64::new(0),
+            holders_out: AtomicU64::new(0),
+            others_out: AtomicU64::new(0),
         })
     }
 
     /// How many frames are out.
     pub fn in_use(&self) -> u64 {
-        self.counts.in_use()
+        self.holders_out.load(Ordering::Relaxed) + self.others_out.load(Ordering::Relaxed)
+    }
+
+    fn store(&self) -> &InDescriptors<D, M> {
+        self.counts.store()
+    }
+
+    /// Whether every reserved frame has a descriptor, and so a count.
+    fn all_counted(&self) -> bool {
+        self.holders_out.load(Ordering::Acquire) == self.store().holders()
+    }
+
+    /// Takes `block` if it is free. All frames are counted.
+    fn claim(&self, block: Block) -> bool {
+        let claimed = self.counts.claim(block);
+        if claimed {
+            let frames = block.order().frames();
+            self.others_out.fetch_add(frames, Ordering::Relaxed);
+        }
+        claimed
     }
 
     /// The first free block of `order` that starts at or after the offset `from` and below `to`.
     fn claim_between(&self, from: u64, to: u64, order: Order) -> Option<Block> {
-        let start = self.counts.frames().start().get();
+        let start = self.store().reserved.start().get();
         let step = order.frames();
         let mut frame = start.checked_add(from)?.checked_next_multiple_of(step)?;
         while frame < start.checked_add(to)? {
             let block = Pfn::new(frame).and_then(|first| Block::new(first, order))?;
-            if self.counts.claim(block) {
+            if self.claim(block) {
                 self.next.store(frame + step - start, Ordering::Relaxed);
                 return Some(block);
             }
@@ -86,14 +296,19 @@ impl<'c> DeviceAltmap<'c> {
 }
 
 // SAFETY: 1: a block is claimed in the counts before it is handed out and stays claimed until `free`; all of it is
-// on the altmap's one node. 2 to 4: `Counts` keeps them. 5: duty 2 of `DeviceAltmap::new`.
-unsafe impl FrameAllocator for DeviceAltmap<'_> {
+// on the altmap's one node. 2 to 4: `Counts` keeps them; it is asked for frames only that are counted, by the duties of
+// those methods and by `all_counted`. 5: duty 2 of `DeviceAltmap::new`.
+unsafe impl<D: CountedDescriptor, M: DirectMap> FrameAllocator for DeviceAltmap<D, M> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
-        let frames = self.counts.frames().frames();
+        let refused = OutOfFrames { order, node };
+        let frames = self.store().reserved.frames();
+        if !self.all_counted() || frames.saturating_sub(self.in_use()) < order.frames() {
+            return Err(refused);
+        }
         let next = self.next.load(Ordering::Relaxed).min(frames);
         self.claim_between(next, frames, order)
-            .or_else(|| self.claim_between(0, next, order))
-            .ok_or(OutOfFrames { order, node })
+            .or_else(|| self.claim_between(self.store().holders(), next, order))
+            .ok_or(refused)
     }
 
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
@@ -101,7 +316,7 @@ unsafe impl FrameAllocator for DeviceAltmap<'_> {
         let mut frames = 1;
         while frames < at_most
             && let Some(next) = first.checked_add(frames)
-            && self.counts.claim(Block::single(next))
+            && self.claim(Block::single(next))
         {
             frames += 1;
         }
@@ -122,7 +337,18 @@ unsafe impl FrameAllocator for DeviceAltmap<'_> {
     }
 
     fn free(&self, block: OwnedBlock) {
-        self.counts.clear(block.block());
+        let block = block.block();
+        let Some(index) = self.store().index(block.first()) else {
+            return;
+        };
+        self.counts.clear(block);
+        // A holder is not handed out again before all of them are written anew, so the descriptors in it still count.
+        let out = if index < self.store().holders() {
+            &self.holders_out
+        } else {
+            &self.others_out
+        };
+        out.fetch_sub(block.order().frames(), Ordering::Release);
     }
 
     unsafe fn split(&self, block: Block) {
@@ -135,128 +361,67 @@ unsafe impl FrameAllocator for DeviceAltmap<'_> {
 }
 
 // SAFETY: 1: blocks are claimed in the counts, which exist for the reserved frames only. 2: the range
-// is never changed.
-unsafe impl Altmap for DeviceAltmap<'_> {
+// is never changed. 3: frames below `InDescriptors::holders` are free in no count while all frames are counted, so `allocate` passes
+// them over; `begin_counting` makes their counts 1.
+unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
     fn reserved(&self) -> PfnRange {
-        self.counts.frames()
+        self.store().reserved
+    }
+
+    fn undescribed(&self) -> Option<PfnRange> {
+        let holders = self.holders_out.load(Ordering::Acquire);
+        let store = self.store();
+        store.reserved.split_at(holders << store.per_holder.get()).1
+    }
+
+    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
+        let store = self.store();
+        let out = self.holders_out.load(Ordering::Acquire);
+        let first = store.index(described.start())?;
+        let in_order = first == out << store.per_holder.get()
+            && store.reserved.contains_range(described)
+            && described.is_aligned(store.per_holder);
+        // A frame that somebody has kept since the last time would be counted anew, and handed out twice.
+        if !in_order || (out == 0 && self.others_out.load(Ordering::Acquire) > 0) {
+            return None;
+        }
+        let holders = described.frames() >> store.per_holder.get();
+        PfnRange::new(store.reserved.start().checked_add(out)?, holders).ok()
+    }
+
+    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
+        let Some(holders) = self.holders(described) else {
+            return;
+        };
+        // A holder is described by itself or by one before it, so its count is there by now.
+        self.counts.fill(described.start(), described.frames(), 0);
+        let mut rest = Some(holders);
+        while let Some(holders) = rest {
+            let (first, later) = holders.take_first(order.frames());
+            if let Some(block) = Block::new(first.start(), order) {
+                self.counts.join(block);
+            }
+            rest = later;
+        }
+        if holders.start() == self.store().reserved.start() {
+            let first_other = self.store().holders();
+            self.next.store(first_other, Ordering::Relaxed);
+        }
+        self.holders_out
+            .fetch_add(holders.frames(), Ordering::Release);
     }
 }
 
-impl InspectFrames for DeviceAltmap<'_> {
+impl<D: CountedDescriptor, M: DirectMap> InspectFrames for DeviceAltmap<D, M> {
     fn references(&self, first: Pfn) -> Option<u64> {
-        self.counts.references(first)
+        self.store().index(first)?;
+        match self.undescribed() {
+            Some(undescribed) if undescribed.contains(first) => Some(0),
+            _ => self.counts.references(first),
+        }
     }
 
     fn outstanding(&self) -> Option<u64> {
         Some(self.in_use())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    extern crate std;
-    use std::vec::Vec;
-
-    const NODE: NodeId = NodeId::new(0);
-
-    fn words(count: usize) -> Vec<AtomicU64> {
-        (0..count).map(|_| AtomicU64::new(7)).collect()
-    }
-
-    fn altmap(start: u64, frames: u64, counts: &[AtomicU64]) -> DeviceAltmap<'_> {
-        let reserved = PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap();
-        // SAFETY: 1 and 2: no contents are touched in these tests.
-        unsafe { DeviceAltmap::new(reserved, NODE, counts) }.unwrap()
-    }
-
-    fn give_back(altmap: &DeviceAltmap<'_>, block: Block) {
-        // SAFETY: 1 and 2: each test gives back what it was given, once.
-        match unsafe { altmap.release(block, 1) } {
-            Released::Last(owned) => altmap.free(owned),
-            Released::Shared => panic!("{block:?} has another owner"),
-        }
-    }
-
-    #[test]
-    fn frames_are_handed_out_to_the_last_and_no_further() {
-        let counts = words(4);
-        let altmap = altmap(100, 4, &counts);
-        let run = altmap.allocate_run(10, NODE).unwrap();
-        assert_eq!((run.start().get(), run.frames()), (100, 4));
-        assert_eq!(
-            altmap.allocate(Order::BASE, NODE),
-            Err(OutOfFrames {
-                order: Order::BASE,
-                node: NODE
-            })
-        );
-        assert_eq!(altmap.in_use(), 4);
-    }
-
-    #[test]
-    fn a_freed_frame_is_used_again_in_any_order() {
-        let counts = words(4);
-        let altmap = altmap(0, 4, &counts);
-        let blocks: Vec<_> = (0..4)
-            .map(|_| altmap.allocate(Order::BASE, NODE).unwrap())
-            .collect();
-        for index in [2, 0, 3, 1] {
-            give_back(&altmap, blocks[index]);
-            assert_eq!(altmap.allocate(Order::BASE, NODE), Ok(blocks[index]));
-        }
-    }
-
-    #[test]
-    fn blocks_are_aligned_and_counted_as_one() {
-        let counts = words(20);
-        let altmap = altmap(6, 20, &counts);
-        let order = Order::new(3).unwrap();
-        let block = altmap.allocate(order, NODE).unwrap();
-        assert_eq!(block.first().get(), 8);
-        assert_eq!(altmap.references(block.first()), Some(1));
-        assert_eq!(altmap.in_use(), 8);
-        // 16 to 23 is whole, and after it nothing is.
-        assert!(altmap.allocate(order, NODE).is_ok());
-        assert!(altmap.allocate(order, NODE).is_err());
-        give_back(&altmap, block);
-        assert_eq!(altmap.in_use(), 8);
-    }
-
-    #[test]
-    fn a_split_block_is_given_back_frame_by_frame() {
-        let counts = words(8);
-        let altmap = altmap(0, 8, &counts);
-        let block = altmap.allocate(Order::new(3).unwrap(), NODE).unwrap();
-        // SAFETY: 1 and 2: the block's one reference is this test's.
-        unsafe { altmap.split(block) };
-        // SAFETY: as above, one reference on each frame.
-        unsafe { altmap.release_run(block.frames()) };
-        assert_eq!(altmap.in_use(), 0);
-    }
-
-    #[test]
-    fn a_free_frame_cannot_be_acquired() {
-        let counts = words(2);
-        let altmap = altmap(0, 2, &counts);
-        let frame = Pfn::ZERO;
-        // SAFETY: 1 and 2: refused, so nothing is owed.
-        let refused = unsafe { altmap.acquire(frame, 1) };
-        assert_eq!(refused, Err(AcquireError { frame }));
-    }
-
-    #[test]
-    fn too_little_memory_for_the_counts_is_refused() {
-        let counts = words(3);
-        let reserved = PfnRange::new(Pfn::ZERO, 4).unwrap();
-        // SAFETY: 1 and 2: no contents are touched.
-        let refused = unsafe { DeviceAltmap::new(reserved, NODE, &counts) };
-        assert_eq!(
-            refused.err(),
-            Some(TooFewCounts {
-                needed: 4,
-                given: 3
-            })
-        );
     }
 }

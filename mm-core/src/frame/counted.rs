@@ -1,6 +1,6 @@
 //! Reference counts for an allocator that has none.
 
-use super::counts::{Counts, TooFewCounts};
+use super::counts::{Counts, TooFewCounts, Words};
 use super::{AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use core::sync::atomic::AtomicU64;
@@ -63,7 +63,7 @@ unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
 #[derive(Debug)]
 pub struct Counted<'c, A> {
     allocator: A,
-    counts: Counts<'c>,
+    counts: Counts<Words<'c>>,
     /// Whether nobody but the vmemmap takes frames from here.
     exclusive: bool,
 }
@@ -80,7 +80,7 @@ impl<'c, A: PlainAllocator> Counted<'c, A> {
         frames: PfnRange,
         counts: &'c [AtomicU64],
     ) -> Result<Self, TooFewCounts> {
-        let counts = Counts::new(frames, counts)?;
+        let counts = Counts::in_words(frames, counts)?;
         Ok(Self {
             allocator,
             counts,

@@ -7,7 +7,7 @@
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
 //! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an [`Altmap`]
-//! over a reserved range.
+//! over a reserved part of a device, which describes and counts itself.
 
 mod allocator;
 mod altmap;
@@ -19,7 +19,7 @@ mod stack;
 pub use allocator::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
-pub use altmap::{Altmap, DeviceAltmap};
+pub use altmap::{Altmap, AltmapError, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;

@@ -57,6 +57,11 @@ pub enum OnlineError {
         /// The reserved frames.
         reserved: PfnRange,
     },
+    /// The reserved part of the altmap has to be brought online first, from its start on.
+    ReservedFirst {
+        /// What of it is not online yet.
+        rest: PfnRange,
+    },
     /// The descriptor's tails name their own compound page, so compound pages cannot share them.
     TailsDiffer,
     /// Tail frames of too many orders and nodes are in use already.
@@ -81,6 +86,7 @@ impl OnlineError {
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
+            Self::ReservedFirst { .. } => ErrorKind::OutOfOrder,
         }
     }
 }
@@ -117,6 +123,11 @@ impl fmt::Display for OnlineError {
                 f,
                 "the altmap of {:#x} frames is used up; reserve more",
                 reserved.frames()
+            ),
+            Self::ReservedFirst { rest } => write!(
+                f,
+                "{rest}, reserved for the altmap, are not online; bring them online first, from {} on",
+                rest.start()
             ),
             Self::TailsDiffer => f.write_str(
                 "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
@@ -157,6 +168,11 @@ pub enum OfflineError {
     },
     /// No memory for a private copy of a shared table, of which the piece is a part.
     OutOfFrames(OutOfFrames),
+    /// The reserved part of the altmap goes offline after all else, from its end on.
+    ReservedLast {
+        /// What is online and has to go offline first, or some of it.
+        online: PfnRange,
+    },
     /// A huge leaf reaches across the end of the piece. Take whole leaves offline.
     SplitsHugeLeaf {
         /// Where the leaf starts.
@@ -173,6 +189,7 @@ impl OfflineError {
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
+            Self::ReservedLast { .. } => ErrorKind::OutOfOrder,
         }
     }
 }
@@ -191,6 +208,10 @@ impl fmt::Display for OfflineError {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }
             Self::OutOfFrames(error) => error.fmt(f),
+            Self::ReservedLast { online } => write!(
+                f,
+                "memory within {online} is online by the altmap; take it offline before the part that is reserved for that"
+            ),
             Self::SplitsHugeLeaf { at } => write!(
                 f,
                 "the huge leaf at {at} reaches across the end of the piece; take all of it offline"

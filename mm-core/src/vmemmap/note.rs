@@ -1,6 +1,6 @@
 //! What was done otherwise than asked. Never silent: every operation that can fall back reports it.
 
-use crate::addr::{NodeId, Order};
+use crate::addr::{NodeId, Order, PfnRange};
 use crate::pagemap::{DevPagemap, TablesFallback, Tails, TailsFallback};
 #[cfg(doc)]
 use crate::paging::PageTable;
@@ -24,6 +24,11 @@ pub enum Note {
     NoHugeLeaves,
     /// The pieces are smaller than what a huge leaf describes, so base pages map all of the vmemmap.
     PiecesSmallerThanHugeLeaf,
+    /// Frames between the reserved part of the altmap and the first compound page are used as base pages.
+    AltmapGap {
+        /// The frames.
+        frames: PfnRange,
+    },
     /// Frames for descriptors come from another node than the one asked for.
     RemoteFrames {
         /// How many.
@@ -50,6 +55,10 @@ impl fmt::Display for Note {
             Self::PiecesSmallerThanHugeLeaf => f.write_str(
                 "the pieces are smaller than what a huge leaf describes; base pages instead",
             ),
+            Self::AltmapGap { frames } => write!(
+                f,
+                "{frames} lie between the altmap and the first compound page; populated as base pages"
+            ),
             Self::RemoteFrames {
                 frames,
                 asked,
@@ -75,6 +84,7 @@ pub struct Notes {
     no_huge_leaves: bool,
     small_pieces: bool,
     unavailable_leaves: u64,
+    gap: Option<PfnRange>,
     remote_frames: u64,
     remote: Option<(NodeId, NodeId)>,
 }
@@ -92,6 +102,7 @@ impl Notes {
         let too_small = |leaf| pagemap.pieces_are_smaller_than(leaf);
         Self {
             small_pieces: wants_huge_leaves(pagemap) && huge_leaf.is_some_and(too_small),
+            gap: pagemap.altmap_gap(),
             ..Self::for_any_piece(pagemap, huge_leaf, can_share_tables)
         }
     }
@@ -112,6 +123,10 @@ impl Notes {
 
     pub(super) fn huge_leaf_unavailable(&mut self) {
         self.unavailable_leaves += 1;
+    }
+
+    pub(super) fn altmap_gap(&mut self, frames: Option<PfnRange>) {
+        self.gap = self.gap.or(frames);
     }
 
     pub(super) fn frames_from(&mut self, asked: NodeId, actual: NodeId, frames: u64) {
@@ -141,7 +156,8 @@ impl Notes {
             asked,
             first,
         });
-        [tails, tables, none, small, unavailable, remote]
+        let gap = self.gap.map(|frames| Note::AltmapGap { frames });
+        [tails, tables, none, small, unavailable, gap, remote]
             .into_iter()
             .flatten()
     }

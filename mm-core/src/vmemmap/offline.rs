@@ -28,8 +28,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go in any order. Needs memory only where the
-    /// piece is a part of what a shared table maps, which then needs a table of its own for the rest.
+    /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved part of an altmap goes last, from its
+    /// end on. Needs memory only where the piece is a part of what a shared table maps, which then needs a table of its own
+    /// for the rest.
     ///
     /// # Errors
     ///
@@ -53,6 +54,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
         self.check_online(table, range)?;
+        self.check_reserved_last(table, pagemap, piece)?;
         let mut pool = Pool {
             ram: &self.frames,
             altmap: pagemap.altmap(),
@@ -64,10 +66,53 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 MapError::OutOfFrames(error) => OfflineError::OutOfFrames(error),
                 _ => OfflineError::NotOnline { at: range.start() },
             })?;
-        self.unmap_ranges(table, pagemap.altmap(), core::iter::once(range));
+        self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
         Ok(Offlined {
             marked: self.forget_marks(piece),
         })
+    }
+
+    /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for, if `piece` has some of that.
+    fn check_reserved_last<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<(), OfflineError> {
+        let reserved = pagemap.altmap().map(Altmap::reserved);
+        if !reserved.is_some_and(|reserved| reserved.overlaps(piece)) {
+            return Ok(());
+        }
+        // What lies before the piece is reserved as well, since that is where the first range starts.
+        let after = |range: PfnRange| match range.contains_range(piece) {
+            true => {
+                range
+                    .split_at(piece.last().get() - range.start().get() + 1)
+                    .1
+            }
+            false => Some(range),
+        };
+        let others = pagemap.ranges().iter().copied().filter_map(after);
+        match others.into_iter().find(|part| self.is_online(table, *part)) {
+            Some(online) => Err(OfflineError::ReservedLast { online }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this library has mapped a descriptor of `frames`.
+    fn is_online<P: PageTable>(&self, table: &P, frames: PfnRange) -> bool {
+        let Some(range) = self.model.descriptors(frames) else {
+            return false;
+        };
+        table
+            .visit(range, &mut |visit| match visit {
+                Visit::Leaves { run, .. } if run.leaf.role == Role::Foreign => {
+                    ControlFlow::Continue(())
+                }
+                Visit::Leaves { .. } | Visit::SharedTable { .. } => ControlFlow::Break(()),
+                Visit::Table { .. } => ControlFlow::Continue(()),
+            })
+            .is_break()
     }
 
     /// Checks that this library has mapped every page of `range`, by leaves that lie within it.
@@ -109,7 +154,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Unmaps the descriptors of `pieces` and gives their frames back.
+    /// Unmaps the descriptors of `pieces` and gives their frames back; what an altmap reserves goes last, since the counts of its frames
+    /// are there.
     pub(super) fn unmap_pieces<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -117,12 +163,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         pieces: impl Iterator<Item = PfnRange> + Clone,
     ) {
         let model = self.model;
-        let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
-        self.unmap_ranges(table, altmap, ranges);
+        let Some(reserved) = altmap.map(Altmap::reserved) else {
+            let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
+            return self.unmap_ranges(table, altmap, ranges);
+        };
+        // The reserved part is the start of a range, so a piece goes beyond it on one side only.
+        let end = reserved.start().get() + reserved.frames();
+        let others = pieces
+            .clone()
+            .filter_map(move |piece| match piece.overlaps(reserved) {
+                true => piece.split_at(end.saturating_sub(piece.start().get())).1,
+                false => Some(piece),
+            })
+            .filter_map(move |part| model.descriptors(part));
+        self.unmap_ranges(table, altmap, others);
+        let last = pieces
+            .filter_map(move |piece| piece.intersection(reserved))
+            .filter_map(move |part| model.descriptors(part));
+        self.unmap_ranges(table, altmap, last);
     }
 
     /// Unmaps `ranges` of the vmemmap and gives their frames back.
-    pub(super) fn unmap_ranges<P: PageTable>(
+    fn unmap_ranges<P: PageTable>(
         &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,

@@ -10,7 +10,7 @@ use super::region::Region;
 use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
 use core::ops::ControlFlow;
@@ -52,7 +52,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
     ///
-    /// Pieces come in any order. All pieces of a compound page share its tail frame.
+    /// Pieces come in any order, but the reserved part of an altmap comes first, from its start on. All pieces of a compound page share
+    /// its tail frame.
     ///
     /// # Errors
     ///
@@ -67,6 +68,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Plan::new(pagemap, piece, None)?;
         self.check_free(table, self.descriptors(piece)?)?;
         let mut notes = Notes::for_any_piece(pagemap, table.huge_leaf(), table.can_share_tables());
+        let gap = pagemap.altmap_gap();
+        notes.altmap_gap(gap.and_then(|gap| gap.intersection(piece)));
         self.populate_piece(table, pagemap, piece, &mut notes)?;
         Ok(notes)
     }
@@ -128,6 +131,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
             return Err(OnlineError::TailsDiffer);
         }
+        if let Some(rest) = pagemap.altmap().and_then(Altmap::undescribed)
+            && piece.start() != rest.start()
+        {
+            return Err(OnlineError::ReservedFirst { rest });
+        }
         let describe = Describe {
             model: &self.model,
             direct_map: &self.direct_map,
@@ -152,9 +160,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Err(stopped) = mapped else {
             return Ok(());
         };
-        if let Some(done) = range.before(stopped.at()) {
-            self.unmap_ranges(table, pagemap.altmap(), core::iter::once(done));
-        }
+        let done = stopped.at().get() - range.start().get();
+        let done = piece.split_at(done / self.model.descriptor_bytes()).0;
+        self.unmap_pieces(table, pagemap.altmap(), done.into_iter());
         Err(match stopped {
             MapStopped::Table { error, .. } => error.into(),
             MapStopped::Source { error, .. } => error,

@@ -6,10 +6,18 @@
 //!   a later piece of a larger one  |  T      T      T  ...                (T of the earlier piece)
 //! ```
 //!
+//! With an altmap, the reserved part of the device and what lies between it and the first compound page are base pages:
+//!
+//! ```text
+//!   the first range                | reserved |   gap    |   compound page    |   compound page    |
+//!   frames                         |  own     |   own    |  H   T  T  T  ...  |  H   T  T  T  ...  |
+//! ```
+//!
 //! Pure: nothing is looked up, allocated or written here.
 
 use super::error::OnlineError;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
+use crate::frame::Altmap;
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tails};
 
@@ -40,6 +48,8 @@ pub struct PlannedRun {
     pub pages: u64,
     /// The frames that the pages describe.
     pub describes: PfnRange,
+    /// The order of the pages that these frames are used in.
+    pub order: Order,
     /// What they are mapped to.
     pub frames: PlannedFrames,
 }
@@ -55,7 +65,7 @@ impl PlannedRun {
                 .unwrap_or(self.at),
             pages: describes.frames() / per_page,
             describes,
-            frames: self.frames,
+            ..self
         };
         (part(first), rest.map(part))
     }
@@ -65,7 +75,12 @@ impl PlannedRun {
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     model: MemoryModel,
-    compound: Option<Order>,
+    order: Order,
+    /// Whether tails are shared.
+    shares_tails: bool,
+    /// What an altmap reserves, and that with the gap behind it.
+    reserved: Option<PfnRange>,
+    base_pages: Option<PfnRange>,
     huge_leaf: Option<Order>,
     rest: Option<PfnRange>,
 }
@@ -92,25 +107,50 @@ impl Plan {
         if pagemap.range_of(piece).is_none() {
             return Err(OnlineError::PieceOutside { piece });
         }
-        let compound = match pagemap.tails().0 {
-            Tails::PerCompound | Tails::PerOrder => Some(pagemap.geometry().order()),
-            Tails::None => None,
+        let shares_tails = match pagemap.tails().0 {
+            Tails::PerCompound | Tails::PerOrder => true,
+            Tails::None => false,
         };
         Ok(Self {
             model,
-            compound,
-            huge_leaf: huge_leaf.filter(|_| pagemap.huge_leaves()),
+            order: pagemap.geometry().order(),
+            shares_tails,
+            reserved: pagemap.altmap().map(Altmap::reserved),
+            base_pages: pagemap.base_pages(),
+            huge_leaf: huge_leaf.filter(|_| pagemap.huge_leaves() && !shares_tails),
             rest: Some(piece),
         })
     }
 
+    /// The order of the page that `frame` is part of.
+    fn order_of(&self, frame: Pfn) -> Order {
+        match self.base_pages {
+            Some(base_pages) if base_pages.contains(frame) => Order::BASE,
+            _ => self.order,
+        }
+    }
+
     /// The frames of the compound page of `frame`, where tails are shared.
     pub(super) fn compound_page(&self, frame: Pfn) -> Option<PfnRange> {
-        let order = self.compound?;
+        let order = self.order_of(frame);
+        if order == Order::BASE || !self.shares_tails {
+            return None;
+        }
         PfnRange::new(frame.align_down(order), order.frames()).ok()
     }
 
-    /// The run for the first of `rest`, and how many frames it describes.
+    /// As much from the start of `rest` on as has one order, and one place that its frames come from.
+    fn alike(&self, rest: PfnRange) -> PfnRange {
+        let mut parts = [self.reserved, self.base_pages].into_iter().flatten();
+        parts
+            .find_map(|part| {
+                part.contains(rest.start())
+                    .then(|| part.intersection(rest))?
+            })
+            .unwrap_or(rest)
+    }
+
+    /// The run for the first of `rest`, which is [alike](Self::alike), and how many frames it describes at most.
     fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
         let page = self.model.descriptors_per_page();
         if let Some(compound) = self.compound_page(rest.start()) {
@@ -144,13 +184,15 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<PlannedRun> {
         let rest = self.rest?;
         let at = self.model.descriptor_address(rest.start())?;
-        let (describes, frames) = self.first_run(rest, at);
-        let (describes, rest) = rest.take_first(describes);
+        let alike = self.alike(rest);
+        let (describes, frames) = self.first_run(alike, at);
+        let (describes, rest) = rest.take_first(describes.min(alike.frames()));
         self.rest = rest;
         Some(PlannedRun {
             at,
             pages: describes.frames() / self.model.descriptors_per_page(),
             describes,
+            order: self.order_of(describes.start()),
             frames,
         })
     }

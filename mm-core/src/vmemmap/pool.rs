@@ -37,6 +37,31 @@ impl<A: FrameAllocator> Pool<'_, A> {
         }
     }
 
+    /// Where the descriptors of `described` have to be, if it is part of what the altmap reserves.
+    pub(super) fn holders(&self, described: PfnRange) -> Result<Option<PfnRange>, OnlineError> {
+        match self.altmap_of(described.start()) {
+            Some(altmap) => match altmap.holders(described) {
+                Some(holders) => Ok(Some(holders)),
+                None => Err(OnlineError::AltmapExhausted {
+                    reserved: altmap.reserved(),
+                }),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Hands out the holders of `described`, in blocks of `order`, if it is part of what the altmap reserves.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Altmap::begin_counting`], where it is.
+    pub(super) unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
+        if let Some(altmap) = self.altmap_of(described.start()) {
+            // SAFETY: 1 and 2: the caller's.
+            unsafe { altmap.begin_counting(described, order) };
+        }
+    }
+
     pub(super) fn node_of(&self, frame: Pfn) -> NodeId {
         match self.altmap_of(frame) {
             Some(altmap) => altmap.node_of(frame),

@@ -9,7 +9,7 @@ use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
 use super::pool::Pool;
 use super::registry::{CAPACITY, TailKey};
-use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
+use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::{DevPagemap, Tables, Tails};
@@ -124,8 +124,16 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 
     /// Frames for the first pages of the run, one for each.
     fn own(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
-        let frames = self.take_frames(run, run.pages)?;
-        self.describe_pages(frames, run);
+        let at_most = run.split_at(AHEAD, self.describe.model).0;
+        let frames = match self.pool.holders(at_most.describes)? {
+            Some(holders) => {
+                let (asked, actual) = (self.describe.node, self.pool.node_of(holders.start()));
+                self.notes.frames_from(asked, actual, holders.frames());
+                holders
+            }
+            None => self.take_frames(run, run.pages)?,
+        };
+        self.describe_pages(frames, run, Order::BASE);
         Ok(Run::each(frames, Role::Descriptors))
     }
 
@@ -200,10 +208,14 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
             return None;
         }
         let node = self.describe.node;
-        let block = self.pool.allocate(order, node).ok()?;
+        let block = match self.pool.holders(run.describes) {
+            Ok(Some(holders)) => Block::new(holders.start(), order)?,
+            Ok(None) => self.pool.allocate(order, node).ok()?,
+            Err(_) => return None,
+        };
         let actual = self.pool.node_of(block.first());
         self.notes.frames_from(node, actual, order.frames());
-        self.describe_pages(block.frames(), run);
+        self.describe_pages(block.frames(), run, order);
         Some(Run::once(Leaf {
             block,
             role: Role::Descriptors,
@@ -211,16 +223,25 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         }))
     }
 
-    /// Describes the memory of the first pages of `run`, in `frames`, which were allocated just now.
-    fn describe_pages(&self, frames: PfnRange, run: &PlannedRun) {
-        let per_page = self.describe.model.descriptors_per_page();
+    /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are about to be mapped.
+    fn describe_pages(&self, frames: PfnRange, run: &PlannedRun, order: Order) {
+        let model = self.describe.model;
+        let describe = Describe {
+            order: run.order,
+            ..self.describe
+        };
+        let described = run.split_at(frames.frames(), model).0.describes;
         for index in 0..frames.frames() {
             let frame = frames.start().saturating_add(index);
-            let first = run.describes.start().saturating_add(index * per_page);
-            // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
+            let first = described
+                .start()
+                .saturating_add(index * model.descriptors_per_page());
+            // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is not mapped. 2: `Vmemmap::new` has
             // compared the sizes.
-            unsafe { self.describe.page::<D>(frame, first) };
+            unsafe { describe.page::<D>(frame, first) };
         }
+        // SAFETY: 1: the frames are in order, and if they are holders then because of what they describe. 2: written just now.
+        unsafe { self.pool.begin_counting(described, order) };
     }
 }
 

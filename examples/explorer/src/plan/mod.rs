@@ -5,14 +5,13 @@
 mod json;
 mod text;
 
-use crate::altmap::Reserved;
+use crate::altmap::Altmap;
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::request::{FrameRequest, Request, tables_name, tails_name};
 use hosted::{Backend, WithBackend};
 use mm_core::addr::{Order, Pfn};
-use mm_core::frame::DeviceAltmap;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::{Notes, Plan, PlannedFrames, PlannedRun};
@@ -64,9 +63,9 @@ impl WithBackend for Print<'_> {
             style,
             out,
         } = self;
-        let checked = check::<B>(request, limits);
+        let checked = check::<B>(request);
         let made = match &checked {
-            Ok((frames, reserved)) => Planned::new::<B>(request, limits, frames, reserved),
+            Ok((frames, altmap)) => Planned::new::<B>(limits, frames, altmap.as_ref()),
             Err(failure) => Err(failure.clone()),
         };
         match (style.format, &made) {
@@ -78,22 +77,19 @@ impl WithBackend for Print<'_> {
     }
 }
 
-/// The request in frames, and the counts of its altmap.
-type Checked<'r> = (FrameRequest<'r>, Option<Reserved>);
+/// The request in frames, and its altmap.
+type Checked<'r> = (FrameRequest<'r>, Option<Altmap>);
 
-fn check<'r, B: Backend>(request: &'r Request, limits: &Limits) -> Result<Checked<'r>, Failure> {
+fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
     let frames = request.in_frames(B::MODEL.granule())?;
-    let reserved = match frames.reserved {
-        Some(reserved) => Some(Reserved::new(reserved, limits)?),
-        None => None,
-    };
-    Ok((frames, reserved))
+    let altmap = frames.planned_altmap(&B::MODEL)?;
+    Ok((frames, altmap))
 }
 
 /// A plan that there is.
 struct Planned<'p> {
     frames: &'p FrameRequest<'p>,
-    altmap: Option<DeviceAltmap<'p>>,
+    altmap: Option<&'p Altmap>,
     model: MemoryModel,
     huge_leaf: Option<Order>,
     shares_tables: bool,
@@ -101,16 +97,10 @@ struct Planned<'p> {
 
 impl<'p> Planned<'p> {
     fn new<B: Backend>(
-        request: &Request,
         limits: &Limits,
         frames: &'p FrameRequest<'p>,
-        reserved: &'p Option<Reserved>,
+        altmap: Option<&'p Altmap>,
     ) -> Result<Self, Failure> {
-        let altmap = match reserved {
-            // SAFETY: 1: no frame is taken from it: plans allocate nothing.
-            Some(reserved) => Some(unsafe { reserved.altmap(request.node) }?),
-            None => None,
-        };
         let planned = Self {
             frames,
             altmap,
@@ -118,7 +108,7 @@ impl<'p> Planned<'p> {
             huge_leaf: B::HUGE_LEAF,
             shares_tables: B::SHARES_TABLES,
         };
-        let runs = Need::of::<B>(&planned.pagemap()?, frames.reserved).runs;
+        let runs = Need::of::<B>(&planned.pagemap()?).runs;
         if runs > limits.planned_runs {
             let limit = limits.planned_runs;
             return Err(Failure::too_large(format!(
@@ -129,7 +119,7 @@ impl<'p> Planned<'p> {
     }
 
     fn pagemap(&self) -> Result<DevPagemap<'_>, Failure> {
-        let altmap = self.altmap.as_ref().map(|altmap| altmap as _);
+        let altmap = self.altmap.map(|altmap| altmap as _);
         self.frames.pagemap(&self.model, altmap)
     }
 

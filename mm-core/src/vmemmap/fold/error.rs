@@ -26,6 +26,11 @@ pub enum FoldError {
         /// The frames.
         frames: PfnRange,
     },
+    /// Some of the frames are reserved for the altmap: those are base pages for good.
+    Reserved {
+        /// What is reserved.
+        reserved: PfnRange,
+    },
     /// The descriptors at an address are not mapped, or not by this library.
     NotOnline {
         /// The first such address.
@@ -68,7 +73,7 @@ impl FoldError {
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
-            Self::OtherTails { .. } => ErrorKind::Overlap,
+            Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
         }
@@ -96,6 +101,10 @@ impl fmt::Display for FoldError {
             Self::Outside { frames } => {
                 write!(f, "{frames} are not within one range of the pagemap")
             }
+            Self::Reserved { reserved } => write!(
+                f,
+                "{reserved} are reserved for the altmap and stay base pages; leave them out"
+            ),
             Self::NotOnline { at } => {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }

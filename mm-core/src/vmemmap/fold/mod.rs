@@ -27,7 +27,7 @@ use super::pool::Pool;
 use super::registry::{CAPACITY, TailKey};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
-use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{Leaf, PageTable, Replacement, Role, Run, Visit};
@@ -53,7 +53,7 @@ pub struct Folded {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that they are, and gives the
     /// frames back that are not needed any more. `frames` are whole compound pages of the pagemap's order, within one of its ranges, and
-    /// online, whatever they were brought online as.
+    /// online, whatever they were brought online as, but not what an altmap reserves.
     ///
     /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but for those that share the head's vmemmap page. Heads
     /// and these keep all but their word and order; the others lose what was in them. While this
@@ -255,6 +255,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let outside = FoldError::Outside { frames };
         pagemap.range_of(frames).ok_or(outside)?;
+        match pagemap.altmap().map(Altmap::reserved) {
+            Some(reserved) if reserved.overlaps(frames) => {
+                return Err(FoldError::Reserved { reserved });
+            }
+            _ => {}
+        }
         self.model.descriptors(frames).ok_or(outside)
     }
 }

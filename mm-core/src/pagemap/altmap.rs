@@ -1,0 +1,266 @@
+//! What an altmap makes of the ranges, and how large it has to be.
+//!
+//! ```text
+//!   the first range   | reserved |    gap    | compound page | compound page | ...
+//!                     |<---- base pages ---->|
+//! ```
+
+use super::{DevPagemap, Geometry, PagemapError, Tails, aligned_part};
+use crate::addr::{Order, PfnRange};
+use crate::frame::Altmap;
+
+impl<'p> DevPagemap<'p> {
+    /// Takes the frames that hold descriptors from `altmap` instead of RAM.
+    ///
+    /// The reserved part, at the start of the first range, is used in base pages. So is what lies between it and the next multiple of the
+    /// compound size; compound pages start there.
+    ///
+    /// # Errors
+    ///
+    /// [`PagemapError`] where the reserved part is not whole subsections at the start of the first range, or leaves it
+    /// without a compound page.
+    pub fn with_altmap(self, altmap: &'p dyn Altmap) -> Result<Self, PagemapError> {
+        self.check_reserved(altmap.reserved())?;
+        Ok(Self {
+            altmap: Some(altmap),
+            ..self
+        })
+    }
+
+    /// The start of the first range that is used in base pages, because the reserved part of the altmap lies there; `None` without an altmap.
+    pub fn base_pages(&self) -> Option<PfnRange> {
+        let reserved = self.altmap?.reserved();
+        let frames = self.align_up(reserved.frames())?;
+        // From a multiple of the unit on, and at most the range, as `with_altmap` has checked.
+        PfnRange::new(reserved.start(), frames).ok()
+    }
+
+    /// The frames that are used in base pages only because they lie between the reserved part and the first compound page.
+    pub fn altmap_gap(&self) -> Option<PfnRange> {
+        let reserved = self.altmap?.reserved();
+        self.base_pages()?.split_at(reserved.frames()).1
+    }
+
+    /// The fewest subsections at the start of the first range that hold all descriptor frames of this pagemap, as an altmap; whether
+    /// it has one already makes no difference.
+    ///
+    /// # Errors
+    ///
+    /// [`PagemapError`] where so many would leave the first range without a compound page, or are more than it has.
+    pub fn altmap_needed(&self) -> Result<PfnRange, PagemapError> {
+        let first = self.ranges.first().copied();
+        let first = first.ok_or(PagemapError::NoRanges)?;
+        let subsection = self.model.subsection().frames();
+        let frames = self.altmap_subsections().saturating_mul(subsection);
+        self.check_leaves_some(frames, first)?;
+        match first.split_at(frames).0 {
+            Some(reserved) => Ok(reserved),
+            None => Err(PagemapError::NoRanges),
+        }
+    }
+
+    /// How many subsections suffice for all descriptor frames.
+    ///
+    /// Of n subsections all units that they touch become base pages. With k such units, out of a total of u,
+    ///
+    /// ```text
+    ///   needed(k) = k * (vmemmap pages of a unit) + (u - k) * (frames of a unit of compound pages)
+    /// ```
+    ///
+    /// must fit into the subsections. What k units can hold grows faster with k than what is needed, so the first k at which it suffices
+    /// has the fewest subsections.
+    fn altmap_subsections(&self) -> u64 {
+        let model = &self.model;
+        let subsection = model.subsection().frames();
+        let total: u64 = self.ranges.iter().map(|range| range.frames()).sum();
+        let order = self.geometry.order();
+        let unit = self.unit().frames();
+        let own = match self.tails().0 {
+            Tails::None => return (total / model.descriptors_per_page()).div_ceil(subsection),
+            Tails::PerCompound => 2,
+            Tails::PerOrder => 1,
+        };
+        let as_base = unit / model.descriptors_per_page();
+        let as_compound = (unit >> order.get()) * own;
+        let all_compound = total / unit * as_compound;
+        let more_per_unit = as_base.saturating_sub(as_compound);
+        let units = all_compound
+            .div_ceil(unit.saturating_sub(more_per_unit).max(1))
+            .max(1);
+        let needed = all_compound + units * more_per_unit;
+        let touched = (units - 1) * (unit / subsection) + 1;
+        touched.max(needed.div_ceil(subsection))
+    }
+
+    /// Ranges are multiples of this.
+    fn unit(&self) -> Order {
+        self.geometry.order().max(self.model.subsection())
+    }
+
+    fn align_up(&self, frames: u64) -> Option<u64> {
+        frames.checked_next_multiple_of(self.geometry.order().frames())
+    }
+
+    /// Checks that an altmap could reserve `reserved`.
+    fn check_reserved(&self, reserved: PfnRange) -> Result<(), PagemapError> {
+        let first = self.ranges.first().copied();
+        let range = first.ok_or(PagemapError::NoRanges)?;
+        let subsection = self.model.subsection();
+        if !reserved.is_aligned(subsection) {
+            return Err(PagemapError::Misaligned {
+                range: reserved,
+                order: subsection,
+                aligned: aligned_part(reserved, subsection),
+            });
+        }
+        if reserved.start() != range.start() || !range.contains_range(reserved) {
+            return Err(PagemapError::AltmapElsewhere { reserved, range });
+        }
+        self.check_leaves_some(reserved.frames(), range)
+    }
+
+    /// Checks that `range` has room for an altmap of `reserved` frames, and a compound page behind it if there are any.
+    fn check_leaves_some(&self, reserved: u64, range: PfnRange) -> Result<(), PagemapError> {
+        let base_pages = self.align_up(reserved).unwrap_or(u64::MAX);
+        if self.geometry != Geometry::BASE_PAGES {
+            if base_pages >= range.frames() {
+                return Err(PagemapError::NoCompoundPage { reserved, range });
+            }
+        } else if reserved > range.frames() {
+            return Err(PagemapError::AltmapTooLarge { reserved, range });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Pfn;
+    use crate::error::ErrorKind;
+    use crate::pagemap::tests::{MODEL, frames, geometry};
+
+    const GIB: u64 = 1 << 18;
+    const SUBSECTION: u64 = 512;
+
+    fn pagemap(ranges: &[PfnRange], bytes: u64, tails: Tails) -> DevPagemap<'_> {
+        DevPagemap::new(&MODEL, ranges, geometry(bytes))
+            .unwrap()
+            .with_tails(tails)
+    }
+
+    /// How many frames hold descriptors if `reserved` frames are an altmap.
+    fn counted(pagemap: &DevPagemap<'_>, reserved: u64) -> u64 {
+        let order = pagemap.geometry().order().frames();
+        let total: u64 = pagemap.ranges().iter().map(|range| range.frames()).sum();
+        let own = match pagemap.tails().0 {
+            Tails::None => return total / 64,
+            Tails::PerCompound => 2,
+            Tails::PerOrder => 1,
+        };
+        let base_pages = reserved.next_multiple_of(order);
+        base_pages / 64 + (total - base_pages) / order * own
+    }
+
+    #[test]
+    fn the_altmap_for_16_gib_is_of_33_17_and_9_subsections() {
+        let ranges = [frames(24 * GIB, 16 * GIB)];
+        let cases = [
+            (2 << 20, Tails::PerCompound, 33, 16582),
+            (2 << 20, Tails::PerOrder, 17, 8311),
+            (1 << 30, Tails::PerCompound, 9, 4096 + 30),
+            (1 << 30, Tails::PerOrder, 9, 4096 + 15),
+            (4096, Tails::None, 128, 65536),
+            (1 << 30, Tails::None, 128, 65536),
+        ];
+        for (bytes, tails, subsections, needed) in cases {
+            let pagemap = pagemap(&ranges, bytes, tails);
+            let reserved = pagemap.altmap_needed().unwrap();
+            assert_eq!(reserved, frames(24 * GIB, subsections * SUBSECTION));
+            assert_eq!(counted(&pagemap, reserved.frames()), needed);
+        }
+    }
+
+    #[test]
+    fn the_altmap_needed_suffices_and_one_subsection_less_does_not() {
+        let first = [GIB, 2 * GIB, 3 * GIB];
+        for first in first {
+            for others in [0, GIB, 7 * GIB, 100 * GIB, 600 * GIB] {
+                let both = [frames(0, first), frames(1024 * GIB, others.max(1 << 18))];
+                let ranges = if others == 0 { &both[..1] } else { &both[..] };
+                for bytes in [4096, 1 << 19, 1 << 20, 2 << 20, 64 << 20, 1 << 30] {
+                    for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
+                        let pagemap = pagemap(ranges, bytes, tails);
+                        let fits = |n: &u64| counted(&pagemap, n * SUBSECTION) <= n * SUBSECTION;
+                        let fewest = (1..=first / SUBSECTION).find(fits);
+                        let found = pagemap.altmap_needed();
+                        match found {
+                            Ok(reserved) => {
+                                assert_eq!(reserved.frames() / SUBSECTION, fewest.unwrap());
+                            }
+                            Err(error) => {
+                                let order = pagemap.geometry().order().frames();
+                                let left = fewest
+                                    .filter(|n| (n * SUBSECTION).next_multiple_of(order) < first);
+                                assert_eq!(left, None, "{error}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_altmap_for_64_tib_is_found_at_once() {
+        let tib = 1024 * GIB;
+        let ranges = [frames(0, 8 * tib), frames(8 * tib, 8 * tib)];
+        let reserved = |bytes, tails| pagemap(&ranges, bytes, tails).altmap_needed();
+        assert!(reserved(1 << 30, Tails::PerCompound).is_ok());
+        assert!(reserved(4096, Tails::None).is_ok());
+        assert!(reserved(2 << 20, Tails::PerOrder).is_ok());
+    }
+
+    #[test]
+    fn an_altmap_that_leaves_nothing_is_refused() {
+        let kind = |ranges: &[PfnRange], bytes| {
+            let found = pagemap(ranges, bytes, Tails::PerCompound).altmap_needed();
+            found.map_err(|error| error.kind())
+        };
+        assert_eq!(
+            kind(&[frames(0, GIB)], 1 << 30),
+            Err(ErrorKind::NoCompoundPage)
+        );
+        assert!(kind(&[frames(0, 2 * GIB)], 1 << 30).is_ok());
+        assert_eq!(
+            kind(&[frames(0, SUBSECTION)], 2 << 20),
+            Err(ErrorKind::NoCompoundPage)
+        );
+        assert!(kind(&[frames(0, 2 * SUBSECTION)], 2 << 20).is_ok());
+        // One subsection can describe 64 of them.
+        let ranges = [frames(0, SUBSECTION), frames(GIB, 64 * SUBSECTION)];
+        assert_eq!(kind(&ranges, 4096), Err(ErrorKind::OutOfRange));
+        assert!(kind(&[frames(0, SUBSECTION)], 4096).is_ok());
+    }
+
+    #[test]
+    fn only_whole_subsections_at_the_start_of_the_first_range_are_reserved() {
+        let ranges = [frames(4 * GIB, 4 * GIB), frames(0, 4 * GIB)];
+        let pagemap = pagemap(&ranges, 1 << 30, Tails::PerCompound);
+        let kind = |start, count| {
+            let checked = pagemap.check_reserved(frames(start, count));
+            checked.map_err(|error| error.kind())
+        };
+        assert_eq!(kind(4 * GIB, SUBSECTION), Ok(()));
+        assert_eq!(kind(4 * GIB, 3 * GIB), Ok(()));
+        assert_eq!(
+            kind(4 * GIB, 3 * GIB + SUBSECTION),
+            Err(ErrorKind::NoCompoundPage)
+        );
+        assert_eq!(kind(4 * GIB, 5 * GIB), Err(ErrorKind::OutOfRange));
+        assert_eq!(kind(0, SUBSECTION), Err(ErrorKind::OutOfRange));
+        assert_eq!(kind(5 * GIB, SUBSECTION), Err(ErrorKind::OutOfRange));
+        assert_eq!(kind(4 * GIB, 511), Err(ErrorKind::Misaligned));
+        assert_eq!(kind(Pfn::MAX.get() - 510, 511), Err(ErrorKind::Misaligned));
+    }
+}
