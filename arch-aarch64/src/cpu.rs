@@ -1,6 +1,7 @@
 //! The instructions themselves.
 //!
-//! None of the `asm!` blocks says `nomem`: the compiler keeps stores to tables on their side of each.
+//! None of the `asm!` blocks says `nomem`: the compiler keeps stores to tables on their side of
+//! each.
 
 use crate::break_before_make::BreakBeforeMake;
 use crate::tlb::{PageOperand, TlbInstructions};
@@ -21,7 +22,8 @@ impl Cpu {
         Self(())
     }
 
-    /// What this CPU allows to be changed in valid entries. The system allows what all of its CPUs do: the least.
+    /// What this CPU allows to be changed in valid entries. The system allows what all of its CPUs
+    /// do: the least.
     pub fn break_before_make(&self) -> BreakBeforeMake {
         let register: u64;
         // SAFETY: duty 1 of `new`: the register can be read there, and reading it has no effect.
@@ -36,8 +38,8 @@ impl Cpu {
     }
 }
 
-// SAFETY: 1 to 3 are what the Arm ARM says of DSB with ISHST and ISH, TLBI VAAE1IS and VMALLE1IS, and ISB, at the exception
-// levels of duty 1 of `Cpu::new` and for the CPUs of duty 2.
+// SAFETY: 1 to 3 are what the Arm ARM says of DSB with ISHST and ISH, TLBI VAAE1IS and VMALLE1IS,
+// and ISB, at the exception levels of duty 1 of `Cpu::new` and for the CPUs of duty 2.
 unsafe impl TlbInstructions for Cpu {
     #[inline]
     fn dsb_ishst(&self) {
@@ -59,8 +61,8 @@ unsafe impl TlbInstructions for Cpu {
 
     #[inline]
     fn tlbi_vaae1is(&self, page: PageOperand) {
-        // SAFETY: the exception level is one that has the instruction (duty 1 of `new`); translations are
-        // cached again when they are needed.
+        // SAFETY: the exception level is one that has the instruction (duty 1 of `new`);
+        // translations are cached again when they are needed.
         unsafe { asm!("tlbi vaae1is, {}", in(reg) page.bits(), options(nostack, preserves_flags)) };
     }
 

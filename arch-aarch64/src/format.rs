@@ -13,17 +13,20 @@
 //!   └────────┴──┴────┴─────┴───────┴──────┴─────────┴───┴──┴──┴──────┴─┴─┘
 //! ```
 //!
-//! From the Arm ARM, "VMSAv8-64 translation table format descriptors". `m` is the base-2 logarithm of the page, or of the block; P
-//! tells a page (level 3) or a table from a block. An address has 48 bits on every granule, so what lies between it and
-//! bit 11 is zero: the upper address bits that FEAT_LPA (64K) and FEAT_LPA2 put there are never set, nor is anything but
-//! shareability in bits 8 and 9, which means TCR_EL1.DS = 0.
+//! From the Arm ARM, "VMSAv8-64 translation table format descriptors". `m` is the base-2 logarithm
+//! of the page, or of the block; P tells a page (level 3) or a table from a block. An address has
+//! 48 bits on every granule, so what lies between it and bit 11 is zero: the upper address bits
+//! that FEAT_LPA (64K) and FEAT_LPA2 put there are never set, nor is anything but shareability in
+//! bits 8 and 9, which means TCR_EL1.DS = 0.
 //!
-//! Bits 55 to 58 of page and block descriptors are reserved for software, bits 51 to 58 of table descriptors are ignored,
-//! and so are all bits but V of an invalid one. Two of them are this library's: [`OWNED`] and [`TAIL`].
+//! Bits 55 to 58 of page and block descriptors are reserved for software, bits 51 to 58 of table
+//! descriptors are ignored, and so are all bits but V of an invalid one. Two of them are this
+//! library's: [`OWNED`] and [`TAIL`].
 //!
-//! What this crate enters is for EL1 only, never executable, global (nG = 0), inner shareable, normal memory by index [`NORMAL_MEMORY_INDEX`],
-//! and has the access flag from the start: there is no access flag fault, and the MMU has no reason to write to it. DBM
-//! is clear, so that hardware management of dirty state (FEAT_HAFDBS) leaves bit 7 alone: what is read-only stays so.
+//! What this crate enters is for EL1 only, never executable, global (nG = 0), inner shareable,
+//! normal memory by index [`NORMAL_MEMORY_INDEX`], and has the access flag from the start: there is
+//! no access flag fault, and the MMU has no reason to write to it. DBM is clear, so that hardware
+//! management of dirty state (FEAT_HAFDBS) leaves bit 7 alone: what is read-only stays so.
 
 use crate::granule::{ADDRESS_BITS, Shape};
 use aarch64_paging::descriptor::El1Attributes as Attributes;
@@ -37,16 +40,18 @@ use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
 /// Nobody else may set it in entries of the root slots that the vmemmap uses, valid or not.
 pub const OWNED: Attributes = Attributes::SWFLAG_1;
 
-/// The page or block holds tail descriptors that other entries map too. Of a table: it is linked elsewhere too, and holds nothing but the
-/// same tail.
+/// The page or block holds tail descriptors that other entries map too. Of a table: it is linked
+/// elsewhere too, and holds nothing but the same tail.
 pub const TAIL: Attributes = Attributes::SWFLAG_2;
 
-/// Which of the eight fields of MAIR_EL1 describes the memory of leaves: AttrIndx of every leaf that this crate makes.
+/// Which of the eight fields of MAIR_EL1 describes the memory of leaves: AttrIndx of every leaf
+/// that this crate makes.
 ///
 /// The kernel has [`NORMAL_MEMORY`] there.
 pub const NORMAL_MEMORY_INDEX: u8 = 0;
 
-/// What field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1 has to say: normal memory, write-back, read- and write-allocate, inner and outer (0xff).
+/// What field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1 has to say: normal memory, write-back, read- and
+/// write-allocate, inner and outer (0xff).
 pub const NORMAL_MEMORY: MairAttribute = MairAttribute::normal(WriteBack, WriteBack);
 
 /// AttrIndx.
@@ -62,7 +67,8 @@ const LEAF: Attributes = Attributes::VALID
     .union(Attributes::UXN)
     .union(OWNED);
 
-/// What every link to a table has set. Rights are decided by the leaves. Bit 10 is ignored, or the access flag of tables (FEAT_HAFT).
+/// What every link to a table has set. Rights are decided by the leaves. Bit 10 is ignored, or the
+/// access flag of tables (FEAT_HAFT).
 const TABLE: Attributes = Attributes::VALID
     .union(Attributes::TABLE_OR_PAGE)
     .union(Attributes::ACCESSED)
@@ -71,10 +77,12 @@ const TABLE: Attributes = Attributes::VALID
 /// Bits 48 and 49: above the address, and zero.
 const ABOVE_ADDRESS: u64 = 0b11 << ADDRESS_BITS;
 
-/// VMSAv8-64 stage 1 below TTBR1, with pages of 2^`PAGE_SHIFT` bytes: [`Format4K`], [`Format16K`] or [`Format64K`].
+/// VMSAv8-64 stage 1 below TTBR1, with pages of 2^`PAGE_SHIFT` bytes: [`Format4K`], [`Format16K`]
+/// or [`Format64K`].
 ///
-/// The same descriptors serve EL1&0, and EL2&0 with HCR_EL2.E2H. The kernel has set TCR_EL1.T1SZ = 16 (48-bit addresses), TG1
-/// to the granule, DS = 0, and SH1, ORGN1 and IRGN1 to what its direct map uses.
+/// The same descriptors serve EL1&0, and EL2&0 with HCR_EL2.E2H. The kernel has set TCR_EL1.T1SZ =
+/// 16 (48-bit addresses), TG1 to the granule, DS = 0, and SH1, ORGN1 and IRGN1 to what its direct
+/// map uses.
 ///
 /// Physical addresses have 48 bits; a frame further up names no memory on this architecture.
 #[derive(Clone, Copy, Debug)]
@@ -157,12 +165,13 @@ impl<const PAGE_SHIFT: u32> Stage1<PAGE_SHIFT> {
     }
 }
 
-// SAFETY: 1: `Shape` has the levels, whose root is checked there against the 48 bits of an address, and the engine checks that each
-// level begins where the one below ends. 2: `decode` takes address, role and rights from the very bits that `leaf` and `table`
-// put them in, and does not look at AF; all entries but zero decode as something else than `Free`. 3: entries have V
-// and OWNED set; their format is the Arm ARM's, and OWNED and TAIL are ignored by the MMU. 4: `invalidated` clears V, which leaves
-// OWNED, and `decode` differs by V only in the kind that it answers. 5: a page's frame number starts at the bit of
-// the page size.
+// SAFETY: 1: `Shape` has the levels, whose root is checked there against the 48 bits of an address,
+// and the engine checks that each level begins where the one below ends. 2: `decode` takes address,
+// role and rights from the very bits that `leaf` and `table` put them in, and does not look at AF;
+// all entries but zero decode as something else than `Free`. 3: entries have V and OWNED set; their
+// format is the Arm ARM's, and OWNED and TAIL are ignored by the MMU. 4: `invalidated` clears V,
+// which leaves OWNED, and `decode` differs by V only in the kind that it answers. 5: a page's frame
+// number starts at the bit of the page size.
 unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const GRANULE: Granule = Self::SHAPE.granule;
 
@@ -170,8 +179,8 @@ unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
 
     const FRAME_STEP: u64 = 1 << PAGE_SHIFT;
 
-    /// AF only. The other bit that the MMU writes of its own is bit 7 where DBM is set, and here it never is; dirty state
-    /// is no bit of its own.
+    /// AF only. The other bit that the MMU writes of its own is bit 7 where DBM is set, and here it
+    /// never is; dirty state is no bit of its own.
     const STATUS_BITS: u64 = Attributes::ACCESSED.bits() as u64;
 
     /// Whether `at` is in the region of TTBR1: all bits above those translated are set.

@@ -1,7 +1,8 @@
 //! The shape of the tables, for each granule.
 //!
-//! With 48-bit addresses (TCR_EL1.T1SZ = 16) each table but the root fills a page, and the root takes the bits that are left
-//! (Arm ARM, "Translation using the 4KB granule", "... 16KB granule", "... 64KB granule"):
+//! With 48-bit addresses (TCR_EL1.T1SZ = 16) each table but the root fills a page, and the root
+//! takes the bits that are left (Arm ARM, "Translation using the 4KB granule", "... 16KB granule",
+//! "... 64KB granule"):
 //!
 //! | granule | level 0 | level 1 | level 2 | level 3 |
 //! |---|---|---|---|---|
@@ -9,7 +10,8 @@
 //! | 16K | \[47\] | \[46:36\] | \[35:25\] or block of 32 MiB | \[24:14\] |
 //! | 64K | - | \[47:42\] | \[41:29\] or block of 512 MiB | \[28:16\] |
 //!
-//! Larger blocks exist only with 52-bit output addresses (FEAT_LPA, FEAT_LPA2), which are not used here.
+//! Larger blocks exist only with 52-bit output addresses (FEAT_LPA, FEAT_LPA2), which are not used
+//! here.
 
 use mm_core::addr::Granule;
 use mm_core::paging::Level;

@@ -1,11 +1,13 @@
-//! AArch64: the vmemmap in translation tables of the hardware's own format, with pages of 4, 16 or 64 KiB.
+//! AArch64: the vmemmap in translation tables of the hardware's own format, with pages of 4, 16 or
+//! 64 KiB.
 //!
 //! - [`Format4K`], [`Format16K`] and [`Format64K`] say what descriptors look like.
 //! - [`MODEL_4K`], [`MODEL_16K`] and [`MODEL_64K`] say where the vmemmap lies.
 //! - [`Tlb`] makes CPUs forget translations; `Cpu` executes the instructions for it.
 //! - [`BreakBeforeMake`] says what may be changed in place. Nothing here depends on it.
 //!
-//! A kernel that lets this library handle the translation tables puts them together, below the root that TTBR1 names:
+//! A kernel that lets this library handle the translation tables puts them together, below the root
+//! that TTBR1 names:
 //!
 //! ```
 //! use arch_aarch64::{Format16K, Table16K, Tlb, TlbInstructions};
@@ -33,11 +35,13 @@
 //! }
 //! ```
 //!
-//! What the kernel has set up, besides TTBR1_EL1: TCR_EL1 with T1SZ = 16, TG1 = the granule, DS = 0, and inner shareable write-back walks; and
-//! [`NORMAL_MEMORY`] in field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1.
+//! What the kernel has set up, besides TTBR1_EL1: TCR_EL1 with T1SZ = 16, TG1 = the granule, DS =
+//! 0, and inner shareable write-back walks; and [`NORMAL_MEMORY`] in field [`NORMAL_MEMORY_INDEX`]
+//! of MAIR_EL1.
 //!
-//! Facts about the processor are from the *Arm Architecture Reference Manual for A-profile architecture* (DDI 0487; below: Arm ARM);
-//! sections are cited by their titles, since their numbers change between editions.
+//! Facts about the processor are from the *Arm Architecture Reference Manual for A-profile
+//! architecture* (DDI 0487; below: Arm ARM); sections are cited by their titles, since their
+//! numbers change between editions.
 #![no_std]
 #![deny(missing_docs)]
 

@@ -1,7 +1,8 @@
 //! Where descriptors lie on AArch64.
 //!
-//! Each model has room for all of 48-bit physical memory, in 64-byte descriptors, and starts with a slot of its granule's root
-//! table. The region of TTBR1 is `ffff_0000_0000_0000` to `ffff_ffff_ffff_ffff`.
+//! Each model has room for all of 48-bit physical memory, in 64-byte descriptors, and starts with a
+//! slot of its granule's root table. The region of TTBR1 is `ffff_0000_0000_0000` to
+//! `ffff_ffff_ffff_ffff`.
 //!
 //! | | 4K | 16K | 64K |
 //! |---|---|---|---|
@@ -15,9 +16,9 @@
 //! | a leaf table describes | 128 MiB | 8 GiB | 512 GiB |
 //! | largest compound page | 1 TiB | 1 TiB | 1 TiB |
 //!
-//! A root table with 16K pages has two entries, so there the vmemmap begins with the upper half of the region, and the rest of
-//! that half is free for others. With 4K and 64K pages it leaves room above itself, where kernels like to have their image and fixed
-//! mappings.
+//! A root table with 16K pages has two entries, so there the vmemmap begins with the upper half of
+//! the region, and the rest of that half is free for others. With 4K and 64K pages it leaves room
+//! above itself, where kernels like to have their image and fixed mappings.
 
 use crate::format::{Format4K, Format16K, Format64K};
 use crate::granule::ADDRESS_BITS;
@@ -101,7 +102,8 @@ const fn order<F: EntryFormat>(bytes: u64) -> Order {
     }
 }
 
-/// Whether the vmemmap starts with a slot of the root table, within the region of TTBR1, and ends at or below `last`.
+/// Whether the vmemmap starts with a slot of the root table, within the region of TTBR1, and ends
+/// at or below `last`.
 const fn lies_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
     let slot = 1 << F::LEVELS[0].shift;
     let base = model.config().vmemmap_base;

@@ -2,24 +2,26 @@
 
 use mm_core::addr::VirtRange;
 
-/// The kernel's way to keep all other CPUs from addresses for a moment, which break-before-make needs where they are in use.
+/// The kernel's way to keep all other CPUs from addresses for a moment, which break-before-make
+/// needs where they are in use.
 ///
 /// # For implementers
 ///
-/// Two ways are known: all other CPUs are stopped, in code that touches none of the addresses; or the handler of
-/// translation faults in `range` waits until `work` has returned, and tries again. A walk of the hardware itself needs
-/// nothing: it finds the old entries, none, or the new ones.
+/// Two ways are known: all other CPUs are stopped, in code that touches none of the addresses; or
+/// the handler of translation faults in `range` waits until `work` has returned, and tries again. A
+/// walk of the hardware itself needs nothing: it finds the old entries, none, or the new ones.
 ///
 /// # Safety
 ///
-/// 1. From the start of `work` to its end no other CPU's access to `range` is answered by a fault that anybody but the
-///    kernel's handler sees.
+/// 1. From the start of `work` to its end no other CPU's access to `range` is answered by a fault
+///    that anybody but the kernel's handler sees.
 /// 2. `work` is called once, before `quiesce` returns, on the CPU that it was called on.
 pub unsafe trait Quiesce {
     /// Whether there is such a way: false for [`NoQuiesce`] only.
     const AVAILABLE: bool = true;
 
-    /// Calls `work` while no other CPU accesses `range`. `work` neither allocates nor frees, and waits for nothing but the barriers of a flush.
+    /// Calls `work` while no other CPU accesses `range`. `work` neither allocates nor frees, and
+    /// waits for nothing but the barriers of a flush.
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut());
 }
 

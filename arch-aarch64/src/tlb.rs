@@ -2,9 +2,10 @@
 //!
 //! # What has to go
 //!
-//! Leaves of this library are global, and the tables on the way to them are freed when they become empty. So the last
-//! level and all levels above it, which CPUs may cache too, have to be forgotten. What there is (Arm ARM, "TLB maintenance
-//! instructions"), for EL1&0, or for EL2&0 when executed at EL2 with HCR_EL2.{E2H, TGE} = {1, 1}:
+//! Leaves of this library are global, and the tables on the way to them are freed when they become
+//! empty. So the last level and all levels above it, which CPUs may cache too, have to be
+//! forgotten. What there is (Arm ARM, "TLB maintenance instructions"), for EL1&0, or for EL2&0 when
+//! executed at EL2 with HCR_EL2.{E2H, TGE} = {1, 1}:
 //!
 //! | instruction | last level | levels above it |
 //! |---|---|---|
@@ -12,20 +13,22 @@
 //! | TLBI VAALE1IS | of the address: of any ASID, and global ones | **none** |
 //! | TLBI VMALLE1IS | all | all |
 //!
-//! VAALE1IS is cheaper and is not used: a flush does not say whether a table was detached, and a CPU that keeps the link to
-//! one would walk through it after it was freed. For a detached table one address below it is enough,
-//! however much of the address space the table translated.
+//! VAALE1IS is cheaper and is not used: a flush does not say whether a table was detached, and a
+//! CPU that keeps the link to one would walk through it after it was freed. For a detached table
+//! one address below it is enough, however much of the address space the table translated.
 //!
 //! # Other CPUs
 //!
-//! The instructions whose names end in IS are broadcast to all CPUs in the inner shareable domain, and the DSB ISH behind
-//! them waits until all of these have forgotten and have finished what they did by the old translation. No interrupt
-//! is sent. Linux puts all CPUs of a machine into one inner shareable domain, and so does every machine that it runs on.
+//! The instructions whose names end in IS are broadcast to all CPUs in the inner shareable domain,
+//! and the DSB ISH behind them waits until all of these have forgotten and have finished what they
+//! did by the old translation. No interrupt is sent. Linux puts all CPUs of a machine into one
+//! inner shareable domain, and so does every machine that it runs on.
 //!
 //! # Order
 //!
-//! A table walk is not ordered with stores by anything but barriers (Arm ARM, "Ordering of memory accesses from translation table
-//! walks", "Ordering and completion of TLB maintenance instructions").
+//! A table walk is not ordered with stores by anything but barriers (Arm ARM, "Ordering of memory
+//! accesses from translation table walks", "Ordering and completion of TLB maintenance
+//! instructions").
 //!
 //! ```text
 //!   new table     stores of its entries ▶ DSB ISHST ▶ store of the link
@@ -33,8 +36,9 @@
 //!   flush         stores of invalid entries ▶ DSB ISHST ▶ TLBI ... TLBI ▶ DSB ISH ▶ ISB
 //! ```
 //!
-//! An entry that is not valid is not cached, so a new one needs no TLBI. The ISB makes this CPU fetch what comes next by the new tables. Another CPU
-//! needs something of the kind before it uses the new addresses: it has FEAT_ETS2, takes an exception, executes an ISB, or takes the fault of
+//! An entry that is not valid is not cached, so a new one needs no TLBI. The ISB makes this CPU
+//! fetch what comes next by the new tables. Another CPU needs something of the kind before it uses
+//! the new addresses: it has FEAT_ETS2, takes an exception, executes an ISB, or takes the fault of
 //! a walk that was made too early for spurious and tries again.
 
 use crate::quiesce::{NoQuiesce, Quiesce};
@@ -44,15 +48,16 @@ use mm_core::paging::{EntryFormat, FlushScope, Mmu, Replacement};
 
 /// Up to how many pages are invalidated one by one.
 ///
-/// Each is a message to all CPUs but stops none of them, while a flush of everything takes the translations of all
-/// kernel and user addresses from all of them. Linux changes over at as many pages as a leaf table has with 4K pages, which is taken over here for all
-/// granules: a section's vmemmap, 512 pages of 4 KiB, 32 of 16 KiB or 8 of 64 KiB, is invalidated by pages.
+/// Each is a message to all CPUs but stops none of them, while a flush of everything takes the
+/// translations of all kernel and user addresses from all of them. Linux changes over at as many
+/// pages as a leaf table has with 4K pages, which is taken over here for all granules: a section's
+/// vmemmap, 512 pages of 4 KiB, 32 of 16 KiB or 8 of 64 KiB, is invalidated by pages.
 pub const TLBI_LIMIT: u64 = 512;
 
 /// What TLBI VAAE1IS is given: the page that includes an address.
 ///
-/// Bits 43 to 0 are bits 55 to 12 of the address, whatever the granule. TTL, bits 47 to 44, is zero: nothing is said
-/// about the level of the leaf. There is no ASID.
+/// Bits 43 to 0 are bits 55 to 12 of the address, whatever the granule. TTL, bits 47 to 44, is
+/// zero: nothing is said about the level of the leaf. There is no ASID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageOperand(u64);
 
@@ -77,16 +82,17 @@ impl PageOperand {
 
 /// The instructions for it.
 ///
-/// `Cpu` executes them; hosted, a model of CPUs stands in. A kernel for CPUs whose errata ask for more than one TLBI in places brings its own.
+/// `Cpu` executes them; hosted, a model of CPUs stands in. A kernel for CPUs whose errata ask for
+/// more than one TLBI in places brings its own.
 ///
 /// # Safety
 ///
 /// For all CPUs of the inner shareable domain, which are all that use the tables:
 ///
 /// 1. When `dsb_ishst` returns, what was stored before is visible to every table walk.
-/// 2. After `tlbi_vaae1is` or `tlbi_vmalle1is`, when `dsb_ish` has returned, no CPU translates by what was
-///    cached for the page, or for any page: leaves of any size, global or not, and links to tables on the way to them; and no access by
-///    such a translation is under way any more.
+/// 2. After `tlbi_vaae1is` or `tlbi_vmalle1is`, when `dsb_ish` has returned, no CPU translates by
+///    what was cached for the page, or for any page: leaves of any size, global or not, and links
+///    to tables on the way to them; and no access by such a translation is under way any more.
 /// 3. After `isb`, this CPU does nothing by what it had read from the tables before.
 pub unsafe trait TlbInstructions {
     /// DSB ISHST.
@@ -130,7 +136,8 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 
 /// The [`Mmu`] of AArch64, for tables in the format `F`.
 ///
-/// There is nothing to say about the root: TTBR1 names one for all address spaces, and nobody copies its entries.
+/// There is nothing to say about the root: TTBR1 names one for all address spaces, and nobody
+/// copies its entries.
 #[derive(Clone, Copy, Debug)]
 pub struct Tlb<F, I, Q = NoQuiesce> {
     instructions: I,
@@ -139,15 +146,16 @@ pub struct Tlb<F, I, Q = NoQuiesce> {
 }
 
 impl<F: EntryFormat, I: TlbInstructions> Tlb<F, I> {
-    /// Flushes by `instructions`, in steps of the pages of `F`, which is the format of the tables. Entries in use are not
-    /// exchanged.
+    /// Flushes by `instructions`, in steps of the pages of `F`, which is the format of the tables.
+    /// Entries in use are not exchanged.
     pub const fn new(instructions: I) -> Self {
         Self::with_quiesce(instructions, NoQuiesce)
     }
 }
 
 impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
-    /// As [`new`](Tlb::new), with entries in use exchanged while `quiesce` keeps CPUs from their addresses.
+    /// As [`new`](Tlb::new), with entries in use exchanged while `quiesce` keeps CPUs from their
+    /// addresses.
     pub const fn with_quiesce(instructions: I, quiesce: Q) -> Self {
         Self {
             instructions,
@@ -176,8 +184,9 @@ impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
     }
 }
 
-// SAFETY: 1: what made entries invalid is visible to walks before the first TLBI (duty 1 of `TlbInstructions`), and each page in scope, or
-// everything, is forgotten by all CPUs when the barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`. 3: duties 1 and 2 of
+// SAFETY: 1: what made entries invalid is visible to walks before the first TLBI (duty 1 of
+// `TlbInstructions`), and each page in scope, or everything, is forgotten by all CPUs when the
+// barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`. 3: duties 1 and 2 of
 // `Quiesce`; without one, entries in use are not exchanged.
 unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu for Tlb<F, I, Q> {
     fn forget(&self, scope: FlushScope<'_>) {

@@ -13,7 +13,8 @@ use std::ops::ControlFlow;
 
 /// A page table without tables: the oracle.
 ///
-/// Nothing translates by it, so a flush has nothing to do but to be counted, and it never runs out of frames.
+/// Nothing translates by it, so a flush has nothing to do but to be counted, and it never runs out
+/// of frames.
 #[derive(Clone, Debug)]
 pub struct FlatTable {
     granule: Granule,
@@ -23,7 +24,8 @@ pub struct FlatTable {
 }
 
 impl FlatTable {
-    /// A table in which nothing is mapped, with leaves of one base page and, if there is `huge`, of that order.
+    /// A table in which nothing is mapped, with leaves of one base page and, if there is `huge`, of
+    /// that order.
     pub fn new(granule: Granule, huge: Option<Order>) -> Self {
         Self {
             granule,
@@ -87,7 +89,8 @@ impl FlatTable {
         }
     }
 
-    /// The leaves of base pages that a huge leaf at `at` could take the place of, if nothing else is there.
+    /// The leaves of base pages that a huge leaf at `at` could take the place of, if nothing else
+    /// is there.
     fn joinable(&self, at: VirtAddr, last: VirtAddr) -> Option<(VirtRange, Vec<Mapping>)> {
         let order = self.huge?;
         let span = self.span(at, order).ok()?;
@@ -117,10 +120,11 @@ impl FlatTable {
     }
 }
 
-// SAFETY: 1: the map holds the leaf at its address, and no two leaves overlap. 2: they read the map, which
-// is all there is; only `map_foreign` enters foreign leaves. 3 and 4: no CPU translates by the map.
-// 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it; `replace` passes foreign leaves over.
-// 6: `replace` puts in what it is told, and no CPU translates by the map.
+// SAFETY: 1: the map holds the leaf at its address, and no two leaves overlap. 2: they read the
+// map, which is all there is; only `map_foreign` enters foreign leaves. 3 and 4: no CPU translates
+// by the map. 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it;
+// `replace` passes foreign leaves over. 6: `replace` puts in what it is told, and no CPU translates
+// by the map.
 unsafe impl PageTable for FlatTable {
     fn granule(&self) -> Granule {
         self.granule

@@ -1,7 +1,7 @@
 //! A machine to test memory management on, hosted.
 //!
-//! For whoever writes or ports a backend of `mm-core`, or uses one: all that the library asks of a kernel
-//! and of hardware, made of ordinary memory, and stricter than either.
+//! For whoever writes or ports a backend of `mm-core`, or uses one: all that the library asks of a
+//! kernel and of hardware, made of ordinary memory, and stricter than either.
 //!
 //! ```text
 //!   SimFrames ──frames of──▶ SimMemory ◀──reads── Walker (X86_64Walker, AArch64Walker)
@@ -10,8 +10,10 @@
 //!                          └── SimMmu                        all of them ──▶ Violations
 //! ```
 //!
-//! - [`SimMemory`]: physical memory, sparse, any size; the [`DirectMap`](mm_core::frame::DirectMap);
-//! - [`SimFrames`]: a NUMA [`FrameAllocator`](mm_core::frame::FrameAllocator) that can be told to fail;
+//! - [`SimMemory`]: physical memory, sparse, any size; the
+//!   [`DirectMap`](mm_core::frame::DirectMap);
+//! - [`SimFrames`]: a NUMA [`FrameAllocator`](mm_core::frame::FrameAllocator) that can be told to
+//!   fail;
 //! - [`SimTlb`], [`SimMmu`]: CPUs that translate by stale entries for as long as they may, and the
 //!   [`Mmu`](mm_core::paging::Mmu) that tells them to forget;
 //! - [`walker`]: what the hardware would read in the tables, byte by byte;

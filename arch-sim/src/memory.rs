@@ -76,8 +76,8 @@ impl SimMemory {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] where two chunks overlap or one is too large for the host, or
-    /// what the host says when it has no room for them.
+    /// [`io::ErrorKind::InvalidInput`] where two chunks overlap or one is too large for the host,
+    /// or what the host says when it has no room for them.
     pub fn new(granule: Granule, chunks: &[PfnRange]) -> io::Result<Self> {
         for (index, chunk) in chunks.iter().enumerate() {
             if let Some(other) = chunks.iter().skip(index + 1).find(|c| c.overlaps(*chunk)) {
@@ -137,14 +137,15 @@ impl SimMemory {
         self.chunks().any(|chunk| chunk.contains_range(frames))
     }
 
-    /// The little-endian word at `at`; `None` where there is no memory, or `at` is not a multiple of 8.
-    /// Looking leaves no violation.
+    /// The little-endian word at `at`; `None` where there is no memory, or `at` is not a multiple
+    /// of 8. Looking leaves no violation.
     pub fn read_u64(&self, at: PhysAddr) -> Option<u64> {
         let word = self.word(at)?;
         Some(u64::from_le(word.load(Ordering::Relaxed)))
     }
 
-    /// Stores `value`, little endian, at `at`; `None`, and nothing is stored, as for [`read_u64`](Self::read_u64).
+    /// Stores `value`, little endian, at `at`; `None`, and nothing is stored, as for
+    /// [`read_u64`](Self::read_u64).
     #[must_use = "nothing is stored where there is no memory"]
     pub fn write_u64(&self, at: PhysAddr, value: u64) -> Option<()> {
         self.word(at)?.store(value.to_le(), Ordering::Relaxed);
@@ -157,8 +158,8 @@ impl SimMemory {
         let bytes = self.granule().bytes() as usize;
         let mut copy = Vec::with_capacity(bytes);
         for word in 0..bytes / 8 {
-            // SAFETY: the page is valid, aligned to its size, and has that many words; who else accesses it
-            // while it is shared does so by atomics.
+            // SAFETY: the page is valid, aligned to its size, and has that many words; who else
+            // accesses it while it is shared does so by atomics.
             let word = unsafe { AtomicU64::from_ptr(page.as_ptr().cast::<u64>().add(word)) };
             copy.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
@@ -171,8 +172,8 @@ impl SimMemory {
         }
         let page = self.find(at.frame(self.granule())?)?;
         let offset = (at.get() & (self.granule().bytes() - 1)) as usize;
-        // SAFETY: `offset` is within the page, which is valid as long as `self`, and aligned; who else accesses it while
-        // it is shared does so by atomics.
+        // SAFETY: `offset` is within the page, which is valid as long as `self`, and aligned; who
+        // else accesses it while it is shared does so by atomics.
         Some(unsafe { AtomicU64::from_ptr(page.add(offset).as_ptr().cast()) })
     }
 
@@ -196,9 +197,9 @@ impl SimMemory {
     }
 }
 
-// SAFETY: 1: a chunk's mapping has a page for each frame, aligned to the granule, and so has the scratch page.
-// 2: the mappings stay until the last handle goes, and are not moved. 3: chunks do not overlap, and their mappings do
-// not; `SimFrames` hands out frames of chunks only.
+// SAFETY: 1: a chunk's mapping has a page for each frame, aligned to the granule, and so has the
+// scratch page. 2: the mappings stay until the last handle goes, and are not moved. 3: chunks do
+// not overlap, and their mappings do not; `SimFrames` hands out frames of chunks only.
 unsafe impl DirectMap for SimMemory {
     #[inline]
     fn frame_pointer(&self, frame: Pfn) -> NonNull<u8> {
@@ -209,7 +210,8 @@ unsafe impl DirectMap for SimMemory {
     }
 }
 
-/// Maps `frames` pages of zeros that cost nothing until they are touched; the first is at the pointer.
+/// Maps `frames` pages of zeros that cost nothing until they are touched; the first is at the
+/// pointer.
 fn map(granule: Granule, frames: u64) -> io::Result<(MmapRaw, NonNull<u8>)> {
     let page = granule.bytes();
     let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the chunk is too large");

@@ -1,7 +1,8 @@
 //! What went wrong: one log that all parts of a machine write to.
 //!
-//! A simulated machine does not stop at a broken rule, since the code under test may be in the middle of anything: it
-//! writes down what happened, answers as harmlessly as it can, and the test reads the log at its end.
+//! A simulated machine does not stop at a broken rule, since the code under test may be in the
+//! middle of anything: it writes down what happened, answers as harmlessly as it can, and the test
+//! reads the log at its end.
 
 use crate::walker::Translation;
 use mm_core::addr::{Block, Pfn, VirtAddr};
@@ -83,9 +84,9 @@ pub enum Violation {
         /// What the tables say; `None` for not present.
         live: Option<Translation>,
     },
-    /// On a machine that demands break-before-make, a CPU came upon an entry that leads elsewhere, or is of another size, than one
-    /// for the same address which it still had cached: the old one was not made invalid, or not flushed, before
-    /// the new one was made valid.
+    /// On a machine that demands break-before-make, a CPU came upon an entry that leads elsewhere,
+    /// or is of another size, than one for the same address which it still had cached: the old
+    /// one was not made invalid, or not flushed, before the new one was made valid.
     NotBroken {
         /// The first address that both translate.
         at: VirtAddr,
@@ -202,7 +203,8 @@ impl Violations {
         }
     }
 
-    /// The violations so far, oldest first; the log is empty then. When there are very many, the last of them are left out.
+    /// The violations so far, oldest first; the log is empty then. When there are very many, the
+    /// last of them are left out.
     pub fn take(&self) -> Vec<Violation> {
         std::mem::take(&mut *self.lock()).kept
     }

@@ -34,11 +34,12 @@ impl Cpu {
     }
 }
 
-// SAFETY: 1 to 3 are what the SDM says of INVLPG, INVPCID type 2, a change of CR4.PGE, and CR4.PCIDE.
+// SAFETY: 1 to 3 are what the SDM says of INVLPG, INVPCID type 2, a change of CR4.PGE, and
+// CR4.PCIDE.
 unsafe impl TlbInstructions for Cpu {
     fn invlpg(&self, at: VirtAddr) {
-        // SAFETY: ring 0 (duty 1 of `new`). The instruction accesses no memory; written here since the
-        // `x86_64` crate's address type knows 48 bits only.
+        // SAFETY: ring 0 (duty 1 of `new`). The instruction accesses no memory; written here since
+        // the `x86_64` crate's address type knows 48 bits only.
         unsafe { asm!("invlpg [{}]", in(reg) at.get(), options(nostack, preserves_flags)) };
     }
 
@@ -48,8 +49,8 @@ unsafe impl TlbInstructions for Cpu {
 
     fn invpcid_all_including_global(&self) {
         if self.has_invpcid {
-            // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of `new`);
-            // ring 0 (duty 1).
+            // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of
+            // `new`); ring 0 (duty 1).
             unsafe { flush_pcid(InvPcidCommand::All) };
         }
     }
@@ -58,8 +59,8 @@ unsafe impl TlbInstructions for Cpu {
         // An interrupt in between might change CR4 or continue on another CPU.
         without_interrupts(|| {
             let control = Cr4::read();
-            // SAFETY: ring 0 (duty 1 of `new`). PGE decides only how long translations are cached, and
-            // the second write restores what was.
+            // SAFETY: ring 0 (duty 1 of `new`). PGE decides only how long translations are cached,
+            // and the second write restores what was.
             unsafe {
                 Cr4::write(control ^ Cr4Flags::PAGE_GLOBAL);
                 Cr4::write(control);

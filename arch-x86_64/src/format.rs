@@ -7,15 +7,16 @@
 //!   └──┴──────┴──┴────┴─────┴──────┴────────────┴─────┴─┴──┴─┴─┴───┴─┴─┴─┘
 //! ```
 //!
-//! The MMU ignores bits 52 to 58 in every present entry of every level, and all bits but P in one that is not
-//! present (SDM, "Paging-Structure Entries" with its tables of formats). Two of them are this library's:
-//! [`OWNED`] and [`TAIL`]. They are not among the older software bits 9 to 11, where kernels tend to
-//! keep things of their own; not among 59 to 62, which are the protection key; and not bit 52, which the carry
-//! of a run of frames would reach behind the last frame number.
+//! The MMU ignores bits 52 to 58 in every present entry of every level, and all bits but P in one
+//! that is not present (SDM, "Paging-Structure Entries" with its tables of formats). Two of them
+//! are this library's: [`OWNED`] and [`TAIL`]. They are not among the older software bits 9 to 11,
+//! where kernels tend to keep things of their own; not among 59 to 62, which are the protection
+//! key; and not bit 52, which the carry of a run of frames would reach behind the last frame
+//! number.
 //!
 //! What this crate enters is supervisor-only, execute-disabled, global, and *accessed* and *dirty*
-//! from the start: the processor then has no reason to write to an entry, which it does with a locked
-//! operation. Caching is write-back (PAT entry 0).
+//! from the start: the processor then has no reason to write to an entry, which it does with a
+//! locked operation. Caching is write-back (PAT entry 0).
 
 use mm_core::addr::{Block, Granule, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
@@ -26,8 +27,8 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 /// Nobody else may set it in entries of the root slots that the vmemmap uses, present or not.
 pub const OWNED: Flags = Flags::BIT_56;
 
-/// The leaf maps tail descriptors that other entries map too. Of a table: it is linked elsewhere too, and holds nothing but the
-/// same tail.
+/// The leaf maps tail descriptors that other entries map too. Of a table: it is linked elsewhere
+/// too, and holds nothing but the same tail.
 pub const TAIL: Flags = Flags::BIT_57;
 
 /// What every leaf of this library's has set.
@@ -78,7 +79,8 @@ const fn level(below: u32, leaf: bool) -> Level {
 
 /// The entry format of 64-bit paging with `LEVELS` levels: [`FourLevel`] or [`FiveLevel`].
 ///
-/// Frame numbers have 40 bits (physical addresses 52); a larger one names no memory on this architecture.
+/// Frame numbers have 40 bits (physical addresses 52); a larger one names no memory on this
+/// architecture.
 #[derive(Clone, Copy, Debug)]
 pub enum LongMode<const LEVELS: usize> {}
 
@@ -98,11 +100,12 @@ impl<const DEPTHS: usize> LongMode<DEPTHS> {
     }
 }
 
-// SAFETY: 1: `LEVELS` steps by 9 bits down to the granule's 12, and 512 entries of 8 bytes are 4 KiB. 2: `decode` takes
-// address, role and rights from the very bits that `leaf` and `table` put them in, and looks at neither A nor D; all entries
-// but zero decode as something else than `Free`. 3: entries have P and OWNED set; their format is the SDM's, and OWNED and TAIL
-// are ignored by the MMU. 4: `invalidated` clears P, which leaves OWNED, and `decode` differs by P only in the kind that
-// it answers. 5: a base page's frame number starts at bit 12.
+// SAFETY: 1: `LEVELS` steps by 9 bits down to the granule's 12, and 512 entries of 8 bytes are 4
+// KiB. 2: `decode` takes address, role and rights from the very bits that `leaf` and `table` put
+// them in, and looks at neither A nor D; all entries but zero decode as something else than `Free`.
+// 3: entries have P and OWNED set; their format is the SDM's, and OWNED and TAIL are ignored by the
+// MMU. 4: `invalidated` clears P, which leaves OWNED, and `decode` differs by P only in the kind
+// that it answers. 5: a base page's frame number starts at bit 12.
 unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -115,7 +118,8 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
 
     const STATUS_BITS: u64 = Flags::ACCESSED.union(Flags::DIRTY).bits();
 
-    /// Whether `at` is canonical: all bits above those translated are copies of the highest of these.
+    /// Whether `at` is canonical: all bits above those translated are copies of the highest of
+    /// these.
     #[inline]
     fn translates(at: VirtAddr) -> bool {
         let upper = (at.get() as i64) >> (Self::ADDRESS_BITS - 1);
@@ -183,8 +187,9 @@ enum Kind {
     Malformed,
 }
 
-/// What an entry is for in a table with `below` levels below its own. PS makes a leaf of 2 MiB or 1 GiB where these exist,
-/// is reserved further up, and is part of the memory type (PAT) in the last level.
+/// What an entry is for in a table with `below` levels below its own. PS makes a leaf of 2 MiB or 1
+/// GiB where these exist, is reserved further up, and is part of the memory type (PAT) in the last
+/// level.
 #[inline]
 fn kind(flags: Flags, below: usize) -> Kind {
     const ORDERS: [Option<Order>; 3] = [

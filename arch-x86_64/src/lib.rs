@@ -2,8 +2,8 @@
 //!
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
-//! - [`Tlb`] makes CPUs forget translations; `Cpu` executes the instructions for it, and a kernel adds
-//!   how it reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
+//! - [`Tlb`] makes CPUs forget translations; `Cpu` executes the instructions for it, and a kernel
+//!   adds how it reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
 //!
 //! A kernel that lets this library handle the page tables puts them together:
 //!
@@ -36,8 +36,8 @@
 //! ```
 //!
 //! Facts about the processor are from the *Intel 64 and IA-32 Architectures Software Developer's
-//! Manual* (below: SDM), volume 3A, chapter "Paging"; sections are cited by their titles, since their numbers change
-//! between editions.
+//! Manual* (below: SDM), volume 3A, chapter "Paging"; sections are cited by their titles, since
+//! their numbers change between editions.
 #![no_std]
 #![deny(missing_docs)]
 

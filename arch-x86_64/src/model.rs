@@ -1,7 +1,7 @@
 //! Where descriptors lie on x86-64.
 //!
-//! The vmemmap stands where Linux's documented memory map has it ("Complete virtual memory map", x86-64,
-//! of the kernel's documentation), in a region that this map gives to nothing else:
+//! The vmemmap stands where Linux's documented memory map has it ("Complete virtual memory map",
+//! x86-64, of the kernel's documentation), in a region that this map gives to nothing else:
 //!
 //! | | 4 levels | 5 levels |
 //! |---|---|---|

@@ -3,9 +3,9 @@
 //! # What has to go
 //!
 //! Leaves of this library are global, and the tables on the way to them are freed when they become
-//! empty. So both the TLBs and the paging-structure caches (of PML4, PDPT and PD entries) of every CPU have
-//! to forget what a flush is about. What the processor offers (SDM, "Operations that Invalidate
-//! TLBs and Paging-Structure Caches"):
+//! empty. So both the TLBs and the paging-structure caches (of PML4, PDPT and PD entries) of every
+//! CPU have to forget what a flush is about. What the processor offers (SDM, "Operations that
+//! Invalidate TLBs and Paging-Structure Caches"):
 //!
 //! | operation | TLB entries | paging-structure caches |
 //! |---|---|---|
@@ -15,13 +15,14 @@
 //! | MOV to CR3 | **not the global ones** | of one PCID |
 //!
 //! A load of CR3 alone is therefore never enough here: the vmemmap's translations are global and
-//! stay. INVLPG leaves the paging-structure caches of other PCIDs, which may lead to a table that is about to be freed;
-//! so where PCIDs are in use, it is not used.
+//! stay. INVLPG leaves the paging-structure caches of other PCIDs, which may lead to a table that
+//! is about to be freed; so where PCIDs are in use, it is not used.
 //!
 //! # What is used
 //!
-//! INVLPG for each page, up to [`INVLPG_LIMIT`] pages, without PCIDs; else INVPCID type 2; and PGE off
-//! and on where a processor has no INVPCID. This CPU first, then all others by the kernel's [`Shootdown`].
+//! INVLPG for each page, up to [`INVLPG_LIMIT`] pages, without PCIDs; else INVPCID type 2; and PGE
+//! off and on where a processor has no INVPCID. This CPU first, then all others by the kernel's
+//! [`Shootdown`].
 
 use core::sync::atomic::{Ordering, compiler_fence};
 use mm_core::addr::{Granule, VirtAddr, VirtRange};
@@ -30,9 +31,9 @@ use mm_core::paging::{FlushScope, Mmu, Replacement};
 /// Up to how many pages are invalidated one by one.
 ///
 /// An INVLPG takes some hundred cycles and each one empties the paging-structure caches besides; a
-/// flush of everything is one instruction, and then the kernel's other translations are walked for again. Linux, for which
-/// this was measured, changes over behind 33 pages (its documentation: "The TLB"). A subsection's 8 vmemmap pages lie below,
-/// a section's 512 above.
+/// flush of everything is one instruction, and then the kernel's other translations are walked for
+/// again. Linux, for which this was measured, changes over behind 33 pages (its documentation: "The
+/// TLB"). A subsection's 8 vmemmap pages lie below, a section's 512 above.
 pub const INVLPG_LIMIT: u64 = 32;
 
 /// The instructions that invalidate translations, on the CPU that executes them.
@@ -43,9 +44,10 @@ pub const INVLPG_LIMIT: u64 = 32;
 ///
 /// On the CPU that it is called on, before it returns:
 ///
-/// 1. `invlpg` drops what is cached for the page that includes the address, whatever the page's size, global or of the current PCID, and all
-///    paging-structure caches of the current PCID.
-/// 2. `invpcid_all_including_global`, where `has_invpcid` says that there is one, and `toggle_global` drop all that is cached, for every PCID.
+/// 1. `invlpg` drops what is cached for the page that includes the address, whatever the page's
+///    size, global or of the current PCID, and all paging-structure caches of the current PCID.
+/// 2. `invpcid_all_including_global`, where `has_invpcid` says that there is one, and
+///    `toggle_global` drop all that is cached, for every PCID.
 /// 3. `uses_pcids` is true if translations can be cached for any other PCID than the current one.
 pub unsafe trait TlbInstructions {
     /// INVLPG.
@@ -92,14 +94,16 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 ///
 /// # For implementers
 ///
-/// Usually an inter-processor interrupt and a count of answers. It is called with the kernel's page-table
-/// lock held, after this CPU has forgotten: whoever waits for that lock with interrupts disabled must still
-/// answer, and this CPU must not be exchanged for another from before the flush until its end (preemption is off).
+/// Usually an inter-processor interrupt and a count of answers. It is called with the kernel's
+/// page-table lock held, after this CPU has forgotten: whoever waits for that lock with interrupts
+/// disabled must still answer, and this CPU must not be exchanged for another from before the flush
+/// until its end (preemption is off).
 ///
 /// # Safety
 ///
-/// 1. When `on_other_cpus` returns, `work` has run, and has ended, on every CPU but this one that uses
-///    the page tables. (Not later: a processor walks tables of its own accord, also those that were freed.)
+/// 1. When `on_other_cpus` returns, `work` has run, and has ended, on every CPU but this one that
+///    uses the page tables. (Not later: a processor walks tables of its own accord, also those that
+///    were freed.)
 pub unsafe trait Shootdown {
     /// Runs `work` on every other CPU and waits for all of them.
     fn on_other_cpus(&self, work: &(dyn Fn() + Sync));
@@ -132,9 +136,11 @@ unsafe impl Shootdown for SingleCpu {
     fn on_other_cpus(&self, _work: &(dyn Fn() + Sync)) {}
 }
 
-/// The kernel's other root tables: each address space may have one that copies the kernel's entries.
+/// The kernel's other root tables: each address space may have one that copies the kernel's
+/// entries.
 ///
-/// A kernel that fills all root entries of its upper half at boot, or has one root only, takes [`OneRoot`].
+/// A kernel that fills all root entries of its upper half at boot, or has one root only, takes
+/// [`OneRoot`].
 pub trait Roots {
     /// The root's entry for `at` has become present.
     fn entry_installed(&self, at: VirtAddr);
@@ -177,7 +183,8 @@ where
     S: Shootdown,
     R: Roots,
 {
-    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else; tells `roots` of entries of the root.
+    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else; tells `roots` of
+    /// entries of the root.
     pub const fn new(instructions: I, other_cpus: S, roots: R) -> Self {
         Self {
             instructions,
@@ -222,11 +229,13 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
     }
 }
 
-// SAFETY: 1: on this CPU and on all others (duty 1 of `Shootdown`) either each page in scope is invalidated together with the
-// only PCID's paging-structure caches (duties 1 and 3 of `TlbInstructions`), or everything is (duty 2). 2: x86-64 makes stores visible in program order (SDM,
-// "Memory Ordering"; a string store that fills a table is followed by a discrete store that links it, which is ordered
-// behind it), so that only the compiler has to be kept from moving them. 3: the SDM allows any change of a present entry and asks for an invalidation
-// after it ("Recommended Invalidation").
+// SAFETY: 1: on this CPU and on all others (duty 1 of `Shootdown`) either each page in scope is
+// invalidated together with the only PCID's paging-structure caches (duties 1 and 3 of
+// `TlbInstructions`), or everything is (duty 2). 2: x86-64 makes stores visible in program order
+// (SDM, "Memory Ordering"; a string store that fills a table is followed by a discrete store that
+// links it, which is ordered behind it), so that only the compiler has to be kept from moving them.
+// 3: the SDM allows any change of a present entry and asks for an invalidation after it ("
+// Recommended Invalidation").
 unsafe impl<I, S, R> Mmu for Tlb<I, S, R>
 where
     I: TlbInstructions + Sync,
@@ -249,7 +258,8 @@ where
 
     // `entries_added` has nothing to do: the processor caches no entry that is not present.
 
-    /// A present entry may become another present one; until the invalidation, the processor uses either.
+    /// A present entry may become another present one; until the invalidation, the processor uses
+    /// either.
     fn replacement(&self) -> Replacement {
         Replacement::Direct
     }

@@ -1,7 +1,7 @@
 //! All cases in turn, many times, and a table of medians and of their ratios.
 //!
-//! Machines are noisy; what runs next to each other in time is disturbed alike, so the ratios are of
-//! medians of interleaved runs.
+//! Machines are noisy; what runs next to each other in time is disturbed alike, so the ratios are
+//! of medians of interleaved runs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Bringing whole regions online: policies, sizes and a walk per page side by side, in interleaved rounds.
+//! Bringing whole regions online: policies, sizes and a walk per page side by side, in interleaved
+//! rounds.
 //!
 //! Simulated memory has been touched before anything is measured; times are medians.
 #![allow(

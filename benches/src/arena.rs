@@ -55,7 +55,8 @@ impl Arena {
     /// Zeroes as many bytes as the leaf tables have, as one slice: the measure of the rest.
     pub fn memset(&mut self) {
         let bytes = LEAF_TABLES * 4096;
-        // SAFETY: the pages lie in one allocation of more than that many bytes, and are borrowed mutably.
+        // SAFETY: the pages lie in one allocation of more than that many bytes, and are borrowed
+        // mutably.
         let tables = unsafe { core::slice::from_raw_parts_mut(self.base(), bytes) };
         core::hint::black_box(tables).fill(core::hint::black_box(0));
     }
@@ -83,8 +84,8 @@ unsafe impl DirectMap for Arena {
     }
 }
 
-// SAFETY: 1: a frame is on the stack or out. 2 to 4: the count is 1 while it is out, since nothing is acquired. 5: all
-// frames are pages of the arena.
+// SAFETY: 1: a frame is on the stack or out. 2 to 4: the count is 1 while it is out, since nothing
+// is acquired. 5: all frames are pages of the arena.
 unsafe impl FrameAllocator for Arena {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         assert_eq!(order, Order::BASE, "tables are single frames");

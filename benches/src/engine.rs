@@ -31,7 +31,8 @@ impl<'a> Engine<'a> {
         let root = arena.take().expect("a frame for the root");
         // SAFETY: the frame was taken just now and is one page.
         unsafe { arena.frame_pointer(root).write_bytes(0, 4096) };
-        // SAFETY: 1: an empty root. 2: the arena reaches all its frames. 3: one thread. 4: there is no CPU.
+        // SAFETY: 1: an empty root. 2: the arena reaches all its frames. 3: one thread. 4: there is
+        // no CPU.
         let table = unsafe { RadixTable::<FourLevel, _, _, _>::new(root, arena, arena, NoCpu) };
         Self { table, arena, root }
     }

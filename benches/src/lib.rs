@@ -3,8 +3,8 @@
 //! Two ways to write and to clear 262144 page-table entries, on the same memory: this library's
 //! engine and the `x86_64` crate's `OffsetPageTable`.
 //!
-//! The memory is touched before anything is measured, frames for tables come from a stack, no TLB is
-//! flushed, and descriptor frames are numbers only: what is left is the cost of the entries.
+//! The memory is touched before anything is measured, frames for tables come from a stack, no TLB
+//! is flushed, and descriptor frames are numbers only: what is left is the cost of the entries.
 #![deny(missing_docs)]
 #![allow(
     clippy::unwrap_used,

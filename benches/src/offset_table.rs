@@ -50,7 +50,8 @@ impl<'a> OffsetTable<'a> {
         // SAFETY: the frame was taken just now and is one page.
         unsafe { entries.write(PageTable::new()) };
         let offset = VirtAddr::new(arena.base() as u64);
-        // SAFETY: an empty root, whose frame is this value's alone; the arena's frames lie at the offset.
+        // SAFETY: an empty root, whose frame is this value's alone; the arena's frames lie at the
+        // offset.
         let table = unsafe { OffsetPageTable::new(&mut *entries.as_ptr(), offset) };
         Self { table, arena, root }
     }

@@ -7,7 +7,8 @@ use mm_core::paging::{Flush, Leaf, MapError, Mapping, PageTable};
 #[derive(Debug)]
 pub struct PageAtATime<P>(pub P);
 
-// SAFETY: 1 to 5 hold because they hold for the page table inside, and for the default bodies over it.
+// SAFETY: 1 to 5 hold because they hold for the page table inside, and for the default bodies over
+// it.
 unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
     fn granule(&self) -> Granule {
         self.0.granule()

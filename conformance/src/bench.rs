@@ -31,7 +31,8 @@ pub(crate) struct Bench<'h, H: Harness> {
 
 impl<'h, H: Harness> Bench<'h, H> {
     pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Failure> {
-        // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a direct map for its frames.
+        // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
+        // direct map for its frames.
         let vmemmap = unsafe { Vmemmap::new(parts.model, parts.frames, parts.direct_map) };
         let vmemmap = vmemmap.map_err(|mismatch| Failure {
             what: "the model's descriptors have the size of `Page`",
@@ -131,7 +132,8 @@ impl<'h, H: Harness> Bench<'h, H> {
         })
     }
 
-    /// Compares what is mapped with the closed formula, and the frames that are out with the frames that are mapped.
+    /// Compares what is mapped with the closed formula, and the frames that are out with the frames
+    /// that are mapped.
     pub(crate) fn costs(&mut self, descriptors: u64, pages: u64) -> Verdict {
         let report = self.audit()?;
         equal(descriptors, report.descriptor_frames, "descriptor frames")?;
@@ -147,7 +149,8 @@ impl<'h, H: Harness> Bench<'h, H> {
         Ok(())
     }
 
-    /// Aligned blocks of `order` of device memory, one after the other, from the one with the number `first` on.
+    /// Aligned blocks of `order` of device memory, one after the other, from the one with the
+    /// number `first` on.
     pub(crate) fn blocks(&self, order: Order, first: u64, count: u64) -> Result<PfnRange, Stop> {
         let frames = order.frames();
         let start = self.device.start().get().next_multiple_of(frames);
@@ -287,8 +290,8 @@ impl<'h, H: Harness> Bench<'h, H> {
         frames.start().saturating_add(first)
     }
 
-    /// The frame that holds the descriptor of `frame`: what the independent reader says, where there is one, and the same as the page
-    /// table says.
+    /// The frame that holds the descriptor of `frame`: what the independent reader says, where
+    /// there is one, and the same as the page table says.
     pub(crate) fn holder(&self, frame: Pfn) -> Result<Pfn, Stop> {
         let at = self.address(frame)?;
         let found = self.table.lookup(at);
@@ -303,7 +306,8 @@ impl<'h, H: Harness> Bench<'h, H> {
         Ok(found)
     }
 
-    /// Checks the descriptors of `frames`, memory in compound pages of `order`: those of a vmemmap page's first and last frame.
+    /// Checks the descriptors of `frames`, memory in compound pages of `order`: those of a vmemmap
+    /// page's first and last frame.
     pub(crate) fn described(&self, frames: PfnRange, order: Order) -> Verdict {
         let last_in_page = self.model.descriptors_per_page() - 1;
         for page in 0..self.pages(frames) {
@@ -313,8 +317,8 @@ impl<'h, H: Harness> Bench<'h, H> {
                 let frame = first.saturating_add(index);
                 let at = self.address(frame)?;
                 let pointer = self.direct_map.frame_pointer(holder).cast::<Page>();
-                // SAFETY: the frame is mapped by the library as a page of descriptors, which fit it exactly;
-                // descriptors are only shared.
+                // SAFETY: the frame is mapped by the library as a page of descriptors, which fit it
+                // exactly; descriptors are only shared.
                 let page = unsafe { pointer.add(index as usize).as_ref() };
                 equal_at(order.get().into(), page.order().get().into(), "order", at)?;
                 let head = self.address(frame.align_down(order))?;

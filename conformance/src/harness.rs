@@ -10,15 +10,16 @@ use mm_core::vmemmap::AuditSlot;
 ///
 /// # For implementers
 ///
-/// [`parts`](Self::parts) is called once for each check. It may give the same page table each time, since a check leaves it as it
-/// was; after one that failed, better a new one.
+/// [`parts`](Self::parts) is called once for each check. It may give the same page table each time,
+/// since a check leaves it as it was; after one that failed, better a new one.
 ///
-/// Types are chosen so that a kernel can hand over what it has: the page table that it runs on, with nothing mapped in the
-/// vmemmap's part of it, its own allocator, and some memory to count in.
+/// Types are chosen so that a kernel can hand over what it has: the page table that it runs on,
+/// with nothing mapped in the vmemmap's part of it, its own allocator, and some memory to count in.
 pub trait Harness {
     /// The page table.
     type Table: PageTable;
-    /// The allocator of RAM. Serves nothing else while a check runs, if its [`InspectFrames::outstanding`] answers.
+    /// The allocator of RAM. Serves nothing else while a check runs, if its
+    /// [`InspectFrames::outstanding`] answers.
     type Frames: FrameAllocator + InspectFrames;
     /// The direct map.
     type DirectMap: DirectMap;
@@ -41,13 +42,15 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     pub direct_map: &'h H::DirectMap,
     /// What the harness can do besides.
     pub powers: &'h H::Powers,
-    /// Memory whose descriptors checks may bring online. Never accessed itself, but for the altmap's part. The more there is, and the larger the blocks that
-    /// it is aligned to, the fewer checks are skipped: three blocks of eight sections are enough for all.
+    /// Memory whose descriptors checks may bring online. Never accessed itself, but for the
+    /// altmap's part. The more there is, and the larger the blocks that it is aligned to, the
+    /// fewer checks are skipped: three blocks of eight sections are enough for all.
     pub device: PfnRange,
     /// The node that frames are asked of.
     pub node: NodeId,
-    /// An altmap with nothing handed out, over the first subsection of `device`, or a few of them: at most as many frames as the descriptors
-    /// of two sections fill. Those frames can be accessed.
+    /// An altmap with nothing handed out, over the first subsection of `device`, or a few of them:
+    /// at most as many frames as the descriptors of two sections fill. Those frames can be
+    /// accessed.
     pub altmap: Option<&'h dyn AltmapUnderTest>,
     /// Scratch memory for audits; a slot for each frame that is out is enough.
     pub scratch: &'h mut [AuditSlot],
@@ -95,10 +98,11 @@ pub struct RootChanges {
 
 /// What a harness can do besides: watch, break and read.
 ///
-/// Every method has a body that says that it cannot; what is not possible in a kernel is skipped there.
+/// Every method has a body that says that it cannot; what is not possible in a kernel is skipped
+/// there.
 pub trait Powers<T> {
-    /// What `at` translates to, read by other code than the page table's own: the hardware's (a load, `AT S1E1R`) or a
-    /// reader of bytes. The outer `None`: cannot.
+    /// What `at` translates to, read by other code than the page table's own: the hardware's (a
+    /// load, `AT S1E1R`) or a reader of bytes. The outer `None`: cannot.
     fn translate(&self, table: &T, at: VirtAddr) -> Option<Option<Seen>> {
         let _ = (table, at);
         None
@@ -110,7 +114,8 @@ pub trait Powers<T> {
         false
     }
 
-    /// Makes allocations of more than one frame fail, as in fragmented memory, or succeed again. Says whether it could.
+    /// Makes allocations of more than one frame fail, as in fragmented memory, or succeed again.
+    /// Says whether it could.
     fn fail_blocks(&self, fail: bool) -> bool {
         let _ = fail;
         false
@@ -137,7 +142,8 @@ pub trait Powers<T> {
         None
     }
 
-    /// How many rules were broken so far, by the log of whoever watches: frames freed twice, or while cached.
+    /// How many rules were broken so far, by the log of whoever watches: frames freed twice, or
+    /// while cached.
     fn violations(&self) -> u64 {
         0
     }

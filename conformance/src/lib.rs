@@ -1,7 +1,8 @@
 //! What every backend has to pass, hosted and inside a kernel.
 //!
-//! The author of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct map implements [`Harness`] and calls
-//! [`run`], which does everything that the library promises to do, or not to do, on them:
+//! The author of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct map
+//! implements [`Harness`] and calls [`run`], which does everything that the library promises to do,
+//! or not to do, on them:
 //!
 //! ```text
 //!   Harness ──parts──▶ Bench ──▶ checks ──▶ Outcome: passed, failed (with numbers), skipped (why)
@@ -9,9 +10,10 @@
 //!
 //! No heap, no threads, no panics: a kernel can run it at boot and print what it reports.
 //!
-//! - Checks judge by what they are given from outside the page table where they can: the independent reader of translations and
-//!   the log of broken rules of [`Powers`], the allocator's counts, the contents of frames. A check that needs a power which the harness
-//!   does not have is skipped and says so.
+//! - Checks judge by what they are given from outside the page table where they can: the
+//!   independent reader of translations and the log of broken rules of [`Powers`], the allocator's
+//!   counts, the contents of frames. A check that needs a power which the harness does not have is
+//!   skipped and says so.
 //! - Every check leaves everything as it was; that it did is part of the check.
 #![no_std]
 #![deny(missing_docs)]
@@ -27,7 +29,8 @@ pub use outcome::{Failure, Outcome};
 
 use bench::Bench;
 
-/// Runs every check on `harness` and gives each one's name and outcome to `report`. Says whether none failed.
+/// Runs every check on `harness` and gives each one's name and outcome to `report`. Says whether
+/// none failed.
 pub fn run<H: Harness>(harness: &mut H, report: &mut dyn FnMut(&'static str, Outcome)) -> bool {
     let mut passed = true;
     for check in checks::<H>() {

@@ -17,7 +17,8 @@ const CPUS: usize = 2;
 
 /// The CPUs of an AArch64 machine, all in one inner shareable domain.
 ///
-/// A TLBI has no effect before the DSB behind it: that is as late as the architecture allows. They demand break-before-make.
+/// A TLBI has no effect before the DSB behind it: that is as late as the architecture allows. They
+/// demand break-before-make.
 #[derive(Debug)]
 pub struct ArmCpus {
     granule: Granule,
@@ -64,7 +65,8 @@ impl ArmCpus {
     }
 }
 
-// SAFETY: 1: simulated CPUs see memory as it is. 2: all CPUs forget at the barrier. 3: they read nothing ahead.
+// SAFETY: 1: simulated CPUs see memory as it is. 2: all CPUs forget at the barrier. 3: they read
+// nothing ahead.
 unsafe impl TlbInstructions for ArmCpus {
     fn dsb_ishst(&self) {}
 
@@ -86,8 +88,8 @@ unsafe impl TlbInstructions for ArmCpus {
     }
 }
 
-// SAFETY: 1: simulated CPUs access addresses when a test makes them, which is not within the engine's work; what they read ahead
-// is checked. 2: it is called once, here.
+// SAFETY: 1: simulated CPUs access addresses when a test makes them, which is not within the
+// engine's work; what they read ahead is checked. 2: it is called once, here.
 unsafe impl Quiesce for ArmCpus {
     fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
         work();

@@ -23,7 +23,8 @@ pub struct Foreign<'m, B: RadixBackend> {
 }
 
 impl<'m, B: RadixBackend> Foreign<'m, B> {
-    /// Nobody's mappings yet; tables for them will be `frames`, which have contents and are not the allocator's.
+    /// Nobody's mappings yet; tables for them will be `frames`, which have contents and are not the
+    /// allocator's.
     pub fn new(machine: &'m Machine<B>, frames: PfnRange) -> Self {
         Self {
             machine,
@@ -33,7 +34,8 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
         }
     }
 
-    /// Maps the block of `order` at `frame` at `at`, in tables that are there or new ones. Says whether there was a place for it.
+    /// Maps the block of `order` at `frame` at `at`, in tables that are there or new ones. Says
+    /// whether there was a place for it.
     pub fn map(&self, at: VirtAddr, frame: Pfn, order: Order) -> bool {
         let huge = order != Order::BASE;
         let level = match order {
@@ -50,7 +52,8 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
             .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)))
     }
 
-    /// Makes sure that there are tables down to that of base pages for `at`. Says whether there could be.
+    /// Makes sure that there are tables down to that of base pages for `at`. Says whether there
+    /// could be.
     pub fn link_tables(&self, at: VirtAddr) -> bool {
         self.table_for(at, LEAF_LEVEL).is_some()
     }

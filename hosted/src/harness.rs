@@ -40,7 +40,8 @@ pub trait Power: Backend {
     /// Makes all CPUs cache `range`.
     fn fill(machine: &Machine<Self>, range: VirtRange);
 
-    /// Makes all CPUs cache `range` at each allocation, and watch for frames that are freed while cached.
+    /// Makes all CPUs cache `range` at each allocation, and watch for frames that are freed while
+    /// cached.
     fn watch(machine: &Machine<Self>, range: VirtRange);
 
     /// See [`Powers::root_changes`].
@@ -124,7 +125,8 @@ impl<R: RadixBackend> Power for R {
     }
 }
 
-/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is freed too early.
+/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is
+/// freed too early.
 pub fn watch<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) {
     for cpu in machine.cpus().all() {
         cpu.watch(machine.frames());
@@ -218,8 +220,8 @@ impl<'m, B: Power> HostedHarness<'m, B> {
         device.take_first(B::MODEL.subsection().frames()).0
     }
 
-    /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of [`reserved`](Self::reserved);
-    /// `None` where the machine's table was taken already.
+    /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of
+    /// [`reserved`](Self::reserved); `None` where the machine's table was taken already.
     pub fn new(machine: &'m Machine<B>, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
         let device = frames(DEVICE);
         B::watch(machine, B::MODEL.descriptors(device)?);

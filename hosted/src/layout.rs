@@ -10,8 +10,8 @@ pub const fn last_frame(address_bits: u32, granule: Granule) -> Pfn {
     }
 }
 
-/// The first run of `frames` frames that overlaps none of `taken`, from `lowest` on and at most up to `last`. Starts at a multiple
-/// of `align` frames, a power of two.
+/// The first run of `frames` frames that overlaps none of `taken`, from `lowest` on and at most up
+/// to `last`. Starts at a multiple of `align` frames, a power of two.
 pub fn find_gap(
     taken: &[PfnRange],
     lowest: Pfn,

@@ -1,11 +1,12 @@
 //! Every backend on a simulated machine.
 //!
-//! The backends know nothing of the simulation and the simulation nothing of them; this crate puts them
-//! together for whoever needs a whole machine: tests, benchmarks, fuzzing, the explorer.
+//! The backends know nothing of the simulation and the simulation nothing of them; this crate puts
+//! them together for whoever needs a whole machine: tests, benchmarks, fuzzing, the explorer.
 //!
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
 //! - [`layout`]: where RAM lies, out of the way of the memory that is to be brought online;
-//! - [`Sim`], [`X86_64`], [`X86_64La57`], [`AArch64_4K`], [`AArch64_16K`], [`AArch64_64K`]: the backends;
+//! - [`Sim`], [`X86_64`], [`X86_64La57`], [`AArch64_4K`], [`AArch64_16K`], [`AArch64_64K`]: the
+//!   backends;
 //! - [`Radix`]: what an architecture brings to be one of them;
 //! - [`BackendKind`]: choosing one at run time;
 //! - [`Foreign`]: somebody else's mappings among the library's;

@@ -99,8 +99,9 @@ impl<B: Backend> Machine<B> {
         let mut place = |frames: u64| {
             let last = B::LAST_FRAME;
             let above = B::MODEL.all_frames().last().saturating_add(1);
-            // Above all that can be brought online, so that RAM is in the same place whatever is requested; where the model
-            // has no end before the address space's, in the first gap.
+            // Above all that can be brought online, so that RAM is in the same place whatever is
+            // requested; where the model has no end before the address space's, in the
+            // first gap.
             let gap = find_gap(&taken, above, last, frames, RAM_ALIGN)
                 .or_else(|| find_gap(&taken, Pfn::ZERO, last, frames, RAM_ALIGN))
                 .ok_or(MachineError::NoRoomForRam { frames })?;

@@ -1,4 +1,5 @@
-//! Backends whose tables are the engine's: what differs from architecture to architecture, and what does not.
+//! Backends whose tables are the engine's: what differs from architecture to architecture, and what
+//! does not.
 
 use crate::layout::last_frame;
 use crate::{Backend, Machine};
@@ -52,14 +53,16 @@ pub trait Radix: Sized + 'static {
     /// The hardware that stands for all of `cpus`.
     fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_>;
 
-    /// The entry by which somebody else would map `frame`, by hand: a base page, or the leaf next in size.
+    /// The entry by which somebody else would map `frame`, by hand: a base page, or the leaf next
+    /// in size.
     fn foreign_leaf(frame: Pfn, huge: bool) -> u64;
 
     /// The entry by which somebody else would link the table `frame`, by hand.
     fn foreign_table(frame: Pfn) -> u64;
 }
 
-/// A [`Backend`] whose tables the radix engine writes: for what needs to look behind the page table.
+/// A [`Backend`] whose tables the radix engine writes: for what needs to look behind the page
+/// table.
 pub trait RadixBackend: Radix + Backend<Cpus = <Self as Radix>::Processors> {}
 
 impl<R: Radix> RadixBackend for R {}
@@ -79,8 +82,9 @@ impl<R: Radix> Backend for R {
     }
 
     unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
-        // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all frames of its allocator, and the
-        // root. 3: there is no other table for the machine (duty 1). 4: the machine has no other CPUs.
+        // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all
+        // frames of its allocator, and the root. 3: there is no other table for the machine
+        // (duty 1). 4: the machine has no other CPUs.
         unsafe {
             RadixTable::new(
                 machine.root(),

@@ -38,8 +38,8 @@ impl X86Cpus {
     }
 }
 
-// SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops everything.
-// 3: the simulation has no PCIDs.
+// SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
+// everything. 3: the simulation has no PCIDs.
 unsafe impl TlbInstructions for X86Cpus {
     fn invlpg(&self, at: VirtAddr) {
         self.current().invalidate_page(at);

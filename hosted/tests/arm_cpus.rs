@@ -1,4 +1,5 @@
-//! CPUs that keep all they have read, on each granule: offline reaches every one of them before a frame is freed.
+//! CPUs that keep all they have read, on each granule: offline reaches every one of them before a
+//! frame is freed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +11,8 @@ use mm_core::descriptor::Page;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece};
 use mm_core::vmemmap::Vmemmap;
 
-/// Brings `compounds` compound pages of `order` online at 512 GiB and takes them offline, all at once or in subsections.
+/// Brings `compounds` compound pages of `order` online at 512 GiB and takes them offline, all at
+/// once or in subsections.
 fn goes_offline_under_the_eyes_of_all_cpus<B: Backend<Cpus = ArmCpus>>(order: u8, compounds: u64) {
     let geometry = Geometry::compound(Order::new(order).unwrap());
     let start = PhysAddr::new(512 << 30).frame(B::MODEL.granule()).unwrap();

@@ -9,7 +9,8 @@
 use conformance::{Outcome, checks};
 use hosted::{AArch64_4K, HostedAltmap, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
 
-/// Runs every check, on a machine of its own or on one machine for all, and lists what did not pass.
+/// Runs every check, on a machine of its own or on one machine for all, and lists what did not
+/// pass.
 fn battery<B: Power>(fresh: bool, may_skip: &[&str]) {
     let reserved = HostedHarness::<B>::reserved();
     let machine = || Machine::<B>::new(&HostedHarness::<B>::config()).unwrap();
@@ -18,7 +19,8 @@ fn battery<B: Power>(fresh: bool, may_skip: &[&str]) {
     if fresh {
         for index in 0..checks::<HostedHarness<'_, B>>().count() {
             let machine = machine();
-            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one thread.
+            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and
+            // one thread.
             let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
             let altmap = altmap.unwrap();
             let mut harness = HostedHarness::new(&machine, &altmap).unwrap();

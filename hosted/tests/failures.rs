@@ -1,5 +1,5 @@
-//! Every allocation fails once, in every geometry and next to every kind of neighbour: an error, everything as
-//! before down to the bytes of the tables, and the same call then succeeds.
+//! Every allocation fails once, in every geometry and next to every kind of neighbour: an error,
+//! everything as before down to the bytes of the tables, and the same call then succeeds.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,8 @@ fn range(start: u64, frames: u64) -> PfnRange {
     PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap()
 }
 
-/// Around the end of the first section of the second GiB, and one section of the third: two leaf tables each, or a huge leaf.
+/// Around the end of the first section of the second GiB, and one section of the third: two leaf
+/// tables each, or a huge leaf.
 fn small_ranges() -> Vec<PfnRange> {
     vec![
         range(GIB + SECTION - 4 * SUBSECTION, 7 * SUBSECTION),
@@ -77,7 +78,8 @@ type ReservedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
 
 fn device_altmap<B: RadixBackend>(machine: &Machine<B>, reserved: PfnRange) -> ReservedAltmap<'_> {
     let (memory, node) = (machine.memory(), Machine::<B>::NODES[0]);
-    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one thread.
+    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one
+    // thread.
     unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.unwrap()
 }
 
@@ -118,7 +120,8 @@ impl<'m, B: RadixBackend> Bench<'m, B> {
         }
     }
 
-    /// Does all calls of `case`, with `failing` armed until the first failure. Says whether there was one.
+    /// Does all calls of `case`, with `failing` armed until the first failure. Says whether there
+    /// was one.
     fn attempt(&mut self, case: &Case, pagemap: &DevPagemap<'_>, failing: Failing) -> bool {
         let frames = self.machine.frames();
         let start = self.state();

@@ -293,7 +293,8 @@ fn neighbours_are_left_as_they_are<B: Backend>() {
         unchanged(&vmemmap, &table);
         assert_heads::<B, _, _>(&vmemmap, &table, part, align);
 
-        // Two huge leaves are within the part and come back; two are not, and come back when all of them are asked for.
+        // Two huge leaves are within the part and come back; two are not, and come back when all of
+        // them are asked for.
         vmemmap
             .unfold(&mut table, &compound, part)
             .map(drop)
@@ -388,7 +389,8 @@ fn the_same_call_twice_changes_nothing<B: Backend>() {
     }
 }
 
-/// Memory that was brought online with shared tails is unfolded, shared tables included, and folded again.
+/// Memory that was brought online with shared tails is unfolded, shared tables included, and folded
+/// again.
 fn what_came_online_folded_can_be_unfolded<B: Backend>() {
     for (align, tails, tables) in [
         (2 * MIB, Tails::PerCompound, Tables::Private),
@@ -635,8 +637,8 @@ fn folded_memory_goes_offline_by_pieces_in_any_order<B: Backend>() {
     }
 }
 
-/// The natural compound pages of each granule, in as much memory as two huge leaves of vmemmap describe, on CPUs that cache
-/// all they can and demand break-before-make.
+/// The natural compound pages of each granule, in as much memory as two huge leaves of vmemmap
+/// describe, on CPUs that cache all they can and demand break-before-make.
 fn granule_folds_its_natural_compound_pages<B: RadixBackend>() {
     let granule = B::MODEL.granule();
     let leaf = 1 << (granule.shift() - 3);

@@ -1,5 +1,5 @@
-//! Folding while CPUs use what is folded: two CPUs that cache all they can whenever they can, with and without
-//! break-before-make.
+//! Folding while CPUs use what is folded: two CPUs that cache all they can whenever they can, with
+//! and without break-before-make.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,15 +61,17 @@ impl Machine {
     }
 
     fn parts(&self) -> (Table<'_>, Array<'_>) {
-        // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are the MMU's.
+        // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs
+        // are the MMU's.
         let table = unsafe { RadixTable::new(self.root, &self.frames, &self.memory, &self.mmu) };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(MODEL_4_LEVEL, &self.frames, &self.memory) };
         (table, vmemmap.unwrap())
     }
 
-    /// Lets the CPUs cache all of `range` from now on whenever anything happens, and counts the addresses of it that are not
-    /// mapped when frames are taken or given back, which is never while CPUs are kept away.
+    /// Lets the CPUs cache all of `range` from now on whenever anything happens, and counts the
+    /// addresses of it that are not mapped when frames are taken or given back, which is never
+    /// while CPUs are kept away.
     fn watch(&self, range: VirtRange) -> Arc<AtomicU64> {
         let holes = Arc::new(AtomicU64::new(0));
         self.mmu.speculate(Some(range));

@@ -1,4 +1,5 @@
-//! What memory costs on every granule, against closed formulas over page size, range and compound size.
+//! What memory costs on every granule, against closed formulas over page size, range and compound
+//! size.
 //!
 //! Descriptors are read back byte by byte, through the walker that shares no code with the engine.
 
@@ -71,7 +72,8 @@ impl Costs {
         (last >> span) - (offset(case.start) >> span) + 1
     }
 
-    /// The address bits that the tables of each level translate, leaf tables first, the root left out.
+    /// The address bits that the tables of each level translate, leaf tables first, the root left
+    /// out.
     fn spans(self) -> impl Iterator<Item = u32> {
         let page_bits = self.page.ilog2();
         let index_bits = page_bits - 3;
@@ -98,7 +100,8 @@ struct Outcome {
     notes: Vec<Note>,
 }
 
-/// Brings `case` online, compares every sampled descriptor, takes it offline, and looks for what is left.
+/// Brings `case` online, compares every sampled descriptor, takes it offline, and looks for what is
+/// left.
 fn online<B: Backend, E: TailEncoding>(case: Case, tails: Tails, piece: Piece) -> Outcome {
     let granule = B::MODEL.granule();
     let range = PfnRange::from_bytes(PhysAddr::new(case.start), case.bytes, granule).unwrap();
@@ -147,8 +150,8 @@ fn online<B: Backend, E: TailEncoding>(case: Case, tails: Tails, piece: Piece) -
     Outcome { report, notes }
 }
 
-/// Frames of a few compound pages: the first and last ones of the range and of what each vmemmap page and each leaf table
-/// describes nearby.
+/// Frames of a few compound pages: the first and last ones of the range and of what each vmemmap
+/// page and each leaf table describes nearby.
 fn sample(case: Case, page: u64) -> BTreeSet<u64> {
     let (first, end) = (case.start / page, (case.start + case.bytes) / page);
     let compound = case.align / page;
@@ -191,7 +194,8 @@ fn bytes_of<B: Backend>(machine: &Machine<B>, frame: Pfn) -> (u64, u8) {
     (read(8), read(24) as u8)
 }
 
-/// Compound pages that share tails, at ranges that start and end within leaf tables and within sections.
+/// Compound pages that share tails, at ranges that start and end within leaf tables and within
+/// sections.
 fn tails_cost_two_frames_for_each_compound_page<B: Backend>(cases: &[Case]) {
     let costs = Costs {
         page: B::MODEL.granule().bytes(),
@@ -329,7 +333,8 @@ fn two_vmemmap_pages_are_worth_a_tail_of_the_order() {
     two_vmemmap_pages_are_worth_a_tail_that_all_share::<AArch64_64K>();
 }
 
-/// With 16 KiB pages a huge leaf describes 8 GiB, 64 sections: pieces of sections have no place for one.
+/// With 16 KiB pages a huge leaf describes 8 GiB, 64 sections: pieces of sections have no place for
+/// one.
 #[test]
 fn base_pages_get_huge_leaves_only_where_a_piece_covers_all_that_one_describes() {
     let costs = Costs { page: 16 << 10 };

@@ -1,5 +1,5 @@
-//! Every case that was measured on real Linux kernels costs the same here, on every backend with 4 KiB pages, for every
-//! piece.
+//! Every case that was measured on real Linux kernels costs the same here, on every backend with 4
+//! KiB pages, for every piece.
 
 #![allow(
     clippy::unwrap_used,

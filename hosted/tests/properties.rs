@@ -1,4 +1,5 @@
-//! Random scripts: tables in hardware format, the oracle and a plain model agree after every operation.
+//! Random scripts: tables in hardware format, the oracle and a plain model agree after every
+//! operation.
 
 #![allow(
     clippy::unwrap_used,

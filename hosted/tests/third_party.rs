@@ -1,5 +1,5 @@
-//! A backend that is as small as it can be passes the battery: the four methods that have no default body over a plain map, and
-//! an allocator without counts.
+//! A backend that is as small as it can be passes the battery: the four methods that have no
+//! default body over a plain map, and an allocator without counts.
 
 #![allow(
     clippy::unwrap_used,
@@ -58,8 +58,8 @@ impl PerPage {
     }
 }
 
-// SAFETY: 1: the map holds the leaf at its address. 2: they read the map. 3: nothing translates by it. 4: the default `unmap` reports
-// after its flush. 5: `clear_leaf` passes foreign leaves over.
+// SAFETY: 1: the map holds the leaf at its address. 2: they read the map. 3: nothing translates by
+// it. 4: the default `unmap` reports after its flush. 5: `clear_leaf` passes foreign leaves over.
 unsafe impl PageTable for PerPage {
     fn granule(&self) -> Granule {
         GRANULE
@@ -122,7 +122,8 @@ unsafe impl PageTable for PerPage {
     }
 }
 
-/// A bump allocator with a set of what came back; complains of frames that come back while they are cached.
+/// A bump allocator with a set of what came back; complains of frames that come back while they are
+/// cached.
 struct Plain {
     next: Cell<u64>,
     end: u64,
@@ -133,8 +134,8 @@ struct Plain {
     complaints: Cell<u64>,
 }
 
-// SAFETY: 1: the counter only grows, and what came back is single frames, each handed out once until it comes back again. 2: it
-// takes frames one by one. 3: all of them are the memory's.
+// SAFETY: 1: the counter only grows, and what came back is single frames, each handed out once
+// until it comes back again. 2: it takes frames one by one. 3: all of them are the memory's.
 unsafe impl PlainAllocator for Plain {
     fn allocate(&self, order: Order, _node: NodeId) -> Option<Block> {
         if self.left.get() == Some(0) || (self.no_blocks.get() && order != Order::BASE) {

@@ -28,7 +28,8 @@ pub enum ErrorKind {
     AltmapExhausted,
     /// The altmap leaves no memory that compound pages could be made of.
     NoCompoundPage,
-    /// The reserved part of an altmap comes online before all else, and goes offline after all else.
+    /// The reserved part of an altmap comes online before all else, and goes offline after all
+    /// else.
     OutOfOrder,
     /// The parts do not belong together: another model, or a page table that cannot do it.
     Unsupported,

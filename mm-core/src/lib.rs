@@ -1,20 +1,22 @@
 //! Compound-page vmemmap for kernels.
 //!
-//! A kernel keeps a descriptor for every page frame, in one virtually contiguous array, the *vmemmap*:
+//! A kernel keeps a descriptor for every page frame, in one virtually contiguous array, the
+//! *vmemmap*:
 //!
 //! ```text
 //! descriptor(pfn) = base + pfn * size of a descriptor
 //! ```
 //!
 //! This library brings parts of that array into being when memory comes online, and spends as few
-//! frames on it as the use of the memory allows: all vmemmap pages that hold only the tail descriptors of a compound
-//! page are mapped to one frame.
+//! frames on it as the use of the memory allows: all vmemmap pages that hold only the tail
+//! descriptors of a compound page are mapped to one frame.
 //!
 //! # Where to start
 //!
-//! - Embedding: implement [`frame::FrameAllocator`] (or [`frame::PlainAllocator`] and wrap it in [`frame::Counted`]) and
-//!   [`frame::DirectMap`]; take [`paging::RadixTable`] with an architecture's entry format, or implement [`paging::PageTable`]
-//!   over your own tables; make a [`vmemmap::Vmemmap`]. The README has a complete example.
+//! - Embedding: implement [`frame::FrameAllocator`] (or [`frame::PlainAllocator`] and wrap it in
+//!   [`frame::Counted`]) and [`frame::DirectMap`]; take [`paging::RadixTable`] with an
+//!   architecture's entry format, or implement [`paging::PageTable`] over your own tables; make a
+//!   [`vmemmap::Vmemmap`]. The README has a complete example.
 //! - Bringing memory online: a [`pagemap::DevPagemap`], then [`vmemmap::Vmemmap::online`].
 //! - Porting to an architecture: [`paging::EntryFormat`] and [`paging::Mmu`].
 //!
@@ -32,8 +34,9 @@
 //!
 //! # Locks
 //!
-//! The page table and the [`Vmemmap`](vmemmap::Vmemmap) are handed over by `&mut`: the kernel holds its locks for them. Allocators take `&self` and bring their
-//! own lock, which is the innermost. CPUs walk the tables at all times without any.
+//! The page table and the [`Vmemmap`](vmemmap::Vmemmap) are handed over by `&mut`: the kernel holds
+//! its locks for them. Allocators take `&self` and bring their own lock, which is the innermost.
+//! CPUs walk the tables at all times without any.
 #![no_std]
 #![deny(missing_docs)]
 

@@ -233,7 +233,8 @@ impl MemoryModel {
         }
     }
 
-    /// The addresses of the descriptors of `frames`; `None` where the vmemmap has no room for all of them.
+    /// The addresses of the descriptors of `frames`; `None` where the vmemmap has no room for all
+    /// of them.
     pub const fn descriptors(&self, frames: PfnRange) -> Option<VirtRange> {
         match (
             self.descriptor_address(frames.start()),

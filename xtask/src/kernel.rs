@@ -68,8 +68,8 @@ pub(crate) struct Statuses {
     pub(crate) skipped: Option<i32>,
 }
 
-/// QEMU's `isa-debug-exit` makes `c << 1 | 1` of the kernel's codes 0x10, 0x11 and 0x12. A machine that was shut down or
-/// reset, as by a triple fault, ends with 0.
+/// QEMU's `isa-debug-exit` makes `c << 1 | 1` of the kernel's codes 0x10, 0x11 and 0x12. A machine
+/// that was shut down or reset, as by a triple fault, ends with 0.
 pub(crate) const DEBUG_EXIT: Statuses = Statuses {
     passed: 33,
     failed: 35,

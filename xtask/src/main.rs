@@ -35,8 +35,9 @@ struct Arguments {
 enum Command {
     /// Build an example kernel and boot it in QEMU.
     ///
-    /// Exit status: 0 all checks passed, 10 some failed, 11 the kernel panicked, 12 the machine stopped
-    /// without a verdict, 13 the CPU lacks what was asked for, 124 time limit, 1 it could not be built or booted.
+    /// Exit status: 0 all checks passed, 10 some failed, 11 the kernel panicked, 12 the machine
+    /// stopped without a verdict, 13 the CPU lacks what was asked for, 124 time limit, 1 it
+    /// could not be built or booted.
     Qemu {
         /// Which kernel.
         kernel: Kernel,
@@ -51,8 +52,8 @@ enum Command {
     },
     /// Run the whole test suite: hosted tests, then each kernel in QEMU.
     ///
-    /// What cannot run is skipped and said to be, except with --install or with CI=true in the environment: then it
-    /// is a failure.
+    /// What cannot run is skipped and said to be, except with --install or with CI=true in the
+    /// environment: then it is a failure.
     Test {
         #[command(flatten)]
         machine: MachineArguments,

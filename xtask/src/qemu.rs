@@ -112,7 +112,8 @@ pub(crate) fn build_and_boot(
     Ok(Verdict::of(&outcome, parts.statuses))
 }
 
-/// The machine `virt`, with semihosting to exit by. The device's memory is the top of RAM, as the kernel is told by its arguments.
+/// The machine `virt`, with semihosting to exit by. The device's memory is the top of RAM, as the
+/// kernel is told by its arguments.
 fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
     let size = machine.device_size.mebibytes();
     let all = machine.memory.mebibytes() + size;

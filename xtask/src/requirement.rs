@@ -15,7 +15,8 @@ pub(crate) enum Missing {
     Install,
 }
 
-/// Something that has to be there first, and is not. Told from other errors so that a suite can skip a part.
+/// Something that has to be there first, and is not. Told from other errors so that a suite can
+/// skip a part.
 #[derive(Clone, Debug)]
 pub(crate) struct Requirement {
     /// What is missing, as part of a sentence.

@@ -1,10 +1,11 @@
-//! Descriptors, bit by bit, against constants worked out by hand from the Arm ARM ("VMSAv8-64 translation table format
-//! descriptors").
+//! Descriptors, bit by bit, against constants worked out by hand from the Arm ARM ("VMSAv8-64
+//! translation table format descriptors").
 use arch_aarch64::{Format4K, Format16K, Format64K, NORMAL_MEMORY, NORMAL_MEMORY_INDEX};
 use mm_core::addr::{Block, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Link, Role};
 
-/// V, P, SH = inner shareable, AF, PXN, UXN, and bit 56 for this library. AttrIndx, AP, nG, DBM are zero.
+/// V, P, SH = inner shareable, AF, PXN, UXN, and bit 56 for this library. AttrIndx, AP, nG, DBM are
+/// zero.
 const PAGE: u64 = 0x0160_0000_0000_0703;
 /// The same without P.
 const BLOCK: u64 = 0x0160_0000_0000_0701;
@@ -172,7 +173,8 @@ fn what_cannot_be_read_is_reserved<F: EntryFormat>() {
             assert_eq!(F::decode(BLOCK, depth), Entry::Reserved);
             assert_eq!(F::decode(BLOCK & !1, depth), Entry::Reserved);
         }
-        // Upper address bits that this crate does not use: FEAT_LPA2's bits 48 and 49, FEAT_LPA's 12 to 15.
+        // Upper address bits that this crate does not use: FEAT_LPA2's bits 48 and 49, FEAT_LPA's
+        // 12 to 15.
         let below = (12..F::GRANULE.shift()).chain([48, 49]);
         for bit in below {
             for entry in [PAGE, TABLE, TABLE ^ 1 << 56] {
@@ -198,7 +200,8 @@ fn ignored_bits_say_nothing<F: EntryFormat>() {
     let depth = last_depth::<F>();
     let page = leaf(5, 0, Role::Foreign, true);
     let entry = 5 << F::GRANULE.shift() | (PAGE ^ 1 << 56);
-    // AttrIndx, NS, AP[1], SH, AF, nG; GP, DBM, contiguous, PXN, UXN; software's 55 and 58, PBHA, 63.
+    // AttrIndx, NS, AP[1], SH, AF, nG; GP, DBM, contiguous, PXN, UXN; software's 55 and 58, PBHA,
+    // 63.
     for bit in [2, 3, 4, 5, 6, 8, 9, 10, 11]
         .into_iter()
         .chain(50..=55)

@@ -1,4 +1,5 @@
-//! A machine for the tests: memory, frames, two CPUs and a page table of this crate on them, all watched.
+//! A machine for the tests: memory, frames, two CPUs and a page table of this crate on them, all
+//! watched.
 
 use crate::source::{Plan, Source};
 use arch_aarch64::{
@@ -122,7 +123,8 @@ impl Cpus {
     }
 }
 
-// SAFETY: 1: simulated CPUs see memory as it is. 2: all of them forget at the barrier. 3: they read nothing ahead.
+// SAFETY: 1: simulated CPUs see memory as it is. 2: all of them forget at the barrier. 3: they read
+// nothing ahead.
 unsafe impl TlbInstructions for Cpus {
     fn dsb_ishst(&self) {
         self.record(Event::DsbIshst);
@@ -168,14 +170,16 @@ pub(crate) struct Machine<F> {
 }
 
 impl<F: Paging> Machine<F> {
-    /// RAM from frame 0 on, with room for a few of the largest leaves. The root lies above, and is no frame of the allocator's.
+    /// RAM from frame 0 on, with room for a few of the largest leaves. The root lies above, and is
+    /// no frame of the allocator's.
     pub(crate) fn new() -> Self {
         let ram = PfnRange::new(Pfn::ZERO, 4 * F::huge().frames()).unwrap();
         let root = ram.last().checked_add(7).unwrap();
         let chunks = [ram, PfnRange::single(root)];
         let memory = SimMemory::new(F::GRANULE, &chunks).unwrap();
         let frames = SimFrames::new(&memory, &[(NODE, &[ram])]).unwrap();
-        // What a frame holds when it is handed out is arbitrary, and here it looks like descriptors.
+        // What a frame holds when it is handed out is arbitrary, and here it looks like
+        // descriptors.
         let dirty = memory.clone();
         frames.on_allocate(move |run| {
             let page = dirty.frame_pointer(run.start()).cast::<u64>();
@@ -203,12 +207,13 @@ impl<F: Paging> Machine<F> {
     }
 
     pub(crate) fn table(&self) -> RadixTable<F, &SimFrames, &SimMemory, Tlb<F, &Cpus>> {
-        // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one memory for all. 3: one
-        // thread. 4: the CPUs of this machine.
+        // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
+        // memory for all. 3: one thread. 4: the CPUs of this machine.
         unsafe { RadixTable::new(self.root, &self.frames, &self.memory, Tlb::new(&self.cpus)) }
     }
 
-    /// What the independent reader finds in `range`, and how many tables on the way. No table may be without an entry.
+    /// What the independent reader finds in `range`, and how many tables on the way. No table may
+    /// be without an entry.
     pub(crate) fn read(&self, range: VirtRange) -> (Mapped, u64) {
         let mut mapped = Mapped::new();
         let mut tables = 0;
@@ -240,7 +245,8 @@ impl<F: Paging> Machine<F> {
         (mapped, tables)
     }
 
-    /// Where the entry for `at` of the table with `level` (1: the last) lies; tables down to it exist.
+    /// Where the entry for `at` of the table with `level` (1: the last) lies; tables down to it
+    /// exist.
     pub(crate) fn entry_at(&self, at: VirtAddr, level: u8) -> PhysAddr {
         let walk = F::walker().walk(&self.memory, self.root, at);
         let mut tables = walk.tables.iter();

@@ -23,8 +23,8 @@ impl Word {
     /// Of a frame that no block starts at.
     pub(super) const FREE: Self = Self(0);
 
-    /// Of the first frame of a block of `order` with `references`, at most [`MAX`]. A block that is out
-    /// with none is about to be freed.
+    /// Of the first frame of a block of `order` with `references`, at most [`MAX`]. A block that is
+    /// out with none is about to be freed.
     pub(super) const fn out(order: Order, references: u64) -> Self {
         Self(OUT | (order.get() as u64) << ORDER_SHIFT | references)
     }
@@ -64,7 +64,8 @@ impl Counts {
         self.frames
     }
 
-    /// The words of those of the `frames` frames from the number `first` on that are in the range. `first` is.
+    /// The words of those of the `frames` frames from the number `first` on that are in the range.
+    /// `first` is.
     pub(super) fn words(&mut self, first: u64, frames: u64) -> &mut [[u8; 8]] {
         let (words, _) = self.words.as_chunks_mut();
         let start = first.wrapping_sub(self.frames.start().get());
@@ -90,12 +91,14 @@ pub(super) fn store(word: &mut [u8; 8], value: Word) {
 pub(super) struct AllCounts(pub(super) Vec<Counts>);
 
 impl AllCounts {
-    /// The word of the block that starts at the frame number `first`, for reading and writing; `None` for a frame of no range.
+    /// The word of the block that starts at the frame number `first`, for reading and writing;
+    /// `None` for a frame of no range.
     pub(super) fn word(&mut self, first: u64) -> Option<&mut [u8; 8]> {
         self.words(first, 1).first_mut()
     }
 
-    /// The words of the frames from `first` on, as many as lie in the range of the first, at most `frames`.
+    /// The words of the frames from `first` on, as many as lie in the range of the first, at most
+    /// `frames`.
     pub(super) fn words(&mut self, first: u64, frames: u64) -> &mut [[u8; 8]] {
         let has = |counts: &&mut Counts| {
             first.wrapping_sub(counts.frames().start().get()) < counts.frames().frames()

@@ -14,7 +14,8 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// How many of `at_most` allocations of `order` in one call are let through; none means that the call fails.
+    /// How many of `at_most` allocations of `order` in one call are let through; none means that
+    /// the call fails.
     pub(super) fn grant(&mut self, order: Order, at_most: u64) -> u64 {
         if self.until == Some(0) {
             self.until = None;

@@ -1,4 +1,5 @@
-//! Frames of RAM: a NUMA allocator with reference counts that can be told to fail and that watches its callers.
+//! Frames of RAM: a NUMA allocator with reference counts that can be told to fail and that watches
+//! its callers.
 //!
 //! ```text
 //!   SimFrames ─┬─ nodes:  FreeSet (intervals)     which frames are free
@@ -27,8 +28,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A NUMA allocator of frames with reference counts.
 ///
-/// Takes the lowest free frames of the node that is asked for, or of the nearest other node, by the difference of their
-/// numbers, where that one has none. Misuse is written to the memory's log and has no effect.
+/// Takes the lowest free frames of the node that is asked for, or of the nearest other node, by the
+/// difference of their numbers, where that one has none. Misuse is written to the memory's log and
+/// has no effect.
 pub struct SimFrames {
     /// Which frames are on which node. Never changed.
     map: Vec<(PfnRange, NodeId)>,
@@ -49,8 +51,8 @@ impl SimFrames {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] where ranges overlap or a frame is not in `memory`, or what the host
-    /// says when it has no room for the counts.
+    /// [`io::ErrorKind::InvalidInput`] where ranges overlap or a frame is not in `memory`, or what
+    /// the host says when it has no room for the counts.
     pub fn new(memory: &SimMemory, nodes: &[(NodeId, &[PfnRange])]) -> io::Result<Self> {
         let invalid = |why: String| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         let mut map: Vec<(PfnRange, NodeId)> = Vec::new();
@@ -77,7 +79,8 @@ impl SimFrames {
         self.lock().outstanding
     }
 
-    /// The most frames that were out at a time, since the start or since [`reset_peak`](Self::reset_peak).
+    /// The most frames that were out at a time, since the start or since
+    /// [`reset_peak`](Self::reset_peak).
     pub fn peak(&self) -> u64 {
         self.lock().peak
     }
@@ -130,8 +133,8 @@ impl SimFrames {
         self.lock().on_allocate.push(Hook::new(hook));
     }
 
-    /// Calls `hook` with frames that are being freed, before anybody can get them again. The allocator is locked
-    /// then: the hook must not call it.
+    /// Calls `hook` with frames that are being freed, before anybody can get them again. The
+    /// allocator is locked then: the hook must not call it.
     pub fn on_free(&self, hook: impl Fn(PfnRange) + Send + Sync + 'static) {
         self.lock().on_free.push(Hook::new(hook));
     }
@@ -165,10 +168,11 @@ impl SimFrames {
     }
 }
 
-// SAFETY: 1: a block is taken out of the free frames of one node, where it is aligned, and put back by `free` or
-// `release_run` only, once, as the counts show. 2: its word is set to 1 when it is handed out, and written by
-// `acquire`, `release`, `release_run` and `split` only. 3: `State::acquire` checks both. 4: `State::release` takes
-// a word to zero and leaves the block out. 5: `new` refuses frames that are not in memory.
+// SAFETY: 1: a block is taken out of the free frames of one node, where it is aligned, and put back
+// by `free` or `release_run` only, once, as the counts show. 2: its word is set to 1 when it is
+// handed out, and written by `acquire`, `release`, `release_run` and `split` only. 3:
+// `State::acquire` checks both. 4: `State::release` takes a word to zero and leaves the block out.
+// 5: `new` refuses frames that are not in memory.
 unsafe impl FrameAllocator for SimFrames {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let refused = OutOfFrames { order, node };
@@ -199,8 +203,8 @@ unsafe impl FrameAllocator for SimFrames {
     unsafe fn release(&self, block: Block, references: u64) -> Released {
         let result = self.lock().release(block, references);
         match self.report(result) {
-            // SAFETY: 1: the block is out in this size, and its last reference went just now. 2: it went once:
-            // a block without references gets none again before it is freed.
+            // SAFETY: 1: the block is out in this size, and its last reference went just now. 2: it
+            // went once: a block without references gets none again before it is freed.
             Some(true) => Released::Last(unsafe { OwnedBlock::new(block) }),
             _ => Released::Shared,
         }

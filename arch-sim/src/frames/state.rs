@@ -193,7 +193,8 @@ impl State {
         Ok(())
     }
 
-    /// Gives back a reference of each frame, frees those that had no other, and tells what went wrong.
+    /// Gives back a reference of each frame, frees those that had no other, and tells what went
+    /// wrong.
     pub(super) fn release_run(&mut self, run: PfnRange) -> Vec<Violation> {
         let mut violations = Vec::new();
         let mut wrong = |number: u64, managed: bool| {

@@ -69,7 +69,8 @@ impl FrameIndex {
     }
 }
 
-/// Cached entries of one kind. Entries of different sizes may overlap; of one size there is one at each place.
+/// Cached entries of one kind. Entries of different sizes may overlap; of one size there is one at
+/// each place.
 #[derive(Debug)]
 pub(super) struct Cache<T> {
     granule: Granule,

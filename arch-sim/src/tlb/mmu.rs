@@ -47,7 +47,8 @@ impl<W: Walker> SimMmu<W> {
         }
     }
 
-    /// The same hardware, with entries in use exchanged by this rule. Where that is break-before-make, the CPUs demand it.
+    /// The same hardware, with entries in use exchanged by this rule. Where that is
+    /// break-before-make, the CPUs demand it.
     #[must_use]
     pub fn with_replacement(self, replacement: Replacement) -> Self {
         if replacement == Replacement::BreakBeforeMake {
@@ -64,8 +65,9 @@ impl<W: Walker> SimMmu<W> {
         &self.cpus
     }
 
-    /// Makes all CPUs cache all that is present in `range` at each call from the engine, before and after it is served; `None`
-    /// ends that. An engine that clears an entry only after the flush is caught by it, and one that makes a new entry before it.
+    /// Makes all CPUs cache all that is present in `range` at each call from the engine, before and
+    /// after it is served; `None` ends that. An engine that clears an entry only after the
+    /// flush is caught by it, and one that makes a new entry before it.
     pub fn speculate(&self, range: Option<VirtRange>) {
         *self
             .speculation
@@ -94,9 +96,10 @@ impl<W: Walker> SimMmu<W> {
     }
 }
 
-// SAFETY: 1: each CPU drops the leaves and the upper entries that overlap the scope, and what it caches after that it reads
-// from the tables as they are. 2: CPUs read memory when a test makes them, in the order of the host's threads. 3: CPUs access addresses when a test makes
-// them, which is not within a call of the engine; what they speculate is checked.
+// SAFETY: 1: each CPU drops the leaves and the upper entries that overlap the scope, and what it
+// caches after that it reads from the tables as they are. 2: CPUs read memory when a test makes
+// them, in the order of the host's threads. 3: CPUs access addresses when a test makes them, which
+// is not within a call of the engine; what they speculate is checked.
 unsafe impl<W: Walker> Mmu for SimMmu<W> {
     fn forget(&self, scope: FlushScope<'_>) {
         self.speculate_now();

@@ -1,9 +1,10 @@
 //! One CPU's translation caches, as unkind as the architecture allows.
 //!
 //! A real CPU drops cached translations whenever it likes, which hides missing flushes. This one
-//! keeps all it has ever read until it is told to forget, prefers what it has to what memory says, and compares the two at each
-//! access. It caches leaves, and the upper entries on the way to them (the *paging-structure caches*),
-//! from which later walks start: after a table was detached, such a walk still goes through it.
+//! keeps all it has ever read until it is told to forget, prefers what it has to what memory says,
+//! and compares the two at each access. It caches leaves, and the upper entries on the way to them
+//! (the *paging-structure caches*), from which later walks start: after a table was detached, such
+//! a walk still goes through it.
 
 mod cache;
 mod mmu;
@@ -98,8 +99,8 @@ impl<W> Clone for SimTlb<W> {
 }
 
 impl<W: Walker> SimTlb<W> {
-    /// A CPU with empty caches that translates by the tables below `root`, which lie in `memory`, in the format that
-    /// `walker` reads. What goes wrong is written to the memory's log.
+    /// A CPU with empty caches that translates by the tables below `root`, which lie in `memory`,
+    /// in the format that `walker` reads. What goes wrong is written to the memory's log.
     pub fn new(walker: W, memory: &SimMemory, root: Pfn) -> Self {
         let granule = walker.granule();
         Self {
@@ -141,13 +142,15 @@ impl<W: Walker> SimTlb<W> {
         }
     }
 
-    /// Makes this a CPU of an architecture that demands break-before-make (AArch64): it writes down when it comes
-    /// upon an entry that leads elsewhere, or is of another size, than what it has cached for an address.
+    /// Makes this a CPU of an architecture that demands break-before-make (AArch64): it writes down
+    /// when it comes upon an entry that leads elsewhere, or is of another size, than what it
+    /// has cached for an address.
     pub fn demand_break_before_make(&self) {
         self.lock().demands_break = true;
     }
 
-    /// Caches all tables and leaves for addresses of `range` that are present, as speculation may at any time.
+    /// Caches all tables and leaves for addresses of `range` that are present, as speculation may
+    /// at any time.
     pub fn fill(&self, range: VirtRange) {
         let Shared { walker, memory, .. } = &*self.shared;
         let state = &mut *self.lock();
@@ -192,7 +195,8 @@ impl<W: Walker> SimTlb<W> {
         state.tables.clear();
     }
 
-    /// Drops the leaves that overlap `scope` and the upper entries whose span does, and nothing more.
+    /// Drops the leaves that overlap `scope` and the upper entries whose span does, and nothing
+    /// more.
     pub fn forget(&self, scope: FlushScope<'_>) {
         let mut state = self.lock();
         state.counts.forgets += 1;
@@ -313,7 +317,8 @@ impl<W: Walker> SimTlb<W> {
 }
 
 impl State {
-    /// What is wrong with an entry in the tables, if this CPU demands break-before-make and has another one cached.
+    /// What is wrong with an entry in the tables, if this CPU demands break-before-make and has
+    /// another one cached.
     fn unbroken(&self, live: &Scanned) -> Option<Violation> {
         if !self.demands_break {
             return None;
@@ -353,8 +358,8 @@ impl<W: Walker + Send + Sync + 'static> SimTlb<W> {
         frames.on_free(move |freed| cpu.frames_freed(freed));
     }
 
-    /// Caches all that is present in `range` at each allocation from `frames`: half-built mappings too, which a
-    /// rollback then has to flush.
+    /// Caches all that is present in `range` at each allocation from `frames`: half-built mappings
+    /// too, which a rollback then has to flush.
     pub fn fill_at_allocations(&self, frames: &SimFrames, range: VirtRange) {
         let cpu = self.clone();
         frames.on_allocate(move |_| cpu.fill(range));

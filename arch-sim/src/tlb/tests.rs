@@ -11,8 +11,8 @@ const PRESENT: u64 = 0x3;
 const GLOBAL: u64 = 0x100;
 const HUGE: u64 = 0x80;
 
-/// Frames 0 to 4095. Frame 1 is the root, 2 the table below it, 3 the one below that, 4 the leaf table of the first
-/// 2 MiB; the tests link what they need.
+/// Frames 0 to 4095. Frame 1 is the root, 2 the table below it, 3 the one below that, 4 the leaf
+/// table of the first 2 MiB; the tests link what they need.
 struct Machine {
     memory: SimMemory,
     cpu: SimTlb<X86_64Walker>,
@@ -334,7 +334,8 @@ fn watched() -> (Machine, SimFrames) {
 }
 
 fn release_run(frames: &SimFrames, run: PfnRange) {
-    // SAFETY: 1: they came from there. 2: where the CPU still has them cached, that is to be reported.
+    // SAFETY: 1: they came from there. 2: where the CPU still has them cached, that is to be
+    // reported.
     unsafe { frames.release_run(run) }
 }
 
@@ -411,7 +412,8 @@ fn a_rollback_without_a_flush_is_caught_by_speculation() {
     machine
         .cpu
         .fill_at_allocations(&frames, bytes(0, 0x10_0000));
-    // The first page is mapped; the CPU looks when the second is allocated; that fails, and the first is rolled back.
+    // The first page is mapped; the CPU looks when the second is allocated; that fails, and the
+    // first is rolled back.
     let first = frames.allocate_run(1, NODE).unwrap();
     machine.set(4, 0, first.start().get() << 12 | PRESENT);
     let second = frames.allocate_run(1, NODE).unwrap();

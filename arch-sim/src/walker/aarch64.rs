@@ -1,4 +1,5 @@
-//! Translation tables of AArch64, stage 1, as the Arm ARM (DDI 0487) describes them ("The AArch64 Virtual Memory System Architecture").
+//! Translation tables of AArch64, stage 1, as the Arm ARM (DDI 0487) describes them ("The AArch64
+//! Virtual Memory System Architecture").
 //!
 //! ```text
 //!  bit  63     62..61    60   59    58..50   49..48  47..     11   10   9..8  7    6    5..2  1   0
@@ -7,11 +8,13 @@
 //!                                            54  53
 //! ```
 //!
-//! The region of TTBR1 with 48-bit addresses (T1SZ = 16) and 48-bit output addresses, in the EL1&0 regime. P tells a
-//! page of level 3 from a block of level 1 or 2, and a table from both. The Arm ARM counts levels from the root's 0 or 1 to 3; here
-//! they are counted as for all architectures, from 1 for the last. Bit 16 of a block is nT.
+//! The region of TTBR1 with 48-bit addresses (T1SZ = 16) and 48-bit output addresses, in the EL1&0
+//! regime. P tells a page of level 3 from a block of level 1 or 2, and a table from both. The Arm
+//! ARM counts levels from the root's 0 or 1 to 3; here they are counted as for all architectures,
+//! from 1 for the last. Bit 16 of a block is nT.
 //!
-//! The access flag is not managed by hardware: a leaf without it faults. What is zero in the manual has to be zero here.
+//! The access flag is not managed by hardware: a leaf without it faults. What is zero in the manual
+//! has to be zero here.
 
 use super::{Hole, HoleKind, Step, Table, Translation, Walker};
 use crate::memory::SimMemory;
@@ -135,7 +138,8 @@ impl Walker for AArch64Walker {
             (_, false) => return reserved,
         };
 
-        // The frame's lowest bit is that of the page, or of the block; what lies below it down to bit 12 is zero.
+        // The frame's lowest bit is that of the page, or of the block; what lies below it down to
+        // bit 12 is zero.
         let (frame_shift, ignored) = if is_table || last {
             (page_shift, 0)
         } else {

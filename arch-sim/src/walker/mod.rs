@@ -1,8 +1,9 @@
 //! Reading page tables as the hardware does: from bytes in memory, one entry at a time.
 //!
-//! A [`Walker`] knows one architecture's table format and nothing of who wrote the tables. Tests read
-//! with it what an engine has written; [`SimTlb`](crate::SimTlb) translates by it. Each architecture has a module of
-//! its own, written from that architecture's manual and from nothing else.
+//! A [`Walker`] knows one architecture's table format and nothing of who wrote the tables. Tests
+//! read with it what an engine has written; [`SimTlb`](crate::SimTlb) translates by it. Each
+//! architecture has a module of its own, written from that architecture's manual and from nothing
+//! else.
 
 mod aarch64;
 mod x86_64;
@@ -19,7 +20,8 @@ use std::fmt;
 pub struct Table {
     /// The table's frame.
     pub frame: Pfn,
-    /// The table's level: 1 where all entries are leaves of base pages, one more for each level above.
+    /// The table's level: 1 where all entries are leaves of base pages, one more for each level
+    /// above.
     pub level: u8,
     /// The addresses that the table translates on this walk.
     pub span: VirtRange,
@@ -151,15 +153,16 @@ pub trait Walker {
     /// The page size.
     fn granule(&self) -> Granule;
 
-    /// The table that the walk for `at` starts with, when the root register names `root`. Its span has translatable
-    /// addresses only.
+    /// The table that the walk for `at` starts with, when the root register names `root`. Its span
+    /// has translatable addresses only.
     ///
     /// # Errors
     ///
     /// The [`Hole`] that `at` lies in, if such addresses are never translated.
     fn start(&self, root: Pfn, at: VirtAddr) -> Result<Table, Hole>;
 
-    /// Reads the entry of `table` for `at`, an address that the table translates. A table that the entry links is of a lower level.
+    /// Reads the entry of `table` for `at`, an address that the table translates. A table that the
+    /// entry links is of a lower level.
     fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step;
 
     /// Walks on from `table` to the leaf for `at`, and shows every table below it.
@@ -207,8 +210,9 @@ pub trait Walker {
         Walk { tables, end }
     }
 
-    /// Shows every table below `root` and every leaf for addresses of `range`, in the order of addresses, a table
-    /// before what it holds. Holes are passed over in one step, whatever their size.
+    /// Shows every table below `root` and every leaf for addresses of `range`, in the order of
+    /// addresses, a table before what it holds. Holes are passed over in one step, whatever
+    /// their size.
     fn scan(
         &self,
         memory: &SimMemory,

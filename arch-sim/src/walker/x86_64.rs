@@ -6,9 +6,9 @@
 //!                                        leaves   levels 2, 3
 //! ```
 //!
-//! In a leaf above level 1, bit 12 is the PAT bit and the bits from there to the frame have to be zero. At level 1
-//! bit 7 is the PAT bit. Rights are those that the entries of all levels give. Physical addresses
-//! have 52 bits, XD and global pages are enabled.
+//! In a leaf above level 1, bit 12 is the PAT bit and the bits from there to the frame have to be
+//! zero. At level 1 bit 7 is the PAT bit. Rights are those that the entries of all levels give.
+//! Physical addresses have 52 bits, XD and global pages are enabled.
 
 use super::{Hole, HoleKind, Step, Table, Translation, Walker};
 use crate::memory::SimMemory;

@@ -11,7 +11,8 @@ use mm_core::paging::{Leaf, PageTable, Role};
 /// More allocations than any of these needs; a loop that comes here would not end.
 const MANY: u64 = 1 << 16;
 
-/// Brings `pagemap` online with every number of allocations that is too small, and with one that is not.
+/// Brings `pagemap` online with every number of allocations that is too small, and with one that is
+/// not.
 fn fail_at_every_allocation<H: Harness>(
     bench: &mut Bench<'_, H>,
     pagemap: &DevPagemap<'_>,
@@ -114,7 +115,8 @@ pub(super) fn a_failed_populate_leaves_earlier_pieces_alone<H: Harness>(
             ensure(bench.audit()? == before, "nothing has changed")?;
             bench.absent(later)?;
         }
-        // None where the tail is there already and there are no tables, or one leaf table describes both pieces.
+        // None where the tail is there already and there are no tables, or one leaf table describes
+        // both pieces.
         let needs_frames = bench.audit()?.frames() > before.frames();
         ensure(failures > 0 || !needs_frames, "some allocation has failed")?;
         bench.costs(2, bench.pages(ranges[0]))?;

@@ -30,7 +30,8 @@ pub(super) fn a_block_is_handed_out_with_one_reference_and_freed_with_the_last<H
         if let Some(outstanding) = frames.outstanding() {
             equal(before + order.frames(), outstanding, "frames that are out")?;
         }
-        // SAFETY: 1: allocated above. 2: two are given back in one, and the first in the other `release`.
+        // SAFETY: 1: allocated above. 2: two are given back in one, and the first in the other
+        // `release`.
         let (acquired, shared, last) = unsafe {
             (
                 frames.acquire(block.first(), 2),

@@ -122,7 +122,8 @@ fn mask_encoding_finds_heads<H: Harness>(bench: &mut Bench<'_, H>, order: Order)
     let range = bench.blocks(order.max(bench.model.subsection()), 0, 2)?;
     let ranges = [range];
     let pagemap = bench.pagemap(&ranges, order)?;
-    // SAFETY: 1: the bench's own vmemmap has nothing online while this one has. 2 and 3: the harness's.
+    // SAFETY: 1: the bench's own vmemmap has nothing online while this one has. 2 and 3: the
+    // harness's.
     let vmemmap =
         unsafe { Vmemmap::<Page<Mask>, _, _>::new(bench.model, bench.frames, bench.direct_map) };
     let Ok(mut vmemmap) = vmemmap else {

@@ -135,7 +135,8 @@ pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<
         role: Role::Descriptors,
         writable: true,
     };
-    // SAFETY: 1: the block was allocated for this. 2: nothing else uses the vmemmap; it has to be refused.
+    // SAFETY: 1: the block was allocated for this. 2: nothing else uses the vmemmap; it has to be
+    // refused.
     let refused = unsafe { bench.table.map_leaf(misaligned, leaf, bench.node) };
     ensure_at(
         matches!(refused, Err(MapError::Unsupported { .. })),

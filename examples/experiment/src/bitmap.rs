@@ -10,7 +10,8 @@ const WORD_BITS: u64 = 1 << WORD_ORDER;
 
 /// Free frames of one node, for one CPU.
 ///
-/// Single frames come from the low end and blocks from the high end, so that blocks stay whole for long.
+/// Single frames come from the low end and blocks from the high end, so that blocks stay whole for
+/// long.
 #[derive(Debug)]
 pub struct Bitmap<'m> {
     frames: PfnRange,
@@ -129,9 +130,9 @@ const fn mask(bits: u64) -> u64 {
     u64::MAX >> (WORD_BITS - bits)
 }
 
-// SAFETY: 1: the bits of a block are cleared when it is handed out, and bits are set for frames that were
-// given to `add` (its duty 1) or to `free`; blocks start at multiples of their size; there is one node. 2: bits do not remember blocks.
-// 3: duty 2 of `add`.
+// SAFETY: 1: the bits of a block are cleared when it is handed out, and bits are set for frames
+// that were given to `add` (its duty 1) or to `free`; blocks start at multiples of their size;
+// there is one node. 2: bits do not remember blocks. 3: duty 2 of `add`.
 unsafe impl PlainAllocator for Bitmap<'_> {
     fn allocate(&self, order: Order, _node: NodeId) -> Option<Block> {
         let first = if order.get() < WORD_ORDER {
@@ -144,8 +145,8 @@ unsafe impl PlainAllocator for Bitmap<'_> {
     }
 
     unsafe fn free(&self, block: Block) {
-        // SAFETY: 1: they were handed out as RAM that nobody used, and nobody does any more (the caller's duty 2). 2: as when
-        // they were added first.
+        // SAFETY: 1: they were handed out as RAM that nobody used, and nobody does any more (the
+        // caller's duty 2). 2: as when they were added first.
         unsafe { self.add(block.frames()) };
     }
 

@@ -7,7 +7,8 @@ use core::sync::atomic::AtomicU64;
 use mm_core::addr::{Granule, Pfn, PfnRange};
 use mm_core::frame::{Counted, DirectMap};
 
-/// The largest part of RAM in whole frames above the image and below `limit`, which is where early frames come from.
+/// The largest part of RAM in whole frames above the image and below `limit`, which is where early
+/// frames come from.
 pub fn early_range(
     map: &MemoryMap,
     granule: Granule,
@@ -41,8 +42,8 @@ pub unsafe fn early_slice<T>(
     let first = direct_map
         .frame_pointer(frames.start())
         .cast::<MaybeUninit<T>>();
-    // SAFETY: the frames are nobody else's (duty 1) and never given back; they follow each other in the direct map (duty 2); pages are
-    // aligned for any type.
+    // SAFETY: the frames are nobody else's (duty 1) and never given back; they follow each other in
+    // the direct map (duty 2); pages are aligned for any type.
     let slice = unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), count as usize) };
     for place in slice.iter_mut() {
         place.write(value());
@@ -57,7 +58,8 @@ pub unsafe fn early_slice<T>(
 ///
 /// # Safety
 ///
-/// 1. All RAM of `map` from `first_free` on is free, but for what was taken from `early`, which came from `early_range`.
+/// 1. All RAM of `map` from `first_free` on is free, but for what was taken from `early`, which
+///    came from `early_range`.
 /// 2. `direct_map` is linear and reaches all RAM, for good.
 pub unsafe fn frames(
     map: &MemoryMap,

@@ -54,8 +54,9 @@ impl Case {
         })
     }
 
-    /// Whether vmemmap pages of tails are one frame. Where that would save nothing it is not done: where the descriptors of a compound page
-    /// fill one vmemmap page, or two and the tail frame is its own.
+    /// Whether vmemmap pages of tails are one frame. Where that would save nothing it is not done:
+    /// where the descriptors of a compound page fill one vmemmap page, or two and the tail
+    /// frame is its own.
     pub fn shares_tails(&self, model: &MemoryModel) -> bool {
         let worth = match self.tails {
             Tails::PerCompound => 3,
@@ -65,7 +66,8 @@ impl Case {
         model.vmemmap_pages(self.order) >= worth
     }
 
-    /// Whether leaf tables of nothing but the same tail are one table: where a compound page's descriptors fill two tables or more.
+    /// Whether leaf tables of nothing but the same tail are one table: where a compound page's
+    /// descriptors fill two tables or more.
     pub fn shares_tables(&self, model: &MemoryModel, spans: &TableSpans) -> bool {
         let tables = (self.order.frames() * model.descriptor_bytes()) >> spans.leaf;
         self.tables == Tables::Shared && self.shares_tails(model) && tables >= 2
@@ -122,7 +124,8 @@ impl fmt::Display for Case {
     }
 }
 
-/// How much has to be populated at a time for huge leaves: a section, unless one leaf describes more.
+/// How much has to be populated at a time for huge leaves: a section, unless one leaf describes
+/// more.
 fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
     if model.section().frames() * model.descriptor_bytes() < 1 << spans.leaf {
         Piece::Range
@@ -144,11 +147,13 @@ pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Cas
     }
 }
 
-/// The cases for the device memory `device`, used in base pages and in compound pages of each of `compound` orders.
+/// The cases for the device memory `device`, used in base pages and in compound pages of each of
+/// `compound` orders.
 ///
-/// Each geometry takes as much of the device as it can. Besides, base pages and the first compound order are tried on a range that starts and
-/// ends inside sections, and what is shared further is tried on the memory of one compound page of the largest order too. A
-/// compound page that the device is too small for is left out.
+/// Each geometry takes as much of the device as it can. Besides, base pages and the first compound
+/// order are tried on a range that starts and ends inside sections, and what is shared further is
+/// tried on the memory of one compound page of the largest order too. A compound page that the
+/// device is too small for is left out.
 pub fn cases<'c>(
     model: &'c MemoryModel,
     spans: &'c TableSpans,

@@ -1,6 +1,7 @@
 //! What bringing memory online has to cost, by arithmetic alone.
 //!
-//! Shares no code with the plan, the page table or the audit: ranges and sizes in, numbers of frames out.
+//! Shares no code with the plan, the page table or the audit: ranges and sizes in, numbers of
+//! frames out.
 
 use crate::case::{Case, Leaves};
 use core::fmt;
@@ -56,8 +57,8 @@ impl fmt::Display for Cost {
     }
 }
 
-/// How much of the virtual address space one table translates, as base-2 logarithms of bytes: the leaf table first, the root
-/// left out.
+/// How much of the virtual address space one table translates, as base-2 logarithms of bytes: the
+/// leaf table first, the root left out.
 #[derive(Clone, Copy, Debug)]
 pub struct TableSpans {
     /// What a leaf table translates.
@@ -69,7 +70,8 @@ pub struct TableSpans {
 impl Cost {
     /// What `case` costs while `online` is online.
     ///
-    /// A leaf table and a huge leaf stand for the same span. Shared tails and tables are not those of `online`.
+    /// A leaf table and a huge leaf stand for the same span. Shared tails and tables are not those
+    /// of `online`.
     pub fn of(case: &Case, online: &[Case], model: &MemoryModel, spans: &TableSpans) -> Self {
         let needs_leaf_table = |case: &Case, span: u64| leaf_table_at(case, model, spans, span);
         let leaf_tables = spans_of(case, model, spans.leaf)
@@ -77,7 +79,8 @@ impl Cost {
             .filter(|span| !online.iter().any(|other| needs_leaf_table(other, *span)))
             .count() as u64;
         let leaf_tables = match case.shares_tables(model, spans) {
-            // The one with the head, and one for all others; whole tables, which nobody else has descriptors in.
+            // The one with the head, and one for all others; whole tables, which nobody else has
+            // descriptors in.
             true => compound_pages(case) + shared_by(case),
             false => leaf_tables,
         };
@@ -126,8 +129,8 @@ fn shared_by(case: &Case) -> u64 {
     }
 }
 
-/// The shared table that maps descriptors of `part`, a subsection of the case's range, by the number of its span; `None` where they are mapped by
-/// a table that nobody shares.
+/// The shared table that maps descriptors of `part`, a subsection of the case's range, by the
+/// number of its span; `None` where they are mapped by a table that nobody shares.
 ///
 /// A shared table of which a part goes offline is replaced there by one of its own, which stays.
 pub(crate) fn shared_table_at(

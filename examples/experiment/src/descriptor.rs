@@ -6,7 +6,8 @@ use core::sync::atomic::AtomicU64;
 use mm_core::addr::{NodeId, Order};
 use mm_core::descriptor::{Descriptor, Initial, Pointer, TailEncoding};
 
-/// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its own would not take it either.
+/// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its
+/// own would not take it either.
 ///
 /// `E` is how a tail names its head.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ impl<E: TailEncoding> FrameInfo<E> {
     }
 }
 
-// SAFETY: 1: no destructor. 2: `owner` is what changes, and is atomic. 3: both are stored as given, and there
-// is no way to change them.
+// SAFETY: 1: no destructor. 2: `owner` is what changes, and is atomic. 3: both are stored as given,
+// and there is no way to change them.
 unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     type Encoding = E;
 

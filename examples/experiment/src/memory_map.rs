@@ -25,7 +25,8 @@ impl RangeList {
     /// How many ranges there is room for.
     pub const CAPACITY: usize = RANGES;
 
-    /// Adds `range`, joined with those that it touches. False where there is no room for it, and nothing has changed.
+    /// Adds `range`, joined with those that it touches. False where there is no room for it, and
+    /// nothing has changed.
     #[must_use = "the range may not have fitted"]
     pub fn add(&mut self, range: PfnRange) -> bool {
         let mut joined = range;
@@ -84,7 +85,8 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// RAM in whole blocks of `subsection`: what the kernel has descriptors of. A hole within a block has some too.
+    /// RAM in whole blocks of `subsection`: what the kernel has descriptors of. A hole within a
+    /// block has some too.
     pub fn described(&self, subsection: Order) -> RangeList {
         let mut described = RangeList::default();
         for range in self.ram.as_slice() {

@@ -33,7 +33,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Loads and stores that the MMU translates, by a kernel whose fault handler records a fault and resumes.
+/// Loads and stores that the MMU translates, by a kernel whose fault handler records a fault and
+/// resumes.
 ///
 /// # Safety
 ///

@@ -24,7 +24,8 @@ impl<A> Rationed<A> {
         }
     }
 
-    /// Lets `calls` more allocations succeed, of whatever size; `None` for as many as there is memory for.
+    /// Lets `calls` more allocations succeed, of whatever size; `None` for as many as there is
+    /// memory for.
     pub fn set_calls(&self, calls: Option<u64>) {
         self.calls_left.set(calls);
     }

@@ -74,7 +74,8 @@ impl<'w> Report<'w> {
         self.failed
     }
 
-    /// Prints the last line, and says whether all went well: something was checked and nothing failed.
+    /// Prints the last line, and says whether all went well: something was checked and nothing
+    /// failed.
     pub fn finish(mut self) -> bool {
         let (passed, failed) = (self.passed, self.failed);
         self.line(format_args!("{passed} passed, {failed} failed"));

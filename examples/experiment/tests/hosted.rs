@@ -1,5 +1,6 @@
-//! The kernels' experiment on simulated memory, laid out as it is in the kernels: 1 GiB of RAM from address 0, 4 GiB of device
-//! memory from 4 GiB. What a kernel prints has to be what is printed here.
+//! The kernels' experiment on simulated memory, laid out as it is in the kernels: 1 GiB of RAM from
+//! address 0, 4 GiB of device memory from 4 GiB. What a kernel prints has to be what is printed
+//! here.
 #![allow(
     clippy::unwrap_used,
     reason = "a test has to stop where it cannot be set up"
@@ -80,7 +81,8 @@ unsafe impl Probe for SimCpu {
 /// The instructions of the one CPU.
 struct Instructions(SimTlb<X86_64Walker>);
 
-// SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops everything. 3: it has no PCIDs.
+// SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
+// everything. 3: it has no PCIDs.
 unsafe impl TlbInstructions for Instructions {
     fn invlpg(&self, at: VirtAddr) {
         self.0.invalidate_page(at);
@@ -125,11 +127,12 @@ fn run<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, spans: TableSpa
     // SAFETY: 1: there is one simulated CPU.
     let other_cpus = unsafe { SingleCpu::new() };
     let mmu = Tlb::new(Instructions(cpu.tlb.clone()), other_cpus, OneRoot);
-    // SAFETY: 1: simulated memory is zero at first, and so is the root table. 2: the memory has it and all frames. 3: there
-    // is one table and one thread. 4: there is one CPU.
+    // SAFETY: 1: simulated memory is zero at first, and so is the root table. 2: the memory has it
+    // and all frames. 3: there is one table and one thread. 4: there is one CPU.
     let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
     let mut scratch = vec![AuditSlot::default(); 1 << 16];
-    // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one memory and one allocator.
+    // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one memory
+    // and one allocator.
     let mut experiment =
         unsafe { Experiment::new(&cpu, table, model, &frames, &memory, &mut scratch, spans) };
     let mut map = MemoryMap::default();

@@ -17,7 +17,8 @@ pub type Altmap = DeviceAltmap<Page<Mask>, SimMemory>;
 /// A [`Failure`] where there is no such altmap.
 pub fn planned(reserved: PfnRange, model: &MemoryModel, node: NodeId) -> Result<Altmap, Failure> {
     let nothing = SimMemory::new(model.granule(), &[]).map_err(Failure::host)?;
-    // SAFETY: 1 to 4: nobody brings the reserved part online by this value, so its frames are never used.
+    // SAFETY: 1 to 4: nobody brings the reserved part online by this value, so its frames are never
+    // used.
     let altmap = unsafe { Altmap::new(model, nothing, reserved, node) };
     Ok(altmap?)
 }
@@ -30,8 +31,8 @@ pub fn planned(reserved: PfnRange, model: &MemoryModel, node: NodeId) -> Result<
 ///
 /// # Safety
 ///
-/// 1. The frames have contents in `memory` and are used by nobody else while the altmap or a mapping of one of its frames
-///    is in use.
+/// 1. The frames have contents in `memory` and are used by nobody else while the altmap or a
+///    mapping of one of its frames is in use.
 /// 2. The altmap is used by one vmemmap of `model`, with this memory, in one thread.
 pub unsafe fn on_machine(
     memory: &SimMemory,

@@ -40,7 +40,8 @@ Examples:
 /// What `--align` takes.
 pub(crate) const ALIGN_FORM: &str = "base|SIZE";
 
-/// Brings device memory online as compound pages on a simulated machine, and shows what its descriptors cost and save.
+/// Brings device memory online as compound pages on a simulated machine, and shows what its
+/// descriptors cost and save.
 #[derive(Debug, Parser)]
 #[command(
     name = "explorer",
@@ -82,16 +83,18 @@ pub struct RegionArgs {
     /// The page tables
     #[arg(long, value_name = "BACKEND", default_value = BackendKind::X86_64.name(), value_parser = backend())]
     pub backend: BackendKind,
-    /// Memory to bring online: where it starts and how much; may be repeated, in any order. Bytes, decimal or 0x hex, with an
-    /// optional suffix K, M, G, T or P [default: 24G+16G; pages larger than 8G: one, the first from 24G on]
+    /// Memory to bring online: where it starts and how much; may be repeated, in any order. Bytes,
+    /// decimal or 0x hex, with an optional suffix K, M, G, T or P [default: 24G+16G; pages
+    /// larger than 8G: one, the first from 24G on]
     #[arg(
         long = "range",
         value_name = "START+SIZE",
         value_parser = value_of::<ByteRange>
     )]
     pub ranges: Vec<ByteRange>,
-    /// The size of the pages that the memory is used in: 'base', or a power of two from the size of a base page (4K, 16K or 64K, by
-    /// which output names base pages) to 1T [default: what a huge leaf maps: 2M; 32M with 16K pages, 512M with 64K pages]
+    /// The size of the pages that the memory is used in: 'base', or a power of two from the size
+    /// of a base page (4K, 16K or 64K, by which output names base pages) to 1T [default: what
+    /// a huge leaf maps: 2M; 32M with 16K pages, 512M with 64K pages]
     #[arg(
         long,
         value_name = ALIGN_FORM,
@@ -107,13 +110,16 @@ pub struct RegionArgs {
     /// How much is populated at a time
     #[arg(long, value_enum, value_name = "PIECE", default_value = "section")]
     pub piece: PieceArg,
-    /// Whether vmemmap of base pages is mapped by huge leaves where a piece covers all that one describes
+    /// Whether vmemmap of base pages is mapped by huge leaves where a piece covers all that one
+    /// describes
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
-    /// Take descriptor frames from this much memory at the start of the first range; auto: from as little as suffices
+    /// Take descriptor frames from this much memory at the start of the first range; auto: from as
+    /// little as suffices
     #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>)]
     pub altmap: Option<AltmapSize>,
-    /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it from the nearest of these
+    /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it
+    /// from the nearest of these
     #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
@@ -226,8 +232,8 @@ pub enum Format {
     Json,
 }
 
-/// Attaches what starts with a minus and a digit to the option before it: no option looks like that, so it is meant as the
-/// value, and what is wrong with it is said of that option.
+/// Attaches what starts with a minus and a digit to the option before it: no option looks like
+/// that, so it is meant as the value, and what is wrong with it is said of that option.
 pub fn attach_negative_values(args: impl IntoIterator<Item: Into<OsString>>) -> Vec<OsString> {
     let mut attached: Vec<OsString> = Vec::new();
     for arg in args.into_iter().map(Into::into) {

@@ -12,7 +12,8 @@ use std::fmt;
 /// Why an operation was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// The library's name for the kind of error, or `too-large` or `host` where the simulation is at its limit.
+    /// The library's name for the kind of error, or `too-large` or `host` where the simulation is
+    /// at its limit.
     pub kind: &'static str,
     /// What went wrong and, where there is something, what to do.
     pub message: String,

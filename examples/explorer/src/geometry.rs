@@ -6,8 +6,9 @@ use mm_core::addr::Granule;
 use std::fmt;
 use std::str::FromStr;
 
-/// The compound pages that are natural on `granule`, the smaller first, in bytes: what one huge leaf maps, and what
-/// one leaf of the level above maps (1 GiB) or 32 huge leaves with the contiguous bit do.
+/// The compound pages that are natural on `granule`, the smaller first, in bytes: what one huge
+/// leaf maps, and what one leaf of the level above maps (1 GiB) or 32 huge leaves with the
+/// contiguous bit do.
 pub const fn natural(granule: Granule) -> [u64; 2] {
     match granule {
         Granule::Size4K => [2 << 20, 1 << 30],

@@ -1,6 +1,8 @@
-//! What the vmemmap of compound pages costs and saves, on simulated machines, from the command line.
+//! What the vmemmap of compound pages costs and saves, on simulated machines, from the command
+//! line.
 //!
-//! [`run`] is the whole program but for the process: `src/main.rs` hands it the arguments and the two outputs.
+//! [`run`] is the whole program but for the process: `src/main.rs` hands it the arguments and the
+//! two outputs.
 //!
 //! ```text
 //!   args ──▶ request ──▶ need ──▶ online ──▶ report ──▶ table | json
@@ -59,8 +61,8 @@ impl std::fmt::Debug for Console<'_> {
     }
 }
 
-/// Runs the program with `args`, of which the first is its name, and says what it exits with: [`DONE`],
-/// [`FAILED`] or [`BAD_ARGUMENTS`].
+/// Runs the program with `args`, of which the first is its name, and says what it exits with:
+/// [`DONE`], [`FAILED`] or [`BAD_ARGUMENTS`].
 pub fn run<I>(args: I, limits: &Limits, console: &mut Console<'_>) -> u8
 where
     I: IntoIterator<Item: Into<OsString>>,
@@ -150,7 +152,8 @@ const fn exit_code(good: bool) -> u8 {
     if good { DONE } else { FAILED }
 }
 
-/// Writes an error to `stderr`. If that cannot be written to either, there is nowhere left to say so.
+/// Writes an error to `stderr`. If that cannot be written to either, there is nowhere left to say
+/// so.
 fn say(stderr: &mut dyn Write, message: &str) {
     let _ = writeln!(stderr, "error: {message}");
 }

@@ -1,4 +1,5 @@
-//! What bringing a region online will take, before it is done: how much RAM the machine gets, and whether the host can hold it.
+//! What bringing a region online will take, before it is done: how much RAM the machine gets, and
+//! whether the host can hold it.
 
 use crate::failure::Failure;
 use crate::size::rounded;
@@ -118,7 +119,8 @@ impl Need {
     }
 }
 
-/// How many tables of `entries` entries, on all levels below the root, map `pages` pages at most, wherever they start.
+/// How many tables of `entries` entries, on all levels below the root, map `pages` pages at most,
+/// wherever they start.
 fn tables_over(pages: u64, entries: u64) -> u64 {
     let mut tables = 0;
     let mut below = pages;

@@ -64,8 +64,8 @@ impl Online<'_> {
         let altmap = match reserved {
             Some(reserved) => {
                 let (memory, node) = (machine.memory(), self.request.node);
-                // SAFETY: 1: the machine has contents for the reserved part, and its RAM is elsewhere. 2: it has one vmemmap, and
-                // there is one thread.
+                // SAFETY: 1: the machine has contents for the reserved part, and its RAM is
+                // elsewhere. 2: it has one vmemmap, and there is one thread.
                 Some(unsafe { altmap::on_machine(memory, reserved, &B::MODEL, node) }?)
             }
             None => None,
@@ -85,8 +85,8 @@ impl Online<'_> {
         let mut table = machine
             .take_table()
             .ok_or_else(|| Failure::host("the machine's page table is taken"))?;
-        // SAFETY: 1: nothing else is mapped on this machine. 2: its memory has all RAM, and contents for the altmap. 3: the
-        // machine has one table.
+        // SAFETY: 1: nothing else is mapped on this machine. 2: its memory has all RAM, and
+        // contents for the altmap. 3: the machine has one table.
         let vmemmap = unsafe {
             Vmemmap::<Page<Mask>, _, _>::new(B::MODEL, machine.frames(), machine.memory())
         };

@@ -8,8 +8,8 @@ use mm_core::vmemmap::AuditReport;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
 
-/// What came of bringing a region online and taking it offline again. `None` is what is not known, because it did
-/// not come to that.
+/// What came of bringing a region online and taking it offline again. `None` is what is not known,
+/// because it did not come to that.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The page tables.
@@ -119,7 +119,8 @@ impl Report {
         }
     }
 
-    /// Enters what an audit has counted while the region was online, and how many frames the altmap had out.
+    /// Enters what an audit has counted while the region was online, and how many frames the altmap
+    /// had out.
     pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
         let total = counted.frames();
         let flat = counted.mapped_pages;

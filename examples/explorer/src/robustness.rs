@@ -10,10 +10,11 @@ const LIMITS: Limits = Limits {
     planned_runs: 1 << 12,
 };
 
-/// Runs the program with the arguments in `bytes`, separated by white space, and checks how it answers.
+/// Runs the program with the arguments in `bytes`, separated by white space, and checks how it
+/// answers.
 ///
-/// Answers with what the program exits with. Requests without a subcommand are passed over, since a survey takes as long as
-/// it takes: `None`.
+/// Answers with what the program exits with. Requests without a subcommand are passed over, since a
+/// survey takes as long as it takes: `None`.
 ///
 /// # Errors
 ///

@@ -22,8 +22,8 @@ const WHOLE: ByteRange = ByteRange {
     size: 1024 * GIB,
 };
 
-/// How much host memory the descriptors of a region may take; it is halved until they do. Base pages cost the same per GiB
-/// whatever their number, so less of them is enough.
+/// How much host memory the descriptors of a region may take; it is halved until they do. Base
+/// pages cost the same per GiB whatever their number, so less of them is enough.
 const fn descriptor_bytes(tails: Tails) -> u64 {
     match tails {
         Tails::None => GIB / 4,
@@ -77,7 +77,8 @@ impl Case {
         ByteSize(order.frames() * B::MODEL.granule().bytes())
     }
 
-    /// The largest part of [`WHOLE`] whose descriptors fit, but no less than what one leaf of vmemmap describes.
+    /// The largest part of [`WHOLE`] whose descriptors fit, but no less than what one leaf of
+    /// vmemmap describes.
     fn largest_range<B: Backend>(self) -> ByteRange {
         let least = self.leaf::<B>().0 / B::MODEL.descriptor_bytes() * B::MODEL.granule().bytes();
         let least = least.max(self.align);

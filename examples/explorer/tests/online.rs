@@ -366,8 +366,8 @@ fn aarch64_with_4k_pages_costs_what_x86_64_does() {
     }
 }
 
-/// Vmemmap pages, leaf tables and tables above them for `bytes` bytes at `start` in pages of `page`, all mapped by leaves of
-/// base pages on AArch64.
+/// Vmemmap pages, leaf tables and tables above them for `bytes` bytes at `start` in pages of
+/// `page`, all mapped by leaves of base pages on AArch64.
 fn flat_costs(page: u64, start: u64, bytes: u64) -> [u64; 3] {
     let offset = |at: u64| at / page * 64;
     let touched = |span: u32| {

@@ -83,7 +83,8 @@ impl<B: RadixBackend, E: TailEncoding> Subject<'_, B, E> {
         }
     }
 
-    /// Every page that is mapped in `window` or next to it, by its address: the frame, and the leaf that it is part of.
+    /// Every page that is mapped in `window` or next to it, by its address: the frame, and the leaf
+    /// that it is part of.
     fn pages(&self, window: VirtRange) -> BTreeMap<u64, (u64, Translation)> {
         let border = 512 * PAGE;
         let start = VirtAddr::new(window.start().get().saturating_sub(border));
@@ -173,7 +174,8 @@ impl<B: RadixBackend, E: TailEncoding> Subject<'_, B, E> {
         for index in [0, PER_PAGE - 1] {
             let pfn = number * PER_PAGE + index;
             let head = pfn & !((1 << order) - 1);
-            // SAFETY: the library has mapped the frame as a page of descriptors, 64 of them, which are only shared.
+            // SAFETY: the library has mapped the frame as a page of descriptors, 64 of them, which
+            // are only shared.
             let descriptor = unsafe { page.add(index as usize).as_ref() };
             let found = E::head_of(VirtAddr::new(address(pfn)), descriptor.word());
             if descriptor.order().get() != order || found.get() != address(head) {
@@ -207,8 +209,8 @@ impl<B: RadixBackend, E: TailEncoding> Subject<'_, B, E> {
         per_level.sum()
     }
 
-    /// Compares every byte of the frames that the library has mapped with those of the oracle, which does not count in the descriptors of
-    /// `reserved`: there, but for the counts.
+    /// Compares every byte of the frames that the library has mapped with those of the oracle,
+    /// which does not count in the descriptors of `reserved`: there, but for the counts.
     pub(super) fn compare_contents(
         &self,
         oracle: &OracleParts,
@@ -281,8 +283,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether `after` is the same, but for hollow tables where there are any: tables of the library's that foreign leaves kept in
-    /// place, and in which there is nothing any more. Those go with whatever comes and goes there next.
+    /// Whether `after` is the same, but for hollow tables where there are any: tables of the
+    /// library's that foreign leaves kept in place, and in which there is nothing any more.
+    /// Those go with whatever comes and goes there next.
     pub(super) fn same_as(&self, after: &Self, hollow: bool) -> Result<(), String> {
         let gone = match hollow {
             true => (self.tables.len() as u64).saturating_sub(after.tables.len() as u64),

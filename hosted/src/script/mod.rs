@@ -1,4 +1,5 @@
-//! Scripts: sequences of operations on a machine with real tables, on the oracle, and on a model, side by side.
+//! Scripts: sequences of operations on a machine with real tables, on the oracle, and on a model,
+//! side by side.
 //!
 //! ```text
 //!   bytes ──▶ Script ──▶ Interpreter ─┬─▶ machine with x86-64 tables ──bytes──▶ walker ─┐
@@ -6,10 +7,11 @@
 //!                                     └─▶ model: a plain map, and what must be answered ┘  every operation
 //! ```
 //!
-//! Any bytes are a script, so that property tests and fuzzing share this. What each operation has to answer, and what every page of the
-//! vmemmap has to be mapped to after it, comes from the model, which knows no code of the library's. The oracle runs the library's
-//! algorithm on a page table without tables and hands out the very frames that the machine did, so that frames and their
-//! contents are compared one by one.
+//! Any bytes are a script, so that property tests and fuzzing share this. What each operation has
+//! to answer, and what every page of the vmemmap has to be mapped to after it, comes from the
+//! model, which knows no code of the library's. The oracle runs the library's algorithm on a page
+//! table without tables and hands out the very frames that the machine did, so that frames and
+//! their contents are compared one by one.
 
 mod check;
 mod interpreter;
@@ -37,7 +39,8 @@ const FOREIGN: (u64, u64) = (3 << 25, 256);
 /// The most operations of a script that comes from fuzzing.
 const MOST: usize = 48;
 
-/// Runs the script that `bytes` stand for on the backend and with the encoding that the first of them chooses.
+/// Runs the script that `bytes` stand for on the backend and with the encoding that the first of
+/// them chooses.
 ///
 /// # Errors
 ///
@@ -68,7 +71,8 @@ pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Resul
     let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
     let frames = Traced::new(machine.frames());
     let oracle = OracleParts::new(&machine)?;
-    // One for each operation that could use one. Those of memory that is online at the same time do not meet.
+    // One for each operation that could use one. Those of memory that is online at the same time do
+    // not meet.
     let devices: Vec<_> = script
         .ops
         .iter()
@@ -106,8 +110,9 @@ fn device_altmap<'m, B: RadixBackend, E: TailEncoding>(
     let Op::Online(request) = op else { return None };
     let reserved = request.reserved()?;
     let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
-    // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those that are in use do not meet.
-    // 2: the machine has all of the window; a range outside of it does not come online. 3 and 4: one vmemmap, one thread.
+    // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those
+    // that are in use do not meet. 2: the machine has all of the window; a range outside of it
+    // does not come online. 3 and 4: one vmemmap, one thread.
     unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.ok()
 }
 

@@ -1,4 +1,5 @@
-//! What should be: a plain map of the vmemmap's pages, and the result that every operation has to have.
+//! What should be: a plain map of the vmemmap's pages, and the result that every operation has to
+//! have.
 
 use super::op::{Request, SUBSECTION};
 use mm_core::addr::{Pfn, PfnRange};
@@ -105,7 +106,8 @@ impl Model {
         Expected::Done
     }
 
-    /// Whether the first range of `request`, of which a pagemap can be made, has room for its altmap.
+    /// Whether the first range of `request`, of which a pagemap can be made, has room for its
+    /// altmap.
     pub(super) fn altmap(request: &Request) -> Expected {
         let frames = request.ranges.first().map_or(0, |range| range.frames());
         if request.altmap * SUBSECTION > frames {
@@ -118,7 +120,8 @@ impl Model {
         Expected::Done
     }
 
-    /// Whether `piece` of `request` can come online now: the reserved part first, from its start on.
+    /// Whether `piece` of `request` can come online now: the reserved part first, from its start
+    /// on.
     pub(super) fn populate_in_order(&self, request: &Request, piece: PfnRange) -> Expected {
         let missing = request
             .reserved()
@@ -269,7 +272,8 @@ impl Model {
         }
     }
 
-    /// Takes out all of `frames` that is not foreign, and whole leaves that reach across their ends.
+    /// Takes out all of `frames` that is not foreign, and whole leaves that reach across their
+    /// ends.
     pub(super) fn remove(&mut self, frames: PfnRange) {
         let mut gone = Vec::new();
         for (page, cell) in self.pages.range(pages(frames)) {

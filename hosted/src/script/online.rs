@@ -134,8 +134,8 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         request: &'s Request,
         altmaps: Option<&'s BothAltmaps<'s, E>>,
     ) -> Result<(), String> {
-        // Whoever takes a region offline gives its frames back by its pagemap, so what comes online in its place must not
-        // come from an altmap that it does not have.
+        // Whoever takes a region offline gives its frames back by its pagemap, so what comes online
+        // in its place must not come from an altmap that it does not have.
         let meets = self.regions.iter().any(|live| live.meets(&request.ranges));
         let Some(asked) = self.asked(request, altmaps.filter(|_| !meets))? else {
             return Ok(());

@@ -36,7 +36,8 @@ pub struct Request {
     pub piece: Piece,
     /// The node: 0 or 1.
     pub node: u32,
-    /// How many subsections at the start of the first range are an altmap, if it comes online as a whole; 0 for none.
+    /// How many subsections at the start of the first range are an altmap, if it comes online as a
+    /// whole; 0 for none.
     pub altmap: u64,
 }
 

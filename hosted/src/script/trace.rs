@@ -1,4 +1,5 @@
-//! Two allocators that hand out the same frames: one writes down what it did, the other does it again.
+//! Two allocators that hand out the same frames: one writes down what it did, the other does it
+//! again.
 
 use super::model::PER_PAGE;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
@@ -116,7 +117,8 @@ unsafe impl<A: Altmap> Altmap for Traced<'_, A> {
     }
 }
 
-/// An allocator that hands out what another one has handed out, with counts of its own in a plain map.
+/// An allocator that hands out what another one has handed out, with counts of its own in a plain
+/// map.
 ///
 /// What does not fit is written down as a complaint.
 #[derive(Debug)]
@@ -126,7 +128,8 @@ pub(super) struct Replay {
     complaints: RefCell<Vec<String>>,
     nodes: Vec<(PfnRange, NodeId)>,
     reserved: PfnRange,
-    /// If it is used as an altmap, how many of the first reserved frames hold descriptors of these.
+    /// If it is used as an altmap, how many of the first reserved frames hold descriptors of
+    /// these.
     holders: Cell<u64>,
 }
 
@@ -173,8 +176,8 @@ impl Replay {
     }
 }
 
-// SAFETY: 1: what is handed out twice is complained about, and the frames are those of an allocator that keeps this duty.
-// 2 to 4: the map of counts. 5: the oracle's memory has the same frames.
+// SAFETY: 1: what is handed out twice is complained about, and the frames are those of an allocator
+// that keeps this duty. 2 to 4: the map of counts. 5: the oracle's memory has the same frames.
 unsafe impl FrameAllocator for Replay {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let refused = OutOfFrames { order, node };
@@ -231,7 +234,8 @@ unsafe impl FrameAllocator for Replay {
                 if *count > 0 {
                     return Released::Shared;
                 }
-                // SAFETY: 1 and 2: the last reference of a block that is out went just now, and no other can be acquired.
+                // SAFETY: 1 and 2: the last reference of a block that is out went just now, and no
+                // other can be acquired.
                 Released::Last(unsafe { OwnedBlock::new(block) })
             }
             held => {
@@ -269,7 +273,8 @@ unsafe impl FrameAllocator for Replay {
     }
 }
 
-// SAFETY: 1 and 2: the frames are those of an altmap over the same range. 3: complained about where it is not so.
+// SAFETY: 1 and 2: the frames are those of an altmap over the same range. 3: complained about where
+// it is not so.
 unsafe impl Altmap for Replay {
     fn reserved(&self) -> PfnRange {
         self.reserved

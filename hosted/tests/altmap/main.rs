@@ -189,8 +189,9 @@ impl<B: Backend> Bench<'_, '_, B> {
         audit(self.vmemmap, self.table, self.machine, &self.altmaps)
     }
 
-    /// Brings `pagemap` online and offline, with `limit` told how many allocations are let through, one more each time, until it
-    /// succeeds. How many failures there were, and how many frames of RAM and of the second altmap it took then.
+    /// Brings `pagemap` online and offline, with `limit` told how many allocations are let through,
+    /// one more each time, until it succeeds. How many failures there were, and how many frames
+    /// of RAM and of the second altmap it took then.
     fn fail_each(
         &mut self,
         pagemap: &DevPagemap<'_>,
@@ -336,7 +337,8 @@ fn pieces_go_in_any_order_behind_the_reserved_part<B: Backend>() {
         let (first, last) = (reserved[0], reserved[reserved.len() - 1]);
         for seed in 1..4 {
             for piece in &reserved {
-                // Neither another piece nor a later one of the reserved part comes before its start.
+                // Neither another piece nor a later one of the reserved part comes before its
+                // start.
                 let rest = altmap.undescribed().unwrap();
                 for early in [others[0], others[others.len() - 1], last] {
                     if early != *piece {
@@ -473,7 +475,8 @@ fn base_pages_have_huge_leaves_from_the_altmap<B: Backend>() {
 }
 
 fn huge_leaves_that_cannot_describe_themselves_are_reported<B: Backend>() {
-    // The reserved part has room for what a huge leaf describes, but does not start at a multiple of that.
+    // The reserved part has room for what a huge leaf describes, but does not start at a multiple
+    // of that.
     let ranges = [range::<B>(24 * GIB + 64 * MIB, 17 * GIB - 64 * MIB)];
     device!(&ranges, 4 * KIB, Tails::None => machine, table, vmemmap, altmap, pagemap);
     let region = vmemmap.online(&mut table, &pagemap).unwrap();

@@ -41,7 +41,8 @@ pub(crate) fn vmemmap<B: Backend>(machine: &Machine<B>) -> Array<'_> {
     unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) }.unwrap()
 }
 
-/// Recounts, and sees to it that every frame that holds descriptors of `of` came from where it should.
+/// Recounts, and sees to it that every frame that holds descriptors of `of` came from where it
+/// should.
 pub(crate) fn audit<B: Backend>(
     vmemmap: &Array<'_>,
     table: &B::Table<'_>,

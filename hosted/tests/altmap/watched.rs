@@ -9,7 +9,8 @@ use mm_core::frame::{
 };
 use std::cell::Cell;
 
-/// An altmap that sees to it that all its frames are its own and that its descriptors go last, and that can be made to run out.
+/// An altmap that sees to it that all its frames are its own and that its descriptors go last, and
+/// that can be made to run out.
 pub(crate) struct Watched<'m> {
     pub(crate) altmap: DeviceAltmap<Page<Mask>, &'m SimMemory>,
     /// How many frames hold the descriptors of the reserved part.
@@ -20,8 +21,8 @@ pub(crate) struct Watched<'m> {
 
 impl<'m> Watched<'m> {
     pub(crate) fn new<B: Backend>(machine: &'m Machine<B>, reserved: PfnRange) -> Self {
-        // SAFETY: 1: the machine's RAM is elsewhere. 2: it has contents for the reserved part. 3 and 4: it has one vmemmap, and there is
-        // one thread.
+        // SAFETY: 1: the machine's RAM is elsewhere. 2: it has contents for the reserved part. 3
+        // and 4: it has one vmemmap, and there is one thread.
         let altmap =
             unsafe { DeviceAltmap::new(&B::MODEL, machine.memory(), reserved, NodeId::new(0)) };
         Self {

@@ -54,7 +54,8 @@ impl Order {
         }
     }
 
-    /// The order of a block of `bytes` bytes in pages of `granule`, if it is a power of two of them.
+    /// The order of a block of `bytes` bytes in pages of `granule`, if it is a power of two of
+    /// them.
     pub const fn from_bytes(bytes: u64, granule: Granule) -> Option<Self> {
         if !bytes.is_power_of_two() || bytes < granule.bytes() {
             return None;

@@ -124,8 +124,9 @@ impl PfnRange {
     ///
     /// # Errors
     ///
-    /// [`RangeError::Empty`] for no bytes, [`RangeError::Misaligned`] where `start` or `bytes` is not
-    /// a whole number of pages, [`RangeError::Overflow`] beyond the end of the address space.
+    /// [`RangeError::Empty`] for no bytes, [`RangeError::Misaligned`] where `start` or `bytes` is
+    /// not a whole number of pages, [`RangeError::Overflow`] beyond the end of the address
+    /// space.
     pub const fn from_bytes(
         start: PhysAddr,
         bytes: u64,

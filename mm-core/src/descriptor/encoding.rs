@@ -1,8 +1,8 @@
 //! How a tail descriptor names its head.
 //!
-//! A word in each descriptor, and the descriptor's own address in the vmemmap, give the address of the
-//! head. The address is always the one in the vmemmap, never that of some reference to the descriptor,
-//! which may lie in the direct map.
+//! A word in each descriptor, and the descriptor's own address in the vmemmap, give the address of
+//! the head. The address is always the one in the vmemmap, never that of some reference to the
+//! descriptor, which may lie in the direct map.
 
 use crate::addr::VirtAddr;
 
@@ -10,8 +10,9 @@ use crate::addr::VirtAddr;
 ///
 /// # For implementers
 ///
-/// `head_of(head, head_word())` is `head`, and for every tail of a compound page whose descriptors fill `array_bytes` bytes
-/// from `head` on, `head_of(tail, tail_word(head, array_bytes))` is `head`.
+/// `head_of(head, head_word())` is `head`, and for every tail of a compound page whose descriptors
+/// fill `array_bytes` bytes from `head` on, `head_of(tail, tail_word(head, array_bytes))` is
+/// `head`.
 pub trait TailEncoding: Sync + 'static {
     /// Whether tails of all compound pages of one order are the same bytes.
     const SAME_FOR_ALL: bool;
@@ -19,7 +20,8 @@ pub trait TailEncoding: Sync + 'static {
     /// The word of a head, or of a page by itself.
     fn head_word() -> u64;
 
-    /// The word of every tail of the compound page whose descriptors start at `head` and fill `array_bytes` bytes, a power of two.
+    /// The word of every tail of the compound page whose descriptors start at `head` and fill
+    /// `array_bytes` bytes, a power of two.
     fn tail_word(head: VirtAddr, array_bytes: u64) -> u64;
 
     /// The address of the head of the descriptor at `at` with `word`.
@@ -32,7 +34,8 @@ pub trait TailEncoding: Sync + 'static {
 /// Marks the word of a tail. Addresses of descriptors are multiples of 8, so the bit is free.
 const TAIL: u64 = 1;
 
-/// A tail stores the address of its head. Works for any vmemmap; tails differ from one compound page to the next.
+/// A tail stores the address of its head. Works for any vmemmap; tails differ from one compound
+/// page to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pointer {}
 
@@ -60,8 +63,9 @@ impl TailEncoding for Pointer {
     }
 }
 
-/// A tail stores the mask that makes its own address that of its head. Branch-free, and the same for all
-/// compound pages of one order; the model sees to it that the vmemmap is aligned as this needs.
+/// A tail stores the mask that makes its own address that of its head. Branch-free, and the same
+/// for all compound pages of one order; the model sees to it that the vmemmap is aligned as this
+/// needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {}
 

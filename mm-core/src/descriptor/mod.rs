@@ -1,10 +1,11 @@
 //! Page descriptors: what the vmemmap is an array of.
 //!
-//! A kernel brings its own type by implementing [`Descriptor`], or takes [`Page`]. How a tail names its
-//! head is the [`TailEncoding`].
+//! A kernel brings its own type by implementing [`Descriptor`], or takes [`Page`]. How a tail names
+//! its head is the [`TailEncoding`].
 //!
-//! Descriptors are aliased: a page of tails is mapped at many addresses, and every vmemmap page is also reachable by the
-//! direct map. So they are exposed by `&` only, and what changes in them is atomic.
+//! Descriptors are aliased: a page of tails is mapped at many addresses, and every vmemmap page is
+//! also reachable by the direct map. So they are exposed by `&` only, and what changes in them is
+//! atomic.
 
 mod encoding;
 mod page;
@@ -43,15 +44,17 @@ pub struct Initial {
 ///
 /// # For implementers
 ///
-/// A power of two of bytes in size. Keep the word and the order where `initial` puts them for as long as
-/// the compound page is online; everything else is the kernel's. All tails of a compound page are made from the same `Initial`, and
-/// most of them are the same memory: a field that is to differ from tail to tail has no place to be.
+/// A power of two of bytes in size. Keep the word and the order where `initial` puts them for as
+/// long as the compound page is online; everything else is the kernel's. All tails of a compound
+/// page are made from the same `Initial`, and most of them are the same memory: a field that is to
+/// differ from tail to tail has no place to be.
 ///
 /// # Safety
 ///
-/// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), and may be forgotten without
-///    being dropped.
-/// 2. Everything in it that changes is atomic, so that it may be read through several addresses at once.
+/// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), and
+///    may be forgotten without being dropped.
+/// 2. Everything in it that changes is atomic, so that it may be read through several addresses at
+///    once.
 /// 3. `word` and `order` give what `initial` was given.
 pub unsafe trait Descriptor: Sized + Sync {
     /// How tails name their heads.
@@ -69,8 +72,9 @@ pub unsafe trait Descriptor: Sized + Sync {
 
 /// A descriptor that has room for a count of references to the page that it describes.
 ///
-/// The frames of an [altmap](crate::frame::DeviceAltmap) are counted there: a frame that holds descriptors has one reference for
-/// each entry of the vmemmap that points at it, a free one has none.
+/// The frames of an [altmap](crate::frame::DeviceAltmap) are counted there: a frame that holds
+/// descriptors has one reference for each entry of the vmemmap that points at it, a free one has
+/// none.
 ///
 /// # Safety
 ///
@@ -88,11 +92,11 @@ pub unsafe trait CountedDescriptor: Descriptor {
 /// 1. Both methods store by atomics only.
 /// 2. After either, `word` and `order` give what `initial` says.
 pub unsafe trait Reshape: Descriptor {
-    /// Makes this descriptor the part of another page that `initial` says. What the kernel keeps in it stays: only what names the
-    /// page, its order and its head, changes.
+    /// Makes this descriptor the part of another page that `initial` says. What the kernel keeps in
+    /// it stays: only what names the page, its order and its head, changes.
     fn reshape(&self, initial: Initial);
 
-    /// Makes this descriptor what [`initial`](Descriptor::initial) would make of it, in everything: it is to stand for other
-    /// frames too.
+    /// Makes this descriptor what [`initial`](Descriptor::initial) would make of it, in everything:
+    /// it is to stand for other frames too.
     fn reset(&self, initial: Initial);
 }

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A page descriptor of 64 bytes.
 ///
-/// Of a compound page only the head, and the tails that share its vmemmap page, are memory of their own: per-page state of the
-/// others does not exist.
+/// Of a compound page only the head, and the tails that share its vmemmap page, are memory of their
+/// own: per-page state of the others does not exist.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Page<E = Pointer> {
@@ -32,8 +32,9 @@ impl<E: TailEncoding> Page<E> {
         &self.flags
     }
 
-    /// References to the page that is described. One at first for a head or a page by itself, which belongs to whoever brought the
-    /// memory online; none for a tail. The library's in the reserved part of a device that has an altmap.
+    /// References to the page that is described. One at first for a head or a page by itself, which
+    /// belongs to whoever brought the memory online; none for a tail. The library's in the
+    /// reserved part of a device that has an altmap.
     pub fn references(&self) -> &AtomicU32 {
         &self.references
     }
@@ -59,8 +60,8 @@ impl<E: TailEncoding> Page<E> {
     }
 }
 
-// SAFETY: 1: plain atomics without a destructor. 2: every field that changes is atomic. 3: both are stored
-// as given, and only `Reshape` changes them.
+// SAFETY: 1: plain atomics without a destructor. 2: every field that changes is atomic. 3: both are
+// stored as given, and only `Reshape` changes them.
 unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     type Encoding = E;
 
@@ -91,7 +92,8 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     }
 }
 
-// SAFETY: 1: a field. 2: the library hands pages of an altmap to nobody, so nobody has a reference to count.
+// SAFETY: 1: a field. 2: the library hands pages of an altmap to nobody, so nobody has a reference
+// to count.
 unsafe impl<E: TailEncoding> CountedDescriptor for Page<E> {
     fn references(&self) -> &AtomicU32 {
         &self.references

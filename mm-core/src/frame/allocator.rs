@@ -88,12 +88,12 @@ pub enum Released {
 ///
 /// # The rule
 ///
-/// Every present entry of a page table that this library writes owns one reference on the block that
-/// it points to: a leaf entry on a block of descriptors, a table entry on a table. `allocate` hands a
-/// block out with one reference, for the entry that is about to point to it. Further entries acquire
-/// theirs first, cleared entries release theirs after the flush, and the block is freed when its last
-/// reference goes. A block has one count, whatever its order; [`split`](Self::split) gives each of
-/// its frames one.
+/// Every present entry of a page table that this library writes owns one reference on the block
+/// that it points to: a leaf entry on a block of descriptors, a table entry on a table. `allocate`
+/// hands a block out with one reference, for the entry that is about to point to it. Further
+/// entries acquire theirs first, cleared entries release theirs after the flush, and the block is
+/// freed when its last reference goes. A block has one count, whatever its order;
+/// [`split`](Self::split) gives each of its frames one.
 ///
 /// # For callers
 ///
@@ -101,22 +101,25 @@ pub enum Released {
 ///
 /// # For implementers
 ///
-/// Methods take `&self`: the allocator brings its own lock or atomics. It is called with the kernel's
-/// page-table lock held, so it must not take that lock and must not sleep on it. Counts need 64 bits,
-/// or 32 where no more than 2^32 vmemmap pages ever share a frame. An allocator without counts becomes
-/// one through [`Counted`](crate::frame::Counted).
+/// Methods take `&self`: the allocator brings its own lock or atomics. It is called with the
+/// kernel's page-table lock held, so it must not take that lock and must not sleep on it. Counts
+/// need 64 bits, or 32 where no more than 2^32 vmemmap pages ever share a frame. An allocator
+/// without counts becomes one through [`Counted`](crate::frame::Counted).
 ///
-/// A request names the node that it wants. The allocator may answer with memory of another node (the
-/// nearest, when the node has none); the library compares with [`node_of`](Self::node_of) and reports it.
+/// A request names the node that it wants. The allocator may answer with memory of another node
+/// (the nearest, when the node has none); the library compares with [`node_of`](Self::node_of) and
+/// reports it.
 ///
 /// # Safety
 ///
-/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on one
-///    node, until it is freed; it is not handed out twice in between.
-/// 2. Its count is 1 then, changes by what `acquire` and `release` are asked for and by nothing else.
+/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on
+///    one node, until it is freed; it is not handed out twice in between.
+/// 2. Its count is 1 then, changes by what `acquire` and `release` are asked for and by nothing
+///    else.
 /// 3. `acquire` fails on a block whose count is zero, and a count never wraps.
 /// 4. `release` answers [`Released::Last`] exactly when the count becomes zero, and frees nothing.
-/// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) while it is out.
+/// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) while it
+///    is out.
 pub unsafe trait FrameAllocator {
     /// Hands out a block of `order` with one reference, from `node` if it has one. Contents are
     /// arbitrary.
@@ -126,8 +129,8 @@ pub unsafe trait FrameAllocator {
     /// [`OutOfFrames`], and nothing has changed.
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames>;
 
-    /// Hands out between 1 and `at_most` single frames that follow each other, each with one reference,
-    /// all on one node. The caller comes again for the rest. `at_most` is not zero.
+    /// Hands out between 1 and `at_most` single frames that follow each other, each with one
+    /// reference, all on one node. The caller comes again for the rest. `at_most` is not zero.
     ///
     /// # Errors
     ///
@@ -146,14 +149,16 @@ pub unsafe trait FrameAllocator {
     /// # Safety
     ///
     /// 1. The block came from this allocator.
-    /// 2. The references are given back by [`release`](Self::release) or [`release_run`](Self::release_run).
+    /// 2. The references are given back by [`release`](Self::release) or
+    ///    [`release_run`](Self::release_run).
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError>;
 
     /// Gives back `references` of `block`.
     ///
     /// # Safety
     ///
-    /// 1. The block came from this allocator, in this size, or as a single frame of a block since split.
+    /// 1. The block came from this allocator, in this size, or as a single frame of a block since
+    ///    split.
     /// 2. The caller owns that many references and uses none of them any more: no entry, and no
     ///    translation cached by a CPU, depends on them.
     unsafe fn release(&self, block: Block, references: u64) -> Released;
@@ -191,14 +196,15 @@ pub unsafe trait FrameAllocator {
 
 /// Reading an allocator's counts, for audits.
 ///
-/// Not needed to bring memory online: only [`Vmemmap::audit`](crate::vmemmap::Vmemmap::audit) asks for it.
+/// Not needed to bring memory online: only [`Vmemmap::audit`](crate::vmemmap::Vmemmap::audit) asks
+/// for it.
 pub trait InspectFrames {
-    /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that is not
-    /// this allocator's.
+    /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that
+    /// is not this allocator's.
     fn references(&self, first: Pfn) -> Option<u64>;
 
-    /// How many frames are out, if the allocator can tell and serves nothing but the vmemmap that is
-    /// audited. Frames that are out and reached by no entry have leaked.
+    /// How many frames are out, if the allocator can tell and serves nothing but the vmemmap that
+    /// is audited. Frames that are out and reached by no entry have leaked.
     fn outstanding(&self) -> Option<u64> {
         None
     }

@@ -6,8 +6,9 @@
 //!   holder i      descriptors, with the counts, of the frames 64 i to 64 i + 63 of the reserved part
 //! ```
 //!
-//! The reserved part describes itself: its first frames, the *holders*, hold the descriptors of all its frames, in order. So
-//! the count of any frame is found by arithmetic and the direct map, and needs neither the page table nor memory of its own.
+//! The reserved part describes itself: its first frames, the *holders*, hold the descriptors of all
+//! its frames, in order. So the count of any frame is found by arithmetic and the direct map, and
+//! needs neither the page table nor memory of its own.
 
 #[cfg(test)]
 mod tests;
@@ -28,19 +29,22 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Frames for descriptors, taken from a reserved part of the device whose descriptors they hold.
 ///
 /// An altmap is a [`FrameAllocator`] with the same duties and the same rule of reference counts;
-/// only where its frames lie is different. So the algorithm treats both alike, and a frame goes back to the one that it
-/// came from: [`contains`](Self::contains) tells which that is. Page tables never come from an altmap.
+/// only where its frames lie is different. So the algorithm treats both alike, and a frame goes
+/// back to the one that it came from: [`contains`](Self::contains) tells which that is. Page tables
+/// never come from an altmap.
 ///
-/// The reserved part starts where the device's first range does and is whole subsections. Its own descriptors come online before all others, from its
-/// start to its end, and go offline after all others, and the [`holders`](Self::holders) that hold them are handed out for that
-/// alone. Other frames are handed out only while all of the reserved part is described.
+/// The reserved part starts where the device's first range does and is whole subsections. Its own
+/// descriptors come online before all others, from its start to its end, and go offline after all
+/// others, and the [`holders`](Self::holders) that hold them are handed out for that alone. Other
+/// frames are handed out only while all of the reserved part is described.
 ///
 /// # Safety
 ///
 /// 1. Every frame that is handed out lies in [`reserved`](Self::reserved), and nobody else uses the
 ///    frames of that range.
 /// 2. `reserved` is the same range at each call.
-/// 3. What `holders` names is nobody's until `begin_counting`, and from then on handed out with one reference each, as by `allocate`.
+/// 3. What `holders` names is nobody's until `begin_counting`, and from then on handed out with one
+///    reference each, as by `allocate`.
 pub unsafe trait Altmap: FrameAllocator {
     /// The reserved frames.
     fn reserved(&self) -> PfnRange;
@@ -53,15 +57,18 @@ pub unsafe trait Altmap: FrameAllocator {
     /// The part of the reserved frames that has no descriptors yet; `None` once all have.
     fn undescribed(&self) -> Option<PfnRange>;
 
-    /// The frames that will hold the descriptors of `described`, in the order of addresses; `None` unless that is the first
-    /// of what is [undescribed](Self::undescribed), in whole vmemmap pages, and can be described now.
+    /// The frames that will hold the descriptors of `described`, in the order of addresses; `None`
+    /// unless that is the first of what is [undescribed](Self::undescribed), in whole vmemmap
+    /// pages, and can be described now.
     fn holders(&self, described: PfnRange) -> Option<PfnRange>;
 
-    /// Hands out the holders of `described`, in blocks of `order`, with one reference each, and begins to count the frames that they describe.
+    /// Hands out the holders of `described`, in blocks of `order`, with one reference each, and
+    /// begins to count the frames that they describe.
     ///
     /// # Safety
     ///
-    /// 1. [`holders`](Self::holders) has just answered for `described`, in whole aligned blocks of `order`.
+    /// 1. [`holders`](Self::holders) has just answered for `described`, in whole aligned blocks of
+    ///    `order`.
     /// 2. The descriptors of `described` have been written into them.
     unsafe fn begin_counting(&self, described: PfnRange, order: Order);
 }
@@ -144,8 +151,9 @@ impl<D: CountedDescriptor, M: DirectMap> InDescriptors<D, M> {
         let holder = self.reserved.start().checked_add(holder)?;
         let slot = index & (self.per_holder.frames() - 1);
         let page = self.direct_map.frame_pointer(holder).cast::<D>();
-        // SAFETY: the direct map reaches the holder's page (duty 2 of `DeviceAltmap::new`), which `per_holder` descriptors of
-        // `D`'s size fill exactly (checked there). It was written before counting began, and stays as it is until the reserved
+        // SAFETY: the direct map reaches the holder's page (duty 2 of `DeviceAltmap::new`), which
+        // `per_holder` descriptors of `D`'s size fill exactly (checked there). It was
+        // written before counting began, and stays as it is until the reserved
         // part is described anew (duty 1), which is not now (duty 4). Descriptors are only shared.
         Some(unsafe { page.add(slot as usize).as_ref() })
     }
@@ -182,7 +190,8 @@ impl<D: CountedDescriptor, M: DirectMap> CountStore for InDescriptors<D, M> {
 
 /// An [`Altmap`] over a reserved range, with its counts in the descriptors of that range.
 ///
-/// Hands frames out from the lowest on and uses freed ones again; blocks are aligned to their size. Counts have 32 bits.
+/// Hands frames out from the lowest on and uses freed ones again; blocks are aligned to their size.
+/// Counts have 32 bits.
 ///
 /// How much to reserve: [`DevPagemap::altmap_needed`](crate::pagemap::DevPagemap::altmap_needed).
 pub struct DeviceAltmap<D, M> {
@@ -215,11 +224,12 @@ impl<D: CountedDescriptor, M: DirectMap> DeviceAltmap<D, M> {
     ///
     /// # Safety
     ///
-    /// 1. The frames of `reserved` are memory that nobody else uses while this value, or a mapping of a frame
-    ///    that it handed out, is in use.
+    /// 1. The frames of `reserved` are memory that nobody else uses while this value, or a mapping
+    ///    of a frame that it handed out, is in use.
     /// 2. `direct_map` is the kernel's, and reaches all of them as long.
     /// 3. Of all vmemmaps only one, of the same `model`, `D` and direct map, uses this value.
-    /// 4. No method is called while another thread brings the reserved part online or takes it offline.
+    /// 4. No method is called while another thread brings the reserved part online or takes it
+    ///    offline.
     pub unsafe fn new(
         model: &MemoryModel,
         direct_map: M,
@@ -295,9 +305,10 @@ impl<D: CountedDescriptor, M: DirectMap> DeviceAltmap<D, M> {
     }
 }
 
-// SAFETY: 1: a block is claimed in the counts before it is handed out and stays claimed until `free`; all of it is
-// on the altmap's one node. 2 to 4: `Counts` keeps them; it is asked for frames only that are counted, by the duties of
-// those methods and by `all_counted`. 5: duty 2 of `DeviceAltmap::new`.
+// SAFETY: 1: a block is claimed in the counts before it is handed out and stays claimed until
+// `free`; all of it is on the altmap's one node. 2 to 4: `Counts` keeps them; it is asked for
+// frames only that are counted, by the duties of those methods and by `all_counted`. 5: duty 2 of
+// `DeviceAltmap::new`.
 unsafe impl<D: CountedDescriptor, M: DirectMap> FrameAllocator for DeviceAltmap<D, M> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let refused = OutOfFrames { order, node };
@@ -342,7 +353,8 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> FrameAllocator for DeviceAltmap<
             return;
         };
         self.counts.clear(block);
-        // A holder is not handed out again before all of them are written anew, so the descriptors in it still count.
+        // A holder is not handed out again before all of them are written anew, so the descriptors
+        // in it still count.
         let out = if index < self.store().holders() {
             &self.holders_out
         } else {
@@ -360,9 +372,9 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> FrameAllocator for DeviceAltmap<
     }
 }
 
-// SAFETY: 1: blocks are claimed in the counts, which exist for the reserved frames only. 2: the range
-// is never changed. 3: frames below `InDescriptors::holders` are free in no count while all frames are counted, so `allocate` passes
-// them over; `begin_counting` makes their counts 1.
+// SAFETY: 1: blocks are claimed in the counts, which exist for the reserved frames only. 2: the
+// range is never changed. 3: frames below `InDescriptors::holders` are free in no count while all
+// frames are counted, so `allocate` passes them over; `begin_counting` makes their counts 1.
 unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
     fn reserved(&self) -> PfnRange {
         self.store().reserved
@@ -381,7 +393,8 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
         let in_order = first == out << store.per_holder.get()
             && store.reserved.contains_range(described)
             && described.is_aligned(store.per_holder);
-        // A frame that somebody has kept since the last time would be counted anew, and handed out twice.
+        // A frame that somebody has kept since the last time would be counted anew, and handed out
+        // twice.
         if !in_order || (out == 0 && self.others_out.load(Ordering::Acquire) > 0) {
             return None;
         }

@@ -9,16 +9,17 @@ use core::sync::atomic::AtomicU64;
 ///
 /// # Safety
 ///
-/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on one
-///    node, until it is given back.
+/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on
+///    one node, until it is given back.
 /// 2. A block that was handed out can be given back frame by frame.
-/// 3. Every frame is reachable through the kernel's [`DirectMap`](super::DirectMap) while it is out.
+/// 3. Every frame is reachable through the kernel's [`DirectMap`](super::DirectMap) while it is
+///    out.
 pub unsafe trait PlainAllocator {
     /// Hands out a block of `order`, from `node` if it has one; `None` where there is none.
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block>;
 
-    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node; `at_most` is not
-    /// zero. Worth overriding where it saves calls.
+    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node;
+    /// `at_most` is not zero. Worth overriding where it saves calls.
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
         let _ = at_most;
         self.allocate(Order::BASE, node).map(Block::frames)
@@ -58,8 +59,8 @@ unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
 
 /// A [`PlainAllocator`] with reference counts, in memory that the caller supplies.
 ///
-/// A frame that the allocator hands out from beyond the counted range is given back at once and counts
-/// as none left.
+/// A frame that the allocator hands out from beyond the counted range is given back at once and
+/// counts as none left.
 #[derive(Debug)]
 pub struct Counted<'c, A> {
     allocator: A,
@@ -69,8 +70,8 @@ pub struct Counted<'c, A> {
 }
 
 impl<'c, A: PlainAllocator> Counted<'c, A> {
-    /// Counts the frames of `frames` that `allocator` hands out in `counts`, which has a word for each of them and is
-    /// overwritten.
+    /// Counts the frames of `frames` that `allocator` hands out in `counts`, which has a word for
+    /// each of them and is overwritten.
     ///
     /// # Errors
     ///
@@ -88,8 +89,8 @@ impl<'c, A: PlainAllocator> Counted<'c, A> {
         })
     }
 
-    /// Says that others take frames from here too, for purposes of their own. An audit then looks for wrong counts,
-    /// and cannot look for frames that have leaked.
+    /// Says that others take frames from here too, for purposes of their own. An audit then looks
+    /// for wrong counts, and cannot look for frames that have leaked.
     pub fn shared_with_others(self) -> Self {
         Self {
             exclusive: false,
@@ -145,8 +146,8 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
     fn free(&self, block: OwnedBlock) {
         let block = block.block();
         self.counts.clear(block);
-        // SAFETY: 1: it was handed out by `allocate`, or is a frame of a block that was (duty 2 of the plain
-        // allocator). 2: its last reference has gone.
+        // SAFETY: 1: it was handed out by `allocate`, or is a frame of a block that was (duty 2 of
+        // the plain allocator). 2: its last reference has gone.
         unsafe { self.allocator.free(block) };
     }
 
@@ -191,8 +192,8 @@ mod tests {
         }
     }
 
-    // SAFETY: 1: frames leave the list when they are handed out. 2: they are single frames in it. 3: no
-    // contents are touched in these tests.
+    // SAFETY: 1: frames leave the list when they are handed out. 2: they are single frames in it.
+    // 3: no contents are touched in these tests.
     unsafe impl PlainAllocator for Plain {
         fn allocate(&self, order: Order, _node: NodeId) -> Option<Block> {
             let mut free = self.0.borrow_mut();

@@ -28,7 +28,8 @@ impl core::error::Error for TooFewCounts {}
 
 /// Where counts are kept: one for each frame of a range.
 pub(super) trait CountStore {
-    /// The largest value that a count can have. Of a frame that belongs to a block which is counted at its first frame.
+    /// The largest value that a count can have. Of a frame that belongs to a block which is counted
+    /// at its first frame.
     const INSIDE_BLOCK: u64;
 
     /// The frames.
@@ -40,7 +41,8 @@ pub(super) trait CountStore {
     /// Makes the count of `frame`, if it is one of these, `value`.
     fn store(&self, frame: Pfn, value: u64);
 
-    /// Changes the count of `frame` in one step, unless `change` or the frame is none, and tells what it was.
+    /// Changes the count of `frame` in one step, unless `change` or the frame is none, and tells
+    /// what it was.
     fn update(&self, frame: Pfn, change: impl FnMut(u64) -> Option<u64>) -> Option<u64>;
 }
 
@@ -188,7 +190,8 @@ impl<S: CountStore> Counts<S> {
 
     /// # Safety
     ///
-    /// 1. The caller owns `references` references of `block`, which was claimed here in this size or split.
+    /// 1. The caller owns `references` references of `block`, which was claimed here in this size
+    ///    or split.
     pub(super) unsafe fn release(&self, block: Block, references: u64) -> Released {
         if references == 0 {
             return Released::Shared;

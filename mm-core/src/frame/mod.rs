@@ -6,8 +6,8 @@
 //! - [`Altmap`]: the same for frames that come from the device itself;
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
-//! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an [`Altmap`]
-//! over a reserved part of a device, which describes and counts itself.
+//! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an
+//! [`Altmap`] over a reserved part of a device, which describes and counts itself.
 
 mod allocator;
 mod altmap;

@@ -30,7 +30,8 @@ impl<'m, M: DirectMap> FrameStack<'m, M> {
 
     /// # Safety
     ///
-    /// 1. The frames were allocated, the direct map reaches them, and nobody else uses them until they are taken.
+    /// 1. The frames were allocated, the direct map reaches them, and nobody else uses them until
+    ///    they are taken.
     pub(crate) unsafe fn push(&mut self, run: PfnRange) {
         let below = self.top.map_or(0, |frame| frame.get() + 1);
         self.write(run.start(), below, run.frames());
@@ -40,7 +41,8 @@ impl<'m, M: DirectMap> FrameStack<'m, M> {
     /// The run that was pushed last.
     pub(crate) fn pop(&mut self) -> Option<PfnRange> {
         let first = self.top?;
-        // SAFETY: the frame was pushed and not taken, so it is this value's (duty 1 of `push`) and starts with a header.
+        // SAFETY: the frame was pushed and not taken, so it is this value's (duty 1 of `push`) and
+        // starts with a header.
         let header = unsafe { self.header(first).read() };
         self.top = header.below.checked_sub(1).and_then(Pfn::new);
         PfnRange::new(first, header.frames).ok()
@@ -61,8 +63,8 @@ impl<'m, M: DirectMap> FrameStack<'m, M> {
     }
 
     fn write(&self, frame: Pfn, below: u64, frames: u64) {
-        // SAFETY: called by `push` only, by whose duty 1 the page is this value's; a page is larger than
-        // a header and aligned to more.
+        // SAFETY: called by `push` only, by whose duty 1 the page is this value's; a page is larger
+        // than a header and aligned to more.
         unsafe { self.header(frame).write(Header { below, frames }) };
     }
 }

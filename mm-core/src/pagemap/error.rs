@@ -47,7 +47,8 @@ pub enum PagemapError {
         /// The first range.
         range: PfnRange,
     },
-    /// The altmap, and what lies between it and the next multiple of the compound size, fill the first range.
+    /// The altmap, and what lies between it and the next multiple of the compound size, fill the
+    /// first range.
     NoCompoundPage {
         /// How many frames are reserved.
         reserved: u64,

@@ -48,13 +48,15 @@ impl fmt::Debug for DevPagemap<'_> {
 impl<'p> DevPagemap<'p> {
     /// The frames of `ranges`, in any order, used in pages of `geometry`.
     ///
-    /// Tails are shared per compound page where there are any, tables are private, base pages are mapped by huge leaves where aligned, populated
-    /// section by section, from node 0, without an altmap; the `with_` methods change that.
+    /// Tails are shared per compound page where there are any, tables are private, base pages are
+    /// mapped by huge leaves where aligned, populated section by section, from node 0, without
+    /// an altmap; the `with_` methods change that.
     ///
     /// # Errors
     ///
-    /// [`PagemapError`] where there are no ranges, or one is not whole subsections and whole compound
-    /// pages, overlaps another, or lies outside the model, or the compound pages are too large.
+    /// [`PagemapError`] where there are no ranges, or one is not whole subsections and whole
+    /// compound pages, overlaps another, or lies outside the model, or the compound pages are
+    /// too large.
     pub fn new(
         model: &MemoryModel,
         ranges: &'p [PfnRange],
@@ -123,8 +125,9 @@ impl<'p> DevPagemap<'p> {
         Self { tables, ..self }
     }
 
-    /// Maps base pages by huge leaves of vmemmap, where a piece covers a whole one, or never. With an altmap, where the reserved part or the rest
-    /// of its range covers a whole one, and not in a pagemap of compound pages that share tails.
+    /// Maps base pages by huge leaves of vmemmap, where a piece covers a whole one, or never. With
+    /// an altmap, where the reserved part or the rest of its range covers a whole one, and not
+    /// in a pagemap of compound pages that share tails.
     pub const fn with_huge_leaves(self, huge_leaves: bool) -> Self {
         Self {
             huge_leaves,
@@ -162,8 +165,8 @@ impl<'p> DevPagemap<'p> {
         self.tables
     }
 
-    /// How tables are shared on a page table that can share them or not, and why it is not as asked where
-    /// it is not.
+    /// How tables are shared on a page table that can share them or not, and why it is not as asked
+    /// where it is not.
     pub fn tables_on(&self, can_share: bool) -> (Tables, Option<TablesFallback>) {
         if self.tables == Tables::Private {
             return (Tables::Private, None);
@@ -253,8 +256,8 @@ impl<'p> DevPagemap<'p> {
         }
     }
 
-    /// Whether huge leaves of vmemmap of the order `leaf` would have a place in the ranges, if only the pieces were not smaller
-    /// than what each describes.
+    /// Whether huge leaves of vmemmap of the order `leaf` would have a place in the ranges, if only
+    /// the pieces were not smaller than what each describes.
     pub(crate) fn pieces_are_smaller_than(&self, leaf: Order) -> bool {
         let describes = leaf.get() + self.model.vmemmap_page_order().get();
         let Some(describes) = Order::new(describes) else {

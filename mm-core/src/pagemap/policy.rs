@@ -1,12 +1,14 @@
-//! The page size that memory is used in, and what is shared: what can be asked for, and why it may not be had.
+//! The page size that memory is used in, and what is shared: what can be asked for, and why it may
+//! not be had.
 
 use crate::addr::{Granule, Order};
 use core::fmt;
 
 /// The size of the pages that memory is used in.
 ///
-/// Base pages, or compound pages of one order. [`from_bytes`](Self::from_bytes) names it by size: with 4 KiB
-/// pages the natural ones are 4 KiB, 2 MiB and 1 GiB, and any power of two between works too.
+/// Base pages, or compound pages of one order. [`from_bytes`](Self::from_bytes) names it by size:
+/// with 4 KiB pages the natural ones are 4 KiB, 2 MiB and 1 GiB, and any power of two between works
+/// too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Geometry(Order);
 
@@ -41,7 +43,8 @@ pub enum Tails {
     None,
     /// One frame for each compound page.
     PerCompound,
-    /// One read-only frame for all compound pages of an order on a node. For descriptors whose tails are the same for all
+    /// One read-only frame for all compound pages of an order on a node. For descriptors whose
+    /// tails are the same for all
     /// ([`TailEncoding::SAME_FOR_ALL`](crate::descriptor::TailEncoding::SAME_FOR_ALL)).
     PerOrder,
 }

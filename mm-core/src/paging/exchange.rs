@@ -9,15 +9,15 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Replacement {
-    /// Not at all: the architecture asks for break-before-make, and the kernel has no way to keep CPUs from the addresses
-    /// in between.
+    /// Not at all: the architecture asks for break-before-make, and the kernel has no way to keep
+    /// CPUs from the addresses in between.
     #[default]
     Refused,
     /// By one store, at any time. What the old one pointed at is used until the flush (x86-64).
     Direct,
     /// Invalid first, then the flush, then valid again, while the kernel keeps all accesses away
-    /// (AArch64). FEAT_BBM spares this for changes of a block's *size* only; the exchanges of this library
-    /// change where an address leads.
+    /// (AArch64). FEAT_BBM spares this for changes of a block's *size* only; the exchanges of this
+    /// library change where an address leads.
     BreakBeforeMake,
 }
 
@@ -53,11 +53,11 @@ impl core::error::Error for ReplaceError {}
 
 /// What takes the place of entries in use.
 ///
-/// The page table asks, from the first address of a range to its last. It asks only when nothing can
-/// fail any more, and may do so for a part of the range, make CPUs forget that part, and go on.
+/// The page table asks, from the first address of a range to its last. It asks only when nothing
+/// can fail any more, and may do so for a part of the range, make CPUs forget that part, and go on.
 pub trait Exchange {
-    /// Whether the huge leaf `leaf` at `at` is to become leaves of base pages, which are exchanged then; or a shared table of nothing
-    /// but `leaf` one of its own. Else they stay.
+    /// Whether the huge leaf `leaf` at `at` is to become leaves of base pages, which are exchanged
+    /// then; or a shared table of nothing but `leaf` one of its own. Else they stay.
     ///
     /// Answers the same whenever it is asked.
     fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
@@ -65,36 +65,40 @@ pub trait Exchange {
         false
     }
 
-    /// A huge leaf of `block` becomes leaves of its frames, each of which owns a reference of its own from now on.
+    /// A huge leaf of `block` becomes leaves of its frames, each of which owns a reference of its
+    /// own from now on.
     fn split(&mut self, block: Block) {
         let _ = block;
     }
 
-    /// Takes a reference for each leaf of `run`, which is mapped in a shared table and is about to be copied. Says whether
-    /// there are so many; if not, what the table maps stays.
+    /// Takes a reference for each leaf of `run`, which is mapped in a shared table and is about to
+    /// be copied. Says whether there are so many; if not, what the table maps stays.
     fn copy(&mut self, run: Run) -> bool {
         let _ = run;
         false
     }
 
-    /// A huge leaf of `order` for all that base pages map from `at` on; `None` to be asked page by page.
+    /// A huge leaf of `order` for all that base pages map from `at` on; `None` to be asked page by
+    /// page.
     fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
         let _ = (at, order);
         None
     }
 
-    /// The leaf that `join` gave last takes the place of `old` at `at`, among others. CPUs still read by
-    /// the old leaves, or by the new one already.
+    /// The leaf that `join` gave last takes the place of `old` at `at`, among others. CPUs still
+    /// read by the old leaves, or by the new one already.
     fn joined(&mut self, at: VirtAddr, old: Run) {
         let _ = (at, old);
     }
 
-    /// What takes the place of `old`, base pages at `at`: a run of base pages, not longer. If it is shorter, what is left
-    /// is asked for again. `old` itself, or the start of it, stays as it is.
+    /// What takes the place of `old`, base pages at `at`: a run of base pages, not longer. If it is
+    /// shorter, what is left is asked for again. `old` itself, or the start of it, stays as it
+    /// is.
     ///
     /// The references that the new entries will own come with it.
     fn exchange(&mut self, at: VirtAddr, old: Run) -> Run;
 
-    /// Takes the references of `run`, entries that were exchanged and by which no CPU translates any more.
+    /// Takes the references of `run`, entries that were exchanged and by which no CPU translates
+    /// any more.
     fn released(&mut self, run: Run);
 }

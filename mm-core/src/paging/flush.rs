@@ -7,10 +7,10 @@ const RANGES: usize = 8;
 
 /// An obligation: entries were changed, and CPUs may still translate by what they were.
 ///
-/// Frames that the old entries pointed at, tables included, may not be given back before the obligation
-/// is met. Ranges that touch are joined; when there are too many, the obligation is to forget everything.
-/// All translations are of kernel addresses and may be global. Where a table was detached, the
-/// cached path to it has to go too, for its whole span.
+/// Frames that the old entries pointed at, tables included, may not be given back before the
+/// obligation is met. Ranges that touch are joined; when there are too many, the obligation is to
+/// forget everything. All translations are of kernel addresses and may be global. Where a table was
+/// detached, the cached path to it has to go too, for its whole span.
 #[must_use = "translations stay cached until the flush; give this to `PageTable::flush`"]
 #[derive(Debug, Default)]
 pub struct Flush {

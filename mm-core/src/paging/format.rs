@@ -21,13 +21,14 @@ pub enum Link {
     Foreign,
     /// This library's, and the only one to its table.
     Private,
-    /// This library's, to a leaf table whose entries are all the same tail leaf, which may be linked
-    /// elsewhere too. Such a table is never written to.
+    /// This library's, to a leaf table whose entries are all the same tail leaf, which may be
+    /// linked elsewhere too. Such a table is never written to.
     Shared,
 }
 
 impl Link {
-    /// What the two bits for software say of a link: the one that says "of this library", and the one that says "tail" of a leaf.
+    /// What the two bits for software say of a link: the one that says "of this library", and the
+    /// one that says "tail" of a leaf.
     #[inline]
     pub const fn of(owned: bool, tail: bool) -> Self {
         match (owned, tail) {
@@ -71,14 +72,17 @@ pub enum Entry {
 /// # Safety
 ///
 /// 1. `LEVELS` has between 2 and 5 levels from the root down; each level's shift is the next one's
-///    shift plus index bits; the last level's shift is the granule's, and a table of every level fits in one page.
-/// 2. `decode` is the inverse of `leaf` and `table`, for every depth that they are valid for, whatever
-///    the hardware has set of [`STATUS_BITS`](Self::STATUS_BITS) since; it decodes zero, and nothing else, as [`Entry::Free`].
-/// 3. An entry that `leaf` or `table` makes is never zero, translates as described for the MMU, and is told
-///    from foreign entries by bits that the MMU ignores.
-/// 4. `invalidated` gives an entry that the MMU takes for not present, that is not zero, and that decodes as
-///    [`Entry::InvalidTable`] or [`Entry::InvalidLeaf`] with all that the entry said.
-/// 5. Adding [`FRAME_STEP`](Self::FRAME_STEP) to a base-page leaf gives the leaf of the next frame, alike in all else.
+///    shift plus index bits; the last level's shift is the granule's, and a table of every level
+///    fits in one page.
+/// 2. `decode` is the inverse of `leaf` and `table`, for every depth that they are valid for,
+///    whatever the hardware has set of [`STATUS_BITS`](Self::STATUS_BITS) since; it decodes zero,
+///    and nothing else, as [`Entry::Free`].
+/// 3. An entry that `leaf` or `table` makes is never zero, translates as described for the MMU, and
+///    is told from foreign entries by bits that the MMU ignores.
+/// 4. `invalidated` gives an entry that the MMU takes for not present, that is not zero, and that
+///    decodes as [`Entry::InvalidTable`] or [`Entry::InvalidLeaf`] with all that the entry said.
+/// 5. Adding [`FRAME_STEP`](Self::FRAME_STEP) to a base-page leaf gives the leaf of the next frame,
+///    alike in all else.
 pub unsafe trait EntryFormat {
     /// The size of a base page and of a table.
     const GRANULE: Granule;
@@ -89,7 +93,8 @@ pub unsafe trait EntryFormat {
     /// What is added to a base-page leaf so that it points at the next frame.
     const FRAME_STEP: u64;
 
-    /// Bits that the hardware writes (accessed, dirty), which say nothing about where an entry points.
+    /// Bits that the hardware writes (accessed, dirty), which say nothing about where an entry
+    /// points.
     const STATUS_BITS: u64;
 
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).

@@ -7,20 +7,22 @@ use crate::addr::{VirtAddr, VirtRange};
 ///
 /// # For implementers
 ///
-/// On a machine this is a handful of instructions and an interrupt to the other CPUs; hosted, it is a
-/// model of them. Methods may be called with the kernel's page-table lock held.
+/// On a machine this is a handful of instructions and an interrupt to the other CPUs; hosted, it is
+/// a model of them. Methods may be called with the kernel's page-table lock held.
 ///
-/// The two root hooks are for kernels in which every address space has a root table of its own that copies the kernel's
-/// entries: they are told once when an entry of the root that the engine works on becomes present, and once
-/// when it goes, after the entry is cleared and before the flush.
+/// The two root hooks are for kernels in which every address space has a root table of its own that
+/// copies the kernel's entries: they are told once when an entry of the root that the engine works
+/// on becomes present, and once when it goes, after the entry is cleared and before the flush.
 ///
 /// # Safety
 ///
-/// 1. When `forget` returns, no CPU translates any address in scope by what it has cached: neither leaves, global ones
-///    included, nor the upper-level entries on the way to them.
-/// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored after it.
-/// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to become another valid one that
-///    leads elsewhere, and [`Replacement::BreakBeforeMake`] only where `quiesce` does what it says.
+/// 1. When `forget` returns, no CPU translates any address in scope by what it has cached: neither
+///    leaves, global ones included, nor the upper-level entries on the way to them.
+/// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored
+///    after it.
+/// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to
+///    become another valid one that leads elsewhere, and [`Replacement::BreakBeforeMake`] only
+///    where `quiesce` does what it says.
 pub unsafe trait Mmu {
     /// Makes every CPU forget the addresses in `scope`.
     fn forget(&self, scope: FlushScope<'_>);
@@ -36,12 +38,13 @@ pub unsafe trait Mmu {
         Replacement::Refused
     }
 
-    /// Calls `work`, once, while no CPU accesses `range` but what `work` does; other CPUs' accesses to it wait, or
-    /// the CPUs do.
+    /// Calls `work`, once, while no CPU accesses `range` but what `work` does; other CPUs' accesses
+    /// to it wait, or the CPUs do.
     ///
-    /// For [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a time, so the kernel either stops
-    /// all other CPUs, or lets their faults in `range` wait until `work` has returned. `work` stores to
-    /// tables and calls [`forget`](Self::forget) and the other methods of this trait; it neither allocates nor frees.
+    /// For [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a time, so
+    /// the kernel either stops all other CPUs, or lets their faults in `range` wait until
+    /// `work` has returned. `work` stores to tables and calls [`forget`](Self::forget) and the
+    /// other methods of this trait; it neither allocates nor frees.
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         let _ = range;
         work();

@@ -134,35 +134,38 @@ impl<E> MapStopped<E> {
 ///
 /// # For callers
 ///
-/// Work on runs. The kernel's lock on this part of its page tables is held for as long as the `&mut`
-/// lives; nobody else changes entries or tables of the range in between. Readers need no lock: CPUs walk
-/// the tables at all times, and every state in between is one that they may see.
+/// Work on runs. The kernel's lock on this part of its page tables is held for as long as the
+/// `&mut` lives; nobody else changes entries or tables of the range in between. Readers need no
+/// lock: CPUs walk the tables at all times, and every state in between is one that they may see.
 ///
 /// # For implementers
 ///
 /// [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf), [`clear_leaf`](Self::clear_leaf) and
 /// [`flush`](Self::flush) are enough; the other methods have bodies in terms of these, at a walk
-/// per page. An implementation that can do better overrides them: [`RadixTable`](super::RadixTable) does all of
-/// them by runs and makes one flush per `unmap`.
+/// per page. An implementation that can do better overrides them: [`RadixTable`](super::RadixTable)
+/// does all of them by runs and makes one flush per `unmap`.
 ///
-/// Each leaf has a [`Role`](super::Role), which the entry has to remember: one bit that says "of this library", and one
-/// for a shared tail. Page-table formats have bits for software.
+/// Each leaf has a [`Role`](super::Role), which the entry has to remember: one bit that says "of
+/// this library", and one for a shared tail. Page-table formats have bits for software.
 ///
-/// Tables that the implementation allocates on the way follow the rule of [`FrameAllocator`](crate::frame::FrameAllocator):
-/// a table is freed when its last entry goes, after the flush. An implementation that keeps empty
-/// tables says so by [`KEEPS_TABLES`](Self::KEEPS_TABLES).
+/// Tables that the implementation allocates on the way follow the rule of
+/// [`FrameAllocator`](crate::frame::FrameAllocator): a table is freed when its last entry goes,
+/// after the flush. An implementation that keeps empty tables says so by
+/// [`KEEPS_TABLES`](Self::KEEPS_TABLES).
 ///
 /// # Safety
 ///
-/// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, and no
-///    other address's translation has changed.
-/// 2. `lookup`, `visit` and `first_in_use` tell what the CPU would see, and report a leaf that this library did not enter as
-///    [`Role::Foreign`](super::Role::Foreign).
-/// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation was given.
+/// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, and
+///    no other address's translation has changed.
+/// 2. `lookup`, `visit` and `first_in_use` tell what the CPU would see, and report a leaf that this
+///    library did not enter as [`Role::Foreign`](super::Role::Foreign).
+/// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation
+///    was given.
 /// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
 /// 5. `clear_leaf`, `unmap` and `replace` leave foreign entries and foreign tables as they are.
-/// 6. After `replace` each address of the range translates as `exchange` or `join` said last, and did so as before or as after at each
-///    moment in between at which CPUs could access it; `released` is called for an entry only when no CPU can still translate by it.
+/// 6. After `replace` each address of the range translates as `exchange` or `join` said last, and
+///    did so as before or as after at each moment in between at which CPUs could access it;
+///    `released` is called for an entry only when no CPU can still translate by it.
 pub unsafe trait PageTable {
     /// Whether tables that have become empty stay. They then count as resident, not as leaked.
     const KEEPS_TABLES: bool = false;
@@ -188,8 +191,8 @@ pub unsafe trait PageTable {
     /// 2. `at` is an address of the vmemmap that no other part of the kernel uses.
     unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError>;
 
-    /// Clears the leaf that maps `at`, if it is this library's, and hands its reference to the caller. Adds what CPUs have to
-    /// forget to `flush`.
+    /// Clears the leaf that maps `at`, if it is this library's, and hands its reference to the
+    /// caller. Adds what CPUs have to forget to `flush`.
     ///
     /// # Safety
     ///
@@ -200,9 +203,9 @@ pub unsafe trait PageTable {
     /// Meets the obligation on every CPU, and returns when it is met.
     fn flush(&mut self, obligation: Flush);
 
-    /// Walks what is mapped in `range`, in the order of addresses, until the visitor breaks. Tables and
-    /// leaves that reach across the ends of the range are reported too, as far as they lie in it; a huge
-    /// leaf is reported whole. The default reports leaves only.
+    /// Walks what is mapped in `range`, in the order of addresses, until the visitor breaks. Tables
+    /// and leaves that reach across the ends of the range are reported too, as far as they lie
+    /// in it; a huge leaf is reported whole. The default reports leaves only.
     fn visit(
         &self,
         range: VirtRange,
@@ -240,7 +243,8 @@ pub unsafe trait PageTable {
         found
     }
 
-    /// Enters the runs that `source` gives, from the start of `range` to its end; tables come from `node`.
+    /// Enters the runs that `source` gives, from the start of `range` to its end; tables come from
+    /// `node`.
     ///
     /// # Errors
     ///
@@ -249,7 +253,8 @@ pub unsafe trait PageTable {
     ///
     /// # Safety
     ///
-    /// 1. The blocks that the source gives are the caller's to map, each entry's reference included.
+    /// 1. The blocks that the source gives are the caller's to map, each entry's reference
+    ///    included.
     /// 2. `range` is whole pages of the vmemmap that no other part of the kernel uses.
     unsafe fn map_runs<S: RunSource>(
         &mut self,
@@ -294,21 +299,25 @@ pub unsafe trait PageTable {
         Replacement::Refused
     }
 
-    /// Exchanges entries of `range` that are in use for what `exchange` says; new tables come from `node`.
+    /// Exchanges entries of `range` that are in use for what `exchange` says; new tables come from
+    /// `node`.
     ///
-    /// All that can fail comes first. Then the exchange goes from the start of the range to its end, in parts of a fixed
-    /// number of runs, with one flush for each.
+    /// All that can fail comes first. Then the exchange goes from the start of the range to its
+    /// end, in parts of a fixed number of runs, with one flush for each.
     ///
     /// # Errors
     ///
-    /// [`ReplaceError`]; nothing has changed, and `exchange` was asked for nothing but [`Exchange::splits`].
+    /// [`ReplaceError`]; nothing has changed, and `exchange` was asked for nothing but
+    /// [`Exchange::splits`].
     ///
     /// # Safety
     ///
-    /// 1. The blocks that `exchange` gives are the caller's to map, each entry's reference included.
-    /// 2. `range` is whole pages of the vmemmap, all of them mapped by [`map_leaf`](Self::map_leaf),
-    ///    [`map_runs`](Self::map_runs) or this.
-    /// 3. Until this returns, readers of an address are served by the old entry as well as by the new one.
+    /// 1. The blocks that `exchange` gives are the caller's to map, each entry's reference
+    ///    included.
+    /// 2. `range` is whole pages of the vmemmap, all of them mapped by
+    ///    [`map_leaf`](Self::map_leaf), [`map_runs`](Self::map_runs) or this.
+    /// 3. Until this returns, readers of an address are served by the old entry as well as by the
+    ///    new one.
     unsafe fn replace<X: Exchange>(
         &mut self,
         range: VirtRange,
@@ -319,7 +328,8 @@ pub unsafe trait PageTable {
         Err(ReplaceError::Refused)
     }
 
-    /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks for.
+    /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks
+    /// for.
     fn can_share_tables(&self) -> bool {
         false
     }
@@ -337,8 +347,8 @@ pub unsafe trait PageTable {
         let _ = (range, released);
     }
 
-    /// Gives `range` tables of its own where it covers only a part of a shared one, so that it can be
-    /// unmapped. New tables come from `node`, the
+    /// Gives `range` tables of its own where it covers only a part of a shared one, so that it can
+    /// be unmapped. New tables come from `node`, the
     /// references that their entries own from `references`.
     ///
     /// The default does nothing, as befits a page table that cannot share tables.
@@ -356,19 +366,21 @@ pub unsafe trait PageTable {
         Ok(())
     }
 
-    /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports to `released` what
-    /// they pointed at. The references of a reported run, one per leaf, are then the callee's.
+    /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports
+    /// to `released` what they pointed at. The references of a reported run, one per leaf, are
+    /// then the callee's.
     ///
-    /// A huge leaf that reaches across the end of a range goes whole; a shared table that does stays, unless
-    /// [`unshare_tables`](Self::unshare_tables) was called before.
+    /// A huge leaf that reaches across the end of a range goes whole; a shared table that does
+    /// stays, unless [`unshare_tables`](Self::unshare_tables) was called before.
     ///
     /// The default gathers a fixed number of runs before each flush.
     ///
     /// # Safety
     ///
     /// 1. Nobody uses addresses of the ranges any more.
-    /// 2. `ranges` yields the same ranges each time it is cloned, whole pages of the vmemmap each, in
-    ///    which every page was mapped by [`map_leaf`](Self::map_leaf) or [`map_runs`](Self::map_runs).
+    /// 2. `ranges` yields the same ranges each time it is cloned, whole pages of the vmemmap each,
+    ///    in which every page was mapped by [`map_leaf`](Self::map_leaf) or
+    ///    [`map_runs`](Self::map_runs).
     unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
     where
         I: Iterator<Item = VirtRange> + Clone,

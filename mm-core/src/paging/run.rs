@@ -2,7 +2,8 @@
 
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 
-/// What a leaf means to the vmemmap. Kept in the entry, so that a frame is never taken for what it is not.
+/// What a leaf means to the vmemmap. Kept in the entry, so that a frame is never taken for what it
+/// is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Descriptors that only this entry maps.
@@ -109,7 +110,8 @@ impl Run {
         }
     }
 
-    /// Takes the first `count` leaves (at least 1) off this run; what remains is `None` once nothing does.
+    /// Takes the first `count` leaves (at least 1) off this run; what remains is `None` once
+    /// nothing does.
     #[inline]
     pub(crate) const fn take(self, count: u64) -> (Run, Option<Run>) {
         if count >= self.count {
@@ -146,7 +148,8 @@ impl Run {
 /// Where a page table gets references for entries that it copies, and gives back those that it no
 /// longer needs.
 pub trait References {
-    /// Takes a reference for each leaf of `run`, which is mapped already. Says whether there are any.
+    /// Takes a reference for each leaf of `run`, which is mapped already. Says whether there are
+    /// any.
     fn acquire(&mut self, run: Run) -> bool;
 
     /// Takes the references of the leaves of `run` back.
@@ -164,17 +167,18 @@ pub trait RunSource {
     /// The leaves for the address `at` and on, for at most `pages` base pages.
     ///
     /// A run may be shorter than that, and is then followed by another. The references that its
-    /// entries will own come with it. `largest` is the order of the largest leaf that can be entered at `at`: a
-    /// run starts with leaves of that order, one at a time, or of base pages.
+    /// entries will own come with it. `largest` is the order of the largest leaf that can be
+    /// entered at `at`: a run starts with leaves of that order, one at a time, or of base
+    /// pages.
     ///
     /// # Errors
     ///
     /// What stopped it; nothing was taken by this call.
     fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
 
-    /// Whether leaf tables that a run of [`Step::Same`] tails fills may be linked from several places instead of being
-    /// written each time. The references that the run had for entries which are then not written are [put
-    /// back](Self::put_back).
+    /// Whether leaf tables that a run of [`Step::Same`] tails fills may be linked from several
+    /// places instead of being written each time. The references that the run had for entries
+    /// which are then not written are [put back](Self::put_back).
     fn share_tables(&self) -> bool {
         false
     }

@@ -24,7 +24,8 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for each such frame.
+    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
+    /// each such frame.
     pub const fn reused_entries(&self) -> u64 {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
@@ -110,10 +111,12 @@ struct Counted {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares with the
-    /// counts of `allocators`: RAM and altmaps, the first that knows a frame decides. Entries of others are not counted.
+    /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares
+    /// with the counts of `allocators`: RAM and altmaps, the first that knows a frame decides.
+    /// Entries of others are not counted.
     ///
-    /// Needs no memory but `scratch`: with fewer slots than there are frames it walks several times.
+    /// Needs no memory but `scratch`: with fewer slots than there are frames it walks several
+    /// times.
     ///
     /// # Errors
     ///
@@ -147,7 +150,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Audits a part of the frames in each of `passes` walks; `None` where a part does not fit into the scratch memory.
+    /// Audits a part of the frames in each of `passes` walks; `None` where a part does not fit into
+    /// the scratch memory.
     fn audit_in_passes<P: PageTable>(
         &self,
         table: &P,
@@ -262,7 +266,8 @@ impl Tally<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Counts a link to a shared table, and with the first one the table's leaves, once for all links.
+    /// Counts a link to a shared table, and with the first one the table's leaves, once for all
+    /// links.
     fn count_shared(&mut self, at: VirtAddr, table: Pfn, run: Run) -> ControlFlow<()> {
         let tail = run.leaf.block.first();
         if !self.is_in_this_pass(tail) {
@@ -282,7 +287,8 @@ impl Tally<'_> {
         (hash(frame) >> 8) % self.passes == self.pass
     }
 
-    /// Counts `entries` more for `frame`, and says whether it is the first time. Breaks when there is no slot left.
+    /// Counts `entries` more for `frame`, and says whether it is the first time. Breaks when there
+    /// is no slot left.
     fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
         let length = self.slots.len() as u64;
         // A full table is slow to search.

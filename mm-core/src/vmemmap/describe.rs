@@ -15,8 +15,8 @@ pub(super) struct Describe<'v, M> {
 }
 
 impl<M: DirectMap> Describe<'_, M> {
-    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: base pages, or
-    /// heads and tails.
+    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: base
+    /// pages, or heads and tails.
     ///
     /// # Safety
     ///

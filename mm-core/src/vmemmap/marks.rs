@@ -1,7 +1,7 @@
 //! State of single frames: one bit for each, whatever their descriptors are mapped to.
 //!
-//! A tail on a shared frame has no place for state of its own. Marks lie beside the vmemmap, in bitmaps of a
-//! frame each, by frame number:
+//! A tail on a shared frame has no place for state of its own. Marks lie beside the vmemmap, in
+//! bitmaps of a frame each, by frame number:
 //!
 //! ```text
 //!   buckets, in the Vmemmap     0 ──▶ [64 MiB number 128 | bits] ──▶ [64 MiB number 0 | bits]
@@ -9,12 +9,13 @@
 //!                               2 ──▶ [64 MiB number 2 | bits]
 //! ```
 //!
-//! One bitmap has the bits of 32 compound pages of 2 MiB, or of a sixteenth of one of 1 GiB (4K granule). It is
-//! taken with its first mark and given back with its last. Since nothing of this depends on how descriptors are mapped, marks survive fold,
-//! unfold and whatever the kernel makes of the pages. A word in each head would be found as fast but has to be there in every descriptor;
-//! a table by frame number would be found in two steps but costs two more frames for a single mark.
-//! What is paid for is what is marked: a look-up passes over a 64th of the bitmaps, and where nothing is
-//! marked over none.
+//! One bitmap has the bits of 32 compound pages of 2 MiB, or of a sixteenth of one of 1 GiB (4K
+//! granule). It is taken with its first mark and given back with its last. Since nothing of this
+//! depends on how descriptors are mapped, marks survive fold, unfold and whatever the kernel makes
+//! of the pages. A word in each head would be found as fast but has to be there in every
+//! descriptor; a table by frame number would be found in two steps but costs two more frames for a
+//! single mark. What is paid for is what is marked: a look-up passes over a 64th of the bitmaps,
+//! and where nothing is marked over none.
 
 use super::Vmemmap;
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
@@ -122,7 +123,8 @@ impl Bitmap {
     ///
     /// # Safety
     ///
-    /// 1. The frame was allocated for a bitmap, `direct_map` reaches it, and it has not been given back since.
+    /// 1. The frame was allocated for a bitmap, `direct_map` reaches it, and it has not been given
+    ///    back since.
     unsafe fn new<M: DirectMap>(direct_map: &M, frame: Pfn) -> Self {
         Self {
             frame,
@@ -131,8 +133,8 @@ impl Bitmap {
     }
 
     fn header(self) -> Header {
-        // SAFETY: duty 1 of `new`: the page is this bitmap's, larger than a header and aligned to more. It is changed only with the
-        // vmemmap borrowed mutably.
+        // SAFETY: duty 1 of `new`: the page is this bitmap's, larger than a header and aligned to
+        // more. It is changed only with the vmemmap borrowed mutably.
         unsafe { self.page.cast::<Header>().read() }
     }
 
@@ -144,8 +146,8 @@ impl Bitmap {
     /// The word of the bit number `bit`.
     fn word(self, bit: u64) -> NonNull<u64> {
         let offset = size_of::<Header>() + (bit / 64 * 8) as usize;
-        // SAFETY: a bit's number is below `bits_order`, whose bits fill half of the page, and the header is
-        // smaller than the other half.
+        // SAFETY: a bit's number is below `bits_order`, whose bits fill half of the page, and the
+        // header is smaller than the other half.
         unsafe { self.page.add(offset).cast() }
     }
 
@@ -195,11 +197,12 @@ impl Bitmap {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Marks `frame`, which is online, and it alone: no other frame, whatever shares descriptors with it. Says whether it was not marked
-    /// before. The mark stays until [`unmark`](Self::unmark), or until the frame goes offline.
+    /// Marks `frame`, which is online, and it alone: no other frame, whatever shares descriptors
+    /// with it. Says whether it was not marked before. The mark stays until
+    /// [`unmark`](Self::unmark), or until the frame goes offline.
     ///
-    /// What a mark means is the kernel's; memory that has been found to be broken, for one. The first of a
-    /// block of memory takes a frame, from `node`.
+    /// What a mark means is the kernel's; memory that has been found to be broken, for one. The
+    /// first of a block of memory takes a frame, from `node`.
     ///
     /// # Errors
     ///
@@ -251,8 +254,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.bitmap(block).is_some_and(|bitmap| bitmap.get(bit))
     }
 
-    /// The frames of `frames` that are marked, in no particular order. Takes time by how many bitmaps there are, not by how many
-    /// frames are asked for.
+    /// The frames of `frames` that are marked, in no particular order. Takes time by how many
+    /// bitmaps there are, not by how many frames are asked for.
     pub fn marked(&self, frames: PfnRange) -> impl Iterator<Item = Pfn> {
         self.bitmaps().flat_map(move |bitmap| {
             let part = self
@@ -277,7 +280,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.marks.stats
     }
 
-    /// Takes the marks off all frames of `frames`, which have gone offline, and says how many there were.
+    /// Takes the marks off all frames of `frames`, which have gone offline, and says how many there
+    /// were.
     pub(super) fn forget_marks(&mut self, frames: PfnRange) -> u64 {
         let before = self.marks.stats.marked;
         for chain in 0..BUCKETS {
@@ -328,7 +332,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The bitmaps of a chain.
     fn chain(&self, chain: usize) -> impl Iterator<Item = Bitmap> {
-        // SAFETY: 1: the frames of chains were allocated for bitmaps and are in the chain for as long as they are out.
+        // SAFETY: 1: the frames of chains were allocated for bitmaps and are in the chain for as
+        // long as they are out.
         let bitmap = |frame| unsafe { Bitmap::new(&self.direct_map, frame) };
         let first = self.marks.chains.get(chain).copied().flatten();
         core::iter::successors(first.map(bitmap), move |last| last.next().map(bitmap))
@@ -361,7 +366,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(bitmap)
     }
 
-    /// Takes the marks of `part` off, all of whose bits are in `bitmap`, and gives the frame back with the last.
+    /// Takes the marks of `part` off, all of whose bits are in `bitmap`, and gives the frame back
+    /// with the last.
     fn unmark_range(&mut self, bitmap: Bitmap, part: PfnRange) {
         let mut gone = 0;
         let (_, mut next) = self.place_of(part.start());
@@ -398,7 +404,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }
         }
         self.marks.stats.frames = self.marks.stats.frames.saturating_sub(1);
-        // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the frame was never mapped.
+        // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the
+        // frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };
         if let Released::Last(owned) = released {
             self.frames.free(owned);

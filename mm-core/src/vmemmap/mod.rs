@@ -5,14 +5,17 @@
 //!     (what)      (runs)   (frames)    (entries)    (handle)  (runs back)
 //! ```
 //!
-//! - [`Plan`] says, without touching memory, which vmemmap pages get frames of their own and which repeat one.
-//! - The supply takes those frames from RAM or from the altmap, writes the descriptors into them, and hands them to the page
-//!   table as the runs that it asks for. A frame is described before it is mapped, so nobody ever sees
-//!   a descriptor that is not there yet.
+//! - [`Plan`] says, without touching memory, which vmemmap pages get frames of their own and which
+//!   repeat one.
+//! - The supply takes those frames from RAM or from the altmap, writes the descriptors into them,
+//!   and hands them to the page table as the runs that it asks for. A frame is described before it
+//!   is mapped, so nobody ever sees a descriptor that is not there yet.
 //! - [`Vmemmap::online`] does a whole pagemap, piece by piece, and answers with a [`Region`];
 //!   [`Vmemmap::populate`] does one piece.
-//! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that, and so does every failure: one way back, for all.
-//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails are shared.
+//! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that, and so does every failure: one way
+//!   back, for all.
+//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails
+//!   are shared.
 //! - [`Vmemmap::mark`] keeps a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::audit`] recounts.
 
@@ -49,8 +52,8 @@ use registry::TailRegistry;
 
 /// The array of descriptors of a kernel, and what brings parts of it into being.
 ///
-/// One value for each vmemmap, owned by the kernel, under the kernel's lock for it (hence `&mut`). The page table is handed to each
-/// operation, since others use it too.
+/// One value for each vmemmap, owned by the kernel, under the kernel's lock for it (hence `&mut`).
+/// The page table is handed to each operation, since others use it too.
 ///
 /// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
 #[derive(Debug)]
@@ -72,10 +75,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Safety
     ///
-    /// 1. The addresses from the model's base on, for as many frames as it has room, are used for descriptors by this value alone, in every page
-    ///    table that is handed to it; what others have mapped there stays mapped.
+    /// 1. The addresses from the model's base on, for as many frames as it has room, are used for
+    ///    descriptors by this value alone, in every page table that is handed to it; what others
+    ///    have mapped there stays mapped.
     /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out.
-    /// 3. The same page table, or tables that share the part below the root, is handed to every operation.
+    /// 3. The same page table, or tables that share the part below the root, is handed to every
+    ///    operation.
     pub unsafe fn new(
         model: MemoryModel,
         frames: A,

@@ -22,9 +22,11 @@ pub enum Note {
     },
     /// The page table has no huge leaves.
     NoHugeLeaves,
-    /// The pieces are smaller than what a huge leaf describes, so base pages map all of the vmemmap.
+    /// The pieces are smaller than what a huge leaf describes, so base pages map all of the
+    /// vmemmap.
     PiecesSmallerThanHugeLeaf,
-    /// Frames between the reserved part of the altmap and the first compound page are used as base pages.
+    /// Frames between the reserved part of the altmap and the first compound page are used as base
+    /// pages.
     AltmapGap {
         /// The frames.
         frames: PfnRange,
@@ -90,8 +92,9 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// What will be done otherwise than `pagemap` asks for, as far as that is known before anything is done, on a page table with
-    /// this [`huge_leaf`](PageTable::huge_leaf) that [shares tables](PageTable::can_share_tables) or not.
+    /// What will be done otherwise than `pagemap` asks for, as far as that is known before anything
+    /// is done, on a page table with this [`huge_leaf`](PageTable::huge_leaf) that [shares
+    /// tables](PageTable::can_share_tables) or not.
     ///
     /// What depends on the memory that is free, or on what is mapped nearby, is not among it.
     pub fn known_ahead(

@@ -13,8 +13,9 @@ use crate::paging::{MapError, PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Takes all of `region` offline: its entries are cleared, CPUs forget them, and then its frames go back to where they came
-    /// from. Parts that were taken offline before are passed over. Marks of its frames go with it, and are counted.
+    /// Takes all of `region` offline: its entries are cleared, CPUs forget them, and then its
+    /// frames go back to where they came from. Parts that were taken offline before are passed
+    /// over. Marks of its frames go with it, and are counted.
     ///
     /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory.
     pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
@@ -26,11 +27,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of them online.
+    /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of
+    /// them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved part of an altmap goes last, from its
-    /// end on. Needs memory only where the piece is a part of what a shared table maps, which then needs a table of its own
-    /// for the rest.
+    /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved
+    /// part of an altmap goes last, from its end on. Needs memory only where the piece is a
+    /// part of what a shared table maps, which then needs a table of its own for the rest.
     ///
     /// # Errors
     ///
@@ -72,7 +74,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         })
     }
 
-    /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for, if `piece` has some of that.
+    /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for,
+    /// if `piece` has some of that.
     fn check_reserved_last<P: PageTable>(
         &self,
         table: &P,
@@ -83,7 +86,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if !reserved.is_some_and(|reserved| reserved.overlaps(piece)) {
             return Ok(());
         }
-        // What lies before the piece is reserved as well, since that is where the first range starts.
+        // What lies before the piece is reserved as well, since that is where the first range
+        // starts.
         let after = |range: PfnRange| match range.contains_range(piece) {
             true => {
                 range
@@ -154,8 +158,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Unmaps the descriptors of `pieces` and gives their frames back; what an altmap reserves goes last, since the counts of its frames
-    /// are there.
+    /// Unmaps the descriptors of `pieces` and gives their frames back; what an altmap reserves goes
+    /// last, since the counts of its frames are there.
     pub(super) fn unmap_pieces<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -195,12 +199,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             altmap,
             registry: &mut self.registry,
         };
-        // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and `&mut self` ends
-        // all that were handed out. 2: the ranges are whole pages that were mapped by `map_runs`.
+        // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
+        // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
+        // were mapped by `map_runs`.
         unsafe {
             table.unmap(ranges, &mut |run| {
-                // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table reports them after
-                // the flush (duty 4 of `PageTable`).
+                // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table
+                // reports them after the flush (duty 4 of `PageTable`).
                 pool.release_run(run)
             });
         }

@@ -20,8 +20,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call, and the same call succeeds once the cause
-    /// is gone.
+    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call, and the
+    /// same call succeeds once the cause is gone.
     pub fn online<'p, P: PageTable>(
         &mut self,
         table: &mut P,
@@ -52,8 +52,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
     ///
-    /// Pieces come in any order, but the reserved part of an altmap comes first, from its start on. All pieces of a compound page share
-    /// its tail frame.
+    /// Pieces come in any order, but the reserved part of an altmap comes first, from its start on.
+    /// All pieces of a compound page share its tail frame.
     ///
     /// # Errors
     ///
@@ -74,7 +74,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(notes)
     }
 
-    /// Makes one table of those that a populate in small pieces has left alike, compound page by compound page.
+    /// Makes one table of those that a populate in small pieces has left alike, compound page by
+    /// compound page.
     fn share_tables<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>) {
         let mut pool = Pool {
             ram: &self.frames,
@@ -89,8 +90,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             // SAFETY: 1: the region is not known to anybody yet. 2: all of it was mapped just now.
             unsafe {
                 table.share_tables(range, &mut |run| {
-                    // SAFETY: 1: the frames of the range came from this pool. 2: the page table reports
-                    // them after the flush.
+                    // SAFETY: 1: the frames of the range came from this pool. 2: the page table
+                    // reports them after the flush.
                     pool.release_run(run)
                 });
             }
@@ -153,8 +154,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, *notes);
 
-        // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry. 2: the range is
-        // this value's alone (duty 1 of `new`).
+        // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
+        // 2: the range is this value's alone (duty 1 of `new`).
         let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut supply) };
         *notes = supply.finish();
         let Err(stopped) = mapped else {
@@ -192,8 +193,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The tail frame of `compound` that a piece other than `piece` has mapped.
     ///
-    /// Looks next to the piece first, where a piece-by-piece populate has left it, then in the rest of the
-    /// compound page, and nowhere else.
+    /// Looks next to the piece first, where a piece-by-piece populate has left it, then in the rest
+    /// of the compound page, and nowhere else.
     fn find_tail<P: PageTable>(
         &self,
         table: &P,
@@ -209,7 +210,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let below = tails.before(own.start());
         let above = tails.after(own.last());
 
-        // A read-only tail belongs to all compound pages of its order, also where the encoding makes both the same bytes.
+        // A read-only tail belongs to all compound pages of its order, also where the encoding
+        // makes both the same bytes.
         let is_tail = |leaf: &Leaf| {
             (leaf.role == Role::Tail
                 && leaf.writable
@@ -238,15 +240,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Some(FoundTail { head, frame })
     }
 
-    /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail frame of that compound page, and
-    /// not of one of another order that was online there.
+    /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail
+    /// frame of that compound page, and not of one of another order that was online there.
     fn holds_tails_of(&self, block: Block, describe: &Describe<'_, M>, head: Pfn) -> bool {
         if block.order() != Order::BASE {
             return false;
         }
         let page = self.direct_map.frame_pointer(block.first()).cast::<D>();
-        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty 2
-        // of `new`) and it holds descriptors of `D`'s size; descriptors are only shared.
+        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map
+        // reaches it (duty 2 of `new`) and it holds descriptors of `D`'s size; descriptors
+        // are only shared.
         let tail = unsafe { page.as_ref() };
         tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
     }

@@ -6,7 +6,8 @@
 //!   a later piece of a larger one  |  T      T      T  ...                (T of the earlier piece)
 //! ```
 //!
-//! With an altmap, the reserved part of the device and what lies between it and the first compound page are base pages:
+//! With an altmap, the reserved part of the device and what lies between it and the first compound
+//! page are base pages:
 //!
 //! ```text
 //!   the first range                | reserved |   gap    |   compound page    |   compound page    |
@@ -26,8 +27,8 @@ use crate::pagemap::{DevPagemap, Tails};
 pub enum PlannedFrames {
     /// A frame for each page.
     Own,
-    /// One tail frame for every page of the run: that of the compound page, which another piece of it may
-    /// have already, or that of all compound pages of its order.
+    /// One tail frame for every page of the run: that of the compound page, which another piece of
+    /// it may have already, or that of all compound pages of its order.
     Tail {
         /// The first frame of the compound page.
         head: Pfn,
@@ -86,7 +87,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for `piece` of `pagemap`, on a page table whose huge leaf is of the order `huge_leaf`, if it has one.
+    /// The plan for `piece` of `pagemap`, on a page table whose huge leaf is of the order
+    /// `huge_leaf`, if it has one.
     ///
     /// # Errors
     ///
@@ -139,7 +141,8 @@ impl Plan {
         PfnRange::new(frame.align_down(order), order.frames()).ok()
     }
 
-    /// As much from the start of `rest` on as has one order, and one place that its frames come from.
+    /// As much from the start of `rest` on as has one order, and one place that its frames come
+    /// from.
     fn alike(&self, rest: PfnRange) -> PfnRange {
         let mut parts = [self.reserved, self.base_pages].into_iter().flatten();
         parts
@@ -150,7 +153,8 @@ impl Plan {
             .unwrap_or(rest)
     }
 
-    /// The run for the first of `rest`, which is [alike](Self::alike), and how many frames it describes at most.
+    /// The run for the first of `rest`, which is [alike](Self::alike), and how many frames it
+    /// describes at most.
     fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
         let page = self.model.descriptors_per_page();
         if let Some(compound) = self.compound_page(rest.start()) {

@@ -6,7 +6,8 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
 use crate::paging::{References, Run, Step};
 
-/// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they came from.
+/// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they
+/// came from.
 pub(super) struct Pool<'v, A> {
     pub(super) ram: &'v A,
     pub(super) altmap: Option<&'v dyn Altmap>,
@@ -50,7 +51,8 @@ impl<A: FrameAllocator> Pool<'_, A> {
         }
     }
 
-    /// Hands out the holders of `described`, in blocks of `order`, if it is part of what the altmap reserves.
+    /// Hands out the holders of `described`, in blocks of `order`, if it is part of what the altmap
+    /// reserves.
     ///
     /// # Safety
     ///
@@ -158,7 +160,8 @@ impl<A: FrameAllocator> Pool<'_, A> {
     ///
     /// # Safety
     ///
-    /// 1. `run` was mapped with frames of this pool, or was about to be, one reference for each leaf.
+    /// 1. `run` was mapped with frames of this pool, or was about to be, one reference for each
+    ///    leaf.
     /// 2. No entry, and no translation cached by a CPU, depends on those any more.
     pub(super) unsafe fn release_run(&mut self, run: Run) {
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.
@@ -180,7 +183,8 @@ impl<A: FrameAllocator> Pool<'_, A> {
 
 impl<A: FrameAllocator> References for Pool<'_, A> {
     fn acquire(&mut self, run: Run) -> bool {
-        // SAFETY: 1: the page table copies entries of this library's. 2: the copies own the references.
+        // SAFETY: 1: the page table copies entries of this library's. 2: the copies own the
+        // references.
         run.step == Step::Same && unsafe { Pool::acquire(self, run.leaf.block.first(), run.count) }
     }
 

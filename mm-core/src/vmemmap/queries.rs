@@ -7,9 +7,11 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{PageTable, Role};
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Where the descriptor of `frame` is, or would be; `None` where the vmemmap has no room for it.
+    /// Where the descriptor of `frame` is, or would be; `None` where the vmemmap has no room for
+    /// it.
     ///
-    /// A kernel on whose page table the memory is online may use the descriptor there, by shared reference.
+    /// A kernel on whose page table the memory is online may use the descriptor there, by shared
+    /// reference.
     pub const fn descriptor_address(&self, frame: Pfn) -> Option<VirtAddr> {
         self.model.descriptor_address(frame)
     }
@@ -37,8 +39,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let holder = mapping.frame_of(at, self.model.granule())?;
         let index = frame.get() & (self.model.descriptors_per_page() - 1);
-        // SAFETY: the entry is this library's, so the frame came from the allocator or an altmap and the direct map reaches it (duty 2 of
-        // `new`); it holds a page of descriptors of `D`'s size (checked by `new`), which were written before it was mapped. They
+        // SAFETY: the entry is this library's, so the frame came from the allocator or an altmap
+        // and the direct map reaches it (duty 2 of `new`); it holds a page of descriptors
+        // of `D`'s size (checked by `new`), which were written before it was mapped. They
         // stay until memory goes offline, which needs `&mut self`; until then they are only shared.
         Some(unsafe {
             self.direct_map
@@ -60,8 +63,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<&'d D> {
         let at = self.descriptor_address(frame)?;
         let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
-        // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped, until the
-        // memory goes offline; descriptors are only shared.
+        // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped,
+        // until the memory goes offline; descriptors are only shared.
         unsafe { pointer.as_ref() }
     }
 
@@ -70,8 +73,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         D::Encoding::head_of(at, descriptor.word())
     }
 
-    /// The head of the compound page that `frame` is part of, or `frame` itself where it is a page of its
-    /// own; `None` where it is not online.
+    /// The head of the compound page that `frame` is part of, or `frame` itself where it is a page
+    /// of its own; `None` where it is not online.
     pub fn head_of<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Pfn> {
         let at = self.descriptor_address(frame)?;
         let descriptor = self.descriptor(table, frame)?;

@@ -41,7 +41,8 @@ impl TailRegistry {
         self.tails.iter().any(Option::is_none)
     }
 
-    /// Writes down `frame` for `key`, in place of what was known for it. Says whether there was room.
+    /// Writes down `frame` for `key`, in place of what was known for it. Says whether there was
+    /// room.
     pub(super) fn insert(&mut self, key: TailKey, frame: Pfn) -> bool {
         let same = |slot: &Option<(TailKey, Pfn)>| slot.is_some_and(|(found, _)| found == key);
         let slot = match self.tails.iter().position(same) {

@@ -202,7 +202,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Run { leaf, ..run }
     }
 
-    /// The block of the first huge leaf of the run, if there is one and the page table can enter it.
+    /// The block of the first huge leaf of the run, if there is one and the page table can enter
+    /// it.
     fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
         if order > largest {
             return None;
@@ -223,7 +224,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         }))
     }
 
-    /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are about to be mapped.
+    /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are
+    /// about to be mapped.
     fn describe_pages(&self, frames: PfnRange, run: &PlannedRun, order: Order) {
         let model = self.describe.model;
         let describe = Describe {
@@ -236,11 +238,12 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
             let first = described
                 .start()
                 .saturating_add(index * model.descriptors_per_page());
-            // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is not mapped. 2: `Vmemmap::new` has
-            // compared the sizes.
+            // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is
+            // not mapped. 2: `Vmemmap::new` has compared the sizes.
             unsafe { describe.page::<D>(frame, first) };
         }
-        // SAFETY: 1: the frames are in order, and if they are holders then because of what they describe. 2: written just now.
+        // SAFETY: 1: the frames are in order, and if they are holders then because of what they
+        // describe. 2: written just now.
         unsafe { self.pool.begin_counting(described, order) };
     }
 }

@@ -75,7 +75,8 @@ impl Cpus {
     }
 }
 
-// SAFETY: 1 and 2: `SimTlb` drops what these instructions drop. 3: `uses_pcids` is false unless a test sets it.
+// SAFETY: 1 and 2: `SimTlb` drops what these instructions drop. 3: `uses_pcids` is false unless a
+// test sets it.
 unsafe impl TlbInstructions for Cpus {
     fn invlpg(&self, at: VirtAddr) {
         self.execute(|cpu| Event::Invlpg(cpu, at), |cpu| cpu.invalidate_page(at));

@@ -1,4 +1,5 @@
-//! A machine for the tests: memory, frames, two CPUs and a page table of this crate on them, all watched.
+//! A machine for the tests: memory, frames, two CPUs and a page table of this crate on them, all
+//! watched.
 
 mod cpus;
 mod source;
@@ -72,13 +73,15 @@ pub(crate) struct Machine<F> {
 }
 
 impl<F: Paging> Machine<F> {
-    /// 512 MiB of RAM from frame 0 on; the root is somewhere in the middle, so that frame 0 is handed out like any other.
+    /// 512 MiB of RAM from frame 0 on; the root is somewhere in the middle, so that frame 0 is
+    /// handed out like any other.
     pub(crate) fn new() -> Self {
         let ram = PfnRange::new(Pfn::ZERO, 1 << 17).unwrap();
         let memory = SimMemory::new(Granule::Size4K, &[ram]).unwrap();
         let frames = SimFrames::new(&memory, &[(NODE, &[ram])]).unwrap();
         let root = frames.allocate(HUGE, NODE).unwrap();
-        // SAFETY: 1 and 2: the block is this function's; all frames but the last are given back here.
+        // SAFETY: 1 and 2: the block is this function's; all frames but the last are given back
+        // here.
         unsafe {
             frames.split(root);
             frames.release_run(PfnRange::new(root.first(), 511).unwrap());
@@ -104,8 +107,8 @@ impl<F: Paging> Machine<F> {
 
     pub(crate) fn table(&self) -> Table<'_, F> {
         let mmu = Tlb::new(&self.cpus, &self.cpus, &self.cpus);
-        // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one memory for all. 3: one
-        // thread. 4: the CPUs of this machine.
+        // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
+        // memory for all. 3: one thread. 4: the CPUs of this machine.
         unsafe { RadixTable::new(self.root, &self.frames, &self.memory, mmu) }
     }
 
@@ -114,7 +117,8 @@ impl<F: Paging> Machine<F> {
         self.frames.outstanding() - 1
     }
 
-    /// What the independent reader finds in `range`, and how many tables on the way. No table may be without an entry.
+    /// What the independent reader finds in `range`, and how many tables on the way. No table may
+    /// be without an entry.
     pub(crate) fn read(&self, range: VirtRange) -> (Mapped, u64) {
         let mut mapped = Mapped::new();
         let mut tables = 0;
@@ -148,7 +152,8 @@ impl<F: Paging> Machine<F> {
         (mapped, tables)
     }
 
-    /// Where the entry for `at` of the table with `level` (1: base pages) lies; tables down to it exist.
+    /// Where the entry for `at` of the table with `level` (1: base pages) lies; tables down to it
+    /// exist.
     pub(crate) fn entry_at(&self, at: VirtAddr, level: u8) -> PhysAddr {
         let walk = F::WALKER.walk(&self.memory, self.root, at);
         let table = walk

@@ -26,7 +26,8 @@ pub(crate) struct Source<'m> {
     /// How many calls succeed; the next one fails.
     pub(crate) calls_left: Option<u64>,
     pub(crate) calls: u64,
-    /// Frames that were taken for the source before: the machine's allocator is not asked while any is left.
+    /// Frames that were taken for the source before: the machine's allocator is not asked while
+    /// any is left.
     pub(crate) stock: Vec<Pfn>,
     tail: Option<Pfn>,
     /// What it gave and was not put back.

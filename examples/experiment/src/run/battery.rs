@@ -1,4 +1,5 @@
-//! The conformance battery on what the kernel has: its live table, its allocator and its direct map.
+//! The conformance battery on what the kernel has: its live table, its allocator and its direct
+//! map.
 
 use super::Experiment;
 use crate::{Frames, Probe, Report};
@@ -10,7 +11,8 @@ use mm_core::paging::PageTable;
 use mm_core::vmemmap::AuditSlot;
 
 impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
-    /// Runs the battery with descriptors of `device`, while nothing is online. What it cannot do here is printed with the reason.
+    /// Runs the battery with descriptors of `device`, while nothing is online. What it cannot do
+    /// here is printed with the reason.
     pub fn run_battery(&mut self, device: PfnRange, report: &mut Report<'_>) {
         let mut battery = Battery {
             model: self.model,
@@ -77,8 +79,8 @@ impl<'b, 'm, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'b, 'm, P
 
 /// What a running CPU and the kernel's allocator can do besides.
 ///
-/// Not `translate`: a load says that something is mapped, but neither which frame nor whether it can be executed. That pages fault which are
-/// not mapped is what the experiment looks at.
+/// Not `translate`: a load says that something is mapped, but neither which frame nor whether it
+/// can be executed. That pages fault which are not mapped is what the experiment looks at.
 struct Live<'b, 'm, P> {
     probe: &'b P,
     frames: &'m Frames<'m>,

@@ -50,7 +50,8 @@ impl<P, T, M> fmt::Debug for Experiment<'_, P, T, M> {
     }
 }
 
-/// A kernel's vmemmap, with descriptors whose tails name their heads by `E`, and what is needed to look at it.
+/// A kernel's vmemmap, with descriptors whose tails name their heads by `E`, and what is needed to
+/// look at it.
 struct Session<'s, E, P, T, M> {
     probe: &'s P,
     table: &'s mut T,
@@ -75,7 +76,8 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     ///
     /// 1. The CPU that `probe` uses translates by `table`.
     /// 2. The vmemmap of `model` is empty, and free for this value alone.
-    /// 3. `direct_map` reaches all frames of `frames`, `table` takes its tables from these, and nobody else takes any.
+    /// 3. `direct_map` reaches all frames of `frames`, `table` takes its tables from these, and
+    ///    nobody else takes any.
     pub unsafe fn new(
         probe: &'m P,
         table: T,
@@ -96,11 +98,11 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         }
     }
 
-    /// Brings RAM online, as a kernel does at boot; then runs each of `cases` beside it; then takes RAM
-    /// offline, which a kernel would not do, to see that everything comes back.
+    /// Brings RAM online, as a kernel does at boot; then runs each of `cases` beside it; then takes
+    /// RAM offline, which a kernel would not do, to see that everything comes back.
     ///
-    /// All of that twice: with tails that store their head's address, and with tails that are the same for all compound pages of an
-    /// order, for the cases that need those.
+    /// All of that twice: with tails that store their head's address, and with tails that are the
+    /// same for all compound pages of an order, for the cases that need those.
     pub fn run(
         &mut self,
         map: &MemoryMap,
@@ -120,7 +122,8 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         cases: impl Iterator<Item = Case>,
         report: &mut Report<'_>,
     ) {
-        // SAFETY: 1: duty 2 of `new`; there is one at a time, which leaves nothing. 2: duty 3. 3: there is one table here.
+        // SAFETY: 1: duty 2 of `new`; there is one at a time, which leaves nothing. 2: duty 3. 3:
+        // there is one table here.
         let vmemmap = unsafe { Vmemmap::new(self.model, self.frames, self.direct_map) };
         let vmemmap = match vmemmap {
             Ok(vmemmap) => vmemmap,

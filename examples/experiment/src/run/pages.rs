@@ -34,8 +34,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             .ok_or(Problem::NotOnline { frame })
     }
 
-    /// The first and the last descriptor of every page can be loaded through the MMU, say what part of a compound page they are, and
-    /// lead to the head.
+    /// The first and the last descriptor of every page can be loaded through the MMU, say what part
+    /// of a compound page they are, and lead to the head.
     pub(super) fn all_readable(&self, case: &Case) -> Result<(), Problem> {
         let per_page = self.model.descriptors_per_page();
         for first in every(case.range, per_page) {
@@ -95,7 +95,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         Ok(())
     }
 
-    /// A store to a tail that belongs to all compound pages of an order faults, since it is read-only; some pages of each compound page.
+    /// A store to a tail that belongs to all compound pages of an order faults, since it is
+    /// read-only; some pages of each compound page.
     pub(super) fn tails_refuse_stores(&self, case: &Case) -> Result<(), Problem> {
         if !self.has_read_only_tails(case) {
             return Ok(());

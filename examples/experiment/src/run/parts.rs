@@ -1,6 +1,7 @@
 //! Part of a range offline and online again, while the rest is in use.
 //!
-//! A subsection has few vmemmap pages, so that the backend may flush them one by one, and the table that they are in stays.
+//! A subsection has few vmemmap pages, so that the backend may flush them one by one, and the table
+//! that they are in stays.
 
 use super::problem::Problem;
 use super::{Ledger, Session};
@@ -15,8 +16,9 @@ use mm_core::paging::PageTable;
 use mm_core::vmemmap::OfflineError;
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
-    /// Takes the first subsection of the case, then one in the middle, then the last one, offline and brings it online again. Nothing else may
-    /// change, and in the end all is as it was, but for the copies that were made of shared tables.
+    /// Takes the first subsection of the case, then one in the middle, then the last one, offline
+    /// and brings it online again. Nothing else may change, and in the end all is as it was,
+    /// but for the copies that were made of shared tables.
     pub(super) fn check_parts(
         &mut self,
         case: &Case,

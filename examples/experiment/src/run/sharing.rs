@@ -32,8 +32,9 @@ fn shared(case: &Case, model: &MemoryModel, a: Pfn, b: Pfn) -> bool {
 }
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
-    /// For some frames of the first, a middle and the last compound page of the range (or subsection, of base pages): writes to the
-    /// descriptor and looks at every vmemmap page of the range and of what is online besides.
+    /// For some frames of the first, a middle and the last compound page of the range (or
+    /// subsection, of base pages): writes to the descriptor and looks at every vmemmap page of
+    /// the range and of what is online besides.
     pub(super) fn written_is_seen(&self, case: &Case, online: &[Case]) -> Result<(), Problem> {
         let unit = case.order.max(self.model.subsection());
         let units = case.range.frames() / unit.frames();

@@ -47,7 +47,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A share of the flat array, in tenths of a percent; below zero where more is used than by the flat array.
+/// A share of the flat array, in tenths of a percent; below zero where more is used than by the
+/// flat array.
 struct Tenths(i64);
 
 impl Tenths {

@@ -134,7 +134,8 @@ impl<'p> Planned<'p> {
     }
 }
 
-/// The runs of `pagemap`, in the order in which it is populated, where the page table has this huge leaf.
+/// The runs of `pagemap`, in the order in which it is populated, where the page table has this huge
+/// leaf.
 fn runs<'p>(
     pagemap: &'p DevPagemap<'_>,
     huge_leaf: Option<Order>,
@@ -160,7 +161,8 @@ struct Totals {
     runs: u64,
     /// Vmemmap pages that they map.
     vmemmap_pages: u64,
-    /// Frames that hold the descriptors; the pieces of a compound page share its tail frame, or all share one.
+    /// Frames that hold the descriptors; the pieces of a compound page share its tail frame, or
+    /// all share one.
     descriptor_frames: u64,
     /// Huge leaves.
     huge_leaves: u64,

@@ -58,8 +58,8 @@ impl Drop for Device {
     }
 }
 
-// SAFETY: 1 and 2: within the allocation, which lives as long as this value and has a page for each frame. 3: each
-// frame has its own.
+// SAFETY: 1 and 2: within the allocation, which lives as long as this value and has a page for each
+// frame. 3: each frame has its own.
 unsafe impl DirectMap for Device {
     fn frame_pointer(&self, frame: Pfn) -> NonNull<u8> {
         assert!(self.frames.contains(frame), "{frame}");

@@ -32,8 +32,9 @@ pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
     }
 }
 
-/// Reports the leaves in `slots`, entries at `depth`, as runs with the index of the first; valid and invalidated ones alike,
-/// as long as `wanted` says so of the entry. Whatever else is there is passed over.
+/// Reports the leaves in `slots`, entries at `depth`, as runs with the index of the first; valid
+/// and invalidated ones alike, as long as `wanted` says so of the entry. Whatever else is there is
+/// passed over.
 #[inline]
 pub(super) fn for_each_run<F: EntryFormat>(
     slots: &[u64],
@@ -76,7 +77,8 @@ fn following<F: EntryFormat>(entry: u64, rest: &[u64]) -> (Step, usize) {
     }
 }
 
-/// How many of `slots` equal, status bits apart, `first`, `first + step`, `first + 2 * step`, and so on.
+/// How many of `slots` equal, status bits apart, `first`, `first + step`, `first + 2 * step`, and
+/// so on.
 ///
 /// Inlined where `step` is a constant.
 #[inline(always)]

@@ -46,8 +46,9 @@ impl<S: RunSource> Cursor<'_, S> {
         taken.leaf
     }
 
-    /// Takes base-page leaves for `room` pages, at least 1, from `at` on and gives them to `enter`, run by run: how
-    /// many came before, how many of the run's to enter, and the run. Stops early with how many were entered.
+    /// Takes base-page leaves for `room` pages, at least 1, from `at` on and gives them to `enter`,
+    /// run by run: how many came before, how many of the run's to enter, and the run. Stops
+    /// early with how many were entered.
     #[inline]
     fn take_base_pages(
         &mut self,
@@ -57,7 +58,8 @@ impl<S: RunSource> Cursor<'_, S> {
     ) -> Result<(), (usize, MapStopped<S::Error>)> {
         let mut entered = 0;
         let mut next = at;
-        // In local values, since short runs would spend their time on loads and stores of `self.run`.
+        // In local values, since short runs would spend their time on loads and stores of
+        // `self.run`.
         let mut run = match self.run.take() {
             Some(run) => run,
             None => self
@@ -178,7 +180,8 @@ where
         Ok(())
     }
 
-    /// Whether `run` is the same tail leaf for all of a leaf table, which the entry at `depth` for `range` would link.
+    /// Whether `run` is the same tail leaf for all of a leaf table, which the entry at `depth` for
+    /// `range` would link.
     fn fills_table(depth: usize, range: VirtRange, run: &Run) -> bool {
         depth + 1 == Tree::<F>::LEAF_DEPTH
             && run.step == Step::Same
@@ -209,8 +212,8 @@ where
         Ok(())
     }
 
-    /// Makes the table that the free entry `slot` at `depth` will link, fills it for `range`, and links it
-    /// unless nothing came of it.
+    /// Makes the table that the free entry `slot` at `depth` will link, fills it for `range`, and
+    /// links it unless nothing came of it.
     fn fill_new_table<S: RunSource>(
         &self,
         depth: usize,
@@ -238,7 +241,8 @@ where
             .as_ref()
             .is_err_and(|stopped| stopped.at() == range.start())
         {
-            // SAFETY: 1: it came from this allocator. 2: its one reference is ours and no entry was made.
+            // SAFETY: 1: it came from this allocator. 2: its one reference is ours and no entry was
+            // made.
             if let Released::Last(block) = unsafe { self.frames.release(Block::single(table), 1) } {
                 self.frames.free(block);
             }
@@ -255,7 +259,8 @@ where
         filled
     }
 
-    /// Enters runs into a leaf table that CPUs may be walking. Its entries for `range` have to be free.
+    /// Enters runs into a leaf table that CPUs may be walking. Its entries for `range` have to be
+    /// free.
     fn fill_live_leaf_table<S: RunSource>(
         &self,
         frame: Pfn,

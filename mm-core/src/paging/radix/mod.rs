@@ -5,15 +5,18 @@
 //!                       └──▶ huge leaf
 //! ```
 //!
-//! - `map` goes down once for a whole range and fills one leaf table after the other from a source of
-//!   runs. A table that does not exist yet is filled first and linked last, so it is never zeroed
-//!   where it is overwritten, and a failure finds it unseen.
+//! - `map` goes down once for a whole range and fills one leaf table after the other from a source
+//!   of runs. A table that does not exist yet is filled first and linked last, so it is never
+//!   zeroed where it is overwritten, and a failure finds it unseen.
 //! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
-//!   remember what they pointed at; a table that has nothing else in it is detached whole, with one store.
+//!   remember what they pointed at; a table that has nothing else in it is detached whole, with one
+//!   store.
 //! - `replace` exchanges entries in use, with break-before-make where the MMU asks for it.
-//! - `shared` links one leaf table from several places where all of its entries are the same tail leaf.
+//! - `shared` links one leaf table from several places where all of its entries are the same tail
+//!   leaf.
 //! - `visit` reads.
-//! - `entries` knows runs of entries in memory, `tree` which entry of which level an address belongs to.
+//! - `entries` knows runs of entries in memory, `tree` which entry of which level an address
+//!   belongs to.
 
 mod entries;
 mod map;
@@ -53,18 +56,19 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// The leaf next in size above a base page, if the format has one: [`PageTable::huge_leaf`], known without a table.
+    /// The leaf next in size above a base page, if the format has one: [`PageTable::huge_leaf`],
+    /// known without a table.
     pub const HUGE_LEAF: Option<Order> = Tree::<F>::HUGE_LEAF;
 
     /// Works on the tree below `root`, with tables from `frames`.
     ///
     /// # Safety
     ///
-    /// 1. `root` is a root table in the format `F`, and all that is linked below it in the range that this
-    ///    value is used for is well formed.
+    /// 1. `root` is a root table in the format `F`, and all that is linked below it in the range
+    ///    that this value is used for is well formed.
     /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
-    /// 3. While a method runs, nobody else changes entries of the addresses that it is called for, or of tables on the
-    ///    way to them, apart from what hardware writes of its own.
+    /// 3. While a method runs, nobody else changes entries of the addresses that it is called for,
+    ///    or of tables on the way to them, apart from what hardware writes of its own.
     /// 4. `mmu` stands for every CPU that uses the tree.
     pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
@@ -87,8 +91,8 @@ where
     fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
         let entries = Tree::<F>::entries(depth);
         let first = self.direct_map.frame_pointer(frame).cast::<AtomicU64>();
-        // SAFETY: duty 2 of `new`: the direct map reaches the table, one page, which holds that many entries (duty 1 of
-        // `EntryFormat`); all accesses to live tables are atomic.
+        // SAFETY: duty 2 of `new`: the direct map reaches the table, one page, which holds that
+        // many entries (duty 1 of `EntryFormat`); all accesses to live tables are atomic.
         unsafe { core::slice::from_raw_parts(first.as_ptr(), entries) }
     }
 
@@ -96,7 +100,8 @@ where
     ///
     /// # Safety
     ///
-    /// 1. The table is owned by the caller and linked nowhere: either not yet, or no longer and flushed.
+    /// 1. The table is owned by the caller and linked nowhere: either not yet, or no longer and
+    ///    flushed.
     /// 2. There is no other reference to its contents while this one lives.
     #[expect(
         clippy::mut_from_ref,
@@ -106,16 +111,17 @@ where
     unsafe fn private_table(&self, frame: Pfn, depth: usize) -> &mut [u64] {
         let entries = Tree::<F>::entries(depth);
         let first = self.direct_map.frame_pointer(frame).cast::<u64>();
-        // SAFETY: the direct map reaches the page (duty 2 of `new`), every bit pattern is a `u64`, and
-        // by 1 and 2 the contents are the caller's alone.
+        // SAFETY: the direct map reaches the page (duty 2 of `new`), every bit pattern is a `u64`,
+        // and by 1 and 2 the contents are the caller's alone.
         unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), entries) }
     }
 }
 
-// SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the entries as the
-// MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes between invalidation and reclaim.
-// 5: only entries that decode as owned are invalidated or exchanged, and only tables whose link is owned are detached.
-// 6: `replace_entries` stores whole entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
+// SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the
+// entries as the MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes
+// between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
+// exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
+// entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
 unsafe impl<F, A, M, U> PageTable for RadixTable<F, A, M, U>
 where
     F: EntryFormat,

@@ -1,7 +1,8 @@
 //! Exchanging entries in use.
 //!
-//! A batch of changes is planned, applied, flushed, and what its old entries pointed at is reported; then the next one. The
-//! batch itself remembers the old entries, since their places hold the new ones.
+//! A batch of changes is planned, applied, flushed, and what its old entries pointed at is
+//! reported; then the next one. The batch itself remembers the old entries, since their places hold
+//! the new ones.
 //!
 //! ```text
 //!             Direct                         BreakBeforeMake
@@ -11,9 +12,9 @@
 //!   release   old leaves, old tables         the same
 //! ```
 //!
-//! A huge leaf that is split gets a table filled to say the same, and so does a link to a shared table that is not to stay one. The
-//! changes below are made there before anybody sees the table, so that this costs no flush of its own. All tables are
-//! taken before the first change.
+//! A huge leaf that is split gets a table filled to say the same, and so does a link to a shared
+//! table that is not to stay one. The changes below are made there before anybody sees the table,
+//! so that this costs no flush of its own. All tables are taken before the first change.
 
 use super::tree::Tree;
 use super::{RadixTable, load, store};
@@ -32,8 +33,8 @@ const BATCH: usize = 64;
 /// One change of entries in use.
 #[derive(Clone, Copy)]
 enum Change {
-    /// Leaves of base pages in one table. When they are not `live`, they have been written already to a
-    /// table that this batch links.
+    /// Leaves of base pages in one table. When they are not `live`, they have been written already
+    /// to a table that this batch links.
     Leaves {
         at: VirtAddr,
         old: u64,
@@ -197,7 +198,8 @@ where
 
     fn give_back_tables(&self, tables: &mut FrameStack<'_, M>) {
         while let Some(run) = tables.pop() {
-            // SAFETY: 1: they came from this allocator. 2: their references are ours and no entry was made for them.
+            // SAFETY: 1: they came from this allocator. 2: their references are ours and no entry
+            // was made for them.
             unsafe { self.frames.release_run(run) };
         }
     }
@@ -287,8 +289,8 @@ where
         write::<F>(slots, F::leaf(leaf, depth), step, count);
     }
 
-    /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless that is to stay. Answers with what
-    /// is left to do.
+    /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless
+    /// that is to stay. Answers with what is left to do.
     fn plan_copy<X: Exchange>(
         &self,
         old: Pfn,
@@ -321,8 +323,8 @@ where
         Some(rest)
     }
 
-    /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the exchange has one. Answers with what
-    /// is left after it.
+    /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the
+    /// exchange has one. Answers with what is left after it.
     fn plan_join<X: Exchange>(
         &self,
         table: Pfn,
@@ -351,7 +353,8 @@ where
         Some(rest.after(last))
     }
 
-    /// Plans the exchange of leaves at the start of `rest`, in `table`. Answers with what is left after them.
+    /// Plans the exchange of leaves at the start of `rest`, in `table`. Answers with what is left
+    /// after them.
     fn plan_leaves<X: Exchange>(
         &self,
         table: Pfn,
@@ -398,7 +401,8 @@ where
         next
     }
 
-    /// Makes the changes of `batch` and makes CPUs forget what was before. Says whether there was anything to do.
+    /// Makes the changes of `batch` and makes CPUs forget what was before. Says whether there was
+    /// anything to do.
     fn apply(&self, batch: &Batch, rule: Replacement) -> bool {
         let mut obligation = Flush::nothing();
         let mut all: Option<VirtRange> = None;

@@ -26,7 +26,8 @@ const REMEMBERED: usize = 32;
 
 /// The shared tables, by the entry that fills them.
 ///
-/// Changed only with the page table borrowed mutably; atomic so that it may be read by others meanwhile.
+/// Changed only with the page table borrowed mutably; atomic so that it may be read by others
+/// meanwhile.
 #[derive(Debug)]
 pub(super) struct SharedTables {
     /// Entry and frame number; no entry is zero.
@@ -80,8 +81,8 @@ where
         Tree::<F>::entries(Tree::<F>::LEAF_DEPTH) as u64
     }
 
-    /// Links a table of nothing but `leaf` at the free entry `slot`: one that there is, or a new one. Says
-    /// whether it is new, in which case it owns a reference for each of its leaves.
+    /// Links a table of nothing but `leaf` at the free entry `slot`: one that there is, or a new
+    /// one. Says whether it is new, in which case it owns a reference for each of its leaves.
     pub(super) fn link_shared(
         &self,
         slot: &AtomicU64,
@@ -165,8 +166,8 @@ where
         self.mmu.entries_added();
     }
 
-    /// Links the shared table that is like the table `frame`, whose link `slot` was invalidated and flushed,
-    /// and gives `frame` back; or links `frame` again where there is none after all.
+    /// Links the shared table that is like the table `frame`, whose link `slot` was invalidated and
+    /// flushed, and gives `frame` back; or links `frame` again where there is none after all.
     fn replace_by_shared(&self, slot: &AtomicU64, frame: Pfn, released: &mut dyn FnMut(Run)) {
         let known = self
             .only_tail_of(frame)
@@ -246,7 +247,8 @@ where
         Ok(())
     }
 
-    /// The span and the leaves of the shared table that maps `at`, if `range` covers only a part of it.
+    /// The span and the leaves of the shared table that maps `at`, if `range` covers only a part of
+    /// it.
     fn partly_covered(&self, at: VirtAddr, range: VirtRange) -> Option<(VirtRange, Run)> {
         let mut found = None;
         self.for_each_link(0, self.root, VirtRange::between(at, at)?, &mut |slot, _| {

@@ -71,7 +71,8 @@ impl<F: EntryFormat> Tree<F> {
         }
     };
 
-    /// The largest leaf that can be entered at `at` in a range that ends with `last`, where nothing is below.
+    /// The largest leaf that can be entered at `at` in a range that ends with `last`, where nothing
+    /// is below.
     pub(super) fn largest_leaf(at: VirtAddr, last: VirtAddr) -> Order {
         let fits = |order: &Order| {
             order.bytes(F::GRANULE).is_some_and(|bytes| {
@@ -87,8 +88,9 @@ impl<F: EntryFormat> Tree<F> {
         Self::level(depth).leaf && Self::order(depth) == order && order != Order::BASE
     }
 
-    /// Whether the tree translates all of `range`: both ends, and no gap of addresses lies between them that
-    /// it does not translate. The root's entries are then those of the range, each once.
+    /// Whether the tree translates all of `range`: both ends, and no gap of addresses lies between
+    /// them that it does not translate. The root's entries are then those of the range, each
+    /// once.
     pub(super) fn translates(range: VirtRange) -> bool {
         let root = Self::level(0);
         let above = root.shift + root.index_bits;
@@ -132,8 +134,8 @@ impl<F: EntryFormat> Tree<F> {
         Self::span(depth, range.start()) == Some(range)
     }
 
-    /// The entries of a table at `depth` that `range`, which lies within the table, touches, each with its
-    /// part of the range.
+    /// The entries of a table at `depth` that `range`, which lies within the table, touches, each
+    /// with its part of the range.
     #[inline]
     fn children(depth: usize, range: VirtRange) -> Children {
         Children {

@@ -1,7 +1,7 @@
 //! Invalidate, flush, reclaim.
 //!
-//! Invalidating makes entries not present and leaves in them what they pointed at. After the flush the
-//! same entries are found again, zeroed, and reported.
+//! Invalidating makes entries not present and leaves in them what they pointed at. After the flush
+//! the same entries are found again, zeroed, and reported.
 //!
 //! ```text
 //!   before           a table with other entries      a table with nothing else
@@ -28,7 +28,8 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have to forget.
+    /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have
+    /// to forget.
     pub(super) fn invalidate(&self, range: VirtRange, obligation: &mut Flush) {
         if Tree::<F>::translates(range) {
             self.invalidate_table(0, self.root, false, range, obligation);
@@ -36,9 +37,9 @@ where
         }
     }
 
-    /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to keep
-    /// and can be detached from its parent, which is so only if it is `owned`. What a huge leaf translates beyond
-    /// `range` is added to `obligation`.
+    /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to
+    /// keep and can be detached from its parent, which is so only if it is `owned`. What a huge
+    /// leaf translates beyond `range` is added to `obligation`.
     fn invalidate_table(
         &self,
         depth: usize,
@@ -117,7 +118,8 @@ where
         own
     }
 
-    /// Zeroes the invalidated entries of `range`, reports what they pointed at, and frees the tables that were detached.
+    /// Zeroes the invalidated entries of `range`, reports what they pointed at, and frees the
+    /// tables that were detached.
     ///
     /// # Safety
     ///
@@ -180,11 +182,11 @@ where
         for_each_run::<F>(entries, depth, any_own_leaf, |_, run| released(run));
     }
 
-    /// Gives back the reference of a link to a table that no CPU can reach through it any more. With the
-    /// last one, the references of the table's own entries go too.
+    /// Gives back the reference of a link to a table that no CPU can reach through it any more.
+    /// With the last one, the references of the table's own entries go too.
     pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
-        // SAFETY: 1: tables come from this allocator. 2: the link that owned the reference is cleared and
-        // flushed.
+        // SAFETY: 1: tables come from this allocator. 2: the link that owned the reference is
+        // cleared and flushed.
         let Released::Last(block) = (unsafe { self.frames.release(Block::single(frame), 1) })
         else {
             return;
@@ -195,7 +197,8 @@ where
             let slots = unsafe { self.private_table(frame, depth) };
             for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));
         } else {
-            // Children of a detached table were invalidated, or are whole and were left as they are.
+            // Children of a detached table were invalidated, or are whole and were left as they
+            // are.
             for slot in self.live_table(frame, depth) {
                 match F::decode(load(slot), depth) {
                     Entry::InvalidTable { frame }
@@ -225,8 +228,8 @@ where
     }
 }
 
-/// Whether all entries of a part of a leaf table are this library's or free. A range that is unmapped may have gaps, and
-/// somebody else may have mapped something there.
+/// Whether all entries of a part of a leaf table are this library's or free. A range that is
+/// unmapped may have gaps, and somebody else may have mapped something there.
 fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
     let depth = Tree::<F>::LEAF_DEPTH;
     slots.chunks(WINDOW).all(|window| {

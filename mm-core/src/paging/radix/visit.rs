@@ -24,7 +24,8 @@ where
         self.find_slot(at).map(|(_, mapping, _)| mapping)
     }
 
-    /// The entry of the leaf that translates `at`, what it says, and whether it is in a shared table.
+    /// The entry of the leaf that translates `at`, what it says, and whether it is in a shared
+    /// table.
     pub(super) fn find_slot(&self, at: VirtAddr) -> Option<(&AtomicU64, Mapping, bool)> {
         if !F::translates(at) {
             return None;

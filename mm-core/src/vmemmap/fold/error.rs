@@ -8,7 +8,8 @@ use crate::paging::ReplaceError;
 use crate::vmemmap::OnlineError;
 use core::fmt;
 
-/// Why memory could not be folded, unfolded or reshaped. After any of these, everything is as it was before.
+/// Why memory could not be folded, unfolded or reshaped. After any of these, everything is as it
+/// was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FoldError {
@@ -45,7 +46,8 @@ pub enum FoldError {
         /// How many there can be.
         capacity: usize,
     },
-    /// Tails are shared there by compound pages of another order, or by a part of one. Unfold them first.
+    /// Tails are shared there by compound pages of another order, or by a part of one. Unfold them
+    /// first.
     OtherTails {
         /// The first such address.
         at: VirtAddr,

@@ -12,12 +12,13 @@ use core::marker::PhantomData;
 pub(super) struct Folding<'v, D, A, M> {
     pub(super) pool: Pool<'v, A>,
     pub(super) describe: Describe<'v, M>,
-    /// The tail frame of all compound pages, with a reference for each entry; else each one's second
-    /// vmemmap page becomes its tail frame.
+    /// The tail frame of all compound pages, with a reference for each entry; else each one's
+    /// second vmemmap page becomes its tail frame.
     pub(super) shared: Option<Pfn>,
     /// The tail frame of the compound page that is being folded.
     tail: Option<Pfn>,
-    /// How many compound pages were left unfolded, since the allocator cannot count the references.
+    /// How many compound pages were left unfolded, since the allocator cannot count the
+    /// references.
     pub(super) uncounted: u64,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -43,7 +44,8 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
         }
     }
 
-    /// The number of the vmemmap page at `at` within its compound page, and the compound page's first frame.
+    /// The number of the vmemmap page at `at` within its compound page, and the compound page's
+    /// first frame.
     fn page_at(&self, at: VirtAddr) -> Option<(u64, Pfn)> {
         let model = self.describe.model;
         let frame = model.frame_of_descriptor(at)?;
@@ -65,8 +67,8 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
     }
 
     fn split(&mut self, block: Block) {
-        // SAFETY: 1: an entry of this library's was the block's one user. 2: that entry's reference; the
-        // entries that take its place own those that come of it.
+        // SAFETY: 1: an entry of this library's was the block's one user. 2: that entry's
+        // reference; the entries that take its place own those that come of it.
         unsafe { self.pool.split(block) };
     }
 
@@ -97,8 +99,8 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
             };
             return Run { leaf, ..tails };
         }
-        // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the entries of the tail pages own
-        // the references.
+        // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the entries of the tail
+        // pages own the references.
         if page == 1 && unsafe { self.pool.acquire(own, pages - 1) } {
             self.reshape(own, first, Keep::Nothing);
             self.tail = Some(own);
@@ -121,14 +123,14 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
     }
 
     fn released(&mut self, run: Run) {
-        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the flush (duty 6 of
-        // `PageTable`).
+        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it
+        // after the flush (duty 6 of `PageTable`).
         unsafe { self.pool.release_run(run) };
     }
 }
 
-/// Makes the descriptors in `frame`, which is mapped for the memory from `first` on, parts of pages of the order and node that
-/// `describe` says.
+/// Makes the descriptors in `frame`, which is mapped for the memory from `first` on, parts of pages
+/// of the order and node that `describe` says.
 fn reshape_page<D: Reshape, M: DirectMap>(
     describe: &Describe<'_, M>,
     frame: Pfn,
@@ -139,8 +141,9 @@ fn reshape_page<D: Reshape, M: DirectMap>(
     for index in 0..describe.model.descriptors_per_page() {
         let described = first.saturating_add(index);
         let initial = initial_of::<D, M>(describe, described);
-        // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of `Vmemmap::new`), and it holds a page of
-        // descriptors of `D`'s size; they are only shared, and change by atomics (duty 1 of `Reshape`).
+        // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
+        // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
+        // shared, and change by atomics (duty 1 of `Reshape`).
         let descriptor = unsafe { page.add(index as usize).as_ref() };
         match keep {
             Keep::State => descriptor.reshape(initial),
@@ -161,8 +164,8 @@ fn initial_of<D: Descriptor, M: DirectMap>(describe: &Describe<'_, M>, frame: Pf
     describe.initial::<D>(part, frame.align_down(describe.order))
 }
 
-/// Makes all descriptors of a run, mapped at `at`, each in a frame of its own, parts of pages of the order and node that `describe`
-/// says. What the kernel keeps in them stays.
+/// Makes all descriptors of a run, mapped at `at`, each in a frame of its own, parts of pages of
+/// the order and node that `describe` says. What the kernel keeps in them stays.
 pub(super) fn reshape_run<D: Reshape, M: DirectMap>(
     describe: &Describe<'_, M>,
     at: VirtAddr,

@@ -1,4 +1,5 @@
-//! Fold and unfold: sharing the tails of memory that is online, and giving each vmemmap page its own frame again.
+//! Fold and unfold: sharing the tails of memory that is online, and giving each vmemmap page its
+//! own frame again.
 //!
 //! ```text
 //!                      | head | tail | tail | tail | tail | tail | tail | tail |
@@ -7,11 +8,13 @@
 //!   folded, per order  |  A      T      T      T      T      T      T      T   |   B to H freed
 //! ```
 //!
-//! A [`DevPagemap`] says how the memory is used *now*: the one that it was brought online with may have said base pages.
+//! A [`DevPagemap`] says how the memory is used *now*: the one that it was brought online with may
+//! have said base pages.
 //!
 //! - `survey` looks before anything is changed, and refuses;
-//! - `folding` and `unfolding` are what the page table asks for each vmemmap page ([`Exchange`](crate::paging::Exchange)). Unfolding
-//!   has all of its frames before the first question.
+//! - `folding` and `unfolding` are what the page table asks for each vmemmap page
+//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the first
+//!   question.
 
 mod error;
 mod folding;
@@ -51,17 +54,19 @@ pub struct Folded {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that they are, and gives the
-    /// frames back that are not needed any more. `frames` are whole compound pages of the pagemap's order, within one of its ranges, and
-    /// online, whatever they were brought online as, but not what an altmap reserves.
+    /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that
+    /// they are, and gives the frames back that are not needed any more. `frames` are whole
+    /// compound pages of the pagemap's order, within one of its ranges, and online, whatever
+    /// they were brought online as, but not what an altmap reserves.
     ///
-    /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but for those that share the head's vmemmap page. Heads
-    /// and these keep all but their word and order; the others lose what was in them. While this
-    /// runs, descriptors of `frames` may be read: a tail then reads as before or as after. Compound pages whose tails are shared already, of
-    /// either kind, are left as they are.
+    /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but
+    /// for those that share the head's vmemmap page. Heads and these keep all but their word
+    /// and order; the others lose what was in them. While this runs, descriptors of `frames`
+    /// may be read: a tail then reads as before or as after. Compound pages whose tails are shared
+    /// already, of either kind, are left as they are.
     ///
-    /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound page of an order
-    /// and node where tails are shared by all.
+    /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound
+    /// page of an order and node where tails are shared by all.
     ///
     /// # Errors
     ///
@@ -112,8 +117,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Tails::PerCompound | Tails::None => None,
         };
         let mut folding = Folding::<D, A, M>::new(pool, describe, shared);
-        // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey has
-        // seen that all of the range is this library's. 3: the caller's promise on tails.
+        // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
+        // has seen that all of the range is this library's. 3: the caller's promise on
+        // tails.
         match unsafe { table.replace(range, pagemap.node(), &mut folding) } {
             Ok(replaced) => {
                 folded.flushes = replaced.flushes;
@@ -124,7 +130,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Err(error) => {
                 if let Some(tail) = shared {
                     let entries = Run::repeat(tail, tail_pages, Role::Tail);
-                    // SAFETY: 1: the references were taken for entries of the run. 2: none was made.
+                    // SAFETY: 1: the references were taken for entries of the run. 2: none was
+                    // made.
                     unsafe { folding.pool.release_run(entries) };
                 }
                 Err(error.into())
@@ -132,13 +139,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Gives each vmemmap page of the compound pages in `frames` a frame of its own again, with the descriptors that it shows now, and the
-    /// vmemmap its huge leaves where `frames` cover a whole one and the pagemap wants them. `frames` as for [`fold`](Self::fold).
+    /// Gives each vmemmap page of the compound pages in `frames` a frame of its own again, with the
+    /// descriptors that it shows now, and the vmemmap its huge leaves where `frames` cover a
+    /// whole one and the pagemap wants them. `frames` as for [`fold`](Self::fold).
     ///
-    /// The frames are compound pages still; when the kernel has taken one apart it calls [`reshape`](Self::reshape). While this runs nobody
-    /// stores to descriptors of `frames`, since what holds them is copied; they may be read. Compound pages
-    /// whose tails are not shared stay as they are, but for the huge leaves: taking all of a larger range again brings back those that
-    /// unfolding it by parts has left out.
+    /// The frames are compound pages still; when the kernel has taken one apart it calls
+    /// [`reshape`](Self::reshape). While this runs nobody stores to descriptors of `frames`,
+    /// since what holds them is copied; they may be read. Compound pages whose tails are not
+    /// shared stay as they are, but for the huge leaves: taking all of a larger range again brings
+    /// back those that unfolding it by parts has left out.
     ///
     /// A huge leaf for which there is no block becomes single frames, which is noted.
     ///
@@ -181,8 +190,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let singles = demand(&self.model, table, range, order, leaf, blocks).frames;
         let reserved = unfolding.reserve_frames(singles, node, notes);
         let replaced = reserved.and_then(|()| {
-            // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the range is
-            // this library's. 3: old and new entries lead to the same descriptors.
+            // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
+            // range is this library's. 3: old and new entries lead to the same
+            // descriptors.
             unsafe { table.replace(range, node, &mut unfolding) }.map_err(FoldError::from)
         });
         unfolding.finish();
@@ -190,14 +200,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(folded)
     }
 
-    /// Makes the descriptors of `frames` parts of pages of the pagemap's order and node: heads and tails, or base pages. What the kernel keeps
-    /// in them stays. `frames` are whole pages of that order, within one of the pagemap's ranges, and online.
+    /// Makes the descriptors of `frames` parts of pages of the pagemap's order and node: heads and
+    /// tails, or base pages. What the kernel keeps in them stays. `frames` are whole pages of
+    /// that order, within one of the pagemap's ranges, and online.
     ///
-    /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without sharing tails.
+    /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without
+    /// sharing tails.
     ///
     /// # Errors
     ///
-    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, and nothing has changed.
+    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, and nothing has
+    /// changed.
     pub fn reshape<P: PageTable>(
         &mut self,
         table: &P,
@@ -279,7 +292,8 @@ fn describe_as<'v, M>(
     }
 }
 
-/// The tail frame of all compound pages of the order and node that `describe` says, with `references` more than it had.
+/// The tail frame of all compound pages of the order and node that `describe` says, with
+/// `references` more than it had.
 fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     pool: &mut Pool<'_, A>,
     describe: &Describe<'_, M>,
@@ -291,7 +305,8 @@ fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
         node: describe.node,
     };
     if let Some(frame) = pool.registry.find(key) {
-        // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to be made own them.
+        // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to
+        // be made own them.
         if unsafe { pool.acquire(frame, references) } {
             return Ok(frame);
         }
@@ -302,9 +317,11 @@ fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     let block = pool.ram.allocate(Order::BASE, key.node);
     let frame = block.map_err(FoldError::OutOfFrames)?.first();
     notes.frames_from(key.node, pool.ram.node_of(frame), 1);
-    // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has compared the sizes.
+    // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has compared
+    // the sizes.
     unsafe { describe.tails::<D>(frame, Pfn::ZERO) };
-    // SAFETY: 1: allocated just now. 2: the entries that are about to be made own these and the one that it came with.
+    // SAFETY: 1: allocated just now. 2: the entries that are about to be made own these and the one
+    // that it came with.
     if references > 1 && !unsafe { pool.acquire(frame, references - 1) } {
         let run = Run::once(Leaf::single(frame, Role::Tail));
         // SAFETY: 1: its one reference is ours. 2: it is not mapped.

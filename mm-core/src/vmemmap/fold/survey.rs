@@ -91,8 +91,9 @@ impl Surveyor<'_> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap pages, that tails are shared
-    /// within such pages only, and all of them or none; and counts.
+    /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap
+    /// pages, that tails are shared within such pages only, and all of them or none; and
+    /// counts.
     pub(super) fn survey<P: PageTable>(
         &self,
         table: &P,
@@ -130,14 +131,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return None;
         }
         let page = self.direct_map.frame_pointer(block.first()).cast::<D>();
-        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty 2
-        // of `new`) and it holds descriptors of `D`'s size; descriptors are only shared.
+        // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map
+        // reaches it (duty 2 of `new`) and it holds descriptors of `D`'s size; descriptors
+        // are only shared.
         Some(unsafe { page.as_ref() }.order())
     }
 }
 
-/// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge leaves that are possible
-/// have one.
+/// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge
+/// leaves that are possible have one.
 pub(super) fn demand<P: PageTable>(
     model: &MemoryModel,
     table: &P,

@@ -1,4 +1,5 @@
-//! Unfolding: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap page.
+//! Unfolding: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap
+//! page.
 
 use super::error::FoldError;
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
@@ -42,7 +43,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         }
     }
 
-    /// Takes blocks for up to `leaves` huge leaves of `order`, as many as there are, and answers with how many.
+    /// Takes blocks for up to `leaves` huge leaves of `order`, as many as there are, and answers
+    /// with how many.
     pub(super) fn reserve_blocks(
         &mut self,
         leaves: u64,
@@ -107,9 +109,10 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         let bytes = self.model.granule().bytes() as usize;
         let from = self.direct_map.frame_pointer(from);
         let to = self.direct_map.frame_pointer(to);
-        // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and different ones, since `to` was
-        // allocated for this. Nobody else uses it yet, and nobody stores to descriptors that are being
-        // unfolded, as the caller of `unfold` sees to.
+        // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and
+        // different ones, since `to` was allocated for this. Nobody else uses it yet, and
+        // nobody stores to descriptors that are being unfolded, as the caller of `unfold`
+        // sees to.
         unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }
 
@@ -142,7 +145,8 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
     }
 
     fn copy(&mut self, run: Run) -> bool {
-        // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries own the references.
+        // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries
+        // own the references.
         unsafe { self.pool.acquire(run.leaf.block.first(), run.count) }
     }
 
@@ -176,10 +180,11 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
         }
         let tail = old.leaf.block.first();
         let one = Run::once(old.leaf);
-        // A compound page's own tail frame becomes that of its second vmemmap page again. If the reference
-        // cannot be counted it stays a tail frame, of one entry.
+        // A compound page's own tail frame becomes that of its second vmemmap page again. If the
+        // reference cannot be counted it stays a tail frame, of one entry.
         if old.leaf.writable && self.is_first_tail_page(at) {
-            // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the new entry owns the reference.
+            // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the new entry owns
+            // the reference.
             return match unsafe { self.pool.acquire(tail, 1) } {
                 true => Run::once(Leaf::single(tail, Role::Descriptors)),
                 false => one,
@@ -196,8 +201,8 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
     }
 
     fn released(&mut self, run: Run) {
-        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the flush (duty 6 of
-        // `PageTable`).
+        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it
+        // after the flush (duty 6 of `PageTable`).
         unsafe { self.pool.release_run(run) };
     }
 }
