@@ -446,6 +446,7 @@ fn every_failed_allocation_leaves_everything_as_it_was<B: Backend>() {
     for (tails, huge_leaves) in [
         (Tails::PerCompound, true),
         (Tails::PerOrder, true),
+        (Tails::PerCompound, false),
         (Tails::PerOrder, false),
     ] {
         let machine = machine::<B>();
@@ -490,6 +491,7 @@ fn every_failed_allocation_leaves_everything_as_it_was<B: Backend>() {
                 (true, _, true) => 1 + 4 * u64::from(B::HAS_TABLES),
                 (true, _, false) => 1,
                 (false, _, true) => 4,
+                (false, Tails::PerCompound, false) => 256 * 6,
                 (false, _, false) => 256 * 7,
             };
             assert_eq!(failures, expected);
@@ -613,6 +615,39 @@ fn what_cannot_be_folded_is_refused_and_named<B: Backend>() {
     assert_heads::<B, _, _>(&vmemmap, &table, first, 2 * MIB);
     vmemmap.offline(&mut table, region);
     assert_eq!(machine.frames().outstanding(), 0);
+}
+
+/// Pieces of other orders in the place of one that went offline: half a compound page, and two that look like one.
+fn a_compound_page_of_which_a_piece_was_exchanged_is_refused<B: Backend>() {
+    let machine = machine::<B>();
+    let mut table = machine.take_table().unwrap();
+    let mut vmemmap = vmemmap::<B, Mask>(&machine);
+    let ranges = [range::<B>(24 * GIB, 4 * MIB)];
+    let compound = pagemap::<B>(&ranges, 4 * MIB).with_piece(Piece::Subsection);
+    let _stays = vmemmap.online(&mut table, &compound).unwrap();
+    let first = range::<B>(24 * GIB, 2 * MIB);
+    for align in [4 * KIB, 2 * MIB] {
+        vmemmap
+            .depopulate(&mut table, &compound, first)
+            .map(drop)
+            .unwrap();
+        let other = pagemap::<B>(&ranges, align);
+        vmemmap
+            .populate(&mut table, &other, first)
+            .map(drop)
+            .unwrap();
+        let before = audit(&vmemmap, &table, &machine);
+        for refused in [
+            vmemmap.fold(&mut table, &compound, ranges[0]),
+            vmemmap.unfold(&mut table, &compound, ranges[0]),
+        ] {
+            assert!(
+                matches!(refused, Err(FoldError::OtherTails { .. })),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(audit(&vmemmap, &table, &machine), before);
+    }
 }
 
 fn folded_memory_goes_offline_by_pieces_in_any_order<B: Backend>() {
@@ -744,5 +779,6 @@ on_each_backend!(
     fragmented_memory_gives_single_frames_for_a_huge_leaf,
     one_flush_serves_a_batch_of_compound_pages,
     what_cannot_be_folded_is_refused_and_named,
+    a_compound_page_of_which_a_piece_was_exchanged_is_refused,
     folded_memory_goes_offline_by_pieces_in_any_order,
 );
