@@ -4,7 +4,7 @@ use crate::addr::{Order, PfnRange, RangeError};
 use crate::error::ErrorKind;
 use core::fmt;
 
-/// Why a [`DevPagemap`] is none.
+/// Why a [`DevPagemap`](super::DevPagemap) is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PagemapError {
