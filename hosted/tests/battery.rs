@@ -7,7 +7,10 @@
 )]
 
 use conformance::{Outcome, checks};
-use hosted::{AArch64_4K, HostedAltmap, HostedHarness, Machine, Power, Sim, X86_64, X86_64La57};
+use hosted::{
+    AArch64_4K, AArch64_16K, AArch64_64K, HostedAltmap, HostedHarness, Machine, Power, Sim, X86_64,
+    X86_64La57,
+};
 
 /// Runs every check, on a machine of its own or on one machine for all, and lists what did not
 /// pass.
@@ -82,4 +85,36 @@ const ARM_SKIPS: [&str; 1] = ["other_roots_are_told_of_the_roots_entries"];
 fn aarch64_4k_passes_the_battery() {
     battery::<AArch64_4K>(true, &ARM_SKIPS);
     battery::<AArch64_4K>(false, &ARM_SKIPS);
+}
+
+/// A huge leaf describes 8 GiB, more than the device has in a piece, and the altmap is a subsection.
+const ARM_16K_SKIPS: [&str; 4] = [
+    "other_roots_are_told_of_the_roots_entries",
+    "the_predecessors_huge_leaf_is_never_read_as_a_table",
+    "a_foreign_huge_leaf_next_door_is_never_read_as_a_table",
+    "an_altmap_that_runs_out_leaves_nothing_behind",
+];
+
+/// A huge leaf describes 512 GiB, more than the device has at all.
+const ARM_64K_SKIPS: [&str; 8] = [
+    "other_roots_are_told_of_the_roots_entries",
+    "a_subsection_is_never_mapped_by_a_huge_leaf",
+    "a_huge_leaf_is_freed_as_a_block",
+    "without_blocks_huge_leaves_become_base_pages_and_say_so",
+    "the_predecessors_huge_leaf_is_never_read_as_a_table",
+    "a_foreign_huge_leaf_next_door_is_never_read_as_a_table",
+    "part_of_a_huge_leaf_cannot_go_offline",
+    "an_altmap_that_runs_out_leaves_nothing_behind",
+];
+
+#[test]
+fn aarch64_16k_passes_the_battery() {
+    battery::<AArch64_16K>(true, &ARM_16K_SKIPS);
+    battery::<AArch64_16K>(false, &ARM_16K_SKIPS);
+}
+
+#[test]
+fn aarch64_64k_passes_the_battery() {
+    battery::<AArch64_64K>(true, &ARM_64K_SKIPS);
+    battery::<AArch64_64K>(false, &ARM_64K_SKIPS);
 }
