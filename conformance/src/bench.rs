@@ -1,10 +1,9 @@
 //! What all checks work with.
 
-use crate::Check;
 use crate::harness::{AltmapUnderTest, Harness, Parts, Powers, Seen};
 use crate::outcome::{Failure, Outcome, Stop, Verdict, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
-use mm_core::descriptor::{Descriptor, Page, TailEncoding};
+use mm_core::descriptor::{Descriptor, Page, Pointer, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry};
@@ -12,10 +11,11 @@ use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, OfflineError, OnlineError, Region, Vmemmap};
 
 /// The vmemmap that checks work on.
-type Subject<'h, H> = Vmemmap<Page, &'h <H as Harness>::Frames, &'h <H as Harness>::DirectMap>;
+type Subject<'h, H, E> =
+    Vmemmap<Page<E>, &'h <H as Harness>::Frames, &'h <H as Harness>::DirectMap>;
 
-/// A harness's parts, and a vmemmap made of them.
-pub(crate) struct Bench<'h, H: Harness> {
+/// A harness's parts, and a vmemmap made of them whose tails name their heads by `E`.
+pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
     pub(crate) model: MemoryModel,
     pub(crate) table: &'h mut H::Table,
     pub(crate) frames: &'h H::Frames,
@@ -24,12 +24,12 @@ pub(crate) struct Bench<'h, H: Harness> {
     pub(crate) node: NodeId,
     pub(crate) altmap: Option<&'h dyn AltmapUnderTest>,
     pub(crate) ends_are_free: bool,
-    pub(crate) vmemmap: Subject<'h, H>,
+    pub(crate) vmemmap: Subject<'h, H, E>,
     device: PfnRange,
     scratch: &'h mut [AuditSlot],
 }
 
-impl<'h, H: Harness> Bench<'h, H> {
+impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
     pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Failure> {
         // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
         // direct map for its frames.
@@ -56,11 +56,11 @@ impl<'h, H: Harness> Bench<'h, H> {
     }
 
     /// Runs `check`, and checks that it has left nothing behind.
-    pub(crate) fn run(&mut self, check: &Check<H>) -> Outcome {
+    pub(crate) fn run(&mut self, check: fn(&mut Self) -> Verdict) -> Outcome {
         let verdict = self.audit().and_then(|before| {
             let outstanding = self.outstanding();
             let violations = self.powers.violations();
-            let verdict = check.run(self);
+            let verdict = check(self);
             self.powers.fail_after(None);
             self.powers.fail_blocks(false);
             verdict?;
@@ -316,13 +316,13 @@ impl<'h, H: Harness> Bench<'h, H> {
             for index in [0, last_in_page] {
                 let frame = first.saturating_add(index);
                 let at = self.address(frame)?;
-                let pointer = self.direct_map.frame_pointer(holder).cast::<Page>();
+                let pointer = self.direct_map.frame_pointer(holder).cast::<Page<E>>();
                 // SAFETY: the frame is mapped by the library as a page of descriptors, which fit it
                 // exactly; descriptors are only shared.
                 let page = unsafe { pointer.add(index as usize).as_ref() };
                 equal_at(order.get().into(), page.order().get().into(), "order", at)?;
                 let head = self.address(frame.align_down(order))?;
-                let found = <Page as Descriptor>::Encoding::head_of(at, page.word());
+                let found = E::head_of(at, page.word());
                 equal_at(head.get(), found.get(), "address of the head", at)?;
                 let is_tail = u64::from(at != head);
                 equal_at(is_tail, page.is_tail().into(), "tail", at)?;

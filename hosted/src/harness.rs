@@ -4,7 +4,7 @@ use crate::{Backend, Foreign, Machine, MachineConfig, RadixBackend, Sim, SimCpus
 use arch_sim::{FlatTable, SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::{Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
@@ -44,6 +44,9 @@ pub trait Power: Backend {
     /// cached.
     fn watch(machine: &Machine<Self>, range: VirtRange);
 
+    /// See [`Powers::flushes`].
+    fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
+
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
 }
@@ -74,6 +77,10 @@ impl Power for Sim {
     fn fill(_machine: &Machine<Self>, _range: VirtRange) {}
 
     fn watch(_machine: &Machine<Self>, _range: VirtRange) {}
+
+    fn flushes(_machine: &Machine<Self>, table: &FlatTable) -> Option<u64> {
+        Some(table.flushes())
+    }
 
     fn root_changes(_machine: &Machine<Self>) -> Option<RootChanges> {
         None
@@ -117,6 +124,10 @@ impl<R: RadixBackend> Power for R {
 
     fn watch(machine: &Machine<Self>, range: VirtRange) {
         watch::<Self>(machine, range);
+    }
+
+    fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
+        Some(machine.cpus().flushes())
     }
 
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
@@ -175,6 +186,10 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
         B::fill(self.machine, range);
     }
 
+    fn flushes(&self, table: &B::Table<'m>) -> Option<u64> {
+        B::flushes(self.machine, table)
+    }
+
     fn root_changes(&self) -> Option<RootChanges> {
         B::root_changes(self.machine)
     }
@@ -185,7 +200,7 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
 }
 
 /// The altmap of a [`HostedHarness`].
-pub type HostedAltmap<'m> = DeviceAltmap<Page, &'m SimMemory>;
+pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
 
 /// A machine, its page table, an altmap and scratch memory.
 pub struct HostedHarness<'m, B: Power> {
