@@ -10,11 +10,6 @@ use mm_core::paging::{Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 
-/// Device memory of [`HostedHarness`]: three blocks of 1 GiB.
-const DEVICE: (u64, u64) = (1 << 20, 3 << 18);
-/// Its frames for foreign tables.
-const FOREIGN: (u64, u64) = (3 << 21, 64);
-
 /// What a backend lets a harness do, by this machine's CPUs and reader of bytes.
 pub trait Power: Backend {
     /// What is kept between calls.
@@ -215,12 +210,12 @@ pub struct HostedHarness<'m, B: Power> {
 impl<'m, B: Power> HostedHarness<'m, B> {
     /// What a machine for this has.
     pub fn config() -> MachineConfig {
-        let foreign = frames(FOREIGN);
+        let foreign = Self::foreign();
         let all = B::MODEL.all_frames();
         let unit = B::MODEL.subsection().frames();
         let last = Pfn::new(all.last().get().saturating_sub(unit - 1));
         let ends = [Some(all.start()), last].into_iter().flatten();
-        let mut devices = vec![frames(DEVICE), foreign];
+        let mut devices = vec![Self::device(), foreign];
         devices.extend(ends.filter_map(|start| PfnRange::new(start, unit).ok()));
         MachineConfig {
             devices,
@@ -229,23 +224,40 @@ impl<'m, B: Power> HostedHarness<'m, B> {
         }
     }
 
+    /// The order of the blocks that the machine's memory is laid out in: eight sections, or what two
+    /// leaf tables describe (1 GiB, 16 GiB and 1 TiB for 4K, 16K and 64K pages).
+    fn block() -> u64 {
+        let leaves = B::MODEL.granule().entries_per_table() as u64;
+        let tables = 2 * leaves * B::MODEL.descriptors_per_page();
+        tables.max(8 * B::MODEL.section().frames())
+    }
+
+    /// Device memory: three blocks.
+    fn device() -> PfnRange {
+        frames(4 * Self::block(), 3 * Self::block())
+    }
+
+    /// Frames for foreign tables.
+    fn foreign() -> PfnRange {
+        frames(8 * Self::block(), 64)
+    }
+
     /// The reserved frames of the altmap: a subsection.
     pub fn reserved() -> PfnRange {
-        let device = frames(DEVICE);
-        device.take_first(B::MODEL.subsection().frames()).0
+        Self::device().take_first(B::MODEL.subsection().frames()).0
     }
 
     /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of
     /// [`reserved`](Self::reserved); `None` where the machine's table was taken already.
     pub fn new(machine: &'m Machine<B>, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
-        let device = frames(DEVICE);
+        let device = Self::device();
         B::watch(machine, B::MODEL.descriptors(device)?);
         Some(Self {
             machine,
             table: machine.take_table()?,
             powers: HostedPowers {
                 machine,
-                state: B::state(machine, frames(FOREIGN)),
+                state: B::state(machine, Self::foreign()),
                 blocks_fail: Cell::new(false),
             },
             altmap,
@@ -278,8 +290,8 @@ impl<'m, B: Power> Harness for HostedHarness<'m, B> {
     }
 }
 
-/// A constant range.
-fn frames((start, frames): (u64, u64)) -> PfnRange {
+/// A range of a model's frames.
+fn frames(start: u64, frames: u64) -> PfnRange {
     let start = Pfn::new(start).unwrap_or(Pfn::ZERO);
     PfnRange::new(start, frames).unwrap_or(PfnRange::single(start))
 }

@@ -3,12 +3,19 @@
 mod altmap;
 mod ends;
 mod failures;
+mod flushes;
+mod fold;
+mod fold_contents;
+mod fold_refusals;
 mod frames;
 mod huge;
+mod marks;
 mod online;
 mod pieces;
 mod refusals;
+mod shared_tables;
 mod table;
+mod tails;
 
 use crate::bench::Bench;
 use crate::harness::{Harness, Parts};
@@ -116,6 +123,60 @@ checks! {
     altmap by Mask:
         altmap_frames_go_back_to_the_altmap
         an_altmap_that_runs_out_leaves_nothing_behind;
+    tails by Pointer:
+        tails_that_name_their_head_are_not_shared_by_all;
+    tails by Mask:
+        one_tail_frame_serves_all_compound_pages_of_an_order
+        heads_are_found_on_a_tail_for_all
+        the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one
+        shared_tails_are_read_only
+        two_orders_have_two_tails
+        two_nodes_have_two_tails
+        a_tail_for_all_is_not_taken_for_a_compound_pages_own
+        a_failed_online_leaves_no_tail_for_all_behind;
+    shared_tables by Mask:
+        shared_tables_cost_one_for_each_tail_frame
+        every_size_of_piece_gives_the_same_tables
+        part_of_a_shared_table_goes_offline_and_the_rest_stays
+        a_copy_of_a_table_that_finds_no_frame_changes_nothing
+        whole_tables_go_offline_without_memory
+        a_shared_table_goes_with_its_last_link
+        a_failed_online_leaves_no_shared_table_behind
+        shared_tables_can_be_unfolded_and_folded
+        an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing
+        who_cannot_share_tables_says_so;
+    fold by Pointer:
+        folding_names_the_right_heads_by_pointer;
+    fold by Mask:
+        fold_then_unfold_returns_to_the_frames_of_the_start
+        unfolding_brings_the_huge_leaf_back
+        unfolding_all_brings_back_the_leaf_that_parts_left_out
+        what_came_online_folded_can_be_unfolded_and_folded_again
+        folding_one_by_one_is_the_same_as_all_at_once
+        folding_twice_changes_nothing
+        a_fold_is_flushed_by_the_batch;
+    fold_contents by Mask:
+        folding_keeps_what_the_kernel_wrote_in_the_heads_page
+        unfolded_descriptors_are_writable_and_nobody_elses
+        neighbours_of_what_is_folded_stay_as_they_are
+        tails_in_memory_of_boot_are_initialised_when_it_is_folded;
+    fold_refusals by Mask:
+        a_fold_is_refused_where_entries_in_use_cannot_be_exchanged
+        tails_of_others_are_not_folded_over
+        what_is_not_whole_and_online_is_not_folded
+        a_failed_fold_changes_nothing
+        a_failed_unfold_changes_nothing
+        without_blocks_unfolding_gives_base_pages_and_says_so;
+    marks by Mask:
+        a_mark_is_of_one_frame_on_a_tail_of_many
+        marks_survive_fold_and_unfold
+        the_frame_of_marks_goes_back_with_the_last
+        a_mark_that_finds_no_frame_changes_nothing
+        what_goes_offline_says_what_was_marked_and_forgets_it
+        only_memory_that_is_online_is_marked;
+    flushes by Pointer:
+        going_offline_is_flushed_by_the_run_and_not_by_the_page
+        coming_online_needs_no_flush;
     ends by Pointer:
         the_first_frame_is_a_frame_like_any_other
         the_last_frame_of_the_vmemmap_can_be_online
