@@ -163,6 +163,7 @@ checks! {
         a_shared_table_goes_with_its_last_link
         a_failed_online_leaves_no_shared_table_behind
         shared_tables_can_be_unfolded_and_folded
+        folding_base_pages_links_shared_tables
         an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing
         who_cannot_share_tables_says_so;
     fold by Pointer:

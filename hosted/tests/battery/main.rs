@@ -98,6 +98,7 @@ const NO_TABLES: &[&str] = &[
     "a_shared_table_goes_with_its_last_link",
     "a_failed_online_leaves_no_shared_table_behind",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
     "regions_side_by_side_share_tables_at_their_borders",
 ];
@@ -109,6 +110,7 @@ const LARGE_TABLES: &[&str] = &[
     "neighbours_of_what_is_folded_stay_as_they_are",
     "without_blocks_unfolding_gives_base_pages_and_says_so",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
 ];
 
@@ -117,6 +119,7 @@ const EXCHANGES: &[&str] = &[
     "part_of_a_shared_table_goes_offline_and_the_rest_stays",
     "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
     "folding_names_the_right_heads_by_pointer",
     "fold_then_unfold_returns_to_the_frames_of_the_start",
