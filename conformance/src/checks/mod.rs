@@ -161,6 +161,7 @@ checks! {
         a_copy_of_a_table_that_finds_no_frame_changes_nothing
         whole_tables_go_offline_without_memory
         a_shared_table_goes_with_its_last_link
+        a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush
         a_failed_online_leaves_no_shared_table_behind
         shared_tables_can_be_unfolded_and_folded
         folding_base_pages_links_shared_tables

@@ -344,6 +344,34 @@ pub(super) fn a_shared_table_goes_with_its_last_link<H: Harness>(
     )
 }
 
+pub(super) fn a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let spans = Spans::new(bench)?;
+    bench.needs_replacement()?;
+    let range = bench.blocks(spans.order, 0, 1)?;
+    let ranges = [range];
+    let unit = bench.model.subsection().frames();
+    for tails in TAILS {
+        let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
+        let region = bench.online(&pagemap)?;
+        let (mut left, table) = links(bench, range);
+        let Some(table) = table else {
+            return fail("there is a shared table");
+        };
+        for span in 1..spans.tables {
+            // What stays is cached too.
+            bench.speculate(range);
+            bench.depopulate(&pagemap, part(range, span * spans.frames, unit))?;
+            left -= 1;
+            equal(left, bench.references(table).unwrap_or(0), "links")?;
+        }
+        equal(0, left, "links")?;
+        bench.offline(region);
+    }
+    Ok(())
+}
+
 pub(super) fn a_failed_online_leaves_no_shared_table_behind<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
