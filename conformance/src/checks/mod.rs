@@ -87,7 +87,8 @@ checks! {
     table by Pointer:
         a_leaf_in_use_is_not_overwritten
         a_cleared_leaf_hands_its_reference_over
-        a_leaf_that_does_not_fit_is_refused;
+        a_leaf_that_does_not_fit_is_refused
+        a_table_is_unlinked_before_it_is_freed;
     online by Pointer:
         base_pages_cost_a_frame_each
         compound_pages_cost_two_frames_each

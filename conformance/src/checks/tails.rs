@@ -3,9 +3,8 @@
 use crate::bench::{Bench, part};
 use crate::harness::Harness;
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
-use mm_core::addr::{Block, Order, Pfn, PfnRange};
+use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
-use mm_core::frame::{DirectMap, FrameAllocator, Released};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, OnlineError};
@@ -128,39 +127,6 @@ pub(super) fn a_misaligned_range_never_breaks_heads_found_by_a_mask<H: Harness>(
     Ok(())
 }
 
-/// Takes `frame` as somebody else would, if the allocator hands it out soon, and writes all over
-/// it. What else it hands out is given back.
-fn squat<H: Harness>(bench: &Bench<'_, H, Mask>, frame: Pfn) -> Result<Option<Block>, Stop> {
-    let mut tried = [None; 8];
-    for slot in &mut tried {
-        let Ok(block) = bench.frames.allocate(Order::BASE, bench.node) else {
-            return fail("there is a frame");
-        };
-        *slot = Some(block);
-    }
-    let found = tried.into_iter().flatten();
-    let (ours, others) = (Block::single(frame), tried.into_iter().flatten());
-    for block in others.filter(|block| *block != ours) {
-        give_back(bench, block)?;
-    }
-    let squatter = found.into_iter().find(|block| *block == ours);
-    if squatter.is_some() {
-        let page = bench.direct_map.frame_pointer(frame);
-        // SAFETY: the frame was allocated just now, and the direct map reaches it.
-        unsafe { page.write_bytes(0xa5, bench.model.granule().bytes() as usize) };
-    }
-    Ok(squatter)
-}
-
-fn give_back<H: Harness>(bench: &Bench<'_, H, Mask>, block: Block) -> Verdict {
-    // SAFETY: 1 and 2: the caller has allocated it, and nothing maps it.
-    match unsafe { bench.frames.release(block, 1) } {
-        Released::Last(owned) => bench.frames.free(owned),
-        Released::Shared => return fail("nobody else has a reference"),
-    }
-    Ok(())
-}
-
 pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
@@ -191,7 +157,7 @@ pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Ha
     has_references(bench, tail, 0)?;
 
     // Nothing remembers the frame, whatever it is now.
-    let squatter = squat(bench, tail)?;
+    let squatter = bench.squat(tail)?;
     let again = bench.online(&per_order(bench, &first_ranges, order)?)?;
     let new = tail_of(bench, first, order)?;
     let described = bench.described(first, order);
@@ -199,7 +165,7 @@ pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Ha
     bench.offline(again);
     if let Some(squatter) = squatter {
         has_references(bench, tail, 1)?;
-        give_back(bench, squatter)?;
+        bench.give_back(squatter)?;
         ensure(new != tail, "a frame that is somebody else's is not used")?;
     }
     described.and(references)

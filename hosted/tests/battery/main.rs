@@ -89,6 +89,7 @@ const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
 
 /// About the library's tables.
 const NO_TABLES: &[&str] = &[
+    "a_table_is_unlinked_before_it_is_freed",
     "shared_tables_cost_one_for_each_tail_frame",
     "every_size_of_piece_gives_the_same_tables",
     "part_of_a_shared_table_goes_offline_and_the_rest_stays",
