@@ -209,3 +209,32 @@ fn aarch64_16k_passes_the_battery() {
 fn aarch64_64k_passes_the_battery() {
     both::<AArch64_64K>(&[NOT_TOLD, CAN_EXCHANGE, LARGE_TABLES]);
 }
+
+/// The list of what goes wrong elsewhere is in a comment; what it names is there.
+#[test]
+fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
+    let source = include_str!("../../../conformance/src/checks/mod.rs");
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<_> = rows.skip(1).collect();
+    assert_eq!(rows.len(), 24, "things that were seen elsewhere");
+    let known: Vec<_> = checks::<HostedHarness<'_, X86_64>>()
+        .map(|check| check.name())
+        .collect();
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for row in rows {
+        let (_, noticed_by) = row.split_once(" | ").unwrap();
+        let quoted = noticed_by.split('`').skip(1).step_by(2);
+        let names: Vec<_> = quoted.filter(|name| !name.contains(' ')).collect();
+        let files = noticed_by.split([' ', ';', ',']);
+        let mut files = files.filter(|word| word.starts_with("hosted/")).peekable();
+        assert!(!names.is_empty() || files.peek().is_some(), "{row}");
+        for name in names {
+            assert!(known.contains(&name), "{name}");
+        }
+        for file in files {
+            assert!(std::path::Path::new(tests).join(file).exists(), "{file}");
+        }
+    }
+}
