@@ -44,6 +44,11 @@ pub trait Power: Backend {
     /// cached.
     fn watch(machine: &Machine<Self>, range: VirtRange);
 
+    /// Makes all CPUs watch for frames that are freed while they have them cached.
+    fn watch_frees(machine: &Machine<Self>) {
+        let _ = machine;
+    }
+
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
 }
@@ -117,6 +122,11 @@ impl<R: RadixBackend> Power for R {
 
     fn watch(machine: &Machine<Self>, range: VirtRange) {
         watch::<Self>(machine, range);
+    }
+
+    fn watch_frees(machine: &Machine<Self>) {
+        let all = machine.cpus().all();
+        all.iter().for_each(|cpu| cpu.watch(machine.frames()));
     }
 
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
