@@ -42,6 +42,11 @@ pub trait Power: Backend {
     /// See [`Powers::flushes`].
     fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
 
+    /// Makes all CPUs watch for frames that are freed while they have them cached.
+    fn watch_frees(machine: &Machine<Self>) {
+        let _ = machine;
+    }
+
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
 }
@@ -123,6 +128,11 @@ impl<R: RadixBackend> Power for R {
 
     fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
         Some(machine.cpus().flushes())
+    }
+
+    fn watch_frees(machine: &Machine<Self>) {
+        let all = machine.cpus().all();
+        all.iter().for_each(|cpu| cpu.watch(machine.frames()));
     }
 
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {

@@ -17,6 +17,9 @@ use hosted::{
 use mm_core::addr::{NodeId, Order, Pfn};
 use mm_core::frame::{FrameAllocator, Released};
 
+/// How large a stack is that a kernel may have at boot.
+const SMALL_STACK: usize = 32 << 10;
+
 /// Whether each check has a machine of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Machines {
@@ -208,6 +211,14 @@ fn aarch64_16k_passes_the_battery() {
 #[test]
 fn aarch64_64k_passes_the_battery() {
     both::<AArch64_64K>(&[NOT_TOLD, CAN_EXCHANGE, LARGE_TABLES]);
+}
+
+/// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
+#[test]
+fn the_battery_runs_on_a_small_stack() {
+    let battery = || battery::<X86_64>(Machines::OneForAll, &[CAN_EXCHANGE]);
+    let small = std::thread::Builder::new().stack_size(SMALL_STACK);
+    small.spawn(battery).unwrap().join().unwrap();
 }
 
 /// The list of what goes wrong elsewhere is in a comment; what it names is there.
