@@ -70,9 +70,39 @@ pub(super) fn tails_of_others_are_not_folded_over<H: Harness>(
                 reshaped.is_some_and(others),
                 "shared tails are not made parts of another page",
             )?;
+            // The start of a larger compound page looks like a smaller one, with as many tails.
+            let start = bench.blocks(order, 0, 1)?;
+            let small = bench.sharing(&ranges, order, tails)?;
+            if online == larger {
+                both_refused(bench, &small, start, others)?;
+            }
             bench.unchanged(&before, range)?;
             bench.offline(region);
         }
+    }
+    Ok(())
+}
+
+pub(super) fn shared_tails_are_not_made_parts_of_other_pages<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let order = bench.small();
+    let range = bench.blocks(order, 0, 2)?;
+    let ranges = [range];
+    let others = |error| matches!(error, FoldError::OtherTails { .. });
+    for tails in TAILS {
+        let compound = bench.sharing(&ranges, order, tails)?;
+        let region = bench.online(&compound)?;
+        let before = bench.snapshot(range)?;
+        for pagemap in [compound, base_pages(bench, &ranges, false)?] {
+            let refused = bench.vmemmap.reshape(bench.table, &pagemap, range).err();
+            ensure(
+                refused.is_some_and(others),
+                "what stands for many frames is not made a part of one page",
+            )?;
+        }
+        bench.unchanged(&before, range)?;
+        bench.offline(region);
     }
     Ok(())
 }

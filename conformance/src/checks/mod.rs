@@ -40,6 +40,7 @@ mod altmap_compound;
 mod counters;
 mod described;
 mod ends;
+mod entries;
 mod failures;
 mod flushes;
 mod fold;
@@ -124,6 +125,10 @@ checks! {
         a_cleared_leaf_hands_its_reference_over
         a_leaf_that_does_not_fit_is_refused
         a_table_is_unlinked_before_it_is_freed;
+    entries by Pointer:
+        only_tables_that_are_alike_become_one
+        a_shared_table_that_is_unmapped_in_part_stays
+        a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole;
     online by Pointer:
         base_pages_cost_a_frame_each
         compound_pages_cost_two_frames_each
@@ -222,6 +227,7 @@ checks! {
     fold_refusals by Mask:
         a_fold_is_refused_where_entries_in_use_cannot_be_exchanged
         tails_of_others_are_not_folded_over
+        shared_tails_are_not_made_parts_of_other_pages
         what_is_not_whole_and_online_is_not_folded
         a_failed_fold_changes_nothing
         a_failed_unfold_changes_nothing

@@ -142,6 +142,18 @@ pub(super) fn memory_that_is_offline_cannot_go_offline<H: Harness>(
         "what is online in part is refused",
         at,
     )?;
+    // A hole between what is online is no better than one behind it.
+    let third = bench.blocks(unit, 2, 1)?;
+    bench.populate(&pagemap, third)?;
+    let with_hole = bench.audit()?;
+    let refused = bench.try_depopulate(&pagemap, all);
+    ensure_at(
+        refused == Err(OfflineError::NotOnline { at }),
+        "what is online in part is refused",
+        at,
+    )?;
+    ensure(bench.audit()? == with_hole, "nothing has changed")?;
+    bench.depopulate(&pagemap, third)?;
     ensure(bench.audit()? == before, "nothing has changed")?;
     bench.described(first, unit)?;
     bench.depopulate(&pagemap, first)?;

@@ -92,6 +92,8 @@ const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
 
 /// About the library's tables.
 const NO_TABLES: &[&str] = &[
+    "only_tables_that_are_alike_become_one",
+    "a_shared_table_that_is_unmapped_in_part_stays",
     "a_table_is_unlinked_before_it_is_freed",
     "shared_tables_cost_one_for_each_tail_frame",
     "every_size_of_piece_gives_the_same_tables",
