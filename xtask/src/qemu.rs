@@ -52,7 +52,7 @@ impl Verdict {
         };
         match status.code() {
             // A kernel that checked nothing, or ended early, has not passed.
-            Some(code) if code == statuses.passed && last().ends_with(" passed, 0 failed") => {
+            Some(code) if code == statuses.passed && last().contains(" passed, 0 failed, ") => {
                 Self::Passed(last())
             }
             Some(code) if code == statuses.failed => Self::Failed(last()),
@@ -187,13 +187,13 @@ mod tests {
         let skipped = verdict_of(0x13, "skipped: no such pages\r\n", SEMIHOSTING);
         assert_eq!(skipped, Verdict::Skipped("no such pages".to_owned()));
         assert_eq!(
-            verdict_of(0x10, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+            verdict_of(0x10, "7 passed, 0 failed, 1 skipped\n", SEMIHOSTING).status(),
             0
         );
         assert_eq!(verdict_of(0x13, "", DEBUG_EXIT).status(), 12);
         for own in [0, 1] {
             assert_eq!(
-                verdict_of(own, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+                verdict_of(own, "7 passed, 0 failed, 1 skipped\n", SEMIHOSTING).status(),
                 12
             );
         }
@@ -201,12 +201,15 @@ mod tests {
 
     #[test]
     fn only_a_kernel_that_says_so_has_passed() {
-        assert_eq!(verdict(33, "x\r\n7 passed, 0 failed\r\n").status(), 0);
+        assert_eq!(
+            verdict(33, "x\r\n7 passed, 0 failed, 0 skipped\r\n").status(),
+            0
+        );
         assert_eq!(verdict(33, "hello\n").status(), 12);
-        assert_eq!(verdict(33, "7 passed, 10 failed\n").status(), 12);
-        assert_eq!(verdict(35, "6 passed, 1 failed\n").status(), 10);
+        assert_eq!(verdict(33, "7 passed, 10 failed, 0 skipped\n").status(), 12);
+        assert_eq!(verdict(35, "6 passed, 1 failed, 0 skipped\n").status(), 10);
         assert_eq!(verdict(37, "PANIC\n").status(), 11);
-        assert_eq!(verdict(0, "7 passed, 0 failed\n").status(), 12);
+        assert_eq!(verdict(0, "7 passed, 0 failed, 1 skipped\n").status(), 12);
         assert_eq!(verdict(1, "").status(), 12);
     }
 

@@ -1,6 +1,6 @@
 //! What is tried: geometries and policies on ranges.
 
-use crate::cost::TableSpans;
+use crate::TableShape;
 use crate::padding::pad;
 use core::fmt;
 use mm_core::addr::{Order, PfnRange};
@@ -68,8 +68,8 @@ impl Case {
 
     /// Whether leaf tables of nothing but the same tail are one table: where a compound page's
     /// descriptors fill two tables or more.
-    pub fn shares_tables(&self, model: &MemoryModel, spans: &TableSpans) -> bool {
-        let tables = (self.order.frames() * model.descriptor_bytes()) >> spans.leaf;
+    pub fn shares_tables(&self, model: &MemoryModel, shape: &TableShape) -> bool {
+        let tables = (self.order.frames() * model.descriptor_bytes()) >> shape.leaf_span();
         self.tables == Tables::Shared && self.shares_tails(model) && tables >= 2
     }
 
@@ -126,8 +126,8 @@ impl fmt::Display for Case {
 
 /// How much has to be populated at a time for huge leaves: a section, unless one leaf describes
 /// more.
-fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
-    if model.section().frames() * model.descriptor_bytes() < 1 << spans.leaf {
+fn piece_for_huge_leaves(model: &MemoryModel, shape: &TableShape) -> Piece {
+    if model.section().frames() * model.descriptor_bytes() < 1 << shape.leaf_span() {
         Piece::Range
     } else {
         Piece::Section
@@ -135,14 +135,14 @@ fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
 }
 
 /// RAM itself: base pages, mapped by huge leaves.
-pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Case {
+pub fn ram_case(model: &MemoryModel, shape: &TableShape, range: PfnRange) -> Case {
     Case {
         page_bytes: model.granule().bytes(),
         order: Order::BASE,
         tails: Tails::None,
         tables: Tables::Private,
         leaves: Leaves::Huge,
-        piece: piece_for_huge_leaves(model, spans),
+        piece: piece_for_huge_leaves(model, shape),
         range,
     }
 }
@@ -156,7 +156,7 @@ pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Cas
 /// device is too small for is left out.
 pub fn cases<'c>(
     model: &'c MemoryModel,
-    spans: &'c TableSpans,
+    shape: &'c TableShape,
     device: PfnRange,
     compound: &'c [Order],
 ) -> impl Iterator<Item = Case> + Clone + 'c {
@@ -167,7 +167,7 @@ pub fn cases<'c>(
             page_bytes: order.bytes(model.granule())?,
             order,
             range: whole_blocks(range, unit)?,
-            ..ram_case(model, spans, range)
+            ..ram_case(model, shape, range)
         })
     };
     let odd = move || {
@@ -216,7 +216,7 @@ pub fn cases<'c>(
                 tables: Tables::Shared,
                 ..case
             };
-            Some(case).filter(|case| case.shares_tables(model, spans))
+            Some(case).filter(|case| case.shares_tables(model, shape))
         };
         let cases = [
             with_tables(per_compound),

@@ -1,6 +1,6 @@
 //! What can turn out otherwise than it must.
 
-use super::Ledger;
+use super::ledger::Ledger;
 use crate::{Cost, Fault};
 use core::fmt;
 use mm_core::addr::{Pfn, VirtAddr};

@@ -1,7 +1,8 @@
 //! Memory that runs out half-way: nothing is left, and no page is mapped.
 
+use super::Session;
+use super::ledger::Ledger;
 use super::problem::Problem;
-use super::{Ledger, Session};
 use crate::case::Case;
 use crate::{Cost, Probe, Report};
 use mm_core::descriptor::TailEncoding;
@@ -22,9 +23,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     ) {
         let needed = expected.frames().min(before.free + 1);
         for ration in [0, 1, needed / 2, needed.saturating_sub(1)] {
-            self.frames.allocator().set_ration(Some(ration));
+            self.on.frames.allocator().set_ration(Some(ration));
             let outcome = self.vmemmap.online(self.table, pagemap);
-            self.frames.allocator().set_ration(None);
+            self.on.frames.allocator().set_ration(None);
             let outcome = match outcome {
                 Ok(region) => {
                     self.vmemmap.offline(self.table, region);

@@ -4,8 +4,8 @@ use crate::Cost;
 use crate::padding::pad;
 use core::fmt;
 
-/// The columns.
-pub(super) const HEADER: &str = "page  tails         tables   leaves pieces     memory  range, MiB   descriptors leaf tables  upper   saved  checks";
+/// The columns of memory in each geometry and policy.
+pub(super) const CASES: &str = "page  tails         tables   leaves pieces     memory  range, MiB   descriptors leaf tables  upper   saved  checks";
 
 /// A row's middle part.
 pub(super) struct Figures {
@@ -21,6 +21,7 @@ impl fmt::Display for Figures {
             descriptor_frames,
             leaf_tables,
             upper_tables,
+            ..
         }) = self.used
         else {
             return f.pad("                           not online  ");
