@@ -10,6 +10,7 @@ use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many CPUs the machine has: one that works, and one that hears of it by broadcasts only.
@@ -24,6 +25,7 @@ pub struct ArmCpus {
     granule: Granule,
     cpus: [SimTlb<AArch64Walker>; CPUS],
     pending: Mutex<Vec<Broadcast>>,
+    flushes: AtomicU64,
 }
 
 /// A TLBI on its way.
@@ -43,6 +45,7 @@ impl ArmCpus {
                 cpu
             }),
             pending: Mutex::default(),
+            flushes: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +75,8 @@ unsafe impl TlbInstructions for ArmCpus {
 
     fn dsb_ish(&self) {
         let pending = std::mem::take(&mut *self.pending());
+        let flushed = u64::from(!pending.is_empty());
+        self.flushes.fetch_add(flushed, Ordering::Relaxed);
         pending
             .into_iter()
             .for_each(|broadcast| self.complete(broadcast));
@@ -101,6 +106,11 @@ impl SimCpus for ArmCpus {
 
     fn all(&self) -> &[SimTlb<AArch64Walker>] {
         &self.cpus
+    }
+
+    // A barrier with broadcasts before it.
+    fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
     }
 
     fn root_changes(&self) -> Option<(u64, u64)> {

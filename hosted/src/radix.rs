@@ -17,6 +17,9 @@ pub trait SimCpus {
     /// The translation caches of each CPU.
     fn all(&self) -> &[SimTlb<Self::Walker>];
 
+    /// How often they were made to forget something, all of them together, so far.
+    fn flushes(&self) -> u64;
+
     /// How many entries of the root became present so far, and how many went, if they are told.
     fn root_changes(&self) -> Option<(u64, u64)>;
 }

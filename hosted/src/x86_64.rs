@@ -18,6 +18,7 @@ const CPUS: usize = 2;
 pub struct X86Cpus {
     cpus: [SimTlb<X86_64Walker>; CPUS],
     current: AtomicUsize,
+    shootdowns: AtomicU64,
     roots_installed: AtomicU64,
     roots_removed: AtomicU64,
 }
@@ -27,6 +28,7 @@ impl X86Cpus {
         Self {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             current: AtomicUsize::new(0),
+            shootdowns: AtomicU64::new(0),
             roots_installed: AtomicU64::new(0),
             roots_removed: AtomicU64::new(0),
         }
@@ -65,6 +67,7 @@ unsafe impl TlbInstructions for X86Cpus {
 // SAFETY: 1: each CPU but the current one is made the current one for the time of the work.
 unsafe impl Shootdown for X86Cpus {
     fn on_other_cpus(&self, work: &(dyn Fn() + Sync)) {
+        self.shootdowns.fetch_add(1, Ordering::Relaxed);
         let current = self.current.load(Ordering::Relaxed);
         for other in (0..CPUS).filter(|other| *other != current) {
             self.current.store(other, Ordering::Relaxed);
@@ -90,6 +93,11 @@ impl SimCpus for X86Cpus {
 
     fn all(&self) -> &[SimTlb<X86_64Walker>] {
         &self.cpus
+    }
+
+    // Each flush interrupts the other CPUs once.
+    fn flushes(&self) -> u64 {
+        self.shootdowns.load(Ordering::Relaxed)
     }
 
     fn root_changes(&self) -> Option<(u64, u64)> {

@@ -232,6 +232,10 @@ impl<const KIND: u8> Power for Damaged<KIND> {
         }
     }
 
+    fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
+        Some(machine.cpus().flushes())
+    }
+
     fn root_changes(_machine: &Machine<Self>) -> Option<RootChanges> {
         None
     }

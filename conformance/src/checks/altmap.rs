@@ -4,11 +4,12 @@ use crate::bench::Bench;
 use crate::harness::{AltmapUnderTest, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
 use mm_core::addr::{Order, PfnRange};
+use mm_core::descriptor::Mask;
 use mm_core::error::ErrorKind;
 use mm_core::frame::InspectFrames;
 use mm_core::pagemap::DevPagemap;
 
-fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTest, Stop> {
+fn altmap<'h, H: Harness>(bench: &Bench<'h, H, Mask>) -> Result<&'h dyn AltmapUnderTest, Stop> {
     match bench.altmap {
         Some(altmap) => Ok(altmap),
         None => skip("the harness has no altmap"),
@@ -17,7 +18,7 @@ fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTes
 
 /// A pagemap of `ranges`, used in pages of `order`, with the altmap.
 fn with_altmap<'r, 'h: 'r, H: Harness>(
-    bench: &Bench<'h, H>,
+    bench: &Bench<'h, H, Mask>,
     ranges: &'r [PfnRange],
     order: Order,
 ) -> Result<DevPagemap<'r>, Stop> {
@@ -31,7 +32,9 @@ fn with_altmap<'r, 'h: 'r, H: Harness>(
     }
 }
 
-pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
+pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
     let altmap = altmap(bench)?;
     let ram = bench.frames.outstanding();
     for order in [Order::BASE, bench.small()] {
@@ -77,7 +80,7 @@ pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<
 }
 
 pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
-    bench: &mut Bench<'_, H>,
+    bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let altmap = altmap(bench)?;
     let range = bench.blocks(bench.model.section(), 0, 3)?;
