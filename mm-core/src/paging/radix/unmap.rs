@@ -19,7 +19,7 @@ use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, R
 use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
-const WINDOW: usize = 64;
+const WINDOW: usize = 32;
 
 impl<F, A, M, U> RadixTable<F, A, M, U>
 where
@@ -169,6 +169,8 @@ where
     }
 
     /// Zeroes and reports the invalidated leaves among a few entries of a live table.
+    // Not inlined: its entries would be on the stack at every level of the recursion.
+    #[inline(never)]
     fn reclaim_window(&self, depth: usize, slots: &[AtomicU64], released: &mut dyn FnMut(Run)) {
         let mut entries = [0; WINDOW];
         for (entry, slot) in entries.iter_mut().zip(slots) {
