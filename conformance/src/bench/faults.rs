@@ -17,6 +17,7 @@ const MANY: u64 = 1 << 16;
 pub(crate) struct Snapshot {
     report: AuditReport,
     outstanding: u64,
+    of_altmap: u64,
     marked: u64,
     picture: u64,
     in_use: Option<VirtAddr>,
@@ -29,6 +30,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(Snapshot {
             report: self.audit()?,
             outstanding: self.outstanding(),
+            of_altmap: self.altmap.and_then(|one| one.outstanding()).unwrap_or(0),
             marked: self.vmemmap.mark_stats().marked,
             picture: self.picture(frames)?,
             in_use: range.and_then(|range| self.table.first_in_use(range)),
@@ -39,6 +41,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     pub(crate) fn unchanged(&mut self, before: &Snapshot, frames: PfnRange) -> Result<(), Stop> {
         let now = self.snapshot(frames)?;
         equal(before.outstanding, now.outstanding, "frames that are out")?;
+        equal(before.of_altmap, now.of_altmap, "frames of the altmap")?;
         equal(
             before.report.frames(),
             now.report.frames(),

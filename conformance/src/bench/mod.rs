@@ -17,7 +17,7 @@ use crate::harness::{AltmapUnderTest, Harness, Parts, Powers};
 use crate::outcome::{Failure, Outcome, Stop, Verdict, equal};
 use mm_core::addr::{NodeId, Pfn, PfnRange};
 use mm_core::descriptor::{Page, Pointer, TailEncoding};
-use mm_core::frame::InspectFrames;
+use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
@@ -43,15 +43,7 @@ pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
 
 impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
     pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Failure> {
-        // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
-        // direct map for its frames.
-        let vmemmap = unsafe { Vmemmap::new(parts.model, parts.frames, parts.direct_map) };
-        let vmemmap = vmemmap.map_err(|mismatch| Failure {
-            what: "the model's descriptors have the size of `Page`",
-            at: None,
-            expected: mismatch.descriptor as u64,
-            found: mismatch.model,
-        })?;
+        let vmemmap = new_vmemmap(parts.model, parts.frames, parts.direct_map)?;
         Ok(Self {
             model: parts.model,
             table: parts.table,
@@ -65,6 +57,13 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             device: parts.device,
             scratch: parts.scratch,
         })
+    }
+
+    /// Drops the vmemmap, whatever is online, and takes a new one.
+    pub(crate) fn renew_vmemmap(&mut self) -> Verdict {
+        let vmemmap = new_vmemmap(self.model, self.frames, self.direct_map);
+        self.vmemmap = vmemmap.map_err(Stop::Failed)?;
+        Ok(())
     }
 
     /// Runs `check`, and checks that it has left nothing behind.
@@ -176,4 +175,21 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
         let altmap = self.altmap.and_then(|altmap| altmap.references(frame));
         altmap.or_else(|| self.frames.references(frame))
     }
+}
+
+/// A vmemmap of a harness's parts.
+fn new_vmemmap<E: TailEncoding, A: FrameAllocator, M: DirectMap>(
+    model: MemoryModel,
+    frames: A,
+    direct_map: M,
+) -> Result<Vmemmap<Page<E>, A, M>, Failure> {
+    // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
+    // direct map for its frames; a bench has one vmemmap at a time.
+    let vmemmap = unsafe { Vmemmap::new(model, frames, direct_map) };
+    vmemmap.map_err(|mismatch| Failure {
+        what: "the model's descriptors have the size of `Page`",
+        at: None,
+        expected: mismatch.descriptor as u64,
+        found: mismatch.model,
+    })
 }

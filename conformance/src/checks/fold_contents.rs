@@ -1,6 +1,6 @@
 //! What is in descriptors that are folded and unfolded, and in those beside them.
 
-use super::fold::{TAILS, base_pages, eight, whole_leaf};
+use super::fold::{FEW, TAILS, base_pages, eight, whole_leaf};
 use crate::bench::{Bench, State, part};
 use crate::harness::{Harness, Powers};
 use crate::outcome::{Verdict, ensure_at, equal, equal_at};
@@ -108,7 +108,7 @@ pub(super) fn unfolded_descriptors_are_writable_and_nobody_elses<H: Harness>(
 pub(super) fn neighbours_of_what_is_folded_stay_as_they_are<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let (order, ranges, _) = whole_leaf(bench)?;
+    let (order, ranges, _) = whole_leaf(bench, FEW)?;
     let [range] = ranges;
     let quarter = range.frames() / 4;
     let some = part(range, quarter, quarter);

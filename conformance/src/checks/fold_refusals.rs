@@ -1,9 +1,9 @@
 //! What cannot be folded or unfolded, and stays as it is.
 
-use super::fold::{TAILS, base_pages, eight, folded_frames, whole_leaf};
+use super::fold::{FEW, TAILS, base_pages, eight, folded_frames, whole_leaf};
 use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
-use crate::outcome::{Verdict, ensure, equal, skip};
+use crate::outcome::{Stop, Verdict, ensure, equal, skip};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::error::ErrorKind;
@@ -132,6 +132,12 @@ pub(super) fn what_is_not_whole_and_online_is_not_folded<H: Harness>(
     bench.absent(all)
 }
 
+/// Three compound pages, which can be folded.
+fn three<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<(Order, [PfnRange; 1]), Stop> {
+    let (order, _) = eight(bench)?;
+    Ok((order, [bench.blocks(order, 0, 3)?]))
+}
+
 /// What `fold` and `unfold` answer, without what they have done.
 fn kind<T>(outcome: Result<T, FoldError>) -> Result<(), ErrorKind> {
     outcome.map(drop).map_err(|error| error.kind())
@@ -139,8 +145,8 @@ fn kind<T>(outcome: Result<T, FoldError>) -> Result<(), ErrorKind> {
 
 pub(super) fn a_failed_fold_changes_nothing<H: Harness>(bench: &mut Bench<'_, H, Mask>) -> Verdict {
     bench.needs_faults()?;
-    let (order, small) = eight(bench)?;
-    let whole = whole_leaf(bench).map(|(_, ranges, _)| ranges);
+    let (order, small) = three(bench)?;
+    let whole = whole_leaf(bench, FEW).map(|(_, ranges, _)| ranges);
     let cases = [
         Some((small, false)),
         whole.ok().map(|ranges| (ranges, true)),
@@ -169,8 +175,8 @@ pub(super) fn a_failed_unfold_changes_nothing<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     bench.needs_faults()?;
-    let (order, small) = eight(bench)?;
-    let whole = whole_leaf(bench).map(|(_, ranges, _)| ranges);
+    let (order, small) = three(bench)?;
+    let whole = whole_leaf(bench, FEW).map(|(_, ranges, _)| ranges);
     let cases = [
         Some((small, false)),
         whole.ok().map(|ranges| (ranges, true)),
@@ -196,7 +202,7 @@ pub(super) fn a_failed_unfold_changes_nothing<H: Harness>(
 pub(super) fn without_blocks_unfolding_gives_base_pages_and_says_so<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let (order, ranges, _) = whole_leaf(bench)?;
+    let (order, ranges, _) = whole_leaf(bench, FEW)?;
     let [range] = ranges;
     let compound = bench.sharing(&ranges, order, Tails::PerCompound)?;
     let region = bench.online(&compound)?;

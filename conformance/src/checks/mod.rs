@@ -1,6 +1,9 @@
 //! The checks, by what they are about.
 
 mod altmap;
+mod altmap_compound;
+mod counters;
+mod described;
 mod ends;
 mod failures;
 mod flushes;
@@ -9,7 +12,9 @@ mod fold_contents;
 mod fold_refusals;
 mod frames;
 mod huge;
+mod lifetimes;
 mod marks;
+mod neighbours;
 mod online;
 mod pieces;
 mod refusals;
@@ -108,7 +113,7 @@ checks! {
         a_foreign_huge_leaf_next_door_is_never_read_as_a_table
         part_of_a_huge_leaf_goes_offline_and_leaves_the_rest;
     refusals by Pointer:
-        a_misaligned_range_is_refused
+        a_misaligned_range_is_refused_and_its_aligned_part_named
         a_piece_outside_the_pagemap_is_refused
         memory_that_is_online_is_refused_and_stays
         memory_that_is_offline_cannot_go_offline
@@ -122,12 +127,26 @@ checks! {
         a_failure_next_to_foreign_memory_leaves_it_alone;
     altmap by Mask:
         altmap_frames_go_back_to_the_altmap
-        an_altmap_that_runs_out_leaves_nothing_behind;
+        an_altmap_that_runs_out_leaves_nothing_behind
+        an_altmap_that_is_not_the_start_of_its_device_is_refused
+        the_reserved_part_describes_and_counts_itself;
+    altmap_compound by Mask:
+        an_altmap_and_shared_tails_combine
+        the_reserved_part_comes_first_and_goes_last
+        pieces_behind_the_reserved_part_come_and_go_in_any_order
+        device_frames_never_reach_ram_on_an_error_path
+        an_altmap_that_ends_at_any_frame_leaves_nothing_behind
+        folding_gives_frames_back_to_the_altmap
+        an_unfold_that_exhausts_the_altmap_changes_nothing
+        what_an_altmap_reserves_is_not_folded
+        memory_of_an_altmap_is_refused_to_a_pagemap_without_it
+        marks_of_a_device_with_an_altmap_are_in_ram;
     tails by Pointer:
         tails_that_name_their_head_are_not_shared_by_all;
     tails by Mask:
         one_tail_frame_serves_all_compound_pages_of_an_order
         heads_are_found_on_a_tail_for_all
+        a_misaligned_range_never_breaks_heads_found_by_a_mask
         the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one
         shared_tails_are_read_only
         two_orders_have_two_tails
@@ -138,6 +157,7 @@ checks! {
         shared_tables_cost_one_for_each_tail_frame
         every_size_of_piece_gives_the_same_tables
         part_of_a_shared_table_goes_offline_and_the_rest_stays
+        part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged
         a_copy_of_a_table_that_finds_no_frame_changes_nothing
         whole_tables_go_offline_without_memory
         a_shared_table_goes_with_its_last_link
@@ -174,6 +194,22 @@ checks! {
         a_mark_that_finds_no_frame_changes_nothing
         what_goes_offline_says_what_was_marked_and_forgets_it
         only_memory_that_is_online_is_marked;
+    neighbours by Mask:
+        a_region_between_any_two_others_is_as_it_would_be_alone
+        a_large_compound_page_between_huge_leaves_takes_nothing_of_theirs
+        regions_side_by_side_share_tables_at_their_borders
+        subsections_of_a_compound_page_come_and_go_in_any_grouping;
+    described by Mask:
+        descriptors_are_blank_whatever_their_frames_held
+        tails_beside_memory_of_boot_are_initialised;
+    counters by Mask:
+        counters_follow_every_step
+        each_node_has_counters_of_its_own
+        counters_do_not_underflow_on_a_failure
+        counters_do_not_underflow_on_a_failed_fold;
+    lifetimes by Mask:
+        a_dropped_region_stays_online_and_leaks_nothing
+        a_dropped_vmemmap_leaves_its_memory_to_the_next;
     flushes by Pointer:
         going_offline_is_flushed_by_the_run_and_not_by_the_page
         coming_online_needs_no_flush;

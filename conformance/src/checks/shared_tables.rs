@@ -3,13 +3,13 @@
 use super::fold::{TAILS, all_changed};
 use crate::bench::{Bench, part};
 use crate::harness::{Harness, Powers};
-use crate::outcome::{Stop, Verdict, ensure, equal, fail, skip};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
 use core::ops::ControlFlow;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
-use mm_core::pagemap::{DevPagemap, Tables, TablesFallback, Tails};
-use mm_core::paging::{PageTable, Visit};
-use mm_core::vmemmap::Note;
+use mm_core::pagemap::{DevPagemap, Piece, Tables, TablesFallback, Tails};
+use mm_core::paging::{PageTable, Replacement, Visit};
+use mm_core::vmemmap::{Note, OfflineError};
 
 /// How many vmemmap pages are unfolded at most.
 const UNFOLDED: u64 = 1 << 13;
@@ -46,6 +46,15 @@ impl Spans {
             tables,
             frames,
         })
+    }
+
+    /// Pieces smaller than what a table describes, and whole ranges.
+    fn pieces<H: Harness>(&self, bench: &Bench<'_, H, Mask>) -> [Piece; 2] {
+        let smaller = match bench.model.section().frames() < self.frames {
+            true => Piece::Section,
+            false => Piece::Subsection,
+        };
+        [smaller, Piece::Range]
     }
 
     /// Frames that hold descriptors of `count` compound pages.
@@ -216,6 +225,34 @@ pub(super) fn part_of_a_shared_table_goes_offline_and_the_rest_stays<H: Harness>
     Ok(())
 }
 
+pub(super) fn part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let spans = Spans::new(bench)?;
+    if bench.table.replacement() != Replacement::Refused {
+        return skip("the page table can exchange entries in use");
+    }
+    let range = bench.blocks(spans.order, 0, 1)?;
+    let ranges = [range];
+    let unit = bench.model.subsection().frames();
+    let piece = part(range, spans.frames + spans.frames / 2, unit);
+    let at = bench.address(part(range, spans.frames, 1).start())?;
+    for tails in TAILS {
+        let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
+        let region = bench.online(&pagemap)?;
+        let before = bench.snapshot(range)?;
+        let refused = bench.try_depopulate(&pagemap, piece);
+        ensure_at(
+            refused == Err(OfflineError::SplitsSharedTable { at }),
+            "what others use is not taken apart",
+            at,
+        )?;
+        bench.unchanged(&before, range)?;
+        bench.offline(region);
+    }
+    Ok(())
+}
+
 pub(super) fn a_copy_of_a_table_that_finds_no_frame_changes_nothing<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
@@ -315,7 +352,7 @@ pub(super) fn a_failed_online_leaves_no_shared_table_behind<H: Harness>(
     let range = bench.blocks(spans.order, 0, 2)?;
     let ranges = [range];
     for tails in TAILS {
-        for piece in super::online::PIECES {
+        for piece in spans.pieces(bench) {
             let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
             super::failures::online_fails_whole(bench, &pagemap.with_piece(piece), range)?;
         }

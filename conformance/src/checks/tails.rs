@@ -6,7 +6,7 @@ use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, sk
 use mm_core::addr::{Block, Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
-use mm_core::pagemap::{DevPagemap, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, OnlineError};
 
@@ -93,6 +93,36 @@ pub(super) fn heads_are_found_on_a_tail_for_all<H: Harness>(
         } else {
             bench.described(range, order)?;
         }
+        bench.offline(region);
+    }
+    Ok(())
+}
+
+pub(super) fn a_misaligned_range_never_breaks_heads_found_by_a_mask<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let order = bench.large()?;
+    let all = bench.blocks(order, 0, 3)?;
+    let section = bench.model.section().frames();
+    // As a device may lie: from a section on, but not from a compound page on.
+    let misaligned = part(all, section, all.frames() - 2 * section);
+    let ranges = [misaligned];
+    let refused = DevPagemap::new(&bench.model, &ranges, Geometry::compound(order)).err();
+    let Some(PagemapError::Misaligned {
+        aligned: Some(aligned),
+        ..
+    }) = refused
+    else {
+        return fail("the aligned part is named");
+    };
+    ensure(
+        aligned == bench.blocks(order, 1, 1)?,
+        "it is all whole compound pages that there are",
+    )?;
+    let ranges = [aligned];
+    for tails in [Tails::PerOrder, Tails::PerCompound] {
+        let region = bench.online(&bench.sharing(&ranges, order, tails)?)?;
+        bench.described(aligned, order)?;
         bench.offline(region);
     }
     Ok(())
