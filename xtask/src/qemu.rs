@@ -116,7 +116,7 @@ pub(crate) fn build_and_boot(
 /// kernel is told by its arguments.
 fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
     let size = machine.device_size.mebibytes();
-    let all = machine.memory.mebibytes() + size;
+    let all = machine.memory(granule).mebibytes() + size;
     command
         .args(["-machine", "virt", "-cpu", &machine.cpu])
         .args(["-m", &format!("{all}M")])
@@ -130,7 +130,7 @@ fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
 fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments) -> Result<NamedTempFile> {
     let device = device_memory(machine.device_size)?;
-    let memory = machine.memory.mebibytes();
+    let memory = machine.memory(Granule::Size4K).mebibytes();
     let size = machine.device_size.mebibytes();
     // Slots are aligned to 1 GiB.
     let most = memory + size.next_multiple_of(1 << 10) + (2 << 10);

@@ -28,6 +28,7 @@
 #![deny(missing_docs)]
 
 mod case;
+mod console;
 mod cost;
 mod descriptor;
 mod machine;
@@ -41,15 +42,16 @@ mod start;
 mod tables;
 
 pub use case::{Case, Leaves, cases, ram_case};
+pub use console::put_text;
 pub use cost::Cost;
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, LinearMap, MemoryMap, RangeList, Rationed};
-pub use mmu::{MmuRecord, Recorded};
-pub use probe::{Accesses, CpuProbe, Fault, FaultKind, FaultLog, Hardware, Probe};
+pub use mmu::{MmuRecord, Recorded, Refusing};
+pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
-pub use start::{AddressSpace, KernelTable, Layout, StartError, Started};
+pub use start::{AddressSpace, Layout, Setting, StartError, Started};
 pub use tables::{
     ArmDescriptors, ByHand, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, Rights, Step,
     TableShape, Tables, X86Entries,

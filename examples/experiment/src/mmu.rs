@@ -89,3 +89,30 @@ unsafe impl<U: Mmu> Mmu for Recorded<'_, U> {
         self.mmu.root_entry_removed(at);
     }
 }
+
+/// An MMU of which is not known how entries in use may be exchanged: none are.
+#[derive(Debug)]
+pub struct Refusing<U>(pub U);
+
+// SAFETY: 1 and 2 hold because they hold for the MMU behind it. 3: nothing is exchanged.
+unsafe impl<U: Mmu> Mmu for Refusing<U> {
+    fn forget(&self, scope: FlushScope<'_>) {
+        self.0.forget(scope);
+    }
+
+    fn publish(&self) {
+        self.0.publish();
+    }
+
+    fn entries_added(&self) {
+        self.0.entries_added();
+    }
+
+    fn root_entry_installed(&self, at: VirtAddr) {
+        self.0.root_entry_installed(at);
+    }
+
+    fn root_entry_removed(&self, at: VirtAddr) {
+        self.0.root_entry_removed(at);
+    }
+}

@@ -139,38 +139,44 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
     let spare = PfnRange::new(Pfn::new(2).unwrap(), FOREIGN_TABLES).unwrap();
     // SAFETY: 1: RAM that nobody else uses. 2: there is one thread.
     let by_hand = unsafe { ForeignTables::new(tables, spare) };
-    let record = MmuRecord::default();
-    let mmu = SimMmu::new(vec![cpu.tlb.clone()]).with_replacement(setting.rule);
-    let mmu = Recorded::new(&mmu, &record);
-    // SAFETY: 1: simulated memory is zero at first, and so is the root table. 2: the memory has it
-    // and all frames. 3: there is one table and one thread. 4: there is one CPU.
-    let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
-    let machine = Machine {
-        probe: &cpu,
-        model,
-        shape,
-        frames: &frames,
-        direct_map: &memory,
-        by_hand: &by_hand,
-        record: &record,
-    };
-    let mut scratch = vec![AuditSlot::default(); 1 << 16];
-    // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one memory
-    // and one allocator.
-    let mut experiment = unsafe { Experiment::new(machine, table, &mut scratch) };
     let mut map = MemoryMap::default();
     assert!(map.ram.add(bytes(0, 640 * 1024)) && map.ram.add(bytes(MIB, setting.ram - 2 * MIB)));
     assert!(map.device.add(device));
-
     let order = |bytes| Order::from_bytes(bytes, granule).unwrap();
     let subject = Subject {
         map: &map,
         device,
         compound: &setting.compound.map(order),
     };
+
+    let mut scratch = vec![AuditSlot::default(); 1 << 16];
     let mut printed = String::new();
     let mut report = Report::new(&mut printed);
-    experiment.run(&subject, &mut report);
+    for rule in [Replacement::Refused, setting.rule] {
+        let record = MmuRecord::default();
+        let mmu = SimMmu::new(vec![cpu.tlb.clone()]).with_replacement(rule);
+        let mmu = Recorded::new(&mmu, &record);
+        // SAFETY: 1: simulated memory is zero at first, and so is the root table, and all is taken
+        // offline again. 2: the memory has it and all frames. 3: there is one table at a time and
+        // one thread. 4: there is one CPU.
+        let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
+        let machine = Machine {
+            probe: &cpu,
+            model,
+            shape,
+            frames: &frames,
+            direct_map: &memory,
+            by_hand: &by_hand,
+            record: &record,
+        };
+        // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one
+        // memory and one allocator.
+        let mut experiment = unsafe { Experiment::new(machine, table, &mut scratch) };
+        match rule {
+            Replacement::Refused => experiment.run_refusals(&subject, &mut report),
+            _ => experiment.run(&subject, &mut report),
+        }
+    }
     let verdict = report.finish();
     assert_eq!(verdict, Verdict::Passed, "{printed}");
     assert!(memory.violations().is_empty(), "{}", memory.violations());
@@ -178,10 +184,14 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
     printed
 }
 
-/// The rows of device memory.
+/// The rows of device memory beside RAM.
 fn devices(printed: &str) -> Vec<&str> {
-    let rows = printed.lines().filter(|line| line.contains(" device "));
-    rows.collect()
+    let beside_ram = printed
+        .lines()
+        .take_while(|line| !line.starts_with("side by side"));
+    beside_ram
+        .filter(|line| line.contains(" device "))
+        .collect()
 }
 
 #[test]
@@ -204,7 +214,7 @@ fn all_checks_pass_with_16k_pages() {
 
 #[test]
 fn all_checks_pass_with_64k_pages() {
-    run::<Format64K, ArmDescriptors, _>(&arm(MODEL_64K, [512 * MIB, 2 * GIB], GIB));
+    run::<Format64K, ArmDescriptors, _>(&arm(MODEL_64K, [512 * MIB, 2 * GIB], 3 * GIB));
 }
 
 /// Descriptor frames and leaf tables, by the formula.

@@ -5,70 +5,43 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::VirtAddr;
 
-/// What a kernel's fault handler has written down.
-#[derive(Debug)]
-pub struct FaultLog {
-    faults: AtomicU64,
-    address: AtomicU64,
-    code: AtomicU64,
-}
+/// How often probes have faulted, and the address and the hardware's code of the last fault. There is
+/// one CPU.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+static LAST_ADDRESS: AtomicU64 = AtomicU64::new(0);
+static LAST_CODE: AtomicU64 = AtomicU64::new(0);
 
-impl FaultLog {
-    /// No fault yet.
-    #[expect(clippy::new_without_default, reason = "it is a static of the kernel's")]
-    pub const fn new() -> Self {
-        Self {
-            faults: AtomicU64::new(0),
-            address: AtomicU64::new(0),
-            code: AtomicU64::new(0),
-        }
-    }
-
-    /// A fault at `address`, with the hardware's `code` for why.
-    pub fn record(&self, address: u64, code: u64) {
-        self.address.store(address, Ordering::Relaxed);
-        self.code.store(code, Ordering::Relaxed);
-        self.faults.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn last(&self, kind: fn(u64) -> FaultKind) -> Fault {
-        Fault {
-            at: VirtAddr::new(self.address.load(Ordering::Relaxed)),
-            kind: kind(self.code.load(Ordering::Relaxed)),
-        }
-    }
+/// Where an architecture's instructions lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// The load that may fault.
+    pub load: *const u8,
+    /// The store that may.
+    pub store: *const u8,
+    /// Where either goes on when it has.
+    pub landing: *const u8,
 }
 
 /// The instructions of an architecture.
 ///
 /// # Safety
 ///
-/// 1. `load` and `store` access the word at `at` by one instruction each, at the addresses that
-///    `accesses` names.
-/// 2. The kernel's fault handler answers a fault of those by recording it in `log` and going on at
-///    `landing`, which makes them return that they faulted.
+/// 1. `LOAD` loads the word at an address and puts it elsewhere, `STORE` stores a word at an address,
+///    by one instruction each, which `places` names. Both answer that they have not faulted.
+/// 2. At `landing` either returns with the answer that it has.
+/// 3. The kernel's fault handler asks `answer_fault` and goes on where that says.
 pub unsafe trait Accesses {
-    /// What the fault handler writes to.
-    fn log() -> &'static FaultLog;
+    /// The load.
+    const LOAD: unsafe extern "C" fn(at: u64, word: *mut u64) -> bool;
+
+    /// The store.
+    const STORE: unsafe extern "C" fn(at: u64, word: u64) -> bool;
+
+    /// Where their instructions lie.
+    fn places() -> Places;
 
     /// What the hardware's code for a fault means.
     fn kind(code: u64) -> FaultKind;
-
-    /// The addresses of the instructions that may fault.
-    fn accesses() -> [u64; 2];
-
-    /// Where they go on when they have.
-    fn landing() -> u64;
-
-    /// Loads the word at `at`. Says whether it faulted.
-    fn load(at: u64, word: &mut u64) -> bool;
-
-    /// Stores `word` at `at`. Says whether it faulted.
-    ///
-    /// # Safety
-    ///
-    /// 1. As for [`Probe::store`].
-    unsafe fn store(at: u64, word: u64) -> bool;
 
     /// What the MMU says of `at`, where an instruction asks it.
     fn ask(at: VirtAddr) -> Option<Hardware> {
@@ -76,9 +49,21 @@ pub unsafe trait Accesses {
         None
     }
 
-    /// Where the instruction at `pc` goes on after a fault, if it is one that may.
-    fn landing_of(pc: u64) -> Option<u64> {
-        Self::accesses().contains(&pc).then(Self::landing)
+    /// Called by the fault handler: the instruction at `pc` has faulted, at `address` and with the
+    /// hardware's `code`. Where it goes on, if it is one that may fault; it is written down then.
+    fn answer_fault(pc: u64, address: u64, code: u64) -> Option<u64> {
+        let Places {
+            load,
+            store,
+            landing,
+        } = Self::places();
+        if pc != load as u64 && pc != store as u64 {
+            return None;
+        }
+        LAST_ADDRESS.store(address, Ordering::Relaxed);
+        LAST_CODE.store(code, Ordering::Relaxed);
+        FAULTS.fetch_add(1, Ordering::Relaxed);
+        Some(landing as u64)
     }
 }
 
@@ -97,26 +82,35 @@ impl<A: Accesses> CpuProbe<A> {
     }
 }
 
-// SAFETY: 1: duty 1 of `Accesses`. 2: duty 2, and duty 1 of `new`.
+fn last_fault<A: Accesses>() -> Fault {
+    Fault {
+        at: VirtAddr::new(LAST_ADDRESS.load(Ordering::Relaxed)),
+        kind: A::kind(LAST_CODE.load(Ordering::Relaxed)),
+    }
+}
+
+// SAFETY: 1: duty 1 of `Accesses`. 2: duties 2 and 3, and duty 1 of `new`.
 unsafe impl<A: Accesses> Probe for CpuProbe<A> {
     fn load(&self, at: VirtAddr) -> Result<u64, Fault> {
         let mut word = 0;
-        match A::load(at.get(), &mut word) {
+        // SAFETY: a load has no effect on memory, and a fault is answered (duty 1 of `new`).
+        match unsafe { A::LOAD(at.get(), &mut word) } {
             false => Ok(word),
-            true => Err(A::log().last(A::kind)),
+            true => Err(last_fault::<A>()),
         }
     }
 
     unsafe fn store(&self, at: VirtAddr, value: u64) -> Result<(), Fault> {
-        // SAFETY: 1: the caller's duty.
-        match unsafe { A::store(at.get(), value) } {
+        // SAFETY: an atomic that may have the value, or nothing (duty 1); a fault is answered (duty 1
+        // of `new`).
+        match unsafe { A::STORE(at.get(), value) } {
             false => Ok(()),
-            true => Err(A::log().last(A::kind)),
+            true => Err(last_fault::<A>()),
         }
     }
 
     fn faults(&self) -> u64 {
-        A::log().faults.load(Ordering::Relaxed)
+        FAULTS.load(Ordering::Relaxed)
     }
 
     fn ask(&self, at: VirtAddr) -> Option<Hardware> {

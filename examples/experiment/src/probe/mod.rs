@@ -2,7 +2,7 @@
 
 mod cpu;
 
-pub use cpu::{Accesses, CpuProbe, FaultLog};
+pub use cpu::{Accesses, CpuProbe, Places};
 
 use core::fmt;
 use mm_core::addr::{PhysAddr, VirtAddr};

@@ -6,18 +6,36 @@ use crate::{Frames, Machine, Probe, Report};
 use conformance::{AltmapUnderTest, Failure, Harness, Outcome, Parts, Powers, RootChanges, Seen};
 use core::cell::Cell;
 use mm_core::addr::{NodeId, PfnRange, PhysAddr, VirtAddr, VirtRange};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{DeviceAltmap, DirectMap};
 use mm_core::paging::{Flush, Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
 
 /// The descriptors of the battery's altmap.
-type AltmapPage = Page;
+type AltmapPage = Page<Mask>;
+
+/// How the names end of checks that are about a page table which refuses to exchange entries in
+/// use.
+const OF_REFUSALS: &str = "_where_entries_in_use_cannot_be_exchanged";
 
 impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     /// Runs the battery with descriptors of the device's memory, while nothing is online. What it
     /// cannot do here is printed with the reason.
     pub(super) fn run_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        self.run_checks(subject, |name| !name.ends_with(OF_REFUSALS), report);
+    }
+
+    /// The part of it that is about a page table whose entries in use cannot be exchanged.
+    pub(super) fn run_refusing_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        self.run_checks(subject, |name| name.ends_with(OF_REFUSALS), report);
+    }
+
+    fn run_checks(
+        &mut self,
+        subject: &Subject<'_>,
+        wanted: impl Fn(&str) -> bool,
+        report: &mut Report<'_>,
+    ) {
         let on = self.on;
         let reserved = subject.device.take_first(on.model.subsection().frames()).0;
         // SAFETY: 1: the device's memory is nobody else's, and nothing of it is online. 2: the
@@ -26,9 +44,8 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let altmap = unsafe {
             DeviceAltmap::<AltmapPage, _>::new(&on.model, on.direct_map, reserved, NodeId::new(0))
         };
-        let altmap = altmap
-            .inspect_err(|error| report.check("altmap", Err(error)))
-            .ok();
+        let altmap = altmap.inspect_err(|error| report.check("altmap", Err(error)));
+        let altmap = altmap.as_ref().ok();
         let mut battery = Battery {
             on,
             table: &mut self.table,
@@ -36,29 +53,50 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
                 on,
                 contradictions: Cell::new(0),
             },
-            device: subject.device,
-            altmap: altmap.as_ref().map(|altmap| altmap as &dyn AltmapUnderTest),
+            device: addresses(subject.device, &on),
+            altmap: altmap.map(|altmap| altmap as &dyn AltmapUnderTest),
             scratch: self.scratch,
         };
-        // What came before is no part of it.
-        let _ = report.end_row();
-        let mut skipped = 0;
-        conformance::run(&mut battery, &mut |name, outcome| match outcome {
-            Outcome::Passed => {
-                report.check::<Failure>(name, Ok(()));
-                report.line(format_args!("passed   {name}"));
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        for check in conformance::checks().filter(|check| wanted(check.name())) {
+            let name = check.name();
+            match conformance::run_one(&mut battery, &check) {
+                Outcome::Passed => {
+                    passed += 1;
+                    report.check::<Failure>(name, Ok(()));
+                    report.line(format_args!("passed   {name}"));
+                }
+                Outcome::Failed(failure) => {
+                    failed += 1;
+                    report.check(name, Err(failure));
+                }
+                Outcome::Skipped(why) => {
+                    skipped += 1;
+                    report.skip(format_args!("{name}"), format_args!("{why}"));
+                }
             }
-            Outcome::Failed(failure) => report.check(name, Err(failure)),
-            Outcome::Skipped(why) => {
-                skipped += 1;
-                report.skip(format_args!("{name}"), format_args!("{why}"));
-            }
-        });
-        let (passed, failed) = report.end_row();
+            let _ = report.end_row();
+        }
+        let some = (passed + failed + skipped > 0).then_some(());
+        report.check("there are checks", some.ok_or("none has such a name"));
         report.line(format_args!(
             "conformance: {passed} passed, {failed} failed, {skipped} skipped"
         ));
     }
+}
+
+/// `device`, and addresses behind its memory up to the end of three blocks of what two leaf tables
+/// describe: checks bring descriptors of them online, and access nothing but the altmap. Not where
+/// RAM has no room for the descriptors of a huge leaf, its copy and some more.
+fn addresses<P, M>(device: PfnRange, on: &Machine<'_, P, M>) -> PfnRange {
+    let leaf = 1 << on.shape.leaf_span();
+    if on.frames.allocator().allocator().free_frames() < 3 * (leaf >> on.shape.granule.shift()) {
+        return device;
+    }
+    let tables = 2 * leaf / on.model.descriptor_bytes();
+    let end = (device.last().get() + 1).next_multiple_of(tables) + 3 * tables;
+    let end = end.min(on.model.all_frames().last().get());
+    PfnRange::new(device.start(), end - device.start().get()).unwrap_or(device)
 }
 
 /// What the battery works with.
@@ -169,6 +207,10 @@ impl<P: Probe, T: PageTable, M: DirectMap> Powers<T> for Live<'_, P, M> {
                 let _ = self.on.probe.load(at);
             }
         }
+    }
+
+    fn flushes(&self, _table: &T) -> Option<u64> {
+        Some(self.on.record.flushes())
     }
 
     fn root_changes(&self) -> Option<RootChanges> {

@@ -2,13 +2,13 @@
 
 use super::ledger::Ledger;
 use super::problem::Problem;
-use super::table::{CASES, Figures, Verdict};
+use super::table::{CASES, Ending, Figures};
 use super::{Experiment, Session, Subject};
-use crate::case::{Case, cases, ram_case};
+use crate::case::{Case, CaseList, cases, ram_case};
 use crate::cost::{Cost, vmemmap_pages};
 use crate::{MemoryMap, Probe, RangeList, Report, TableShape};
 use core::fmt;
-use mm_core::addr::PfnRange;
+use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::DirectMap;
 use mm_core::model::MemoryModel;
@@ -40,11 +40,11 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
     fn run(&mut self, map: &MemoryMap, cases: impl Iterator<Item = Case>, report: &mut Report<'_>) {
         let described = map.described(self.on.model.subsection());
-        let ram = RamCases::new(&self.on.model, &self.on.shape, &described);
-        let ram = ram.as_slice();
+        let all = ram_cases(&self.on.model, &self.on.shape, &described);
+        let ram = all.as_slice();
 
         let before = self.ledger(report);
-        let Some(region) = self.bring_ram_online(&described, ram, before, report) else {
+        let Some(region) = self.bring_ram_online(&described, &all, before, report) else {
             return;
         };
         cases.for_each(|case| self.run_case(&case, ram, report));
@@ -57,15 +57,18 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             report.check("RAM's descriptors fault", self.all_fault(case));
         }
         self.check_unchanged("all frames are back", before, report);
+        let ending = Ending::of(report);
+        report.line(format_args!("RAM offline: {ending}"));
     }
 
     fn bring_ram_online<'r>(
         &mut self,
         described: &'r RangeList,
-        ram: &[Case],
+        all: &RamCases,
         before: Ledger,
         report: &mut Report<'_>,
     ) -> Option<Region<'r>> {
+        let ram = all.as_slice();
         let ranges = described.as_slice();
         let pagemap = DevPagemap::new(&self.on.model, ranges, Geometry::BASE_PAGES);
         let region = pagemap.map_err(Problem::Pagemap).and_then(|pagemap| {
@@ -85,13 +88,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             }
         };
         report.check("as asked", as_asked(&region));
-        let expected = ram
-            .iter()
-            .enumerate()
-            .fold(Cost::default(), |sum, (index, case)| {
-                let earlier = ram.get(..index).unwrap_or_default();
-                sum.plus(&Cost::of(case, earlier, &self.on.model, &self.on.shape))
-            });
+        let expected = all.cost(&self.on.model, &self.on.shape);
         let used = self.check_cost(expected, before, report);
         for case in ram {
             report.check("descriptors through the MMU", self.all_readable(case));
@@ -181,7 +178,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         }
     }
 
-    fn row(
+    /// Prints the row of memory that is online.
+    pub(super) fn row(
         &self,
         name: fmt::Arguments<'_>,
         memory: &str,
@@ -189,16 +187,21 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         used: Option<Cost>,
         report: &mut Report<'_>,
     ) {
-        let (passed, failed) = report.end_row();
-        let granule = self.on.model.granule();
-        let mib = |frames: u64| (frames << granule.shift()) >> 20;
-        let start = ranges.first().map_or(0, |range| mib(range.start().get()));
-        let size = mib(ranges.iter().map(|range| range.frames()).sum());
+        let ending = Ending::of(report);
+        let (start, _) = ranges
+            .first()
+            .map_or((0, 0), |first| self.mebibytes(*first));
+        let size: u64 = ranges.iter().map(|range| self.mebibytes(*range).1).sum();
         report.line(format_args!(
-            "{name} {memory:<6} {start:>6}+{size:<6} {}  {}",
+            "{name} {memory:<6} {start:>6}+{size:<6} {}  {ending}",
             Figures { used, pages },
-            Verdict { passed, failed }
         ));
+    }
+
+    /// Where a range starts and how large it is, in MiB.
+    pub(super) fn mebibytes(&self, range: PfnRange) -> (u64, u64) {
+        let mebibytes = |frames: u64| (frames << self.on.model.granule().shift()) >> 20;
+        (mebibytes(range.start().get()), mebibytes(range.frames()))
     }
 }
 
@@ -210,25 +213,13 @@ pub(super) fn as_asked(region: &Region<'_>) -> Result<(), Problem> {
 }
 
 /// RAM as cases, one for each range.
-struct RamCases {
-    cases: [Case; RangeList::CAPACITY],
-    used: usize,
-}
+type RamCases = CaseList<{ RangeList::CAPACITY }>;
 
-impl RamCases {
-    fn new(model: &MemoryModel, shape: &TableShape, described: &RangeList) -> Self {
-        let ranges = described.as_slice();
-        let empty = PfnRange::single(mm_core::addr::Pfn::ZERO);
-        Self {
-            cases: core::array::from_fn(|index| {
-                let range = ranges.get(index).copied().unwrap_or(empty);
-                ram_case(model, shape, range)
-            }),
-            used: ranges.len(),
-        }
+fn ram_cases(model: &MemoryModel, shape: &TableShape, described: &RangeList) -> RamCases {
+    let empty = PfnRange::single(Pfn::ZERO);
+    let mut cases = RamCases::new(ram_case(model, shape, empty));
+    for range in described.as_slice() {
+        cases.add(ram_case(model, shape, *range));
     }
-
-    fn as_slice(&self) -> &[Case] {
-        self.cases.get(..self.used).unwrap_or_default()
-    }
+    cases
 }

@@ -3,12 +3,15 @@
 //! What is done:
 //!
 //! - `cases`: RAM online, then each geometry and policy of a device beside it;
+//! - `folding`: memory that is in use folded and unfolded; `marks`: single frames of it marked;
+//! - `device_frames`: descriptors in the device's own memory;
+//! - `side_by_side`: regions of several geometries and policies with shared borders;
 //! - `battery`: the conformance battery, on the same table and frames.
 //!
 //! How it is looked at:
 //!
 //! - `pages`: every vmemmap page of a range, by loads and stores through the MMU;
-//! - `sharing`: who sees what is written to one frame;
+//! - `sharing`: who sees what is written to one frame; `contents`: what a kernel keeps of its own;
 //! - `parts`: part of a range offline while the rest is in use;
 //! - `refusal`: memory that runs out half-way;
 //! - `ledger`: what is in use;
@@ -17,12 +20,17 @@
 
 mod battery;
 mod cases;
+mod contents;
+mod device_frames;
+mod folding;
 mod ledger;
+mod marks;
 mod pages;
 mod parts;
 mod problem;
 mod refusal;
 mod sharing;
+mod side_by_side;
 mod table;
 
 use crate::{FrameInfo, Frames, Machine, MemoryMap, Probe, Report};
@@ -88,7 +96,17 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     /// Everything.
     pub fn run(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
         self.run_cases(subject, report);
+        self.run_folds(subject, report);
+        self.run_altmaps(subject, report);
+        self.run_side_by_side(subject, report);
         self.run_battery(subject, report);
+    }
+
+    /// What a page table refuses whose entries in use cannot be exchanged.
+    pub fn run_refusals(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        report.line(format_args!("entries in use cannot be exchanged:"));
+        self.run_refused_folds(subject, report);
+        self.run_refusing_battery(subject, report);
     }
 
     /// A vmemmap with nothing online, with `altmap` to look into.

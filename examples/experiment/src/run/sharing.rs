@@ -102,7 +102,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     /// The owner's word of `frame`, as the CPU sees it, is `expected`.
-    fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
+    pub(super) fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
         let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
         let found = self.on.probe.load(at)?;
         if found == expected {

@@ -149,9 +149,8 @@ extern "C" fn handle(registers: &mut Registers) {
     let class = syndrome >> 26 & 0x3f;
     if registers.vector == SYNCHRONOUS
         && class == DATA_ABORT
-        && let Some(landing) = Instructions::landing_of(registers.elr)
+        && let Some(landing) = Instructions::answer_fault(registers.elr, address, syndrome)
     {
-        Instructions::log().record(address, syndrome);
         registers.elr = landing;
         return;
     }

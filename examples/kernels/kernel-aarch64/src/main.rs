@@ -20,11 +20,9 @@ mod serial;
 use arch_aarch64::{Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, Tlb};
 use core::panic::PanicInfo;
 use exit::exit;
-use experiment::{
-    ArmDescriptors, CpuProbe, EarlyFrames, Layout, MemoryMap, Report, Started, Subject, Verdict,
-};
+use experiment::{ArmDescriptors, CpuProbe, EarlyFrames, Layout, Setting, Started, Verdict};
 use firmware::BootInformation;
-use mm_core::addr::{Granule, Order, PfnRange};
+use mm_core::addr::Granule;
 use mm_core::model::MemoryModel;
 use mm_core::paging::EntryFormat;
 use paging::{KernelSpace, upper_shape};
@@ -66,10 +64,6 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
         );
         exit(Verdict::Skipped);
     }
-    let &[device] = map.device.as_slice() else {
-        panic!("no device memory; give the machine more memory, and `device=` its size");
-    };
-
     let layout = Layout {
         granule,
         map: &map,
@@ -82,74 +76,42 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
     // SAFETY: 1: the map is the device tree's, and from the image's end on nothing is in use. 2: the boot code's tables are in use. 3: the
     // kernel's tables map all memory; of the rest this code, its data, its stacks and the serial port are all that is in use, and what
     // was read of the device tree was copied.
-    let started = unsafe { Started::new(&layout, build) };
+    // 4: the probe uses this CPU, and no other was started.
+    let started = unsafe { Started::new(&layout, probe, build) };
     let mut started = match started {
         Ok(started) => started,
         Err(error) => panic!("{error}"),
     };
-    println!("{} frames free", started.free_frames());
-
-    let mut run = Run {
-        started: &mut started,
-        probe: &probe,
-        map: &map,
-        device,
-    };
-    let verdict = match granule {
+    exit(match granule {
         // SAFETY: 1: TCR_EL1.TG1 is 4 KiB.
-        Granule::Size4K => unsafe { run.experiments::<Format4K>(MODEL_4K) },
+        Granule::Size4K => unsafe { run::<Format4K>(&mut started, MODEL_4K) },
         // SAFETY: 1: TCR_EL1.TG1 is 16 KiB.
-        Granule::Size16K => unsafe { run.experiments::<Format16K>(MODEL_16K) },
+        Granule::Size16K => unsafe { run::<Format16K>(&mut started, MODEL_16K) },
         // SAFETY: 1: TCR_EL1.TG1 is 64 KiB.
-        Granule::Size64K => unsafe { run.experiments::<Format64K>(MODEL_64K) },
+        Granule::Size64K => unsafe { run::<Format64K>(&mut started, MODEL_64K) },
+    })
+}
+
+/// Without a way to keep CPUs from addresses first, then with one.
+///
+/// # Safety
+///
+/// 1. TTBR1 names the kernel's tables, in the format `F`.
+unsafe fn run<F: EntryFormat>(
+    started: &mut Started<'_, CpuProbe<Instructions>>,
+    model: MemoryModel,
+) -> Verdict {
+    // SAFETY: 1: this is EL1. 2: there is one CPU.
+    let (cpu, masked) = unsafe { (Cpu::new(), InterruptsMasked::new()) };
+    let setting = Setting {
+        model,
+        shape: upper_shape(model.granule()),
+        compound: compound(model.granule()),
     };
-    exit(verdict)
-}
-
-/// What the kernel has got ready.
-struct Run<'r> {
-    started: &'r mut Started,
-    probe: &'r CpuProbe<Instructions>,
-    map: &'r MemoryMap,
-    device: PfnRange,
-}
-
-impl Run<'_> {
-    /// Without a way to keep CPUs from addresses first, then with one.
-    ///
-    /// # Safety
-    ///
-    /// 1. TTBR1 names the kernel's tables, in the format `F`.
-    unsafe fn experiments<F: EntryFormat>(&mut self, model: MemoryModel) -> Verdict {
-        // SAFETY: 1: this is EL1. 2: there is one CPU.
-        let (cpu, masked) = unsafe { (Cpu::new(), InterruptsMasked::new()) };
-        let granule = model.granule();
-        let compound = compound(granule);
-        let compound =
-            compound.map(|bytes| Order::from_bytes(bytes, granule).unwrap_or(Order::BASE));
-        let subject = Subject {
-            map: self.map,
-            device: self.device,
-            compound: &compound,
-        };
-        let mut serial = Serial::new();
-        let mut report = Report::new(&mut serial);
-        let place = (model, upper_shape(granule));
-        // SAFETY: 1: the probe uses this CPU, and it walks the kernel's tables (duty 1). 2: they map nothing in the vmemmap, before the first
-        // experiment and after it.
-        unsafe {
-            let mmu = Tlb::<F, _, _>::with_quiesce(cpu, masked);
-            self.started.with_experiment::<F, ArmDescriptors, _, _, _>(
-                self.probe,
-                place,
-                mmu,
-                |experiment| {
-                    experiment.run(&subject, &mut report);
-                },
-            );
-        }
-        report.finish()
-    }
+    let refusing = Tlb::<F, _>::new(cpu);
+    let mmu = Tlb::<F, _, _>::with_quiesce(cpu, masked);
+    // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
+    unsafe { started.run::<F, ArmDescriptors, _, _>(&setting, refusing, mmu, &mut Serial::new()) }
 }
 
 #[panic_handler]

@@ -3,7 +3,7 @@
 
 use core::arch::{asm, global_asm};
 use core::ptr::addr_of;
-use experiment::{Accesses, FaultKind, FaultLog, Hardware};
+use experiment::{Accesses, FaultKind, Hardware, Places};
 use mm_core::addr::{PhysAddr, VirtAddr};
 
 global_asm!(
@@ -40,8 +40,6 @@ unsafe extern "C" {
     static probe_landing: u8;
 }
 
-static LOG: FaultLog = FaultLog::new();
-
 /// DFSC of a data abort (Arm ARM, "ESR_EL1", "ISS encoding for an exception from a Data Abort"), without the level.
 const STATUS: u64 = 0b11_1100;
 const TRANSLATION_FAULT: u64 = 0b00_0100;
@@ -62,10 +60,17 @@ fn address_of(par: u64) -> Option<PhysAddr> {
     (par & FAILED == 0).then_some(PhysAddr::new(par & ADDRESS))
 }
 
-// SAFETY: 1: one instruction each. 2: the handler records and leads to the landing pad.
+// SAFETY: 1: one instruction each. 2: the landing pad says so. 3: `exceptions` does.
 unsafe impl Accesses for Instructions {
-    fn log() -> &'static FaultLog {
-        &LOG
+    const LOAD: unsafe extern "C" fn(u64, *mut u64) -> bool = probe_load;
+    const STORE: unsafe extern "C" fn(u64, u64) -> bool = probe_store;
+
+    fn places() -> Places {
+        Places {
+            load: addr_of!(probe_load_access),
+            store: addr_of!(probe_store_access),
+            landing: addr_of!(probe_landing),
+        }
     }
 
     fn kind(code: u64) -> FaultKind {
@@ -74,27 +79,6 @@ unsafe impl Accesses for Instructions {
             PERMISSION_FAULT => FaultKind::NotAllowed,
             _ => FaultKind::Other(code),
         }
-    }
-
-    fn accesses() -> [u64; 2] {
-        [
-            addr_of!(probe_load_access) as u64,
-            addr_of!(probe_store_access) as u64,
-        ]
-    }
-
-    fn landing() -> u64 {
-        addr_of!(probe_landing) as u64
-    }
-
-    fn load(at: u64, word: &mut u64) -> bool {
-        // SAFETY: loads eight bytes, which has no effect on memory, and a fault is handled.
-        unsafe { probe_load(at, word) }
-    }
-
-    unsafe fn store(at: u64, word: u64) -> bool {
-        // SAFETY: an atomic that may have the value, or nothing (duty 1); a fault is handled.
-        unsafe { probe_store(at, word) }
     }
 
     /// Arm ARM, "Address translation instructions".

@@ -199,9 +199,9 @@ fn fault_address() -> u64 {
 extern "C" fn handle(registers: &mut Registers) {
     let address = fault_address();
     if registers.vector == PAGE_FAULT
-        && let Some(landing) = Instructions::landing_of(registers.rip)
+        && let Some(landing) =
+            Instructions::answer_fault(registers.rip, address, registers.error_code)
     {
-        Instructions::log().record(address, registers.error_code);
         registers.rip = landing;
         return;
     }

@@ -23,10 +23,9 @@ use arch_x86_64::{
 use core::panic::PanicInfo;
 use exit::exit;
 use experiment::{
-    CpuProbe, EarlyFrames, Layout, MemoryMap, Report, Started, Subject, Verdict, X86Entries,
+    CpuProbe, EarlyFrames, Layout, MemoryMap, Refusing, Setting, Started, Verdict, X86Entries,
 };
 use firmware::FirmwareMemory;
-use mm_core::addr::{Order, PfnRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::EntryFormat;
 use paging::{GRANULE, KernelSpace, Levels};
@@ -52,10 +51,6 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     let map = read_memory_map(start_info);
     println!("kernel-x86_64, {} levels of page tables", levels.count());
     map.print(GRANULE, &mut Serial::new());
-    let &[device] = map.device.as_slice() else {
-        panic!("one range of persistent memory is needed; give the machine an NVDIMM");
-    };
-
     let layout = Layout {
         granule: GRANULE,
         map: &map,
@@ -68,27 +63,18 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use. 2: the boot tables are in use. 3: the kernel's
     // tables map RAM and persistent memory, and the image with this code, its data and its stack; what was read of the firmware's memory
     // was copied.
-    let started = unsafe { Started::new(&layout, build) };
+    // 4: the probe uses this CPU, and no other was started.
+    let started = unsafe { Started::new(&layout, probe, build) };
     let mut started = match started {
         Ok(started) => started,
         Err(error) => panic!("{error}"),
     };
-    println!("{} frames free", started.free_frames());
-
-    let mut run = Run {
-        started: &mut started,
-        probe: &probe,
-        levels,
-        map: &map,
-        device,
-    };
-    let verdict = match levels {
+    exit(match levels {
         // SAFETY: 1: four levels are in use.
-        Levels::Four => unsafe { run.experiment::<FourLevel>(MODEL_4_LEVEL) },
+        Levels::Four => unsafe { run::<FourLevel>(&mut started, MODEL_4_LEVEL, levels) },
         // SAFETY: 1: five levels are in use.
-        Levels::Five => unsafe { run.experiment::<FiveLevel>(MODEL_5_LEVEL) },
-    };
-    exit(verdict)
+        Levels::Five => unsafe { run::<FiveLevel>(&mut started, MODEL_5_LEVEL, levels) },
+    })
 }
 
 fn read_memory_map(start_info: u64) -> MemoryMap {
@@ -103,47 +89,27 @@ fn read_memory_map(start_info: u64) -> MemoryMap {
     }
 }
 
-/// What the kernel has got ready.
-struct Run<'r> {
-    started: &'r mut Started,
-    probe: &'r CpuProbe<Instructions>,
+/// # Safety
+///
+/// 1. The CPU walks so many levels, in the format `F`.
+unsafe fn run<F: EntryFormat>(
+    started: &mut Started<'_, CpuProbe<Instructions>>,
+    model: MemoryModel,
     levels: Levels,
-    map: &'r MemoryMap,
-    device: PfnRange,
-}
-
-impl Run<'_> {
-    /// # Safety
-    ///
-    /// 1. The CPU walks tables in the format `F`.
-    unsafe fn experiment<F: EntryFormat>(&mut self, model: MemoryModel) -> Verdict {
-        // SAFETY: 1: this is ring 0. 2: there is one CPU.
-        let cpu = unsafe { Cpu::new() };
-        // SAFETY: 1: no other CPU was started.
-        let one_cpu = unsafe { SingleCpu::new() };
-        let mmu = Tlb::new(cpu, one_cpu, OneRoot);
-        let compound =
-            COMPOUND.map(|bytes| Order::from_bytes(bytes, GRANULE).unwrap_or(Order::BASE));
-        let subject = Subject {
-            map: self.map,
-            device: self.device,
-            compound: &compound,
-        };
-        let mut serial = Serial::new();
-        let mut report = Report::new(&mut serial);
-        let place = (model, self.levels.shape());
-        // SAFETY: 1: the probe uses this CPU, and it walks the kernel's tables (duty 1). 2: they map nothing in the vmemmap.
-        unsafe {
-            self.started.with_experiment::<F, X86Entries, _, _, _>(
-                self.probe,
-                place,
-                mmu,
-                |experiment| {
-                    experiment.run(&subject, &mut report);
-                },
-            );
-        }
-        report.finish()
+) -> Verdict {
+    // SAFETY: 1: this is ring 0. 2: there is one CPU.
+    let cpu = unsafe { Cpu::new() };
+    // SAFETY: 1: no other CPU was started.
+    let one_cpu = unsafe { SingleCpu::new() };
+    let mmu = || Tlb::new(cpu, one_cpu, OneRoot);
+    let setting = Setting {
+        model,
+        shape: levels.shape(),
+        compound: COMPOUND,
+    };
+    // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
+    unsafe {
+        started.run::<F, X86Entries, _, _>(&setting, Refusing(mmu()), mmu(), &mut Serial::new())
     }
 }
 

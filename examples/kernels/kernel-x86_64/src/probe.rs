@@ -2,7 +2,7 @@
 
 use core::arch::global_asm;
 use core::ptr::addr_of;
-use experiment::{Accesses, FaultKind, FaultLog};
+use experiment::{Accesses, FaultKind, Places};
 
 global_asm!(
     r#"
@@ -38,8 +38,6 @@ unsafe extern "C" {
     static probe_landing: u8;
 }
 
-static LOG: FaultLog = FaultLog::new();
-
 /// Page-fault error codes (SDM, volume 3A, "Interrupt 14—Page-Fault Exception").
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
@@ -48,10 +46,17 @@ const WRITE: u64 = 1 << 1;
 #[derive(Debug)]
 pub enum Instructions {}
 
-// SAFETY: 1: one instruction each. 2: the handler records and leads to the landing pad.
+// SAFETY: 1: one instruction each. 2: the landing pad says so. 3: `exceptions` does.
 unsafe impl Accesses for Instructions {
-    fn log() -> &'static FaultLog {
-        &LOG
+    const LOAD: unsafe extern "C" fn(u64, *mut u64) -> bool = probe_load;
+    const STORE: unsafe extern "C" fn(u64, u64) -> bool = probe_store;
+
+    fn places() -> Places {
+        Places {
+            load: addr_of!(probe_load_access),
+            store: addr_of!(probe_store_access),
+            landing: addr_of!(probe_landing),
+        }
     }
 
     fn kind(code: u64) -> FaultKind {
@@ -60,26 +65,5 @@ unsafe impl Accesses for Instructions {
             PRESENT => FaultKind::NotAllowed,
             _ => FaultKind::Other(code),
         }
-    }
-
-    fn accesses() -> [u64; 2] {
-        [
-            addr_of!(probe_load_access) as u64,
-            addr_of!(probe_store_access) as u64,
-        ]
-    }
-
-    fn landing() -> u64 {
-        addr_of!(probe_landing) as u64
-    }
-
-    fn load(at: u64, word: &mut u64) -> bool {
-        // SAFETY: loads eight bytes, which has no effect on memory, and a fault is handled.
-        unsafe { probe_load(at, word) }
-    }
-
-    unsafe fn store(at: u64, word: u64) -> bool {
-        // SAFETY: an atomic that may have the value, or nothing (duty 1); a fault is handled.
-        unsafe { probe_store(at, word) }
     }
 }

@@ -1,5 +1,13 @@
 //! What is tried: geometries and policies on ranges.
 
+mod fold;
+mod list;
+mod neighbours;
+
+pub(crate) use fold::{Fold, described_by_leaf, folds};
+pub(crate) use list::CaseList;
+pub(crate) use neighbours::{Neighbours, REGIONS};
+
 use crate::TableShape;
 use crate::padding::pad;
 use core::fmt;
@@ -95,18 +103,30 @@ impl fmt::Display for Size {
     }
 }
 
-impl fmt::Display for Case {
+/// A policy for tails, as it is printed.
+pub(crate) struct TailsName(pub(crate) Tails);
+
+impl fmt::Display for TailsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tails = match self.tails {
+        f.pad(match self.0 {
             Tails::None => "none",
             Tails::PerCompound => "per compound",
             Tails::PerOrder => "per order",
             _ => "other",
-        };
-        let tables = match self.tables {
-            Tables::Shared => "shared",
-            _ => "private",
-        };
+        })
+    }
+}
+
+/// A policy for tables, as it is printed.
+pub(crate) fn tables_name(tables: Tables) -> &'static str {
+    match tables {
+        Tables::Shared => "shared",
+        _ => "private",
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaves = match (self.leaves, self.tails) {
             (Leaves::Huge, Tails::None) => "huge",
             _ => "small",
@@ -118,8 +138,10 @@ impl fmt::Display for Case {
         };
         write!(
             f,
-            "{:<5} {tails:<13} {tables:<8} {leaves:<6} {piece:<10}",
-            Size(self.page_bytes)
+            "{:<5} {:<13} {:<8} {leaves:<6} {piece:<10}",
+            Size(self.page_bytes),
+            TailsName(self.tails),
+            tables_name(self.tables),
         )
     }
 }
@@ -204,6 +226,7 @@ pub fn cases<'c>(
             ..case
         })
     });
+    let little_by_itself = little.clone().map(with_tails_per_compound);
     let all = compound.iter().filter_map(move |&order| of(order, device));
     let shared_further = little.chain(all).flat_map(move |case| {
         let per_compound = with_tails_per_compound(case);
@@ -225,10 +248,13 @@ pub fn cases<'c>(
         ];
         cases.into_iter().flatten()
     });
-    base_pages.chain(compound_pages).chain(shared_further)
+    base_pages
+        .chain(compound_pages)
+        .chain(little_by_itself)
+        .chain(shared_further)
 }
 
-fn with_small_leaves(case: Case) -> Case {
+pub(crate) fn with_small_leaves(case: Case) -> Case {
     Case {
         leaves: Leaves::Small,
         piece: Piece::Section,
@@ -236,7 +262,7 @@ fn with_small_leaves(case: Case) -> Case {
     }
 }
 
-fn with_tails_per_compound(case: Case) -> Case {
+pub(crate) fn with_tails_per_compound(case: Case) -> Case {
     Case {
         tails: Tails::PerCompound,
         leaves: Leaves::Small,
@@ -246,7 +272,7 @@ fn with_tails_per_compound(case: Case) -> Case {
 }
 
 /// The part of `range` that is whole blocks of `unit`.
-fn whole_blocks(range: PfnRange, unit: Order) -> Option<PfnRange> {
+pub(crate) fn whole_blocks(range: PfnRange, unit: Order) -> Option<PfnRange> {
     let block = unit.frames();
     let start = range.start().get().checked_next_multiple_of(block)?;
     let end = (range.last().get() + 1) & !(block - 1);

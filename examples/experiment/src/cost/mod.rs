@@ -3,6 +3,10 @@
 //! Shares no code with the plan, the page table or the audit: ranges and sizes in, numbers of
 //! frames out.
 
+mod device;
+
+pub(crate) use device::DeviceCost;
+
 use crate::TableShape;
 use crate::case::{Case, Leaves};
 use core::fmt;
@@ -123,6 +127,14 @@ fn descriptor_frames(case: &Case, model: &MemoryModel) -> u64 {
 
 fn compound_pages(case: &Case) -> u64 {
     case.range.frames() / case.order.frames()
+}
+
+/// How many frames hold nothing but tails that are shared.
+pub(crate) fn tail_frames(case: &Case, model: &MemoryModel) -> u64 {
+    match case.shares_tails(model) {
+        true => shared_by(case),
+        false => 0,
+    }
 }
 
 /// How many different tails there are where they are shared.
