@@ -11,7 +11,7 @@ use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How many CPUs the machine has: one that works, and one that hears of it by broadcasts only.
 const CPUS: usize = 2;
@@ -26,6 +26,7 @@ pub struct ArmCpus {
     cpus: [SimTlb<AArch64Walker>; CPUS],
     pending: Mutex<Vec<Broadcast>>,
     flushes: AtomicU64,
+    ahead: OnceLock<VirtRange>,
 }
 
 /// A TLBI on its way.
@@ -46,6 +47,7 @@ impl ArmCpus {
             }),
             pending: Mutex::default(),
             flushes: AtomicU64::new(0),
+            ahead: OnceLock::new(),
         }
     }
 
@@ -60,7 +62,12 @@ impl ArmCpus {
             Some(_) => FlushScope::Ranges(&range),
             None => FlushScope::Everything,
         };
-        self.cpus.iter().for_each(|cpu| cpu.forget(scope));
+        let ahead = self.ahead.get().map(|all| page.unwrap_or(*all));
+        for cpu in &self.cpus {
+            ahead.iter().for_each(|range| cpu.fill(*range));
+            cpu.forget(scope);
+            ahead.iter().for_each(|range| cpu.fill(*range));
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Vec<Broadcast>> {
@@ -106,6 +113,11 @@ impl SimCpus for ArmCpus {
 
     fn all(&self) -> &[SimTlb<AArch64Walker>] {
         &self.cpus
+    }
+
+    fn read_ahead(&self, range: VirtRange) {
+        // The first one stays.
+        self.ahead.get_or_init(|| range);
     }
 
     // A barrier with broadcasts before it.

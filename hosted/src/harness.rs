@@ -42,6 +42,11 @@ pub trait Power: Backend {
     /// See [`Powers::flushes`].
     fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
 
+    /// Makes all CPUs watch for frames that are freed while they have them cached.
+    fn watch_frees(machine: &Machine<Self>) {
+        let _ = machine;
+    }
+
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
 }
@@ -125,19 +130,25 @@ impl<R: RadixBackend> Power for R {
         Some(machine.cpus().flushes())
     }
 
+    fn watch_frees(machine: &Machine<Self>) {
+        let all = machine.cpus().all();
+        all.iter().for_each(|cpu| cpu.watch(machine.frames()));
+    }
+
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
         let (installed, removed) = machine.cpus().root_changes()?;
         Some(RootChanges { installed, removed })
     }
 }
 
-/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is
-/// freed too early.
+/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and whenever they
+/// are made to forget, and know what is freed too early.
 pub fn watch<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) {
     for cpu in machine.cpus().all() {
         cpu.watch(machine.frames());
         cpu.fill_at_allocations(machine.frames(), range);
     }
+    machine.cpus().read_ahead(range);
 }
 
 /// What the machine of a [`HostedHarness`] can do besides.
@@ -224,21 +235,21 @@ impl<'m, B: Power> HostedHarness<'m, B> {
         }
     }
 
-    /// The order of the blocks that the machine's memory is laid out in: eight sections, or what two
-    /// leaf tables describe (1 GiB, 16 GiB and 1 TiB for 4K, 16K and 64K pages).
+    /// How many frames the blocks have that the machine's memory is laid out in.
     fn block() -> u64 {
         let leaves = B::MODEL.granule().entries_per_table() as u64;
         let tables = 2 * leaves * B::MODEL.descriptors_per_page();
         tables.max(8 * B::MODEL.section().frames())
     }
 
-    /// Device memory: three blocks.
-    fn device() -> PfnRange {
+    /// Device memory: three blocks of eight sections, or of what two leaf tables describe (1 GiB,
+    /// 16 GiB and 1 TiB for 4K, 16K and 64K pages).
+    pub fn device() -> PfnRange {
         frames(4 * Self::block(), 3 * Self::block())
     }
 
-    /// Frames for foreign tables.
-    fn foreign() -> PfnRange {
+    /// Frames that foreign tables are made of.
+    pub fn foreign() -> PfnRange {
         frames(8 * Self::block(), 64)
     }
 

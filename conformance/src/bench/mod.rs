@@ -3,12 +3,14 @@
 //! - `memory`: which memory there is, and pagemaps of it;
 //! - `operate`: what is done with it;
 //! - `look`: what comes of that, as far as it can be seen from outside;
-//! - `faults`: doing it while memory runs out.
+//! - `faults`: doing it while memory runs out;
+//! - `ram`: what a check allocates itself.
 
 mod faults;
 mod look;
 mod memory;
 mod operate;
+mod ram;
 
 pub(crate) use look::State;
 pub(crate) use memory::part;

@@ -53,7 +53,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         offlined.map(|_| ())
     }
 
-    fn speculate(&self, frames: PfnRange) {
+    /// Lets CPUs cache all that is mapped for `frames`.
+    pub(crate) fn speculate(&self, frames: PfnRange) {
         if let Some(range) = self.model.descriptors(frames) {
             self.powers.speculate(self.table, range);
         }

@@ -1,6 +1,6 @@
 //! One leaf table for all the places where nothing but one tail frame is mapped.
 
-use super::fold::{TAILS, all_changed};
+use super::fold::{TAILS, all_changed, base_pages};
 use crate::bench::{Bench, part};
 use crate::harness::{Harness, Powers};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
@@ -344,6 +344,34 @@ pub(super) fn a_shared_table_goes_with_its_last_link<H: Harness>(
     )
 }
 
+pub(super) fn a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let spans = Spans::new(bench)?;
+    bench.needs_replacement()?;
+    let range = bench.blocks(spans.order, 0, 1)?;
+    let ranges = [range];
+    let unit = bench.model.subsection().frames();
+    for tails in TAILS {
+        let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
+        let region = bench.online(&pagemap)?;
+        let (mut left, table) = links(bench, range);
+        let Some(table) = table else {
+            return fail("there is a shared table");
+        };
+        for span in 1..spans.tables {
+            // What stays is cached too.
+            bench.speculate(range);
+            bench.depopulate(&pagemap, part(range, span * spans.frames, unit))?;
+            left -= 1;
+            equal(left, bench.references(table).unwrap_or(0), "links")?;
+        }
+        equal(0, left, "links")?;
+        bench.offline(region);
+    }
+    Ok(())
+}
+
 pub(super) fn a_failed_online_leaves_no_shared_table_behind<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
@@ -373,12 +401,42 @@ pub(super) fn shared_tables_can_be_unfolded_and_folded<H: Harness>(
     for tails in TAILS {
         let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
         let region = bench.online(&pagemap)?;
+        let before = bench.audit()?;
         all_changed(&bench.unfold(&pagemap, range)?, 1)?;
         bench.costs(bench.pages(range), bench.pages(range))?;
         bench.described(range, spans.order)?;
         all_changed(&bench.fold(&pagemap, range)?, 1)?;
-        bench.costs(2, bench.pages(range))?;
+        ensure(bench.audit()? == before, "frames and tables of the start")?;
         bench.described(range, spans.order)?;
+        bench.offline(region);
+        bench.absent(range)?;
+    }
+    Ok(())
+}
+
+pub(super) fn folding_base_pages_links_shared_tables<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let spans = Spans::new(bench)?;
+    bench.needs_replacement()?;
+    let range = bench.blocks(spans.order, 0, 1)?;
+    let ranges = [range];
+    if bench.pages(range) > UNFOLDED {
+        return skip("unfolded, the descriptors of such a compound page fill too much memory");
+    }
+    let before = bench.audit()?.leaf_tables;
+    for tails in TAILS {
+        let region = bench.online(&base_pages(bench, &ranges, true)?)?;
+        let base = bench.audit()?;
+        let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
+        all_changed(&bench.fold(&pagemap, range)?, 1)?;
+        bench.costs(Spans::descriptor_frames(tails, 1), bench.pages(range))?;
+        let expected = spans.leaf_tables(tails, Tables::Shared, 1);
+        let found = bench.audit()?.leaf_tables - before;
+        equal(expected, found, "leaf tables")?;
+        bench.described(range, spans.order)?;
+        all_changed(&bench.unfold(&pagemap, range)?, 1)?;
+        ensure(bench.audit()? == base, "frames and tables of the start")?;
         bench.offline(region);
         bench.absent(range)?;
     }

@@ -3,12 +3,14 @@
 use crate::bench::{Bench, part};
 use crate::harness::Harness;
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
-use mm_core::addr::{Block, Order, Pfn, PfnRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
-use mm_core::frame::{DirectMap, FrameAllocator, Released};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, OnlineError};
+
+/// More tail frames than are known at a time.
+const MANY_TAILS: u64 = 128;
 
 /// A pagemap of `ranges`, used in compound pages of `order` that share one tail frame.
 fn per_order<'r, H: Harness>(
@@ -128,39 +130,6 @@ pub(super) fn a_misaligned_range_never_breaks_heads_found_by_a_mask<H: Harness>(
     Ok(())
 }
 
-/// Takes `frame` as somebody else would, if the allocator hands it out soon, and writes all over
-/// it. What else it hands out is given back.
-fn squat<H: Harness>(bench: &Bench<'_, H, Mask>, frame: Pfn) -> Result<Option<Block>, Stop> {
-    let mut tried = [None; 8];
-    for slot in &mut tried {
-        let Ok(block) = bench.frames.allocate(Order::BASE, bench.node) else {
-            return fail("there is a frame");
-        };
-        *slot = Some(block);
-    }
-    let found = tried.into_iter().flatten();
-    let (ours, others) = (Block::single(frame), tried.into_iter().flatten());
-    for block in others.filter(|block| *block != ours) {
-        give_back(bench, block)?;
-    }
-    let squatter = found.into_iter().find(|block| *block == ours);
-    if squatter.is_some() {
-        let page = bench.direct_map.frame_pointer(frame);
-        // SAFETY: the frame was allocated just now, and the direct map reaches it.
-        unsafe { page.write_bytes(0xa5, bench.model.granule().bytes() as usize) };
-    }
-    Ok(squatter)
-}
-
-fn give_back<H: Harness>(bench: &Bench<'_, H, Mask>, block: Block) -> Verdict {
-    // SAFETY: 1 and 2: the caller has allocated it, and nothing maps it.
-    match unsafe { bench.frames.release(block, 1) } {
-        Released::Last(owned) => bench.frames.free(owned),
-        Released::Shared => return fail("nobody else has a reference"),
-    }
-    Ok(())
-}
-
 pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
@@ -191,7 +160,7 @@ pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Ha
     has_references(bench, tail, 0)?;
 
     // Nothing remembers the frame, whatever it is now.
-    let squatter = squat(bench, tail)?;
+    let squatter = bench.squat(tail)?;
     let again = bench.online(&per_order(bench, &first_ranges, order)?)?;
     let new = tail_of(bench, first, order)?;
     let described = bench.described(first, order);
@@ -199,7 +168,7 @@ pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Ha
     bench.offline(again);
     if let Some(squatter) = squatter {
         has_references(bench, tail, 1)?;
-        give_back(bench, squatter)?;
+        bench.give_back(squatter)?;
         ensure(new != tail, "a frame that is somebody else's is not used")?;
     }
     described.and(references)
@@ -333,6 +302,49 @@ pub(super) fn a_failed_online_leaves_no_tail_for_all_behind<H: Harness>(
     bench.described(others[0], order)?;
     bench.offline(region);
     Ok(())
+}
+
+pub(super) fn more_tails_than_can_be_known_are_refused<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let order = bench.small();
+    let ranges = [bench.blocks(order, 0, MANY_TAILS)?];
+    let node = bench.node.number();
+    let pagemap = per_order(bench, &ranges, order)?;
+    let on_node = |index: u64| pagemap.with_node(NodeId::new(node ^ index as u32));
+    let mut known = 0;
+    let refused = loop {
+        if known == MANY_TAILS {
+            return fail("there is a limit");
+        }
+        let piece = bench.blocks(order, known, 1)?;
+        let outcome = bench.vmemmap.populate(bench.table, &on_node(known), piece);
+        match outcome {
+            Ok(_) => known += 1,
+            Err(error) => break error,
+        }
+    };
+    let OnlineError::TooManySharedTails { capacity } = refused else {
+        return fail("what is refused is one tail frame too many");
+    };
+    equal(known, capacity as u64, "tail frames that can be known")?;
+    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
+    // Those that are known are shared still, and one that goes makes room.
+    let last = bench.blocks(order, known, 1)?;
+    bench.populate(&on_node(0), last)?;
+    bench.costs(
+        2 * known + 1,
+        (known + 1) * bench.model.vmemmap_pages(order),
+    )?;
+    bench.depopulate(&on_node(0), last)?;
+    bench.depopulate(&on_node(0), bench.blocks(order, 0, 1)?)?;
+    bench.populate(&on_node(known), last)?;
+    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
+    for index in 1..=known {
+        let piece = bench.blocks(order, index, 1)?;
+        bench.depopulate(&on_node(index), piece)?;
+    }
+    bench.absent(ranges[0])
 }
 
 pub(super) fn tails_that_name_their_head_are_not_shared_by_all<H: Harness>(

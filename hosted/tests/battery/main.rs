@@ -17,6 +17,9 @@ use hosted::{
 use mm_core::addr::{NodeId, Order, Pfn};
 use mm_core::frame::{FrameAllocator, Released};
 
+/// How large a stack is that a kernel may have at boot.
+const SMALL_STACK: usize = 32 << 10;
+
 /// Whether each check has a machine of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Machines {
@@ -89,6 +92,7 @@ const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
 
 /// About the library's tables.
 const NO_TABLES: &[&str] = &[
+    "a_table_is_unlinked_before_it_is_freed",
     "shared_tables_cost_one_for_each_tail_frame",
     "every_size_of_piece_gives_the_same_tables",
     "part_of_a_shared_table_goes_offline_and_the_rest_stays",
@@ -96,8 +100,10 @@ const NO_TABLES: &[&str] = &[
     "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
     "whole_tables_go_offline_without_memory",
     "a_shared_table_goes_with_its_last_link",
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
     "a_failed_online_leaves_no_shared_table_behind",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
     "regions_side_by_side_share_tables_at_their_borders",
 ];
@@ -109,14 +115,17 @@ const LARGE_TABLES: &[&str] = &[
     "neighbours_of_what_is_folded_stay_as_they_are",
     "without_blocks_unfolding_gives_base_pages_and_says_so",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
 ];
 
 /// What takes the exchange of entries in use.
 const EXCHANGES: &[&str] = &[
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
     "part_of_a_shared_table_goes_offline_and_the_rest_stays",
     "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
     "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
     "folding_names_the_right_heads_by_pointer",
     "fold_then_unfold_returns_to_the_frames_of_the_start",
@@ -202,4 +211,41 @@ fn aarch64_16k_passes_the_battery() {
 #[test]
 fn aarch64_64k_passes_the_battery() {
     both::<AArch64_64K>(&[NOT_TOLD, CAN_EXCHANGE, LARGE_TABLES]);
+}
+
+/// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
+#[test]
+fn the_battery_runs_on_a_small_stack() {
+    let battery = || battery::<X86_64>(Machines::OneForAll, &[CAN_EXCHANGE]);
+    let small = std::thread::Builder::new().stack_size(SMALL_STACK);
+    small.spawn(battery).unwrap().join().unwrap();
+}
+
+/// The list of what goes wrong elsewhere is in a comment; what it names is there.
+#[test]
+fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
+    let source = include_str!("../../../conformance/src/checks/mod.rs");
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<_> = rows.skip(1).collect();
+    assert_eq!(rows.len(), 24, "things that were seen elsewhere");
+    let known: Vec<_> = checks::<HostedHarness<'_, X86_64>>()
+        .map(|check| check.name())
+        .collect();
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for row in rows {
+        let (_, noticed_by) = row.split_once(" | ").unwrap();
+        let quoted = noticed_by.split('`').skip(1).step_by(2);
+        let names: Vec<_> = quoted.filter(|name| !name.contains(' ')).collect();
+        let files = noticed_by.split([' ', ';', ',']);
+        let mut files = files.filter(|word| word.starts_with("hosted/")).peekable();
+        assert!(!names.is_empty() || files.peek().is_some(), "{row}");
+        for name in names {
+            assert!(known.contains(&name), "{name}");
+        }
+        for file in files {
+            assert!(std::path::Path::new(tests).join(file).exists(), "{file}");
+        }
+    }
 }
