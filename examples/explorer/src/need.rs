@@ -68,6 +68,17 @@ impl Need {
         need
     }
 
+    /// The same with room for unfolding into huge leaves, if there are any: all of their blocks are
+    /// taken while the folded frames are out, so at most as much again.
+    pub fn with_unfolding(self, into_huge_leaves: bool) -> Self {
+        let times = if into_huge_leaves { 2 } else { 1 };
+        Self {
+            descriptor_frames: self.descriptor_frames * times,
+            host_bytes: self.host_bytes * times,
+            ..self
+        }
+    }
+
     fn add_range(&mut self, pagemap: &DevPagemap<'_>, range: PfnRange) {
         let model = pagemap.model();
         let pieces = range.frames() / model.subsection().frames();

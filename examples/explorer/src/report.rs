@@ -66,6 +66,19 @@ pub struct Frames {
     pub total: Option<u64>,
 }
 
+impl Frames {
+    /// What an audit has counted, while the altmap had `altmap` frames out.
+    pub fn of(counted: &AuditReport, altmap: u64) -> Self {
+        Self {
+            descriptors: Some(counted.descriptor_frames),
+            leaf_tables: Some(counted.leaf_tables),
+            upper_tables: Some(counted.upper_tables),
+            altmap: Some(altmap),
+            total: Some(counted.frames()),
+        }
+    }
+}
+
 /// What is left when everything is offline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AfterOffline {
@@ -122,21 +135,9 @@ impl Report {
     /// Enters what an audit has counted while the region was online, and how many frames the altmap
     /// had out.
     pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
-        let total = counted.frames();
-        let flat = counted.mapped_pages;
-        self.frames = Frames {
-            descriptors: Some(counted.descriptor_frames),
-            leaf_tables: Some(counted.leaf_tables),
-            upper_tables: Some(counted.upper_tables),
-            altmap: Some(altmap),
-            total: Some(total),
-        };
-        self.flat_frames = Some(flat);
-        if flat > 0 {
-            // Rounded to four digits; zero is added so that there is no -0.
-            let saved = 100.0 * (1.0 - total as f64 / flat as f64);
-            self.saved_percent = Some((saved * 10_000.0).round() / 10_000.0 + 0.0);
-        }
+        self.frames = Frames::of(counted, altmap);
+        self.flat_frames = Some(counted.mapped_pages);
+        self.saved_percent = saved_percent(self.frames.total, self.flat_frames);
         self.reused_entries = Some(counted.reused_entries());
     }
 
@@ -158,7 +159,18 @@ impl Report {
     }
 }
 
-fn nanoseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+/// How much less than `of` the frames `total` are, in percent, rounded to four digits.
+pub(crate) fn saved_percent(total: Option<u64>, of: Option<u64>) -> Option<f64> {
+    let (total, of) = (total?, of.filter(|of| *of > 0)?);
+    let saved = 100.0 * (1.0 - total as f64 / of as f64);
+    // Zero is added so that there is no -0.
+    Some((saved * 10_000.0).round() / 10_000.0 + 0.0)
+}
+
+pub(crate) fn nanoseconds<S: Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let time = time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     time.serialize(serializer)
 }

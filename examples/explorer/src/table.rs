@@ -92,7 +92,7 @@ fn frames_table(report: &Report) -> Table {
 }
 
 /// What stands for what is not known.
-const UNKNOWN: &str = "-";
+pub(crate) const UNKNOWN: &str = "-";
 
 /// Aligns all columns of `table` from the column `first` on at their right ends.
 pub fn align_right(table: &mut Table, first: usize) {
