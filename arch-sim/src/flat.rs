@@ -4,9 +4,10 @@
 //! does on real tables has to look, from outside, as if it were done here.
 
 use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::frame::PerNode;
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Leaf, MapError, Mapping, PageTable, ReplaceError, Replaced,
-    Replacement, Role, Run, Visit,
+    Replacement, Role, Run, TableStats, Visit,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -169,6 +170,10 @@ unsafe impl PageTable for FlatTable {
 
     fn replacement(&self) -> Replacement {
         Replacement::Direct
+    }
+
+    fn table_stats(&self) -> Option<PerNode<TableStats>> {
+        Some(PerNode::default())
     }
 
     unsafe fn replace<X: Exchange>(

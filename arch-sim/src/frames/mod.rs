@@ -210,11 +210,12 @@ unsafe impl FrameAllocator for SimFrames {
         }
     }
 
-    unsafe fn release_run(&self, run: PfnRange) {
-        let violations = self.lock().release_run(run);
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
+        let (freed, violations) = self.lock().release_run(run);
         violations
             .into_iter()
             .for_each(|v| self.violations.record(v));
+        freed
     }
 
     fn free(&self, block: OwnedBlock) {

@@ -193,10 +193,11 @@ impl State {
         Ok(())
     }
 
-    /// Gives back a reference of each frame, frees those that had no other, and tells what went
-    /// wrong.
-    pub(super) fn release_run(&mut self, run: PfnRange) -> Vec<Violation> {
+    /// Gives back a reference of each frame, frees those that had no other, and tells how many
+    /// those were and what went wrong.
+    pub(super) fn release_run(&mut self, run: PfnRange) -> (u64, Vec<Violation>) {
         let mut violations = Vec::new();
+        let mut all_freed = 0;
         let mut wrong = |number: u64, managed: bool| {
             if let Some(frame) = Pfn::new(number) {
                 let block = Block::single(frame);
@@ -234,10 +235,11 @@ impl State {
             let freed = Pfn::new(frame).and_then(|first| PfnRange::new(first, dead).ok());
             if let Some(freed) = freed {
                 self.put_back(freed);
+                all_freed += dead;
             }
             frame += dead + u64::from(other.is_some() || dead == 0);
         }
-        violations
+        (all_freed, violations)
     }
 
     /// Makes `frames`, all of one node and with words that are free already, available again.

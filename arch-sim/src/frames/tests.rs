@@ -53,7 +53,7 @@ fn forged(block: Block) -> OwnedBlock {
 
 fn release_run(frames: &SimFrames, run: PfnRange) {
     // SAFETY: as for `release`.
-    unsafe { frames.release_run(run) }
+    unsafe { frames.release_run(run) };
 }
 
 fn split(frames: &SimFrames, block: Block) {

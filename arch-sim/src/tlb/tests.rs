@@ -336,7 +336,7 @@ fn watched() -> (Machine, SimFrames) {
 fn release_run(frames: &SimFrames, run: PfnRange) {
     // SAFETY: 1: they came from there. 2: where the CPU still has them cached, that is to be
     // reported.
-    unsafe { frames.release_run(run) }
+    unsafe { frames.release_run(run) };
 }
 
 #[test]

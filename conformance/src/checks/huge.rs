@@ -2,10 +2,10 @@
 
 use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
-use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Block, Order, Pfn, PfnRange};
 use mm_core::pagemap::Piece;
-use mm_core::paging::{Leaf, PageTable, Role};
+use mm_core::paging::{Leaf, PageTable, Replacement, Role};
 use mm_core::vmemmap::{Note, OfflineError};
 
 /// The order of huge leaves, and of the memory that one describes.
@@ -199,7 +199,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
     Ok(())
 }
 
-pub(super) fn part_of_a_huge_leaf_cannot_go_offline<H: Harness>(
+pub(super) fn part_of_a_huge_leaf_goes_offline_and_leaves_the_rest<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
     let (leaf, describes) = leaf(bench)?;
@@ -216,16 +216,33 @@ pub(super) fn part_of_a_huge_leaf_cannot_go_offline<H: Harness>(
     let at = bench.address(range.start())?;
     let unit = bench.model.subsection().frames();
     let (first, rest) = range.split_at(unit);
-    for piece in [first, rest].into_iter().flatten() {
-        let refused = bench.try_depopulate(&pagemap, piece);
-        ensure_at(
-            refused == Err(OfflineError::SplitsHugeLeaf { at }),
-            "part of a leaf is refused",
-            at,
-        )?;
-        bench.costs(leaf.frames(), leaf.frames())?;
+    let (Some(first), Some(rest)) = (first, rest) else {
+        return fail("a huge leaf describes several subsections");
+    };
+    if bench.table.replacement() == Replacement::Refused {
+        for piece in [first, rest] {
+            let refused = bench.try_depopulate(&pagemap, piece);
+            ensure_at(
+                refused == Err(OfflineError::SplitsHugeLeaf { at }),
+                "part of a leaf is refused",
+                at,
+            )?;
+            bench.costs(leaf.frames(), leaf.frames())?;
+        }
+        bench.offline(region);
+        return Ok(());
     }
-    bench.depopulate(&pagemap, range)?;
+    let holder = bench.holder(rest.start())?;
+    bench.depopulate(&pagemap, first)?;
+    let left = leaf.frames() - bench.pages(first);
+    bench.costs(left, left)?;
+    bench.absent(first)?;
+    bench.described(rest, Order::BASE)?;
+    let same = bench.holder(rest.start())?;
+    equal_at(holder.get(), same.get(), "the rest stays where it is", at)?;
+    bench.populate(&pagemap, first)?;
+    bench.costs(leaf.frames(), leaf.frames())?;
+    bench.described(range, Order::BASE)?;
     bench.offline(region);
     bench.absent(range)
 }

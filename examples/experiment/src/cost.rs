@@ -129,11 +129,11 @@ fn shared_by(case: &Case) -> u64 {
     }
 }
 
-/// The shared table that maps descriptors of `part`, a subsection of the case's range, by the
-/// number of its span; `None` where they are mapped by a table that nobody shares.
+/// The number of the span that a huge leaf or a shared table maps of which `part`, a subsection of
+/// the case's range, is a part; `None` where they are mapped by a table that nobody shares.
 ///
-/// A shared table of which a part goes offline is replaced there by one of its own, which stays.
-pub(crate) fn shared_table_at(
+/// When a part goes offline, the rest gets a table of its own there, which stays.
+pub(crate) fn parted_span_at(
     case: &Case,
     part: PfnRange,
     model: &MemoryModel,
@@ -142,7 +142,8 @@ pub(crate) fn shared_table_at(
     let span_of = |frame| Some(model.descriptor_address(frame)?.get() >> spans.leaf);
     let head = part.start().align_down(case.order);
     let (span, heads) = (span_of(part.start())?, span_of(head)?);
-    (case.shares_tables(model, spans) && span != heads).then_some(span)
+    let shared = case.shares_tables(model, spans) && span != heads;
+    (shared || !leaf_table_at(case, model, spans, span)).then_some(span)
 }
 
 fn descriptors(case: &Case, model: &MemoryModel) -> Option<VirtRange> {
@@ -155,19 +156,6 @@ fn spans_of(case: &Case, model: &MemoryModel, shift: u32) -> core::ops::Range<u6
         Some(range) => range.start().get() >> shift..(range.last().get() >> shift) + 1,
         None => 0..0,
     }
-}
-
-/// Whether the descriptors of `part`, a subsection of the case's range, are part of a huge leaf.
-pub(crate) fn is_mapped_by_huge_leaf(
-    case: &Case,
-    part: PfnRange,
-    model: &MemoryModel,
-    spans: &TableSpans,
-) -> bool {
-    model.descriptors(part).is_some_and(|range| {
-        let span = range.start().get() >> spans.leaf;
-        !leaf_table_at(case, model, spans, span)
-    })
 }
 
 /// Whether a leaf table is needed for a span, rather than a huge leaf or nothing.

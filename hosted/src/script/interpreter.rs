@@ -314,12 +314,13 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
         if expected == Expected::Done {
             expected = self.model.depopulate_in_order(request, piece);
         }
+        let parts = self.subject.shared_tables || self.model.splits_huge_leaf(piece);
         self.speculate();
         let before = self.snapshot();
         let Subject { vmemmap, table, .. } = &mut self.subject;
         let mut outcome = vmemmap.depopulate(table, &ours, piece);
         if let Err(OfflineError::OutOfFrames(_)) = outcome {
-            if !self.armed || !self.subject.shared_tables || expected != Expected::Done {
+            if !self.armed || !parts || expected != Expected::Done {
                 return Err(format!("{outcome:?} for no reason, expected {expected:?}"));
             }
             self.tally.kept += 1;
@@ -477,7 +478,7 @@ impl<'s, B: RadixBackend, E: TailEncoding> Interpreter<'s, B, E> {
 
 fn at_of_offline(error: &OfflineError) -> Option<VirtAddr> {
     match error {
-        OfflineError::NotOnline { at } | OfflineError::SplitsHugeLeaf { at } => Some(*at),
+        OfflineError::NotOnline { at } => Some(*at),
         _ => None,
     }
 }

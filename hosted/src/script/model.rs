@@ -66,6 +66,13 @@ pub(super) fn pages(frames: PfnRange) -> std::ops::Range<u64> {
     frames.start().get() / PER_PAGE..(frames.last().get() + 1) / PER_PAGE
 }
 
+/// The pages that a leaf of 512 pages which reaches across an end of `all` would map.
+fn parted(all: &std::ops::Range<u64>) -> impl Iterator<Item = std::ops::Range<u64>> + use<> {
+    let ends = [all.start, all.end].into_iter();
+    ends.filter(|end| end % 512 != 0)
+        .map(|end| end - end % 512..end - end % 512 + 512)
+}
+
 /// Whether `request` shares tails.
 fn shares_tails(request: &Request) -> bool {
     let vmemmap_pages = request.order.frames() / PER_PAGE;
@@ -186,20 +193,16 @@ impl Model {
 
     /// Whether all of `piece` can go offline.
     pub(super) fn depopulate(&self, piece: PfnRange) -> Expected {
-        let all = pages(piece);
-        for page in all.clone() {
-            let leaf = page - page % 512;
-            match self.pages.get(&page) {
-                None | Some(Cell::Foreign { .. }) => {
-                    return Expected::Refused(ErrorKind::NotOnline, Some(page));
-                }
-                Some(Cell::Own { huge: true, .. }) if leaf < all.start || leaf + 512 > all.end => {
-                    return Expected::Refused(ErrorKind::Misaligned, Some(leaf));
-                }
-                Some(_) => {}
-            }
+        match pages(piece).find(|page| !self.is_own(*page)) {
+            Some(page) => Expected::Refused(ErrorKind::NotOnline, Some(page)),
+            None => Expected::Done,
         }
-        Expected::Done
+    }
+
+    /// Whether a huge leaf reaches across an end of `piece`.
+    pub(super) fn splits_huge_leaf(&self, piece: PfnRange) -> bool {
+        let is_huge = |page| matches!(self.pages.get(&page), Some(Cell::Own { huge: true, .. }));
+        parted(&pages(piece)).flatten().any(is_huge)
     }
 
     /// The pieces in which `ranges` of `request` come online.
@@ -272,22 +275,16 @@ impl Model {
         }
     }
 
-    /// Takes out all of `frames` that is not foreign, and whole leaves that reach across their
-    /// ends.
+    /// Takes out all of `frames` that is not foreign. What is left of huge leaves is base pages.
     pub(super) fn remove(&mut self, frames: PfnRange) {
-        let mut gone = Vec::new();
-        for (page, cell) in self.pages.range(pages(frames)) {
-            let leaf = page - page % 512;
-            match cell {
-                Cell::Foreign { .. } => {}
-                Cell::Own { huge: true, .. } if gone.last() == Some(&(leaf + 511)) => {}
-                Cell::Own { huge: true, .. } => gone.extend(leaf..leaf + 512),
-                Cell::Own { .. } | Cell::Tail { .. } => gone.push(*page),
+        let all = pages(frames);
+        for page in parted(&all).flatten() {
+            if let Some(Cell::Own { huge, .. }) = self.pages.get_mut(&page) {
+                *huge = false;
             }
         }
-        for page in gone {
-            self.pages.remove(&page);
-        }
+        self.pages
+            .retain(|page, cell| !all.contains(page) || matches!(cell, Cell::Foreign { .. }));
     }
 
     /// How many leaf tables the library's pages need.

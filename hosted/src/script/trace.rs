@@ -78,7 +78,7 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
         unsafe { self.allocator.release(block, references) }
     }
 
-    unsafe fn release_run(&self, run: PfnRange) {
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
         // SAFETY: the caller's duties are the same.
         unsafe { self.allocator.release_run(run) }
     }
@@ -263,7 +263,14 @@ unsafe impl FrameAllocator for Replay {
     }
 
     unsafe fn split(&self, block: Block) {
-        self.complain(format!("{block:?} split"));
+        let held = self.counts.borrow_mut().remove(&block.first());
+        if held != Some((block.order(), 1)) {
+            self.complain(format!("{block:?} split, held {held:?}"));
+        }
+        let mut counts = self.counts.borrow_mut();
+        for index in 0..block.order().frames() {
+            counts.insert(block.first().saturating_add(index), (Order::BASE, 1));
+        }
     }
 
     fn node_of(&self, frame: Pfn) -> NodeId {

@@ -163,20 +163,24 @@ pub unsafe trait FrameAllocator {
     ///    translation cached by a CPU, depends on them.
     unsafe fn release(&self, block: Block, references: u64) -> Released;
 
-    /// Gives back one reference of each frame of `run` and frees those for which it was the last.
+    /// Gives back one reference of each frame of `run`, frees those for which it was the last, and
+    /// tells how many these were.
     ///
     /// # Safety
     ///
     /// As for [`release`](Self::release) with each frame, one reference each.
-    unsafe fn release_run(&self, run: PfnRange) {
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
+        let mut freed = 0;
         let mut frame = run.start();
         for _ in 0..run.frames() {
             // SAFETY: 1 and 2: the caller vouches for each frame of the run.
             if let Released::Last(block) = unsafe { self.release(Block::single(frame), 1) } {
                 self.free(block);
+                freed += 1;
             }
             frame = frame.saturating_add(1);
         }
+        freed
     }
 
     /// Takes a block back whose last reference has gone.
@@ -230,7 +234,7 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
         unsafe { (**self).release(block, references) }
     }
 
-    unsafe fn release_run(&self, run: PfnRange) {
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
         // SAFETY: the caller's duties are the same.
         unsafe { (**self).release_run(run) }
     }

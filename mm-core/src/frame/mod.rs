@@ -6,6 +6,8 @@
 //! - [`Altmap`]: the same for frames that come from the device itself;
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
+//! [`PerNode`] has a row for each NUMA node.
+//!
 //! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an
 //! [`Altmap`] over a reserved part of a device, which describes and counts itself.
 
@@ -14,6 +16,7 @@ mod altmap;
 mod counted;
 mod counts;
 mod direct_map;
+mod per_node;
 mod stack;
 
 pub use allocator::{
@@ -23,4 +26,6 @@ pub use altmap::{Altmap, AltmapError, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;
+pub use per_node::PerNode;
+pub(crate) use per_node::ROWS;
 pub(crate) use stack::FrameStack;

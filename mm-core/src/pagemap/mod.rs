@@ -275,13 +275,6 @@ impl<'p> DevPagemap<'p> {
             .iter()
             .flat_map(move |&range| Pieces::new(range, unit))
     }
-
-    /// The compound pages of `order` that the ranges consist of.
-    pub(crate) fn compound_pages(&self, order: Order) -> impl Iterator<Item = PfnRange> + use<'p> {
-        self.ranges
-            .iter()
-            .flat_map(move |&range| Pieces::new(range, Some(order)))
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,6 @@ pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;
-pub use page_table::{MapError, MapStopped, Mapping, PageTable, Visit};
+pub use page_table::{MapError, MapStopped, Mapping, PageTable, TableStats, Visit};
 pub use radix::RadixTable;
-pub use run::{Leaf, References, Role, Run, RunSource, Step};
+pub use run::{Leaf, Role, Run, RunSource, Step};

@@ -1,10 +1,8 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{
-    Exchange, Flush, Leaf, References, ReplaceError, Replaced, Replacement, Run, RunSource, Step,
-};
+use super::{Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use crate::frame::OutOfFrames;
+use crate::frame::{OutOfFrames, PerNode};
 use core::fmt;
 use core::ops::ControlFlow;
 
@@ -32,6 +30,16 @@ impl Mapping {
             None => None,
         }
     }
+}
+
+/// Tables that a page table has made for the vmemmap and not given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableStats {
+    /// How many.
+    pub tables: u64,
+    /// How many leaves the links to shared tables spare: those of one table for each link after the
+    /// first.
+    pub reused_entries: u64,
 }
 
 /// What [`PageTable::visit`] meets.
@@ -328,6 +336,12 @@ pub unsafe trait PageTable {
         Err(ReplaceError::Refused)
     }
 
+    /// What tables there are of this library's, by the node that they are on; `None` if the page
+    /// table does not count them, as by default.
+    fn table_stats(&self) -> Option<PerNode<TableStats>> {
+        None
+    }
+
     /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks
     /// for.
     fn can_share_tables(&self) -> bool {
@@ -335,35 +349,19 @@ pub unsafe trait PageTable {
     }
 
     /// Makes one table of all the leaf tables in `range` whose entries are all the same tail leaf,
-    /// and reports what the others pointed at once no CPU can use them any more.
+    /// and reports what the others pointed at once no CPU can use them any more. Says how many
+    /// flushes that took.
     ///
     /// The default does nothing.
     ///
     /// # Safety
     ///
-    /// 1. Nobody uses the addresses of `range` yet: for a moment some of them are not mapped.
+    /// 1. Where [`replacement`](Self::replacement) is refused, nobody uses the addresses of `range`
+    ///    yet: for a moment some of them are not mapped.
     /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs).
-    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
         let _ = (range, released);
-    }
-
-    /// Gives `range` tables of its own where it covers only a part of a shared one, so that it can
-    /// be unmapped. New tables come from `node`, the
-    /// references that their entries own from `references`.
-    ///
-    /// The default does nothing, as befits a page table that cannot share tables.
-    ///
-    /// # Errors
-    ///
-    /// [`MapError::OutOfFrames`], and nothing has changed.
-    fn unshare_tables(
-        &mut self,
-        range: VirtRange,
-        node: NodeId,
-        references: &mut dyn References,
-    ) -> Result<(), MapError> {
-        let _ = (range, node, references);
-        Ok(())
+        0
     }
 
     /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports
@@ -371,7 +369,7 @@ pub unsafe trait PageTable {
     /// then the callee's.
     ///
     /// A huge leaf that reaches across the end of a range goes whole; a shared table that does
-    /// stays, unless [`unshare_tables`](Self::unshare_tables) was called before.
+    /// stays. [`replace`](Self::replace) can split either first.
     ///
     /// The default gathers a fixed number of runs before each flush.
     ///

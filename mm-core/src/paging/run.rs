@@ -145,17 +145,6 @@ impl Run {
     }
 }
 
-/// Where a page table gets references for entries that it copies, and gives back those that it no
-/// longer needs.
-pub trait References {
-    /// Takes a reference for each leaf of `run`, which is mapped already. Says whether there are
-    /// any.
-    fn acquire(&mut self, run: Run) -> bool;
-
-    /// Takes the references of the leaves of `run` back.
-    fn release(&mut self, run: Run);
-}
-
 /// Where a page table gets the runs that it maps.
 ///
 /// The page table pulls, so that frames are taken only when there is a place for them, and the walk

@@ -1,7 +1,9 @@
 //! Recounting: does every entry own one reference, and every reference an entry?
 
 use super::Vmemmap;
-use crate::addr::{Order, Pfn, VirtAddr};
+use super::altmaps::AltmapsInUse;
+use super::stats::{NodeStats, Stats};
+use crate::addr::{NodeId, Order, Pfn, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
 use crate::paging::{PageTable, Role, Run, Step, Visit};
@@ -65,6 +67,15 @@ pub enum Finding {
         /// How many the entries reach.
         reached: u64,
     },
+    /// [`Vmemmap::stats`] says other than what was counted.
+    Stats {
+        /// The node; see [`PerNode`](crate::frame::PerNode) for nodes that share a row.
+        node: NodeId,
+        /// What was counted.
+        counted: NodeStats,
+        /// What it says.
+        kept: NodeStats,
+    },
     /// The scratch memory has no room for a single frame.
     NoScratch,
 }
@@ -92,12 +103,24 @@ impl fmt::Display for Finding {
                 f,
                 "{outstanding} frames are out and entries reach {reached}"
             ),
+            Self::Stats {
+                node,
+                counted,
+                kept,
+            } => write!(f, "the stats of node {node} say {kept}; counted: {counted}"),
             Self::NoScratch => f.write_str("no scratch memory; hand over at least one slot"),
         }
     }
 }
 
 impl core::error::Error for Finding {}
+
+/// What was counted: in all, and node by node as [`Vmemmap::stats`] keeps it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recount {
+    all: AuditReport,
+    stats: Stats,
+}
 
 /// Scratch memory of an audit, for one frame. Contents do not matter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,8 +135,8 @@ struct Counted {
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares
-    /// with the counts of `allocators`: RAM and altmaps, the first that knows a frame decides.
-    /// Entries of others are not counted.
+    /// with the counts of `allocators` (RAM and altmaps, the first that knows a frame decides), and
+    /// with [`stats`](Self::stats). Entries of others are not counted.
     ///
     /// Needs no memory but `scratch`: with fewer slots than there are frames it walks several
     /// times.
@@ -128,18 +151,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
         let mut passes = 1;
-        let mut report = loop {
+        let mut recount = loop {
             match self.audit_in_passes(table, allocators, scratch, passes)? {
-                Some(report) => break report,
+                Some(recount) => break recount,
                 None if passes > 1 << 40 || scratch.is_empty() => return Err(Finding::NoScratch),
                 None => passes *= 2,
             }
         };
         for (frame, at) in self.mark_frames() {
-            report.mark_frames += 1;
+            recount.all.mark_frames += 1;
             let entries = 1;
             compare(Counted { frame, at, entries }, allocators)?;
+            let node = self.frames.node_of(frame);
+            recount.stats.rows.row_mut(node).mark_frames += 1;
         }
+        self.compare_stats(table, &recount.stats)?;
+        let report = recount.all;
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
             Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {
@@ -158,11 +185,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
         passes: u64,
-    ) -> Result<Option<AuditReport>, Finding> {
+    ) -> Result<Option<Recount>, Finding> {
         let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
-            return Ok(Some(AuditReport::default()));
+            return Ok(Some(Recount::default()));
         };
-        let mut report = AuditReport::default();
+        let mut recount = Recount::default();
         for pass in 0..passes {
             scratch.fill(AuditSlot(None));
             let mut tally = Tally {
@@ -170,7 +197,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 used: 0,
                 pass,
                 passes,
-                report: &mut report,
+                recount: &mut recount,
+                ram: &self.frames,
+                altmaps: &self.books.altmaps,
             };
             let page = self.model.granule().bytes();
             if table
@@ -183,7 +212,26 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 compare(counted, allocators)?;
             }
         }
-        Ok(Some(report))
+        Ok(Some(recount))
+    }
+
+    fn compare_stats<P: PageTable>(&self, table: &P, counted: &Stats) -> Result<(), Finding> {
+        let counts_tables = table.table_stats().is_some();
+        let kept = self.stats(table);
+        for ((node, kept), (_, counted)) in kept.rows.iter().zip(counted.rows.iter()) {
+            let mut counted = *counted;
+            if !counts_tables {
+                counted.table_frames = 0;
+            }
+            if *kept != counted {
+                return Err(Finding::Stats {
+                    node,
+                    counted,
+                    kept: *kept,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -203,15 +251,17 @@ fn compare(counted: Counted, allocators: &[&dyn InspectFrames]) -> Result<(), Fi
 }
 
 /// The entries of the frames that one pass is about: a hash table in the scratch memory.
-struct Tally<'t> {
+struct Tally<'t, A> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
     passes: u64,
-    report: &'t mut AuditReport,
+    recount: &'t mut Recount,
+    ram: &'t A,
+    altmaps: &'t AltmapsInUse,
 }
 
-impl Tally<'_> {
+impl<A: FrameAllocator> Tally<'_, A> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
         match visit {
             Visit::Table {
@@ -221,22 +271,18 @@ impl Tally<'_> {
                 owned: true,
             } => {
                 if self.is_in_this_pass(frame) && self.add(frame, at, 1)? {
-                    if leaf_table {
-                        self.report.leaf_tables += 1;
-                    } else {
-                        self.report.upper_tables += 1;
-                    }
+                    self.count_table(frame, leaf_table);
                 }
             }
             Visit::SharedTable { at, frame, run } => {
                 if self.pass == 0 {
-                    self.report.mapped_pages += run.pages();
+                    self.recount.all.mapped_pages += run.pages();
                 }
                 self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
                 if self.pass == 0 {
-                    self.report.mapped_pages += run.pages();
+                    self.recount.all.mapped_pages += run.pages();
                 }
                 self.count_run(at, run, page)?;
             }
@@ -259,11 +305,39 @@ impl Tally<'_> {
                 Step::Same => run.count,
                 Step::Next => 1,
             };
-            if self.is_in_this_pass(block.first()) && self.add(block.first(), at, entries)? {
-                self.report.descriptor_frames += order.frames();
+            if self.is_in_this_pass(block.first()) {
+                let is_new = self.add(block.first(), at, entries)?;
+                self.count_block(is_new, order, &run, block.first(), entries);
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Counts `entries` leaves of the block at `first`, the first ones or more.
+    fn count_block(&mut self, is_new: bool, order: Order, run: &Run, first: Pfn, entries: u64) {
+        let altmap = self.altmaps.node_of(first);
+        let node = altmap.unwrap_or_else(|| self.ram.node_of(first));
+        let row = self.recount.stats.rows.row_mut(node);
+        if !is_new {
+            row.reused_entries += entries;
+            return;
+        }
+        let frames = order.frames();
+        self.recount.all.descriptor_frames += frames;
+        row.descriptor_frames += frames;
+        row.altmap_frames += if altmap.is_some() { frames } else { 0 };
+        row.tail_frames += u64::from(run.leaf.role == Role::Tail);
+        row.reused_entries += entries - 1;
+    }
+
+    fn count_table(&mut self, table: Pfn, leaf_table: bool) {
+        if leaf_table {
+            self.recount.all.leaf_tables += 1;
+        } else {
+            self.recount.all.upper_tables += 1;
+        }
+        let node = self.ram.node_of(table);
+        self.recount.stats.rows.row_mut(node).table_frames += 1;
     }
 
     /// Counts a link to a shared table, and with the first one the table's leaves, once for all
@@ -274,10 +348,12 @@ impl Tally<'_> {
             return ControlFlow::Continue(());
         }
         if self.add(table, at, 1)? {
-            self.report.leaf_tables += 1;
-            if self.add(tail, at, run.count)? {
-                self.report.descriptor_frames += 1;
-            }
+            self.count_table(table, true);
+            let is_new = self.add(tail, at, run.count)?;
+            self.count_block(is_new, Order::BASE, &run, tail, run.count);
+        } else {
+            let node = self.ram.node_of(table);
+            self.recount.stats.rows.row_mut(node).reused_entries += run.count;
         }
         ControlFlow::Continue(())
     }

@@ -69,6 +69,11 @@ pub enum OnlineError {
         /// How many there can be.
         capacity: usize,
     },
+    /// Frames of too many altmaps are in use already.
+    TooManyAltmaps {
+        /// How many altmaps there can be.
+        capacity: usize,
+    },
     /// The page table refused for a reason of its own.
     Table(MapError),
 }
@@ -80,6 +85,7 @@ impl OnlineError {
             Self::OtherModel
             | Self::TailsDiffer
             | Self::TooManySharedTails { .. }
+            | Self::TooManyAltmaps { .. }
             | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
@@ -136,6 +142,10 @@ impl fmt::Display for OnlineError {
                 f,
                 "{capacity} shared tail frames are in use, which is all that can be known; share tails per compound page"
             ),
+            Self::TooManyAltmaps { capacity } => write!(
+                f,
+                "{capacity} altmaps are in use, which is all that can be known; take the descriptors' frames from RAM"
+            ),
             Self::Table(error) => error.fmt(f),
         }
     }
@@ -166,17 +176,30 @@ pub enum OfflineError {
         /// The first such address.
         at: VirtAddr,
     },
-    /// No memory for a private copy of a shared table, of which the piece is a part.
+    /// No memory for a table of its own where the piece is a part of what a huge leaf or a shared
+    /// table maps.
     OutOfFrames(OutOfFrames),
     /// The reserved part of the altmap goes offline after all else, from its end on.
     ReservedLast {
         /// What is online and has to go offline first, or some of it.
         online: PfnRange,
     },
-    /// A huge leaf reaches across the end of the piece. Take whole leaves offline.
+    /// A huge leaf reaches across the end of the piece, and the page table cannot exchange entries
+    /// in use. Take whole leaves offline.
     SplitsHugeLeaf {
         /// Where the leaf starts.
         at: VirtAddr,
+    },
+    /// A shared leaf table reaches across the end of the piece, and the page table cannot exchange
+    /// entries in use. Take all that it maps offline.
+    SplitsSharedTable {
+        /// The first address that the table maps.
+        at: VirtAddr,
+    },
+    /// Frames of an altmap that is not the pagemap's hold descriptors of the piece.
+    OtherAltmap {
+        /// What that altmap reserves.
+        reserved: PfnRange,
     },
 }
 
@@ -184,8 +207,10 @@ impl OfflineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel => ErrorKind::Unsupported,
-            Self::PieceMisaligned { .. } | Self::SplitsHugeLeaf { .. } => ErrorKind::Misaligned,
+            Self::OtherModel | Self::OtherAltmap { .. } => ErrorKind::Unsupported,
+            Self::PieceMisaligned { .. }
+            | Self::SplitsHugeLeaf { .. }
+            | Self::SplitsSharedTable { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
@@ -214,7 +239,15 @@ impl fmt::Display for OfflineError {
             ),
             Self::SplitsHugeLeaf { at } => write!(
                 f,
-                "the huge leaf at {at} reaches across the end of the piece; take all of it offline"
+                "the huge leaf at {at} reaches across the end of the piece; take all of it offline, or give the page table's MMU a way to exchange entries in use"
+            ),
+            Self::SplitsSharedTable { at } => write!(
+                f,
+                "the shared table at {at} reaches across the end of the piece; take all that it maps offline, or give the page table's MMU a way to exchange entries in use"
+            ),
+            Self::OtherAltmap { reserved } => write!(
+                f,
+                "frames of the altmap {reserved} hold these descriptors; use the pagemap that they were brought online with"
             ),
         }
     }

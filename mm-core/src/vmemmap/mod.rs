@@ -17,8 +17,9 @@
 //! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails
 //!   are shared.
 //! - [`Vmemmap::mark`] keeps a bit for a frame that has no descriptor of its own.
-//! - [`Vmemmap::audit`] recounts.
+//! - [`Vmemmap::stats`] says what it costs, node by node; [`Vmemmap::audit`] recounts.
 
+mod altmaps;
 mod audit;
 mod describe;
 mod error;
@@ -27,11 +28,14 @@ mod marks;
 mod note;
 mod offline;
 mod online;
+mod parting;
 mod plan;
 mod pool;
 mod queries;
 mod region;
 mod registry;
+mod shared_tail;
+mod stats;
 mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
@@ -41,6 +45,7 @@ pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
 pub use region::{Offlined, Region};
+pub use stats::{NodeStats, Stats};
 
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
@@ -48,7 +53,7 @@ use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use marks::Marks;
-use registry::TailRegistry;
+use pool::Books;
 
 /// The array of descriptors of a kernel, and what brings parts of it into being.
 ///
@@ -61,7 +66,7 @@ pub struct Vmemmap<D, A, M> {
     model: MemoryModel,
     frames: A,
     direct_map: M,
-    registry: TailRegistry,
+    books: Books,
     marks: Marks,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -98,7 +103,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             model,
             frames,
             direct_map,
-            registry: TailRegistry::new(),
+            books: Books::new(),
             marks: Marks::new(),
             descriptor: PhantomData,
         })

@@ -2,14 +2,15 @@
 
 use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
+use super::parting::{Across, Ends};
 use super::plan::Plan;
 use super::pool::Pool;
 use super::region::{Offlined, Region};
-use crate::addr::{PfnRange, VirtAddr, VirtRange};
+use crate::addr::{PfnRange, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
-use crate::paging::{MapError, PageTable, Role, Visit};
+use crate::paging::{PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
@@ -17,14 +18,68 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// frames go back to where they came from. Parts that were taken offline before are passed
     /// over. Marks of its frames go with it, and are counted.
     ///
-    /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory.
+    /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory. What
+    /// has come online in a gap of the region since then goes too, unless its descriptors are in
+    /// frames of an altmap that is not the region's: that stays.
     pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
         let pagemap = region.pagemap;
+        let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
-        self.unmap_pieces(table, pagemap.altmap(), ranges.clone());
-        Offlined {
-            marked: ranges.map(|range| self.forget_marks(range)).sum(),
+        if !self.books.altmaps.any_other(altmap) {
+            self.unmap_pieces(table, altmap, ranges.clone());
+            return Offlined {
+                marked: ranges.map(|range| self.forget_marks(range)).sum(),
+            };
         }
+        // What the altmap reserves is the start of a range, and goes last.
+        let reserved = altmap.map(Altmap::reserved);
+        let others = ranges.filter_map(|range| match reserved {
+            Some(reserved) if range.overlaps(reserved) => range.split_at(reserved.frames()).1,
+            _ => Some(range),
+        });
+        let mut marked = 0;
+        for range in others.chain(reserved) {
+            let mut rest = Some(range);
+            while let Some(part) = rest {
+                let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
+                if let Some(goes) = goes {
+                    self.unmap_pieces(table, altmap, core::iter::once(goes));
+                    marked += self.forget_marks(goes);
+                }
+                rest = later;
+            }
+        }
+        Offlined { marked }
+    }
+
+    /// The first of `frames`, up to those whose descriptors are in frames of another altmap than
+    /// `altmap`, and what comes after these.
+    fn up_to_other_altmap<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+        altmap: Option<&dyn Altmap>,
+    ) -> (Option<PfnRange>, Option<PfnRange>) {
+        let Some(range) = self.model.descriptors(frames) else {
+            return (None, None);
+        };
+        let mut other = None;
+        let _ = table.visit(range, &mut |visit| match visit {
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. }
+                if self.books.altmaps.other(&run, altmap).is_some() =>
+            {
+                other = Some((at, run.pages()));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        let Some((at, pages)) = other else {
+            return (Some(frames), None);
+        };
+        let before = at.get().saturating_sub(range.start().get()) / self.model.descriptor_bytes();
+        let (goes, rest) = frames.split_at(before);
+        let stays = pages.saturating_mul(self.model.descriptors_per_page());
+        (goes, rest.and_then(|rest| rest.split_at(stays).1))
     }
 
     /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of
@@ -32,7 +87,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved
     /// part of an altmap goes last, from its end on. Needs memory only where the piece is a
-    /// part of what a shared table maps, which then needs a table of its own for the rest.
+    /// part of what a huge leaf or a shared table maps: the rest is then mapped by a table of its
+    /// own, at no moment differently, if the page table can
+    /// [exchange entries in use](PageTable::replacement).
     ///
     /// # Errors
     ///
@@ -55,19 +112,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Err(_) => return Err(outside),
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
-        self.check_online(table, range)?;
+        let ends = self.check_online(table, range, pagemap.altmap())?;
         self.check_reserved_last(table, pagemap, piece)?;
-        let mut pool = Pool {
-            ram: &self.frames,
-            altmap: pagemap.altmap(),
-            registry: &mut self.registry,
-        };
-        table
-            .unshare_tables(range, pagemap.node(), &mut pool)
-            .map_err(|error| match error {
-                MapError::OutOfFrames(error) => OfflineError::OutOfFrames(error),
-                _ => OfflineError::NotOnline { at: range.start() },
-            })?;
+        self.part(table, pagemap, range, ends)?;
         self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
         Ok(Offlined {
             marked: self.forget_marks(piece),
@@ -119,42 +166,42 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .is_break()
     }
 
-    /// Checks that this library has mapped every page of `range`, by leaves that lie within it.
-    fn check_online<P: PageTable>(&self, table: &P, range: VirtRange) -> Result<(), OfflineError> {
+    /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`,
+    /// and says what reaches across its ends.
+    fn check_online<P: PageTable>(
+        &self,
+        table: &P,
+        range: VirtRange,
+        altmap: Option<&dyn Altmap>,
+    ) -> Result<Ends, OfflineError> {
         let page = self.model.granule().bytes();
         let mut next = Some(range.start());
-        let mut refused = None;
+        let mut ends = Ends::default();
+        let mut other = None;
         let _ = table.visit(range, &mut |visit| {
-            let (at, run) = match visit {
-                Visit::Leaves { at, run } => (at, run),
-                // Reported whole, and can be split.
-                Visit::SharedTable { at, run, .. } if at <= next.unwrap_or(at) => {
-                    let bytes = run.pages().saturating_mul(page);
-                    next = at.checked_add(bytes);
-                    return ControlFlow::Continue(());
-                }
-                Visit::SharedTable { .. } => return ControlFlow::Break(()),
+            let (at, run, across) = match visit {
+                Visit::Leaves { at, run } => (at, run, Across::HugeLeaf { at }),
+                Visit::SharedTable { at, run, .. } => (at, run, Across::SharedTable { at, run }),
                 Visit::Table { .. } => return ControlFlow::Continue(()),
             };
-            if run.leaf.role == Role::Foreign || at > next.unwrap_or(at) {
+            if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
                 return ControlFlow::Break(());
             }
-            let leaves = VirtRange::new(at, run.pages().saturating_mul(page));
-            let within = |leaves: VirtRange| at >= range.start() && leaves.last() <= range.last();
-            match leaves {
-                Ok(leaves) if within(leaves) => next = leaves.last().checked_add(1),
-                _ => {
-                    refused = Some(OfflineError::SplitsHugeLeaf { at });
-                    return ControlFlow::Break(());
-                }
+            other = self.books.altmaps.other(&run, altmap);
+            let Ok(span) = VirtRange::new(at, run.pages().saturating_mul(page)) else {
+                return ControlFlow::Break(());
+            };
+            if other.is_some() {
+                return ControlFlow::Break(());
             }
+            ends.meet(across, span, range);
+            next = span.last().checked_add(1);
             ControlFlow::Continue(())
         });
-        let reached_end = next.is_none_or(|next: VirtAddr| next > range.last());
-        match (refused, next) {
-            (Some(error), _) => Err(error),
-            (None, Some(at)) if !reached_end => Err(OfflineError::NotOnline { at }),
-            _ => Ok(()),
+        match (other, next) {
+            (Some(reserved), _) => Err(OfflineError::OtherAltmap { reserved }),
+            (None, Some(at)) if at <= range.last() => Err(OfflineError::NotOnline { at }),
+            _ => Ok(ends),
         }
     }
 
@@ -167,10 +214,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         pieces: impl Iterator<Item = PfnRange> + Clone,
     ) {
         let model = self.model;
-        let Some(reserved) = altmap.map(Altmap::reserved) else {
+        let Some(altmap) = altmap else {
             let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
-            return self.unmap_ranges(table, altmap, ranges);
+            return self.unmap_ranges(table, None, ranges);
         };
+        let reserved = altmap.reserved();
         // The reserved part is the start of a range, so a piece goes beyond it on one side only.
         let end = reserved.start().get() + reserved.frames();
         let others = pieces
@@ -180,11 +228,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 false => Some(piece),
             })
             .filter_map(move |part| model.descriptors(part));
-        self.unmap_ranges(table, altmap, others);
+        self.unmap_ranges(table, Some(altmap), others);
         let last = pieces
             .filter_map(move |piece| piece.intersection(reserved))
             .filter_map(move |part| model.descriptors(part));
-        self.unmap_ranges(table, altmap, last);
+        self.unmap_ranges(table, Some(altmap), last);
+        self.books.altmaps.remove_unused(altmap);
     }
 
     /// Unmaps `ranges` of the vmemmap and gives their frames back.
@@ -194,11 +243,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         altmap: Option<&dyn Altmap>,
         ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
-        let mut pool = Pool {
-            ram: &self.frames,
-            altmap,
-            registry: &mut self.registry,
-        };
+        let mut pool = Pool::new(&self.frames, altmap, &mut self.books);
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
         // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
         // were mapped by `map_runs`.

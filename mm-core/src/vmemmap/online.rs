@@ -1,6 +1,7 @@
 //! Bringing memory online.
 
 use super::Vmemmap;
+use super::altmaps;
 use super::describe::Describe;
 use super::error::OnlineError;
 use super::note::Notes;
@@ -12,7 +13,7 @@ use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use crate::paging::{Leaf, MapStopped, PageTable, Role, Visit};
+use crate::paging::{Leaf, MapStopped, PageTable, Role, Run, Visit};
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
@@ -41,7 +42,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let tables = pagemap.tables_on(table.can_share_tables()).0;
         if tables == Tables::Shared && pagemap.pieces_are_smaller_than_a_table() {
-            self.share_tables(table, pagemap);
+            for &range in pagemap.ranges() {
+                // SAFETY: 1: the region is not known to anybody yet.
+                unsafe { self.share_tables(table, pagemap, range) };
+            }
         }
         Ok(Region {
             pagemap: *pagemap,
@@ -74,27 +78,30 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(notes)
     }
 
-    /// Makes one table of those that a populate in small pieces has left alike, compound page by
-    /// compound page.
-    fn share_tables<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>) {
-        let mut pool = Pool {
-            ram: &self.frames,
-            altmap: pagemap.altmap(),
-            registry: &mut self.registry,
+    /// Makes one table of those in `frames`, within one range of `pagemap`, that are alike. Says how
+    /// many flushes that took.
+    ///
+    /// # Safety
+    ///
+    /// 1. Where the page table cannot exchange entries in use, nobody uses the descriptors of
+    ///    `frames` yet.
+    pub(super) unsafe fn share_tables<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> u64 {
+        let Some(range) = self.model.descriptors(frames) else {
+            return 0;
         };
-        let order = pagemap.geometry().order();
-        for compound in pagemap.compound_pages(order) {
-            let Some(range) = self.model.descriptors(compound) else {
-                continue;
-            };
-            // SAFETY: 1: the region is not known to anybody yet. 2: all of it was mapped just now.
-            unsafe {
-                table.share_tables(range, &mut |run| {
-                    // SAFETY: 1: the frames of the range came from this pool. 2: the page table
-                    // reports them after the flush.
-                    pool.release_run(run)
-                });
-            }
+        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        // SAFETY: 1: the caller's. 2: all of it is mapped by this library.
+        unsafe {
+            table.share_tables(range, &mut |run| {
+                // SAFETY: 1: the frames of the range came from this pool. 2: the page table reports
+                // them after the flush.
+                pool.release_run(run)
+            })
         }
     }
 
@@ -137,6 +144,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         {
             return Err(OnlineError::ReservedFirst { rest });
         }
+        if let Some(altmap) = pagemap.altmap()
+            && !self.books.altmaps.insert(altmap)
+        {
+            return Err(OnlineError::TooManyAltmaps {
+                capacity: altmaps::CAPACITY,
+            });
+        }
         let describe = Describe {
             model: &self.model,
             direct_map: &self.direct_map,
@@ -144,14 +158,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             node: pagemap.node(),
         };
         let found = match tails {
-            Tails::PerCompound => self.tails_of_other_pieces(table, &plan, &describe, piece),
+            Tails::PerCompound => {
+                self.tails_of_other_pieces(table, &plan, &describe, piece, pagemap.altmap())
+            }
             Tails::PerOrder | Tails::None => [None; 2],
         };
-        let pool = Pool {
-            ram: &self.frames,
-            altmap: pagemap.altmap(),
-            registry: &mut self.registry,
-        };
+        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
         let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, *notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
@@ -178,13 +190,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         plan: &Plan,
         describe: &Describe<'_, M>,
         piece: PfnRange,
+        altmap: Option<&dyn Altmap>,
     ) -> [Option<FoundTail>; 2] {
         let of = |frame: Pfn| {
             let compound = plan.compound_page(frame)?;
             if piece.contains_range(compound) {
                 return None;
             }
-            self.find_tail(table, describe, compound, piece)
+            self.find_tail(table, describe, compound, piece, altmap)
         };
         let first = of(piece.start());
         let last = of(piece.last());
@@ -201,6 +214,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         describe: &Describe<'_, M>,
         compound: PfnRange,
         piece: PfnRange,
+        altmap: Option<&dyn Altmap>,
     ) -> Option<FoundTail> {
         let head = compound.start();
         let all = self.model.descriptors(compound)?;
@@ -211,10 +225,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let above = tails.after(own.last());
 
         // A read-only tail belongs to all compound pages of its order, also where the encoding
-        // makes both the same bytes.
+        // makes both the same bytes. One of another altmap cannot be counted here.
         let is_tail = |leaf: &Leaf| {
             (leaf.role == Role::Tail
                 && leaf.writable
+                && self
+                    .books
+                    .altmaps
+                    .other(&Run::once(*leaf), altmap)
+                    .is_none()
                 && self.holds_tails_of(leaf.block, describe, head))
             .then_some(leaf.block.first())
         };

@@ -1,29 +1,59 @@
 //! Where frames for descriptors come from and go back to: RAM, or the altmap.
 
+use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
 use super::registry::TailRegistry;
+use super::stats::{Ledger, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
-use crate::paging::{References, Run, Step};
+use crate::paging::{Role, Run, Step};
+
+/// What a vmemmap writes down of the frames that hold its descriptors.
+#[derive(Debug)]
+pub(super) struct Books {
+    pub(super) registry: TailRegistry,
+    pub(super) altmaps: AltmapsInUse,
+    pub(super) ledger: Ledger,
+}
+
+impl Books {
+    pub(super) fn new() -> Self {
+        Self {
+            registry: TailRegistry::new(),
+            altmaps: AltmapsInUse::new(),
+            ledger: Ledger::default(),
+        }
+    }
+}
 
 /// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they
 /// came from.
 pub(super) struct Pool<'v, A> {
     pub(super) ram: &'v A,
     pub(super) altmap: Option<&'v dyn Altmap>,
-    pub(super) registry: &'v mut TailRegistry,
+    pub(super) books: &'v mut Books,
 }
 
-impl<A: FrameAllocator> Pool<'_, A> {
-    pub(super) fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
-        match self.altmap {
-            Some(altmap) => altmap.allocate(order, node),
-            None => self.ram.allocate(order, node),
-        }
+impl<'v, A: FrameAllocator> Pool<'v, A> {
+    pub(super) fn new(ram: &'v A, altmap: Option<&'v dyn Altmap>, books: &'v mut Books) -> Self {
+        Self { ram, altmap, books }
     }
 
-    pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OnlineError> {
-        match self.altmap {
+    pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
+        let block = match self.altmap {
+            Some(altmap) => altmap.allocate(order, node),
+            None => self.ram.allocate(order, node),
+        }?;
+        self.took(block.frames());
+        Ok(block)
+    }
+
+    pub(super) fn allocate_run(
+        &mut self,
+        at_most: u64,
+        node: NodeId,
+    ) -> Result<PfnRange, OnlineError> {
+        let run = match self.altmap {
             Some(altmap) => {
                 altmap
                     .allocate_run(at_most, node)
@@ -35,7 +65,47 @@ impl<A: FrameAllocator> Pool<'_, A> {
                 .ram
                 .allocate_run(at_most, node)
                 .map_err(OnlineError::OutOfFrames),
+        }?;
+        self.took(run);
+        Ok(run)
+    }
+
+    /// A frame of RAM, whether there is an altmap or not.
+    pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OutOfFrames> {
+        let block = self.ram.allocate(Order::BASE, node)?;
+        self.took(block.frames());
+        Ok(block.first())
+    }
+
+    /// Writes down that `frames`, which are all on one node, were taken.
+    fn took(&mut self, frames: PfnRange) {
+        let origin = self.origin(frames.start());
+        self.books.ledger.took(origin, frames.frames());
+    }
+
+    fn origin(&self, frame: Pfn) -> Origin {
+        match self.altmap_of(frame) {
+            Some(altmap) => Origin {
+                node: altmap.node_of(frame),
+                altmap: true,
+            },
+            None => Origin {
+                node: self.ram.node_of(frame),
+                altmap: false,
+            },
         }
+    }
+
+    /// `frame` holds nothing but tails from now on, and its entries say so.
+    pub(super) fn became_tail(&mut self, frame: Pfn) {
+        let node = self.node_of(frame);
+        self.books.ledger.became_tail(node);
+    }
+
+    /// `frame`, which held nothing but tails, is that of one vmemmap page from now on.
+    pub(super) fn ceased_to_be_tail(&mut self, frame: Pfn) {
+        let node = self.node_of(frame);
+        self.books.ledger.ceased_to_be_tail(node);
     }
 
     /// Where the descriptors of `described` have to be, if it is part of what the altmap reserves.
@@ -57,18 +127,18 @@ impl<A: FrameAllocator> Pool<'_, A> {
     /// # Safety
     ///
     /// As for [`Altmap::begin_counting`], where it is.
-    pub(super) unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
-        if let Some(altmap) = self.altmap_of(described.start()) {
+    pub(super) unsafe fn begin_counting(&mut self, described: PfnRange, order: Order) {
+        if let Some(altmap) = self.altmap_of(described.start())
+            && let Some(holders) = altmap.holders(described)
+        {
             // SAFETY: 1 and 2: the caller's.
             unsafe { altmap.begin_counting(described, order) };
+            self.took(holders);
         }
     }
 
     pub(super) fn node_of(&self, frame: Pfn) -> NodeId {
-        match self.altmap_of(frame) {
-            Some(altmap) => altmap.node_of(frame),
-            None => self.ram.node_of(frame),
-        }
+        self.origin(frame).node
     }
 
     fn altmap_of(&self, frame: Pfn) -> Option<&dyn Altmap> {
@@ -78,15 +148,19 @@ impl<A: FrameAllocator> Pool<'_, A> {
     /// # Safety
     ///
     /// As for [`FrameAllocator::acquire`].
-    pub(super) unsafe fn acquire(&self, frame: Pfn, references: u64) -> bool {
+    pub(super) unsafe fn acquire(&mut self, frame: Pfn, references: u64) -> bool {
         // SAFETY: 1: the frame goes to the allocator that it came from. 2: the caller's.
-        unsafe {
+        let acquired = unsafe {
             match self.altmap_of(frame) {
                 Some(altmap) => altmap.acquire(frame, references),
                 None => self.ram.acquire(frame, references),
             }
+        };
+        if acquired.is_ok() {
+            let node = self.node_of(frame);
+            self.books.ledger.reused(node, references);
         }
-        .is_ok()
+        acquired.is_ok()
     }
 
     /// Makes single frames of a block.
@@ -104,56 +178,84 @@ impl<A: FrameAllocator> Pool<'_, A> {
         }
     }
 
-    /// Gives back `references` of `block`, and the block with the last one.
+    /// Gives back `references` of `block`, whose entries had this role, and the block with the last
+    /// one.
     ///
     /// # Safety
     ///
     /// As for [`FrameAllocator::release`].
-    unsafe fn release(&mut self, block: Block, references: u64) {
-        match self.altmap_of(block.first()) {
-            Some(altmap) => {
-                // SAFETY: 1: the block lies in the altmap, so it came from there. 2: the caller's.
-                if let Released::Last(owned) = unsafe { altmap.release(block, references) } {
-                    altmap.free(owned);
-                }
+    unsafe fn release(&mut self, block: Block, references: u64, role: Role) {
+        let origin = self.origin(block.first());
+        // SAFETY: 1: the block goes to the allocator that it came from. 2: the caller's.
+        let released = unsafe {
+            match self.altmap_of(block.first()) {
+                Some(altmap) => altmap.release(block, references),
+                None => self.ram.release(block, references),
             }
+        };
+        let ledger = &mut self.books.ledger;
+        let Released::Last(owned) = released else {
+            return ledger.no_longer_reused(origin.node, references);
+        };
+        ledger.no_longer_reused(origin.node, references.saturating_sub(1));
+        ledger.freed(origin, block.order().frames(), role);
+        match self.altmap_of(block.first()) {
+            Some(altmap) => altmap.free(owned),
             None => {
-                // SAFETY: 1: the block lies in no altmap, so it came from RAM. 2: the caller's.
-                if let Released::Last(owned) = unsafe { self.ram.release(block, references) } {
-                    self.registry.forget(block.first());
-                    self.ram.free(owned);
-                }
+                self.books.registry.forget(block.first());
+                self.ram.free(owned);
             }
         }
     }
 
-    /// Gives back one reference of each frame.
+    /// Gives back one reference of each frame, whose entries had this role.
     ///
     /// # Safety
     ///
     /// As for [`FrameAllocator::release_run`].
-    pub(super) unsafe fn release_frames(&self, frames: PfnRange) {
-        let Some(altmap) = self.altmap else {
-            // SAFETY: the caller's; all frames came from RAM.
-            return unsafe { self.ram.release_run(frames) };
-        };
-        // Frames of both kinds may follow each other in memory.
-        let reserved = altmap.reserved();
+    pub(super) unsafe fn release_frames(&mut self, frames: PfnRange, role: Role) {
+        let mut rest = Some(frames);
+        while let Some(frames) = rest {
+            let (alike, others) = frames.take_first(self.of_one_origin(frames));
+            let origin = self.origin(alike.start());
+            // SAFETY: the caller's; the frames go to the allocator that all of them came from.
+            let freed = unsafe {
+                match self.altmap_of(alike.start()) {
+                    Some(altmap) => altmap.release_run(alike),
+                    None => self.ram.release_run(alike),
+                }
+            };
+            let kept = alike.frames().saturating_sub(freed);
+            self.books.ledger.freed(origin, freed, role);
+            self.books.ledger.no_longer_reused(origin.node, kept);
+            rest = others;
+        }
+    }
+
+    /// How many of the first of `frames` came from where the first one did. Frames that follow each
+    /// other in memory may have come from several allocations.
+    fn of_one_origin(&self, frames: PfnRange) -> u64 {
+        let all = frames.frames();
         let start = frames.start().get();
-        let below = frames
-            .split_at(reserved.start().get().saturating_sub(start))
-            .0;
-        let above = frames
-            .split_at((reserved.last().get() + 1).saturating_sub(start))
-            .1;
-        for part in [below, above].into_iter().flatten() {
-            // SAFETY: the caller's; frames outside the altmap came from RAM.
-            unsafe { self.ram.release_run(part) };
+        let same_source = match self.altmap.map(Altmap::reserved) {
+            None => all,
+            Some(reserved) if frames.start() < reserved.start() => {
+                all.min(reserved.start().get() - start)
+            }
+            Some(reserved) if reserved.contains(frames.start()) => {
+                all.min(reserved.last().get() - start + 1)
+            }
+            Some(_) => all,
+        };
+        let node = |index: u64| self.node_of(frames.start().saturating_add(index));
+        let first = node(0);
+        // A node lies within another one's memory by larger pieces than a table's worth of frames.
+        if node(same_source - 1) == first {
+            return same_source;
         }
-        if let Some(within) = frames.intersection(reserved) {
-            // SAFETY: the caller's; frames of the altmap came from there.
-            unsafe { altmap.release_run(within) };
-        }
+        (1..same_source)
+            .find(|index| node(*index) != first)
+            .unwrap_or(same_source)
     }
 
     /// Gives back the references that the entries of `run` owned.
@@ -164,32 +266,20 @@ impl<A: FrameAllocator> Pool<'_, A> {
     ///    leaf.
     /// 2. No entry, and no translation cached by a CPU, depends on those any more.
     pub(super) unsafe fn release_run(&mut self, run: Run) {
+        let role = run.leaf.role;
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.
         unsafe {
             if let Some(frames) = run.frames() {
-                return self.release_frames(frames);
+                return self.release_frames(frames, role);
             }
             match run.step {
-                Step::Same => self.release(run.leaf.block, run.count),
+                Step::Same => self.release(run.leaf.block, run.count, role),
                 Step::Next => {
                     for block in (0..run.count).filter_map(|index| run.block(index)) {
-                        self.release(block, 1);
+                        self.release(block, 1, role);
                     }
                 }
             }
         }
-    }
-}
-
-impl<A: FrameAllocator> References for Pool<'_, A> {
-    fn acquire(&mut self, run: Run) -> bool {
-        // SAFETY: 1: the page table copies entries of this library's. 2: the copies own the
-        // references.
-        run.step == Step::Same && unsafe { Pool::acquire(self, run.leaf.block.first(), run.count) }
-    }
-
-    fn release(&mut self, run: Run) {
-        // SAFETY: 1: as above. 2: the page table gives back what no entry needs, after the flush.
-        unsafe { self.release_run(run) };
     }
 }

@@ -8,10 +8,10 @@ use super::error::OnlineError;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
 use super::pool::Pool;
-use super::registry::{CAPACITY, TailKey};
+use super::shared_tail::{new_tail, shared_tail};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
@@ -74,7 +74,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     pub(super) fn finish(mut self) -> Notes {
         if let Some(stock) = self.stock.take() {
             // SAFETY: the stock's references are this value's and no entry was made for them.
-            unsafe { self.pool.release_frames(stock) };
+            unsafe { self.pool.release_frames(stock, Role::Descriptors) };
         }
         self.notes
     }
@@ -139,57 +139,25 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 
     /// The tail frame for the compound page at `head`, for every page of the run.
     fn tail(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
-        let known = match self.tails {
-            Tails::PerOrder => self.pool.registry.find(self.tail_key()),
-            Tails::None | Tails::PerCompound => self.found_tail(head),
-        };
-        if let Some(frame) = known {
+        if self.tails == Tails::PerOrder {
+            let (pool, notes) = (&mut self.pool, &mut self.notes);
+            let frame = shared_tail::<D, A, M>(pool, &self.describe, head, run.pages, notes)?;
+            return Ok(self.tail_run(frame, run.pages));
+        }
+        if let Some(frame) = self.found_tail(head) {
             // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
             // the references.
             if unsafe { self.pool.acquire(frame, run.pages) } {
                 return Ok(self.tail_run(frame, run.pages));
             }
         }
-        let frame = match self.tails {
-            Tails::PerOrder => self.new_shared_tail()?,
-            Tails::None | Tails::PerCompound => self.take_frames(run, 1)?.start(),
-        };
+        let frame = self.take_frames(run, 1)?.start();
+        let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
-        unsafe { self.describe.tails::<D>(frame, head) };
-        // SAFETY: 1: the frame was allocated just now. 2: the entries of the run own the
-        // references, and the one that the frame came with.
-        if run.pages > 1 && !unsafe { self.pool.acquire(frame, run.pages - 1) } {
-            // The allocator cannot count so many references.
-            self.put_back(Run::repeat(frame, 1, Role::Tail));
-            return Err(OnlineError::OutOfFrames(OutOfFrames {
-                order: Order::BASE,
-                node: self.describe.node,
-            }));
-        }
+        unsafe { new_tail::<D, A, M>(pool, &self.describe, frame, head, run.pages) }
+            .map_err(OnlineError::OutOfFrames)?;
         Ok(self.tail_run(frame, run.pages))
-    }
-
-    /// A frame of RAM, known from now on as the tail frame of this order and node. It outlives the
-    /// device, so it never comes from an altmap.
-    fn new_shared_tail(&mut self) -> Result<Pfn, OnlineError> {
-        let key = self.tail_key();
-        if !self.pool.registry.has_room() {
-            return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
-        }
-        let block = self.pool.ram.allocate(Order::BASE, key.node);
-        let frame = block.map_err(OnlineError::OutOfFrames)?.first();
-        self.notes
-            .frames_from(key.node, self.pool.ram.node_of(frame), 1);
-        self.pool.registry.insert(key, frame);
-        Ok(frame)
-    }
-
-    fn tail_key(&self) -> TailKey {
-        TailKey {
-            order: self.describe.order,
-            node: self.describe.node,
-        }
     }
 
     /// The leaves of a tail frame. What belongs to all compound pages of an order is read-only.
@@ -226,7 +194,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 
     /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are
     /// about to be mapped.
-    fn describe_pages(&self, frames: PfnRange, run: &PlannedRun, order: Order) {
+    fn describe_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
         let model = self.describe.model;
         let describe = Describe {
             order: run.order,

@@ -6,19 +6,20 @@
 use super::problem::Problem;
 use super::{Ledger, Session};
 use crate::case::Case;
-use crate::cost::{is_mapped_by_huge_leaf, shared_table_at};
+use crate::cost::parted_span_at;
 use crate::{Cost, Probe, Report};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::DevPagemap;
-use mm_core::paging::PageTable;
+use mm_core::paging::{PageTable, Replacement};
 use mm_core::vmemmap::OfflineError;
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
     /// Takes the first subsection of the case, then one in the middle, then the last one, offline
-    /// and brings it online again. Nothing else may change, and in the end all is as it was,
-    /// but for the copies that were made of shared tables.
+    /// and brings it online again. Nothing else may change, and in the end all is as it was, but
+    /// for the tables that were made of huge leaves and of shared tables. A page table that cannot
+    /// exchange entries in use refuses what needs these.
     pub(super) fn check_parts(
         &mut self,
         case: &Case,
@@ -30,7 +31,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let unit = self.model.subsection();
         let start = case.range.start();
         let middle = start.saturating_add(case.range.frames() / 2);
-        let mut copied = None;
+        let mut parted = None;
         for first in [start, middle, case.range.last()] {
             let Ok(part) = PfnRange::new(first.align_down(unit), unit.frames()) else {
                 continue;
@@ -45,9 +46,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             );
             report.check("a part comes back", self.part_online(case, &part, pagemap));
             // There are more links of a shared table than parts here, so that it stays.
-            let table = shared_table_at(case, part.range, &self.model, &self.spans);
-            if table.is_some() && table != copied {
-                copied = table;
+            let span = parted_span_at(case, part.range, &self.model, &self.spans);
+            if span.is_some() && span != parted && !self.refuses_to_part(case, &part) {
+                parted = span;
                 expected.leaf_tables += 1;
             }
             self.check_cost(expected, before, report);
@@ -66,8 +67,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let outcome = self.vmemmap.depopulate(self.table, pagemap, part.range);
         match outcome {
             Ok(_) => self.all_fault(part)?,
-            Err(OfflineError::SplitsHugeLeaf { .. })
-                if is_mapped_by_huge_leaf(case, part.range, &self.model, &self.spans) =>
+            Err(OfflineError::SplitsHugeLeaf { .. } | OfflineError::SplitsSharedTable { .. })
+                if self.refuses_to_part(case, part) =>
             {
                 return self.all_readable(part);
             }
@@ -94,12 +95,18 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         part: &Case,
         pagemap: &DevPagemap<'_>,
     ) -> Result<(), Problem> {
-        if !is_mapped_by_huge_leaf(case, part.range, &self.model, &self.spans) {
+        if !self.refuses_to_part(case, part) {
             self.vmemmap
                 .populate(self.table, pagemap, part.range)
                 .map_err(Problem::Online)?;
         }
         self.all_readable(case)
+    }
+
+    /// Whether the part cannot go offline, since entries in use would have to be exchanged.
+    fn refuses_to_part(&self, case: &Case, part: &Case) -> bool {
+        self.table.replacement() == Replacement::Refused
+            && parted_span_at(case, part.range, &self.model, &self.spans).is_some()
     }
 }
 

@@ -3,8 +3,8 @@
 use super::entries::{step_of, write_run};
 use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
-use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator, Released};
+use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
     Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Run, RunSource, Step,
 };
@@ -186,7 +186,7 @@ where
         depth + 1 == Tree::<F>::LEAF_DEPTH
             && run.step == Step::Same
             && run.leaf.role == Role::Tail
-            && run.count >= Self::leaves_per_table()
+            && run.count >= Tree::<F>::LEAVES_PER_TABLE
             && Tree::<F>::covers_entry(depth, range)
     }
 
@@ -204,7 +204,7 @@ where
             at: range.start(),
             error,
         })?;
-        let (replaced, rest) = run.take(Self::leaves_per_table());
+        let (replaced, rest) = run.take(Tree::<F>::LEAVES_PER_TABLE);
         cursor.run = rest;
         if !is_new {
             cursor.source.put_back(replaced);
@@ -223,15 +223,11 @@ where
         node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
-        let table = match self.frames.allocate(Order::BASE, node) {
-            Ok(block) => block.first(),
-            Err(error) => {
-                return Err(MapStopped::Table {
-                    at: range.start(),
-                    error: MapError::OutOfFrames(error),
-                });
-            }
-        };
+        let table = self.tables.allocate(node);
+        let table = table.map_err(|error| MapStopped::Table {
+            at: range.start(),
+            error: MapError::OutOfFrames(error),
+        })?;
         if depth + 1 != Tree::<F>::LEAF_DEPTH {
             // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
             unsafe { self.private_table(table, depth + 1) }.fill(0);
@@ -241,11 +237,8 @@ where
             .as_ref()
             .is_err_and(|stopped| stopped.at() == range.start())
         {
-            // SAFETY: 1: it came from this allocator. 2: its one reference is ours and no entry was
-            // made.
-            if let Released::Last(block) = unsafe { self.frames.release(Block::single(table), 1) } {
-                self.frames.free(block);
-            }
+            // SAFETY: 1: taken above, and not linked.
+            unsafe { self.tables.give_back(table) };
             return filled;
         }
         if seen == Seen::Live {

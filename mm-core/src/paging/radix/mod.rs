@@ -15,6 +15,7 @@
 //! - `shared` links one leaf table from several places where all of its entries are the same tail
 //!   leaf.
 //! - `visit` reads.
+//! - `tables` takes and gives back the frames of tables, and counts them.
 //! - `entries` knows runs of entries in memory, `tree` which entry of which level an address
 //!   belongs to.
 
@@ -22,27 +23,29 @@ mod entries;
 mod map;
 mod replace;
 mod shared;
+mod tables;
 mod tree;
 mod unmap;
 mod visit;
 
 use super::{
     EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
-    References, ReplaceError, Replaced, Replacement, Run, RunSource, Visit,
+    ReplaceError, Replaced, Replacement, Run, RunSource, TableStats, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{DirectMap, FrameAllocator, PerNode};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
 use shared::SharedTables;
+use tables::Tables;
 use tree::Tree;
 
 /// The [`PageTable`] of a kernel that brings entry format, frames, direct map and MMU.
 #[derive(Debug)]
 pub struct RadixTable<F, A, M, U> {
     root: Pfn,
-    frames: A,
+    tables: Tables<A>,
     direct_map: M,
     mmu: U,
     shared: SharedTables,
@@ -73,7 +76,7 @@ where
     pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
             root,
-            frames,
+            tables: Tables::new(frames, Tree::<F>::LEAVES_PER_TABLE),
             direct_map,
             mmu,
             shared: SharedTables::new(),
@@ -203,27 +206,20 @@ where
         unsafe { self.replace_entries(range, node, exchange) }
     }
 
+    fn table_stats(&self) -> Option<PerNode<TableStats>> {
+        Some(self.tables.stats())
+    }
+
     fn can_share_tables(&self) -> bool {
         true
     }
 
-    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) {
-        if F::translates(range.start()) && F::translates(range.last()) {
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
+        match Tree::<F>::translates(range) {
             // SAFETY: 1 and 2: the caller's duties.
-            unsafe { self.merge_tables(range, released) };
+            true => unsafe { self.merge_tables(range, released) },
+            false => 0,
         }
-    }
-
-    fn unshare_tables(
-        &mut self,
-        range: VirtRange,
-        node: NodeId,
-        references: &mut dyn References,
-    ) -> Result<(), MapError> {
-        if !F::translates(range.start()) || !F::translates(range.last()) {
-            return Ok(());
-        }
-        self.split_tables(range, node, references)
     }
 
     unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))

@@ -36,6 +36,9 @@ impl<F: EntryFormat> Tree<F> {
         F::LEVELS.len() - 1
     };
 
+    /// How many leaves a leaf table has.
+    pub(super) const LEAVES_PER_TABLE: u64 = 1 << F::LEVELS[Self::LEAF_DEPTH].index_bits;
+
     #[inline]
     fn level(depth: usize) -> Level {
         // Recursion starts at 0 and stops at LEAF_DEPTH, so the depth always exists.
@@ -122,6 +125,11 @@ impl<F: EntryFormat> Tree<F> {
                 .get()
                 .wrapping_add((entries as u64) << level.shift),
         )
+    }
+
+    /// The last address that the entry of `at` at `depth` translates.
+    pub(super) fn last(depth: usize, at: VirtAddr) -> VirtAddr {
+        VirtAddr::new(Self::step(depth, at, 1).get().wrapping_sub(1))
     }
 
     /// All that the entry of `at` at `depth` translates.

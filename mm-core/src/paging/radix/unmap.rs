@@ -13,8 +13,8 @@
 use super::entries::for_each_run;
 use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
-use crate::addr::{Block, Pfn, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator, Released};
+use crate::addr::{Pfn, VirtAddr, VirtRange};
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
 use core::sync::atomic::AtomicU64;
 
@@ -185,10 +185,9 @@ where
     /// Gives back the reference of a link to a table that no CPU can reach through it any more.
     /// With the last one, the references of the table's own entries go too.
     pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
-        // SAFETY: 1: tables come from this allocator. 2: the link that owned the reference is
-        // cleared and flushed.
-        let Released::Last(block) = (unsafe { self.frames.release(Block::single(frame), 1) })
-        else {
+        // SAFETY: 1: tables come from there. 2: the link that owned the reference is cleared and
+        // flushed.
+        let Some(dead) = (unsafe { self.tables.release(frame) }) else {
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
@@ -212,7 +211,7 @@ where
                 }
             }
         }
-        self.frames.free(block);
+        self.tables.free(dead);
     }
 
     /// See [`PageTable::clear_leaf`](crate::paging::PageTable::clear_leaf).

@@ -5,7 +5,7 @@ use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::pagemap::TailsFallback;
 use crate::paging::ReplaceError;
-use crate::vmemmap::OnlineError;
+use crate::vmemmap::{OfflineError, OnlineError};
 use core::fmt;
 
 /// Why memory could not be folded, unfolded or reshaped. After any of these, everything is as it
@@ -52,6 +52,11 @@ pub enum FoldError {
         /// The first such address.
         at: VirtAddr,
     },
+    /// Frames of an altmap that is not the pagemap's hold descriptors of the frames.
+    OtherAltmap {
+        /// What that altmap reserves.
+        reserved: PfnRange,
+    },
     /// RAM for descriptors or page tables ran out.
     OutOfFrames(OutOfFrames),
     /// The altmap ran out.
@@ -71,6 +76,7 @@ impl FoldError {
             | Self::NothingToShare(_)
             | Self::TailsDiffer
             | Self::TooManySharedTails { .. }
+            | Self::OtherAltmap { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
@@ -78,6 +84,18 @@ impl FoldError {
             Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
+        }
+    }
+}
+
+/// Why frames for it could not be had.
+impl From<OnlineError> for FoldError {
+    fn from(error: OnlineError) -> Self {
+        match error {
+            OnlineError::OutOfFrames(error) => Self::OutOfFrames(error),
+            OnlineError::AltmapExhausted { reserved } => Self::AltmapExhausted { reserved },
+            OnlineError::TooManySharedTails { capacity } => Self::TooManySharedTails { capacity },
+            _ => Self::Refused,
         }
     }
 }
@@ -123,6 +141,10 @@ impl fmt::Display for FoldError {
                 f,
                 "the tails at {at} are shared by a compound page of another order, or by a part of one; unfold it first"
             ),
+            Self::OtherAltmap { reserved } => OfflineError::OtherAltmap {
+                reserved: *reserved,
+            }
+            .fmt(f),
             Self::OutOfFrames(error) => error.fmt(f),
             Self::AltmapExhausted { reserved } => OnlineError::AltmapExhausted {
                 reserved: *reserved,

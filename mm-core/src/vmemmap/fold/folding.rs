@@ -103,6 +103,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
         // pages own the references.
         if page == 1 && unsafe { self.pool.acquire(own, pages - 1) } {
             self.reshape(own, first, Keep::Nothing);
+            self.pool.became_tail(own);
             self.tail = Some(own);
         } else if page == 1 {
             self.uncounted += 1;

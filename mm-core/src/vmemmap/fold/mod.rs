@@ -27,13 +27,13 @@ use super::Vmemmap;
 use super::describe::Describe;
 use super::note::Notes;
 use super::pool::Pool;
-use super::registry::{CAPACITY, TailKey};
-use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use super::shared_tail::shared_tail;
+use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
-use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
-use crate::pagemap::{DevPagemap, Tails};
-use crate::paging::{Leaf, PageTable, Replacement, Role, Run, Visit};
+use crate::pagemap::{DevPagemap, Tables, Tails};
+use crate::paging::{PageTable, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 use folding::{Folding, reshape_run};
 use survey::demand;
@@ -65,6 +65,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// may be read: a tail then reads as before or as after. Compound pages whose tails are shared
     /// already, of either kind, are left as they are.
     ///
+    /// Where the pagemap shares tables, leaf tables of `frames` that are all one tail frame then
+    /// become one.
+    ///
     /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound
     /// page of an order and node where tails are shared by all.
     ///
@@ -92,25 +95,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if table.replacement() == Replacement::Refused {
             return Err(FoldError::Refused);
         }
-        let survey = self.survey(table, range, order)?;
+        let survey = self.survey(table, range, order, pagemap.altmap())?;
         let mut folded = Folded {
             unchanged: survey.folded,
             ..Folded::default()
         };
         if survey.unfolded == 0 {
+            folded.flushes = self.share_folded(table, pagemap, frames);
             return Ok(folded);
         }
         let describe = describe_as(pagemap, &self.model, &self.direct_map);
-        let mut pool = Pool {
-            ram: &self.frames,
-            altmap: pagemap.altmap(),
-            registry: &mut self.registry,
-        };
+        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
                 &mut pool,
                 &describe,
+                frames.start(),
                 tail_pages,
                 &mut folded.notes,
             )?),
@@ -125,6 +126,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 folded.flushes = replaced.flushes;
                 folded.changed = survey.unfolded - folding.uncounted;
                 folded.unchanged += folding.uncounted;
+                folded.flushes += self.share_folded(table, pagemap, frames);
                 Ok(folded)
             }
             Err(error) => {
@@ -136,6 +138,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// Makes one of the leaf tables of `frames`, which are folded on a page table that can exchange
+    /// entries in use, that are alike, if the pagemap shares tables. Says how many flushes that
+    /// took.
+    fn share_folded<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> u64 {
+        match pagemap.tables_on(table.can_share_tables()).0 {
+            // SAFETY: 1: it can exchange them.
+            Tables::Shared => unsafe { self.share_tables(table, pagemap, frames) },
+            Tables::Private => 0,
         }
     }
 
@@ -165,7 +183,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if table.replacement() == Replacement::Refused {
             return Err(FoldError::Refused);
         }
-        let survey = self.survey(table, range, order)?;
+        let survey = self.survey(table, range, order, pagemap.altmap())?;
         let leaf = table.huge_leaf().filter(|_| pagemap.huge_leaves());
         let possible = demand(&self.model, table, range, order, leaf, 0).leaves;
         let mut folded = Folded {
@@ -176,11 +194,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
-        let pool = Pool {
-            ram: &self.frames,
-            altmap: pagemap.altmap(),
-            registry: &mut self.registry,
-        };
+        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;
@@ -222,7 +236,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
-        let survey = self.survey(table, range, order)?;
+        let survey = self.survey(table, range, order, pagemap.altmap())?;
         let mut at_tails = None;
         let describe = describe_as(pagemap, &self.model, &self.direct_map);
         let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
@@ -290,47 +304,4 @@ fn describe_as<'v, M>(
         order: pagemap.geometry().order(),
         node: pagemap.node(),
     }
-}
-
-/// The tail frame of all compound pages of the order and node that `describe` says, with
-/// `references` more than it had.
-fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
-    pool: &mut Pool<'_, A>,
-    describe: &Describe<'_, M>,
-    references: u64,
-    notes: &mut Notes,
-) -> Result<Pfn, FoldError> {
-    let key = TailKey {
-        order: describe.order,
-        node: describe.node,
-    };
-    if let Some(frame) = pool.registry.find(key) {
-        // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to
-        // be made own them.
-        if unsafe { pool.acquire(frame, references) } {
-            return Ok(frame);
-        }
-    }
-    if !pool.registry.has_room() {
-        return Err(FoldError::TooManySharedTails { capacity: CAPACITY });
-    }
-    let block = pool.ram.allocate(Order::BASE, key.node);
-    let frame = block.map_err(FoldError::OutOfFrames)?.first();
-    notes.frames_from(key.node, pool.ram.node_of(frame), 1);
-    // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has compared
-    // the sizes.
-    unsafe { describe.tails::<D>(frame, Pfn::ZERO) };
-    // SAFETY: 1: allocated just now. 2: the entries that are about to be made own these and the one
-    // that it came with.
-    if references > 1 && !unsafe { pool.acquire(frame, references - 1) } {
-        let run = Run::once(Leaf::single(frame, Role::Tail));
-        // SAFETY: 1: its one reference is ours. 2: it is not mapped.
-        unsafe { pool.release_run(run) };
-        return Err(FoldError::OutOfFrames(OutOfFrames {
-            order: Order::BASE,
-            node: key.node,
-        }));
-    }
-    pool.registry.insert(key, frame);
-    Ok(frame)
 }

@@ -3,7 +3,7 @@
 use super::error::FoldError;
 use crate::addr::{Block, Order, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::paging::{PageTable, Role, Run, Visit};
 use crate::vmemmap::Vmemmap;
@@ -92,13 +92,14 @@ impl Surveyor<'_> {
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap
-    /// pages, that tails are shared within such pages only, and all of them or none; and
+    /// pages, with frames of RAM or of `altmap`, that tails are shared within such pages only, and all of them or none; and
     /// counts.
     pub(super) fn survey<P: PageTable>(
         &self,
         table: &P,
         range: VirtRange,
         order: Order,
+        altmap: Option<&dyn Altmap>,
     ) -> Result<Survey, FoldError> {
         let page = self.model.granule().bytes();
         let mut surveyor = Surveyor {
@@ -112,6 +113,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
+                if let Some(reserved) = self.books.altmaps.other(&run, altmap) {
+                    return surveyor.refuse(FoldError::OtherAltmap { reserved });
+                }
                 let is_right = run.leaf.role != Role::Tail
                     || self.order_of_tails(run.leaf.block) == Some(order);
                 surveyor.leaves(at, &run, is_right)

@@ -6,7 +6,6 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::model::MemoryModel;
 use crate::paging::{Exchange, Leaf, Role, Run, Step};
-use crate::vmemmap::OnlineError;
 use crate::vmemmap::note::Notes;
 use crate::vmemmap::pool::Pool;
 
@@ -76,7 +75,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     ) -> Result<(), FoldError> {
         let mut left = frames;
         while left > 0 {
-            let run = self.pool.allocate_run(left, node).map_err(refused)?;
+            let run = self.pool.allocate_run(left, node)?;
             let actual = self.pool.node_of(run.start());
             notes.frames_from(node, actual, run.frames());
             left = left.saturating_sub(run.frames());
@@ -90,7 +89,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     pub(super) fn finish(&mut self) {
         while let Some(frames) = self.frames.pop() {
             // SAFETY: the references came with the frames, and no entry was made for them.
-            unsafe { self.pool.release_frames(frames) };
+            unsafe { self.pool.release_frames(frames, Role::Descriptors) };
         }
         while let Some(block) = self.blocks.pop().and_then(block_of) {
             let role = Role::Descriptors;
@@ -121,15 +120,6 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         let per_page = self.model.descriptors_per_page();
         let frame = self.model.frame_of_descriptor(at);
         frame.is_some_and(|frame| frame.get() - frame.align_down(self.order).get() == per_page)
-    }
-}
-
-/// Why the pool has no frames.
-fn refused(error: OnlineError) -> FoldError {
-    match error {
-        OnlineError::OutOfFrames(error) => FoldError::OutOfFrames(error),
-        OnlineError::AltmapExhausted { reserved } => FoldError::AltmapExhausted { reserved },
-        _ => FoldError::Refused,
     }
 }
 
@@ -185,10 +175,11 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
         if old.leaf.writable && self.is_first_tail_page(at) {
             // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the new entry owns
             // the reference.
-            return match unsafe { self.pool.acquire(tail, 1) } {
-                true => Run::once(Leaf::single(tail, Role::Descriptors)),
-                false => one,
-            };
+            if !unsafe { self.pool.acquire(tail, 1) } {
+                return one;
+            }
+            self.pool.ceased_to_be_tail(tail);
+            return Run::once(Leaf::single(tail, Role::Descriptors));
         }
         let alike = if old.step == Step::Same { old.count } else { 1 };
         let Some(frames) = self.frames.take(alike) else {

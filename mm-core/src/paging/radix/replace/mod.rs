@@ -16,79 +16,21 @@
 //! table that is not to stay one. The changes below are made there before anybody sees the table,
 //! so that this costs no flush of its own. All tables are taken before the first change.
 
+mod batch;
+mod old_run;
+
 use super::tree::Tree;
-use super::{RadixTable, load, store};
+use super::{RadixTable, load};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
 use crate::paging::{
-    Entry, EntryFormat, Exchange, Flush, FlushScope, Leaf, Link, Mmu, ReplaceError, Replaced,
-    Replacement, Role, Run, Step,
+    Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role, Step,
 };
-use core::mem::size_of;
-use core::sync::atomic::AtomicU64;
-
-/// How many changes are made for one flush.
-const BATCH: usize = 64;
-
-/// One change of entries in use.
-#[derive(Clone, Copy)]
-enum Change {
-    /// Leaves of base pages in one table. When they are not `live`, they have been written already
-    /// to a table that this batch links.
-    Leaves {
-        at: VirtAddr,
-        old: u64,
-        new: u64,
-        count: u16,
-        old_step: Step,
-        new_step: Step,
-        live: bool,
-    },
-    /// A huge leaf becomes a link to `table`.
-    Split { at: VirtAddr, table: Pfn },
-    /// A link to the shared table `old` becomes one to `table`.
-    Copy { at: VirtAddr, old: Pfn, table: Pfn },
-    /// A link to `table` becomes the huge leaf `new`.
-    Join { at: VirtAddr, table: Pfn, new: u64 },
-}
-
-static_assertions::const_assert!(size_of::<Option<Change>>() == 32);
-
-/// The changes of one flush.
-struct Batch {
-    changes: [Option<Change>; BATCH],
-    used: usize,
-    /// A table that is to be linked by the batch, and what it will translate.
-    unlinked: Option<(VirtRange, Pfn)>,
-}
-
-impl Batch {
-    const fn new() -> Self {
-        Self {
-            changes: [None; BATCH],
-            used: 0,
-            unlinked: None,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.used == BATCH
-    }
-
-    fn push(&mut self, change: Change) {
-        if let Some(slot) = self.changes.get_mut(self.used) {
-            *slot = Some(change);
-            self.used += 1;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Change> + '_ {
-        self.changes.iter().take(self.used).copied().flatten()
-    }
-}
+pub(super) use batch::{Batch, Change};
+use old_run::{old_run, write};
 
 /// What maps an address.
-enum Place {
+pub(super) enum Place {
     /// A leaf table.
     Table { frame: Pfn, link: Link },
     /// A huge leaf of this library's.
@@ -105,7 +47,7 @@ where
     U: Mmu,
 {
     /// The depth of the entries that link leaf tables or are huge leaves.
-    const ABOVE: usize = Tree::<F>::LEAF_DEPTH - 1;
+    pub(super) const ABOVE: usize = Tree::<F>::LEAF_DEPTH - 1;
 
     /// See [`PageTable::replace`](crate::paging::PageTable::replace).
     ///
@@ -142,7 +84,7 @@ where
             }
             replaced.flushes += u64::from(self.apply(&batch, rule));
             for change in batch.iter() {
-                self.release_old(change, exchange);
+                self.release_old(change, &mut |run| exchange.released(run));
             }
         }
         self.give_back_tables(&mut tables);
@@ -171,7 +113,7 @@ where
                     Self::ABOVE
                 }
             };
-            rest = left.after(last_of::<F>(depth, at));
+            rest = left.after(Tree::<F>::last(depth, at));
         }
         splits
     }
@@ -181,7 +123,7 @@ where
         let mut tables = FrameStack::new(&self.direct_map);
         let mut left = count;
         while left > 0 {
-            match self.frames.allocate_run(left, node) {
+            match self.tables.allocate_run(left, node) {
                 Ok(run) => {
                     left = left.saturating_sub(run.frames());
                     // SAFETY: 1: allocated just now; duty 2 of `new`.
@@ -198,14 +140,15 @@ where
 
     fn give_back_tables(&self, tables: &mut FrameStack<'_, M>) {
         while let Some(run) = tables.pop() {
-            // SAFETY: 1: they came from this allocator. 2: their references are ours and no entry
-            // was made for them.
-            unsafe { self.frames.release_run(run) };
+            for index in 0..run.frames() {
+                // SAFETY: 1: allocated for this, and not linked.
+                unsafe { self.tables.give_back(run.start().saturating_add(index)) };
+            }
         }
     }
 
     /// What maps `at`.
-    fn place(&self, at: VirtAddr) -> Place {
+    pub(super) fn place(&self, at: VirtAddr) -> Place {
         let mut frame = self.root;
         for depth in 0..=Self::ABOVE {
             let slots = self.live_table(frame, depth);
@@ -241,10 +184,10 @@ where
             return self.plan_leaves(table, false, rest, batch, exchange);
         }
         match self.place(at) {
-            Place::Other { depth } => rest.after(last_of::<F>(depth, at)),
+            Place::Other { depth } => rest.after(Tree::<F>::last(depth, at)),
             Place::HugeLeaf(leaf) => {
                 let base = Tree::<F>::base(Self::ABOVE, at);
-                let last = last_of::<F>(Self::ABOVE, at);
+                let last = Tree::<F>::last(Self::ABOVE, at);
                 if !exchange.splits(base, leaf) {
                     return rest.after(last);
                 }
@@ -300,7 +243,7 @@ where
         exchange: &mut X,
     ) -> Option<VirtRange> {
         let at = Tree::<F>::base(Self::ABOVE, rest.start());
-        let last = last_of::<F>(Self::ABOVE, at);
+        let last = Tree::<F>::last(Self::ABOVE, at);
         let stays = rest.after(last);
         let (Some(run), Some(span)) = (self.shared_run(old), VirtRange::between(at, last)) else {
             return stays;
@@ -318,7 +261,12 @@ where
             return stays;
         }
         self.fill_table_with(table, run.leaf, Step::Same);
-        batch.push(Change::Copy { at, old, table });
+        batch.push(Change::Relink {
+            at,
+            old,
+            table,
+            shared: false,
+        });
         batch.unlinked = Some((span, table));
         Some(rest)
     }
@@ -333,7 +281,7 @@ where
         exchange: &mut X,
     ) -> Option<Option<VirtRange>> {
         let at = rest.start();
-        let last = last_of::<F>(Self::ABOVE, at);
+        let last = Tree::<F>::last(Self::ABOVE, at);
         let order = Tree::<F>::HUGE_LEAF?;
         if Tree::<F>::base(Self::ABOVE, at) != at || last > rest.last() {
             return None;
@@ -372,7 +320,7 @@ where
         let slots = slots.get(..pages.min(slots.len())).unwrap_or_default();
         let old = old_run::<F>(slots)?;
         let Some(run) = old.run::<F>() else {
-            return rest.after(last_of::<F>(depth, at));
+            return rest.after(Tree::<F>::last(depth, at));
         };
         let new = exchange.exchange(at, run);
         let count = new.count.clamp(1, u64::from(old.count)) as u16;
@@ -399,217 +347,5 @@ where
             live,
         });
         next
-    }
-
-    /// Makes the changes of `batch` and makes CPUs forget what was before. Says whether there was
-    /// anything to do.
-    fn apply(&self, batch: &Batch, rule: Replacement) -> bool {
-        let mut obligation = Flush::nothing();
-        let mut all: Option<VirtRange> = None;
-        for span in batch.iter().filter_map(|change| span_of::<F>(&change)) {
-            obligation.add(span);
-            all = match all {
-                None => Some(span),
-                Some(all) => {
-                    VirtRange::between(all.start().min(span.start()), all.last().max(span.last()))
-                }
-            };
-        }
-        let Some(all) = all.filter(|_| obligation.scope() != FlushScope::Nothing) else {
-            return false;
-        };
-        self.mmu.publish();
-        let make = || {
-            for change in batch.iter() {
-                self.make(change);
-            }
-        };
-        match rule {
-            Replacement::BreakBeforeMake => self.mmu.quiesce(all, &mut || {
-                for change in batch.iter() {
-                    self.break_entries(change);
-                }
-                self.mmu.forget(obligation.scope());
-                make();
-                self.mmu.entries_added();
-            }),
-            Replacement::Direct | Replacement::Refused => {
-                make();
-                self.mmu.forget(obligation.scope());
-                self.mmu.entries_added();
-            }
-        }
-        true
-    }
-
-    /// Makes the old entries of `change` not present.
-    fn break_entries(&self, change: Change) {
-        match change {
-            Change::Leaves { live: false, .. } => {}
-            Change::Leaves { at, count, .. } => {
-                for slot in self.leaf_slots(at).iter().take(usize::from(count)) {
-                    store(slot, F::invalidated(load(slot)));
-                }
-            }
-            Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
-                if let Some(slot) = self.slot_above(at) {
-                    store(slot, F::invalidated(load(slot)));
-                    if Self::ABOVE == 0 {
-                        self.mmu.root_entry_removed(at);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Stores the new entries of `change`.
-    fn make(&self, change: Change) {
-        let (at, new) = match change {
-            Change::Leaves { live: false, .. } => return,
-            Change::Leaves {
-                at,
-                new,
-                count,
-                new_step,
-                ..
-            } => return write::<F>(self.leaf_slots(at), new, new_step, count),
-            Change::Split { at, table } | Change::Copy { at, table, .. } => {
-                (at, F::table(table, false))
-            }
-            Change::Join { at, new, .. } => (at, new),
-        };
-        if let Some(slot) = self.slot_above(at) {
-            store(slot, new);
-            if Self::ABOVE == 0 {
-                self.mmu.root_entry_installed(at);
-            }
-        }
-    }
-
-    /// Reports what the old entries of `change` pointed at. No CPU translates by them any more.
-    fn release_old<X: Exchange>(&self, change: Change, exchange: &mut X) {
-        match change {
-            Change::Split { .. } => {}
-            Change::Copy { old: table, .. } | Change::Join { table, .. } => {
-                self.release_table(Tree::<F>::LEAF_DEPTH, table, &mut |run| {
-                    exchange.released(run);
-                });
-            }
-            Change::Leaves {
-                old,
-                count,
-                old_step: step,
-                ..
-            } => {
-                let old = OldRun {
-                    entry: old,
-                    step,
-                    count,
-                };
-                if let Some(run) = old.run::<F>() {
-                    exchange.released(run);
-                }
-            }
-        }
-    }
-
-    /// The entry that links the leaf table for `at`, or is the huge leaf for it.
-    fn slot_above(&self, at: VirtAddr) -> Option<&AtomicU64> {
-        let mut frame = self.root;
-        for depth in 0..Self::ABOVE {
-            let slot = self
-                .live_table(frame, depth)
-                .get(Tree::<F>::index(depth, at))?;
-            match F::decode(load(slot), depth) {
-                Entry::Table { frame: next, .. } => frame = next,
-                _ => return None,
-            }
-        }
-        self.live_table(frame, Self::ABOVE)
-            .get(Tree::<F>::index(Self::ABOVE, at))
-    }
-
-    /// The entries of the leaf table for `at`, from that of `at` on.
-    fn leaf_slots(&self, at: VirtAddr) -> &[AtomicU64] {
-        let depth = Tree::<F>::LEAF_DEPTH;
-        let slot = self.slot_above(at);
-        match slot.map(|slot| F::decode(load(slot), Self::ABOVE)) {
-            Some(Entry::Table { frame, .. }) => self
-                .live_table(frame, depth)
-                .get(Tree::<F>::index(depth, at)..)
-                .unwrap_or_default(),
-            _ => &[],
-        }
-    }
-}
-
-/// Entries of a leaf table that form a run, by the first of them.
-#[derive(Clone, Copy)]
-struct OldRun {
-    entry: u64,
-    step: Step,
-    count: u16,
-}
-
-impl OldRun {
-    /// The run, if the entries are this library's leaves.
-    fn run<F: EntryFormat>(&self) -> Option<Run> {
-        match F::decode(self.entry, Tree::<F>::LEAF_DEPTH) {
-            Entry::Leaf(leaf) if leaf.role != Role::Foreign => Some(Run {
-                leaf,
-                count: u64::from(self.count),
-                step: self.step,
-            }),
-            _ => None,
-        }
-    }
-}
-
-/// The run that `slots` start with; `None` where there are none.
-fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
-    let (first, rest) = slots.split_first()?;
-    let entry = load(first);
-    let continues = |step: u64| {
-        let expected = |index: usize| entry.wrapping_add(step.wrapping_mul(index as u64 + 1));
-        let same = |(index, slot): &(usize, &AtomicU64)| {
-            (load(slot) ^ expected(*index)) & !F::STATUS_BITS == 0
-        };
-        rest.iter().enumerate().take_while(same).count()
-    };
-    let (step, more) = match continues(0) {
-        0 => (Step::Next, continues(F::FRAME_STEP)),
-        same => (Step::Same, same),
-    };
-    let step = if more == 0 { Step::Same } else { step };
-    // A table has at most 2^13 entries.
-    let count = u16::try_from(more + 1).unwrap_or(1);
-    Some(OldRun { entry, step, count })
-}
-
-/// Stores `count` entries, the first of them `entry`.
-fn write<F: EntryFormat>(slots: &[AtomicU64], entry: u64, step: Step, count: u16) {
-    let step = super::entries::step_of::<F>(step);
-    let mut entry = entry;
-    for slot in slots.iter().take(usize::from(count)) {
-        store(slot, entry);
-        entry = entry.wrapping_add(step);
-    }
-}
-
-/// The last address that the entry of `at` at `depth` translates.
-fn last_of<F: EntryFormat>(depth: usize, at: VirtAddr) -> VirtAddr {
-    VirtAddr::new(Tree::<F>::step(depth, at, 1).get().wrapping_sub(1))
-}
-
-/// The addresses that CPUs have to forget for `change`.
-fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
-    match *change {
-        Change::Leaves { live: false, .. } => None,
-        Change::Leaves { at, count, .. } => {
-            VirtRange::new(at, u64::from(count) << F::GRANULE.shift()).ok()
-        }
-        Change::Split { at, .. } | Change::Copy { at, .. } | Change::Join { at, .. } => {
-            VirtRange::between(at, last_of::<F>(Tree::<F>::LEAF_DEPTH - 1, at))
-        }
     }
 }

@@ -1,0 +1,190 @@
+//! Parting what reaches across the ends of a piece that goes offline: huge leaves and shared
+//! tables, the rest of which stays.
+//!
+//! ```text
+//!   the piece                     |<-------------- goes -------------->|
+//!   before       [     huge leaf      ]  ...           [    shared table, linked elsewhere too   ]
+//!   after        [ table of its own   ]  ...           [          table of its own               ]
+//! ```
+//!
+//! Entries of memory that stays online are exchanged for others that say the same, so it goes by
+//! the rule of the page table for [entries in use](crate::paging::Replacement).
+
+use super::Vmemmap;
+use super::error::OfflineError;
+use super::pool::Pool;
+use crate::addr::{Block, NodeId, Order, VirtAddr, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::pagemap::DevPagemap;
+use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Run};
+
+/// What reaches across an end of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Across {
+    HugeLeaf {
+        at: VirtAddr,
+    },
+    SharedTable {
+        at: VirtAddr,
+        /// All of its leaves.
+        run: Run,
+    },
+}
+
+impl Across {
+    fn at(&self) -> VirtAddr {
+        match self {
+            Self::HugeLeaf { at } | Self::SharedTable { at, .. } => *at,
+        }
+    }
+
+    /// Why the piece cannot go, on a page table that cannot exchange entries in use.
+    fn refusal(&self) -> OfflineError {
+        match self {
+            Self::HugeLeaf { at } => OfflineError::SplitsHugeLeaf { at: *at },
+            Self::SharedTable { at, .. } => OfflineError::SplitsSharedTable { at: *at },
+        }
+    }
+}
+
+/// What reaches across the first end of a piece, and across the last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ends {
+    first: Option<Across>,
+    last: Option<Across>,
+}
+
+impl Ends {
+    /// Meets a leaf or a table of `span`, which overlaps `range`.
+    pub(super) fn meet(&mut self, across: Across, span: VirtRange, range: VirtRange) {
+        if span.start() < range.start() {
+            self.first = Some(across);
+        } else if span.last() > range.last() {
+            self.last = Some(across);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Across> + use<> {
+        [self.first, self.last].into_iter().flatten()
+    }
+}
+
+/// The exchange that parts, with the references for the tables' copies.
+struct Parting<'v, A> {
+    pool: Pool<'v, A>,
+    ends: Ends,
+    held: [Option<Run>; 2],
+}
+
+impl<A: FrameAllocator> Parting<'_, A> {
+    /// Takes the references for copies of shared tables. Says whether they could be counted; if
+    /// not, none is held.
+    fn hold(&mut self) -> bool {
+        for (slot, across) in self.held.iter_mut().zip(self.ends.iter()) {
+            let Across::SharedTable { run, .. } = across else {
+                continue;
+            };
+            // SAFETY: 1: the frame is mapped by a shared table of this library's. 2: given to the
+            // copy's entries, or released by `finish`.
+            if !unsafe { self.pool.acquire(run.leaf.block.first(), run.count) } {
+                self.finish();
+                return false;
+            }
+            *slot = Some(run);
+        }
+        true
+    }
+
+    /// Gives back what no copy was made for.
+    fn finish(&mut self) {
+        for run in self.held.iter_mut().filter_map(Option::take) {
+            // SAFETY: 1: the references were acquired by `hold`. 2: no entry was made for them.
+            unsafe { self.pool.release_run(run) };
+        }
+    }
+}
+
+impl<A: FrameAllocator> Exchange for Parting<'_, A> {
+    fn splits(&self, at: VirtAddr, _leaf: Leaf) -> bool {
+        self.ends.iter().any(|across| across.at() == at)
+    }
+
+    fn split(&mut self, block: Block) {
+        // SAFETY: 1: an entry of this library's was the block's one user. 2: that entry's
+        // reference; the entries that take its place own those that come of it.
+        unsafe { self.pool.split(block) };
+    }
+
+    fn copy(&mut self, run: Run) -> bool {
+        let mut held = self.held.iter_mut();
+        let same = held.find(|held| **held == Some(run));
+        same.and_then(Option::take).is_some()
+    }
+
+    fn exchange(&mut self, _at: VirtAddr, old: Run) -> Run {
+        old
+    }
+
+    fn released(&mut self, run: Run) {
+        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it
+        // after the flush (duty 6 of `PageTable`).
+        unsafe { self.pool.release_run(run) };
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// Gives what is at the `ends` of `range` tables of its own, so that `range` can be unmapped
+    /// without the rest. After an error nothing has changed.
+    pub(super) fn part<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        range: VirtRange,
+        ends: Ends,
+    ) -> Result<(), OfflineError> {
+        let Some(first) = ends.iter().next() else {
+            return Ok(());
+        };
+        if table.replacement() == Replacement::Refused {
+            return Err(first.refusal());
+        }
+        let node = pagemap.node();
+        let mut parting = Parting {
+            pool: Pool::new(&self.frames, pagemap.altmap(), &mut self.books),
+            ends,
+            held: [None; 2],
+        };
+        if !parting.hold() {
+            return Err(uncounted(node));
+        }
+        // One page at an end is enough to meet what is there.
+        let page = self.model.granule().bytes();
+        let range = match (ends.first, ends.last) {
+            (Some(_), None) => page_of(range.start(), page).unwrap_or(range),
+            (None, Some(_)) => page_of(range.last(), page).unwrap_or(range),
+            _ => range,
+        };
+        // SAFETY: 1: the references of the new entries are those of the block, or held. 2: the
+        // caller has seen that all of the range is this library's. 3: the new entries say what
+        // the old ones do.
+        let parted = unsafe { table.replace(range, node, &mut parting) };
+        parting.finish();
+        match parted {
+            Ok(_) => Ok(()),
+            Err(ReplaceError::OutOfFrames(error)) => Err(OfflineError::OutOfFrames(error)),
+            Err(ReplaceError::Refused) => Err(first.refusal()),
+        }
+    }
+}
+
+/// The page of `page` bytes that has `at`.
+fn page_of(at: VirtAddr, page: u64) -> Option<VirtRange> {
+    VirtRange::new(VirtAddr::new(at.get() & !(page - 1)), page).ok()
+}
+
+/// The allocator cannot count the references of another table.
+fn uncounted(node: NodeId) -> OfflineError {
+    let order = Order::BASE;
+    OfflineError::OutOfFrames(OutOfFrames { order, node })
+}

@@ -1,0 +1,178 @@
+//! What the vmemmap costs now, node by node, kept up to date by every operation.
+//!
+//! The figures follow from the rule of ownership: whatever takes or gives back frames or references
+//! passes through the [pool](super::pool) or the page table's own tables, in groups, and is written
+//! down there. [`Vmemmap::audit`] counts them again from the entries.
+
+use super::Vmemmap;
+use crate::addr::NodeId;
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator, PerNode};
+use crate::paging::{PageTable, Role};
+use core::fmt;
+
+/// What the vmemmap costs on one node, or on all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Frames that hold descriptors, those of the next two included.
+    pub descriptor_frames: u64,
+    /// Frames that hold nothing but tails and are mapped as such.
+    pub tail_frames: u64,
+    /// Frames that hold descriptors and are an altmap's.
+    pub altmap_frames: u64,
+    /// Page tables of the vmemmap that the page table took from its allocator.
+    pub table_frames: u64,
+    /// Frames that hold marks of single frames.
+    pub mark_frames: u64,
+    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
+    /// each such frame: frames that are not needed. Those that a shared leaf table maps count with
+    /// the table's node, for every link after the first.
+    pub reused_entries: u64,
+}
+
+impl NodeStats {
+    /// Frames of RAM.
+    pub const fn ram_frames(&self) -> u64 {
+        (self.descriptor_frames + self.table_frames + self.mark_frames)
+            .saturating_sub(self.altmap_frames)
+    }
+
+    const fn plus(&self, other: &Self) -> Self {
+        Self {
+            descriptor_frames: self.descriptor_frames + other.descriptor_frames,
+            tail_frames: self.tail_frames + other.tail_frames,
+            altmap_frames: self.altmap_frames + other.altmap_frames,
+            table_frames: self.table_frames + other.table_frames,
+            mark_frames: self.mark_frames + other.mark_frames,
+            reused_entries: self.reused_entries + other.reused_entries,
+        }
+    }
+}
+
+impl fmt::Display for NodeStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptor frames ({} of tails, {} of altmaps), {} tables, {} of marks, {} reused entries",
+            self.descriptor_frames,
+            self.tail_frames,
+            self.altmap_frames,
+            self.table_frames,
+            self.mark_frames,
+            self.reused_entries
+        )
+    }
+}
+
+/// What the vmemmap costs, by the node that the frames are on. See [`PerNode`] for how many nodes
+/// are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub(super) rows: PerNode<NodeStats>,
+}
+
+impl Stats {
+    /// What it costs on `node`.
+    pub fn node(&self, node: NodeId) -> NodeStats {
+        *self.rows.row(node)
+    }
+
+    /// The nodes on which it costs anything.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, NodeStats)> {
+        let costs = |(_, row): &(NodeId, &NodeStats)| **row != NodeStats::default();
+        self.rows
+            .iter()
+            .filter(costs)
+            .map(|(node, row)| (node, *row))
+    }
+
+    /// What it costs on all of them.
+    pub fn total(&self) -> NodeStats {
+        let none = NodeStats::default();
+        self.rows.iter().fold(none, |all, (_, row)| all.plus(row))
+    }
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) node: NodeId,
+    pub(super) altmap: bool,
+}
+
+/// The figures of a vmemmap, but for tables, which are the page table's.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    rows: PerNode<NodeStats>,
+}
+
+impl Ledger {
+    /// `frames` were taken for descriptors.
+    pub(super) fn took(&mut self, origin: Origin, frames: u64) {
+        let row = self.rows.row_mut(origin.node);
+        row.descriptor_frames += frames;
+        row.altmap_frames += if origin.altmap { frames } else { 0 };
+    }
+
+    /// `frames`, whose last entries had this role, were given back.
+    pub(super) fn freed(&mut self, origin: Origin, frames: u64, role: Role) {
+        let row = self.rows.row_mut(origin.node);
+        let less = |figure: &mut u64| *figure = figure.saturating_sub(frames);
+        less(&mut row.descriptor_frames);
+        if origin.altmap {
+            less(&mut row.altmap_frames);
+        }
+        if role == Role::Tail {
+            less(&mut row.tail_frames);
+        }
+    }
+
+    /// A frame holds nothing but tails from now on.
+    pub(super) fn became_tail(&mut self, node: NodeId) {
+        self.rows.row_mut(node).tail_frames += 1;
+    }
+
+    /// A frame that held nothing but tails is that of one vmemmap page from now on.
+    pub(super) fn ceased_to_be_tail(&mut self, node: NodeId) {
+        let tails = &mut self.rows.row_mut(node).tail_frames;
+        *tails = tails.saturating_sub(1);
+    }
+
+    /// So many more entries point at frames that others point at.
+    pub(super) fn reused(&mut self, node: NodeId, entries: u64) {
+        self.rows.row_mut(node).reused_entries += entries;
+    }
+
+    /// So many fewer.
+    pub(super) fn no_longer_reused(&mut self, node: NodeId, entries: u64) {
+        let reused = &mut self.rows.row_mut(node).reused_entries;
+        *reused = reused.saturating_sub(entries);
+    }
+
+    /// A frame was taken for marks.
+    pub(super) fn took_for_marks(&mut self, node: NodeId) {
+        self.rows.row_mut(node).mark_frames += 1;
+    }
+
+    /// A frame of marks was given back.
+    pub(super) fn freed_of_marks(&mut self, node: NodeId) {
+        let marks = &mut self.rows.row_mut(node).mark_frames;
+        *marks = marks.saturating_sub(1);
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// What the vmemmap costs now, node by node. Reads counters: nothing is walked.
+    ///
+    /// Tables are those that `table` has made since it was made itself; none where it
+    /// [does not count them](PageTable::table_stats).
+    pub fn stats<P: PageTable>(&self, table: &P) -> Stats {
+        let mut rows = self.books.ledger.rows;
+        for (node, tables) in table.table_stats().iter().flat_map(PerNode::iter) {
+            let row = rows.row_mut(node);
+            row.table_frames += tables.tables;
+            row.reused_entries += tables.reused_entries;
+        }
+        Stats { rows }
+    }
+}
