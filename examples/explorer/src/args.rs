@@ -75,7 +75,7 @@ pub struct Cli {
 pub enum Command {
     /// Bring memory online, recount every reference, and take it offline again
     #[command(after_help = ONLINE_EXAMPLES)]
-    Online(RegionArgs),
+    Online(OnlineArgs),
     /// Bring memory online in base pages, share the tails of its compound pages at run time, and
     /// give each vmemmap page its own frame again
     #[command(after_help = FOLD_EXAMPLES)]
@@ -83,6 +83,18 @@ pub enum Command {
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
+}
+
+/// Options of `online`.
+#[derive(Debug, Args)]
+pub struct OnlineArgs {
+    /// The region.
+    #[command(flatten)]
+    pub region: RegionArgs,
+    /// Print what each node has, as is done anyway where more than one has something. Json always
+    /// has it
+    #[arg(long)]
+    pub stats: bool,
 }
 
 /// Options of `fold`.
@@ -95,6 +107,10 @@ pub struct FoldArgs {
     /// demands that (break-before-make), so it refuses to fold
     #[arg(long)]
     pub no_quiesce: bool,
+    /// Print what each node has in each state, as is done anyway where more than one has something.
+    /// Json always has it
+    #[arg(long)]
+    pub stats: bool,
 }
 
 /// Options of `plan`.

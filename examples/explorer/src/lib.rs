@@ -27,11 +27,12 @@ pub mod request;
 pub mod robustness;
 pub mod simulation;
 pub mod size;
+pub mod stats;
 pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, PlanArgs, RegionArgs};
+use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs};
 use clap::Parser;
 use fold::FoldRequest;
 use geometry::NoPage;
@@ -110,12 +111,12 @@ fn dispatch(
 }
 
 fn online(
-    args: RegionArgs,
+    args: OnlineArgs,
     limits: &Limits,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
-    let (request, format) = match Request::from_args(args) {
+    let (request, format) = match Request::from_args(args.region) {
         Ok(asked) => asked,
         Err(no_page) => return Ok(bad_align(stderr, no_page)),
     };
@@ -124,7 +125,7 @@ fn online(
         say(stderr, &failure.to_string());
     }
     match format {
-        Format::Table => table::print(stdout, &report)?,
+        Format::Table => table::print(stdout, &report, args.stats)?,
         Format::Json => json::print(stdout, &report)?,
     }
     Ok(exit_code(report.is_good()))
@@ -146,7 +147,7 @@ fn fold(
         say(stderr, &failure.to_string());
     }
     match format {
-        Format::Table => fold::print(stdout, &report)?,
+        Format::Table => fold::print(stdout, &report, args.stats)?,
         Format::Json => json::print(stdout, &report)?,
     }
     Ok(exit_code(report.is_good()))

@@ -7,6 +7,7 @@ use crate::need::{Limits, Need};
 use crate::report::{AfterError, AfterOffline, Report};
 use crate::request::{FrameRequest, Request};
 use crate::simulation::{Simulation, timed};
+use crate::stats;
 use hosted::{Backend, WithBackend};
 use mm_core::pagemap::DevPagemap;
 
@@ -87,6 +88,7 @@ impl Online<'_> {
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
             report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
         }
+        report.stats = Some(stats::rows(None, &vmemmap.stats(&table)));
         let (_, offline) = timed(|| vmemmap.offline(&mut table, region));
         report.offline = Some(offline);
         report.after_offline = AfterOffline {

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::request::{Request, tables_name, tails_name};
 use crate::size::ByteRange;
+use crate::stats::NodeRow;
 use mm_core::pagemap::{Tables, Tails};
 use mm_core::vmemmap::AuditReport;
 use serde::{Serialize, Serializer};
@@ -33,6 +34,8 @@ pub struct Report {
     pub saved_percent: Option<f64>,
     /// Leaf entries less distinct descriptor frames.
     pub reused_entries: Option<u64>,
+    /// What it cost on each node.
+    pub stats: Option<Vec<NodeRow>>,
     /// What was done otherwise than asked.
     pub notes: Option<Vec<String>>,
     /// `clean`, or what the recounting found.
@@ -122,6 +125,7 @@ impl Report {
             flat_frames: None,
             saved_percent: None,
             reused_entries: None,
+            stats: None,
             notes: None,
             audit: None,
             online: None,

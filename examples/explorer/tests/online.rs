@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const BACKENDS: [&str; 4] = ["sim", "x86_64", "x86_64-la57", "aarch64-4k"];
 const PIECES: [&str; 3] = ["subsection", "section", "range"];
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "backend",
     "ranges",
     "align",
@@ -25,6 +25,7 @@ const KEYS: [&str; 16] = [
     "flat_frames",
     "saved_percent",
     "reused_entries",
+    "stats",
     "notes",
     "audit",
     "online_ns",
@@ -41,7 +42,21 @@ fn online(line: &str) -> Value {
     assert_eq!(report["audit"], "clean", "{line}");
     assert_eq!(report["after_offline"]["frames"], 0, "{line}");
     assert_eq!(report["error"], Value::Null, "{line}");
+    assert_stats_agree(&report, line);
     report
+}
+
+/// The rows of each node come to what was counted.
+fn assert_stats_agree(report: &Value, line: &str) {
+    let rows = report["stats"].as_array().unwrap();
+    let sum = |key: &str| -> u64 { rows.iter().map(|row| row[key].as_u64().unwrap()).sum() };
+    let frames = &report["frames"];
+    let [leaf, upper] = ["leaf_tables", "upper_tables"].map(|key| frames[key].as_u64().unwrap());
+    assert_eq!(sum("descriptor_frames"), frames["descriptors"], "{line}");
+    assert_eq!(sum("altmap_frames"), frames["altmap"], "{line}");
+    assert_eq!(sum("table_frames"), leaf + upper, "{line}");
+    assert_eq!(sum("mark_frames"), 0, "{line}");
+    assert_eq!(sum("reused_entries"), report["reused_entries"], "{line}");
 }
 
 fn failing(line: &str) -> Value {
@@ -280,6 +295,48 @@ fn frames_of_a_node_without_ram_are_reported_as_remote() {
         let report = online(&format!("--align 1G --range 24G+2G --node {node}"));
         let said = notes(&report).iter().any(|note| note.contains("remote"));
         assert_eq!(said, remote, "node {node}: {report}");
+    }
+}
+
+#[test]
+fn each_node_that_has_something_has_a_row() {
+    let cases = [
+        // RAM of one node, of the nearest, and an altmap elsewhere. Node, descriptors, of these
+        // tails and of the altmap, tables.
+        ("--node 0", vec![[0, 1024, 512, 0, 10]]),
+        ("--node 63", vec![[1, 1024, 512, 0, 10]]),
+        ("--node 1 --tails per-order", vec![[1, 513, 1, 0, 10]]),
+        (
+            "--node 14 --altmap 64M --tails per-order",
+            vec![[1, 1, 1, 0, 10], [14, 256 + 480, 0, 256 + 480, 0]],
+        ),
+        // The last row is for all nodes above.
+        (
+            "--node 40 --altmap 64M",
+            vec![[1, 0, 0, 0, 10], [15, 256 + 960, 480, 256 + 960, 0]],
+        ),
+    ];
+    let keys = [
+        "node",
+        "descriptor_frames",
+        "tail_frames",
+        "altmap_frames",
+        "table_frames",
+    ];
+    for (line, expected) in cases {
+        let line = format!("--range 24G+1G {line}");
+        let report = online(&line);
+        let rows = report["stats"].as_array().unwrap().iter();
+        let found: Vec<[u64; 5]> = rows
+            .map(|row| keys.map(|key| row[key].as_u64().unwrap()))
+            .collect();
+        assert_eq!(found, expected, "{line}");
+        let several = expected.len() > 1;
+        let text = run(&format!("online {line}")).stdout;
+        assert_eq!(text.contains("node ┆"), several, "{text}");
+        let wanted = run(&format!("online {line} --stats")).stdout;
+        assert!(wanted.contains("node ┆"), "{wanted}");
+        assert_eq!(text.contains("15 and above"), line.contains("40"), "{text}");
     }
 }
 

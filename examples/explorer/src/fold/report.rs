@@ -4,8 +4,9 @@ use crate::failure::Failure;
 use crate::report::{AfterError, AfterOffline, CLEAN, Frames, nanoseconds, saved_percent};
 use crate::request::{Request, tables_name, tails_name};
 use crate::size::ByteRange;
+use crate::stats::{self, NodeRow};
 use mm_core::pagemap::{Tables, Tails};
-use mm_core::vmemmap::{AuditReport, Folded, Note, Notes};
+use mm_core::vmemmap::{AuditReport, Folded, Note, Notes, Stats};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -29,6 +30,15 @@ impl Step {
             Self::Online => "online",
             Self::Fold => "fold",
             Self::Unfold => "unfold",
+        }
+    }
+
+    /// What the region is after it.
+    pub const fn state(self) -> &'static str {
+        match self {
+            Self::Online => "base",
+            Self::Fold => "folded",
+            Self::Unfold => "unfolded",
         }
     }
 }
@@ -73,6 +83,8 @@ pub struct FoldReport {
     pub flushes_fold: Option<u64>,
     /// Of these, while unfolding.
     pub flushes_unfold: Option<u64>,
+    /// What it cost on each node, as base pages, folded and unfolded.
+    pub stats: Vec<NodeRow>,
     /// What was done otherwise than asked.
     pub notes: Vec<String>,
     /// Whether huge leaves were wanted for which there were no blocks.
@@ -124,6 +136,7 @@ impl FoldReport {
             flushes: None,
             flushes_fold: None,
             flushes_unfold: None,
+            stats: Vec::new(),
             notes: Vec::new(),
             lacked_huge_leaves: false,
             audit: None,
@@ -144,17 +157,19 @@ impl FoldReport {
         self.tables = Some(tables_name(tables));
     }
 
-    /// Enters what was `counted` after `step`, how many frames the altmap had out, and how long the
-    /// step took.
+    /// Enters what was `counted` after `step`, how many frames the altmap had out, what the vmemmap
+    /// counts itself, and how long the step took.
     pub(super) fn enter_step(
         &mut self,
         step: Step,
         counted: Option<&AuditReport>,
         altmap: u64,
+        stats: &Stats,
         took: Duration,
     ) {
         let frames = counted.map_or(Frames::default(), |counted| Frames::of(counted, altmap));
         let total = frames.total;
+        self.stats.extend(stats::rows(Some(step.state()), stats));
         match step {
             Step::Online => {
                 (self.base, self.frames_base, self.online) = (frames, total, Some(took))

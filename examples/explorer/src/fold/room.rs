@@ -13,10 +13,15 @@ use crate::failure::Failure;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, PagemapError};
 
+/// How many blocks of each range single frames may spoil: at both of its ends, when it comes online
+/// and when it is unfolded.
+const SCATTERED_BLOCKS: u64 = 4;
+
 /// The fewest subsections at the start of the first range that suffice for all steps, where huge
 /// leaves of the order `leaf` map the base pages of `base`, the same memory as `compound`.
 ///
-/// Where ranges start or end within what a huge leaf describes, up to a block more for each.
+/// Where there are several ranges, or one starts or ends within what a huge leaf describes, a few
+/// blocks more: single frames may lie where a block could.
 ///
 /// # Errors
 ///
@@ -76,8 +81,8 @@ impl HugeLeaf {
     /// `reserved` frames of the first range are not folded. Ranges are unfolded one by one.
     fn frames_to_come_back(&self, compound: &DevPagemap<'_>, reserved: u64) -> u64 {
         let align = compound.geometry().order().frames();
-        let ranges = compound.ranges().iter();
-        let blocks = ranges.clone().enumerate().map(|(index, range)| {
+        let ranges = compound.ranges().iter().enumerate();
+        let blocks = ranges.map(|(index, range)| {
             let start = range.start().get();
             let left_out = match index {
                 0 => reserved.next_multiple_of(align).min(range.frames()),
@@ -88,13 +93,16 @@ impl HugeLeaf {
             let per_head = (align / self.describes).max(1);
             end.saturating_sub(first).div_ceil(per_head) * self.block
         });
-        // Single frames between the blocks put these off their places.
-        let ragged = ranges.filter(|range| {
+        let whole = compound.ranges().iter().all(|range| {
             let ends = [range.start().get(), range.frames()];
-            ends.iter().any(|end| !end.is_multiple_of(self.describes))
+            ends.iter().all(|end| end.is_multiple_of(self.describes))
         });
+        let scattered = match compound.ranges() {
+            [_] if whole => 0,
+            ranges => ranges.len() as u64 * SCATTERED_BLOCKS * self.block,
+        };
         match blocks.max() {
-            Some(frames @ 1..) => frames + ragged.count() as u64 * self.block,
+            Some(frames @ 1..) => frames + scattered,
             _ => 0,
         }
     }

@@ -77,7 +77,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         };
         self.report.notes_of(Step::Online, region.notes());
         let mut seen = self.look(Step::Online, &mapped);
-        self.enter(Step::Online, &seen, time);
+        self.enter(Step::Online, &mapped, &seen, time);
         self.check_heads(Step::Online, &mapped);
 
         for step in [Step::Fold, Step::Unfold] {
@@ -161,7 +161,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             took += time;
             seen = after;
         }
-        self.enter(step, &seen, took);
+        self.enter(step, mapped, &seen, took);
         self.report.enter_change(step, &all);
         let pages = self.parts.compound_pages(self.compound.geometry().order());
         if (all.changed, all.unchanged) != (pages, 0) {
@@ -201,10 +201,11 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         self.auditor.look(&mapped.1, &mapped.0, ranges, step.name())
     }
 
-    fn enter(&mut self, step: Step, seen: &Snapshot, took: Duration) {
+    fn enter(&mut self, step: Step, mapped: &Mapped<'r, B>, seen: &Snapshot, took: Duration) {
         let in_altmap = self.simulation.altmap.as_ref().map_or(0, Altmap::in_use);
+        let stats = mapped.1.stats(&mapped.0);
         self.report
-            .enter_step(step, seen.counted.as_ref(), in_altmap, took);
+            .enter_step(step, seen.counted.as_ref(), in_altmap, &stats, took);
     }
 
     /// Each page of what is folded has the head that it has to have after `step`.

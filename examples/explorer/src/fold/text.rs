@@ -3,30 +3,35 @@
 use super::report::{FoldReport, Step};
 use crate::report::{AfterError, CLEAN, Frames};
 use crate::size::{ByteSize, rounded};
+use crate::stats;
 use crate::table::{UNKNOWN, align_right, number, time};
 use comfy_table::{Table, presets};
 use std::io::{self, Write};
 
-/// Prints what was done, or what is left of what was not.
+/// Prints what was done, with what each node has if `stats` are wanted, or what is left of what was
+/// not.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn print(out: &mut dyn Write, report: &FoldReport) -> io::Result<()> {
+pub fn print(out: &mut dyn Write, report: &FoldReport, stats: bool) -> io::Result<()> {
     let ranges: Vec<String> = report.ranges.iter().map(ToString::to_string).collect();
     writeln!(
         out,
-        "{}: {}, {} in all, folded as pages of {}",
+        "{}: fold of {} in pages of {}, {} in all",
         report.backend,
         ranges.join(", "),
-        ByteSize(report.bytes()),
         report.align,
+        ByteSize(report.bytes()),
     )?;
     if let (Some(tails), Some(tables)) = (report.tails, report.tables) {
         writeln!(out, "tails: {tails}, tables: {tables}")?;
     }
     if report.frames_base.is_some() {
         writeln!(out, "\n{}", steps_table(report))?;
+        if let Some(nodes) = stats::table(&report.stats, stats) {
+            writeln!(out, "\n{nodes}")?;
+        }
     }
     if report.tails.is_some() {
         writeln!(out)?;
@@ -70,13 +75,13 @@ fn print_error(out: &mut dyn Write, failed: Option<Step>, left: &AfterError) -> 
     let what = match failed {
         None => "nothing done".to_owned(),
         Some(Step::Online) => "not online".to_owned(),
-        Some(step) if left.audit == CLEAN => {
-            format!(
-                "not done: {}, which has changed nothing; offline now",
-                step.name()
-            )
+        Some(step) => {
+            let unchanged = match left.audit == CLEAN {
+                true => " and has changed nothing",
+                false => "",
+            };
+            format!("the {} failed{unchanged}; offline again", step.name())
         }
-        Some(step) => format!("not done: {}; offline now", step.name()),
     };
     let (frames, audit) = (left.frames, &left.audit);
     writeln!(out, "{what}; frames still out: {frames}, audit: {audit}")

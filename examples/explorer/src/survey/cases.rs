@@ -212,85 +212,123 @@ impl WithBackend for FoldRows {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
-    /// Align, tails, tables and leaves of each row.
-    fn rows(backend: BackendKind) -> Vec<String> {
-        let rows = backend.run(Rows).into_iter();
+    /// Align, tails, tables or altmap, and leaves of each row.
+    fn told(rows: Vec<Row>) -> Vec<String> {
         let text = |row: Row| {
             let tails = match row.case.tails {
                 Tails::PerCompound => "C",
                 Tails::PerOrder => "O",
                 _ => "-",
             };
-            let shared = match row.case.tables {
-                Tables::Shared => "+",
+            let with = match (row.case.tables, row.case.altmap) {
+                (Tables::Shared, _) => "+",
+                (_, true) => "@",
                 _ => "",
             };
-            format!("{} {tails}{shared} {}", ByteSize(row.case.align), row.leaf)
+            format!("{} {tails}{with} {}", ByteSize(row.case.align), row.leaf)
         };
-        rows.map(text).collect()
+        rows.into_iter().map(text).collect()
+    }
+
+    /// The rows of a backend with a base page, a huge leaf, and a large compound page.
+    fn rows_of(base: &str, leaf: &str, large: &str, shared: bool) -> Vec<String> {
+        let mut rows = vec![
+            format!("{base} - {base}"),
+            format!("{base} - {leaf}"),
+            format!("{base} -@ {leaf}"),
+            format!("{leaf} - {leaf}"),
+            format!("{leaf} C {base}"),
+            format!("{leaf} C@ {base}"),
+            format!("{leaf} O {base}"),
+            format!("{leaf} O@ {base}"),
+            format!("{large} - {leaf}"),
+            format!("{large} C {base}"),
+            format!("{large} C+ {base}"),
+            format!("{large} C@ {base}"),
+            format!("{large} O {base}"),
+            format!("{large} O+ {base}"),
+            format!("{large} O@ {base}"),
+        ];
+        rows.retain(|row| shared || !row.contains('+'));
+        rows
     }
 
     #[test]
     fn every_geometry_has_a_row_for_each_policy_that_its_backend_applies() {
+        let small = rows_of("4K", "2M", "1G", true);
+        for backend in [
+            BackendKind::X86_64,
+            BackendKind::X86_64La57,
+            BackendKind::AArch64_4K,
+        ] {
+            assert_eq!(told(backend.run(Rows)), small, "{}", backend.name());
+        }
+        // Neither leaves nor tables make a difference where there are no tables.
+        let mut plain = rows_of("4K", "2M", "1G", false);
+        plain.retain(|row| *row != "4K - 4K");
+        assert_eq!(told(BackendKind::Sim.run(Rows)), plain);
+        let large = told(BackendKind::AArch64_16K.run(Rows));
+        assert_eq!(large, rows_of("16K", "32M", "1G", false));
+        let large = told(BackendKind::AArch64_64K.run(Rows));
+        assert_eq!(large, rows_of("64K", "512M", "16G", false));
+    }
+
+    #[test]
+    fn whatever_shares_tails_is_folded_from_the_largest_leaves_that_the_range_has() {
+        let folded = |backend: BackendKind| told(backend.run(FoldRows));
         let small = [
-            "4K - 4K", "4K - 2M", "2M - 2M", "2M C 4K", "2M O 4K", "1G - 2M", "1G C 4K",
-            "1G C+ 4K", "1G O 4K", "1G O+ 4K",
+            "2M C 2M", "2M O 2M", "1G C 2M", "1G C+ 2M", "1G O 2M", "1G O+ 2M",
         ];
         for backend in [
             BackendKind::X86_64,
             BackendKind::X86_64La57,
             BackendKind::AArch64_4K,
         ] {
-            assert_eq!(rows(backend), small, "{}", backend.name());
+            assert_eq!(folded(backend), small, "{}", backend.name());
         }
-        // Neither leaves nor tables make a difference where there are no tables.
-        let mut plain = small.to_vec();
-        plain.retain(|row| *row != "4K - 4K" && !row.contains('+'));
-        assert_eq!(rows(BackendKind::Sim), plain);
-        assert_eq!(
-            rows(BackendKind::AArch64_16K),
-            [
-                "16K - 16K",
-                "16K - 32M",
-                "32M - 32M",
-                "32M C 16K",
-                "32M O 16K",
-                "1G - 32M",
-                "1G C 16K",
-                "1G O 16K",
-            ]
-        );
-        assert_eq!(
-            rows(BackendKind::AArch64_64K),
-            [
-                "64K - 64K",
-                "64K - 512M",
-                "512M - 512M",
-                "512M C 64K",
-                "512M O 64K",
-                "16G - 512M",
-                "16G C 64K",
-                "16G O 64K",
-            ]
-        );
+        let plain = ["2M C 2M", "2M O 2M", "1G C 2M", "1G O 2M"];
+        assert_eq!(folded(BackendKind::Sim), plain);
+        let large = ["32M C 32M", "32M O 32M", "1G C 32M", "1G O 32M"];
+        assert_eq!(folded(BackendKind::AArch64_16K), large);
+        let large = ["512M C 64K", "512M O 64K", "16G C 64K", "16G O 64K"];
+        assert_eq!(folded(BackendKind::AArch64_64K), large);
+        for (backend, size) in [
+            (BackendKind::X86_64, "8G"),
+            (BackendKind::AArch64_16K, "32G"),
+            (BackendKind::AArch64_64K, "128G"),
+        ] {
+            let rows = backend.run(FoldRows);
+            assert!(
+                rows.iter()
+                    .all(|row| ByteSize(row.range.size).to_string() == size)
+            );
+        }
     }
 
     #[test]
     fn ranges_are_as_large_as_their_descriptors_allow() {
-        let size = |backend: BackendKind, index: usize| {
+        let size = |backend: BackendKind, what: &str| {
             let rows = backend.run(Rows);
-            ByteSize(rows[index].range.size).to_string()
+            let index = told(rows.clone()).iter().position(|row| row == what);
+            ByteSize(rows[index.unwrap()].range.size).to_string()
         };
         // A flat 16 MiB per GiB; 2 of 8 frames and 1 of 8 of that; 2 frames per GiB.
-        assert_eq!(size(BackendKind::X86_64, 0), "16G");
-        assert_eq!(size(BackendKind::X86_64, 3), "128G");
-        assert_eq!(size(BackendKind::X86_64, 4), "128G");
-        assert_eq!(size(BackendKind::X86_64, 6), "1T");
+        for (what, expected) in [
+            ("4K - 4K", "16G"),
+            ("4K -@ 2M", "16G"),
+            ("2M C 4K", "128G"),
+            ("2M C@ 4K", "128G"),
+            ("2M O 4K", "128G"),
+            ("1G C 4K", "1T"),
+        ] {
+            assert_eq!(size(BackendKind::X86_64, what), expected, "{what}");
+        }
         // One huge leaf describes more than the limit.
-        assert_eq!(size(BackendKind::AArch64_64K, 0), "256G");
-        assert_eq!(size(BackendKind::AArch64_64K, 1), "512G");
+        assert_eq!(size(BackendKind::AArch64_64K, "64K - 64K"), "256G");
+        assert_eq!(size(BackendKind::AArch64_64K, "64K - 512M"), "512G");
     }
 }
