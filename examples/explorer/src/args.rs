@@ -165,8 +165,8 @@ pub struct RegionArgs {
     /// little as suffices
     #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>)]
     pub altmap: Option<AltmapSize>,
-    /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it
-    /// from the nearest of these
+    /// The NUMA node of the memory, 0 to 63, that frames are taken from. Nodes 0 and 1 have RAM;
+    /// others get it from the nearest of these
     #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
@@ -260,10 +260,10 @@ pub enum PieceArg {
 /// A choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum YesNo {
-    /// yes
+    /// by huge leaves where it can be, the rest by base pages
     #[value(name = "yes")]
     Yes,
-    /// no
+    /// by base pages
     #[value(name = "no")]
     No,
 }

@@ -171,17 +171,8 @@ fn expected(geometry: &Geometry, case: &Case<'_>) -> [Value; 2] {
     let has_huge_leaves = huge_leaves == "yes" && geometry.huge_leaf_fits(piece);
     let base_tables = if has_huge_leaves { leaf - whole } else { leaf };
     let pages = bytes / align;
-    let descriptors = match tails {
-        "per-compound" => 2 * pages,
-        _ => pages + 1,
-    };
-    let per_page = geometry.vmemmap_pages(align) / geometry.entries();
-    let folded_tables = match (tables, tails) {
-        // The first table of each compound page has its head; the others are alike.
-        ("shared", "per-compound") if per_page > 1 => 2 * pages,
-        ("shared", "per-order") if per_page > 1 => pages + 1,
-        _ => leaf,
-    };
+    let descriptors = geometry.compound_frames(tails, align, pages).iter().sum();
+    let folded_tables = geometry.compound_tables(tails, tables, align, pages, leaf);
     let frames = |descriptors: u64, leaf_tables: u64| {
         let [leaf_tables, upper] = match geometry.has_tables {
             true => [leaf_tables, upper],

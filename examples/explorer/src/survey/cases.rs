@@ -165,12 +165,13 @@ impl WithBackend for Rows {
                     ..base_pages(true)
                 };
                 let tables = [Tables::Private, Tables::Shared];
-                cases.extend(tables.map(|tables| Case { tables, ..case }));
+                let of_ram = tables.map(|tables| Case { tables, ..case });
+                cases.extend(of_ram);
                 if tails != Tails::None {
-                    cases.push(Case {
+                    cases.extend(of_ram.map(|case| Case {
                         altmap: true,
                         ..case
-                    });
+                    }));
                 }
             }
         }
@@ -225,7 +226,8 @@ mod tests {
                 _ => "-",
             };
             let with = match (row.case.tables, row.case.altmap) {
-                (Tables::Shared, _) => "+",
+                (Tables::Shared, false) => "+",
+                (Tables::Shared, true) => "+@",
                 (_, true) => "@",
                 _ => "",
             };
@@ -249,9 +251,11 @@ mod tests {
             format!("{large} C {base}"),
             format!("{large} C+ {base}"),
             format!("{large} C@ {base}"),
+            format!("{large} C+@ {base}"),
             format!("{large} O {base}"),
             format!("{large} O+ {base}"),
             format!("{large} O@ {base}"),
+            format!("{large} O+@ {base}"),
         ];
         rows.retain(|row| shared || !row.contains('+'));
         rows

@@ -19,6 +19,8 @@ pub(crate) struct Geometry {
     pub(crate) natural: [u64; 2],
     /// Bytes of a section.
     section: u64,
+    /// Bytes of a subsection.
+    subsection: u64,
 }
 
 const SMALL: Geometry = Geometry {
@@ -28,6 +30,7 @@ const SMALL: Geometry = Geometry {
     has_tables: true,
     natural: [2 * MIB, GIB],
     section: 128 * MIB,
+    subsection: 2 * MIB,
 };
 
 pub(crate) const BACKENDS: [Geometry; 6] = [
@@ -51,6 +54,7 @@ pub(crate) const BACKENDS: [Geometry; 6] = [
         page: 0x4000,
         root_entry: 47,
         natural: [32 * MIB, GIB],
+        subsection: 4 * MIB,
         ..SMALL
     },
     Geometry {
@@ -59,6 +63,7 @@ pub(crate) const BACKENDS: [Geometry; 6] = [
         root_entry: 42,
         natural: [512 * MIB, 16 * GIB],
         section: 512 * MIB,
+        subsection: 64 * MIB,
         ..SMALL
     },
 ];
@@ -112,5 +117,48 @@ impl Geometry {
             upper: tables[1..].iter().sum(),
             whole: (end >> leaf_span).saturating_sub(first.div_ceil(1 << leaf_span)),
         }
+    }
+
+    /// Frames that hold the descriptors of `pages` compound pages of `align` bytes, and that of all
+    /// their tails.
+    pub(crate) fn compound_frames(&self, tails: &str, align: u64, pages: u64) -> [u64; 2] {
+        match tails {
+            "per-compound" => [2 * pages, 0],
+            "per-order" => [pages, 1],
+            _ => [self.vmemmap_pages(align * pages), 0],
+        }
+    }
+
+    /// Leaf tables of `pages` compound pages of `align` bytes, of which `private` tables do not
+    /// share any.
+    pub(crate) fn compound_tables(
+        &self,
+        tails: &str,
+        tables: &str,
+        align: u64,
+        pages: u64,
+        private: u64,
+    ) -> u64 {
+        let fills_some = self.vmemmap_pages(align) / self.entries() > 1;
+        match (tables, tails) {
+            // The first table of each compound page has its head; the others are alike.
+            ("shared", "per-compound") if fills_some => 2 * pages,
+            ("shared", "per-order") if fills_some => pages + 1,
+            _ => private,
+        }
+    }
+
+    /// The bytes of the smallest altmap for `bytes` in pages of `align`, and of all that it makes
+    /// base pages.
+    pub(crate) fn smallest_altmap(&self, tails: &str, align: u64, bytes: u64) -> [u64; 2] {
+        let fits = |altmap: u64| {
+            let base = altmap.next_multiple_of(align);
+            let pages = bytes.saturating_sub(base) / align;
+            let [own, _] = self.compound_frames(tails, align, pages);
+            (own + self.vmemmap_pages(base)) * self.page <= altmap
+        };
+        let sizes = (1..).map(|subsections| subsections * self.subsection);
+        let altmap = sizes.into_iter().find(|altmap| fits(*altmap)).unwrap_or(0);
+        [altmap, altmap.next_multiple_of(align)]
     }
 }
