@@ -279,7 +279,7 @@ fn refused(error: PagemapError, granule: Granule) -> Failure {
     let range = ByteRange::of(range, granule);
     let instead = match aligned.map(|part| ByteRange::of(part, granule)) {
         Some(part) => format!("the aligned part is {part}"),
-        None => "no part of it does".to_owned(),
+        None => "no part of it does; take a larger range, or smaller pages".to_owned(),
     };
     Failure::new(
         error.kind(),
