@@ -183,6 +183,8 @@ unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     /// never is; dirty state is no bit of its own.
     const STATUS_BITS: u64 = Attributes::ACCESSED.bits() as u64;
 
+    const OWNED: u64 = OWNED.bits() as u64;
+
     /// Whether `at` is in the region of TTBR1: all bits above those translated are set.
     #[inline]
     fn translates(at: VirtAddr) -> bool {

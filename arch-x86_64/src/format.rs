@@ -118,6 +118,8 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
 
     const STATUS_BITS: u64 = Flags::ACCESSED.union(Flags::DIRTY).bits();
 
+    const OWNED: u64 = OWNED.bits();
+
     /// Whether `at` is canonical: all bits above those translated are copies of the highest of
     /// these.
     #[inline]

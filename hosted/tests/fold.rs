@@ -537,7 +537,8 @@ fn fragmented_memory_gives_single_frames_for_a_huge_leaf<B: Backend>() {
 }
 
 fn one_flush_serves_a_batch_of_compound_pages<B: Backend>() {
-    for (huge_leaves, at_most) in [(true, 10), (false, 9)] {
+    // A batch is 32 changes: one for each compound page, and one for each of 8 huge leaves.
+    for (huge_leaves, at_most) in [(true, 17), (false, 16)] {
         let machine = machine::<B>();
         let mut table = machine.take_table().unwrap();
         let mut vmemmap = vmemmap::<B, Pointer>(&machine);

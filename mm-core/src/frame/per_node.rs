@@ -57,6 +57,11 @@ impl<T> PerNode<T> {
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &T)> {
         (0..).map(NodeId::new).zip(&self.rows)
     }
+
+    /// All rows, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut T)> {
+        (0..).map(NodeId::new).zip(&mut self.rows)
+    }
 }
 
 #[cfg(test)]

@@ -275,6 +275,11 @@ impl<'p> DevPagemap<'p> {
             .iter()
             .flat_map(move |&range| Pieces::new(range, unit))
     }
+
+    /// The pieces that `range`, one of the ranges, is populated in.
+    pub(crate) fn pieces_of(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + use<> {
+        Pieces::new(range, self.piece_order())
+    }
 }
 
 #[cfg(test)]

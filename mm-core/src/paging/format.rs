@@ -78,7 +78,8 @@ pub enum Entry {
 ///    whatever the hardware has set of [`STATUS_BITS`](Self::STATUS_BITS) since; it decodes zero,
 ///    and nothing else, as [`Entry::Free`].
 /// 3. An entry that `leaf` or `table` makes is never zero, translates as described for the MMU, and
-///    is told from foreign entries by bits that the MMU ignores.
+///    is told from foreign entries by [`OWNED`](Self::OWNED), a bit that the MMU ignores: set in
+///    these, [`invalidated`](Self::invalidated) or not, and clear in all that decode otherwise.
 /// 4. `invalidated` gives an entry that the MMU takes for not present, that is not zero, and that
 ///    decodes as [`Entry::InvalidTable`] or [`Entry::InvalidLeaf`] with all that the entry said.
 /// 5. Adding [`FRAME_STEP`](Self::FRAME_STEP) to a base-page leaf gives the leaf of the next frame,
@@ -96,6 +97,9 @@ pub unsafe trait EntryFormat {
     /// Bits that the hardware writes (accessed, dirty), which say nothing about where an entry
     /// points.
     const STATUS_BITS: u64;
+
+    /// The bit that says of an entry that it is this library's.
+    const OWNED: u64;
 
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).
     fn translates(at: VirtAddr) -> bool;

@@ -8,7 +8,7 @@ use crate::frame::Altmap;
 use crate::paging::Run;
 
 /// How many altmaps can be in use at a time.
-pub(super) const CAPACITY: usize = 32;
+pub(super) const CAPACITY: usize = 16;
 
 /// The reserved frames of altmaps some of whose frames have descriptors here, with their node.
 #[derive(Debug)]

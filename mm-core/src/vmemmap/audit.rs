@@ -122,6 +122,15 @@ struct Recount {
     stats: Stats,
 }
 
+impl Recount {
+    fn clear(&mut self) {
+        self.all = AuditReport::default();
+        for (_, row) in self.stats.rows.iter_mut() {
+            *row = NodeStats::default();
+        }
+    }
+}
+
 /// Scratch memory of an audit, for one frame. Contents do not matter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuditSlot(Option<Counted>);
@@ -150,14 +159,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
+        let mut recount = Recount::default();
         let mut passes = 1;
-        let mut recount = loop {
-            match self.audit_in_passes(table, allocators, scratch, passes)? {
-                Some(recount) => break recount,
-                None if passes > 1 << 40 || scratch.is_empty() => return Err(Finding::NoScratch),
-                None => passes *= 2,
+        while !self.audit_in_passes(table, allocators, scratch, passes, &mut recount)? {
+            if passes > 1 << 40 || scratch.is_empty() {
+                return Err(Finding::NoScratch);
             }
-        };
+            passes *= 2;
+        }
         for (frame, at) in self.mark_frames() {
             recount.all.mark_frames += 1;
             let entries = 1;
@@ -177,19 +186,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Audits a part of the frames in each of `passes` walks; `None` where a part does not fit into
-    /// the scratch memory.
+    /// Audits a part of the frames in each of `passes` walks, into `recount`. Says whether each part
+    /// fitted into the scratch memory.
     fn audit_in_passes<P: PageTable>(
         &self,
         table: &P,
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
         passes: u64,
-    ) -> Result<Option<Recount>, Finding> {
+        recount: &mut Recount,
+    ) -> Result<bool, Finding> {
+        recount.clear();
         let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
-            return Ok(Some(Recount::default()));
+            return Ok(true);
         };
-        let mut recount = Recount::default();
         for pass in 0..passes {
             scratch.fill(AuditSlot(None));
             let mut tally = Tally {
@@ -197,7 +207,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 used: 0,
                 pass,
                 passes,
-                recount: &mut recount,
+                recount,
                 ram: &self.frames,
                 altmaps: &self.books.altmaps,
             };
@@ -206,28 +216,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 .visit(vmemmap, &mut |visit| tally.count(visit, page))
                 .is_break()
             {
-                return Ok(None);
+                return Ok(false);
             }
             for counted in scratch.iter().filter_map(|slot| slot.0) {
                 compare(counted, allocators)?;
             }
         }
-        Ok(Some(recount))
+        Ok(true)
     }
 
     fn compare_stats<P: PageTable>(&self, table: &P, counted: &Stats) -> Result<(), Finding> {
-        let counts_tables = table.table_stats().is_some();
-        let kept = self.stats(table);
-        for ((node, kept), (_, counted)) in kept.rows.iter().zip(counted.rows.iter()) {
+        let tables = table.table_stats();
+        for (node, counted) in counted.rows.iter() {
+            let kept = self.books.ledger.node(node, tables.as_ref());
             let mut counted = *counted;
-            if !counts_tables {
+            if tables.is_none() {
                 counted.table_frames = 0;
             }
-            if *kept != counted {
+            if kept != counted {
                 return Err(Finding::Stats {
                     node,
                     counted,
-                    kept: *kept,
+                    kept,
                 });
             }
         }

@@ -30,12 +30,27 @@ use core::ptr::NonNull;
 /// How many chains of bitmaps there are, a power of two.
 const BUCKETS: usize = 64;
 
+/// The frame of a bitmap, or none: one more than its number, or 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+struct Link(u64);
+
+impl Link {
+    fn to(frame: Option<Pfn>) -> Self {
+        Self(frame.map_or(0, |frame| frame.get() + 1))
+    }
+
+    fn frame(self) -> Option<Pfn> {
+        self.0.checked_sub(1).and_then(Pfn::new)
+    }
+}
+
 /// What a bitmap's frame starts with; the bits follow.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Header {
-    /// One more than the frame number of the next bitmap of the chain; 0 for none.
-    next: u64,
+    /// The next bitmap of the chain.
+    next: Link,
     /// The number of the block of memory that the bits are for.
     block: u64,
     /// How many bits are set; at least 1.
@@ -95,14 +110,14 @@ impl core::error::Error for MarkError {}
 /// The bitmaps of a vmemmap.
 #[derive(Debug)]
 pub(super) struct Marks {
-    chains: [Option<Pfn>; BUCKETS],
+    chains: [Link; BUCKETS],
     stats: MarkStats,
 }
 
 impl Marks {
     pub(super) const fn new() -> Self {
         Self {
-            chains: [None; BUCKETS],
+            chains: [Link(0); BUCKETS],
             stats: MarkStats {
                 marked: 0,
                 frames: 0,
@@ -192,7 +207,7 @@ impl Bitmap {
     }
 
     fn next(self) -> Option<Pfn> {
-        self.header().next.checked_sub(1).and_then(Pfn::new)
+        self.header().next.frame()
     }
 }
 
@@ -285,7 +300,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     pub(super) fn forget_marks(&mut self, frames: PfnRange) -> u64 {
         let before = self.marks.stats.marked;
         for chain in 0..BUCKETS {
-            let mut next = self.marks.chains.get(chain).copied().flatten();
+            let mut next = self.first_of_chain(chain);
             while let Some(frame) = next {
                 // SAFETY: 1: a frame of a chain.
                 let bitmap = unsafe { Bitmap::new(&self.direct_map, frame) };
@@ -330,12 +345,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         block as usize & (BUCKETS - 1)
     }
 
+    fn first_of_chain(&self, chain: usize) -> Option<Pfn> {
+        self.marks.chains.get(chain).and_then(|first| first.frame())
+    }
+
     /// The bitmaps of a chain.
     fn chain(&self, chain: usize) -> impl Iterator<Item = Bitmap> {
         // SAFETY: 1: the frames of chains were allocated for bitmaps and are in the chain for as
         // long as they are out.
         let bitmap = |frame| unsafe { Bitmap::new(&self.direct_map, frame) };
-        let first = self.marks.chains.get(chain).copied().flatten();
+        let first = self.first_of_chain(chain);
         core::iter::successors(first.map(bitmap), move |last| last.next().map(bitmap))
     }
 
@@ -356,11 +375,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         bitmap.clear(1 << self.bits_order());
         if let Some(first) = self.marks.chains.get_mut(Self::chain_of(block)) {
             bitmap.set_header(Header {
-                next: first.map_or(0, |next| next.get() + 1),
+                next: *first,
                 block,
                 marked: 0,
             });
-            *first = Some(frame);
+            *first = Link::to(Some(frame));
         }
         self.marks.stats.frames += 1;
         let actual = self.frames.node_of(frame);
@@ -401,7 +420,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }),
             None => {
                 if let Some(first) = self.marks.chains.get_mut(chain) {
-                    *first = bitmap.next();
+                    *first = header.next;
                 }
             }
         }

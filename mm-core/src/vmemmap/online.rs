@@ -29,29 +29,29 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         pagemap: &DevPagemap<'p>,
     ) -> Result<Region<'p>, OnlineError> {
         self.check_model(pagemap)?;
+        self.check_ranges_free(table, pagemap)?;
+        let mut region = Region {
+            pagemap: *pagemap,
+            tables: pagemap.tables_on(table.can_share_tables()).0,
+            notes: Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables()),
+        };
+        let mut done = 0;
         for &range in pagemap.ranges() {
-            self.check_free(table, self.descriptors(range)?)?;
-        }
-        let mut notes = Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables());
-        for (done, piece) in pagemap.pieces().enumerate() {
-            if let Err(error) = self.populate_piece(table, pagemap, piece, &mut notes) {
-                let done = pagemap.pieces().take(done);
-                self.unmap_pieces(table, pagemap.altmap(), done);
-                return Err(error);
+            for piece in pagemap.pieces_of(range) {
+                if let Err(error) = self.populate_piece(table, pagemap, piece, &mut region.notes) {
+                    self.undo_pieces(table, pagemap, done);
+                    return Err(error);
+                }
+                done += 1;
             }
         }
-        let tables = pagemap.tables_on(table.can_share_tables()).0;
-        if tables == Tables::Shared && pagemap.pieces_are_smaller_than_a_table() {
+        if region.tables == Tables::Shared && pagemap.pieces_are_smaller_than_a_table() {
             for &range in pagemap.ranges() {
                 // SAFETY: 1: the region is not known to anybody yet.
                 unsafe { self.share_tables(table, pagemap, range) };
             }
         }
-        Ok(Region {
-            pagemap: *pagemap,
-            tables,
-            notes,
-        })
+        Ok(region)
     }
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
@@ -85,6 +85,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// 1. Where the page table cannot exchange entries in use, nobody uses the descriptors of
     ///    `frames` yet.
+    #[inline(never)]
     pub(super) unsafe fn share_tables<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -113,6 +114,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
+    #[inline(never)]
+    fn check_ranges_free<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+    ) -> Result<(), OnlineError> {
+        for &range in pagemap.ranges() {
+            self.check_free(table, self.descriptors(range)?)?;
+        }
+        Ok(())
+    }
+
     fn check_free<P: PageTable>(&self, table: &P, range: VirtRange) -> Result<(), OnlineError> {
         match table.first_in_use(range) {
             Some(at) => Err(OnlineError::AlreadyMapped { at }),
@@ -126,6 +139,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .ok_or(OnlineError::PieceOutside { piece: frames })
     }
 
+    /// Brings one piece online, all of whose addresses are free.
+    // The deepest calls are those that take frames. What is done before and after is not inlined, so
+    // that its stack is not there meanwhile.
     fn populate_piece<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -139,17 +155,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
             return Err(OnlineError::TailsDiffer);
         }
-        if let Some(rest) = pagemap.altmap().and_then(Altmap::undescribed)
-            && piece.start() != rest.start()
-        {
-            return Err(OnlineError::ReservedFirst { rest });
-        }
-        if let Some(altmap) = pagemap.altmap()
-            && !self.books.altmaps.insert(altmap)
-        {
-            return Err(OnlineError::TooManyAltmaps {
-                capacity: altmaps::CAPACITY,
-            });
+        if let Some(altmap) = pagemap.altmap() {
+            self.begin_with_altmap(altmap, piece)?;
         }
         let describe = Describe {
             model: &self.model,
@@ -164,26 +171,60 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Tails::PerOrder | Tails::None => [None; 2],
         };
         let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
-        let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, *notes);
+        let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
         // 2: the range is this value's alone (duty 1 of `new`).
         let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut supply) };
-        *notes = supply.finish();
-        let Err(stopped) = mapped else {
-            return Ok(());
-        };
-        let done = stopped.at().get() - range.start().get();
+        supply.finish();
+        mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
+    }
+
+    /// Checks that `piece` is not before its turn, and writes down that `altmap` is in use.
+    #[inline(never)]
+    fn begin_with_altmap(
+        &mut self,
+        altmap: &dyn Altmap,
+        piece: PfnRange,
+    ) -> Result<(), OnlineError> {
+        match altmap.undescribed() {
+            Some(rest) if piece.start() != rest.start() => Err(OnlineError::ReservedFirst { rest }),
+            _ if self.books.altmaps.insert(altmap) => Ok(()),
+            _ => Err(OnlineError::TooManyAltmaps {
+                capacity: altmaps::CAPACITY,
+            }),
+        }
+    }
+
+    /// Unmaps what was mapped of `piece` until it stopped, and says why that was.
+    #[inline(never)]
+    fn undo_piece<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+        stopped: MapStopped<OnlineError>,
+    ) -> OnlineError {
+        let start = self.model.descriptor_address(piece.start());
+        let done = start.map_or(0, |start| stopped.at().get() - start.get());
         let done = piece.split_at(done / self.model.descriptor_bytes()).0;
         self.unmap_pieces(table, pagemap.altmap(), done.into_iter());
-        Err(match stopped {
+        match stopped {
             MapStopped::Table { error, .. } => error.into(),
             MapStopped::Source { error, .. } => error,
-        })
+        }
+    }
+
+    /// Unmaps the first `done` pieces of `pagemap`.
+    #[inline(never)]
+    fn undo_pieces<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>, done: usize) {
+        let done = pagemap.pieces().take(done);
+        self.unmap_pieces(table, pagemap.altmap(), done);
     }
 
     /// The tail frames of the compound pages that `piece` has only a part of, where another part is
     /// online.
+    #[inline(never)]
     fn tails_of_other_pieces<P: PageTable>(
         &self,
         table: &P,

@@ -6,7 +6,7 @@
 use crate::addr::{NodeId, Order, Pfn};
 
 /// How many tail frames can be known at a time.
-pub(super) const CAPACITY: usize = 64;
+pub(super) const CAPACITY: usize = 32;
 
 /// What a shared tail frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

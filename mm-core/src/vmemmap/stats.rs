@@ -8,7 +8,7 @@ use super::Vmemmap;
 use crate::addr::NodeId;
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, PerNode};
-use crate::paging::{PageTable, Role};
+use crate::paging::{PageTable, Role, TableStats};
 use core::fmt;
 
 /// What the vmemmap costs on one node, or on all.
@@ -100,13 +100,37 @@ pub(super) struct Origin {
     pub(super) altmap: bool,
 }
 
-/// The figures of a vmemmap, but for tables, which are the page table's.
+/// The figures of one node, but for tables, which are the page table's.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    descriptor_frames: u64,
+    tail_frames: u64,
+    altmap_frames: u64,
+    mark_frames: u64,
+    reused_entries: u64,
+}
+
+/// The figures of a vmemmap.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    rows: PerNode<NodeStats>,
+    rows: PerNode<Row>,
 }
 
 impl Ledger {
+    /// The figures of `node`, with those of the page table's `tables`.
+    pub(super) fn node(&self, node: NodeId, tables: Option<&PerNode<TableStats>>) -> NodeStats {
+        let row = self.rows.row(node);
+        let tables = tables.map(|tables| *tables.row(node)).unwrap_or_default();
+        NodeStats {
+            descriptor_frames: row.descriptor_frames,
+            tail_frames: row.tail_frames,
+            altmap_frames: row.altmap_frames,
+            table_frames: tables.tables,
+            mark_frames: row.mark_frames,
+            reused_entries: row.reused_entries + tables.reused_entries,
+        }
+    }
+
     /// `frames` were taken for descriptors.
     pub(super) fn took(&mut self, origin: Origin, frames: u64) {
         let row = self.rows.row_mut(origin.node);
@@ -167,12 +191,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Tables are those that `table` has made since it was made itself; none where it
     /// [does not count them](PageTable::table_stats).
     pub fn stats<P: PageTable>(&self, table: &P) -> Stats {
-        let mut rows = self.books.ledger.rows;
-        for (node, tables) in table.table_stats().iter().flat_map(PerNode::iter) {
-            let row = rows.row_mut(node);
-            row.table_frames += tables.tables;
-            row.reused_entries += tables.reused_entries;
+        let tables = table.table_stats();
+        let mut stats = Stats::default();
+        for (node, row) in stats.rows.iter_mut() {
+            *row = self.books.ledger.node(node, tables.as_ref());
         }
-        Stats { rows }
+        stats
     }
 }

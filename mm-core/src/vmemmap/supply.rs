@@ -42,7 +42,7 @@ pub(super) struct Supply<'v, D, A, M> {
     stock: Option<PfnRange>,
     /// Tail frames of the compound pages that reach across the ends of the piece.
     found: [Option<FoundTail>; 2],
-    pub(super) notes: Notes,
+    notes: &'v mut Notes,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -53,7 +53,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         pagemap: &DevPagemap<'_>,
         plan: Plan,
         found: [Option<FoundTail>; 2],
-        notes: Notes,
+        notes: &'v mut Notes,
     ) -> Self {
         Self {
             pool,
@@ -71,12 +71,11 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     }
 
     /// Gives back what was taken ahead and not used.
-    pub(super) fn finish(mut self) -> Notes {
+    pub(super) fn finish(&mut self) {
         if let Some(stock) = self.stock.take() {
             // SAFETY: the stock's references are this value's and no entry was made for them.
             unsafe { self.pool.release_frames(stock, Role::Descriptors) };
         }
-        self.notes
     }
 
     fn found_tail(&self, head: Pfn) -> Option<Pfn> {
@@ -88,19 +87,22 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     }
 
     /// How many single frames `run`, which needs some, and the runs after it need, up to a limit.
+    #[inline(never)]
     fn frames_ahead(&self, run: &PlannedRun) -> u64 {
         let mut frames = 0;
-        let known = [Some(*run), self.later].into_iter().flatten();
-        for run in known.chain(self.plan) {
+        let mut plan = self.plan;
+        let mut later = self.later;
+        let mut next = Some(*run);
+        while let Some(run) = next
+            && frames < AHEAD
+        {
             frames += match run.frames {
                 PlannedFrames::Own => run.pages,
                 PlannedFrames::Tail { .. } if self.tails == Tails::PerOrder => 0,
                 PlannedFrames::Tail { head } => u64::from(self.found_tail(head).is_none()),
                 PlannedFrames::HugeLeaves { .. } => break,
             };
-            if frames >= AHEAD {
-                break;
-            }
+            next = later.take().or_else(|| plan.next());
         }
         frames.min(AHEAD)
     }
@@ -124,8 +126,9 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 
     /// Frames for the first pages of the run, one for each.
     fn own(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
-        let at_most = run.split_at(AHEAD, self.describe.model).0;
-        let frames = match self.pool.holders(at_most.describes)? {
+        let per_page = self.describe.model.descriptors_per_page();
+        let at_most = run.describes.take_first(AHEAD * per_page).0;
+        let frames = match self.pool.holders(at_most)? {
             Some(holders) => {
                 let (asked, actual) = (self.describe.node, self.pool.node_of(holders.start()));
                 self.notes.frames_from(asked, actual, holders.frames());
@@ -138,10 +141,11 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     }
 
     /// The tail frame for the compound page at `head`, for every page of the run.
+    #[inline(never)]
     fn tail(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
         if self.tails == Tails::PerOrder {
-            let (pool, notes) = (&mut self.pool, &mut self.notes);
-            let frame = shared_tail::<D, A, M>(pool, &self.describe, head, run.pages, notes)?;
+            let pool = &mut self.pool;
+            let frame = shared_tail::<D, A, M>(pool, &self.describe, head, run.pages, self.notes)?;
             return Ok(self.tail_run(frame, run.pages));
         }
         if let Some(frame) = self.found_tail(head) {
@@ -172,6 +176,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
 
     /// The block of the first huge leaf of the run, if there is one and the page table can enter
     /// it.
+    #[inline(never)]
     fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
         if order > largest {
             return None;
@@ -192,20 +197,33 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         }))
     }
 
+    /// Base pages in place of the first huge leaf, of `order`, of `planned`.
+    #[inline(never)]
+    fn without_huge_leaf(&mut self, planned: PlannedRun, order: Order) -> Result<Run, OnlineError> {
+        self.notes.huge_leaf_unavailable();
+        let (leaf, later) = planned.split_at(order.frames(), self.describe.model);
+        self.later = later;
+        let small = PlannedRun {
+            frames: PlannedFrames::Own,
+            ..leaf
+        };
+        let run = self.own(&small)?;
+        self.current = small.split_at(run.pages(), self.describe.model).1;
+        Ok(run)
+    }
+
     /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are
     /// about to be mapped.
     fn describe_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
-        let model = self.describe.model;
+        let per_page = self.describe.model.descriptors_per_page();
         let describe = Describe {
             order: run.order,
             ..self.describe
         };
-        let described = run.split_at(frames.frames(), model).0.describes;
+        let described = run.describes.take_first(frames.frames() * per_page).0;
         for index in 0..frames.frames() {
             let frame = frames.start().saturating_add(index);
-            let first = described
-                .start()
-                .saturating_add(index * model.descriptors_per_page());
+            let first = described.start().saturating_add(index * per_page);
             // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is
             // not mapped. 2: `Vmemmap::new` has compared the sizes.
             unsafe { describe.page::<D>(frame, first) };
@@ -235,18 +253,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
             PlannedFrames::Tail { head } => self.tail(&planned, head),
             PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
                 Some(run) => Ok(run),
-                None => {
-                    self.notes.huge_leaf_unavailable();
-                    let (leaf, later) = planned.split_at(order.frames(), self.describe.model);
-                    let small = PlannedRun {
-                        frames: PlannedFrames::Own,
-                        ..leaf
-                    };
-                    self.later = later;
-                    let run = self.own(&small)?;
-                    self.current = small.split_at(run.pages(), self.describe.model).1;
-                    return Ok(run);
-                }
+                None => return self.without_huge_leaf(planned, order),
             },
         };
         let run = taken?;

@@ -131,7 +131,9 @@ where
         filled
     }
 
-    /// Enters runs into the table `frame` at `depth` for `range`, which lies within it.
+    /// Enters runs into the table `frame` at `depth`, above the leaf tables, for `range`, which lies
+    /// within it.
+    // The one recursion here. What it calls is not inlined, to keep its stack small.
     fn fill_table<S: RunSource>(
         &self,
         depth: usize,
@@ -141,43 +143,101 @@ where
         node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
-        if depth == Tree::<F>::LEAF_DEPTH {
-            return match seen {
-                Seen::Live => self.fill_live_leaf_table(frame, range, cursor),
-                Seen::NotYet => self.fill_new_leaf_table(frame, range, cursor),
-            };
-        }
         let slots = self.live_table(frame, depth);
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            match F::decode(load(slot), depth) {
-                Entry::Table { frame, .. } => {
-                    self.fill_table(depth + 1, frame, Seen::Live, part, node, cursor)?;
-                }
-                Entry::Free => {
-                    let largest = Tree::<F>::largest_leaf(part.start(), cursor.last);
-                    let run = cursor.peek(part.start(), largest)?;
-                    let order = run.leaf.block.order();
-                    if Tree::<F>::is_huge_leaf(depth, order) {
-                        if !Tree::<F>::covers_entry(depth, part) {
-                            return Err(unsupported(part.start(), order));
-                        }
-                        let leaf = cursor.take_one(run);
-                        store(slot, F::leaf(leaf, depth));
-                    } else if cursor.source.share_tables() && Self::fills_table(depth, part, &run) {
-                        self.link_run(slot, part, node, run, cursor)?;
-                    } else {
-                        self.fill_new_table(depth, slot, seen, part, node, cursor)?;
-                    }
-                }
+            let (table, table_seen) = match F::decode(load(slot), depth) {
+                Entry::Table { frame, .. } => (frame, Seen::Live),
+                Entry::Free => match self.fill_free_entry(depth, slot, part, node, cursor)? {
+                    Some(table) => (table, Seen::NotYet),
+                    None => continue,
+                },
                 _ => {
                     return Err(MapStopped::Table {
                         at: part.start(),
                         error: MapError::InUse { at: part.start() },
                     });
                 }
+            };
+            let filled = if depth + 1 < Tree::<F>::LEAF_DEPTH {
+                self.fill_table(depth + 1, table, table_seen, part, node, cursor)
+            } else if table_seen == Seen::Live {
+                self.fill_live_leaf_table(table, part, cursor)
+            } else {
+                self.fill_new_leaf_table(table, part, cursor)
+            };
+            if table_seen == Seen::NotYet {
+                let nothing = filled.as_ref();
+                let nothing = nothing.is_err_and(|stopped| stopped.at() == part.start());
+                self.link_unless(nothing, depth, slot, seen, table, part);
             }
+            filled?;
         }
         Ok(())
+    }
+
+    /// Enters a huge leaf, or a link to a shared table, at the free entry `slot` at `depth` for
+    /// `range`, if that is what comes next; else takes a table that is to be filled and linked
+    /// there.
+    #[inline(never)]
+    fn fill_free_entry<S: RunSource>(
+        &self,
+        depth: usize,
+        slot: &AtomicU64,
+        range: VirtRange,
+        node: NodeId,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<Option<Pfn>, MapStopped<S::Error>> {
+        let at = range.start();
+        let largest = Tree::<F>::largest_leaf(at, cursor.last);
+        let run = cursor.peek(at, largest)?;
+        let order = run.leaf.block.order();
+        if Tree::<F>::is_huge_leaf(depth, order) {
+            if !Tree::<F>::covers_entry(depth, range) {
+                return Err(unsupported(at, order));
+            }
+            let leaf = cursor.take_one(run);
+            store(slot, F::leaf(leaf, depth));
+            return Ok(None);
+        }
+        if cursor.source.share_tables() && Self::fills_table(depth, range, &run) {
+            self.link_run(slot, range, node, run, cursor)?;
+            return Ok(None);
+        }
+        let table = self.tables.allocate(node);
+        let table = table.map_err(|error| MapStopped::Table {
+            at,
+            error: MapError::OutOfFrames(error),
+        })?;
+        if depth + 1 != Tree::<F>::LEAF_DEPTH {
+            // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
+            unsafe { self.private_table(table, depth + 1) }.fill(0);
+        }
+        Ok(Some(table))
+    }
+
+    /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`; or
+    /// gives it back where there is nothing in it.
+    fn link_unless(
+        &self,
+        nothing: bool,
+        depth: usize,
+        slot: &AtomicU64,
+        seen: Seen,
+        table: Pfn,
+        range: VirtRange,
+    ) {
+        if nothing {
+            // SAFETY: 1: taken by `fill_free_entry`, and not linked.
+            return unsafe { self.tables.give_back(table) };
+        }
+        if seen == Seen::Live {
+            self.mmu.publish();
+        }
+        store(slot, F::table(table, false));
+        if depth == 0 {
+            self.mmu
+                .root_entry_installed(Tree::<F>::base(depth, range.start()));
+        }
     }
 
     /// Whether `run` is the same tail leaf for all of a leaf table, which the entry at `depth` for
@@ -191,6 +251,7 @@ where
     }
 
     /// Links a shared table for `range` at the free entry `slot` in place of the leaves of `run`.
+    #[inline(never)]
     fn link_run<S: RunSource>(
         &self,
         slot: &AtomicU64,
@@ -212,48 +273,9 @@ where
         Ok(())
     }
 
-    /// Makes the table that the free entry `slot` at `depth` will link, fills it for `range`, and
-    /// links it unless nothing came of it.
-    fn fill_new_table<S: RunSource>(
-        &self,
-        depth: usize,
-        slot: &AtomicU64,
-        seen: Seen,
-        range: VirtRange,
-        node: NodeId,
-        cursor: &mut Cursor<'_, S>,
-    ) -> Result<(), MapStopped<S::Error>> {
-        let table = self.tables.allocate(node);
-        let table = table.map_err(|error| MapStopped::Table {
-            at: range.start(),
-            error: MapError::OutOfFrames(error),
-        })?;
-        if depth + 1 != Tree::<F>::LEAF_DEPTH {
-            // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
-            unsafe { self.private_table(table, depth + 1) }.fill(0);
-        }
-        let filled = self.fill_table(depth + 1, table, Seen::NotYet, range, node, cursor);
-        if filled
-            .as_ref()
-            .is_err_and(|stopped| stopped.at() == range.start())
-        {
-            // SAFETY: 1: taken above, and not linked.
-            unsafe { self.tables.give_back(table) };
-            return filled;
-        }
-        if seen == Seen::Live {
-            self.mmu.publish();
-        }
-        store(slot, F::table(table, false));
-        if depth == 0 {
-            self.mmu
-                .root_entry_installed(Tree::<F>::base(depth, range.start()));
-        }
-        filled
-    }
-
     /// Enters runs into a leaf table that CPUs may be walking. Its entries for `range` have to be
     /// free.
+    #[inline(never)]
     fn fill_live_leaf_table<S: RunSource>(
         &self,
         frame: Pfn,
@@ -284,6 +306,7 @@ where
     }
 
     /// Enters runs into a leaf table that was allocated for this: all of it is written, once.
+    #[inline(never)]
     fn fill_new_leaf_table<S: RunSource>(
         &self,
         frame: Pfn,

@@ -16,10 +16,10 @@ use super::{RadixTable, load, store};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many entries of a live table are looked at together.
-const WINDOW: usize = 64;
+const WINDOW: usize = 32;
 
 impl<F, A, M, U> RadixTable<F, A, M, U>
 where
@@ -169,6 +169,8 @@ where
     }
 
     /// Zeroes and reports the invalidated leaves among a few entries of a live table.
+    // Not inlined: its entries would be on the stack at every level of the recursion.
+    #[inline(never)]
     fn reclaim_window(&self, depth: usize, slots: &[AtomicU64], released: &mut dyn FnMut(Run)) {
         let mut entries = [0; WINDOW];
         for (entry, slot) in entries.iter_mut().zip(slots) {
@@ -230,19 +232,18 @@ where
 /// Whether all entries of a part of a leaf table are this library's or free. A range that is
 /// unmapped may have gaps, and somebody else may have mapped something there.
 fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
-    let depth = Tree::<F>::LEAF_DEPTH;
-    slots.chunks(WINDOW).all(|window| {
-        let mut entries = [0; WINDOW];
-        for (entry, slot) in entries.iter_mut().zip(window) {
-            *entry = load(slot);
-        }
-        let entries = entries.get(..window.len()).unwrap_or_default();
-        let mut ours = 0;
-        for_each_run::<F>(entries, depth, any_own_leaf, |_, run| ours += run.count);
-        let free = || entries.iter().filter(|entry| **entry == 0).count() as u64;
-        let all = entries.len() as u64;
-        ours == all || ours + free() == all
-    })
+    let load = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
+    let (chunks, rest) = slots.as_chunks::<8>();
+    let of_all = |slots: &[AtomicU64]| slots.iter().fold(u64::MAX, |all, slot| all & load(slot));
+    let of_chunks = chunks
+        .iter()
+        .fold(of_all(rest), |all, chunk| all & of_all(chunk));
+    // Mostly there is no gap.
+    of_chunks & F::OWNED != 0
+        || slots
+            .iter()
+            .map(load)
+            .all(|entry| entry == 0 || entry & F::OWNED != 0)
 }
 
 /// The leaf that an entry is or was, if it is this library's.

@@ -10,7 +10,7 @@ use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
-const WINDOW: usize = 64;
+const WINDOW: usize = 32;
 
 impl<F, A, M, U> RadixTable<F, A, M, U>
 where

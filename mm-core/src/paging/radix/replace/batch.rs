@@ -10,7 +10,7 @@ use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 
 /// How many changes are made for one flush.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 
 /// One change of entries in use.
 #[derive(Clone, Copy)]
