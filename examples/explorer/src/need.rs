@@ -68,12 +68,12 @@ impl Need {
         need
     }
 
-    /// The same with room for unfolding into huge leaves, if there are any: all of their blocks are
-    /// taken while the folded frames are out, so at most as much again.
+    /// The same with the host's memory for unfolding into huge leaves, if there are any: their blocks
+    /// are taken while what was folded is out, so it is at most as much again. For that much a node
+    /// has RAM anyway.
     pub fn with_unfolding(self, into_huge_leaves: bool) -> Self {
         let times = if into_huge_leaves { 2 } else { 1 };
         Self {
-            descriptor_frames: self.descriptor_frames * times,
             host_bytes: self.host_bytes * times,
             ..self
         }

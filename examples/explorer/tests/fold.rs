@@ -8,8 +8,9 @@
 mod geometry;
 mod program;
 
+use explorer::need::Limits;
 use geometry::{BACKENDS, GIB, Geometry, MIB, Tables};
-use program::run;
+use program::{run, run_within};
 use serde_json::{Value, json};
 
 const KEYS: [&str; 27] = [
@@ -200,11 +201,14 @@ struct Case<'c> {
     huge_leaves: &'c str,
 }
 
-/// How often CPUs have to forget when whole leaf tables of base pages are folded: a change for each
-/// compound page and each huge leaf, 64 of them at a time.
+/// How many changes the radix engine makes for one flush.
+const CHANGES_PER_FLUSH: u64 = 32;
+
+/// How often CPUs have to forget when whole leaf tables of base pages are folded: once for each
+/// batch of changes, of which there is one for each compound page and each huge leaf.
 fn flushes_to_fold(geometry: &Geometry, pages: u64, huge_leaves: u64) -> u64 {
     match geometry.has_tables {
-        true => (pages + huge_leaves).div_ceil(64),
+        true => (pages + huge_leaves).div_ceil(CHANGES_PER_FLUSH),
         false => 1,
     }
 }
@@ -224,14 +228,17 @@ fn every_backend_policy_piece_and_leaf_costs_what_its_geometry_says() {
         };
         for &(start, bytes) in &spans {
             for align in [small, large] {
+                let all = [
+                    ("private", "section", "yes"),
+                    ("private", "range", "yes"),
+                    ("private", "subsection", "yes"),
+                    ("shared", "range", "yes"),
+                    ("shared", "section", "no"),
+                ];
+                // Tables are shared with large pages only.
+                let policies = if align == small { &all[..3] } else { &all[2..] };
                 for tails in ["per-compound", "per-order"] {
-                    for (tables, piece, huge_leaves) in [
-                        ("private", "section", "yes"),
-                        ("private", "range", "yes"),
-                        ("private", "subsection", "yes"),
-                        ("shared", "range", "yes"),
-                        ("shared", "section", "no"),
-                    ] {
+                    for &(tables, piece, huge_leaves) in policies {
                         let case = Case {
                             tails,
                             tables,
@@ -276,7 +283,7 @@ fn check_case(geometry: &Geometry, case: &Case<'_>) {
 }
 
 #[test]
-fn one_flush_is_for_64_changes_and_nothing_is_flushed_twice() {
+fn one_flush_is_for_a_batch_of_changes_and_nothing_is_flushed_twice() {
     for geometry in &BACKENDS {
         let [small, _] = geometry.natural;
         for tails in ["per-compound", "per-order"] {
@@ -302,8 +309,9 @@ fn one_flush_is_for_64_changes_and_nothing_is_flushed_twice() {
                     (false, _) => 1,
                     // A frame for each tail: the first tail page, and a run of the others, unless
                     // all are the same.
-                    (true, 0) => (pages * if tails == "per-order" { 1 } else { 2 }).div_ceil(64),
-                    (true, leaves) => leaves.div_ceil(64),
+                    (true, 0) => (pages * if tails == "per-order" { 1 } else { 2 })
+                        .div_ceil(CHANGES_PER_FLUSH),
+                    (true, leaves) => leaves.div_ceil(CHANGES_PER_FLUSH),
                 };
                 assert_eq!(report["flushes_unfold"], unfold, "{line}");
             }
@@ -357,46 +365,54 @@ fn failed_steps(line: &str) -> Vec<String> {
 
 #[test]
 fn memory_that_runs_out_in_any_step_leaves_everything_as_before_it() {
-    // 64 compound pages, one huge leaf, or one leaf table. Allocations of each step.
+    // 64 compound pages within a huge leaf, or 8 within a leaf table. Allocations of each step, and
+    // of which step one is for a table below the upper ones.
     let cases = [
-        ("per-compound", "yes", [1, 1, 1]),
-        ("per-order", "yes", [1, 2, 1]),
-        ("per-compound", "no", [513, 0, 64 * 6]),
-        ("per-order", "no", [513, 1, 64 * 7]),
+        ("128M", "per-compound", [1, 1, 1], "fold"),
+        ("128M", "per-order", [1, 2, 1], "fold"),
+        ("16M", "per-compound", [64 + 1, 0, 8 * 6], "online"),
+        ("16M", "per-order", [64 + 1, 1, 8 * 7], "online"),
     ];
-    for (tails, huge_leaves, allocations) in cases {
+    for (size, tails, allocations, with_table) in cases {
         for (backend, upper) in [
-            ("sim", 0),
-            ("x86_64", 2),
-            ("x86_64-la57", 3),
-            ("aarch64-4k", 2),
+            ("sim", None),
+            ("x86_64", Some(2)),
+            ("x86_64-la57", Some(3)),
+            ("aarch64-4k", Some(2)),
         ] {
-            let line = format!(
-                "--backend {backend} --range 24G+128M --tails {tails} --huge-leaves {huge_leaves}"
-            );
+            let line = format!("--backend {backend} --range 24G+{size} --tails {tails}");
             let steps = failed_steps(&line);
-            let count = |step: &str| steps.iter().filter(|name| *name == step).count();
-            let [online, fold, unfold] = allocations;
-            let has_tables = usize::from(backend != "sim");
-            let split = if huge_leaves == "yes" {
-                1 - has_tables
-            } else {
-                0
-            };
-            let leaf_table = if huge_leaves == "no" {
-                1 - has_tables
-            } else {
-                0
-            };
-            assert_eq!(count("online"), online + upper - leaf_table, "{line}");
-            assert_eq!(count("fold"), fold - split, "{line}");
-            assert_eq!(count("unfold"), unfold, "{line}");
-            assert!(steps.is_sorted_by_key(|step| {
-                ["online", "fold", "unfold"]
-                    .iter()
-                    .position(|name| name == step)
-            }));
+            let expected: Vec<&str> = ["online", "fold", "unfold"]
+                .into_iter()
+                .zip(allocations)
+                .flat_map(|(step, allocations)| {
+                    let upper_tables = if step == "online" {
+                        upper.unwrap_or(0)
+                    } else {
+                        0
+                    };
+                    let no_table = usize::from(upper.is_none() && step == with_table);
+                    vec![step; allocations + upper_tables - no_table]
+                })
+                .collect();
+            assert_eq!(steps, expected, "{line}");
         }
+    }
+}
+
+#[test]
+fn the_host_has_to_hold_the_blocks_that_unfolding_takes_too() {
+    let host_bytes = 24 << 20;
+    let limits = Limits {
+        host_bytes,
+        ..Limits::default()
+    };
+    // 16 MiB of descriptors, and as much again for the huge leaves that come back.
+    for (huge_leaves, code) in [("no", 0), ("yes", 1)] {
+        let args = ["fold", "--range", "24G+1G", "--huge-leaves", huge_leaves];
+        let ran = run_within(&limits, &args);
+        assert_eq!(ran.code, code, "{}", ran.stderr);
+        assert_eq!(ran.stderr.starts_with("error: too-large"), code == 1);
     }
 }
 
@@ -732,7 +748,7 @@ fn text_shows_the_frames_of_each_state_and_a_failure_what_is_left() {
         "│ descriptors  ┆      4,096 ┆   1,024 ┆    4,096 │",
         "│ total        ┆      4,098 ┆   1,034 ┆    4,098 │",
         "folded        512 compound pages",
-        "flushes       10: 9 folding, 1 unfolding",
+        "flushes       18: 17 folding, 1 unfolding",
         "unfolded to   the frames of the start",
         "still out     0 frames after offline",
         "audit         clean",
