@@ -5,12 +5,10 @@
     reason = "a test fails by panicking"
 )]
 
-mod geometry;
 mod program;
 
 use explorer::size::ByteSize;
-use geometry::{BACKENDS as ALL_BACKENDS, Geometry};
-use program::run;
+use program::{online, run};
 use serde_json::{Value, json};
 
 /// Those with 4 KiB pages.
@@ -36,30 +34,6 @@ const KEYS: [&str; 17] = [
     "error",
     "after_error",
 ];
-
-fn online(line: &str) -> Value {
-    let ran = run(&format!("online --format json {line}"));
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
-    let report = ran.json();
-    assert_eq!(report["audit"], "clean", "{line}");
-    assert_eq!(report["after_offline"]["frames"], 0, "{line}");
-    assert_eq!(report["error"], Value::Null, "{line}");
-    assert_stats_agree(&report, line);
-    report
-}
-
-/// The rows of each node come to what was counted.
-fn assert_stats_agree(report: &Value, line: &str) {
-    let rows = report["stats"].as_array().unwrap();
-    let sum = |key: &str| -> u64 { rows.iter().map(|row| row[key].as_u64().unwrap()).sum() };
-    let frames = &report["frames"];
-    let [leaf, upper] = ["leaf_tables", "upper_tables"].map(|key| frames[key].as_u64().unwrap());
-    assert_eq!(sum("descriptor_frames"), frames["descriptors"], "{line}");
-    assert_eq!(sum("altmap_frames"), frames["altmap"], "{line}");
-    assert_eq!(sum("table_frames"), leaf + upper, "{line}");
-    assert_eq!(sum("mark_frames"), 0, "{line}");
-    assert_eq!(sum("reused_entries"), report["reused_entries"], "{line}");
-}
 
 fn failing(line: &str) -> Value {
     let ran = run(&format!("online --format json {line}"));
@@ -570,87 +544,5 @@ fn text_counts_frames_of_the_granule() {
         "│ flat array   ┆    256 ┆ 16.0 MiB ┆   1.0 MiB │",
     ] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
-    }
-}
-
-/// Runs `online` in pages of `align` on the backend of `geometry` and compares with formulas.
-fn check_combination(geometry: &Geometry, align: u64, policies: [&str; 4], altmap: bool) {
-    let [tails, huge_leaves, tables, piece] = policies;
-    // The largest page twice, behind one that is not online.
-    let [_, large] = geometry.natural;
-    let (start, bytes) = (3 * large, 2 * large);
-    let node = if altmap { 3 } else { 1 };
-    let mut line = format!(
-        "--backend {} --range {start}+{bytes} --align {align} --tails {tails} --huge-leaves {huge_leaves} --tables {tables} --piece {piece} --node {node}",
-        geometry.backend
-    );
-    if altmap {
-        line.push_str(" --altmap auto");
-    }
-    let report = online(&line);
-    let base = match altmap {
-        true => geometry.smallest_altmap(tails, align, bytes)[1],
-        false => 0,
-    };
-    let base_frames = geometry.vmemmap_pages(base);
-    let pages = (bytes - base) / align;
-    let [own, of_all] = geometry.compound_frames(tails, align, pages);
-    let frames = &report["frames"];
-    assert_eq!(frames["descriptors"], base_frames + own + of_all, "{line}");
-    let in_altmap = if altmap { base_frames + own } else { 0 };
-    assert_eq!(frames["altmap"], in_altmap, "{line}");
-    let found = geometry.tables(start, bytes);
-    let upper = if geometry.has_tables { found.upper } else { 0 };
-    assert_eq!(frames["upper_tables"], upper, "{line}");
-    let leaf_tables = frames["leaf_tables"].as_u64().unwrap();
-    if tails == "none" {
-        // An altmap has no block for some of the leaves.
-        let huge = huge_leaves == "yes" && geometry.huge_leaf_fits(piece);
-        let least = if huge {
-            found.leaf - found.whole
-        } else {
-            found.leaf
-        };
-        let most = if altmap { found.leaf } else { least };
-        let [least, most] =
-            [least, most].map(|tables| if geometry.has_tables { tables } else { 0 });
-        assert!(
-            (least..=most).contains(&leaf_tables),
-            "{line}: {leaf_tables}"
-        );
-    } else {
-        let private = found.leaf - base_frames / geometry.entries();
-        let of_compound = geometry.compound_tables(tails, tables, align, pages, private);
-        let leaf = base_frames / geometry.entries() + of_compound;
-        let leaf = if geometry.has_tables { leaf } else { 0 };
-        assert_eq!(leaf_tables, leaf, "{line}");
-    }
-}
-
-#[test]
-fn every_combination_of_policies_costs_what_its_geometry_says_on_every_backend() {
-    for geometry in &ALL_BACKENDS {
-        let [small, large] = geometry.natural;
-        for align in [geometry.page, small, large] {
-            let tails = [
-                ("none", "yes"),
-                ("none", "no"),
-                ("per-compound", "yes"),
-                ("per-order", "yes"),
-            ];
-            let tails = tails
-                .iter()
-                .filter(|(tails, _)| align > geometry.page || *tails == "none");
-            for (tails, huge_leaves) in tails {
-                for tables in ["private", "shared"] {
-                    for piece in PIECES {
-                        for altmap in [false, true] {
-                            let policies = [*tails, *huge_leaves, tables, piece];
-                            check_combination(geometry, align, policies, altmap);
-                        }
-                    }
-                }
-            }
-        }
     }
 }
