@@ -11,11 +11,13 @@
 //! - [`BackendKind`]: choosing one at run time;
 //! - [`Foreign`]: somebody else's mappings among the library's;
 //! - [`HostedHarness`]: a machine for the conformance battery;
-//! - [`script`]: operations at random, on tables, oracle and model side by side.
+//! - [`script`]: operations at random, on tables, oracle and model side by side;
+//! - [`churn`]: very many of them, on any backend.
 #![deny(missing_docs)]
 
 mod aarch64;
 mod backend;
+pub mod churn;
 mod foreign;
 mod harness;
 pub mod layout;
