@@ -50,7 +50,7 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     pub node: NodeId,
     /// An altmap with nothing handed out, over the first subsection of `device`, or a few of them:
     /// at most as many frames as the descriptors of two sections fill. Those frames can be
-    /// accessed.
+    /// accessed. Its descriptors are `Page<Mask>`, those of the checks that use it.
     pub altmap: Option<&'h dyn AltmapUnderTest>,
     /// Scratch memory for audits; a slot for each frame that is out is enough.
     pub scratch: &'h mut [AuditSlot],
@@ -135,6 +135,13 @@ pub trait Powers<T> {
     /// Makes every CPU cache all that is mapped in `range`, as speculation may.
     fn speculate(&self, table: &T, range: VirtRange) {
         let _ = (table, range);
+    }
+
+    /// How often CPUs were made to forget something so far, by the count of whoever makes them: one
+    /// for each [`Flush`](mm_core::paging::Flush) that was met, however many addresses it was about.
+    fn flushes(&self, table: &T) -> Option<u64> {
+        let _ = table;
+        None
     }
 
     /// How often other roots were told.

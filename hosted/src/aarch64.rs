@@ -10,7 +10,8 @@ use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How many CPUs the machine has: one that works, and one that hears of it by broadcasts only.
 const CPUS: usize = 2;
@@ -24,6 +25,8 @@ pub struct ArmCpus {
     granule: Granule,
     cpus: [SimTlb<AArch64Walker>; CPUS],
     pending: Mutex<Vec<Broadcast>>,
+    flushes: AtomicU64,
+    ahead: OnceLock<VirtRange>,
 }
 
 /// A TLBI on its way.
@@ -43,6 +46,8 @@ impl ArmCpus {
                 cpu
             }),
             pending: Mutex::default(),
+            flushes: AtomicU64::new(0),
+            ahead: OnceLock::new(),
         }
     }
 
@@ -57,7 +62,12 @@ impl ArmCpus {
             Some(_) => FlushScope::Ranges(&range),
             None => FlushScope::Everything,
         };
-        self.cpus.iter().for_each(|cpu| cpu.forget(scope));
+        let ahead = self.ahead.get().map(|all| page.unwrap_or(*all));
+        for cpu in &self.cpus {
+            ahead.iter().for_each(|range| cpu.fill(*range));
+            cpu.forget(scope);
+            ahead.iter().for_each(|range| cpu.fill(*range));
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Vec<Broadcast>> {
@@ -72,6 +82,8 @@ unsafe impl TlbInstructions for ArmCpus {
 
     fn dsb_ish(&self) {
         let pending = std::mem::take(&mut *self.pending());
+        let flushed = u64::from(!pending.is_empty());
+        self.flushes.fetch_add(flushed, Ordering::Relaxed);
         pending
             .into_iter()
             .for_each(|broadcast| self.complete(broadcast));
@@ -101,6 +113,16 @@ impl SimCpus for ArmCpus {
 
     fn all(&self) -> &[SimTlb<AArch64Walker>] {
         &self.cpus
+    }
+
+    fn read_ahead(&self, range: VirtRange) {
+        // The first one stays.
+        self.ahead.get_or_init(|| range);
+    }
+
+    // A barrier with broadcasts before it.
+    fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
     }
 
     fn root_changes(&self) -> Option<(u64, u64)> {

@@ -4,16 +4,11 @@ use crate::{Backend, Foreign, Machine, MachineConfig, RadixBackend, Sim, SimCpus
 use arch_sim::{FlatTable, SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::{Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
-
-/// Device memory of [`HostedHarness`]: three blocks of 1 GiB.
-const DEVICE: (u64, u64) = (1 << 20, 3 << 18);
-/// Its frames for foreign tables.
-const FOREIGN: (u64, u64) = (3 << 21, 64);
 
 /// What a backend lets a harness do, by this machine's CPUs and reader of bytes.
 pub trait Power: Backend {
@@ -43,6 +38,14 @@ pub trait Power: Backend {
     /// Makes all CPUs cache `range` at each allocation, and watch for frames that are freed while
     /// cached.
     fn watch(machine: &Machine<Self>, range: VirtRange);
+
+    /// Makes all CPUs watch for frames that are freed while they have them cached.
+    fn watch_frees(machine: &Machine<Self>) {
+        let _ = machine;
+    }
+
+    /// See [`Powers::flushes`].
+    fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
 
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
@@ -74,6 +77,10 @@ impl Power for Sim {
     fn fill(_machine: &Machine<Self>, _range: VirtRange) {}
 
     fn watch(_machine: &Machine<Self>, _range: VirtRange) {}
+
+    fn flushes(_machine: &Machine<Self>, table: &FlatTable) -> Option<u64> {
+        Some(table.flushes())
+    }
 
     fn root_changes(_machine: &Machine<Self>) -> Option<RootChanges> {
         None
@@ -119,19 +126,29 @@ impl<R: RadixBackend> Power for R {
         watch::<Self>(machine, range);
     }
 
+    fn watch_frees(machine: &Machine<Self>) {
+        let all = machine.cpus().all();
+        all.iter().for_each(|cpu| cpu.watch(machine.frames()));
+    }
+
+    fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
+        Some(machine.cpus().flushes())
+    }
+
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {
         let (installed, removed) = machine.cpus().root_changes()?;
         Some(RootChanges { installed, removed })
     }
 }
 
-/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and know what is
-/// freed too early.
+/// Makes all CPUs adversarial: they cache `range` whenever memory is allocated, and whenever they
+/// are made to forget, and know what is freed too early.
 pub fn watch<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) {
     for cpu in machine.cpus().all() {
         cpu.watch(machine.frames());
         cpu.fill_at_allocations(machine.frames(), range);
     }
+    machine.cpus().read_ahead(range);
 }
 
 /// What the machine of a [`HostedHarness`] can do besides.
@@ -175,6 +192,10 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
         B::fill(self.machine, range);
     }
 
+    fn flushes(&self, table: &B::Table<'m>) -> Option<u64> {
+        B::flushes(self.machine, table)
+    }
+
     fn root_changes(&self) -> Option<RootChanges> {
         B::root_changes(self.machine)
     }
@@ -185,7 +206,7 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
 }
 
 /// The altmap of a [`HostedHarness`].
-pub type HostedAltmap<'m> = DeviceAltmap<Page, &'m SimMemory>;
+pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
 
 /// A machine, its page table, an altmap and scratch memory.
 pub struct HostedHarness<'m, B: Power> {
@@ -200,12 +221,12 @@ pub struct HostedHarness<'m, B: Power> {
 impl<'m, B: Power> HostedHarness<'m, B> {
     /// What a machine for this has.
     pub fn config() -> MachineConfig {
-        let foreign = frames(FOREIGN);
+        let foreign = Self::foreign();
         let all = B::MODEL.all_frames();
         let unit = B::MODEL.subsection().frames();
         let last = Pfn::new(all.last().get().saturating_sub(unit - 1));
         let ends = [Some(all.start()), last].into_iter().flatten();
-        let mut devices = vec![frames(DEVICE), foreign];
+        let mut devices = vec![Self::device(), foreign];
         devices.extend(ends.filter_map(|start| PfnRange::new(start, unit).ok()));
         MachineConfig {
             devices,
@@ -214,23 +235,40 @@ impl<'m, B: Power> HostedHarness<'m, B> {
         }
     }
 
+    /// How many frames the blocks have that the machine's memory is laid out in.
+    fn block() -> u64 {
+        let leaves = B::MODEL.granule().entries_per_table() as u64;
+        let tables = 2 * leaves * B::MODEL.descriptors_per_page();
+        tables.max(8 * B::MODEL.section().frames())
+    }
+
+    /// Device memory: three blocks of eight sections, or of what two leaf tables describe (1 GiB,
+    /// 16 GiB and 1 TiB for 4K, 16K and 64K pages).
+    pub fn device() -> PfnRange {
+        frames(4 * Self::block(), 3 * Self::block())
+    }
+
+    /// Frames that foreign tables are made of.
+    pub fn foreign() -> PfnRange {
+        frames(8 * Self::block(), 64)
+    }
+
     /// The reserved frames of the altmap: a subsection.
     pub fn reserved() -> PfnRange {
-        let device = frames(DEVICE);
-        device.take_first(B::MODEL.subsection().frames()).0
+        Self::device().take_first(B::MODEL.subsection().frames()).0
     }
 
     /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of
     /// [`reserved`](Self::reserved); `None` where the machine's table was taken already.
     pub fn new(machine: &'m Machine<B>, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
-        let device = frames(DEVICE);
+        let device = Self::device();
         B::watch(machine, B::MODEL.descriptors(device)?);
         Some(Self {
             machine,
             table: machine.take_table()?,
             powers: HostedPowers {
                 machine,
-                state: B::state(machine, frames(FOREIGN)),
+                state: B::state(machine, Self::foreign()),
                 blocks_fail: Cell::new(false),
             },
             altmap,
@@ -263,8 +301,8 @@ impl<'m, B: Power> Harness for HostedHarness<'m, B> {
     }
 }
 
-/// A constant range.
-fn frames((start, frames): (u64, u64)) -> PfnRange {
+/// A range of a model's frames.
+fn frames(start: u64, frames: u64) -> PfnRange {
     let start = Pfn::new(start).unwrap_or(Pfn::ZERO);
     PfnRange::new(start, frames).unwrap_or(PfnRange::single(start))
 }

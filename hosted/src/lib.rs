@@ -12,11 +12,13 @@
 //! - [`Foreign`]: somebody else's mappings among the library's;
 //! - [`HostedHarness`]: a machine for the conformance battery;
 //! - [`testbed`]: a vmemmap on any backend, for tests, looked at from outside at each step;
-//! - [`script`]: operations at random, on tables, oracle and model side by side.
+//! - [`script`]: operations at random, on tables, oracle and model side by side;
+//! - [`churn`]: very many of them, on any backend.
 #![deny(missing_docs)]
 
 mod aarch64;
 mod backend;
+pub mod churn;
 mod foreign;
 mod harness;
 pub mod layout;

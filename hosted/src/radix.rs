@@ -5,7 +5,7 @@ use crate::layout::last_frame;
 use crate::{Backend, Machine};
 use arch_sim::walker::{Translation, Walker};
 use arch_sim::{SimFrames, SimMemory, SimTlb};
-use mm_core::addr::{Order, Pfn, VirtAddr};
+use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable};
 
@@ -16,6 +16,13 @@ pub trait SimCpus {
 
     /// The translation caches of each CPU.
     fn all(&self) -> &[SimTlb<Self::Walker>];
+
+    /// Makes them read ahead, from now on, whenever it can do harm: right before they are made to
+    /// forget addresses, and right after. Where everything is to be forgotten they read `range`.
+    fn read_ahead(&self, range: VirtRange);
+
+    /// How often they were made to forget something, all of them together, so far.
+    fn flushes(&self) -> u64;
 
     /// How many entries of the root became present so far, and how many went, if they are told.
     fn root_changes(&self) -> Option<(u64, u64)>;

@@ -6,8 +6,9 @@ use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
     FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Roots, Shootdown, Tlb, TlbInstructions,
 };
-use mm_core::addr::{Pfn, VirtAddr};
+use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
@@ -18,6 +19,8 @@ const CPUS: usize = 2;
 pub struct X86Cpus {
     cpus: [SimTlb<X86_64Walker>; CPUS],
     current: AtomicUsize,
+    shootdowns: AtomicU64,
+    ahead: OnceLock<VirtRange>,
     roots_installed: AtomicU64,
     roots_removed: AtomicU64,
 }
@@ -27,6 +30,8 @@ impl X86Cpus {
         Self {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             current: AtomicUsize::new(0),
+            shootdowns: AtomicU64::new(0),
+            ahead: OnceLock::new(),
             roots_installed: AtomicU64::new(0),
             roots_removed: AtomicU64::new(0),
         }
@@ -36,13 +41,25 @@ impl X86Cpus {
         let index = self.current.load(Ordering::Relaxed);
         self.cpus.get(index).unwrap_or(&self.cpus[0])
     }
+
+    /// Has the current CPU forget, and read `page`, or all that it reads ahead, before and after.
+    fn forget(&self, page: Option<VirtAddr>, forget: impl FnOnce(&SimTlb<X86_64Walker>)) {
+        let cpu = self.current();
+        let ahead = self.ahead.get().and_then(|all| match page {
+            Some(at) => VirtRange::new(at, Granule::Size4K.bytes()).ok(),
+            None => Some(*all),
+        });
+        ahead.iter().for_each(|range| cpu.fill(*range));
+        forget(cpu);
+        ahead.iter().for_each(|range| cpu.fill(*range));
+    }
 }
 
 // SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
 // everything. 3: the simulation has no PCIDs.
 unsafe impl TlbInstructions for X86Cpus {
     fn invlpg(&self, at: VirtAddr) {
-        self.current().invalidate_page(at);
+        self.forget(Some(at), |cpu| cpu.invalidate_page(at));
     }
 
     fn has_invpcid(&self) -> bool {
@@ -50,11 +67,11 @@ unsafe impl TlbInstructions for X86Cpus {
     }
 
     fn invpcid_all_including_global(&self) {
-        self.current().flush_all();
+        self.forget(None, SimTlb::flush_all);
     }
 
     fn toggle_global(&self) {
-        self.current().flush_all();
+        self.forget(None, SimTlb::flush_all);
     }
 
     fn uses_pcids(&self) -> bool {
@@ -65,6 +82,7 @@ unsafe impl TlbInstructions for X86Cpus {
 // SAFETY: 1: each CPU but the current one is made the current one for the time of the work.
 unsafe impl Shootdown for X86Cpus {
     fn on_other_cpus(&self, work: &(dyn Fn() + Sync)) {
+        self.shootdowns.fetch_add(1, Ordering::Relaxed);
         let current = self.current.load(Ordering::Relaxed);
         for other in (0..CPUS).filter(|other| *other != current) {
             self.current.store(other, Ordering::Relaxed);
@@ -90,6 +108,16 @@ impl SimCpus for X86Cpus {
 
     fn all(&self) -> &[SimTlb<X86_64Walker>] {
         &self.cpus
+    }
+
+    fn read_ahead(&self, range: VirtRange) {
+        // The first one stays.
+        self.ahead.get_or_init(|| range);
+    }
+
+    // Each flush interrupts the other CPUs once.
+    fn flushes(&self) -> u64 {
+        self.shootdowns.load(Ordering::Relaxed)
     }
 
     fn root_changes(&self) -> Option<(u64, u64)> {

@@ -2,13 +2,16 @@
 
 use crate::bench::Bench;
 use crate::harness::{AltmapUnderTest, Harness};
-use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Order, PfnRange};
+use mm_core::descriptor::Mask;
 use mm_core::error::ErrorKind;
 use mm_core::frame::InspectFrames;
 use mm_core::pagemap::DevPagemap;
 
-fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTest, Stop> {
+pub(super) fn altmap<'h, H: Harness>(
+    bench: &Bench<'h, H, Mask>,
+) -> Result<&'h dyn AltmapUnderTest, Stop> {
     match bench.altmap {
         Some(altmap) => Ok(altmap),
         None => skip("the harness has no altmap"),
@@ -16,8 +19,8 @@ fn altmap<'h, H: Harness>(bench: &Bench<'h, H>) -> Result<&'h dyn AltmapUnderTes
 }
 
 /// A pagemap of `ranges`, used in pages of `order`, with the altmap.
-fn with_altmap<'r, 'h: 'r, H: Harness>(
-    bench: &Bench<'h, H>,
+pub(super) fn with_altmap<'r, 'h: 'r, H: Harness>(
+    bench: &Bench<'h, H, Mask>,
     ranges: &'r [PfnRange],
     order: Order,
 ) -> Result<DevPagemap<'r>, Stop> {
@@ -31,7 +34,9 @@ fn with_altmap<'r, 'h: 'r, H: Harness>(
     }
 }
 
-pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
+pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
     let altmap = altmap(bench)?;
     let ram = bench.frames.outstanding();
     for order in [Order::BASE, bench.small()] {
@@ -76,14 +81,75 @@ pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(bench: &mut Bench<
     Ok(())
 }
 
-pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
-    bench: &mut Bench<'_, H>,
+pub(super) fn an_altmap_that_is_not_the_start_of_its_device_is_refused<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let altmap = altmap(bench)?;
-    let range = bench.blocks(bench.model.section(), 0, 3)?;
-    if bench.pages(range) <= altmap.reserved().frames() {
-        return skip("the altmap is too large to run out");
+    let unit = bench.small();
+    let refused = |range, order| {
+        let ranges = [range];
+        let pagemap = bench.pagemap(&ranges, order)?;
+        match pagemap.with_altmap(altmap.as_altmap()) {
+            Ok(_) => fail("an altmap has to fit"),
+            Err(error) => Ok(error.kind()),
+        }
+    };
+    let reserved = altmap.reserved().frames().div_ceil(unit.frames());
+    let elsewhere = bench.blocks(unit, reserved, 2)?;
+    ensure(
+        refused(elsewhere, unit)? == ErrorKind::OutOfRange,
+        "an altmap is a part of its device",
+    )?;
+    let reserved_alone = bench.blocks(unit, 0, reserved)?;
+    ensure(
+        refused(reserved_alone, unit)? == ErrorKind::NoCompoundPage,
+        "an altmap leaves room for a compound page",
+    )?;
+    bench.absent(reserved_alone)
+}
+
+pub(super) fn the_reserved_part_describes_and_counts_itself<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let altmap = altmap(bench)?;
+    let reserved = altmap.reserved();
+    let order = bench.small();
+    let units = reserved.frames().div_ceil(order.frames());
+    let range = bench.blocks(order, 0, units + 2)?;
+    let ranges = [range];
+    let region = bench.online(&with_altmap(bench, &ranges, order)?)?;
+    for page in 0..bench.pages(reserved) {
+        let frame = bench.frame_of_page(reserved, page);
+        let expected = reserved.start().saturating_add(page);
+        let at = bench.address(frame)?;
+        let found = bench.holder(frame)?;
+        equal_at(expected.get(), found.get(), "a frame of its own", at)?;
     }
+    for index in 0..reserved.frames() {
+        let frame = reserved.start().saturating_add(index);
+        let counted = u64::from(bench.state(frame)?.references);
+        let references = altmap.references(frame).unwrap_or(u64::MAX);
+        let at = bench.address(frame)?;
+        equal_at(references, counted, "the count in the descriptor", at)?;
+    }
+    let tail = bench.holder(range.last())?;
+    equal(
+        bench.model.vmemmap_pages(order) - 1,
+        bench.state(tail)?.references.into(),
+        "owners of the last tail frame",
+    )?;
+    bench.offline(region);
+    Ok(())
+}
+
+pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let altmap = altmap(bench)?;
+    let section = bench.model.section();
+    let in_section = bench.pages(bench.blocks(section, 0, 1)?);
+    let sections = altmap.reserved().frames() / in_section + 1;
+    let range = bench.blocks(section, 0, sections)?;
     for huge in [false, true] {
         for piece in super::online::PIECES {
             let ranges = [range];

@@ -4,57 +4,24 @@ use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
 use crate::outcome::{Stop, Verdict, ensure, equal, fail, skip};
 use mm_core::addr::{Order, PfnRange};
-use mm_core::error::ErrorKind;
+use mm_core::descriptor::TailEncoding;
 use mm_core::pagemap::{DevPagemap, Piece};
 use mm_core::paging::{Leaf, PageTable, Role};
 
-/// More allocations than any of these needs; a loop that comes here would not end.
-const MANY: u64 = 1 << 16;
-
 /// Brings `pagemap` online with every number of allocations that is too small, and with one that is
-/// not.
-fn fail_at_every_allocation<H: Harness>(
-    bench: &mut Bench<'_, H>,
+/// not; `frames` are all of it, and perhaps more.
+pub(super) fn online_fails_whole<H: Harness, E: TailEncoding>(
+    bench: &mut Bench<'_, H, E>,
     pagemap: &DevPagemap<'_>,
+    frames: PfnRange,
 ) -> Verdict {
-    let before = bench.audit()?;
-    let outstanding = bench.outstanding();
-    for allocations in 0..MANY {
-        if !bench.powers.fail_after(Some(allocations)) {
-            return skip("the harness cannot make allocations fail");
-        }
+    let online = |bench: &mut Bench<'_, H, E>| {
         let outcome = bench.try_online(pagemap);
-        bench.powers.fail_after(None);
-        match outcome {
-            Ok(region) => {
-                ensure(allocations > 0, "memory needs frames to come online")?;
-                bench.offline(region);
-                return Ok(());
-            }
-            Err(error) => {
-                ensure(
-                    error.kind() == ErrorKind::OutOfFrames,
-                    "the error is about frames",
-                )?;
-            }
-        }
-        equal(outstanding, bench.outstanding(), "frames that are out")?;
-        ensure(bench.audit()? == before, "nothing has changed")?;
-        for range in pagemap.ranges() {
-            let Some(range) = bench.model.descriptors(*range) else {
-                return fail("the vmemmap has room for the device's memory");
-            };
-            ensure(
-                bench.table.first_in_use(range).is_none(),
-                "nothing is half mapped",
-            )?;
-        }
-        if allocations % 8 == 0 {
-            let region = bench.online(pagemap)?;
-            bench.offline(region);
-        }
-    }
-    fail("enough frames are enough")
+        outcome.map_err(|error| error.kind())
+    };
+    let (region, failures) = bench.failing_at_every_allocation(frames, online)?;
+    bench.offline(region);
+    ensure(failures > 0, "memory needs frames to come online")
 }
 
 pub(super) fn a_failed_online_leaves_nothing_behind<H: Harness>(
@@ -62,6 +29,7 @@ pub(super) fn a_failed_online_leaves_nothing_behind<H: Harness>(
 ) -> Verdict {
     let small = bench.small();
     let in_section = bench.model.section().frames() / small.frames();
+    let all = bench.blocks(small, 0, in_section + 1)?;
     let ranges = [
         bench.blocks(small, in_section - 1, 2)?,
         bench.blocks(small, 0, 1)?,
@@ -69,7 +37,7 @@ pub(super) fn a_failed_online_leaves_nothing_behind<H: Harness>(
     for order in [Order::BASE, small] {
         for piece in super::online::PIECES {
             let pagemap = bench.pagemap(&ranges, order)?.with_piece(piece);
-            fail_at_every_allocation(bench, &pagemap)?;
+            online_fails_whole(bench, &pagemap, all)?;
         }
     }
     let Ok(large) = bench.large() else {
@@ -77,7 +45,7 @@ pub(super) fn a_failed_online_leaves_nothing_behind<H: Harness>(
     };
     let ranges = [bench.blocks(large, 0, 1)?];
     let pagemap = bench.pagemap(&ranges, large)?;
-    fail_at_every_allocation(bench, &pagemap)
+    online_fails_whole(bench, &pagemap, ranges[0])
 }
 
 /// The first section of a compound page of eight, and the other seven.
@@ -97,24 +65,15 @@ pub(super) fn a_failed_populate_leaves_earlier_pieces_alone<H: Harness>(
 ) -> Verdict {
     let (order, ranges, first, rest) = large_in_parts(bench)?;
     let pagemap = bench.pagemap(&ranges, order)?;
+    bench.needs_faults()?;
     for (earlier, later) in [(first, rest), (rest, first)] {
         bench.populate(&pagemap, earlier)?;
         let before = bench.audit()?;
-        let mut failures = 0;
-        for allocations in 0..MANY {
-            if !bench.powers.fail_after(Some(allocations)) {
-                bench.depopulate(&pagemap, earlier)?;
-                return skip("the harness cannot make allocations fail");
-            }
+        let populate = |bench: &mut Bench<'_, H>| {
             let outcome = bench.vmemmap.populate(bench.table, &pagemap, later);
-            bench.powers.fail_after(None);
-            if outcome.is_ok() {
-                break;
-            }
-            failures += 1;
-            ensure(bench.audit()? == before, "nothing has changed")?;
-            bench.absent(later)?;
-        }
+            outcome.map_err(|error| error.kind())
+        };
+        let (_, failures) = bench.failing_at_every_allocation(ranges[0], populate)?;
         // None where the tail is there already and there are no tables, or one leaf table describes
         // both pieces.
         let needs_frames = bench.audit()?.frames() > before.frames();
@@ -131,15 +90,13 @@ pub(super) fn a_rollback_leaves_the_head_of_an_earlier_piece_alone<H: Harness>(
 ) -> Verdict {
     let (order, ranges, first, rest) = large_in_parts(bench)?;
     let pagemap = bench.pagemap(&ranges, order)?;
+    bench.needs_faults()?;
     bench.populate(&pagemap, first)?;
     let head = bench.holder(first.start())?;
     let tail = bench.holder(bench.frame_of_page(first, 1))?;
     // One table is to be had, so that a part of the piece is entered before it fails.
     for allocations in [0, 1, 2] {
-        if !bench.powers.fail_after(Some(allocations)) {
-            bench.depopulate(&pagemap, first)?;
-            return skip("the harness cannot make allocations fail");
-        }
+        bench.powers.fail_after(Some(allocations));
         let outcome = bench.vmemmap.populate(bench.table, &pagemap, rest);
         bench.powers.fail_after(None);
         if outcome.is_ok() {
@@ -173,13 +130,14 @@ pub(super) fn a_failure_next_to_foreign_memory_leaves_it_alone<H: Harness>(
     let neighbour = bench.blocks(small, 0, 1)?;
     let at = bench.address(neighbour.start())?;
     let foreign = Leaf::single(neighbour.start(), Role::Foreign);
+    bench.needs_faults()?;
     if !bench.powers.plant(bench.table, at, foreign) {
         return skip("the harness cannot map anything foreign");
     }
     let in_section = bench.model.section().frames() / small.frames();
     let ranges = [bench.blocks(small, 1, in_section)?];
     let pagemap = bench.pagemap(&ranges, small)?.with_piece(Piece::Range);
-    let outcome = fail_at_every_allocation(bench, &pagemap);
+    let outcome = online_fails_whole(bench, &pagemap, ranges[0]);
     let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
     bench.powers.uproot(bench.table, at);
     outcome?;

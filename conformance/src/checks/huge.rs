@@ -8,18 +8,6 @@ use mm_core::pagemap::Piece;
 use mm_core::paging::{Leaf, PageTable, Replacement, Role};
 use mm_core::vmemmap::{Note, OfflineError};
 
-/// The order of huge leaves, and of the memory that one describes.
-fn leaf<H: Harness>(bench: &Bench<'_, H>) -> Result<(Order, Order), Stop> {
-    let Some(leaf) = bench.table.huge_leaf() else {
-        return skip("the page table has no huge leaves");
-    };
-    let describes = leaf.get() + bench.model.vmemmap_page_order().get();
-    match Order::new(describes) {
-        Some(describes) => Ok((leaf, describes)),
-        None => skip("a huge leaf describes more memory than there can be"),
-    }
-}
-
 /// The order of the leaf that maps the descriptor of `frame`.
 fn leaf_order<H: Harness>(bench: &Bench<'_, H>, frame: Pfn) -> Result<Order, Stop> {
     match bench.table.lookup(bench.address(frame)?) {
@@ -31,7 +19,7 @@ fn leaf_order<H: Harness>(bench: &Bench<'_, H>, frame: Pfn) -> Result<Order, Sto
 pub(super) fn a_subsection_is_never_mapped_by_a_huge_leaf<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let (_, describes) = leaf(bench)?;
+    let (_, describes) = bench.huge_leaf()?;
     let unit = bench.model.subsection();
     let whole = bench.blocks(describes, 0, 1)?;
     let (all_but_one, last) = whole.split_at(whole.frames() - unit.frames());
@@ -62,7 +50,7 @@ pub(super) fn a_subsection_is_never_mapped_by_a_huge_leaf<H: Harness>(
 }
 
 pub(super) fn a_huge_leaf_is_freed_as_a_block<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
-    let (leaf, describes) = leaf(bench)?;
+    let (leaf, describes) = bench.huge_leaf()?;
     let range = bench.blocks(describes, 0, 1)?;
     let ranges = [range];
     let pagemap = bench
@@ -95,7 +83,7 @@ pub(super) fn a_huge_leaf_is_freed_as_a_block<H: Harness>(bench: &mut Bench<'_, 
 pub(super) fn without_blocks_huge_leaves_become_base_pages_and_say_so<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let (leaf, describes) = leaf(bench)?;
+    let (leaf, describes) = bench.huge_leaf()?;
     let range = bench.blocks(describes, 0, 1)?;
     if !bench.powers.fail_blocks(true) {
         return skip("the harness cannot fragment memory");
@@ -121,20 +109,20 @@ fn neighbours<H: Harness>(
     bench: &Bench<'_, H>,
     describes: Order,
 ) -> Result<(Order, PfnRange, PfnRange), Stop> {
-    let order = bench.large()?;
+    let order = bench.large()?.max(describes);
     let compound = bench.blocks(order, 1, 1)?;
     let below = compound.start().get().checked_sub(describes.frames());
     let before = below.and_then(Pfn::new);
     match before.and_then(|start| PfnRange::new(start, describes.frames()).ok()) {
         Some(before) if before.start().is_aligned(describes) => Ok((order, before, compound)),
-        _ => skip("a huge leaf describes more than a large compound page"),
+        _ => skip("a huge leaf describes more than any compound page"),
     }
 }
 
 pub(super) fn the_predecessors_huge_leaf_is_never_read_as_a_table<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let (_, describes) = leaf(bench)?;
+    let (_, describes) = bench.huge_leaf()?;
     let (order, before, compound) = neighbours(bench, describes)?;
     let ranges = [before];
     let pagemap = bench
@@ -159,7 +147,7 @@ pub(super) fn the_predecessors_huge_leaf_is_never_read_as_a_table<H: Harness>(
 pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let (leaf, describes) = leaf(bench)?;
+    let (leaf, describes) = bench.huge_leaf()?;
     let (order, before, compound) = neighbours(bench, describes)?;
     // Somebody's memory, of which only the number matters: nobody may touch it.
     let theirs = before.start().align_down(leaf);
@@ -202,7 +190,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
 pub(super) fn part_of_a_huge_leaf_goes_offline_and_leaves_the_rest<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let (leaf, describes) = leaf(bench)?;
+    let (leaf, describes) = bench.huge_leaf()?;
     let range = bench.blocks(describes, 0, 1)?;
     let ranges = [range];
     let pagemap = bench

@@ -1,23 +1,42 @@
 //! The checks, by what they are about.
 
 mod altmap;
+mod altmap_compound;
+mod counters;
+mod described;
 mod ends;
 mod failures;
+mod flushes;
+mod fold;
+mod fold_contents;
+mod fold_refusals;
 mod frames;
 mod huge;
+mod lifetimes;
+mod marks;
+mod neighbours;
 mod online;
 mod pieces;
 mod refusals;
+mod shared_tables;
 mod table;
+mod tails;
 
 use crate::bench::Bench;
-use crate::harness::Harness;
-use crate::outcome::Verdict;
+use crate::harness::{Harness, Parts};
+use crate::outcome::{Outcome, Verdict};
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 
 /// A promise, and how it is put to the test.
 pub struct Check<H: Harness> {
     name: &'static str,
-    run: fn(&mut Bench<'_, H>) -> Verdict,
+    run: Run<H>,
+}
+
+/// What a check does on a bench, and how tails name their heads there.
+enum Run<H: Harness> {
+    Pointer(fn(&mut Bench<'_, H, Pointer>) -> Verdict),
+    Mask(fn(&mut Bench<'_, H, Mask>) -> Verdict),
 }
 
 impl<H: Harness> Check<H> {
@@ -26,68 +45,178 @@ impl<H: Harness> Check<H> {
         self.name
     }
 
-    pub(crate) fn run(&self, bench: &mut Bench<'_, H>) -> Verdict {
-        (self.run)(bench)
+    pub(crate) fn run(&self, parts: Parts<'_, H>) -> Outcome {
+        match self.run {
+            Run::Pointer(run) => on_bench(parts, run),
+            Run::Mask(run) => on_bench(parts, run),
+        }
+    }
+}
+
+/// Runs a check. Not part of its caller, so that the stack holds one bench and not one of each
+/// kind.
+#[inline(never)]
+fn on_bench<'h, H: Harness, E: TailEncoding>(
+    parts: Parts<'h, H>,
+    run: fn(&mut Bench<'h, H, E>) -> Verdict,
+) -> Outcome {
+    match Bench::new(parts) {
+        Ok(mut bench) => bench.run(run),
+        Err(failure) => Outcome::Failed(failure),
     }
 }
 
 macro_rules! checks {
-    ($($module:ident: $($name:ident)*;)*) => {
+    ($($module:ident by $encoding:ident: $($name:ident)*;)*) => {
         /// All checks.
         pub fn checks<H: Harness>() -> impl Iterator<Item = Check<H>> {
-            [$($(Check { name: stringify!($name), run: $module::$name::<H> },)*)*].into_iter()
+            [$($(Check {
+                name: stringify!($name),
+                run: Run::$encoding($module::$name::<H>),
+            },)*)*]
+            .into_iter()
         }
     };
 }
 
 checks! {
-    frames:
+    frames by Pointer:
         a_block_is_handed_out_with_one_reference_and_freed_with_the_last
         a_freed_frame_has_no_reference_to_acquire
         a_split_block_is_frames_with_one_reference_each;
-    table:
+    table by Pointer:
         a_leaf_in_use_is_not_overwritten
         a_cleared_leaf_hands_its_reference_over
-        a_leaf_that_does_not_fit_is_refused;
-    online:
+        a_leaf_that_does_not_fit_is_refused
+        a_table_is_unlinked_before_it_is_freed;
+    online by Pointer:
         base_pages_cost_a_frame_each
         compound_pages_cost_two_frames_each
         tails_are_shared_within_a_compound_page_and_nowhere_else
-        every_descriptor_finds_its_head
+        every_descriptor_finds_its_head_by_a_pointer
         descriptors_are_not_executable
         present_and_valid_are_the_same_for_online_memory
         several_ranges_are_one_region
         tables_are_counted_as_frames;
-    pieces:
+    online by Mask:
+        every_descriptor_finds_its_head_by_a_mask;
+    pieces by Pointer:
         pieces_in_any_order_share_one_tail
         the_last_piece_to_go_takes_the_tail_with_it
         a_tail_of_another_compound_page_is_not_reused
         the_last_section_of_a_region_does_not_leak
         a_piece_can_go_and_come_back;
-    huge:
+    huge by Pointer:
         a_subsection_is_never_mapped_by_a_huge_leaf
         a_huge_leaf_is_freed_as_a_block
         without_blocks_huge_leaves_become_base_pages_and_say_so
         the_predecessors_huge_leaf_is_never_read_as_a_table
         a_foreign_huge_leaf_next_door_is_never_read_as_a_table
         part_of_a_huge_leaf_goes_offline_and_leaves_the_rest;
-    refusals:
-        a_misaligned_range_is_refused
+    refusals by Pointer:
+        a_misaligned_range_is_refused_and_its_aligned_part_named
         a_piece_outside_the_pagemap_is_refused
         memory_that_is_online_is_refused_and_stays
         memory_that_is_offline_cannot_go_offline
         a_foreign_leaf_is_refused_and_stays
         a_foreign_leaf_in_a_gap_stays_when_the_region_goes
         another_model_is_refused;
-    failures:
+    failures by Pointer:
         a_failed_online_leaves_nothing_behind
         a_failed_populate_leaves_earlier_pieces_alone
         a_rollback_leaves_the_head_of_an_earlier_piece_alone
         a_failure_next_to_foreign_memory_leaves_it_alone;
-    altmap:
+    altmap by Mask:
         altmap_frames_go_back_to_the_altmap
-        an_altmap_that_runs_out_leaves_nothing_behind;
-    ends:
+        an_altmap_that_runs_out_leaves_nothing_behind
+        an_altmap_that_is_not_the_start_of_its_device_is_refused
+        the_reserved_part_describes_and_counts_itself;
+    altmap_compound by Mask:
+        an_altmap_and_shared_tails_combine
+        the_reserved_part_comes_first_and_goes_last
+        pieces_behind_the_reserved_part_come_and_go_in_any_order
+        device_frames_never_reach_ram_on_an_error_path
+        an_altmap_that_ends_at_any_frame_leaves_nothing_behind
+        folding_gives_frames_back_to_the_altmap
+        an_unfold_that_exhausts_the_altmap_changes_nothing
+        what_an_altmap_reserves_is_not_folded
+        memory_of_an_altmap_is_refused_to_a_pagemap_without_it
+        marks_of_a_device_with_an_altmap_are_in_ram;
+    tails by Pointer:
+        tails_that_name_their_head_are_not_shared_by_all;
+    tails by Mask:
+        one_tail_frame_serves_all_compound_pages_of_an_order
+        heads_are_found_on_a_tail_for_all
+        a_misaligned_range_never_breaks_heads_found_by_a_mask
+        the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one
+        shared_tails_are_read_only
+        two_orders_have_two_tails
+        two_nodes_have_two_tails
+        a_tail_for_all_is_not_taken_for_a_compound_pages_own
+        a_failed_online_leaves_no_tail_for_all_behind;
+    shared_tables by Mask:
+        shared_tables_cost_one_for_each_tail_frame
+        every_size_of_piece_gives_the_same_tables
+        part_of_a_shared_table_goes_offline_and_the_rest_stays
+        part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged
+        a_copy_of_a_table_that_finds_no_frame_changes_nothing
+        whole_tables_go_offline_without_memory
+        a_shared_table_goes_with_its_last_link
+        a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush
+        a_failed_online_leaves_no_shared_table_behind
+        shared_tables_can_be_unfolded_and_folded
+        folding_base_pages_links_shared_tables
+        an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing
+        who_cannot_share_tables_says_so;
+    fold by Pointer:
+        folding_names_the_right_heads_by_pointer;
+    fold by Mask:
+        fold_then_unfold_returns_to_the_frames_of_the_start
+        unfolding_brings_the_huge_leaf_back
+        unfolding_all_brings_back_the_leaf_that_parts_left_out
+        what_came_online_folded_can_be_unfolded_and_folded_again
+        folding_one_by_one_is_the_same_as_all_at_once
+        folding_twice_changes_nothing
+        a_fold_is_flushed_by_the_batch;
+    fold_contents by Mask:
+        folding_keeps_what_the_kernel_wrote_in_the_heads_page
+        unfolded_descriptors_are_writable_and_nobody_elses
+        neighbours_of_what_is_folded_stay_as_they_are
+        tails_in_memory_of_boot_are_initialised_when_it_is_folded;
+    fold_refusals by Mask:
+        a_fold_is_refused_where_entries_in_use_cannot_be_exchanged
+        tails_of_others_are_not_folded_over
+        what_is_not_whole_and_online_is_not_folded
+        a_failed_fold_changes_nothing
+        a_failed_unfold_changes_nothing
+        without_blocks_unfolding_gives_base_pages_and_says_so;
+    marks by Mask:
+        a_mark_is_of_one_frame_on_a_tail_of_many
+        marks_survive_fold_and_unfold
+        the_frame_of_marks_goes_back_with_the_last
+        a_mark_that_finds_no_frame_changes_nothing
+        what_goes_offline_says_what_was_marked_and_forgets_it
+        only_memory_that_is_online_is_marked;
+    neighbours by Mask:
+        a_region_between_any_two_others_is_as_it_would_be_alone
+        a_large_compound_page_between_huge_leaves_takes_nothing_of_theirs
+        regions_side_by_side_share_tables_at_their_borders
+        subsections_of_a_compound_page_come_and_go_in_any_grouping;
+    described by Mask:
+        descriptors_are_blank_whatever_their_frames_held
+        tails_beside_memory_of_boot_are_initialised;
+    counters by Mask:
+        counters_follow_every_step
+        each_node_has_counters_of_its_own
+        counters_do_not_underflow_on_a_failure
+        counters_do_not_underflow_on_a_failed_fold;
+    lifetimes by Mask:
+        a_dropped_region_stays_online_and_leaks_nothing
+        a_dropped_vmemmap_leaves_its_memory_to_the_next;
+    flushes by Pointer:
+        going_offline_is_flushed_by_the_run_and_not_by_the_page
+        coming_online_needs_no_flush;
+    ends by Pointer:
         the_first_frame_is_a_frame_like_any_other
         the_last_frame_of_the_vmemmap_can_be_online
         other_roots_are_told_of_the_roots_entries;

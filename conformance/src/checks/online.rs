@@ -4,11 +4,10 @@ use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
 use crate::outcome::{Verdict, ensure, ensure_at, equal, equal_at, skip};
 use mm_core::addr::{Order, Pfn};
-use mm_core::descriptor::{Descriptor, Mask, Page, TailEncoding};
+use mm_core::descriptor::{Mask, TailEncoding};
 use mm_core::frame::InspectFrames;
 use mm_core::pagemap::Piece;
 use mm_core::paging::PageTable;
-use mm_core::vmemmap::Vmemmap;
 
 pub(super) const PIECES: [Piece; 3] = [Piece::Subsection, Piece::Section, Piece::Range];
 
@@ -100,7 +99,21 @@ pub(super) fn tails_are_shared_within_a_compound_page_and_nowhere_else<H: Harnes
     Ok(())
 }
 
-pub(super) fn every_descriptor_finds_its_head<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
+pub(super) fn every_descriptor_finds_its_head_by_a_pointer<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    every_descriptor_finds_its_head(bench)
+}
+
+pub(super) fn every_descriptor_finds_its_head_by_a_mask<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    every_descriptor_finds_its_head(bench)
+}
+
+fn every_descriptor_finds_its_head<H: Harness, E: TailEncoding>(
+    bench: &mut Bench<'_, H, E>,
+) -> Verdict {
     let small = bench.small();
     // The smallest compound page there is, which shares nothing, as well.
     let pair = Order::new(1).unwrap_or(small);
@@ -112,41 +125,7 @@ pub(super) fn every_descriptor_finds_its_head<H: Harness>(bench: &mut Bench<'_, 
         let region = bench.online(&pagemap)?;
         bench.described(range, order)?;
         bench.offline(region);
-        mask_encoding_finds_heads(bench, order)?;
     }
-    Ok(())
-}
-
-/// The same, by the other encoding.
-fn mask_encoding_finds_heads<H: Harness>(bench: &mut Bench<'_, H>, order: Order) -> Verdict {
-    let range = bench.blocks(order.max(bench.model.subsection()), 0, 2)?;
-    let ranges = [range];
-    let pagemap = bench.pagemap(&ranges, order)?;
-    // SAFETY: 1: the bench's own vmemmap has nothing online while this one has. 2 and 3: the
-    // harness's.
-    let vmemmap =
-        unsafe { Vmemmap::<Page<Mask>, _, _>::new(bench.model, bench.frames, bench.direct_map) };
-    let Ok(mut vmemmap) = vmemmap else {
-        return skip("the model's descriptors have another size");
-    };
-    let Ok(region) = vmemmap.online(bench.table, &pagemap) else {
-        return crate::outcome::fail("memory comes online");
-    };
-    for page in 0..bench.pages(range) {
-        for index in [0, bench.model.descriptors_per_page() - 1] {
-            let frame = bench.frame_of_page(range, page).saturating_add(index);
-            let at = bench.address(frame)?;
-            let head = frame.align_down(order);
-            let found = vmemmap.head_of(&*bench.table, frame);
-            equal_at(head.get(), found.map_or(u64::MAX, Pfn::get), "head_of", at)?;
-            let word = vmemmap
-                .descriptor(&*bench.table, frame)
-                .map_or(0, Page::word);
-            let found = Mask::head_of(at, word);
-            equal_at(bench.address(head)?.get(), found.get(), "head", at)?;
-        }
-    }
-    vmemmap.offline(bench.table, region);
     Ok(())
 }
 

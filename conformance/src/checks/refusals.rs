@@ -10,23 +10,32 @@ use mm_core::pagemap::{DevPagemap, Geometry, PagemapError};
 use mm_core::paging::{Leaf, PageTable, Role};
 use mm_core::vmemmap::{OfflineError, OnlineError};
 
-pub(super) fn a_misaligned_range_is_refused<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
+pub(super) fn a_misaligned_range_is_refused_and_its_aligned_part_named<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
     let order = bench.small();
     let range = bench.blocks(order, 0, 2)?;
     let Some(shifted) = range.start().checked_add(1) else {
         return fail("the device does not end with the last frame");
     };
+    let one = range.take_first(order.frames()).0;
     let misaligned = [
-        PfnRange::new(shifted, order.frames()),
-        PfnRange::new(range.start(), order.frames() + 1),
-        PfnRange::new(range.start(), order.frames() - 1),
+        (PfnRange::new(shifted, order.frames()), None),
+        (PfnRange::new(range.start(), order.frames() + 1), Some(one)),
+        (PfnRange::new(range.start(), order.frames() - 1), None),
     ];
-    for range in misaligned.into_iter().flatten() {
+    for (range, aligned) in misaligned {
+        let Ok(range) = range else { continue };
         let ranges = [range];
         let refused = DevPagemap::new(&bench.model, &ranges, Geometry::compound(order));
+        let named = PagemapError::Misaligned {
+            range,
+            order: order.max(bench.model.subsection()),
+            aligned,
+        };
         ensure(
-            matches!(refused, Err(PagemapError::Misaligned { .. })),
-            "a range that is not whole compound pages is refused",
+            refused.err() == Some(named),
+            "a range that is not whole compound pages is refused, and the part that is is named",
         )?;
     }
     let ranges = [range, range];

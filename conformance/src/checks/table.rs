@@ -2,34 +2,23 @@
 
 use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
-use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal_at, fail};
-use mm_core::addr::{Block, Order, VirtAddr};
-use mm_core::frame::{FrameAllocator, Released};
-use mm_core::paging::{Flush, FlushScope, Leaf, MapError, PageTable, Role};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
+use core::ops::ControlFlow;
+use mm_core::addr::{Block, Pfn, VirtAddr, VirtRange};
+use mm_core::frame::FrameAllocator;
+use mm_core::paging::{Flush, FlushScope, Leaf, MapError, PageTable, Role, Visit};
 
 /// A frame, and an address of the vmemmap to map it at.
 fn frame_and_place<H: Harness>(bench: &Bench<'_, H>) -> Result<(Block, VirtAddr), Stop> {
     let device = bench.blocks(bench.model.subsection(), 0, 1)?;
     let at = bench.address(device.start())?;
-    match bench.frames.allocate(Order::BASE, bench.node) {
-        Ok(block) => Ok((block, at)),
-        Err(_) => fail("there is a frame"),
-    }
-}
-
-fn give_back<H: Harness>(bench: &Bench<'_, H>, block: Block) -> Verdict {
-    // SAFETY: 1 and 2: each check gives back what it allocated, once nothing maps it.
-    match unsafe { bench.frames.release(block, 1) } {
-        Released::Last(owned) => bench.frames.free(owned),
-        Released::Shared => return fail("nobody else has a reference"),
-    }
-    Ok(())
+    Ok((bench.take_frame()?, at))
 }
 
 /// Takes the leaf at `at` out again, as a whole range, so that its tables go too.
 fn unmap<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Result<Option<Block>, Stop> {
     let page = bench.model.granule().bytes();
-    let Ok(range) = mm_core::addr::VirtRange::new(at, page) else {
+    let Ok(range) = VirtRange::new(at, page) else {
         return fail("a page lies in the address space");
     };
     let mut found = None;
@@ -45,9 +34,7 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Result<Option<Bl
 
 pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
     let (block, at) = frame_and_place(bench)?;
-    let Ok(other) = bench.frames.allocate(Order::BASE, bench.node) else {
-        return fail("there is a second frame");
-    };
+    let other = bench.take_frame()?;
     let leaf = Leaf::single(block.first(), Role::Descriptors);
     let rival = Leaf::single(other.first(), Role::Tail);
     // SAFETY: 1: the frames were allocated for this. 2: nothing else uses the vmemmap.
@@ -76,17 +63,15 @@ pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_,
     }
     let found = unmap(bench, at)?;
     ensure_at(found == Some(block), "the first leaf comes back", at)?;
-    give_back(bench, block)?;
-    give_back(bench, other)
+    bench.give_back(block)?;
+    bench.give_back(other)
 }
 
 pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
     let (block, at) = frame_and_place(bench)?;
-    let Ok(anchor) = bench.frames.allocate(Order::BASE, bench.node) else {
-        return fail("there is a second frame");
-    };
+    let anchor = bench.take_frame()?;
     let page = bench.model.granule().bytes();
     let Some(next) = at.checked_add(page) else {
         return fail("a subsection has several pages");
@@ -97,7 +82,7 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
         let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node) };
         ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
     }
-    if let Ok(both) = mm_core::addr::VirtRange::new(at, 2 * page) {
+    if let Ok(both) = VirtRange::new(at, 2 * page) {
         bench.powers.speculate(bench.table, both);
     }
     let mut flush = Flush::nothing();
@@ -111,18 +96,18 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
     let leaf = cleared.map(|mapping| (mapping.at, mapping.leaf.block, mapping.leaf.role));
     ensure_at(leaf == Some((at, block, Role::Tail)), "what was mapped", at)?;
     ensure_at(bench.table.lookup(at).is_none(), "nothing is mapped", at)?;
-    give_back(bench, block)?;
+    bench.give_back(block)?;
     let found = unmap(bench, next)?.map_or(u64::MAX, |block| block.first().get());
     equal_at(anchor.first().get(), found, "the neighbour stayed", next)?;
-    give_back(bench, anchor)
+    bench.give_back(anchor)
 }
 
 pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<'_, H>) -> Verdict {
     let Some(order) = bench.table.huge_leaf() else {
-        return crate::outcome::skip("the page table has no huge leaves");
+        return skip("the page table has no huge leaves");
     };
     let Ok(block) = bench.frames.allocate(order, bench.node) else {
-        return crate::outcome::skip("the allocator has no block for a huge leaf");
+        return skip("the allocator has no block for a huge leaf");
     };
     let device = bench.blocks(bench.model.section(), 0, 1)?;
     let at = bench.address(device.start())?;
@@ -148,5 +133,66 @@ pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<
         "nothing is mapped",
         misaligned,
     )?;
-    give_back(bench, block)
+    bench.give_back(block)
+}
+
+/// The first leaf table of the library's that maps descriptors of `range`.
+fn leaf_table<H: Harness>(bench: &Bench<'_, H>, range: VirtRange) -> Option<Pfn> {
+    let mut found = None;
+    let _ = bench.table.visit(range, &mut |visit| match visit {
+        Visit::Table {
+            frame,
+            leaf_table: true,
+            owned: true,
+            ..
+        } => {
+            found = Some(frame);
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found
+}
+
+pub(super) fn a_table_is_unlinked_before_it_is_freed<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let order = bench.small();
+    let all = bench.blocks(order, 0, 3)?;
+    let ranges = [all];
+    let Some(descriptors) = bench.model.descriptors(all) else {
+        return fail("the vmemmap has room for the device's memory");
+    };
+    let pagemap = bench.pagemap(&ranges, order)?;
+    // Whole, and piece by piece: what the CPUs have cached of the rest leads to the table too.
+    for pieces in [1, 3] {
+        let region = bench.online(&pagemap)?;
+        let Some(table) = leaf_table(bench, descriptors) else {
+            bench.offline(region);
+            return skip("the page table has no tables of the library's");
+        };
+        for index in 1..pieces {
+            bench.speculate(all);
+            bench.depopulate(&pagemap, bench.blocks(order, index, 1)?)?;
+            equal(
+                1,
+                bench.references(table).unwrap_or(0),
+                "links to the table",
+            )?;
+        }
+        bench.offline(region);
+        equal(
+            0,
+            bench.references(table).unwrap_or(0),
+            "links to the table",
+        )?;
+        // Whoever has the frame now writes what he likes.
+        let squatter = bench.squat(table)?;
+        let absent = bench.absent(all);
+        if let Some(squatter) = squatter {
+            bench.give_back(squatter)?;
+        }
+        absent?;
+    }
+    Ok(())
 }

@@ -61,6 +61,10 @@ use pool::Books;
 /// The page table is handed to each operation, since others use it too.
 ///
 /// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
+///
+/// Dropping it leaves what is online as it is: CPUs use it, and the entries own the frames. A new
+/// value for the same page table finds it there and can take it [offline](Self::depopulate). Only
+/// what no entry knows is lost: marks with their frames, and the figures of [`stats`](Self::stats).
 #[derive(Debug)]
 pub struct Vmemmap<D, A, M> {
     model: MemoryModel,

@@ -15,6 +15,8 @@ pub(super) struct Folding<'v, D, A, M> {
     /// The tail frame of all compound pages, with a reference for each entry; else each one's
     /// second vmemmap page becomes its tail frame.
     pub(super) shared: Option<Pfn>,
+    /// The frame of the head's vmemmap page, until it is known whether its tails are shared already.
+    head: Option<Pfn>,
     /// The tail frame of the compound page that is being folded.
     tail: Option<Pfn>,
     /// How many compound pages were left unfolded, since the allocator cannot count the
@@ -38,6 +40,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
             pool,
             describe,
             shared,
+            head: None,
             tail: None,
             uncounted: 0,
             descriptor: PhantomData,
@@ -78,16 +81,20 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
         };
         let own = old.leaf.block.first();
         if page == 0 {
-            self.reshape(own, head, Keep::State);
+            self.head = Some(own);
             self.tail = None;
             return Run::once(old.leaf);
         }
         let pages = self.describe.model.vmemmap_pages(self.describe.order);
         let count = old.count.min(pages - page);
         let old = Run { count, ..old };
+        let of_head = self.head.take();
         if old.leaf.role != Role::Descriptors {
             // Folded already, as the survey has seen.
             return old;
+        }
+        if let Some(of_head) = of_head {
+            self.reshape(of_head, head, Keep::State);
         }
         let per_page = self.describe.model.descriptors_per_page();
         let first = head.saturating_add(page * per_page);

@@ -223,8 +223,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, and nothing has
-    /// changed.
+    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, also behind
+    /// `frames` where these have the head only, and nothing has changed.
     pub fn reshape<P: PageTable>(
         &mut self,
         table: &P,
@@ -256,6 +256,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Err(FoldError::OtherTails {
                 at: at_tails.unwrap_or(range.start()),
             });
+        }
+        if let Some(at) = self.tails_behind(table, frames) {
+            return Err(FoldError::OtherTails { at });
         }
         each(&mut |at, run| {
             reshape_run::<D, M>(&describe, at, &run, range);

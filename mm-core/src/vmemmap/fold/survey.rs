@@ -1,7 +1,7 @@
 //! What is mapped, before anything is changed.
 
 use super::error::FoldError;
-use crate::addr::{Block, Order, VirtAddr, VirtRange};
+use crate::addr::{Block, Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
@@ -127,6 +127,32 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             (None, Some(at)) if at <= range.last() => Err(FoldError::NotOnline { at }),
             _ => Ok(surveyor.survey),
         }
+    }
+
+    /// The first tail behind `frames`, which are online and have no shared tail, of a compound page
+    /// whose head is one of them.
+    pub(super) fn tails_behind<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+    ) -> Option<VirtAddr> {
+        let order = self.descriptor(table, frames.last())?.order();
+        let head = frames.last().align_down(order);
+        let compound = PfnRange::new(head, order.frames()).ok()?;
+        let all = self.model.descriptors(compound)?;
+        let behind = all.after(self.model.descriptors(frames)?.last())?;
+        let mut found = None;
+        let _ = table.visit(behind, &mut |visit| match visit {
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. }
+                if run.leaf.role == Role::Tail
+                    && self.order_of_tails(run.leaf.block) == Some(order) =>
+            {
+                found = Some(at.max(behind.start()));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        found
     }
 
     /// The order of the compound pages whose tails `block` holds, which is mapped as a tail frame.

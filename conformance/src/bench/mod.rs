@@ -1,0 +1,197 @@
+//! What all checks work with.
+//!
+//! - `memory`: which memory there is, and pagemaps of it;
+//! - `operate`: what is done with it;
+//! - `look`: what comes of that, as far as it can be seen from outside;
+//! - `faults`: doing it while memory runs out;
+//! - `ram`: what a check allocates itself.
+
+mod faults;
+mod look;
+mod memory;
+mod operate;
+mod ram;
+
+pub(crate) use look::State;
+pub(crate) use memory::part;
+
+use crate::harness::{AltmapUnderTest, Harness, Parts, Powers};
+use crate::outcome::{Failure, Outcome, Stop, Verdict, equal};
+use mm_core::addr::{NodeId, Pfn, PfnRange};
+use mm_core::descriptor::{Page, Pointer, TailEncoding};
+use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
+use mm_core::model::MemoryModel;
+use mm_core::paging::PageTable;
+use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+
+/// The vmemmap that checks work on.
+type Subject<'h, H, E> =
+    Vmemmap<Page<E>, &'h <H as Harness>::Frames, &'h <H as Harness>::DirectMap>;
+
+/// A harness's parts, and a vmemmap made of them whose tails name their heads by `E`.
+pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
+    pub(crate) model: MemoryModel,
+    pub(crate) table: &'h mut H::Table,
+    pub(crate) frames: &'h H::Frames,
+    pub(crate) direct_map: &'h H::DirectMap,
+    pub(crate) powers: &'h H::Powers,
+    pub(crate) node: NodeId,
+    pub(crate) altmap: Option<&'h dyn AltmapUnderTest>,
+    pub(crate) ends_are_free: bool,
+    pub(crate) vmemmap: Subject<'h, H, E>,
+    device: PfnRange,
+    scratch: &'h mut [AuditSlot],
+}
+
+impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
+    pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Failure> {
+        let vmemmap = new_vmemmap(parts.model, parts.frames, parts.direct_map)?;
+        Ok(Self {
+            model: parts.model,
+            table: parts.table,
+            frames: parts.frames,
+            direct_map: parts.direct_map,
+            powers: parts.powers,
+            node: parts.node,
+            altmap: parts.altmap,
+            ends_are_free: parts.ends_are_free,
+            vmemmap,
+            device: parts.device,
+            scratch: parts.scratch,
+        })
+    }
+
+    /// Drops the vmemmap, whatever is online, and takes a new one.
+    pub(crate) fn renew_vmemmap(&mut self) -> Verdict {
+        let vmemmap = new_vmemmap(self.model, self.frames, self.direct_map);
+        self.vmemmap = vmemmap.map_err(Stop::Failed)?;
+        Ok(())
+    }
+
+    /// Runs `check`, and checks that it has left nothing behind.
+    pub(crate) fn run(&mut self, check: fn(&mut Self) -> Verdict) -> Outcome {
+        let verdict = self.audit().and_then(|before| {
+            let outstanding = self.outstanding();
+            let violations = self.powers.violations();
+            let verdict = check(self);
+            self.powers.fail_after(None);
+            self.powers.fail_blocks(false);
+            verdict?;
+            equal(violations, self.powers.violations(), "no rule was broken")?;
+            equal(outstanding, self.outstanding(), "every frame came back")?;
+            let after = self.audit()?;
+            equal(
+                before.mapped_pages,
+                after.mapped_pages,
+                "nothing stays mapped",
+            )?;
+            if !H::Table::KEEPS_TABLES {
+                equal(before.frames(), after.frames(), "no table stays behind")?;
+            }
+            Ok(())
+        });
+        match verdict {
+            Ok(()) => Outcome::Passed,
+            Err(Stop::Failed(failure)) => Outcome::Failed(failure),
+            Err(Stop::Skipped(why)) => Outcome::Skipped(why),
+        }
+    }
+
+    /// Frames that are out, of RAM and of the altmap; 0 where the allocator cannot tell.
+    pub(crate) fn outstanding(&self) -> u64 {
+        let altmap = self.altmap.and_then(|altmap| altmap.outstanding());
+        self.frames.outstanding().unwrap_or(0) + altmap.unwrap_or(0)
+    }
+
+    /// Frames of RAM that are out, where the allocator can tell.
+    pub(crate) fn frames_out(&self) -> Option<u64> {
+        self.frames.outstanding()
+    }
+
+    /// Recounts.
+    pub(crate) fn audit(&mut self) -> Result<AuditReport, Stop> {
+        let ram: &dyn InspectFrames = self.frames;
+        let audit = match self.altmap {
+            Some(altmap) => {
+                let both = [altmap.as_inspect(), ram];
+                self.vmemmap.audit(&*self.table, &both, self.scratch)
+            }
+            None => self.vmemmap.audit(&*self.table, &[ram], self.scratch),
+        };
+        use mm_core::vmemmap::Finding;
+        audit.map_err(|finding| {
+            let (what, at, expected, found) = match finding {
+                Finding::Count {
+                    at,
+                    entries,
+                    references,
+                    ..
+                } => (
+                    "entries own one reference each",
+                    Some(at),
+                    entries,
+                    references,
+                ),
+                Finding::Unknown { frame, at } => {
+                    ("an allocator knows the frame", Some(at), 1, frame.get())
+                }
+                Finding::Leaked {
+                    outstanding,
+                    reached,
+                } => ("entries reach every frame", None, reached, outstanding),
+                _ => ("the audit is clean", None, 1, 0),
+            };
+            Stop::Failed(Failure {
+                what,
+                at,
+                expected,
+                found,
+            })
+        })
+    }
+
+    /// Compares what is mapped with the closed formula, and the frames that are out with the frames
+    /// that are mapped.
+    pub(crate) fn costs(&mut self, descriptors: u64, pages: u64) -> Verdict {
+        let report = self.audit()?;
+        equal(descriptors, report.descriptor_frames, "descriptor frames")?;
+        equal(pages, report.mapped_pages, "mapped pages")?;
+        if self.frames.outstanding().is_some() {
+            let all = report.frames();
+            equal(
+                self.outstanding(),
+                all,
+                "every frame that is out is counted",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// How often CPUs were made to forget so far.
+    pub(crate) fn flushes(&self) -> Option<u64> {
+        self.powers.flushes(self.table)
+    }
+
+    /// How many references the allocators count for the block at `frame`.
+    pub(crate) fn references(&self, frame: Pfn) -> Option<u64> {
+        let altmap = self.altmap.and_then(|altmap| altmap.references(frame));
+        altmap.or_else(|| self.frames.references(frame))
+    }
+}
+
+/// A vmemmap of a harness's parts.
+fn new_vmemmap<E: TailEncoding, A: FrameAllocator, M: DirectMap>(
+    model: MemoryModel,
+    frames: A,
+    direct_map: M,
+) -> Result<Vmemmap<Page<E>, A, M>, Failure> {
+    // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
+    // direct map for its frames; a bench has one vmemmap at a time.
+    let vmemmap = unsafe { Vmemmap::new(model, frames, direct_map) };
+    vmemmap.map_err(|mismatch| Failure {
+        what: "the model's descriptors have the size of `Page`",
+        at: None,
+        expected: mismatch.descriptor as u64,
+        found: mismatch.model,
+    })
+}

@@ -1,0 +1,76 @@
+//! RAM that a check takes for itself.
+
+use super::Bench;
+use crate::harness::Harness;
+use crate::outcome::{Stop, Verdict, fail};
+use mm_core::addr::{Block, Order, Pfn};
+use mm_core::descriptor::TailEncoding;
+use mm_core::frame::{DirectMap, FrameAllocator, Released};
+
+/// How many runs of frames are taken in search of one, or to be soiled.
+const RUNS: usize = 64;
+
+impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
+    /// A frame of RAM.
+    pub(crate) fn take_frame(&self) -> Result<Block, Stop> {
+        let frame = self.frames.allocate(Order::BASE, self.node);
+        frame.or_else(|_| fail("there is a frame"))
+    }
+
+    /// Gives back what the check has allocated, and nothing maps any more.
+    pub(crate) fn give_back(&self, block: Block) -> Verdict {
+        // SAFETY: 1 and 2: allocated by the check, with the one reference that is given back.
+        match unsafe { self.frames.release(block, 1) } {
+            Released::Last(owned) => self.frames.free(owned),
+            Released::Shared => return fail("nobody else has a reference"),
+        }
+        Ok(())
+    }
+
+    /// Takes `frame`, which is free, as somebody else would, if the allocator hands it out soon, and
+    /// writes all over it. What else it hands out is given back.
+    pub(crate) fn squat(&self, frame: Pfn) -> Result<Option<Block>, Stop> {
+        let mut squatter = None;
+        let mut others = [None; 8];
+        for slot in &mut others {
+            let block = self.take_frame()?;
+            if block.first() == frame {
+                self.soil(frame);
+                squatter = Some(block);
+                break;
+            }
+            *slot = Some(block);
+        }
+        for block in others.into_iter().flatten() {
+            self.give_back(block)?;
+        }
+        Ok(squatter)
+    }
+
+    /// Writes all over frames that are then free again, so that the next to be handed out have
+    /// something in them.
+    pub(crate) fn soil_free_frames(&self) -> Verdict {
+        let mut taken = [None; RUNS];
+        for slot in &mut taken {
+            match self.frames.allocate_run(8, self.node) {
+                Ok(run) => *slot = Some(run),
+                Err(_) => return fail("there are frames"),
+            }
+        }
+        for run in taken.into_iter().flatten() {
+            for index in 0..run.frames() {
+                self.soil(run.start().saturating_add(index));
+            }
+            // SAFETY: 1 and 2: allocated above, one reference each, and mapped nowhere.
+            let _ = unsafe { self.frames.release_run(run) };
+        }
+        Ok(())
+    }
+
+    /// Writes all over `frame`, which the check has taken.
+    fn soil(&self, frame: Pfn) {
+        let page = self.direct_map.frame_pointer(frame);
+        // SAFETY: the frame is the check's, and the direct map reaches it.
+        unsafe { page.write_bytes(0xa5, self.model.granule().bytes() as usize) };
+    }
+}

@@ -1,0 +1,508 @@
+//! What should be: the state of every page and leaf table of the window, changed by plain rules.
+//!
+//! Knows no code of the library's. Counts are kept as pages change, so that they are there after
+//! every operation for nothing.
+
+use super::layout::Layout;
+use mm_core::pagemap::{Tables, Tails};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+/// Whose tail frame it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// That of the compound page of this order at this page.
+    Compound(u8, u64),
+    /// That of all compound pages of this order on this node.
+    Order(u8, u32),
+}
+
+/// What a page of the vmemmap is mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cell {
+    Free,
+    Foreign,
+    /// A frame of its own, by a huge leaf or not, for pages of this order.
+    Own {
+        order: u8,
+        huge: bool,
+    },
+    /// A tail frame, for compound pages of this order.
+    Tail {
+        order: u8,
+        key: Key,
+    },
+}
+
+impl Cell {
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::Own { .. } | Self::Tail { .. })
+    }
+}
+
+/// How a leaf table's worth of pages is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Span {
+    /// By a table of its own, if by any.
+    Private,
+    Shared(Key),
+    Huge,
+    /// By a table that is somebody else's.
+    Foreign,
+}
+
+/// How pages are to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub(super) order: u8,
+    pub(super) tails: Tails,
+    pub(super) tables: Tables,
+    pub(super) huge_leaves: bool,
+    pub(super) node: u32,
+}
+
+/// The window.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) layout: Layout,
+    /// Whether the page table can share tables, and has any that cost frames.
+    has_tables: bool,
+    pub(super) cells: Vec<Cell>,
+    spans: Vec<Span>,
+    tails: HashMap<Key, u64>,
+    own: u64,
+    /// Of the pages that are `own`, those of devices with altmaps.
+    own_of_devices: u64,
+    mapped: u64,
+    /// The marked frames, by number.
+    pub(super) marks: BTreeSet<u64>,
+    /// What the kernel wrote into the first descriptor of a page.
+    pub(super) notes: BTreeMap<u64, u64>,
+}
+
+/// What an operation costs and saves in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Costs {
+    pub(super) descriptors: u64,
+    pub(super) tails: u64,
+    pub(super) of_altmaps: u64,
+    pub(super) tables: u64,
+    pub(super) marks: u64,
+    pub(super) reused: u64,
+}
+
+impl Model {
+    pub(super) fn new(layout: Layout, has_tables: bool) -> Self {
+        Self {
+            layout,
+            has_tables,
+            cells: vec![Cell::Free; layout.pages() as usize],
+            spans: vec![Span::Private; (layout.pages() / layout.table) as usize],
+            tails: HashMap::new(),
+            own: 0,
+            own_of_devices: 0,
+            mapped: 0,
+            marks: BTreeSet::new(),
+            notes: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody else maps `page`, in a table of their own.
+    pub(super) fn plant(&mut self, page: u64) {
+        self.set(page, Cell::Foreign);
+        let span = page / self.layout.table;
+        self.spans[span as usize] = Span::Foreign;
+    }
+
+    pub(super) fn cell(&self, page: u64) -> Cell {
+        self.cells[page as usize]
+    }
+
+    /// Whether tails are shared, and by which rule.
+    pub(super) fn tails_of(&self, policy: &Policy) -> Tails {
+        let pages = self.pages_of(policy.order);
+        match policy.tails {
+            Tails::PerCompound if policy.order > 0 && pages > 2 => Tails::PerCompound,
+            Tails::PerOrder if policy.order > 0 && pages > 1 => Tails::PerOrder,
+            _ => Tails::None,
+        }
+    }
+
+    /// Whether tables are shared.
+    fn shares_tables(&self, policy: &Policy) -> bool {
+        self.has_tables
+            && policy.tables == Tables::Shared
+            && self.tails_of(policy) != Tails::None
+            && self.pages_of(policy.order) >= 2 * self.layout.table
+    }
+
+    fn pages_of(&self, order: u8) -> u64 {
+        let page = self.layout.model.vmemmap_page_order().get();
+        1 << order.saturating_sub(page)
+    }
+
+    fn set(&mut self, page: u64, cell: Cell) {
+        let of_devices = u64::from(page < self.layout.device_pages());
+        match std::mem::replace(&mut self.cells[page as usize], cell) {
+            Cell::Own { .. } => {
+                self.own -= 1;
+                self.own_of_devices -= of_devices;
+                self.mapped -= 1;
+            }
+            Cell::Tail { key, .. } => {
+                self.mapped -= 1;
+                if let Some(count) = self.tails.get_mut(&key) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.tails.remove(&key);
+                    }
+                }
+            }
+            Cell::Free | Cell::Foreign => {}
+        }
+        match cell {
+            Cell::Own { .. } => {
+                self.own += 1;
+                self.own_of_devices += of_devices;
+                self.mapped += 1;
+            }
+            Cell::Tail { key, .. } => {
+                self.mapped += 1;
+                *self.tails.entry(key).or_default() += 1;
+            }
+            Cell::Free | Cell::Foreign => {}
+        }
+    }
+
+    /// Whether some page is mapped to this tail frame.
+    pub(super) fn has_tail(&self, key: &Key) -> bool {
+        self.tails.contains_key(key)
+    }
+
+    /// Whether a shared table maps some of `pages`.
+    pub(super) fn has_shared_table(&self, pages: &Range<u64>) -> bool {
+        self.spans_of(pages)
+            .any(|span| matches!(self.spans[span], Span::Shared(_)))
+    }
+
+    /// What all of it costs now.
+    pub(super) fn costs(&self) -> Costs {
+        let tails = self.tails.len() as u64;
+        let of_devices = |key: &Key| match key {
+            Key::Compound(_, head) => *head < self.layout.device_pages(),
+            Key::Order(..) => false,
+        };
+        let tails_of_devices = self.tails.keys().filter(|key| of_devices(key)).count() as u64;
+        let bits = self.layout.model.granule().shift() + 2;
+        let blocks: BTreeSet<u64> = self.marks.iter().map(|frame| frame >> bits).collect();
+        Costs {
+            descriptors: self.own + tails,
+            tails,
+            of_altmaps: self.own_of_devices + tails_of_devices,
+            tables: self.tables(),
+            marks: blocks.len() as u64,
+            reused: self.mapped - self.own - tails,
+        }
+    }
+
+    /// How many tables this library has made.
+    fn tables(&self) -> u64 {
+        if !self.has_tables {
+            return 0;
+        }
+        let mut shared: Vec<Key> = Vec::new();
+        let mut leaf_tables = 0;
+        let mut any = false;
+        let mut foreign = false;
+        for (index, span) in self.spans.iter().enumerate() {
+            match span {
+                Span::Shared(key) => shared.push(*key),
+                Span::Huge => any = true,
+                Span::Foreign => foreign = true,
+                Span::Private => {
+                    leaf_tables +=
+                        u64::from(self.span_pages(index).any(|page| self.cell(page).is_ours()));
+                }
+            }
+        }
+        shared.sort_unstable();
+        shared.dedup();
+        leaf_tables += shared.len() as u64;
+        // All of the window is below one table of each level, which somebody else has made where
+        // they have made any.
+        let levels = self.upper_levels();
+        leaf_tables
+            + if (any || leaf_tables > 0) && !foreign {
+                levels
+            } else {
+                0
+            }
+    }
+
+    /// Levels between the root and the leaf tables.
+    fn upper_levels(&self) -> u64 {
+        self.layout.upper_levels
+    }
+
+    fn span_pages(&self, span: usize) -> Range<u64> {
+        let first = span as u64 * self.layout.table;
+        first..first + self.layout.table
+    }
+
+    /// The spans that `pages` touch.
+    fn spans_of(&self, pages: &Range<u64>) -> Range<usize> {
+        let table = self.layout.table;
+        (pages.start / table) as usize..(pages.end.div_ceil(table)) as usize
+    }
+
+    fn covers(pages: &Range<u64>, span: &Range<u64>) -> bool {
+        pages.start <= span.start && span.end <= pages.end
+    }
+
+    /// The tail that maps all of a span, if one does.
+    fn one_tail(&self, span: usize) -> Option<Key> {
+        let mut pages = self.span_pages(span);
+        let Cell::Tail { key, .. } = self.cell(pages.start) else {
+            return None;
+        };
+        let same = |page| matches!(self.cell(page), Cell::Tail { key: other, .. } if other == key);
+        pages.all(same).then_some(key)
+    }
+
+    /// Makes one table of those in `pages` that are all one tail.
+    fn merge_tables(&mut self, pages: &Range<u64>) {
+        for span in self.spans_of(pages) {
+            let covered = Self::covers(pages, &self.span_pages(span));
+            if covered
+                && self.spans[span] == Span::Private
+                && let Some(key) = self.one_tail(span)
+            {
+                self.spans[span] = Span::Shared(key);
+            }
+        }
+    }
+
+    /// Whether huge leaves map whole spans of `piece`, as far as blocks are there for them.
+    pub(super) fn huge_spans(&self, piece: &Range<u64>, policy: &Policy) -> Vec<u64> {
+        if !policy.huge_leaves || self.tails_of(policy) != Tails::None {
+            return Vec::new();
+        }
+        let whole = |span: &usize| {
+            Self::covers(piece, &self.span_pages(*span)) && self.spans[*span] != Span::Foreign
+        };
+        self.spans_of(piece)
+            .filter(whole)
+            .map(|span| self.span_pages(span).start)
+            .collect()
+    }
+
+    /// `piece` comes online, in base pages up to `base_until`, with huge leaves at the pages in
+    /// `huge`.
+    pub(super) fn enter(
+        &mut self,
+        piece: &Range<u64>,
+        policy: &Policy,
+        base_until: u64,
+        huge: &[u64],
+    ) {
+        let tails = self.tails_of(policy);
+        let unit = self.pages_of(policy.order);
+        for page in piece.clone() {
+            let order = if page < base_until { 0 } else { policy.order };
+            let head = page - page % unit;
+            let cell = if tails == Tails::None || order == 0 || page == head {
+                let huge = huge.contains(&(page - page % self.layout.table));
+                Cell::Own { order, huge }
+            } else {
+                let key = self.key(tails, policy, head);
+                Cell::Tail { order, key }
+            };
+            self.set(page, cell);
+            self.notes.remove(&page);
+        }
+        for first in huge {
+            self.spans[(first / self.layout.table) as usize] = Span::Huge;
+        }
+        if self.shares_tables(policy) {
+            self.merge_tables(piece);
+        }
+    }
+
+    /// All pieces of `range` have come online: tables that are alike become one.
+    pub(super) fn settle(&mut self, range: &Range<u64>, policy: &Policy) {
+        if self.shares_tables(policy) {
+            self.merge_tables(range);
+        }
+    }
+
+    fn key(&self, tails: Tails, policy: &Policy, head: u64) -> Key {
+        match tails {
+            Tails::PerOrder => Key::Order(policy.order, policy.node),
+            _ => Key::Compound(policy.order, head),
+        }
+    }
+
+    /// `pages` go offline. Says how many marked frames they had.
+    pub(super) fn remove(&mut self, pages: &Range<u64>) -> u64 {
+        for span in self.spans_of(pages) {
+            let all = self.span_pages(span);
+            match self.spans[span] {
+                Span::Foreign => {}
+                Span::Huge if !Self::covers(pages, &all) => self.part_leaf(span),
+                _ => self.spans[span] = Span::Private,
+            }
+        }
+        for page in pages.clone() {
+            if self.cell(page).is_ours() {
+                self.set(page, Cell::Free);
+                self.notes.remove(&page);
+            }
+        }
+        let per_page = self.layout.model.descriptors_per_page();
+        let first = self.layout.frame_of(pages.start).get();
+        let frames = first..first + (pages.end - pages.start) * per_page;
+        let marked: Vec<u64> = self.marks.range(frames).copied().collect();
+        marked.iter().for_each(|frame| {
+            self.marks.remove(frame);
+        });
+        marked.len() as u64
+    }
+
+    /// A huge leaf becomes base pages.
+    fn part_leaf(&mut self, span: usize) {
+        for page in self.span_pages(span) {
+            if let Cell::Own { order, .. } = self.cell(page) {
+                self.set(page, Cell::Own { order, huge: false });
+            }
+        }
+        self.spans[span] = Span::Private;
+    }
+
+    /// Whether a part of what a huge leaf or a shared table maps goes with `pages`.
+    pub(super) fn parts(&self, pages: &Range<u64>) -> bool {
+        self.spans_of(pages).any(|span| {
+            let parted = matches!(self.spans[span], Span::Huge | Span::Shared(_));
+            parted && !Self::covers(pages, &self.span_pages(span))
+        })
+    }
+
+    /// How many compound pages of `order` in `pages` have their tails shared, and how many have
+    /// not; or the first page that does not fit.
+    pub(super) fn survey(&self, pages: &Range<u64>, order: u8) -> Result<(u64, u64), Misfit> {
+        let unit = self.pages_of(order);
+        let (mut folded, mut unfolded) = (0, 0);
+        for head in pages.clone().step_by(unit as usize) {
+            let mut tails = 0;
+            for page in head..head + unit {
+                match self.cell(page) {
+                    Cell::Free | Cell::Foreign => return Err(Misfit::NotOnline),
+                    Cell::Own { .. } => {}
+                    Cell::Tail { order: other, .. } if other != order || page == head => {
+                        return Err(Misfit::OtherTails);
+                    }
+                    Cell::Tail { .. } => tails += 1,
+                }
+            }
+            match tails {
+                0 => unfolded += 1,
+                tails if tails == unit - 1 => folded += 1,
+                _ => return Err(Misfit::OtherTails),
+            }
+        }
+        Ok((folded, unfolded))
+    }
+
+    /// The unfolded compound pages in `pages` are folded.
+    pub(super) fn fold(&mut self, pages: &Range<u64>, policy: &Policy) {
+        let unit = self.pages_of(policy.order);
+        let tails = self.tails_of(policy);
+        for head in pages.clone().step_by(unit as usize) {
+            let is_own = |page| matches!(self.cell(page), Cell::Own { .. });
+            if !(head..head + unit).all(is_own) {
+                continue;
+            }
+            for span in self.spans_of(&(head..head + unit)) {
+                if self.spans[span] == Span::Huge {
+                    self.part_leaf(span);
+                }
+            }
+            let order = policy.order;
+            self.set(head, Cell::Own { order, huge: false });
+            let key = self.key(tails, policy, head);
+            for page in head + 1..head + unit {
+                self.set(page, Cell::Tail { order, key });
+                self.notes.remove(&page);
+            }
+        }
+        if self.shares_tables(policy) {
+            self.merge_tables(pages);
+        }
+    }
+
+    /// The spans that become huge leaves when `pages` are unfolded.
+    pub(super) fn joins(&self, pages: &Range<u64>, policy: &Policy) -> Vec<u64> {
+        if !policy.huge_leaves {
+            return Vec::new();
+        }
+        let joins = |span: &usize| {
+            Self::covers(pages, &self.span_pages(*span))
+                && !matches!(self.spans[*span], Span::Huge | Span::Foreign)
+        };
+        self.spans_of(pages)
+            .filter(joins)
+            .map(|span| self.span_pages(span).start)
+            .collect()
+    }
+
+    /// `pages` are unfolded, with huge leaves at the pages in `huge`.
+    pub(super) fn unfold(&mut self, pages: &Range<u64>, huge: &[u64]) {
+        for page in pages.clone() {
+            if let Cell::Tail { order, .. } = self.cell(page) {
+                self.set(page, Cell::Own { order, huge: false });
+            }
+        }
+        for span in self.spans_of(pages) {
+            if let Span::Shared(_) = self.spans[span] {
+                self.spans[span] = Span::Private;
+            }
+        }
+        for first in huge {
+            let span = (first / self.layout.table) as usize;
+            for page in self.span_pages(span) {
+                if let Cell::Own { order, .. } = self.cell(page) {
+                    self.set(page, Cell::Own { order, huge: true });
+                }
+            }
+            self.spans[span] = Span::Huge;
+        }
+    }
+
+    /// Whether tails are shared behind `pages` by a compound page whose head is one of them.
+    pub(super) fn has_tails_behind(&self, pages: &Range<u64>) -> bool {
+        let last = pages.end - 1;
+        let Cell::Own { order, .. } = self.cell(last) else {
+            return false;
+        };
+        let unit = self.pages_of(order);
+        let end = last - last % unit + unit;
+        let is_tail =
+            |page| matches!(self.cell(page), Cell::Tail { order: other, .. } if other == order);
+        (pages.end..end.min(self.layout.pages())).any(is_tail)
+    }
+
+    /// The descriptors of `pages` become those of pages of `order`.
+    pub(super) fn reshape(&mut self, pages: &Range<u64>, order: u8) {
+        for page in pages.clone() {
+            if let Cell::Own { huge, .. } = self.cell(page) {
+                self.set(page, Cell::Own { order, huge });
+            }
+        }
+    }
+}
+
+/// Why pages cannot be folded, unfolded or reshaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    NotOnline,
+    OtherTails,
+}

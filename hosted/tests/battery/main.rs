@@ -1,0 +1,211 @@
+//! The conformance battery, on every backend.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod backends;
+
+use backends::{AtTheEnds, Unquiesced};
+use conformance::{Outcome, checks};
+use hosted::{
+    AArch64_4K, AArch64_16K, AArch64_64K, HostedAltmap, HostedHarness, Machine, MachineConfig,
+    Power, Sim, X86_64, X86_64La57,
+};
+use mm_core::addr::{NodeId, Order, Pfn};
+use mm_core::frame::{FrameAllocator, Released};
+
+/// Whether each check has a machine of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machines {
+    OneForEach,
+    OneForAll,
+}
+
+/// Runs every check on machines of `config`, and lists what did not pass. Skipped is exactly what
+/// `skipped` names.
+fn battery_on<B: Power>(config: &MachineConfig, machines: Machines, skipped: &[&[&str]]) {
+    let reserved = HostedHarness::<B>::reserved();
+    let machine = || Machine::<B>::new(config).unwrap();
+    let node = Machine::<B>::NODES[0];
+    let mut outcomes = Vec::new();
+    if machines == Machines::OneForEach {
+        for index in 0..checks::<HostedHarness<'_, B>>().count() {
+            let machine = machine();
+            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and
+            // one thread.
+            let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+            let altmap = altmap.unwrap();
+            let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+            let check = checks().nth(index).unwrap();
+            outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
+            if !machine.violations().is_empty() {
+                eprintln!("{}: {}", check.name(), machine.violations());
+            }
+        }
+    } else {
+        let machine = machine();
+        // SAFETY: 1 to 4: as above.
+        let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+        let altmap = altmap.unwrap();
+        let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+        let mut report = |name, outcome| outcomes.push((name, outcome));
+        conformance::run(&mut harness, &mut report);
+    }
+    let skips = |name| skipped.iter().any(|names| names.contains(&name));
+    let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
+        Outcome::Passed => skips(*name),
+        Outcome::Skipped(_) => !skips(*name),
+        Outcome::Failed(_) => true,
+    });
+    let bad: Vec<String> = bad.map(|(name, o)| format!("{name}: {o}")).collect();
+    assert!(bad.is_empty(), "{}: {bad:#?}", B::NAME);
+    let names = skipped.iter().copied().flatten();
+    let unknown: Vec<_> = names
+        .filter(|skipped| !outcomes.iter().any(|(name, _)| name == *skipped))
+        .collect();
+    assert!(unknown.is_empty(), "there are no such checks: {unknown:#?}");
+}
+
+fn battery<B: Power>(machines: Machines, skipped: &[&[&str]]) {
+    battery_on::<B>(&HostedHarness::<B>::config(), machines, skipped);
+}
+
+fn both<B: Power>(skipped: &[&[&str]]) {
+    battery::<B>(Machines::OneForEach, skipped);
+    battery::<B>(Machines::OneForAll, skipped);
+}
+
+/// For those that cannot exchange entries in use.
+const CAN_EXCHANGE: &[&str] = &[
+    "a_fold_is_refused_where_entries_in_use_cannot_be_exchanged",
+    "part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged",
+];
+
+/// Of the root's entries.
+const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
+
+/// About the library's tables.
+const NO_TABLES: &[&str] = &[
+    "a_table_is_unlinked_before_it_is_freed",
+    "shared_tables_cost_one_for_each_tail_frame",
+    "every_size_of_piece_gives_the_same_tables",
+    "part_of_a_shared_table_goes_offline_and_the_rest_stays",
+    "part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged",
+    "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
+    "whole_tables_go_offline_without_memory",
+    "a_shared_table_goes_with_its_last_link",
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "a_failed_online_leaves_no_shared_table_behind",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+    "regions_side_by_side_share_tables_at_their_borders",
+];
+
+/// The descriptors of what a huge leaf describes fill 512 MiB there, those of a compound page that
+/// spans two leaf tables twice as much: too much to be written time and again.
+const LARGE_TABLES: &[&str] = &[
+    "unfolding_all_brings_back_the_leaf_that_parts_left_out",
+    "neighbours_of_what_is_folded_stay_as_they_are",
+    "without_blocks_unfolding_gives_base_pages_and_says_so",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+];
+
+/// What takes the exchange of entries in use.
+const EXCHANGES: &[&str] = &[
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "part_of_a_shared_table_goes_offline_and_the_rest_stays",
+    "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+    "folding_names_the_right_heads_by_pointer",
+    "fold_then_unfold_returns_to_the_frames_of_the_start",
+    "unfolding_brings_the_huge_leaf_back",
+    "unfolding_all_brings_back_the_leaf_that_parts_left_out",
+    "what_came_online_folded_can_be_unfolded_and_folded_again",
+    "folding_one_by_one_is_the_same_as_all_at_once",
+    "folding_twice_changes_nothing",
+    "a_fold_is_flushed_by_the_batch",
+    "folding_keeps_what_the_kernel_wrote_in_the_heads_page",
+    "unfolded_descriptors_are_writable_and_nobody_elses",
+    "neighbours_of_what_is_folded_stay_as_they_are",
+    "tails_in_memory_of_boot_are_initialised_when_it_is_folded",
+    "tails_of_others_are_not_folded_over",
+    "what_is_not_whole_and_online_is_not_folded",
+    "a_failed_fold_changes_nothing",
+    "a_failed_unfold_changes_nothing",
+    "without_blocks_unfolding_gives_base_pages_and_says_so",
+    "marks_survive_fold_and_unfold",
+    "folding_gives_frames_back_to_the_altmap",
+    "an_unfold_that_exhausts_the_altmap_changes_nothing",
+    "what_an_altmap_reserves_is_not_folded",
+    "counters_do_not_underflow_on_a_failed_fold",
+];
+
+#[test]
+fn the_oracle_passes_the_battery() {
+    let skipped = &[NO_TABLES, NOT_TOLD, CAN_EXCHANGE];
+    both::<Sim>(skipped);
+}
+
+#[test]
+fn x86_64_passes_the_battery_on_a_machine_for_each_check() {
+    battery::<X86_64>(Machines::OneForEach, &[CAN_EXCHANGE]);
+}
+
+#[test]
+fn x86_64_passes_the_battery_on_one_machine_for_all_checks() {
+    battery::<X86_64>(Machines::OneForAll, &[CAN_EXCHANGE]);
+}
+
+#[test]
+fn x86_64_la57_passes_the_battery() {
+    both::<X86_64La57>(&[CAN_EXCHANGE]);
+}
+
+#[test]
+fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
+    let mut config = HostedHarness::<AtTheEnds>::config();
+    // The first frames are RAM, and described like any others.
+    config.devices.retain(|range| range.start() != Pfn::ZERO);
+    let machine = Machine::<AtTheEnds>::new(&config).unwrap();
+    let first = machine.frames().allocate(Order::BASE, NodeId::new(0));
+    let first = first.unwrap();
+    assert_eq!(
+        first.first(),
+        Pfn::ZERO,
+        "frame 0 is the first that is taken"
+    );
+    // SAFETY: 1 and 2: allocated just now, and not mapped.
+    if let Released::Last(owned) = unsafe { machine.frames().release(first, 1) } {
+        machine.frames().free(owned);
+    }
+    battery_on::<AtTheEnds>(&config, Machines::OneForEach, &[CAN_EXCHANGE]);
+    battery_on::<AtTheEnds>(&config, Machines::OneForAll, &[CAN_EXCHANGE]);
+}
+
+#[test]
+fn aarch64_4k_passes_the_battery() {
+    both::<AArch64_4K>(&[NOT_TOLD, CAN_EXCHANGE]);
+}
+
+#[test]
+fn aarch64_without_a_quiesce_hook_passes_the_battery() {
+    both::<Unquiesced>(&[NOT_TOLD, EXCHANGES]);
+}
+
+#[test]
+fn aarch64_16k_passes_the_battery() {
+    both::<AArch64_16K>(&[NOT_TOLD, CAN_EXCHANGE]);
+}
+
+#[test]
+fn aarch64_64k_passes_the_battery() {
+    both::<AArch64_64K>(&[NOT_TOLD, CAN_EXCHANGE, LARGE_TABLES]);
+}

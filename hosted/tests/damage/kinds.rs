@@ -1,0 +1,58 @@
+//! What can be damaged.
+
+/// One thing that is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// Nothing: what fails with the others passes with this.
+    None,
+    /// The page table does not give one of the runs back that it unmaps.
+    ForgetsARelease,
+    /// It gives frames back first, and CPUs forget them afterwards.
+    FreesBeforeItFlushes,
+    /// It flushes each page by itself.
+    FlushesByThePage,
+    /// It leaves the last page of what it unmaps.
+    LeavesTheLastPage,
+    /// It maps tails to the tail frame of the compound page that came first.
+    LinksTheWrongTail,
+    /// It lets tails be written to that all compound pages share.
+    MapsTailsWritable,
+    /// It does not give back what it has taken from a source and not mapped.
+    KeepsWhatItTook,
+    /// It says that nothing was mapped when it stopped half-way.
+    HidesWhatItMapped,
+    /// It enters leaves over others.
+    OverwritesLeaves,
+    /// It finds nothing in use, ever.
+    FindsEverythingFree,
+    /// It takes foreign leaves for the library's.
+    OwnsForeignLeaves,
+    /// It never brings a huge leaf back.
+    BringsNoLeafBack,
+    /// It gives back what entries in use pointed at, and flushes afterwards.
+    ExchangesBeforeItFlushes,
+    /// It does not give back the reference of one of several links to a table.
+    LosesTheReleaseOfASharedTable,
+    /// It does not give back tables.
+    LeaksTables,
+    /// It says that it has made no tables.
+    MiscountsTables,
+    /// Other roots are not told of the root's entries.
+    TellsNoRoots,
+    /// They are told twice.
+    TellsRootsTwice,
+    /// The allocator frees blocks as one page.
+    FreesBlocksAsOnePage,
+    /// It lets references be added to a dead frame.
+    RevivesTheDead,
+    /// It counts a block that was split as one still.
+    SplitsNothing,
+    /// It adds one reference where several are asked for.
+    CountsOneForAll,
+    /// The altmap does not know its own frames, so that they go to RAM.
+    DisownsItsFrames,
+    /// It keeps what is freed.
+    KeepsItsFrames,
+    /// It hands frames out before they are described.
+    HandsOutUndescribed,
+}
