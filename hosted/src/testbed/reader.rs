@@ -98,9 +98,6 @@ pub trait Reader: Power {
     /// A store at `at` by a CPU; `None` where there is none.
     fn store(machine: &Machine<Self>, at: VirtAddr) -> Option<Result<PhysAddr, Fault>>;
 
-    /// Lets all CPUs watch for frames that are freed while cached.
-    fn watch_frees(machine: &Machine<Self>);
-
     /// Links tables of somebody else's, down to that of base pages for `at`. Says whether there was
     /// a place for them.
     fn plant_tables(state: &Self::State<'_>, at: VirtAddr) -> bool;
@@ -128,8 +125,6 @@ impl Reader for Sim {
     fn store(_machine: &Machine<Self>, _at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {
         None
     }
-
-    fn watch_frees(_machine: &Machine<Self>) {}
 
     fn plant_tables(_state: &(), _at: VirtAddr) -> bool {
         false
@@ -172,11 +167,6 @@ impl<R: RadixBackend> Reader for R {
 
     fn store(machine: &Machine<Self>, at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {
         machine.cpus().all().first().map(|cpu| cpu.store(at))
-    }
-
-    fn watch_frees(machine: &Machine<Self>) {
-        let all = machine.cpus().all().iter();
-        all.for_each(|cpu| cpu.watch(machine.frames()));
     }
 
     fn plant_tables(state: &Foreign<'_, Self>, at: VirtAddr) -> bool {
