@@ -30,7 +30,7 @@ fn offsets(sizes: Sizes) -> Vec<usize> {
     let all = 1usize << (sizes.table().get() - sizes.subsection().get());
     let most = match sizes.entries() {
         ..=512 => return (0..all).collect(),
-        ..=2048 => 24,
+        513..=2048 => 24,
         _ => 3,
     };
     let some = shuffled(all, 5).into_iter().take(most - 2);
