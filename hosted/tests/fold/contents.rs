@@ -150,7 +150,7 @@ fn neighbours_are_left_as_they_are(kind: BackendKind) {
             let base = bed.audit();
             let folded_as = compound(&model, &ranges, order, tails);
             let folded = bed.fold(&folded_as, part).unwrap();
-            assert_eq!(folded.changed, 6 * quarter >> order.get());
+            assert_eq!(folded.changed, (6 * quarter) >> order.get());
             unchanged(bed);
 
             // One huge leaf is within the part and comes back; two are not, and come back when all
