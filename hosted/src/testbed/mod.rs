@@ -8,7 +8,7 @@
 //!                                         test(bed) ──▶ nothing may be left of it
 //! ```
 //!
-//! A test is plain code that takes a [`BackendKind`]; [`on_backends!`](crate::on_backends) makes a
+//! A test is plain code that takes a [`BackendKind`](crate::BackendKind); [`on_backends!`](crate::on_backends) makes a
 //! `#[test]` of it for each backend.
 //!
 //! - [`Setup`] says what machine, [`Sizes`] which sizes mean the same on every granule;
