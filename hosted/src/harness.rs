@@ -39,13 +39,13 @@ pub trait Power: Backend {
     /// cached.
     fn watch(machine: &Machine<Self>, range: VirtRange);
 
-    /// See [`Powers::flushes`].
-    fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
-
     /// Makes all CPUs watch for frames that are freed while they have them cached.
     fn watch_frees(machine: &Machine<Self>) {
         let _ = machine;
     }
+
+    /// See [`Powers::flushes`].
+    fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
 
     /// See [`Powers::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
@@ -126,13 +126,13 @@ impl<R: RadixBackend> Power for R {
         watch::<Self>(machine, range);
     }
 
-    fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
-        Some(machine.cpus().flushes())
-    }
-
     fn watch_frees(machine: &Machine<Self>) {
         let all = machine.cpus().all();
         all.iter().for_each(|cpu| cpu.watch(machine.frames()));
+    }
+
+    fn flushes(machine: &Machine<Self>, _table: &Self::Table<'_>) -> Option<u64> {
+        Some(machine.cpus().flushes())
     }
 
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges> {

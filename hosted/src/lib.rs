@@ -11,6 +11,7 @@
 //! - [`BackendKind`]: choosing one at run time;
 //! - [`Foreign`]: somebody else's mappings among the library's;
 //! - [`HostedHarness`]: a machine for the conformance battery;
+//! - [`testbed`]: a vmemmap on any backend, for tests, looked at from outside at each step;
 //! - [`script`]: operations at random, on tables, oracle and model side by side;
 //! - [`churn`]: very many of them, on any backend.
 #![deny(missing_docs)]
@@ -25,9 +26,10 @@ mod machine;
 mod radix;
 pub mod script;
 mod sim;
+pub mod testbed;
 mod x86_64;
 
-pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
+pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus, WithoutQuiesce};
 pub use backend::{Backend, BackendKind, WithBackend};
 pub use foreign::Foreign;
 pub use harness::{HostedAltmap, HostedHarness, HostedPowers, Power, watch};

@@ -6,319 +6,298 @@
     reason = "a test fails by panicking"
 )]
 
-use arch_sim::{SimFrames, SimMemory};
-use hosted::{AArch64_4K, Backend, Machine, MachineConfig, Sim, X86_64, X86_64La57};
-use mm_core::addr::{NodeId, Pfn, PfnRange, PhysAddr};
-use mm_core::descriptor::{Mask, Page};
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::paging::PageTable;
-use mm_core::vmemmap::{AuditReport, AuditSlot, MarkError, MarkStats, Offlined, Vmemmap};
+use hosted::testbed::{Setup, Sizes, Testbed, shuffled};
+use hosted::{BackendKind, on_backends};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::vmemmap::{MarkError, MarkStats, Offlined};
 use std::collections::BTreeSet;
 
-const GIB: u64 = 1 << 30;
-const MIB: u64 = 1 << 20;
-const KIB: u64 = 1 << 10;
 const NODE: NodeId = NodeId::new(0);
 
-fn range<B: Backend>(start: u64, bytes: u64) -> PfnRange {
-    PfnRange::from_bytes(PhysAddr::new(start), bytes, B::MODEL.granule()).unwrap()
+fn compound<'p>(model: &MemoryModel, ranges: &'p [PfnRange], order: Order) -> DevPagemap<'p> {
+    DevPagemap::new(model, ranges, Geometry::compound(order)).unwrap()
 }
 
-fn pagemap<B: Backend>(ranges: &[PfnRange], align: u64) -> DevPagemap<'_> {
-    let geometry = Geometry::from_bytes(align, B::MODEL.granule()).unwrap();
-    DevPagemap::new(&B::MODEL, ranges, geometry).unwrap()
+/// The order of the memory whose marks are in one frame: half a page of bits.
+fn bitmap_order(model: &MemoryModel) -> Order {
+    Order::new(model.granule().shift() as u8 + 2).unwrap()
 }
 
-fn machine<B: Backend>() -> Machine<B> {
-    Machine::new(&MachineConfig {
-        devices: vec![range::<B>(0, 1 << 40)],
-        ..MachineConfig::default()
-    })
-    .unwrap()
-}
-
-type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
-
-fn vmemmap<B: Backend>(machine: &Machine<B>) -> Array<'_> {
-    // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-    unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) }.unwrap()
-}
-
-fn audit<B: Backend, P: PageTable>(
-    vmemmap: &Array<'_>,
-    table: &P,
-    machine: &Machine<B>,
-) -> AuditReport {
-    let mut scratch = vec![AuditSlot::default(); 1 << 16];
-    let report = vmemmap.audit(table, &[machine.frames()], &mut scratch);
-    assert!(machine.violations().is_empty(), "{}", machine.violations());
-    let report = report.unwrap();
-    assert_eq!(report.mark_frames, vmemmap.mark_stats().frames);
-    report
-}
-
-fn marked(vmemmap: &Array<'_>, frames: PfnRange) -> BTreeSet<Pfn> {
-    let found: Vec<Pfn> = vmemmap.marked(frames).collect();
-    let set: BTreeSet<Pfn> = found.iter().copied().collect();
-    assert_eq!(set.len(), found.len());
-    set
+fn at(range: PfnRange, index: u64) -> Pfn {
+    range.start().checked_add(index).unwrap()
 }
 
 /// Exactly `expected` of `frames` are marked.
-fn assert_marked(vmemmap: &Array<'_>, frames: PfnRange, expected: &BTreeSet<Pfn>) {
-    assert_eq!(marked(vmemmap, frames), *expected);
-    for index in 0..frames.frames() {
-        let frame = frames.start().saturating_add(index);
-        assert_eq!(
-            vmemmap.is_marked(frame),
-            expected.contains(&frame),
-            "{frame}"
-        );
+fn assert_marked(bed: &dyn Testbed<'_>, frames: PfnRange, expected: &BTreeSet<Pfn>) {
+    assert_eq!(bed.marked(frames), *expected);
+    // Each of those, its neighbours, and some others.
+    let near = |frame: &Pfn| {
+        let before = Pfn::new(frame.get().saturating_sub(1));
+        [before, Some(*frame), frame.checked_add(1)]
+    };
+    let some = (0..frames.frames()).step_by(509);
+    let some = some.map(|index| Some(at(frames, index)));
+    for frame in expected.iter().flat_map(near).chain(some).flatten() {
+        assert_eq!(bed.is_marked(frame), expected.contains(&frame), "{frame}");
     }
-    assert_eq!(vmemmap.mark_stats().marked, expected.len() as u64);
+    assert_eq!(bed.mark_stats().marked, expected.len() as u64);
 }
 
-fn a_mark_is_of_one_frame_and_survives_fold_and_unfold<B: Backend>() {
-    for (align, tails) in [
-        (2 * MIB, Tails::PerCompound),
-        (2 * MIB, Tails::PerOrder),
-        (GIB, Tails::PerCompound),
-        (GIB, Tails::PerOrder),
+fn a_mark_is_of_one_frame_and_survives_fold_and_unfold(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    for (order, tables) in [
+        (sizes.natural(), Tables::Private),
+        (sizes.gigantic(), Tables::Shared),
     ] {
-        let machine = machine::<B>();
-        let mut table = machine.take_table().unwrap();
-        let mut vmemmap = vmemmap(&machine);
-        let ranges = [range::<B>(24 * GIB, GIB)];
-        let start = ranges[0].start();
-        let base = pagemap::<B>(&ranges, 4 * KIB);
-        let region = vmemmap.online(&mut table, &base).unwrap();
-        let before = audit(&vmemmap, &table, &machine);
-        let compound = pagemap::<B>(&ranges, align).with_tails(tails);
+        for tails in [Tails::PerCompound, Tails::PerOrder] {
+            let ranges = [sizes.blocks(order, 8, if order == sizes.natural() { 16 } else { 1 })];
+            kind.testbed(&Setup::new(&ranges), |bed| {
+                let frames = ranges[0];
+                let base = compound(&model, &ranges, Order::BASE).with_huge_leaves(false);
+                let region = bed.online(&base).unwrap();
+                let before = bed.audit();
+                let folded_as = compound(&model, &ranges, order)
+                    .with_tails(tails)
+                    .with_tables(tables)
+                    .with_huge_leaves(false);
+                let mut expected = BTreeSet::new();
+                let mut mark = |bed: &mut dyn Testbed<'_>, indices: [u64; 3]| {
+                    for index in indices {
+                        let frame = at(frames, index);
+                        assert_eq!(bed.mark(frame, NODE), Ok(true));
+                        assert_eq!(bed.mark(frame, NODE), Ok(false));
+                        expected.insert(frame);
+                    }
+                    assert_marked(bed, frames, &expected);
+                    bed.audit();
+                };
+                let head = order.frames() * (frames.frames() / order.frames() - 1);
+                let shared = head + 3 * model.descriptors_per_page();
+                // Base pages; folded: a head, a tail of the head's page, a shared tail; unfolded.
+                mark(bed, [0, order.frames() / 2 + 188, frames.frames() - 1]);
+                bed.fold(&folded_as, frames).map(drop).unwrap();
+                mark(bed, [head + 64, head + 1, shared]);
+                bed.unfold(&folded_as, frames).map(drop).unwrap();
+                mark(bed, [2, frames.frames() / 3, shared + 2]);
+                bed.fold(&folded_as, frames).map(drop).unwrap();
+                assert_marked(bed, frames, &expected);
+                for frame in &expected {
+                    assert!(bed.unmark(*frame));
+                    assert!(!bed.unmark(*frame));
+                }
+                assert_marked(bed, frames, &BTreeSet::new());
+                assert_eq!(bed.mark_stats(), MarkStats::default());
+                bed.unfold(&folded_as, frames).map(drop).unwrap();
+                assert_eq!(bed.audit(), before);
+                assert_eq!(bed.offline(region), Offlined { marked: 0 });
+            });
+        }
+    }
+}
+
+fn a_mark_writes_to_no_descriptor_and_to_no_table(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let ranges = [sizes.blocks(sizes.natural(), 8, 8)];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let folded_as = compound(&model, &ranges, sizes.natural()).with_tails(Tails::PerOrder);
+        let region = bed.online(&folded_as).unwrap();
+        let before = bed.snapshot();
+        let marked = [0, 5, 300, ranges[0].frames() - 1].map(|index| at(ranges[0], index));
+        for frame in marked {
+            assert_eq!(bed.mark(frame, NODE), Ok(true));
+        }
+        for frame in marked {
+            assert!(bed.unmark(frame));
+        }
+        bed.assert_unchanged(&before, "marked and unmarked");
+        let first = bed.descriptor(ranges[0].start());
+        assert_eq!(bed.mark(ranges[0].start(), NODE), Ok(true));
+        assert_eq!(bed.descriptor(ranges[0].start()), first);
+        bed.offline(region);
+    });
+}
+
+fn the_first_mark_takes_a_frame_and_the_last_gives_it_back(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    // Enough for several bitmaps on each of the 64 chains.
+    let bitmap = bitmap_order(&model);
+    let order = sizes.natural().max(bitmap);
+    let blocks = 256;
+    let ranges = [sizes.blocks(order, 3, (blocks << bitmap.get()) >> order.get())];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let folded_as = compound(&model, &ranges, order)
+            .with_tails(Tails::PerOrder)
+            .with_piece(Piece::Range);
+        let region = bed.online(&folded_as).unwrap();
+        let without = bed.frames().outstanding();
+        let frame_in = |block: u64, index: u64| at(ranges[0], (block << bitmap.get()) + index);
+        let last = bitmap.frames() - 1;
         let mut expected = BTreeSet::new();
-        let mut mark = |vmemmap: &mut Array<'_>, table: &B::Table<'_>, indices: [u64; 3]| {
-            for index in indices {
-                let frame = start.saturating_add(index);
-                assert_eq!(vmemmap.mark(table, frame, NODE), Ok(true));
-                assert_eq!(vmemmap.mark(table, frame, NODE), Ok(false));
-                expected.insert(frame);
+        for block in 0..blocks {
+            for index in [0, last] {
+                assert_eq!(bed.mark(frame_in(block, index), NODE), Ok(true));
+                expected.insert(frame_in(block, index));
             }
-            assert_marked(vmemmap, ranges[0], &expected);
-            audit(vmemmap, table, &machine);
+            assert_eq!(bed.mark_stats().frames, block + 1);
+            assert_eq!(bed.frames().outstanding(), without + block + 1);
+        }
+        bed.audit();
+        assert_eq!(bed.marked(ranges[0]), expected);
+
+        // In an order that takes bitmaps from the start, the middle and the end of chains.
+        for (step, block) in shuffled(blocks as usize, 3).into_iter().enumerate() {
+            let (step, block) = (step as u64, block as u64);
+            assert!(bed.unmark(frame_in(block, 0)));
+            assert_eq!(bed.mark_stats().frames, blocks - step);
+            assert!(bed.unmark(frame_in(block, last)));
+            expected.remove(&frame_in(block, 0));
+            expected.remove(&frame_in(block, last));
+            assert_eq!(bed.mark_stats().frames, blocks - step - 1);
+            assert_eq!(bed.marked(ranges[0]), expected);
+        }
+        assert_eq!(bed.frames().outstanding(), without);
+        bed.audit();
+        bed.offline(region);
+    });
+}
+
+fn only_what_is_online_has_marks(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let ranges = [sizes.blocks(sizes.natural(), 8, 1)];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let region = bed
+            .online(&compound(&model, &ranges, sizes.natural()))
+            .unwrap();
+        let before = bed.snapshot();
+        let frame = ranges[0].last().checked_add(1).unwrap();
+        assert_eq!(bed.mark(frame, NODE), Err(MarkError::NotOnline { frame }));
+        let frame = model.all_frames().last().checked_add(1).unwrap();
+        assert_eq!(bed.mark(frame, NODE), Err(MarkError::NotOnline { frame }));
+        assert!(!bed.is_marked(frame) && !bed.unmark(frame));
+        bed.assert_unchanged(&before, "refused");
+        bed.offline(region);
+    });
+}
+
+fn marks_are_on_the_node_that_was_asked_for(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let ranges = [sizes.blocks(sizes.natural(), 8, 1)];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let region = bed
+            .online(&compound(&model, &ranges, sizes.natural()))
+            .unwrap();
+        let marks = |bed: &dyn Testbed<'_>| {
+            [0, 1].map(|node| bed.stats().node(NodeId::new(node)).mark_frames)
         };
-        // Base pages; folded: a head, a tail of the head's page, a shared tail; unfolded.
-        mark(&mut vmemmap, &table, [0, 700, 262_143]);
-        vmemmap
-            .fold(&mut table, &compound, ranges[0])
-            .map(drop)
-            .unwrap();
-        mark(&mut vmemmap, &table, [512, 513, 999]);
-        vmemmap
-            .unfold(&mut table, &compound, ranges[0])
-            .map(drop)
-            .unwrap();
-        mark(&mut vmemmap, &table, [1, 100_000, 16_384]);
-        vmemmap
-            .fold(&mut table, &compound, ranges[0])
-            .map(drop)
-            .unwrap();
-        assert_marked(&vmemmap, ranges[0], &expected);
-        for frame in &expected {
-            assert!(vmemmap.unmark(*frame));
-            assert!(!vmemmap.unmark(*frame));
+        assert_eq!(bed.mark(ranges[0].last(), NodeId::new(1)), Ok(true));
+        bed.audit();
+        assert_eq!(marks(bed), [0, 1]);
+        // The nearest that has memory.
+        assert!(bed.unmark(ranges[0].last()));
+        bed.frames().fill_node(NodeId::new(1));
+        assert_eq!(bed.mark(ranges[0].last(), NodeId::new(1)), Ok(true));
+        bed.frames().empty_node(NodeId::new(1));
+        bed.audit();
+        assert_eq!(marks(bed), [1, 0]);
+        assert_eq!(bed.offline(region), Offlined { marked: 1 });
+        assert_eq!(marks(bed), [0, 0]);
+    });
+}
+
+fn offline_reports_marks_and_forgets_those_of_its_frames_only(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    // Neighbours, two of which share a bitmap.
+    let ranges = [sizes.blocks(order, 8, 2)];
+    let others = [sizes.blocks(order, 10, 3), sizes.blocks(order, 1, 1)];
+    kind.testbed(&Setup::new(&[ranges[0], others[0], others[1]]), |bed| {
+        let folded_as = compound(&model, &ranges, order);
+        let region = bed.online(&folded_as).unwrap();
+        let other = bed.online(&compound(&model, &others, order)).unwrap();
+        let mut frames = BTreeSet::new();
+        let unit = sizes.subsection().frames();
+        for frame in [
+            ranges[0].start(),
+            at(ranges[0], unit - 1),
+            at(ranges[0], unit),
+            ranges[0].last(),
+            others[0].start(),
+            others[0].last(),
+            others[1].last(),
+        ] {
+            assert_eq!(bed.mark(frame, NODE), Ok(true));
+            frames.insert(frame);
         }
-        assert_marked(&vmemmap, ranges[0], &BTreeSet::new());
-        assert_eq!(vmemmap.mark_stats(), MarkStats::default());
-        vmemmap
-            .unfold(&mut table, &compound, ranges[0])
-            .map(drop)
-            .unwrap();
-        assert_eq!(audit(&vmemmap, &table, &machine), before);
-        assert_eq!(vmemmap.offline(&mut table, region), Offlined { marked: 0 });
-        assert_eq!(machine.frames().outstanding(), 0);
-    }
+        let all = model.all_frames();
+        assert_eq!(bed.marked(all), frames);
+
+        let piece = ranges[0].take_first(unit).0;
+        let gone = bed.marked(piece);
+        assert_eq!(gone.len(), 2);
+        let offlined = bed.depopulate(&folded_as, piece);
+        assert_eq!(offlined, Ok(Offlined { marked: 2 }));
+        frames.retain(|frame| !gone.contains(frame));
+        assert_eq!(bed.marked(all), frames);
+        bed.audit();
+
+        assert_eq!(bed.offline(region), Offlined { marked: 2 });
+        frames.retain(|frame| !ranges[0].contains(*frame));
+        assert_eq!(bed.marked(all), frames);
+        bed.audit();
+        assert_eq!(bed.offline(other), Offlined { marked: 3 });
+        assert_eq!(bed.mark_stats(), MarkStats::default());
+
+        // What comes online again is not marked.
+        let region = bed.online(&folded_as).unwrap();
+        assert_eq!(bed.marked(all), BTreeSet::new());
+        bed.offline(region);
+    });
 }
 
-fn a_mark_writes_to_no_descriptor<B: Backend>() {
-    let machine = machine::<B>();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let ranges = [range::<B>(24 * GIB, GIB)];
-    let compound = pagemap::<B>(&ranges, 2 * MIB).with_tails(Tails::PerOrder);
-    let region = vmemmap.online(&mut table, &compound).unwrap();
-    let contents = |table: &B::Table<'_>| {
-        let pages = (0..ranges[0].frames()).step_by(64).map(|index| {
-            let frame = ranges[0].start().saturating_add(index);
-            let at = B::MODEL.descriptor_address(frame).unwrap();
-            let holder = table.lookup(at).unwrap().leaf.block.first();
-            machine.memory().page_bytes(holder).unwrap()
-        });
-        pages.collect::<Vec<_>>()
-    };
-    let before = contents(&table);
-    for index in [0, 5, 300, 70_000] {
-        let frame = ranges[0].start().saturating_add(index);
-        assert_eq!(vmemmap.mark(&table, frame, NODE), Ok(true));
-    }
-    assert!(contents(&table) == before);
-    vmemmap.offline(&mut table, region);
-    assert_eq!(machine.frames().outstanding(), 0);
-}
-
-fn the_first_mark_takes_a_frame_and_the_last_gives_it_back<B: Backend>() {
-    let machine = machine::<B>();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    // Enough for several bitmaps on each chain.
-    let ranges = [range::<B>(24 * GIB, 16 * GIB)];
-    let compound = pagemap::<B>(&ranges, GIB).with_tails(Tails::PerOrder);
-    let region = vmemmap.online(&mut table, &compound).unwrap();
-    let without = machine.frames().outstanding();
-    let order = 14;
-    let blocks = ranges[0].frames() >> order;
-    let frame_in =
-        |block: u64, index: u64| ranges[0].start().saturating_add((block << order) + index);
-    let mut expected = BTreeSet::new();
-    for block in 0..blocks {
-        for index in [0, (1 << order) - 1] {
-            assert_eq!(vmemmap.mark(&table, frame_in(block, index), NODE), Ok(true));
-            expected.insert(frame_in(block, index));
+/// A refused offline keeps them, and so does an offline that lacks memory.
+fn an_offline_that_fails_keeps_marks(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.gigantic();
+    let ranges = [sizes.blocks(order, 2, 1)];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let shared = compound(&model, &ranges, order).with_tables(Tables::Shared);
+        let region = bed.online(&shared).unwrap();
+        let last = sizes.subsections(ranges[0]).pop().unwrap();
+        assert_eq!(bed.mark(last.last(), NODE), Ok(true));
+        let before = bed.snapshot();
+        let odd = PfnRange::new(at(last, 1), last.frames() - 1).unwrap();
+        assert!(bed.depopulate(&shared, odd).is_err());
+        // It is part of a shared table, where there are tables.
+        bed.frames().fail_after(0);
+        let failed = bed.depopulate(&shared, last);
+        bed.frames().no_more_faults();
+        assert_eq!(failed.is_err(), bed.has_tables());
+        match failed {
+            Ok(offlined) => assert_eq!(offlined, Offlined { marked: 1 }),
+            Err(_) => {
+                bed.assert_unchanged(&before, "failed");
+                assert_eq!(bed.depopulate(&shared, last), Ok(Offlined { marked: 1 }));
+            }
         }
-        assert_eq!(vmemmap.mark_stats().frames, block + 1);
-        assert_eq!(machine.frames().outstanding(), without + block + 1);
-    }
-    audit(&vmemmap, &table, &machine);
-    assert_eq!(marked(&vmemmap, ranges[0]), expected);
-
-    // In an order that takes bitmaps from the start, the middle and the end of chains.
-    for step in 0..blocks {
-        let block = step * 101 % blocks;
-        assert!(vmemmap.unmark(frame_in(block, 0)));
-        assert_eq!(vmemmap.mark_stats().frames, blocks - step);
-        assert!(vmemmap.unmark(frame_in(block, (1 << order) - 1)));
-        expected.remove(&frame_in(block, 0));
-        expected.remove(&frame_in(block, (1 << order) - 1));
-        assert_eq!(vmemmap.mark_stats().frames, blocks - step - 1);
-        assert_eq!(marked(&vmemmap, ranges[0]), expected);
-    }
-    assert_eq!(machine.frames().outstanding(), without);
-    audit(&vmemmap, &table, &machine);
-    vmemmap.offline(&mut table, region);
+        bed.offline(region);
+    });
 }
 
-fn a_mark_that_fails_changes_nothing<B: Backend>() {
-    let machine = machine::<B>();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let ranges = [range::<B>(24 * GIB, GIB)];
-    let compound = pagemap::<B>(&ranges, GIB);
-    let region = vmemmap.online(&mut table, &compound).unwrap();
-    let before = audit(&vmemmap, &table, &machine);
-    let frame = ranges[0].start().saturating_add(1000);
-
-    machine.frames().fail_after(0);
-    let failed = vmemmap.mark(&table, frame, NODE);
-    assert!(matches!(failed, Err(MarkError::OutOfFrames(_))));
-    assert_eq!(audit(&vmemmap, &table, &machine), before);
-    assert!(!vmemmap.is_marked(frame));
-    let offline = ranges[0].last().saturating_add(1);
-    let failed = vmemmap.mark(&table, offline, NODE);
-    assert_eq!(failed, Err(MarkError::NotOnline { frame: offline }));
-
-    machine.frames().no_more_faults();
-    assert_eq!(vmemmap.mark(&table, frame, NODE), Ok(true));
-    // The bitmap has room for more.
-    machine.frames().fail_after(0);
-    let next = frame.saturating_add(1);
-    assert_eq!(vmemmap.mark(&table, next, NODE), Ok(true));
-    machine.frames().no_more_faults();
-    assert_eq!(vmemmap.offline(&mut table, region), Offlined { marked: 2 });
-    assert_eq!(machine.frames().outstanding(), 0);
-}
-
-fn offline_reports_marks_and_forgets_those_of_its_frames_only<B: Backend>() {
-    let machine = machine::<B>();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    // Neighbours share a bitmap.
-    let ranges = [range::<B>(24 * GIB, 64 * MIB)];
-    let others = [
-        range::<B>(24 * GIB + 64 * MIB, 64 * MIB),
-        range::<B>(GIB, 2 * MIB),
-    ];
-    let compound = pagemap::<B>(&ranges, 2 * MIB);
-    let region = vmemmap.online(&mut table, &compound).unwrap();
-    let other_map = pagemap::<B>(&others, 2 * MIB);
-    let other = vmemmap.online(&mut table, &other_map).unwrap();
-    let mut frames = BTreeSet::new();
-    for frame in [
-        ranges[0].start(),
-        ranges[0].start().saturating_add(511),
-        ranges[0].start().saturating_add(512),
-        ranges[0].last(),
-        others[0].start(),
-        others[0].last(),
-        others[1].last(),
-    ] {
-        assert_eq!(vmemmap.mark(&table, frame, NODE), Ok(true));
-        frames.insert(frame);
-    }
-    let all = B::MODEL.all_frames();
-    assert_eq!(marked(&vmemmap, all), frames);
-
-    let piece = PfnRange::new(ranges[0].start(), 512).unwrap();
-    let gone = marked(&vmemmap, piece);
-    assert_eq!(gone.len(), 2);
-    let offlined = vmemmap.depopulate(&mut table, &compound, piece);
-    assert_eq!(offlined, Ok(Offlined { marked: 2 }));
-    frames.retain(|frame| !gone.contains(frame));
-    assert_eq!(marked(&vmemmap, all), frames);
-    audit(&vmemmap, &table, &machine);
-
-    assert_eq!(vmemmap.offline(&mut table, region), Offlined { marked: 2 });
-    frames.retain(|frame| !ranges[0].contains(*frame));
-    assert_eq!(marked(&vmemmap, all), frames);
-    audit(&vmemmap, &table, &machine);
-    assert_eq!(vmemmap.offline(&mut table, other), Offlined { marked: 3 });
-    assert_eq!(vmemmap.mark_stats(), MarkStats::default());
-
-    // What comes online again is not marked.
-    let region = vmemmap.online(&mut table, &compound).unwrap();
-    assert_eq!(marked(&vmemmap, all), BTreeSet::new());
-    vmemmap.offline(&mut table, region);
-    assert_eq!(machine.frames().outstanding(), 0);
-    assert!(machine.violations().is_empty(), "{}", machine.violations());
-}
-
-macro_rules! on_each_backend {
-    ($($test:ident),* $(,)?) => {
-        mod marks {
-            $(mod $test {
-                use crate::{AArch64_4K, Sim, X86_64, X86_64La57};
-                #[test]
-                fn sim() {
-                    crate::$test::<Sim>();
-                }
-                #[test]
-                fn x86_64() {
-                    crate::$test::<X86_64>();
-                }
-                #[test]
-                fn x86_64_la57() {
-                    crate::$test::<X86_64La57>();
-                }
-                #[test]
-                fn aarch64_4k() {
-                    crate::$test::<AArch64_4K>();
-                }
-            })*
-        }
-    };
-}
-
-on_each_backend!(
+on_backends!(all:
     a_mark_is_of_one_frame_and_survives_fold_and_unfold,
-    a_mark_writes_to_no_descriptor,
+    a_mark_writes_to_no_descriptor_and_to_no_table,
     the_first_mark_takes_a_frame_and_the_last_gives_it_back,
-    a_mark_that_fails_changes_nothing,
+    only_what_is_online_has_marks,
+    marks_are_on_the_node_that_was_asked_for,
     offline_reports_marks_and_forgets_those_of_its_frames_only,
+    an_offline_that_fails_keeps_marks,
 );

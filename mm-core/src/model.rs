@@ -104,6 +104,68 @@ pub struct MemoryModel {
 impl MemoryModel {
     /// The model of `config`.
     ///
+    /// Where its parts are constants, so is the model, and one that cannot be is found by the
+    /// compiler:
+    ///
+    /// ```
+    /// # use mm_core::addr::{Granule, Order, VirtAddr};
+    /// # use mm_core::model::{MemoryModel, ModelConfig};
+    /// const MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
+    ///     granule: Granule::Size4K,
+    ///     descriptor_bytes: 32,
+    ///     vmemmap_base: VirtAddr::new(0xffff_ea00_0000_0000),
+    ///     frames: 1 << 34,
+    ///     section: Order::new(15).unwrap(),
+    ///     subsection: Order::new(9).unwrap(),
+    ///     max_order: Order::new(18).unwrap(),
+    /// }) {
+    ///     Ok(model) => model,
+    ///     Err(_) => panic!("sizes and base do not fit each other"),
+    /// };
+    /// # assert_eq!(MODEL.descriptors_per_page(), 128);
+    /// ```
+    ///
+    /// With descriptors of 48 bytes, or a base that is not aligned to those of the largest compound
+    /// page, it does not compile:
+    ///
+    /// ```compile_fail,E0080
+    /// # use mm_core::addr::{Granule, Order, VirtAddr};
+    /// # use mm_core::model::{MemoryModel, ModelConfig};
+    /// const MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
+    ///     granule: Granule::Size4K,
+    ///     descriptor_bytes: 48,
+    /// #   vmemmap_base: VirtAddr::new(0xffff_ea00_0000_0000),
+    /// #   frames: 1 << 34,
+    /// #   section: Order::new(15).unwrap(),
+    /// #   subsection: Order::new(9).unwrap(),
+    /// #   max_order: Order::new(18).unwrap(),
+    ///     // ...
+    /// }) {
+    ///     Ok(model) => model,
+    ///     Err(_) => panic!("sizes and base do not fit each other"),
+    /// };
+    /// # assert_eq!(MODEL.descriptors_per_page(), 128);
+    /// ```
+    ///
+    /// ```compile_fail,E0080
+    /// # use mm_core::addr::{Granule, Order, VirtAddr};
+    /// # use mm_core::model::{MemoryModel, ModelConfig};
+    /// const MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
+    /// #   granule: Granule::Size4K,
+    /// #   descriptor_bytes: 32,
+    ///     vmemmap_base: VirtAddr::new(0xffff_ea00_0000_0000 + (4 << 20)),
+    /// #   frames: 1 << 34,
+    /// #   section: Order::new(15).unwrap(),
+    /// #   subsection: Order::new(9).unwrap(),
+    ///     max_order: Order::new(18).unwrap(),
+    ///     // ...
+    /// }) {
+    ///     Ok(model) => model,
+    ///     Err(_) => panic!("sizes and base do not fit each other"),
+    /// };
+    /// # assert_eq!(MODEL.descriptors_per_page(), 128);
+    /// ```
+    ///
     /// # Errors
     ///
     /// A [`ModelError`] that names what does not fit.

@@ -1,97 +1,97 @@
 //! Folding memory whose descriptors lie in an altmap.
 
-use crate::setup::{assert_nothing_is_out, audit, machine, pagemap, range, vmemmap};
-use crate::watched::Watched;
-use crate::{GIB, KIB, MIB};
-use hosted::{AArch64_4K, Backend, Sim, X86_64, X86_64La57};
+use crate::{SHARED_TAILS, pagemap, with_device};
+use hosted::testbed::{Setup, Sizes};
+use hosted::{BackendKind, on_backends};
+use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
-use mm_core::frame::Altmap;
-use mm_core::pagemap::Tails;
+use mm_core::pagemap::{Piece, Tails};
 use mm_core::vmemmap::FoldError;
 
-/// Brought online as base pages, folded as compound pages of 2 MiB, and unfolded.
-fn frames_come_from_and_go_back_to_the_altmap<B: Backend>(huge: bool, tails: Tails) {
-    let ranges = [range::<B>(24 * GIB, GIB)];
-    let base_pages = pagemap::<B>(&ranges, 4 * KIB, Tails::None).with_huge_leaves(huge);
-    // Blocks need a little more than single frames.
-    let reserved = range::<B>(24 * GIB, 32 * MIB);
-    let machine = machine::<B>(&[reserved]);
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let altmap = Watched::new(&machine, reserved);
-    let base_pages = base_pages.with_altmap(&altmap).unwrap();
-    let compound = pagemap::<B>(&ranges, 2 * MIB, tails).with_huge_leaves(huge);
-    let compound = compound.with_altmap(&altmap).unwrap();
-    let rest = range::<B>(24 * GIB + 32 * MIB, GIB - 32 * MIB);
+/// Brought online as base pages, folded as compound pages, and unfolded.
+fn frames_come_from_and_go_back_to_the_altmap(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    // Huge leaves of 4K pages describe 64 compound pages; with larger ones there is no place for
+    // them here.
+    let count = 512;
+    let ranges = [sizes.blocks(order, 64 * 8, count)];
+    for (huge, tails) in SHARED_TAILS
+        .into_iter()
+        .flat_map(|one| [(false, one), (true, one)])
+    {
+        let base_pages = pagemap(&model, &ranges, Order::BASE, Tails::None)
+            .with_piece(Piece::Range)
+            .with_huge_leaves(huge);
+        // Blocks need a little more than single frames.
+        let needed = base_pages.altmap_needed().unwrap().frames();
+        let reserved = ranges[0]
+            .take_first(needed.next_multiple_of(8 * order.frames()) * 2)
+            .0;
+        kind.testbed(&Setup::new(&ranges).with_altmap(reserved), |bed| {
+            let altmap = bed.altmaps()[0];
+            let base_pages = base_pages.with_altmap(altmap).unwrap();
+            let folded_as = pagemap(&model, &ranges, order, tails).with_huge_leaves(huge);
+            let folded_as = folded_as.with_altmap(altmap).unwrap();
+            let rest = ranges[0].split_at(reserved.frames()).1.unwrap();
+            let compounds = rest.frames() >> order.get();
 
-    let region = vmemmap.online(&mut table, &base_pages).unwrap();
-    let before = audit(&vmemmap, &table, &machine, &[&altmap]);
-    let (out, ram) = (altmap.altmap.in_use(), machine.frames().outstanding());
-    for everything in [ranges[0], range::<B>(24 * GIB + 30 * MIB, 4 * MIB)] {
-        let refused = vmemmap.fold(&mut table, &compound, everything);
-        assert_eq!(refused.err(), Some(FoldError::Reserved { reserved }));
-        let refused = vmemmap.unfold(&mut table, &compound, everything);
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Overlap);
-        let refused = vmemmap.reshape(&table, &compound, everything);
-        assert_eq!(refused, Err(FoldError::Reserved { reserved }));
+            let region = bed.online(&base_pages).unwrap();
+            let before = bed.audit();
+            let (out, ram) = (altmap.in_use(), bed.frames().outstanding());
+            let across = reserved.split_at(reserved.frames() - order.frames()).1;
+            let across = PfnRange::new(across.unwrap().start(), 2 * order.frames()).unwrap();
+            let snapshot = bed.snapshot();
+            for too_much in [ranges[0], across] {
+                let refused = Err(FoldError::Reserved { reserved });
+                assert_eq!(bed.fold(&folded_as, too_much), refused);
+                assert_eq!(bed.unfold(&folded_as, too_much), refused);
+                let refused = bed.reshape(&folded_as, too_much).unwrap_err();
+                assert_eq!(refused, FoldError::Reserved { reserved });
+                assert_eq!(refused.kind(), ErrorKind::Overlap);
+            }
+            bed.assert_unchanged(&snapshot, "refused");
+
+            let folded = bed.fold(&folded_as, rest).unwrap();
+            assert_eq!(folded.changed, compounds);
+            bed.audit();
+            let own = if tails == Tails::PerOrder { 1 } else { 2 };
+            assert_eq!(altmap.in_use(), altmap.holder_frames() + compounds * own);
+            bed.assert_described(rest, order);
+
+            let unfolded = bed.unfold(&folded_as, rest).unwrap();
+            assert_eq!(unfolded.changed, compounds);
+            let after = bed.audit();
+            assert_eq!(after.descriptor_frames, before.descriptor_frames);
+            assert_eq!((altmap.in_use(), bed.frames().outstanding()), (out, ram));
+            bed.assert_described(rest, order);
+            assert!(altmap.undescribed().is_none());
+            bed.offline(region);
+        });
     }
-
-    let folded = vmemmap.fold(&mut table, &compound, rest).unwrap();
-    assert_eq!(folded.changed, 496);
-    let own = if tails == Tails::PerOrder { 1 } else { 2 };
-    audit(&vmemmap, &table, &machine, &[&altmap]);
-    assert_eq!(altmap.altmap.in_use(), altmap.holders + 496 * own);
-    let tables = audit(&vmemmap, &table, &machine, &[&altmap]).leaf_tables;
-    if B::HAS_TABLES {
-        assert_eq!(tables, 8);
-    }
-
-    let unfolded = vmemmap.unfold(&mut table, &compound, rest).unwrap();
-    assert_eq!(unfolded.changed, 496);
-    let after = audit(&vmemmap, &table, &machine, &[&altmap]);
-    assert_eq!(after.descriptor_frames, before.descriptor_frames);
-    assert_eq!(altmap.altmap.in_use(), out);
-    assert_eq!(machine.frames().outstanding(), ram);
-    assert!(altmap.undescribed().is_none());
-    let _ = vmemmap.offline(&mut table, region);
-    assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
 }
 
 /// An altmap that is just large enough for what is folded cannot hold what is unfolded.
-fn an_altmap_that_is_too_small_to_unfold_says_so<B: Backend>() {
-    let ranges = [range::<B>(24 * GIB, GIB)];
-    let plain = pagemap::<B>(&ranges, 2 * MIB, Tails::PerCompound);
-    let reserved = plain.altmap_needed().unwrap();
-    let machine = machine::<B>(&[reserved]);
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let altmap = Watched::new(&machine, reserved);
-    let pagemap = plain.with_altmap(&altmap).unwrap();
-    let region = vmemmap.online(&mut table, &pagemap).unwrap();
-    let before = audit(&vmemmap, &table, &machine, &[&altmap]);
-    let rest = range::<B>(25 * GIB - 512 * MIB, 512 * MIB);
-    let refused = vmemmap.unfold(&mut table, &pagemap, rest);
-    assert_eq!(refused.err(), Some(FoldError::AltmapExhausted { reserved }));
-    assert_eq!(audit(&vmemmap, &table, &machine, &[&altmap]), before);
-    let _ = vmemmap.offline(&mut table, region);
-    assert_nothing_is_out(&vmemmap, &table, &machine, &altmap);
+fn an_altmap_that_is_too_small_to_unfold_says_so(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    let ranges = [sizes.blocks(order, 8, 512)];
+    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
+    with_device(kind, plain, |bed, pagemap, altmap| {
+        let region = bed.online(&pagemap).unwrap();
+        let before = bed.snapshot();
+        let rest = sizes.blocks(order, 8 + 256, 256);
+        let refused = bed.unfold(&pagemap, rest);
+        let reserved = altmap.reserved();
+        assert_eq!(refused, Err(FoldError::AltmapExhausted { reserved }));
+        bed.assert_unchanged(&before, "refused");
+        bed.offline(region);
+    });
 }
 
-#[test]
-fn fold_gives_frames_to_the_altmap_and_unfold_takes_them() {
-    for huge in [false, true] {
-        for tails in [Tails::PerCompound, Tails::PerOrder] {
-            frames_come_from_and_go_back_to_the_altmap::<Sim>(huge, tails);
-            frames_come_from_and_go_back_to_the_altmap::<X86_64>(huge, tails);
-            frames_come_from_and_go_back_to_the_altmap::<X86_64La57>(huge, tails);
-            frames_come_from_and_go_back_to_the_altmap::<AArch64_4K>(huge, tails);
-        }
-    }
-}
-
-#[test]
-fn unfold_that_lacks_altmap_frames_changes_nothing() {
-    an_altmap_that_is_too_small_to_unfold_says_so::<Sim>();
-    an_altmap_that_is_too_small_to_unfold_says_so::<X86_64>();
-    an_altmap_that_is_too_small_to_unfold_says_so::<AArch64_4K>();
-}
+on_backends!(all:
+    frames_come_from_and_go_back_to_the_altmap,
+    an_altmap_that_is_too_small_to_unfold_says_so,
+);

@@ -1,0 +1,93 @@
+//! The reserved part describes itself, and the counts of its frames lie there.
+
+use crate::{pagemap, with_device};
+use hosted::testbed::Sizes;
+use hosted::{BackendKind, on_backends};
+use mm_core::addr::{NodeId, Order};
+use mm_core::error::ErrorKind;
+
+use mm_core::pagemap::Tails;
+
+/// Where the count of references is in a descriptor.
+const COUNT: usize = 16;
+
+fn hardware_sees_the_reserved_part_describe_itself(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let ranges = [sizes.blocks(sizes.natural(), 8, 128)];
+    let plain = pagemap(&model, &ranges, sizes.natural(), Tails::PerCompound);
+    with_device(kind, plain, |bed, pagemap, altmap| {
+        let region = bed.online(&pagemap).unwrap();
+        let reserved = altmap.reserved();
+        let per_page = model.descriptors_per_page();
+        for index in 0..reserved.frames() / per_page {
+            let described = reserved.start().checked_add(per_page * index).unwrap();
+            let holder = reserved.start().checked_add(index);
+            assert_eq!(bed.holder_of(described), holder);
+        }
+        bed.offline(region);
+    });
+}
+
+fn counts_lie_in_the_descriptors_of_the_reserved_part(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    let ranges = [sizes.blocks(order, 8, 32)];
+    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
+    with_device(kind, plain, |bed, pagemap, altmap| {
+        let region = bed.online(&pagemap).unwrap();
+        let reserved = altmap.reserved();
+        let mut by_count = [0; 9];
+        for index in 0..reserved.frames() {
+            let frame = reserved.start().checked_add(index).unwrap();
+            let bytes = bed
+                .memory()
+                .page_bytes(bed.holder_of(frame).unwrap())
+                .unwrap();
+            let offset = bed.address_of(frame).get() as usize & (bytes.len() - 1);
+            let count = bytes[offset + COUNT..offset + COUNT + 4]
+                .try_into()
+                .unwrap();
+            let count = u32::from_le_bytes(count);
+            assert_eq!(altmap.references(frame), Some(count.into()));
+            by_count[count as usize] += 1;
+        }
+        // Base pages for one compound page, and 31 others: a head each, and a tail frame, mapped
+        // seven times.
+        let base_pages = pagemap.base_pages().unwrap();
+        assert_eq!(
+            (base_pages.frames(), sizes.pages(order)),
+            (order.frames(), 8)
+        );
+        let free = reserved.frames() - (8 + 2 * 31);
+        assert_eq!(by_count, [free, 8 + 31, 0, 0, 0, 0, 0, 31, 0]);
+        bed.offline(region);
+    });
+}
+
+fn a_frame_that_is_kept_over_offline_is_not_handed_out_twice(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let ranges = [sizes.blocks(sizes.natural(), 8, 32)];
+    let plain = pagemap(&model, &ranges, sizes.natural(), Tails::PerCompound);
+    with_device(kind, plain, |bed, pagemap, altmap| {
+        let region = bed.online(&pagemap).unwrap();
+        let kept = altmap.allocate(Order::BASE, NodeId::new(0)).unwrap();
+        bed.offline(region);
+        let refused = bed.online(&pagemap).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AltmapExhausted);
+        assert_eq!(altmap.in_use(), 1);
+        assert_eq!(bed.frames().outstanding(), 0);
+        altmap.give_back_late(kept);
+        let region = bed.online(&pagemap).unwrap();
+        bed.audit();
+        bed.offline(region);
+    });
+}
+
+on_backends!(all:
+    hardware_sees_the_reserved_part_describe_itself,
+    counts_lie_in_the_descriptors_of_the_reserved_part,
+    a_frame_that_is_kept_over_offline_is_not_handed_out_twice,
+);
