@@ -1,6 +1,7 @@
 //! The MMU, with a count of what it is told.
 
 use core::cell::Cell;
+use core::fmt;
 use mm_core::addr::{VirtAddr, VirtRange};
 use mm_core::paging::{FlushScope, Mmu, Replacement};
 
@@ -39,22 +40,31 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// An MMU of which is written down what it is told.
-#[derive(Debug)]
-pub struct Recorded<'r, U> {
-    mmu: U,
+/// An MMU, whichever, of which is written down what it is told. Page tables on one are of one type
+/// for all: what is done on them is compiled once.
+pub struct Recorded<'r> {
+    mmu: &'r dyn Mmu,
     record: &'r MmuRecord,
 }
 
-impl<'r, U> Recorded<'r, U> {
+impl fmt::Debug for Recorded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = &self.record;
+        f.debug_struct("Recorded")
+            .field("record", record)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'r> Recorded<'r> {
     /// `mmu`, with what it is told added to `record`.
-    pub const fn new(mmu: U, record: &'r MmuRecord) -> Self {
+    pub const fn new(mmu: &'r dyn Mmu, record: &'r MmuRecord) -> Self {
         Self { mmu, record }
     }
 }
 
 // SAFETY: 1 to 3 hold because they hold for the MMU behind it.
-unsafe impl<U: Mmu> Mmu for Recorded<'_, U> {
+unsafe impl Mmu for Recorded<'_> {
     fn forget(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing {
             count(&self.record.flushes);

@@ -169,11 +169,11 @@ impl<'l, P: Probe> Started<'l, P> {
     ///
     /// 1. The CPU walks the kernel's tables in the format `F` and of the setting's shape, and what
     ///    is told to either MMU reaches it.
-    pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug, U: Mmu, V: Mmu>(
+    pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        refusing: V,
-        mmu: U,
+        refusing: &dyn Mmu,
+        mmu: &dyn Mmu,
         out: &mut dyn Write,
     ) -> Verdict {
         let mut report = Report::new(out);
@@ -189,11 +189,13 @@ impl<'l, P: Probe> Started<'l, P> {
         };
         // SAFETY: 1: duty 1.
         unsafe {
-            self.with_experiment::<F, B, V>(setting, refusing, |experiment| {
-                experiment.run_refusals(&subject, &mut report);
+            self.with_experiment::<F, B>(setting, refusing, |experiment| {
+                experiment.run_refused_folds(&subject, &mut report);
+                experiment.run_battery(&subject, &mut report);
             });
-            self.with_experiment::<F, B, U>(setting, mmu, |experiment| {
+            self.with_experiment::<F, B>(setting, mmu, |experiment| {
                 experiment.run(&subject, &mut report);
+                experiment.run_battery(&subject, &mut report);
             });
         }
         report.finish()
@@ -204,11 +206,11 @@ impl<'l, P: Probe> Started<'l, P> {
     /// # Safety
     ///
     /// 1. As for [`run`](Self::run), and the vmemmap is empty.
-    unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug, U: Mmu>(
+    unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        mmu: U,
-        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F, U>, LinearMap>),
+        mmu: &dyn Mmu,
+        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F>, LinearMap>),
     ) {
         let Setting { model, shape, .. } = *setting;
         // SAFETY: 1: duty 1; the root stays, and the engine frees only tables of its own, which it
@@ -238,4 +240,4 @@ impl<'l, P: Probe> Started<'l, P> {
 }
 
 /// The page table of a kernel's experiment.
-type KernelTable<'k, F, U> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k, U>>;
+type KernelTable<'k, F> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k>>;

@@ -24,6 +24,7 @@ use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::thread;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -85,6 +86,9 @@ struct Setting<W> {
     compound: [u64; 2],
     /// RAM, in bytes.
     ram: u64,
+    /// Whether the conformance battery is run as well. It is run hosted on every backend by itself:
+    /// what is tested here is the kernels' harness.
+    with_battery: bool,
 }
 
 /// 4 KiB pages, as on x86-64.
@@ -96,6 +100,7 @@ fn x86(model: MemoryModel, walker: X86_64Walker, address_bits: u32) -> Setting<X
         rule: Replacement::Direct,
         compound: [2 * MIB, GIB],
         ram: GIB,
+        with_battery: false,
     }
 }
 
@@ -107,6 +112,7 @@ fn arm(model: MemoryModel, compound: [u64; 2], ram: u64) -> Setting<AArch64Walke
         rule: Replacement::BreakBeforeMake,
         compound,
         ram,
+        with_battery: model.granule() == Granule::Size16K,
     }
 }
 
@@ -172,8 +178,11 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
         // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one
         // memory and one allocator.
         let mut experiment = unsafe { Experiment::new(machine, table, &mut scratch) };
+        if setting.with_battery {
+            experiment.run_battery(&subject, &mut report);
+        }
         match rule {
-            Replacement::Refused => experiment.run_refusals(&subject, &mut report),
+            Replacement::Refused => experiment.run_refused_folds(&subject, &mut report),
             _ => experiment.run(&subject, &mut report),
         }
     }
@@ -196,11 +205,19 @@ fn devices(printed: &str) -> Vec<&str> {
 
 #[test]
 fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
-    let four_level = x86(MODEL_4_LEVEL, X86_64Walker::four_level(), 48);
-    let four = run::<FourLevel, X86Entries, _>(&four_level);
-    let five_level = x86(MODEL_5_LEVEL, X86_64Walker::five_level(), 57);
-    let five = run::<FiveLevel, X86Entries, _>(&five_level);
-    let arm = run::<Format4K, ArmDescriptors, _>(&arm(MODEL_4K, [2 * MIB, GIB], GIB));
+    let four = || {
+        let setting = x86(MODEL_4_LEVEL, X86_64Walker::four_level(), 48);
+        run::<FourLevel, X86Entries, _>(&setting)
+    };
+    let five = || {
+        let setting = x86(MODEL_5_LEVEL, X86_64Walker::five_level(), 57);
+        run::<FiveLevel, X86Entries, _>(&setting)
+    };
+    let arm = || run::<Format4K, ArmDescriptors, _>(&arm(MODEL_4K, [2 * MIB, GIB], GIB));
+    let (four, five, arm) = thread::scope(|scope| {
+        let (five, arm) = (scope.spawn(five), scope.spawn(arm));
+        (four(), five.join().unwrap(), arm.join().unwrap())
+    });
     assert!(!devices(&four).is_empty());
     // 3 upper tables of RAM instead of 2 are the only difference.
     assert_eq!(devices(&four), devices(&five));

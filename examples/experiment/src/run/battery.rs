@@ -8,7 +8,7 @@ use core::cell::Cell;
 use mm_core::addr::{NodeId, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{DeviceAltmap, DirectMap};
-use mm_core::paging::{Flush, Leaf, PageTable};
+use mm_core::paging::{Flush, Leaf, PageTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
 
 /// The descriptors of the battery's altmap.
@@ -19,15 +19,13 @@ type AltmapPage = Page<Mask>;
 const OF_REFUSALS: &str = "_where_entries_in_use_cannot_be_exchanged";
 
 impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
-    /// Runs the battery with descriptors of the device's memory, while nothing is online. What it
-    /// cannot do here is printed with the reason.
-    pub(super) fn run_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
-        self.run_checks(subject, |name| !name.ends_with(OF_REFUSALS), report);
-    }
-
-    /// The part of it that is about a page table whose entries in use cannot be exchanged.
-    pub(super) fn run_refusing_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
-        self.run_checks(subject, |name| name.ends_with(OF_REFUSALS), report);
+    /// Runs the battery with descriptors of the device's memory, while nothing is online: what it
+    /// has for a page table that exchanges entries in use, or for one that refuses to, as this one
+    /// does. What it cannot do here is printed with the reason.
+    pub fn run_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        let refuses = self.table.replacement() == Replacement::Refused;
+        let wanted = |name: &str| name.ends_with(OF_REFUSALS) == refuses;
+        self.run_checks(subject, wanted, report);
     }
 
     fn run_checks(

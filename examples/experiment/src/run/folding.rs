@@ -33,8 +33,9 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         }
     }
 
-    /// On a page table whose entries in use cannot be exchanged.
-    pub(super) fn run_refused_folds(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+    /// On a page table whose entries in use cannot be exchanged: folds and unfolds are refused.
+    pub fn run_refused_folds(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        report.line(format_args!("entries in use cannot be exchanged:"));
         let (model, shape) = (self.on.model, self.on.shape);
         let small = |fold: &Fold| fold.base.leaves == Leaves::Small;
         for fold in folds(&model, &shape, subject).filter(small) {

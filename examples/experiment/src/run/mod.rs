@@ -93,20 +93,12 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         Self { on, table, scratch }
     }
 
-    /// Everything.
+    /// Everything but the battery.
     pub fn run(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
         self.run_cases(subject, report);
         self.run_folds(subject, report);
         self.run_altmaps(subject, report);
         self.run_side_by_side(subject, report);
-        self.run_battery(subject, report);
-    }
-
-    /// What a page table refuses whose entries in use cannot be exchanged.
-    pub fn run_refusals(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
-        report.line(format_args!("entries in use cannot be exchanged:"));
-        self.run_refused_folds(subject, report);
-        self.run_refusing_battery(subject, report);
     }
 
     /// A vmemmap with nothing online, with `altmap` to look into.

@@ -111,7 +111,7 @@ unsafe fn run<F: EntryFormat>(
     let refusing = Tlb::<F, _>::new(cpu);
     let mmu = Tlb::<F, _, _>::with_quiesce(cpu, masked);
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe { started.run::<F, ArmDescriptors, _, _>(&setting, refusing, mmu, &mut Serial::new()) }
+    unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut Serial::new()) }
 }
 
 #[panic_handler]

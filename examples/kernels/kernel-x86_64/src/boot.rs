@@ -15,8 +15,6 @@ pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Up to where physical memory is mapped where it is, until the kernel has tables of its own.
 pub const IDENTITY_END: u64 = 1 << 32;
 
-const STACK_BYTES: usize = 64 << 10;
-
 global_asm!(
     r#"
     .pushsection .note.pvh, "a", @note
@@ -71,7 +69,7 @@ boot_64:
     xor eax, eax
     mov fs, ax
     mov gs, ax
-    movabs rsp, offset {stack} + {stack_bytes}
+    movabs rsp, offset __stack_end
     mov edi, ebp
     xor ebp, ebp
     movabs rax, offset {main}
@@ -114,12 +112,5 @@ boot_pd:
     .endr
     .popsection
     "#,
-    stack = sym STACK,
-    stack_bytes = const STACK_BYTES,
     main = sym crate::kernel_main,
 );
-
-#[repr(C, align(4096))]
-struct Stack([u8; STACK_BYTES]);
-
-static mut STACK: Stack = Stack([0; STACK_BYTES]);

@@ -101,16 +101,14 @@ unsafe fn run<F: EntryFormat>(
     let cpu = unsafe { Cpu::new() };
     // SAFETY: 1: no other CPU was started.
     let one_cpu = unsafe { SingleCpu::new() };
-    let mmu = || Tlb::new(cpu, one_cpu, OneRoot);
+    let mmu = Tlb::new(cpu, one_cpu, OneRoot);
     let setting = Setting {
         model,
         shape: levels.shape(),
         compound: COMPOUND,
     };
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe {
-        started.run::<F, X86Entries, _, _>(&setting, Refusing(mmu()), mmu(), &mut Serial::new())
-    }
+    unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut Serial::new()) }
 }
 
 #[panic_handler]

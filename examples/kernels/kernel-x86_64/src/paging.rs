@@ -89,6 +89,9 @@ unsafe extern "C" {
     static __text_start: u8;
     static __rodata_start: u8;
     static __data_start: u8;
+    static __data_end: u8;
+    static __stack_start: u8;
+    static __stack_end: u8;
     static __kernel_end: u8;
 }
 
@@ -130,7 +133,8 @@ impl KernelSpace {
         let image = [
             (addr_of!(__text_start), addr_of!(__rodata_start), CODE),
             (addr_of!(__rodata_start), addr_of!(__data_start), CONSTANT),
-            (addr_of!(__data_start), addr_of!(__kernel_end), DATA),
+            (addr_of!(__data_start), addr_of!(__data_end), DATA),
+            (addr_of!(__stack_start), addr_of!(__stack_end), DATA),
         ];
         for (start, end, flags) in image {
             let (start, end) = (start as u64, end as u64);
