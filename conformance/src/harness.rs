@@ -44,7 +44,8 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     pub powers: &'h H::Powers,
     /// Memory whose descriptors checks may bring online. Never accessed itself, but for the
     /// altmap's part. The more there is, and the larger the blocks that it is aligned to, the
-    /// fewer checks are skipped: three blocks of eight sections are enough for all.
+    /// fewer checks are skipped: three blocks of eight sections, or of what two leaf tables describe
+    /// where that is more, are enough for all.
     pub device: PfnRange,
     /// The node that frames are asked of.
     pub node: NodeId,

@@ -15,6 +15,9 @@
 //!   counts, the contents of frames. A check that needs a power which the harness does not have is
 //!   skipped and says so.
 //! - Every check leaves everything as it was; that it did is part of the check.
+//! - A check works on a bench of one tail encoding: by pointer, which tells compound pages apart by
+//!   what their tails say, or by mask, which lets all of an order share a tail frame.
+//! - What is known to have gone wrong elsewhere has a check each; `checks/mod.rs` lists them.
 #![no_std]
 #![deny(missing_docs)]
 

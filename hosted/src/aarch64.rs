@@ -10,6 +10,7 @@ use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -127,6 +128,41 @@ impl SimCpus for ArmCpus {
 
     fn root_changes(&self) -> Option<(u64, u64)> {
         None
+    }
+}
+
+/// The backend `R` in a kernel that has no way to keep CPUs away from addresses: entries in use are
+/// not exchanged.
+#[derive(Debug)]
+pub struct WithoutQuiesce<R>(PhantomData<R>);
+
+impl<R: Radix<Processors = ArmCpus, Walker = AArch64Walker>> Radix for WithoutQuiesce<R> {
+    const RADIX_NAME: &'static str = R::RADIX_NAME;
+    const RADIX_MODEL: MemoryModel = R::RADIX_MODEL;
+    const ADDRESS_BITS: u32 = R::ADDRESS_BITS;
+    type Format = R::Format;
+    type Walker = AArch64Walker;
+    type Processors = ArmCpus;
+    type Mmu<'m> = Tlb<R::Format, &'m ArmCpus>;
+
+    fn walker() -> AArch64Walker {
+        R::walker()
+    }
+
+    fn processors(memory: &SimMemory, root: Pfn) -> ArmCpus {
+        R::processors(memory, root)
+    }
+
+    fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
+        Tlb::new(cpus)
+    }
+
+    fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+        R::foreign_leaf(frame, huge)
+    }
+
+    fn foreign_table(frame: Pfn) -> u64 {
+        R::foreign_table(frame)
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a backend brings to a machine, and choosing one at run time.
 
-use crate::{AArch64_4K, AArch64_16K, AArch64_64K, Machine, Sim, X86_64, X86_64La57};
+use crate::{
+    AArch64_4K, AArch64_16K, AArch64_64K, Machine, Sim, WithoutQuiesce, X86_64, X86_64La57,
+};
 use arch_sim::SimMemory;
 use arch_sim::walker::Translation;
 use mm_core::addr::{Order, Pfn, VirtAddr};
@@ -103,6 +105,17 @@ impl BackendKind {
             Self::AArch64_4K => job.with::<AArch64_4K>(),
             Self::AArch64_16K => job.with::<AArch64_16K>(),
             Self::AArch64_64K => job.with::<AArch64_64K>(),
+        }
+    }
+
+    /// Does `job` with the backend, in a kernel that cannot keep CPUs away from addresses. Where
+    /// the architecture does not ask for that, it is the same.
+    pub fn run_without_quiesce<J: WithBackend>(self, job: J) -> J::Output {
+        match self {
+            Self::Sim | Self::X86_64 | Self::X86_64La57 => self.run(job),
+            Self::AArch64_4K => job.with::<WithoutQuiesce<AArch64_4K>>(),
+            Self::AArch64_16K => job.with::<WithoutQuiesce<AArch64_16K>>(),
+            Self::AArch64_64K => job.with::<WithoutQuiesce<AArch64_64K>>(),
         }
     }
 }

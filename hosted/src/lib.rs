@@ -29,7 +29,7 @@ mod sim;
 pub mod testbed;
 mod x86_64;
 
-pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
+pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus, WithoutQuiesce};
 pub use backend::{Backend, BackendKind, WithBackend};
 pub use foreign::Foreign;
 pub use harness::{HostedAltmap, HostedHarness, HostedPowers, Power, watch};

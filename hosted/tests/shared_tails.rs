@@ -125,7 +125,7 @@ fn there_is_one_for_each_order_and_node(kind: BackendKind) {
         (natural, 1, 0),
     ];
     let place = |index: usize, order: Order, count: u64| {
-        let apart = larger.frames() * 8 >> order.get();
+        let apart = (larger.frames() * 8) >> order.get();
         [sizes.blocks(order, (index as u64 + 1) * apart, count)]
     };
     let ranges: Vec<[PfnRange; 1]> = parts

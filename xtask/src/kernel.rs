@@ -1,5 +1,6 @@
 //! Which example kernels there are, and what each needs.
 
+use crate::bytes::Bytes;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
@@ -33,6 +34,14 @@ pub(crate) enum Granule {
 }
 
 impl Granule {
+    /// How much RAM a kernel needs to try everything.
+    pub(crate) const fn memory(self) -> Bytes {
+        Bytes::from_mebibytes(match self {
+            Self::Size4K | Self::Size16K => 1 << 10,
+            Self::Size64K => 3 << 10,
+        })
+    }
+
     /// As the kernel is told.
     pub(crate) const fn name(self) -> &'static str {
         match self {

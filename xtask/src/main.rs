@@ -66,9 +66,10 @@ enum Command {
 /// The virtual machine.
 #[derive(Clone, Debug, clap::Args)]
 struct MachineArguments {
-    /// RAM, as in 1G.
-    #[arg(long, default_value = "1G")]
-    memory: Bytes,
+    /// RAM, as in 1G, which is what there is by default; 3G with pages of 64K, where a huge leaf
+    /// of vmemmap takes 512M.
+    #[arg(long)]
+    memory: Option<Bytes>,
     /// Device memory, as in 4G.
     #[arg(long, default_value = "4G")]
     device_size: Bytes,
@@ -76,11 +77,15 @@ struct MachineArguments {
     #[arg(long, default_value = "max", value_name = "MODEL")]
     cpu: String,
     /// After how many seconds the machine is stopped.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     timeout: u64,
 }
 
 impl MachineArguments {
+    fn memory(&self, granule: Granule) -> Bytes {
+        self.memory.unwrap_or(granule.memory())
+    }
+
     fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }

@@ -52,7 +52,7 @@ impl Verdict {
         };
         match status.code() {
             // A kernel that checked nothing, or ended early, has not passed.
-            Some(code) if code == statuses.passed && last().ends_with(" passed, 0 failed") => {
+            Some(code) if code == statuses.passed && last().contains(" passed, 0 failed, ") => {
                 Self::Passed(last())
             }
             Some(code) if code == statuses.failed => Self::Failed(last()),
@@ -116,7 +116,7 @@ pub(crate) fn build_and_boot(
 /// kernel is told by its arguments.
 fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
     let size = machine.device_size.mebibytes();
-    let all = machine.memory.mebibytes() + size;
+    let all = machine.memory(granule).mebibytes() + size;
     command
         .args(["-machine", "virt", "-cpu", &machine.cpu])
         .args(["-m", &format!("{all}M")])
@@ -130,7 +130,7 @@ fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
 fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments) -> Result<NamedTempFile> {
     let device = device_memory(machine.device_size)?;
-    let memory = machine.memory.mebibytes();
+    let memory = machine.memory(Granule::Size4K).mebibytes();
     let size = machine.device_size.mebibytes();
     // Slots are aligned to 1 GiB.
     let most = memory + size.next_multiple_of(1 << 10) + (2 << 10);
@@ -187,13 +187,13 @@ mod tests {
         let skipped = verdict_of(0x13, "skipped: no such pages\r\n", SEMIHOSTING);
         assert_eq!(skipped, Verdict::Skipped("no such pages".to_owned()));
         assert_eq!(
-            verdict_of(0x10, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+            verdict_of(0x10, "7 passed, 0 failed, 1 skipped\n", SEMIHOSTING).status(),
             0
         );
         assert_eq!(verdict_of(0x13, "", DEBUG_EXIT).status(), 12);
         for own in [0, 1] {
             assert_eq!(
-                verdict_of(own, "7 passed, 0 failed\n", SEMIHOSTING).status(),
+                verdict_of(own, "7 passed, 0 failed, 1 skipped\n", SEMIHOSTING).status(),
                 12
             );
         }
@@ -201,12 +201,15 @@ mod tests {
 
     #[test]
     fn only_a_kernel_that_says_so_has_passed() {
-        assert_eq!(verdict(33, "x\r\n7 passed, 0 failed\r\n").status(), 0);
+        assert_eq!(
+            verdict(33, "x\r\n7 passed, 0 failed, 0 skipped\r\n").status(),
+            0
+        );
         assert_eq!(verdict(33, "hello\n").status(), 12);
-        assert_eq!(verdict(33, "7 passed, 10 failed\n").status(), 12);
-        assert_eq!(verdict(35, "6 passed, 1 failed\n").status(), 10);
+        assert_eq!(verdict(33, "7 passed, 10 failed, 0 skipped\n").status(), 12);
+        assert_eq!(verdict(35, "6 passed, 1 failed, 0 skipped\n").status(), 10);
         assert_eq!(verdict(37, "PANIC\n").status(), 11);
-        assert_eq!(verdict(0, "7 passed, 0 failed\n").status(), 12);
+        assert_eq!(verdict(0, "7 passed, 0 failed, 1 skipped\n").status(), 12);
         assert_eq!(verdict(1, "").status(), 12);
     }
 

@@ -10,7 +10,7 @@ use mm_core::paging::PageTable;
 use mm_core::vmemmap::AuditReport;
 
 /// More allocations than any operation of a check needs; a loop that comes here would not end.
-const MANY: u64 = 1 << 16;
+const MANY: u64 = 1 << 13;
 
 /// How everything is, as far as it can be seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,39 @@
 //! The checks, by what they are about.
+//!
+//! # What goes wrong elsewhere
+//!
+//! Seen in kernels that share tails, or in crates for page tables, and prevented here. Each line
+//! names the checks that notice it, or the hosted test where one CPU or one table is not enough.
+//!
+//! | seen elsewhere | noticed by |
+//! |---|---|
+//! | a populate that fails half-way leaks what it had | `a_failed_online_leaves_nothing_behind`, `a_failed_online_leaves_no_tail_for_all_behind`, `a_failed_online_leaves_no_shared_table_behind` |
+//! | the predecessor in the vmemmap is a huge leaf, and is read as a table | `the_predecessors_huge_leaf_is_never_read_as_a_table`, `a_foreign_huge_leaf_next_door_is_never_read_as_a_table`, `a_large_compound_page_between_huge_leaves_takes_nothing_of_theirs` |
+//! | a misaligned range breaks heads that are found by a mask | `a_misaligned_range_is_refused_and_its_aligned_part_named`, `a_misaligned_range_never_breaks_heads_found_by_a_mask` |
+//! | frames are freed before the TLB is flushed | each check that takes memory offline or folds it, by the watchers of the harness: `compound_pages_cost_two_frames_each`, `a_shared_table_goes_with_its_last_link`, `fold_then_unfold_returns_to_the_frames_of_the_start` |
+//! | tables are missing from the counters | `tables_are_counted_as_frames`, `counters_follow_every_step`, `each_node_has_counters_of_its_own` |
+//! | unfolding never brings the huge leaf back | `unfolding_brings_the_huge_leaf_back`, `unfolding_all_brings_back_the_leaf_that_parts_left_out` |
+//! | shared tails can be written to | `shared_tails_are_read_only` |
+//! | counters underflow after a failure | `counters_do_not_underflow_on_a_failure`, `counters_do_not_underflow_on_a_failed_fold` |
+//! | device frames go to RAM on an error path | `device_frames_never_reach_ram_on_an_error_path`, `an_altmap_that_ends_at_any_frame_leaves_nothing_behind`, `memory_of_an_altmap_is_refused_to_a_pagemap_without_it` |
+//! | the block of a huge leaf is freed as one page | `a_huge_leaf_is_freed_as_a_block` |
+//! | tails stay uninitialised beside, or in, memory that was there at boot | `tails_beside_memory_of_boot_are_initialised`, `tails_in_memory_of_boot_are_initialised_when_it_is_folded`, `descriptors_are_blank_whatever_their_frames_held` |
+//! | the last section of a region leaks | `the_last_section_of_a_region_does_not_leak` |
+//! | two threads both make the shared tail | hosted/tests/creators.rs; `the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one` |
+//! | a rollback writes a tail over the head | `a_rollback_leaves_the_head_of_an_earlier_piece_alone` |
+//! | a new entry of the root is not copied to other roots | `other_roots_are_told_of_the_roots_entries` |
+//! | a leaf for a section where only a subsection was added | `a_subsection_is_never_mapped_by_a_huge_leaf` |
+//! | out of memory leaves half of a range mapped | `a_failed_online_leaves_nothing_behind`, `a_failed_populate_leaves_earlier_pieces_alone`, `an_altmap_that_runs_out_leaves_nothing_behind` |
+//! | a table is freed before its parent's entry is invalid | `a_table_is_unlinked_before_it_is_freed`, `a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush` |
+//! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in hosted/tests/battery and hosted/tests/third_party.rs |
+//! | frame 0 is taken for "no frame" | `the_first_frame_is_a_frame_like_any_other`; all checks with RAM that starts there, in the same places |
+//! | "present" is confused with "in use" | `present_and_valid_are_the_same_for_online_memory`, `a_leaf_in_use_is_not_overwritten` |
+//! | a scan for emptiness, or a walk, for each page that is unmapped | walks: hosted/tests/visits.rs; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
+//! | an entry in use is overwritten silently | `a_leaf_in_use_is_not_overwritten`, `memory_that_is_online_is_refused_and_stays` |
+//! | tables leak when the value is dropped | `a_dropped_region_stays_online_and_leaks_nothing`, `a_dropped_vmemmap_leaves_its_memory_to_the_next`; hosted/tests/dropped.rs |
+//!
+//! That these notice what they are named after is shown by damage that is kept as tests, in
+//! hosted/tests/damage.
 
 mod altmap;
 mod altmap_compound;
@@ -153,7 +188,8 @@ checks! {
         two_orders_have_two_tails
         two_nodes_have_two_tails
         a_tail_for_all_is_not_taken_for_a_compound_pages_own
-        a_failed_online_leaves_no_tail_for_all_behind;
+        a_failed_online_leaves_no_tail_for_all_behind
+        more_tails_than_can_be_known_are_refused;
     shared_tables by Mask:
         shared_tables_cost_one_for_each_tail_frame
         every_size_of_piece_gives_the_same_tables

@@ -3,11 +3,14 @@
 use crate::bench::{Bench, part};
 use crate::harness::Harness;
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
-use mm_core::addr::{Order, Pfn, PfnRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, OnlineError};
+
+/// More tail frames than are known at a time.
+const MANY_TAILS: u64 = 128;
 
 /// A pagemap of `ranges`, used in compound pages of `order` that share one tail frame.
 fn per_order<'r, H: Harness>(
@@ -299,6 +302,49 @@ pub(super) fn a_failed_online_leaves_no_tail_for_all_behind<H: Harness>(
     bench.described(others[0], order)?;
     bench.offline(region);
     Ok(())
+}
+
+pub(super) fn more_tails_than_can_be_known_are_refused<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let order = bench.small();
+    let ranges = [bench.blocks(order, 0, MANY_TAILS)?];
+    let node = bench.node.number();
+    let pagemap = per_order(bench, &ranges, order)?;
+    let on_node = |index: u64| pagemap.with_node(NodeId::new(node ^ index as u32));
+    let mut known = 0;
+    let refused = loop {
+        if known == MANY_TAILS {
+            return fail("there is a limit");
+        }
+        let piece = bench.blocks(order, known, 1)?;
+        let outcome = bench.vmemmap.populate(bench.table, &on_node(known), piece);
+        match outcome {
+            Ok(_) => known += 1,
+            Err(error) => break error,
+        }
+    };
+    let OnlineError::TooManySharedTails { capacity } = refused else {
+        return fail("what is refused is one tail frame too many");
+    };
+    equal(known, capacity as u64, "tail frames that can be known")?;
+    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
+    // Those that are known are shared still, and one that goes makes room.
+    let last = bench.blocks(order, known, 1)?;
+    bench.populate(&on_node(0), last)?;
+    bench.costs(
+        2 * known + 1,
+        (known + 1) * bench.model.vmemmap_pages(order),
+    )?;
+    bench.depopulate(&on_node(0), last)?;
+    bench.depopulate(&on_node(0), bench.blocks(order, 0, 1)?)?;
+    bench.populate(&on_node(known), last)?;
+    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
+    for index in 1..=known {
+        let piece = bench.blocks(order, index, 1)?;
+        bench.depopulate(&on_node(index), piece)?;
+    }
+    bench.absent(ranges[0])
 }
 
 pub(super) fn tails_that_name_their_head_are_not_shared_by_all<H: Harness>(

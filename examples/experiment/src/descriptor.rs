@@ -2,9 +2,9 @@
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use mm_core::addr::{NodeId, Order};
-use mm_core::descriptor::{Descriptor, Initial, Pointer, TailEncoding};
+use mm_core::descriptor::{CountedDescriptor, Descriptor, Initial, Pointer, Reshape, TailEncoding};
 
 /// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its
 /// own would not take it either.
@@ -13,10 +13,11 @@ use mm_core::descriptor::{Descriptor, Initial, Pointer, TailEncoding};
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct FrameInfo<E = Pointer> {
-    word: u64,
+    word: AtomicU64,
     owner: AtomicU64,
-    order: Order,
-    node: NodeId,
+    references: AtomicU32,
+    node: AtomicU32,
+    order: AtomicU8,
     encoding: PhantomData<E>,
 }
 
@@ -34,7 +35,7 @@ impl<E: TailEncoding> FrameInfo<E> {
 
     /// The node of the memory.
     pub fn node(&self) -> NodeId {
-        self.node
+        NodeId::new(self.node.load(Ordering::Relaxed))
     }
 
     /// Whether `word` is that of a tail.
@@ -43,26 +44,49 @@ impl<E: TailEncoding> FrameInfo<E> {
     }
 }
 
-// SAFETY: 1: no destructor. 2: `owner` is what changes, and is atomic. 3: both are stored as given,
-// and there is no way to change them.
+// SAFETY: 1: no destructor. 2: all fields are atomic. 3: both are stored as given, and only
+// `Reshape` changes them.
 unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     type Encoding = E;
 
     fn initial(initial: Initial) -> Self {
         Self {
-            word: initial.word,
+            word: AtomicU64::new(initial.word),
             owner: AtomicU64::new(0),
-            order: initial.order,
-            node: initial.node,
+            references: AtomicU32::new(0),
+            node: AtomicU32::new(initial.node.number()),
+            order: AtomicU8::new(initial.order.get()),
             encoding: PhantomData,
         }
     }
 
     fn word(&self) -> u64 {
-        self.word
+        self.word.load(Ordering::Relaxed)
     }
 
     fn order(&self) -> Order {
-        self.order
+        Order::new(self.order.load(Ordering::Relaxed)).unwrap_or(Order::BASE)
+    }
+}
+
+// SAFETY: 1: a field. 2: nothing else in this kernel uses it.
+unsafe impl<E: TailEncoding> CountedDescriptor for FrameInfo<E> {
+    fn references(&self) -> &AtomicU32 {
+        &self.references
+    }
+}
+
+// SAFETY: 1: all stores are to atomics. 2: both are stored as given.
+unsafe impl<E: TailEncoding> Reshape for FrameInfo<E> {
+    fn reshape(&self, initial: Initial) {
+        self.order.store(initial.order.get(), Ordering::Relaxed);
+        self.word.store(initial.word, Ordering::Release);
+    }
+
+    fn reset(&self, initial: Initial) {
+        self.owner.store(0, Ordering::Relaxed);
+        self.references.store(0, Ordering::Relaxed);
+        self.node.store(initial.node.number(), Ordering::Relaxed);
+        self.reshape(initial);
     }
 }

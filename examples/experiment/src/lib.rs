@@ -5,51 +5,54 @@
 //! public interface of mm-core alone:
 //!
 //! ```text
-//!   MemoryMap ──▶ EarlyFrames ──▶ Bitmap ─▶ Rationed ─▶ Counted     the kernel's memory
-//!                                    │
-//!   Probe, page table, direct map ──▶ Experiment ──▶ rows, checks, `N passed, N failed`
+//!   Layout ──▶ Started ──▶ Experiment ──▶ rows, checks, `N passed, N failed, N skipped`
+//!              memory in hand   │
+//!              tables in use    ├─ Probe: what the CPU sees
+//!                               ├─ ByHand: what the tables say
+//!                               └─ MmuRecord: what the MMU was told
 //! ```
 //!
-//! - [`MemoryMap`] and [`EarlyFrames`]: what there is, and memory from before there is an
-//!   allocator;
-//! - [`early_range`], [`early_slice`], [`frames`]: from the one to the other;
-//! - [`Bitmap`]: frames of RAM, handed out and taken back; [`Rationed`] refuses when told to, and
-//!   mm-core's `Counted` adds the reference counts: [`Frames`];
+//! - `memory`: what there is ([`MemoryMap`]), and who hands it out;
+//! - `tables`: page tables written and read by hand, before there is an allocator and beside the
+//!   library;
+//! - `probe`: loads and stores that may fault; `mmu`: what the MMU is told;
+//! - [`Started`]: from the one to the other;
 //! - [`FrameInfo`]: the kernel's own descriptor;
 //! - [`Case`]: one geometry and policy on one range; [`Cost`]: what it has to cost, by arithmetic;
-//! - [`Experiment`]: RAM online, each case online, looked at, offline and looked at again.
+//! - [`Experiment`]: memory online in every way, looked at, offline and looked at again; and the
+//!   conformance battery.
 //!
 //! The same code runs hosted, on simulated memory, in this crate's tests; so what a kernel reports
 //! and what the simulation reports are held to the same figures.
 #![no_std]
 #![deny(missing_docs)]
 
-mod bitmap;
-mod books;
 mod case;
+mod console;
 mod cost;
 mod descriptor;
-mod early;
-mod memory_map;
+mod machine;
+mod memory;
+mod mmu;
 mod padding;
 mod probe;
-mod ration;
 mod report;
 mod run;
+mod start;
+mod tables;
 
-pub use bitmap::Bitmap;
-pub use books::{early_range, early_slice, frames};
 pub use case::{Case, Leaves, cases, ram_case};
-pub use cost::{Cost, TableSpans};
+pub use console::put_text;
+pub use cost::Cost;
 pub use descriptor::FrameInfo;
-pub use early::EarlyFrames;
-pub use memory_map::{MemoryMap, RangeList};
-pub use probe::{Fault, FaultKind, Probe};
-pub use ration::Rationed;
-pub use report::Report;
-pub use run::Experiment;
-
-use mm_core::frame::Counted;
-
-/// The kernel's frames, with reference counts.
-pub type Frames<'m> = Counted<'m, Rationed<Bitmap<'m>>>;
+pub use machine::Machine;
+pub use memory::{Bitmap, EarlyFrames, Frames, LinearMap, MemoryMap, RangeList, Rationed};
+pub use mmu::{MmuRecord, Recorded, Refusing};
+pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
+pub use report::{Report, Verdict};
+pub use run::{Experiment, Subject};
+pub use start::{AddressSpace, Layout, Setting, StartError, Started};
+pub use tables::{
+    ArmDescriptors, ByHand, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, Rights, Step,
+    TableShape, Tables, X86Entries,
+};

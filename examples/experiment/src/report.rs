@@ -2,6 +2,20 @@
 
 use core::fmt::{self, Write};
 
+/// How it went. The numbers are those that a kernel ends with, and also xtask's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Verdict {
+    /// Everything passed.
+    Passed = 0x10,
+    /// Something failed.
+    Failed = 0x11,
+    /// The kernel panicked.
+    Panicked = 0x12,
+    /// The CPU lacks what was asked for.
+    Skipped = 0x13,
+}
+
 /// How many failed checks of one row are printed; the rest are counted.
 const PRINTED_FAILURES: u64 = 8;
 
@@ -10,6 +24,7 @@ pub struct Report<'w> {
     out: &'w mut dyn Write,
     passed: u64,
     failed: u64,
+    skipped: u64,
     in_row: (u64, u64),
 }
 
@@ -18,6 +33,7 @@ impl fmt::Debug for Report<'_> {
         f.debug_struct("Report")
             .field("passed", &self.passed)
             .field("failed", &self.failed)
+            .field("skipped", &self.skipped)
             .finish_non_exhaustive()
     }
 }
@@ -29,6 +45,7 @@ impl<'w> Report<'w> {
             out,
             passed: 0,
             failed: 0,
+            skipped: 0,
             in_row: (0, 0),
         }
     }
@@ -59,6 +76,12 @@ impl<'w> Report<'w> {
         }
     }
 
+    /// Counts and prints what cannot be done here, and why.
+    pub fn skip(&mut self, what: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
+        self.skipped += 1;
+        self.line(format_args!("skipped  {what}: {why}"));
+    }
+
     /// Ends a row: how many checks passed and failed since the last one.
     pub(crate) fn end_row(&mut self) -> (u64, u64) {
         core::mem::take(&mut self.in_row)
@@ -74,11 +97,22 @@ impl<'w> Report<'w> {
         self.failed
     }
 
-    /// Prints the last line, and says whether all went well: something was checked and nothing
+    /// How much could not be checked.
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Prints the last line, and says how it went: all well where something was checked and nothing
     /// failed.
-    pub fn finish(mut self) -> bool {
-        let (passed, failed) = (self.passed, self.failed);
-        self.line(format_args!("{passed} passed, {failed} failed"));
-        passed > 0 && failed == 0
+    pub fn finish(mut self) -> Verdict {
+        let (passed, failed, skipped) = (self.passed, self.failed, self.skipped);
+        self.line(format_args!(
+            "{passed} passed, {failed} failed, {skipped} skipped"
+        ));
+        if passed > 0 && failed == 0 {
+            Verdict::Passed
+        } else {
+            Verdict::Failed
+        }
     }
 }

@@ -1,55 +1,50 @@
-//! The kernels' experiment on simulated memory, laid out as it is in the kernels: 1 GiB of RAM from
-//! address 0, 4 GiB of device memory from 4 GiB. What a kernel prints has to be what is printed
-//! here.
+//! The kernels' experiment on simulated memory, laid out as it is in the kernels, with a CPU that
+//! keeps every translation until it is told to forget. What a kernel prints has to be what is
+//! printed here.
 #![allow(
     clippy::unwrap_used,
     reason = "a test has to stop where it cannot be set up"
 )]
 
-use arch_sim::walker::X86_64Walker;
-use arch_sim::{Fault as SimFault, SimMemory, SimTlb};
-use arch_x86_64::{
-    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, SingleCpu, Tlb, TlbInstructions,
-};
+use arch_aarch64::{Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K};
+use arch_sim::walker::{AArch64Walker, Walker, X86_64Walker};
+use arch_sim::{Fault as SimFault, SimMemory, SimMmu, SimTlb};
+use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL};
 use experiment::{
-    Bitmap, Case, Cost, Experiment, Fault, FaultKind, Frames, MemoryMap, Probe, Rationed, Report,
-    TableSpans, cases,
+    ArmDescriptors, Bitmap, Case, Cost, EntryBits, Experiment, FOREIGN_TABLES, Fault, FaultKind,
+    ForeignTables, Frames, Machine, MemoryMap, MmuRecord, Probe, Rationed, Recorded, Report,
+    Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
 use mm_core::frame::Counted;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{Tables, Tails};
-use mm_core::paging::{EntryFormat, RadixTable};
+use mm_core::pagemap::Tails;
+use mm_core::paging::{EntryFormat, RadixTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 
-const FOUR_LEVEL: TableSpans = TableSpans {
-    leaf: 21,
-    upper: &[30, 39],
-};
-const FIVE_LEVEL: TableSpans = TableSpans {
-    leaf: 21,
-    upper: &[30, 39, 48],
-};
 const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
 
-fn bytes(start: u64, size: u64) -> PfnRange {
-    PfnRange::from_bytes(PhysAddr::new(start), size, Granule::Size4K).unwrap()
+const FOUR_LEVEL: TableShape = shape(Granule::Size4K, 48);
+
+const fn shape(granule: Granule, address_bits: u32) -> TableShape {
+    TableShape {
+        granule,
+        address_bits,
+    }
 }
 
-fn order(bytes: u64) -> Order {
-    Order::from_bytes(bytes, Granule::Size4K).unwrap()
-}
-
-/// A CPU with a TLB, whose fault handler counts.
-struct SimCpu {
-    tlb: SimTlb<X86_64Walker>,
+/// A CPU whose fault handler counts.
+struct SimCpu<W> {
+    tlb: SimTlb<W>,
     memory: SimMemory,
     faults: Cell<u64>,
 }
 
-impl SimCpu {
+impl<W> SimCpu<W> {
     fn fault(&self, at: VirtAddr, fault: SimFault) -> Fault {
         self.faults.set(self.faults.get() + 1);
         let kind = match fault {
@@ -61,10 +56,11 @@ impl SimCpu {
 }
 
 // SAFETY: 1: memory is accessed at what the simulated CPU translates to. 2: by `fault`.
-unsafe impl Probe for SimCpu {
+unsafe impl<W: Walker> Probe for SimCpu<W> {
     fn load(&self, at: VirtAddr) -> Result<u64, Fault> {
         let address = self.tlb.access(at).map_err(|fault| self.fault(at, fault))?;
-        Ok(self.memory.read_u64(address).unwrap())
+        // Beyond memory a bus answers with zero, as of an address that somebody else maps.
+        Ok(self.memory.read_u64(address).unwrap_or(0))
     }
 
     unsafe fn store(&self, at: VirtAddr, value: u64) -> Result<(), Fault> {
@@ -78,42 +74,56 @@ unsafe impl Probe for SimCpu {
     }
 }
 
-/// The instructions of the one CPU.
-struct Instructions(SimTlb<X86_64Walker>);
+/// What differs from kernel to kernel.
+struct Setting<W> {
+    model: MemoryModel,
+    shape: TableShape,
+    walker: W,
+    /// How entries in use are exchanged.
+    rule: Replacement,
+    /// Compound pages, in bytes.
+    compound: [u64; 2],
+    /// RAM, in bytes.
+    ram: u64,
+}
 
-// SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
-// everything. 3: it has no PCIDs.
-unsafe impl TlbInstructions for Instructions {
-    fn invlpg(&self, at: VirtAddr) {
-        self.0.invalidate_page(at);
+/// 4 KiB pages, as on x86-64.
+fn x86(model: MemoryModel, walker: X86_64Walker, address_bits: u32) -> Setting<X86_64Walker> {
+    Setting {
+        model,
+        shape: shape(Granule::Size4K, address_bits),
+        walker,
+        rule: Replacement::Direct,
+        compound: [2 * MIB, GIB],
+        ram: GIB,
     }
+}
 
-    fn has_invpcid(&self) -> bool {
-        false
-    }
-
-    fn invpcid_all_including_global(&self) {
-        self.0.flush_all();
-    }
-
-    fn toggle_global(&self) {
-        self.0.flush_all();
-    }
-
-    fn uses_pcids(&self) -> bool {
-        false
+fn arm(model: MemoryModel, compound: [u64; 2], ram: u64) -> Setting<AArch64Walker> {
+    Setting {
+        model,
+        shape: shape(model.granule(), 48),
+        walker: AArch64Walker::new(model.granule()),
+        rule: Replacement::BreakBeforeMake,
+        compound,
+        ram,
     }
 }
 
 /// Runs everything and answers with what was printed; asserts that all went well.
-fn run<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, spans: TableSpans) -> String {
-    let ram = bytes(0, GIB);
-    let usable = bytes(64 << 20, GIB - (64 << 20));
+fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
+    setting: &Setting<W>,
+) -> String {
+    let Setting { model, shape, .. } = *setting;
+    let granule = model.granule();
+    let bytes = |start, size| PfnRange::from_bytes(PhysAddr::new(start), size, granule).unwrap();
+    let ram = bytes(0, setting.ram);
+    let usable = bytes(64 * MIB, setting.ram - 64 * MIB);
     let device = bytes(4 * GIB, 4 * GIB);
-    let memory = SimMemory::new(Granule::Size4K, &[ram]).unwrap();
+    let memory = SimMemory::new(granule, &[ram, device]).unwrap();
     let root = Pfn::new(1).unwrap();
     let cpu = SimCpu {
-        tlb: SimTlb::new(walker, &memory, root),
+        tlb: SimTlb::new(setting.walker, &memory, root),
         memory: memory.clone(),
         faults: Cell::new(0),
     };
@@ -124,49 +134,95 @@ fn run<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, spans: TableSpa
     let counts: Vec<AtomicU64> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
     let frames: Frames<'_> = Counted::new(Rationed::new(bitmap), ram, &counts).unwrap();
 
-    // SAFETY: 1: there is one simulated CPU.
-    let other_cpus = unsafe { SingleCpu::new() };
-    let mmu = Tlb::new(Instructions(cpu.tlb.clone()), other_cpus, OneRoot);
-    // SAFETY: 1: simulated memory is zero at first, and so is the root table. 2: the memory has it
-    // and all frames. 3: there is one table and one thread. 4: there is one CPU.
-    let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
-    let mut scratch = vec![AuditSlot::default(); 1 << 16];
-    // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one memory
-    // and one allocator.
-    let mut experiment =
-        unsafe { Experiment::new(&cpu, table, model, &frames, &memory, &mut scratch, spans) };
+    // SAFETY: 1: the engine's tables lie there. 2: the memory has all RAM.
+    let tables = unsafe { Tables::<B, _>::new(root, shape, &memory) };
+    let spare = PfnRange::new(Pfn::new(2).unwrap(), FOREIGN_TABLES).unwrap();
+    // SAFETY: 1: RAM that nobody else uses. 2: there is one thread.
+    let by_hand = unsafe { ForeignTables::new(tables, spare) };
     let mut map = MemoryMap::default();
-    assert!(map.ram.add(bytes(0, 0x9f000)) && map.ram.add(bytes(1 << 20, GIB - (2 << 20))));
+    assert!(map.ram.add(bytes(0, 640 * 1024)) && map.ram.add(bytes(MIB, setting.ram - 2 * MIB)));
     assert!(map.device.add(device));
+    let order = |bytes| Order::from_bytes(bytes, granule).unwrap();
+    let subject = Subject {
+        map: &map,
+        device,
+        compound: &setting.compound.map(order),
+    };
 
-    let compound = [order(2 << 20), order(GIB)];
+    let mut scratch = vec![AuditSlot::default(); 1 << 16];
     let mut printed = String::new();
     let mut report = Report::new(&mut printed);
-    experiment.run(&map, cases(&model, &spans, device, &compound), &mut report);
-    let good = report.finish();
-    assert!(good, "{printed}");
+    for rule in [Replacement::Refused, setting.rule] {
+        let record = MmuRecord::default();
+        let mmu = SimMmu::new(vec![cpu.tlb.clone()]).with_replacement(rule);
+        let mmu = Recorded::new(&mmu, &record);
+        // SAFETY: 1: simulated memory is zero at first, and so is the root table, and all is taken
+        // offline again. 2: the memory has it and all frames. 3: there is one table at a time and
+        // one thread. 4: there is one CPU.
+        let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
+        let machine = Machine {
+            probe: &cpu,
+            model,
+            shape,
+            frames: &frames,
+            direct_map: &memory,
+            by_hand: &by_hand,
+            record: &record,
+        };
+        // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one
+        // memory and one allocator.
+        let mut experiment = unsafe { Experiment::new(machine, table, &mut scratch) };
+        match rule {
+            Replacement::Refused => experiment.run_refusals(&subject, &mut report),
+            _ => experiment.run(&subject, &mut report),
+        }
+    }
+    let verdict = report.finish();
+    assert_eq!(verdict, Verdict::Passed, "{printed}");
     assert!(memory.violations().is_empty(), "{}", memory.violations());
+    println!("{printed}");
     printed
 }
 
+/// The rows of device memory beside RAM.
+fn devices(printed: &str) -> Vec<&str> {
+    let beside_ram = printed
+        .lines()
+        .take_while(|line| !line.starts_with("side by side"));
+    beside_ram
+        .filter(|line| line.contains(" device "))
+        .collect()
+}
+
 #[test]
-fn all_checks_pass_on_simulated_memory() {
-    let four = run::<FourLevel>(MODEL_4_LEVEL, X86_64Walker::four_level(), FOUR_LEVEL);
-    let five = run::<FiveLevel>(MODEL_5_LEVEL, X86_64Walker::five_level(), FIVE_LEVEL);
-    println!("{four}{five}");
-    // 3 upper tables instead of 2 are the only difference.
-    let devices = |printed: &str| -> Vec<String> {
-        let rows = printed.lines().filter(|line| line.contains("device"));
-        rows.map(str::to_owned).collect()
-    };
-    assert_eq!(devices(&four), devices(&five));
+fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
+    let four_level = x86(MODEL_4_LEVEL, X86_64Walker::four_level(), 48);
+    let four = run::<FourLevel, X86Entries, _>(&four_level);
+    let five_level = x86(MODEL_5_LEVEL, X86_64Walker::five_level(), 57);
+    let five = run::<FiveLevel, X86Entries, _>(&five_level);
+    let arm = run::<Format4K, ArmDescriptors, _>(&arm(MODEL_4K, [2 * MIB, GIB], GIB));
     assert!(!devices(&four).is_empty());
+    // 3 upper tables of RAM instead of 2 are the only difference.
+    assert_eq!(devices(&four), devices(&five));
+    assert_eq!(devices(&four), devices(&arm));
+}
+
+#[test]
+fn all_checks_pass_with_16k_pages() {
+    run::<Format16K, ArmDescriptors, _>(&arm(MODEL_16K, [32 * MIB, GIB], GIB));
+}
+
+#[test]
+fn all_checks_pass_with_64k_pages() {
+    run::<Format64K, ArmDescriptors, _>(&arm(MODEL_64K, [512 * MIB, 2 * GIB], 3 * GIB));
 }
 
 /// Descriptor frames and leaf tables, by the formula.
 fn cost(start: u64, size: u64, page: u64, wanted: impl Fn(&Case) -> bool) -> (u64, u64) {
-    let range = bytes(start << 20, size << 20);
-    let compound = [order(2 << 20), order(GIB)];
+    let order = |bytes| Order::from_bytes(bytes, Granule::Size4K).unwrap();
+    let start = PhysAddr::new(start * MIB);
+    let range = PfnRange::from_bytes(start, size * MIB, Granule::Size4K).unwrap();
+    let compound = [2 * MIB, GIB].map(order);
     let found = cases(&MODEL_4_LEVEL, &FOUR_LEVEL, range, &compound)
         .filter(|case| case.range == range && case.page_bytes == page)
         .find(wanted);
@@ -193,13 +249,16 @@ fn the_arithmetic_agrees_with_what_linux_was_measured_to_use() {
 /// What one gibibyte costs where more than tails of one compound page is shared.
 #[test]
 fn sharing_further_costs_what_the_design_says() {
+    use mm_core::pagemap::Tables::{Private, Shared};
     let cost = |page, tails, tables| {
         cost(24576, 1024, page, |case| {
             (case.tails, case.tables) == (tails, tables)
         })
     };
-    assert_eq!(cost(GIB, Tails::PerCompound, Tables::Shared), (2, 2));
-    assert_eq!(cost(GIB, Tails::PerOrder, Tables::Private), (2, 8));
-    assert_eq!(cost(GIB, Tails::PerOrder, Tables::Shared), (2, 2));
-    assert_eq!(cost(2 << 20, Tails::PerOrder, Tables::Private), (513, 8));
+    assert_eq!(cost(GIB, Tails::PerCompound, Private), (2, 8));
+    assert_eq!(cost(GIB, Tails::PerCompound, Shared), (2, 2));
+    assert_eq!(cost(GIB, Tails::PerOrder, Private), (2, 8));
+    assert_eq!(cost(GIB, Tails::PerOrder, Shared), (2, 2));
+    assert_eq!(cost(2 * MIB, Tails::PerCompound, Private), (1024, 8));
+    assert_eq!(cost(2 * MIB, Tails::PerOrder, Private), (513, 8));
 }

@@ -15,6 +15,7 @@ Examples:
   explorer online --align 1G
   explorer online --backend x86_64-la57 --range 24G+16G --align 2M --format json
   explorer online --backend aarch64-64k --align 16G --range 64G+64G
+  explorer fold --range 24G+1G --align 2M --tails per-order
   explorer plan --range 0x600000000+0x40000000 --align 1G";
 
 const ONLINE_EXAMPLES: &str = "\
@@ -27,6 +28,20 @@ Examples:
   explorer online --align base --huge-leaves no --range 24G+1G --altmap 32M
   explorer online --backend aarch64-16k --align 32M --tails per-order
   explorer online --align 1G --fail-after 20 --format json";
+
+const FOLD_EXAMPLES: &str = "\
+The memory comes online in base pages, with huge leaves where --huge-leaves and --piece allow; --align, --tails and --tables say what it is folded as. \
+What an altmap reserves stays base pages. --fail-after counts through all steps; the step in which memory runs out changes nothing.
+
+Exit status: 0 done, 1 an operation failed, 2 bad arguments.
+
+Examples:
+  explorer fold
+  explorer fold --range 24G+1G --align 1G --tails per-order --tables shared
+  explorer fold --backend aarch64-64k --align 512M --range 64G+16G --format json
+  explorer fold --range 24G+4G --align 2M --altmap auto
+  explorer fold --range 24G+1G --align 2M --fail-after 12
+  explorer fold --backend aarch64-4k --no-quiesce";
 
 const PLAN_EXAMPLES: &str = "\
 Takes the options of 'online'; --fail-after and --node change nothing here, since nothing is allocated.
@@ -60,10 +75,42 @@ pub struct Cli {
 pub enum Command {
     /// Bring memory online, recount every reference, and take it offline again
     #[command(after_help = ONLINE_EXAMPLES)]
-    Online(RegionArgs),
+    Online(OnlineArgs),
+    /// Bring memory online in base pages, share the tails of its compound pages at run time, and
+    /// give each vmemmap page its own frame again
+    #[command(after_help = FOLD_EXAMPLES)]
+    Fold(FoldArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
+}
+
+/// Options of `online`.
+#[derive(Debug, Args)]
+pub struct OnlineArgs {
+    /// The region.
+    #[command(flatten)]
+    pub region: RegionArgs,
+    /// Print what each node has, as is done anyway where more than one has something. Json always
+    /// has it
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// Options of `fold`.
+#[derive(Debug, Args)]
+pub struct FoldArgs {
+    /// The region.
+    #[command(flatten)]
+    pub region: RegionArgs,
+    /// A kernel that cannot keep CPUs away from addresses while their entries are exchanged. AArch64
+    /// demands that (break-before-make), so it refuses to fold
+    #[arg(long)]
+    pub no_quiesce: bool,
+    /// Print what each node has in each state, as is done anyway where more than one has something.
+    /// Json always has it
+    #[arg(long)]
+    pub stats: bool,
 }
 
 /// Options of `plan`.
@@ -118,8 +165,8 @@ pub struct RegionArgs {
     /// little as suffices
     #[arg(long, value_name = "SIZE|auto", value_parser = value_of::<AltmapSize>)]
     pub altmap: Option<AltmapSize>,
-    /// The NUMA node that frames are taken from, 0 to 63. Nodes 0 and 1 have RAM; others get it
-    /// from the nearest of these
+    /// The NUMA node of the memory, 0 to 63, that frames are taken from. Nodes 0 and 1 have RAM;
+    /// others get it from the nearest of these
     #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
     /// Let the first N allocations of RAM frames succeed and all later ones fail
@@ -213,10 +260,10 @@ pub enum PieceArg {
 /// A choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum YesNo {
-    /// yes
+    /// by huge leaves where it can be, the rest by base pages
     #[value(name = "yes")]
     Yes,
-    /// no
+    /// by base pages
     #[value(name = "no")]
     No,
 }

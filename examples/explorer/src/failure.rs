@@ -5,7 +5,7 @@ use mm_core::addr::RangeError;
 use mm_core::error::ErrorKind;
 use mm_core::frame::AltmapError;
 use mm_core::pagemap::PagemapError;
-use mm_core::vmemmap::OnlineError;
+use mm_core::vmemmap::{FoldError, OnlineError};
 use serde::Serialize;
 use std::fmt;
 
@@ -44,6 +44,14 @@ impl Failure {
         }
     }
 
+    /// The same, with what was being done.
+    pub fn while_doing(self, what: impl fmt::Display) -> Self {
+        Self {
+            message: format!("{what}: {}", self.message),
+            ..self
+        }
+    }
+
     /// `what` is no range, or no altmap.
     pub fn range(what: impl fmt::Display, error: RangeError) -> Self {
         Self::new(error.kind(), format_args!("{what}: {error}"))
@@ -72,6 +80,12 @@ impl From<AltmapError> for Failure {
 
 impl From<OnlineError> for Failure {
     fn from(error: OnlineError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<FoldError> for Failure {
+    fn from(error: FoldError) -> Self {
         Self::new(error.kind(), error)
     }
 }

@@ -5,15 +5,18 @@
 //! two outputs.
 //!
 //! ```text
-//!   args ──▶ request ──▶ need ──▶ online ──▶ report ──▶ table | json
+//!   args ──▶ request ──▶ need ──▶ simulation ──▶ online ──▶ report ──▶ table | json
+//!                    │                       └─▶ fold ──▶ (report ──▶ text | json)
 //!                    └─▶ plan ──▶ (text | json)
-//!   survey: online, for each backend, geometry and policy
+//!   survey: online and fold, for each backend, geometry and policy
 //! ```
 #![deny(missing_docs)]
 
 pub mod altmap;
 pub mod args;
+pub mod audit;
 pub mod failure;
+pub mod fold;
 pub mod geometry;
 pub mod json;
 pub mod need;
@@ -22,13 +25,16 @@ pub mod plan;
 pub mod report;
 pub mod request;
 pub mod robustness;
+pub mod simulation;
 pub mod size;
+pub mod stats;
 pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{ALIGN_FORM, Cli, Command, Format, PlanArgs, RegionArgs};
+use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs};
 use clap::Parser;
+use fold::FoldRequest;
 use geometry::NoPage;
 use need::Limits;
 use request::Request;
@@ -99,17 +105,18 @@ fn dispatch(
     match cli.command {
         None => survey::survey(limits, progress, stdout, stderr).map(exit_code),
         Some(Command::Online(args)) => online(args, limits, stdout, stderr),
+        Some(Command::Fold(args)) => fold(args, limits, stdout, stderr),
         Some(Command::Plan(args)) => plan(args, limits, stdout, stderr),
     }
 }
 
 fn online(
-    args: RegionArgs,
+    args: OnlineArgs,
     limits: &Limits,
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> io::Result<u8> {
-    let (request, format) = match Request::from_args(args) {
+    let (request, format) = match Request::from_args(args.region) {
         Ok(asked) => asked,
         Err(no_page) => return Ok(bad_align(stderr, no_page)),
     };
@@ -118,7 +125,29 @@ fn online(
         say(stderr, &failure.to_string());
     }
     match format {
-        Format::Table => table::print(stdout, &report)?,
+        Format::Table => table::print(stdout, &report, args.stats)?,
+        Format::Json => json::print(stdout, &report)?,
+    }
+    Ok(exit_code(report.is_good()))
+}
+
+fn fold(
+    args: FoldArgs,
+    limits: &Limits,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> io::Result<u8> {
+    let quiesce = !args.no_quiesce;
+    let (region, format) = match Request::from_args(args.region) {
+        Ok(asked) => asked,
+        Err(no_page) => return Ok(bad_align(stderr, no_page)),
+    };
+    let report = fold::fold(&FoldRequest { region, quiesce }, limits);
+    if let Some(failure) = &report.error {
+        say(stderr, &failure.to_string());
+    }
+    match format {
+        Format::Table => fold::print(stdout, &report, args.stats)?,
         Format::Json => json::print(stdout, &report)?,
     }
     Ok(exit_code(report.is_good()))

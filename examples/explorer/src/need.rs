@@ -68,6 +68,17 @@ impl Need {
         need
     }
 
+    /// The same with the host's memory for unfolding into huge leaves, if there are any: their blocks
+    /// are taken while what was folded is out, so it is at most as much again. For that much a node
+    /// has RAM anyway.
+    pub fn with_unfolding(self, into_huge_leaves: bool) -> Self {
+        let times = if into_huge_leaves { 2 } else { 1 };
+        Self {
+            host_bytes: self.host_bytes * times,
+            ..self
+        }
+    }
+
     fn add_range(&mut self, pagemap: &DevPagemap<'_>, range: PfnRange) {
         let model = pagemap.model();
         let pieces = range.frames() / model.subsection().frames();

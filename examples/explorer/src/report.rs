@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::request::{Request, tables_name, tails_name};
 use crate::size::ByteRange;
+use crate::stats::NodeRow;
 use mm_core::pagemap::{Tables, Tails};
 use mm_core::vmemmap::AuditReport;
 use serde::{Serialize, Serializer};
@@ -33,6 +34,8 @@ pub struct Report {
     pub saved_percent: Option<f64>,
     /// Leaf entries less distinct descriptor frames.
     pub reused_entries: Option<u64>,
+    /// What it cost on each node.
+    pub stats: Option<Vec<NodeRow>>,
     /// What was done otherwise than asked.
     pub notes: Option<Vec<String>>,
     /// `clean`, or what the recounting found.
@@ -64,6 +67,19 @@ pub struct Frames {
     pub altmap: Option<u64>,
     /// Descriptor frames and tables.
     pub total: Option<u64>,
+}
+
+impl Frames {
+    /// What an audit has counted, while the altmap had `altmap` frames out.
+    pub fn of(counted: &AuditReport, altmap: u64) -> Self {
+        Self {
+            descriptors: Some(counted.descriptor_frames),
+            leaf_tables: Some(counted.leaf_tables),
+            upper_tables: Some(counted.upper_tables),
+            altmap: Some(altmap),
+            total: Some(counted.frames()),
+        }
+    }
 }
 
 /// What is left when everything is offline.
@@ -109,6 +125,7 @@ impl Report {
             flat_frames: None,
             saved_percent: None,
             reused_entries: None,
+            stats: None,
             notes: None,
             audit: None,
             online: None,
@@ -122,21 +139,9 @@ impl Report {
     /// Enters what an audit has counted while the region was online, and how many frames the altmap
     /// had out.
     pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
-        let total = counted.frames();
-        let flat = counted.mapped_pages;
-        self.frames = Frames {
-            descriptors: Some(counted.descriptor_frames),
-            leaf_tables: Some(counted.leaf_tables),
-            upper_tables: Some(counted.upper_tables),
-            altmap: Some(altmap),
-            total: Some(total),
-        };
-        self.flat_frames = Some(flat);
-        if flat > 0 {
-            // Rounded to four digits; zero is added so that there is no -0.
-            let saved = 100.0 * (1.0 - total as f64 / flat as f64);
-            self.saved_percent = Some((saved * 10_000.0).round() / 10_000.0 + 0.0);
-        }
+        self.frames = Frames::of(counted, altmap);
+        self.flat_frames = Some(counted.mapped_pages);
+        self.saved_percent = saved_percent(self.frames.total, self.flat_frames);
         self.reused_entries = Some(counted.reused_entries());
     }
 
@@ -158,7 +163,18 @@ impl Report {
     }
 }
 
-fn nanoseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+/// How much less than `of` the frames `total` are, in percent, rounded to four digits.
+pub(crate) fn saved_percent(total: Option<u64>, of: Option<u64>) -> Option<f64> {
+    let (total, of) = (total?, of.filter(|of| *of > 0)?);
+    let saved = 100.0 * (1.0 - total as f64 / of as f64);
+    // Zero is added so that there is no -0.
+    Some((saved * 10_000.0).round() / 10_000.0 + 0.0)
+}
+
+pub(crate) fn nanoseconds<S: Serializer>(
+    time: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let time = time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     time.serialize(serializer)
 }

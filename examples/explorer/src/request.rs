@@ -10,7 +10,7 @@ use mm_core::addr::{Granule, NodeId, PfnRange, PhysAddr};
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tables, Tails};
 
 /// Where the memory is if nothing is said.
 const DEFAULT_RANGE: ByteRange = ByteRange {
@@ -173,17 +173,34 @@ enum FrameAltmap {
 }
 
 impl FrameRequest<'_> {
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.request.node
+    }
+
     /// What is reserved for the altmap.
     ///
     /// # Errors
     ///
     /// The library's, as a [`Failure`], where it has to say how much suffices.
     pub fn reserved(&self, model: &MemoryModel) -> Result<Option<PfnRange>, Failure> {
-        Ok(match self.altmap {
-            Some(FrameAltmap::Auto) => Some(self.pagemap(model, None)?.altmap_needed()?),
-            Some(FrameAltmap::Reserved(reserved)) => Some(reserved),
-            None => None,
-        })
+        self.reserved_or(|| Ok(self.pagemap(model, None)?.altmap_needed()?))
+    }
+
+    /// What is reserved for the altmap: what was said, or what `auto` finds.
+    ///
+    /// # Errors
+    ///
+    /// Those of `auto`.
+    pub fn reserved_or(
+        &self,
+        auto: impl FnOnce() -> Result<PfnRange, Failure>,
+    ) -> Result<Option<PfnRange>, Failure> {
+        match self.altmap {
+            Some(FrameAltmap::Auto) => auto().map(Some),
+            Some(FrameAltmap::Reserved(reserved)) => Ok(Some(reserved)),
+            None => Ok(None),
+        }
     }
 
     /// The altmap, as far as a plan needs it.
@@ -207,28 +224,67 @@ impl FrameRequest<'_> {
         model: &MemoryModel,
         altmap: Option<&'p dyn Altmap>,
     ) -> Result<DevPagemap<'p>, Failure> {
-        let Request {
-            tails,
-            tables,
-            huge_leaves,
-            piece,
-            node,
-            ..
-        } = *self.request;
-        let pagemap = DevPagemap::new(model, &self.ranges, self.geometry)?
-            .with_tables(tables)
-            .with_huge_leaves(huge_leaves)
-            .with_piece(piece)
-            .with_node(node);
-        let pagemap = match tails {
+        let pagemap = self
+            .used_in(self.geometry, model, altmap)?
+            .with_tables(self.request.tables);
+        Ok(match self.request.tails {
             Some(tails) => pagemap.with_tails(tails),
             None => pagemap,
-        };
+        })
+    }
+
+    /// The pagemap of the same memory, used in base pages.
+    ///
+    /// # Errors
+    ///
+    /// The library's, as a [`Failure`].
+    pub fn base_pagemap<'p>(
+        &'p self,
+        model: &MemoryModel,
+        altmap: Option<&'p dyn Altmap>,
+    ) -> Result<DevPagemap<'p>, Failure> {
+        self.used_in(Geometry::BASE_PAGES, model, altmap)
+    }
+
+    /// The pagemap with all but what is shared.
+    fn used_in<'p>(
+        &'p self,
+        geometry: Geometry,
+        model: &MemoryModel,
+        altmap: Option<&'p dyn Altmap>,
+    ) -> Result<DevPagemap<'p>, Failure> {
+        let pagemap = DevPagemap::new(model, &self.ranges, geometry)
+            .map_err(|error| refused(error, model.granule()))?
+            .with_huge_leaves(self.request.huge_leaves)
+            .with_piece(self.request.piece)
+            .with_node(self.request.node);
         Ok(match altmap {
             Some(altmap) => pagemap.with_altmap(altmap)?,
             None => pagemap,
         })
     }
+}
+
+/// Why ranges cannot be used so, in bytes where the library has frames.
+fn refused(error: PagemapError, granule: Granule) -> Failure {
+    let PagemapError::Misaligned {
+        range,
+        order,
+        aligned,
+    } = error
+    else {
+        return error.into();
+    };
+    let unit = ByteSize(order.frames().saturating_mul(granule.bytes()));
+    let range = ByteRange::of(range, granule);
+    let instead = match aligned.map(|part| ByteRange::of(part, granule)) {
+        Some(part) => format!("the aligned part is {part}"),
+        None => "no part of it does; take a larger range, or smaller pages".to_owned(),
+    };
+    Failure::new(
+        error.kind(),
+        format_args!("range {range} does not start and end at multiples of {unit}; {instead}"),
+    )
 }
 
 /// A policy's name on the command line and in output.

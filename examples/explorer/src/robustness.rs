@@ -1,8 +1,9 @@
 //! What must hold for any arguments: shared by fuzzing and the tests that replay its corpus.
 
 use crate::need::Limits;
-use crate::{BAD_ARGUMENTS, Console};
-use serde_json::Value;
+use crate::report::CLEAN;
+use crate::{BAD_ARGUMENTS, Console, DONE};
+use serde_json::{Value, json};
 
 /// So little that any request is answered at once.
 const LIMITS: Limits = Limits {
@@ -22,7 +23,7 @@ const LIMITS: Limits = Limits {
 pub fn check(bytes: &[u8]) -> Result<Option<u8>, String> {
     let text = String::from_utf8_lossy(bytes);
     let args: Vec<&str> = text.split_whitespace().collect();
-    if !matches!(args.first(), Some(&("online" | "plan"))) {
+    if !matches!(args.first(), Some(&("online" | "fold" | "plan"))) {
         return Ok(None);
     }
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -49,10 +50,35 @@ pub fn check(bytes: &[u8]) -> Result<Option<u8>, String> {
     let json =
         args.windows(2).any(|pair| pair == ["--format", "json"]) || args.contains(&"--format=json");
     if json && !asks_for_text && code != BAD_ARGUMENTS {
-        match serde_json::from_slice::<Value>(&stdout) {
-            Ok(Value::Object(_)) => {}
+        let object = match serde_json::from_slice::<Value>(&stdout) {
+            Ok(object @ Value::Object(_)) => object,
             _ => return wrong("standard output is not one JSON object"),
+        };
+        if let Some(what) = what_is_left(&object, code) {
+            return wrong(&what);
         }
     }
     Ok(Some(code))
+}
+
+/// What `object`, the answer with `code`, says that is not as it must be: nothing is left behind,
+/// whether it was done or not.
+fn what_is_left(object: &Value, code: u8) -> Option<String> {
+    let expected = match (code, object.get("after_error")) {
+        // A plan leaves nothing.
+        (_, None) => return None,
+        (DONE, Some(_)) => [
+            ("error", Value::Null),
+            ("audit", CLEAN.into()),
+            ("after_offline", json!({ "frames": 0 })),
+        ]
+        .to_vec(),
+        _ => vec![("after_error", json!({ "frames": 0, "audit": CLEAN }))],
+    };
+    let mut wrong = expected
+        .into_iter()
+        .filter(|(key, value)| object.get(key) != Some(value));
+    wrong
+        .next()
+        .map(|(key, value)| format!("{key} is not {value} in {object}"))
 }

@@ -1,5 +1,6 @@
 //! Sizes and ranges as people write them: `512M`, `0x40000000`, `24G+16G`.
 
+use mm_core::addr::{Granule, PfnRange};
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -99,6 +100,17 @@ pub struct ByteRange {
     pub start: u64,
     /// How many bytes.
     pub size: u64,
+}
+
+impl ByteRange {
+    /// The bytes of `frames`.
+    pub fn of(frames: PfnRange, granule: Granule) -> Self {
+        let bytes = granule.bytes();
+        Self {
+            start: frames.start().get().saturating_mul(bytes),
+            size: frames.frames().saturating_mul(bytes),
+        }
+    }
 }
 
 impl FromStr for ByteRange {

@@ -2,16 +2,18 @@
 
 use crate::report::Report;
 use crate::size::{ByteSize, rounded};
+use crate::stats;
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Prints what was done, or what is left of what was not.
+/// Prints what was done, with what each node has if `stats` are wanted, or what is left of what was
+/// not.
 ///
 /// # Errors
 ///
 /// Those of `out`.
-pub fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+pub fn print(out: &mut dyn Write, report: &Report, stats: bool) -> io::Result<()> {
     let ranges: Vec<String> = report.ranges.iter().map(ToString::to_string).collect();
     writeln!(
         out,
@@ -27,11 +29,11 @@ pub fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             "not online; frames still out: {}, audit: {}",
             left.frames, left.audit
         ),
-        None => print_success(out, report),
+        None => print_success(out, report, stats),
     }
 }
 
-fn print_success(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+fn print_success(out: &mut dyn Write, report: &Report, stats: bool) -> io::Result<()> {
     let (tails, tables) = (report.tails, report.tables);
     writeln!(
         out,
@@ -40,6 +42,10 @@ fn print_success(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         tables.unwrap_or(UNKNOWN)
     )?;
     writeln!(out, "{}\n", frames_table(report))?;
+    let rows = report.stats.as_deref().unwrap_or_default();
+    if let Some(nodes) = stats::table(rows, stats) {
+        writeln!(out, "{nodes}\n")?;
+    }
     if let Some(saved) = report.saved_percent {
         writeln!(out, "saved         {saved} % of the flat array")?;
     }
@@ -92,7 +98,7 @@ fn frames_table(report: &Report) -> Table {
 }
 
 /// What stands for what is not known.
-const UNKNOWN: &str = "-";
+pub(crate) const UNKNOWN: &str = "-";
 
 /// Aligns all columns of `table` from the column `first` on at their right ends.
 pub fn align_right(table: &mut Table, first: usize) {

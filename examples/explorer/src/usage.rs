@@ -17,7 +17,7 @@ pub fn one_line(error: &Error) -> String {
             Some(format!("{argument} is given twice; give it once"))
         }
         (ErrorKind::InvalidSubcommand, _) => text(error, ContextKind::InvalidSubcommand)
-            .map(|name| format!("'{name}' is no command; takes online or plan, or nothing")),
+            .map(|name| format!("'{name}' is no command; takes online, fold or plan, or nothing")),
         (ErrorKind::InvalidUtf8, _) => Some("arguments must be UTF-8 text".to_owned()),
         _ => None,
     };

@@ -78,7 +78,14 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("online --align 2M --align 4K", "--align", "once"),
         ("online --what 5", "--what", ""),
         ("online stray", "stray", ""),
-        ("offline", "offline", "online or plan"),
+        ("fold --align 3M", "--align", "a power of two up to 1T"),
+        ("fold --range 24G", "--range", "START+SIZE"),
+        ("fold --no-quiesce yes", "yes", ""),
+        ("fold --no-quiesce --no-quiesce", "--no-quiesce", "once"),
+        ("plan --no-quiesce", "--no-quiesce", ""),
+        ("fold --json", "--json", ""),
+        ("fold --limit 3", "--limit", ""),
+        ("offline", "offline", "online, fold or plan"),
         ("--range 24G+1G", "--range", ""),
         ("online --format json --range 24G", "--range", "START+SIZE"),
     ];
@@ -94,12 +101,41 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
 
 #[test]
 fn help_and_version_are_on_standard_output() {
-    for line in ["--help", "-h", "online --help", "plan --help", "--version"] {
+    for line in [
+        "--help",
+        "-h",
+        "online --help",
+        "fold --help",
+        "plan --help",
+        "--version",
+    ] {
         let ran = run(line);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
         assert!(ran.stdout.contains("explorer"), "{line}");
     }
-    assert!(run("online --help").stdout.contains("Examples:"));
+    for line in ["--help", "online --help", "fold --help", "plan --help"] {
+        assert!(run(line).stdout.contains("Examples:"), "{line}");
+    }
+}
+
+/// The examples of each help, but for the survey, which takes as long as it takes.
+#[test]
+fn what_help_gives_as_examples_works() {
+    for line in ["--help", "online --help", "fold --help", "plan --help"] {
+        let help = run(line).stdout;
+        let examples = help.split("Examples:\n").nth(1).unwrap();
+        let examples: Vec<&str> = examples
+            .lines()
+            .filter_map(|line| line.strip_prefix("  explorer "))
+            .collect();
+        assert!(examples.len() >= 4, "{line}: {examples:?}");
+        for example in examples {
+            // Those that show a failure.
+            let fails = example.contains("--fail-after") || example.contains("--no-quiesce");
+            let ran = run(example);
+            assert_eq!(ran.code, u8::from(fails), "{example}: {}", ran.stderr);
+        }
+    }
 }
 
 /// Takes some bytes and breaks.
@@ -173,6 +209,8 @@ fn option() -> impl Strategy<Value = Vec<String>> {
         1 => choice("--altmap", &["auto", "2M", "64M", "1G"]),
         1 => number("--node"),
         1 => number("--fail-after"),
+        1 => Just(vec!["--stats".to_owned()]),
+        1 => Just(vec!["--no-quiesce".to_owned()]),
     ]
 }
 
@@ -191,7 +229,7 @@ proptest! {
 
     #[test]
     fn any_arguments_end_in_one_of_three_ways(
-        command in prop::sample::select(&["online", "plan"][..]),
+        command in prop::sample::select(&["online", "fold", "plan"][..]),
         options in options(),
     ) {
         let limits = Limits { host_bytes: 64 << 20, planned_runs: 1 << 14 };
@@ -202,14 +240,19 @@ proptest! {
         let ran = run_within(&limits, &args);
         match ran.code {
             0 => {
-                prop_assert_eq!(&ran.json()["error"], &Value::Null);
+                let report = ran.json();
+                prop_assert_eq!(&report["error"], &Value::Null);
+                if command == "fold" {
+                    let lacked = report["notes"].to_string().contains("not possible");
+                    prop_assert!(lacked || report["unfolded"] == report["base"]);
+                }
                 prop_assert_eq!(ran.stderr, "");
             }
             1 => {
                 let report = ran.json();
                 prop_assert!(report["error"]["kind"].is_string());
                 prop_assert_eq!(ran.stderr.lines().count(), 1);
-                if command == "online" {
+                if command != "plan" {
                     prop_assert_eq!(&report["after_error"]["frames"], 0);
                     prop_assert_eq!(&report["after_error"]["audit"], "clean");
                 }

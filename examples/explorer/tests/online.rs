@@ -8,14 +8,14 @@
 mod program;
 
 use explorer::size::ByteSize;
-use program::run;
+use program::{online, run};
 use serde_json::{Value, json};
 
 /// Those with 4 KiB pages.
 const BACKENDS: [&str; 4] = ["sim", "x86_64", "x86_64-la57", "aarch64-4k"];
 const PIECES: [&str; 3] = ["subsection", "section", "range"];
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "backend",
     "ranges",
     "align",
@@ -25,6 +25,7 @@ const KEYS: [&str; 16] = [
     "flat_frames",
     "saved_percent",
     "reused_entries",
+    "stats",
     "notes",
     "audit",
     "online_ns",
@@ -33,16 +34,6 @@ const KEYS: [&str; 16] = [
     "error",
     "after_error",
 ];
-
-fn online(line: &str) -> Value {
-    let ran = run(&format!("online --format json {line}"));
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
-    let report = ran.json();
-    assert_eq!(report["audit"], "clean", "{line}");
-    assert_eq!(report["after_offline"]["frames"], 0, "{line}");
-    assert_eq!(report["error"], Value::Null, "{line}");
-    report
-}
 
 fn failing(line: &str) -> Value {
     let ran = run(&format!("online --format json {line}"));
@@ -280,6 +271,48 @@ fn frames_of_a_node_without_ram_are_reported_as_remote() {
         let report = online(&format!("--align 1G --range 24G+2G --node {node}"));
         let said = notes(&report).iter().any(|note| note.contains("remote"));
         assert_eq!(said, remote, "node {node}: {report}");
+    }
+}
+
+#[test]
+fn each_node_that_has_something_has_a_row() {
+    let cases = [
+        // RAM of one node, of the nearest, and an altmap elsewhere. Node, descriptors, of these
+        // tails and of the altmap, tables.
+        ("--node 0", vec![[0, 1024, 512, 0, 10]]),
+        ("--node 63", vec![[1, 1024, 512, 0, 10]]),
+        ("--node 1 --tails per-order", vec![[1, 513, 1, 0, 10]]),
+        (
+            "--node 14 --altmap 64M --tails per-order",
+            vec![[1, 1, 1, 0, 10], [14, 256 + 480, 0, 256 + 480, 0]],
+        ),
+        // The last row is for all nodes above.
+        (
+            "--node 40 --altmap 64M",
+            vec![[1, 0, 0, 0, 10], [15, 256 + 960, 480, 256 + 960, 0]],
+        ),
+    ];
+    let keys = [
+        "node",
+        "descriptor_frames",
+        "tail_frames",
+        "altmap_frames",
+        "table_frames",
+    ];
+    for (line, expected) in cases {
+        let line = format!("--range 24G+1G {line}");
+        let report = online(&line);
+        let rows = report["stats"].as_array().unwrap().iter();
+        let found: Vec<[u64; 5]> = rows
+            .map(|row| keys.map(|key| row[key].as_u64().unwrap()))
+            .collect();
+        assert_eq!(found, expected, "{line}");
+        let several = expected.len() > 1;
+        let text = run(&format!("online {line}")).stdout;
+        assert_eq!(text.contains("node ┆"), several, "{text}");
+        let wanted = run(&format!("online {line} --stats")).stdout;
+        assert!(wanted.contains("node ┆"), "{wanted}");
+        assert_eq!(text.contains("15 and above"), line.contains("40"), "{text}");
     }
 }
 

@@ -24,8 +24,9 @@ impl<B: Power, E: TailEncoding> Churn<'_, B, E> {
         }
         let ram = expected.descriptors - expected.of_altmaps + expected.tables + expected.marks;
         if out != ram {
+            let stats = self.vmemmap.stats(&self.table).total();
             return Err(format!(
-                "{out} frames of RAM are out, not {ram}: {expected:?}"
+                "{out} frames of RAM are out, not {ram}: {expected:?}; the stats say {stats}"
             ));
         }
         let stats = self.vmemmap.stats(&self.table).total();

@@ -17,6 +17,9 @@ use hosted::{
 use mm_core::addr::{NodeId, Order, Pfn};
 use mm_core::frame::{FrameAllocator, Released};
 
+/// How large a stack is that a kernel may have at boot.
+const SMALL_STACK: usize = 32 << 10;
+
 /// Whether each check has a machine of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Machines {
@@ -208,4 +211,41 @@ fn aarch64_16k_passes_the_battery() {
 #[test]
 fn aarch64_64k_passes_the_battery() {
     both::<AArch64_64K>(&[NOT_TOLD, CAN_EXCHANGE, LARGE_TABLES]);
+}
+
+/// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
+#[test]
+fn the_battery_runs_on_a_small_stack() {
+    let battery = || battery::<X86_64>(Machines::OneForAll, &[CAN_EXCHANGE]);
+    let small = std::thread::Builder::new().stack_size(SMALL_STACK);
+    small.spawn(battery).unwrap().join().unwrap();
+}
+
+/// The list of what goes wrong elsewhere is in a comment; what it names is there.
+#[test]
+fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
+    let source = include_str!("../../../conformance/src/checks/mod.rs");
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<_> = rows.skip(1).collect();
+    assert_eq!(rows.len(), 24, "things that were seen elsewhere");
+    let known: Vec<_> = checks::<HostedHarness<'_, X86_64>>()
+        .map(|check| check.name())
+        .collect();
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for row in rows {
+        let (_, noticed_by) = row.split_once(" | ").unwrap();
+        let quoted = noticed_by.split('`').skip(1).step_by(2);
+        let names: Vec<_> = quoted.filter(|name| !name.contains(' ')).collect();
+        let files = noticed_by.split([' ', ';', ',']);
+        let mut files = files.filter(|word| word.starts_with("hosted/")).peekable();
+        assert!(!names.is_empty() || files.peek().is_some(), "{row}");
+        for name in names {
+            assert!(known.contains(&name), "{name}");
+        }
+        for file in files {
+            assert!(std::path::Path::new(tests).join(file).exists(), "{file}");
+        }
+    }
 }

@@ -1,75 +1,130 @@
 //! The conformance battery on what the kernel has: its live table, its allocator and its direct
 //! map.
 
-use super::Experiment;
-use crate::{Frames, Probe, Report};
-use conformance::{Failure, Harness, Outcome, Parts, Powers};
-use mm_core::addr::{Granule, NodeId, PfnRange, VirtRange};
-use mm_core::frame::DirectMap;
-use mm_core::model::MemoryModel;
-use mm_core::paging::PageTable;
+use super::{Experiment, Subject};
+use crate::{Frames, Machine, Probe, Report};
+use conformance::{AltmapUnderTest, Failure, Harness, Outcome, Parts, Powers, RootChanges, Seen};
+use core::cell::Cell;
+use mm_core::addr::{NodeId, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use mm_core::descriptor::{Mask, Page};
+use mm_core::frame::{DeviceAltmap, DirectMap};
+use mm_core::paging::{Flush, Leaf, PageTable};
 use mm_core::vmemmap::AuditSlot;
 
+/// The descriptors of the battery's altmap.
+type AltmapPage = Page<Mask>;
+
+/// How the names end of checks that are about a page table which refuses to exchange entries in
+/// use.
+const OF_REFUSALS: &str = "_where_entries_in_use_cannot_be_exchanged";
+
 impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
-    /// Runs the battery with descriptors of `device`, while nothing is online. What it cannot do
-    /// here is printed with the reason.
-    pub fn run_battery(&mut self, device: PfnRange, report: &mut Report<'_>) {
+    /// Runs the battery with descriptors of the device's memory, while nothing is online. What it
+    /// cannot do here is printed with the reason.
+    pub(super) fn run_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        self.run_checks(subject, |name| !name.ends_with(OF_REFUSALS), report);
+    }
+
+    /// The part of it that is about a page table whose entries in use cannot be exchanged.
+    pub(super) fn run_refusing_battery(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
+        self.run_checks(subject, |name| name.ends_with(OF_REFUSALS), report);
+    }
+
+    fn run_checks(
+        &mut self,
+        subject: &Subject<'_>,
+        wanted: impl Fn(&str) -> bool,
+        report: &mut Report<'_>,
+    ) {
+        let on = self.on;
+        let reserved = subject.device.take_first(on.model.subsection().frames()).0;
+        // SAFETY: 1: the device's memory is nobody else's, and nothing of it is online. 2: the
+        // direct map reaches it (duty 3 of `Experiment::new`). 3: checks have one vmemmap at a
+        // time. 4: there is one thread.
+        let altmap = unsafe {
+            DeviceAltmap::<AltmapPage, _>::new(&on.model, on.direct_map, reserved, NodeId::new(0))
+        };
+        let altmap = altmap.inspect_err(|error| report.check("altmap", Err(error)));
+        let altmap = altmap.as_ref().ok();
         let mut battery = Battery {
-            model: self.model,
+            on,
             table: &mut self.table,
-            frames: self.frames,
-            direct_map: self.direct_map,
             powers: Live {
-                probe: self.probe,
-                frames: self.frames,
-                granule: self.model.granule(),
+                on,
+                contradictions: Cell::new(0),
             },
-            device,
+            device: addresses(subject.device, &on),
+            altmap: altmap.map(|altmap| altmap as &dyn AltmapUnderTest),
             scratch: self.scratch,
         };
-        let mut skipped = 0;
-        conformance::run(&mut battery, &mut |name, outcome| match outcome {
-            Outcome::Passed => report.check::<Failure>(name, Ok(())),
-            Outcome::Failed(failure) => report.check(name, Err(failure)),
-            Outcome::Skipped(why) => {
-                skipped += 1;
-                report.line(format_args!("  skipped: {name}: {why}"));
+        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        for check in conformance::checks().filter(|check| wanted(check.name())) {
+            let name = check.name();
+            match conformance::run_one(&mut battery, &check) {
+                Outcome::Passed => {
+                    passed += 1;
+                    report.check::<Failure>(name, Ok(()));
+                    report.line(format_args!("passed   {name}"));
+                }
+                Outcome::Failed(failure) => {
+                    failed += 1;
+                    report.check(name, Err(failure));
+                }
+                Outcome::Skipped(why) => {
+                    skipped += 1;
+                    report.skip(format_args!("{name}"), format_args!("{why}"));
+                }
             }
-        });
-        let (passed, failed) = report.end_row();
+            let _ = report.end_row();
+        }
+        let some = (passed + failed + skipped > 0).then_some(());
+        report.check("there are checks", some.ok_or("none has such a name"));
         report.line(format_args!(
             "conformance: {passed} passed, {failed} failed, {skipped} skipped"
         ));
     }
 }
 
+/// `device`, and addresses behind its memory up to the end of three blocks of what two leaf tables
+/// describe: checks bring descriptors of them online, and access nothing but the altmap. Not where
+/// RAM has no room for the descriptors of a huge leaf, its copy and some more.
+fn addresses<P, M>(device: PfnRange, on: &Machine<'_, P, M>) -> PfnRange {
+    let leaf = 1 << on.shape.leaf_span();
+    if on.frames.allocator().allocator().free_frames() < 3 * (leaf >> on.shape.granule.shift()) {
+        return device;
+    }
+    let tables = 2 * leaf / on.model.descriptor_bytes();
+    let end = (device.last().get() + 1).next_multiple_of(tables) + 3 * tables;
+    let end = end.min(on.model.all_frames().last().get());
+    PfnRange::new(device.start(), end - device.start().get()).unwrap_or(device)
+}
+
 /// What the battery works with.
 struct Battery<'b, 'm, P, T, M> {
-    model: MemoryModel,
+    on: Machine<'m, P, M>,
     table: &'b mut T,
-    frames: &'m Frames<'m>,
-    direct_map: &'b M,
-    powers: Live<'b, 'm, P>,
+    powers: Live<'m, P, M>,
     device: PfnRange,
+    altmap: Option<&'b dyn AltmapUnderTest>,
     scratch: &'b mut [AuditSlot],
 }
 
-impl<'b, 'm, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'b, 'm, P, T, M> {
+impl<'m, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'_, 'm, P, T, M> {
     type Table = T;
     type Frames = Frames<'m>;
     type DirectMap = M;
-    type Powers = Live<'b, 'm, P>;
+    type Powers = Live<'m, P, M>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         Parts {
-            model: self.model,
+            model: self.on.model,
             table: self.table,
-            frames: self.frames,
-            direct_map: self.direct_map,
+            frames: self.on.frames,
+            direct_map: self.on.direct_map,
             powers: &self.powers,
             device: self.device,
             node: NodeId::new(0),
-            altmap: None,
+            altmap: self.altmap,
             scratch: self.scratch,
             // The vmemmap is the experiment's alone.
             ends_are_free: true,
@@ -77,35 +132,95 @@ impl<'b, 'm, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'b, 'm, P
     }
 }
 
-/// What a running CPU and the kernel's allocator can do besides.
-///
-/// Not `translate`: a load says that something is mapped, but neither which frame nor whether it
-/// can be executed. That pages fault which are not mapped is what the experiment looks at.
-struct Live<'b, 'm, P> {
-    probe: &'b P,
-    frames: &'m Frames<'m>,
-    granule: Granule,
+/// What a running CPU, the kernel's allocator and its tables by hand can do besides.
+struct Live<'m, P, M> {
+    on: Machine<'m, P, M>,
+    /// How often the MMU and the tables did not agree.
+    contradictions: Cell<u64>,
 }
 
-impl<P: Probe, T> Powers<T> for Live<'_, '_, P> {
+impl<P: Probe, M> Live<'_, P, M> {
+    /// Whether the MMU sees what the tables say: by its own word, where an instruction asks for it,
+    /// or else by a load.
+    fn agrees(&self, at: VirtAddr, seen: Option<Seen>) -> bool {
+        let shift = self.on.model.granule().shift();
+        let frame = seen.map(|seen| seen.frame.get());
+        match self.on.probe.ask(at) {
+            Some(hardware) => {
+                let frame_of = |address: PhysAddr| address.get() >> shift;
+                let writable = frame.filter(|_| seen.is_some_and(|seen| seen.writable));
+                hardware.load.map(frame_of) == frame && hardware.store.map(frame_of) == writable
+            }
+            None => self.on.probe.load(at.align_down(3)).is_ok() == seen.is_some(),
+        }
+    }
+}
+
+/// Makes CPUs forget the page at `at`, whatever there is now.
+fn forget<T: PageTable>(table: &mut T, at: VirtAddr) {
+    let mut flush = Flush::nothing();
+    if let Ok(page) = VirtRange::new(at, 1) {
+        flush.add(page);
+    }
+    table.flush(flush);
+}
+
+impl<P: Probe, T: PageTable, M: DirectMap> Powers<T> for Live<'_, P, M> {
+    fn translate(&self, _table: &T, at: VirtAddr) -> Option<Option<Seen>> {
+        let seen = self.on.by_hand.translate(at);
+        if !self.agrees(at, seen) {
+            self.contradictions.set(self.contradictions.get() + 1);
+        }
+        Some(seen)
+    }
+
     fn fail_after(&self, n: Option<u64>) -> bool {
-        self.frames.allocator().set_calls(n);
+        self.on.frames.allocator().set_calls(n);
         true
     }
 
     fn fail_blocks(&self, fail: bool) -> bool {
-        self.frames.allocator().refuse_blocks(fail);
+        self.on.frames.allocator().refuse_blocks(fail);
         true
+    }
+
+    fn plant(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
+        let planted = self.on.by_hand.plant(at, leaf.block);
+        // Makes the entry visible to walks.
+        forget(table, at);
+        planted
+    }
+
+    fn uproot(&self, table: &mut T, at: VirtAddr) {
+        self.on.by_hand.clear_leaf(at);
+        forget(table, at);
+        self.on.by_hand.prune();
+        forget(table, at);
     }
 
     /// A load from every page.
     fn speculate(&self, _table: &T, range: VirtRange) {
-        let page = self.granule.bytes();
-        for index in 0..range.pages(self.granule) {
-            if let Some(at) = range.start().checked_add(index * page) {
+        let granule = self.on.model.granule();
+        for index in 0..range.pages(granule) {
+            if let Some(at) = range.start().checked_add(index * granule.bytes()) {
                 // What is not mapped faults, and is not cached.
-                let _ = self.probe.load(at);
+                let _ = self.on.probe.load(at);
             }
         }
+    }
+
+    fn flushes(&self, _table: &T) -> Option<u64> {
+        Some(self.on.record.flushes())
+    }
+
+    fn root_changes(&self) -> Option<RootChanges> {
+        Some(RootChanges {
+            installed: self.on.record.roots_installed(),
+            removed: self.on.record.roots_removed(),
+        })
+    }
+
+    fn violations(&self) -> u64 {
+        self.contradictions.get() + self.on.frames.allocator().allocator().freed_twice()
     }
 }

@@ -37,11 +37,11 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     /// The first and the last descriptor of every page can be loaded through the MMU, say what part
     /// of a compound page they are, and lead to the head.
     pub(super) fn all_readable(&self, case: &Case) -> Result<(), Problem> {
-        let per_page = self.model.descriptors_per_page();
+        let per_page = self.on.model.descriptors_per_page();
         for first in every(case.range, per_page) {
             for frame in [first, first.saturating_add(per_page - 1)] {
                 let at = self.word_address(frame, FrameInfo::<E>::WORD)?;
-                let word = self.probe.load(at)?;
+                let word = self.on.probe.load(at)?;
                 let head = frame.align_down(case.order);
                 if FrameInfo::<E>::is_tail_word(word) == (frame == head) {
                     return Err(Problem::Part { frame });
@@ -58,8 +58,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
     /// `Vmemmap::head_of`, for some frames of each compound page.
     pub(super) fn heads_are_found(&self, case: &Case) -> Result<(), Problem> {
-        let unit = case.order.max(self.model.subsection()).frames();
-        let per_page = self.model.descriptors_per_page();
+        let unit = case.order.max(self.on.model.subsection()).frames();
+        let per_page = self.on.model.descriptors_per_page();
         let sample = [0, 1, per_page - 1, per_page, unit / 2, unit - 1];
         for block in every(case.range, unit) {
             // Not all of these are there where a block has one vmemmap page.
@@ -87,7 +87,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                 continue;
             };
             if online.iter().any(|other| other.range.contains(frame)) {
-                self.probe.load(at)?;
+                self.on.probe.load(at)?;
             } else {
                 self.faults(at)?;
             }
@@ -101,7 +101,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         if !self.has_read_only_tails(case) {
             return Ok(());
         }
-        let per_page = self.model.descriptors_per_page();
+        let per_page = self.on.model.descriptors_per_page();
         let compound = case.order.frames();
         for head in every(case.range, compound) {
             for offset in [per_page, compound / 2, compound - per_page] {
@@ -114,17 +114,17 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
     /// Whether tails are mapped read-only.
     pub(super) fn has_read_only_tails(&self, case: &Case) -> bool {
-        case.tails == Tails::PerOrder && case.shares_tails(&self.model)
+        case.tails == Tails::PerOrder && case.shares_tails(&self.on.model)
     }
 
     /// A store to the owner's word at `at`, which is mapped, is not allowed, and has no effect.
     pub(super) fn refuses_store(&self, at: VirtAddr) -> Result<(), Problem> {
-        let expected = self.probe.load(at)?;
+        let expected = self.on.probe.load(at)?;
         // SAFETY: 1: an owner's word, which may have any value.
         self.faults_by(at, FaultKind::NotAllowed, || unsafe {
-            self.probe.store(at, !expected)
+            self.on.probe.store(at, !expected)
         })?;
-        match self.probe.load(at)? {
+        match self.on.probe.load(at)? {
             found if found == expected => Ok(()),
             found => Err(Problem::Word {
                 at,
@@ -136,14 +136,14 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
     /// A load from every page faults, and the handler has seen each fault; some stores too.
     pub(super) fn all_fault(&self, case: &Case) -> Result<(), Problem> {
-        let per_page = self.model.descriptors_per_page();
+        let per_page = self.on.model.descriptors_per_page();
         for (index, frame) in (0..).zip(every(case.range, per_page)) {
             let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
             self.faults(at)?;
             if index % STORE_EVERY == 0 {
                 // SAFETY: 1: an owner's word, or nothing at all.
                 self.faults_by(at, FaultKind::NotMapped, || unsafe {
-                    self.probe.store(at, 1)
+                    self.on.probe.store(at, 1)
                 })?;
             }
         }
@@ -152,7 +152,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
     /// A load from `at` faults.
     pub(super) fn faults(&self, at: VirtAddr) -> Result<(), Problem> {
-        self.faults_by(at, FaultKind::NotMapped, || self.probe.load(at).map(drop))
+        self.faults_by(at, FaultKind::NotMapped, || {
+            self.on.probe.load(at).map(drop)
+        })
     }
 
     fn faults_by(
@@ -161,11 +163,11 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         kind: FaultKind,
         access: impl FnOnce() -> Result<(), crate::Fault>,
     ) -> Result<(), Problem> {
-        let before = self.probe.faults();
+        let before = self.on.probe.faults();
         let Err(fault) = access() else {
             return Err(Problem::NoFault { at });
         };
-        let seen = self.probe.faults() - before;
+        let seen = self.on.probe.faults() - before;
         if fault.at == at && fault.kind == kind && seen == 1 {
             Ok(())
         } else {

@@ -3,8 +3,9 @@
 //! A subsection has few vmemmap pages, so that the backend may flush them one by one, and the table
 //! that they are in stays.
 
+use super::Session;
+use super::ledger::Ledger;
 use super::problem::Problem;
-use super::{Ledger, Session};
 use crate::case::Case;
 use crate::cost::parted_span_at;
 use crate::{Cost, Probe, Report};
@@ -28,7 +29,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         before: Ledger,
         report: &mut Report<'_>,
     ) {
-        let unit = self.model.subsection();
+        let unit = self.on.model.subsection();
         let start = case.range.start();
         let middle = start.saturating_add(case.range.frames() / 2);
         let mut parted = None;
@@ -46,7 +47,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             );
             report.check("a part comes back", self.part_online(case, &part, pagemap));
             // There are more links of a shared table than parts here, so that it stays.
-            let span = parted_span_at(case, part.range, &self.model, &self.spans);
+            let span = parted_span_at(case, part.range, &self.on.model, &self.on.shape);
             if span.is_some() && span != parted && !self.refuses_to_part(case, &part) {
                 parted = span;
                 expected.leaf_tables += 1;
@@ -106,7 +107,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     /// Whether the part cannot go offline, since entries in use would have to be exchanged.
     fn refuses_to_part(&self, case: &Case, part: &Case) -> bool {
         self.table.replacement() == Replacement::Refused
-            && parted_span_at(case, part.range, &self.model, &self.spans).is_some()
+            && parted_span_at(case, part.range, &self.on.model, &self.on.shape).is_some()
     }
 }
 

@@ -1,11 +1,11 @@
 //! What can turn out otherwise than it must.
 
-use super::Ledger;
+use super::ledger::Ledger;
 use crate::{Cost, Fault};
 use core::fmt;
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::pagemap::PagemapError;
-use mm_core::vmemmap::{Finding, Note, OfflineError, OnlineError};
+use mm_core::vmemmap::{Finding, FoldError, MarkError, NodeStats, Note, OfflineError, OnlineError};
 
 /// Why a check failed.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,34 @@ pub(super) enum Problem {
     },
     Online(OnlineError),
     Offline(OfflineError),
+    Fold(FoldError),
+    Mark(MarkError),
     ShouldRefuse,
+    /// A number is another.
+    Number {
+        what: &'static str,
+        found: u64,
+        expected: u64,
+    },
+    /// A frame is marked and should not be, or the other way round.
+    Marked {
+        frame: Pfn,
+        marked: bool,
+    },
+    /// The counters of a node are others.
+    Stats {
+        found: NodeStats,
+        expected: NodeStats,
+    },
+    /// There was no place for somebody else's mapping.
+    NotPlanted {
+        at: VirtAddr,
+    },
+    /// The tables lead to another frame than they should.
+    Holder {
+        frame: Pfn,
+        holder: Option<Pfn>,
+    },
     Note(Note),
     Cost {
         found: Option<Cost>,
@@ -58,6 +85,16 @@ pub(super) enum Problem {
     },
     Audit(Finding),
     Pagemap(PagemapError),
+}
+
+/// Whether `found` is what it should be.
+pub(super) fn equal(what: &'static str, found: u64, expected: u64) -> Result<(), Problem> {
+    let outcome = (found == expected).then_some(());
+    outcome.ok_or(Problem::Number {
+        what,
+        found,
+        expected,
+    })
 }
 
 impl From<Fault> for Problem {
@@ -91,7 +128,28 @@ impl fmt::Display for Problem {
             Self::NotOnline { frame } => write!(f, "frame {frame} has no descriptor"),
             Self::Online(error) => error.fmt(f),
             Self::Offline(error) => error.fmt(f),
-            Self::ShouldRefuse => f.write_str("brought online, and should have been refused"),
+            Self::Fold(error) => error.fmt(f),
+            Self::Mark(error) => error.fmt(f),
+            Self::ShouldRefuse => f.write_str("done, and should have been refused"),
+            Self::Number {
+                what,
+                found,
+                expected,
+            } => write!(f, "{found} {what}, not {expected}"),
+            Self::Stats { found, expected } => write!(f, "{found}; should be {expected}"),
+            Self::NotPlanted { at } => write!(f, "nobody else can map anything at {at}"),
+            Self::Marked { frame, marked } => {
+                let word = if *marked { "" } else { "not " };
+                write!(f, "frame {frame} is {word}marked")
+            }
+            Self::Holder {
+                frame,
+                holder: Some(holder),
+            } => write!(f, "the descriptor of frame {frame} is in frame {holder}"),
+            Self::Holder {
+                frame,
+                holder: None,
+            } => write!(f, "the descriptor of frame {frame} is in no frame"),
             Self::Note(note) => note.fmt(f),
             Self::Cost {
                 found: Some(found),

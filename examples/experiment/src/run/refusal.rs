@@ -1,7 +1,8 @@
 //! Memory that runs out half-way: nothing is left, and no page is mapped.
 
+use super::Session;
+use super::ledger::Ledger;
 use super::problem::Problem;
-use super::{Ledger, Session};
 use crate::case::Case;
 use crate::{Cost, Probe, Report};
 use mm_core::descriptor::TailEncoding;
@@ -20,22 +21,33 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         before: Ledger,
         report: &mut Report<'_>,
     ) {
-        let needed = expected.frames().min(before.free + 1);
+        let needed = expected.ram_frames().min(before.free + 1);
         for ration in [0, 1, needed / 2, needed.saturating_sub(1)] {
-            self.frames.allocator().set_ration(Some(ration));
-            let outcome = self.vmemmap.online(self.table, pagemap);
-            self.frames.allocator().set_ration(None);
-            let outcome = match outcome {
-                Ok(region) => {
-                    self.vmemmap.offline(self.table, region);
-                    Err(Problem::ShouldRefuse)
-                }
-                Err(error) if error.kind() == ErrorKind::OutOfFrames => Ok(()),
-                Err(error) => Err(Problem::Online(error)),
-            };
+            if ration >= needed {
+                continue;
+            }
+            self.on.frames.allocator().set_ration(Some(ration));
+            let outcome = self.must_refuse(pagemap, ErrorKind::OutOfFrames);
+            self.on.frames.allocator().set_ration(None);
             report.check("too few frames are refused", outcome);
             self.check_unchanged("a refusal leaves nothing", before, report);
             report.check("a refusal maps nothing", self.all_fault(case));
+        }
+    }
+
+    /// Brings `pagemap` online, which has to be refused with an error of this kind.
+    pub(super) fn must_refuse(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        kind: ErrorKind,
+    ) -> Result<(), Problem> {
+        match self.vmemmap.online(self.table, pagemap) {
+            Ok(region) => {
+                self.vmemmap.offline(self.table, region);
+                Err(Problem::ShouldRefuse)
+            }
+            Err(error) if error.kind() == kind => Ok(()),
+            Err(error) => Err(Problem::Online(error)),
         }
     }
 }

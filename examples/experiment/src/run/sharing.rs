@@ -36,9 +36,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     /// subsection, of base pages): writes to the descriptor and looks at every vmemmap page of
     /// the range and of what is online besides.
     pub(super) fn written_is_seen(&self, case: &Case, online: &[Case]) -> Result<(), Problem> {
-        let unit = case.order.max(self.model.subsection());
+        let unit = case.order.max(self.on.model.subsection());
         let units = case.range.frames() / unit.frames();
-        let per_page = self.model.descriptors_per_page();
+        let per_page = self.on.model.descriptors_per_page();
         for block in [0, units / 2, units.saturating_sub(1)] {
             let offsets = [0, 5, per_page + 5, unit.frames() - 1];
             // Not all of these are there where a block has one vmemmap page.
@@ -61,12 +61,12 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let owner = descriptor.owner();
         owner.store(BY_DIRECT_MAP, Ordering::SeqCst);
 
-        let per_page = self.model.descriptors_per_page();
+        let per_page = self.on.model.descriptors_per_page();
         let in_page = frame.get() & (per_page - 1);
         let mut last_shared = frame;
         for page in every(case.range, per_page) {
             let other = page.saturating_add(in_page);
-            let expected = if shared(case, &self.model, frame, other) {
+            let expected = if shared(case, &self.on.model, frame, other) {
                 last_shared = other;
                 BY_DIRECT_MAP
             } else {
@@ -81,14 +81,14 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         }
 
         let at = self.word_address(last_shared, FrameInfo::<E>::OWNER)?;
-        let page = frame.align_down(self.model.vmemmap_page_order());
+        let page = frame.align_down(self.on.model.vmemmap_page_order());
         if self.has_read_only_tails(case) && page != frame.align_down(case.order) {
             self.refuses_store(at)?;
             owner.store(0, Ordering::SeqCst);
             return self.owner_is(last_shared, 0);
         }
         // SAFETY: 1: the owner's word, which may have any value.
-        unsafe { self.probe.store(at, BY_VMEMMAP) }?;
+        unsafe { self.on.probe.store(at, BY_VMEMMAP) }?;
         let found = owner.swap(0, Ordering::SeqCst);
         if found != BY_VMEMMAP {
             let expected = BY_VMEMMAP;
@@ -102,9 +102,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     /// The owner's word of `frame`, as the CPU sees it, is `expected`.
-    fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
+    pub(super) fn owner_is(&self, frame: Pfn, expected: u64) -> Result<(), Problem> {
         let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
-        let found = self.probe.load(at)?;
+        let found = self.on.probe.load(at)?;
         if found == expected {
             return Ok(());
         }

@@ -7,9 +7,10 @@
 //!
 //! Rust code runs on SP_EL0, exceptions on SP_EL1: one that is caused by the stack has a stack.
 
-use crate::exit::{ADP_STOPPED_APPLICATION_EXIT, SYS_EXIT, Verdict};
+use crate::exit::{ADP_STOPPED_APPLICATION_EXIT, SYS_EXIT};
 use crate::registers::{MAIR, Sctlr, Tcr};
 use core::arch::global_asm;
+use experiment::Verdict;
 
 /// Where physical memory is mapped where it is, until the kernel has tables of its own: from here.
 pub const IDENTITY_START: u64 = 1 << 30;

@@ -2,12 +2,14 @@
 //!
 //! Each of the sixteen vectors (Arm ARM, "Exception vectors") saves all general registers on the exceptions' stack and calls [`handle`] with them.
 
-use crate::exit::{Verdict, exit};
-use crate::{println, probe};
+use crate::exit::exit;
+use crate::println;
+use crate::probe::Instructions;
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicBool, Ordering};
+use experiment::{Accesses, Verdict};
 
 /// The vector of synchronous exceptions of code that runs on SP_EL0, at its own exception level.
 const SYNCHRONOUS: u64 = 0;
@@ -147,9 +149,8 @@ extern "C" fn handle(registers: &mut Registers) {
     let class = syndrome >> 26 & 0x3f;
     if registers.vector == SYNCHRONOUS
         && class == DATA_ABORT
-        && let Some(landing) = probe::landing_of(registers.elr)
+        && let Some(landing) = Instructions::answer_fault(registers.elr, address, syndrome)
     {
-        probe::record(address, syndrome);
         registers.elr = landing;
         return;
     }

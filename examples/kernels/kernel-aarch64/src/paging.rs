@@ -9,16 +9,16 @@
 //! The halves have their own page sizes (TCR_EL1.TG0 and TG1), so that one image serves all granules. Built while physical memory is still mapped
 //! where it is.
 
-use crate::boot::{IDENTITY_END, IDENTITY_START};
 use crate::registers::{DEVICE_MEMORY_INDEX, Tcr};
 use crate::serial;
 use aarch64_paging::descriptor::El1Attributes as Attributes;
 use arch_aarch64::NORMAL_MEMORY_INDEX;
 use core::arch::asm;
-use core::ptr::{NonNull, addr_of};
-use experiment::{EarlyFrames, MemoryMap};
-use mm_core::addr::{Granule, Pfn};
-use mm_core::frame::DirectMap;
+use core::ptr::addr_of;
+use experiment::{
+    AddressSpace, ArmDescriptors, EarlyFrames, LinearMap, MemoryMap, NoTable, TableShape, Tables,
+};
+use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr};
 
 /// Pages of the lower half.
 const LOWER_GRANULE: Granule = Granule::Size4K;
@@ -31,8 +31,6 @@ const ADDRESS_BITS: u32 = 48;
 
 /// The ASID of the kernel's tables. The boot code's are of ASID 0.
 const ASID: u64 = 1;
-
-const LINK: Attributes = Attributes::VALID.union(Attributes::TABLE_OR_PAGE);
 
 const PAGE: Attributes = Attributes::VALID
     .union(Attributes::ACCESSED)
@@ -55,19 +53,21 @@ const fn memory_type(index: u8) -> Attributes {
     Attributes::from_bits_retain((index as usize) << 2)
 }
 
-/// Physical memory at a constant distance.
-#[derive(Clone, Copy, Debug)]
-pub struct LinearMap {
-    granule: Granule,
+/// The tables that the CPU walks for the upper half, in pages of `granule`.
+pub const fn upper_shape(granule: Granule) -> TableShape {
+    TableShape {
+        granule,
+        address_bits: ADDRESS_BITS,
+    }
 }
 
-// SAFETY: 1: all RAM and device memory is mapped there, writable, for good (`build`). 2 and 3: a constant is added.
-unsafe impl DirectMap for LinearMap {
-    fn frame_pointer(&self, frame: Pfn) -> NonNull<u8> {
-        let address = DIRECT_MAP + frame.base(self.granule).get();
-        let pointer = core::ptr::with_exposed_provenance_mut(address as usize);
-        // The map lies in the upper half, so the address is not null.
-        NonNull::new(pointer).unwrap_or(NonNull::dangling())
+/// The largest block, as a shift: 1 GiB, 32 MiB or 512 MiB (Arm ARM, "VMSAv8-64 translation table format descriptors", with 48 bits
+/// of output address).
+const fn largest_block(granule: Granule) -> u32 {
+    match granule {
+        Granule::Size4K => 30,
+        Granule::Size16K => 25,
+        Granule::Size64K => 29,
     }
 }
 
@@ -90,34 +90,45 @@ pub fn image_end() -> u64 {
 
 /// The tables, not yet in use.
 #[derive(Debug)]
-pub struct AddressSpace {
-    lower: Tables,
-    upper: Tables,
+pub struct KernelSpace {
+    granule: Granule,
+    /// Of the lower half, in a frame of the same granule as all the others.
+    lower: Tables<ArmDescriptors, LinearMap>,
+    upper: Tables<ArmDescriptors, LinearMap>,
 }
 
-/// There was no frame for a table, or one that is not mapped where it is.
-#[derive(Clone, Copy, Debug)]
-pub struct NoFrameForTable;
-
-impl AddressSpace {
+impl KernelSpace {
     /// Tables that map the kernel's image, the serial port and all memory of `map`, in frames of `early`, all in pages of `granule`.
     ///
     /// # Errors
     ///
-    /// [`NoFrameForTable`].
+    /// [`NoTable`].
     ///
     /// # Safety
     ///
-    /// 1. Physical memory from [`IDENTITY_START`] to [`IDENTITY_END`] is mapped where it is.
-    /// 2. The frames of `early` are RAM that nobody uses.
+    /// 1. The frames of `early` are RAM that nobody uses, in pages of `granule`, mapped where it is.
     pub unsafe fn build(
         granule: Granule,
         map: &MemoryMap,
         early: &EarlyFrames,
-    ) -> Result<Self, NoFrameForTable> {
-        // Tables of both halves are in frames of the one granule.
-        let frames = TableFrames { granule, early };
-        let lower = Tables::new(LOWER_GRANULE, &frames)?;
+    ) -> Result<Self, NoTable> {
+        // Tables of the lower half have pages of their own size, at the start of a frame each.
+        let per_frame = granule.shift() - LOWER_GRANULE.shift();
+        let lower_frames = &mut || Pfn::new(early.take_one()?.get() << per_frame);
+        let upper_frames = &mut || early.take_one();
+        // SAFETY: 1: those frames are mapped where they are (duty 1), and behind the image.
+        let (lower_identity, identity) =
+            unsafe { (LinearMap::new(0, LOWER_GRANULE), LinearMap::new(0, granule)) };
+        // SAFETY: 1: duty 1.
+        let (lower, upper) = unsafe {
+            (
+                Tables::empty(upper_shape(LOWER_GRANULE), lower_identity, lower_frames),
+                Tables::empty(upper_shape(granule), identity, upper_frames),
+            )
+        };
+        let at = VirtAddr::new(DIRECT_MAP);
+        let (lower, upper) = lower.zip(upper).ok_or(NoTable { at })?;
+
         let image = [
             (addr_of!(__text_start), addr_of!(__rodata_start), CODE),
             (addr_of!(__rodata_start), addr_of!(__data_start), CONSTANT),
@@ -129,34 +140,45 @@ impl AddressSpace {
                 DATA,
             ),
         ];
-        for (start, end, attributes) in image {
+        let image = image.map(|(start, end, attributes)| {
             let (start, end) = (start as u64, end as u64);
-            lower.map(&frames, start, start, end - start, attributes)?;
+            (start, end - start, attributes)
+        });
+        let port = (serial::BASE, LOWER_GRANULE.bytes(), DEVICE);
+        for (start, bytes, attributes) in image.into_iter().chain([port]) {
+            let place = (VirtAddr::new(start), PhysAddr::new(start), bytes);
+            let largest = largest_block(LOWER_GRANULE);
+            // SAFETY: 1: duty 1. 2: where it is, with the rights and the memory type that it needs.
+            unsafe { lower.map(lower_frames, place, largest, attributes.bits() as u64) }?;
         }
-        let page = LOWER_GRANULE.bytes();
-        lower.map(&frames, serial::BASE, serial::BASE, page, DEVICE)?;
-
-        let upper = Tables::new(granule, &frames)?;
         for range in map.ram.as_slice().iter().chain(map.device.as_slice()) {
-            let start = range.start().base(granule).get();
-            let size = range.frames() << granule.shift();
-            upper.map(&frames, DIRECT_MAP + start, start, size, DATA)?;
+            let first = range.start().base(granule);
+            let at = VirtAddr::new(DIRECT_MAP + first.get());
+            let place = (at, first, range.frames() << granule.shift());
+            // SAFETY: 1: duty 1. 2: memory, in the direct map.
+            unsafe {
+                upper.map(
+                    upper_frames,
+                    place,
+                    largest_block(granule),
+                    DATA.bits() as u64,
+                )
+            }?;
         }
-        Ok(Self { lower, upper })
+        Ok(Self {
+            granule,
+            lower,
+            upper,
+        })
+    }
+}
+
+impl AddressSpace for KernelSpace {
+    fn root(&self) -> Pfn {
+        self.upper.root()
     }
 
-    /// The frame of the upper half's root table.
-    pub fn root(&self) -> Option<Pfn> {
-        Pfn::new(self.upper.root >> self.upper.granule.shift())
-    }
-
-    /// Makes the CPU translate by these tables, and answers with the direct map.
-    ///
-    /// # Safety
-    ///
-    /// 1. The boot code's tables are in use, and of the lower half nothing but what these map there.
-    pub unsafe fn activate(&self) -> LinearMap {
-        let granule = self.upper.granule;
+    unsafe fn activate(&self) -> LinearMap {
         let boot: u64;
         // SAFETY: reads a register, at EL1.
         unsafe { asm!("mrs {}, tcr_el1", out(reg) boot, options(nomem, nostack, preserves_flags)) };
@@ -173,127 +195,13 @@ impl AddressSpace {
                 "tlbi vmalle1is",
                 "dsb ish",
                 "isb",
-                upper = in(reg) self.upper.root,
-                lower = in(reg) self.lower.root | ASID << 48,
-                tcr = in(reg) Tcr::with_upper_half(boot, granule),
+                upper = in(reg) self.upper.root().base(self.granule).get(),
+                lower = in(reg) self.lower.root().base(LOWER_GRANULE).get() | ASID << 48,
+                tcr = in(reg) Tcr::with_upper_half(boot, self.granule),
                 options(nostack, preserves_flags)
             )
         };
-        LinearMap { granule }
+        // SAFETY: 1: all memory is mapped there, for good (`build`), in the upper half.
+        unsafe { LinearMap::new(DIRECT_MAP, self.granule) }
     }
-}
-
-/// Where tables come from.
-struct TableFrames<'e> {
-    granule: Granule,
-    early: &'e EarlyFrames,
-}
-
-impl TableFrames<'_> {
-    /// The address of a zeroed frame.
-    fn take(&self) -> Result<u64, NoFrameForTable> {
-        let frame = self.early.take_one().ok_or(NoFrameForTable)?;
-        let address = frame.base(self.granule).get();
-        let bytes = self.granule.bytes() as usize;
-        // SAFETY: one frame that nobody uses (duty 2 of `build`), mapped where it is (duty 1).
-        unsafe { entries_of(address)?.cast::<u8>().write_bytes(0, bytes) };
-        Ok(address)
-    }
-}
-
-/// The tables of one half.
-#[derive(Debug)]
-struct Tables {
-    granule: Granule,
-    root: u64,
-}
-
-impl Tables {
-    fn new(granule: Granule, frames: &TableFrames<'_>) -> Result<Self, NoFrameForTable> {
-        let root = frames.take()?;
-        Ok(Self { granule, root })
-    }
-
-    /// How many bits of an address each table takes.
-    const fn index_bits(&self) -> u32 {
-        self.granule.shift() - 3
-    }
-
-    /// What an entry of the root table translates, as a shift.
-    const fn top_shift(&self) -> u32 {
-        let mut shift = self.granule.shift();
-        while shift + self.index_bits() < ADDRESS_BITS {
-            shift += self.index_bits();
-        }
-        shift
-    }
-
-    /// The largest block, as a shift: 1 GiB, 32 MiB or 512 MiB (Arm ARM, "VMSAv8-64 translation table format descriptors", with 48 bits
-    /// of output address).
-    const fn largest_block(&self) -> u32 {
-        match self.granule {
-            Granule::Size4K => 30,
-            Granule::Size16K => 25,
-            Granule::Size64K => 29,
-        }
-    }
-
-    /// Maps `size` bytes at `at` to those at `physical`, all multiples of the page, by the largest blocks that fit.
-    fn map(
-        &self,
-        frames: &TableFrames<'_>,
-        at: u64,
-        physical: u64,
-        size: u64,
-        attributes: Attributes,
-    ) -> Result<(), NoFrameForTable> {
-        let mut done = 0;
-        while done < size {
-            let (at, physical) = (at + done, physical + done);
-            let mut shift = self.largest_block();
-            while (at | physical) & ((1 << shift) - 1) != 0 || size - done < 1 << shift {
-                shift -= self.index_bits();
-            }
-            self.enter(frames, at, physical, shift, attributes)?;
-            done += 1 << shift;
-        }
-        Ok(())
-    }
-
-    /// Enters the page or block of 2^`shift` bytes at `at`, where nothing is mapped.
-    fn enter(
-        &self,
-        frames: &TableFrames<'_>,
-        at: u64,
-        physical: u64,
-        shift: u32,
-        mut attributes: Attributes,
-    ) -> Result<(), NoFrameForTable> {
-        let mut table = self.root;
-        let mut level = self.top_shift();
-        loop {
-            let bits = self.index_bits().min(ADDRESS_BITS - level);
-            let index = (at >> level) as usize & ((1 << bits) - 1);
-            // SAFETY: the table is one of these, mapped where it is, and nobody else knows it; the index is within it.
-            let entry = unsafe { &mut *entries_of(table)?.add(index).as_ptr() };
-            if level == shift {
-                attributes.set(Attributes::TABLE_OR_PAGE, shift == self.granule.shift());
-                *entry = physical | attributes.bits() as u64;
-                return Ok(());
-            }
-            if *entry == 0 {
-                *entry = frames.take()? | LINK.bits() as u64;
-            }
-            table = *entry & !(LINK.bits() as u64);
-            level -= self.index_bits();
-        }
-    }
-}
-
-/// The entries of the table at `address`, where it is mapped before the switch.
-fn entries_of(address: u64) -> Result<NonNull<u64>, NoFrameForTable> {
-    let pointer = core::ptr::with_exposed_provenance_mut(address as usize);
-    NonNull::new(pointer)
-        .filter(|_| (IDENTITY_START..IDENTITY_END).contains(&address))
-        .ok_or(NoFrameForTable)
 }

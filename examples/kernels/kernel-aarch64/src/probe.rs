@@ -1,10 +1,10 @@
-//! Touching an address: the one load and the one store that may fault, and where they go on when they do.
+//! Touching an address: the one load and the one store that may fault, and where they go on when they do; and what the MMU says
+//! of an address when it is asked.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::ptr::addr_of;
-use core::sync::atomic::{AtomicU64, Ordering};
-use experiment::{Fault, FaultKind, Probe};
-use mm_core::addr::VirtAddr;
+use experiment::{Accesses, FaultKind, Hardware, Places};
+use mm_core::addr::{PhysAddr, VirtAddr};
 
 global_asm!(
     r#"
@@ -33,87 +33,76 @@ probe_landing:
 );
 
 unsafe extern "C" {
-    fn probe_load(at: u64, word: *mut u64) -> u32;
-    fn probe_store(at: u64, word: u64) -> u32;
+    fn probe_load(at: u64, word: *mut u64) -> bool;
+    fn probe_store(at: u64, word: u64) -> bool;
     static probe_load_access: u8;
     static probe_store_access: u8;
     static probe_landing: u8;
 }
-
-static FAULTS: AtomicU64 = AtomicU64::new(0);
-static LAST_ADDRESS: AtomicU64 = AtomicU64::new(0);
-static LAST_SYNDROME: AtomicU64 = AtomicU64::new(0);
 
 /// DFSC of a data abort (Arm ARM, "ESR_EL1", "ISS encoding for an exception from a Data Abort"), without the level.
 const STATUS: u64 = 0b11_1100;
 const TRANSLATION_FAULT: u64 = 0b00_0100;
 const PERMISSION_FAULT: u64 = 0b00_1100;
 
-/// Where an access at `pc` goes on after a fault, if it may fault at all.
-pub fn landing_of(pc: u64) -> Option<u64> {
-    let accesses = [
-        addr_of!(probe_load_access) as u64,
-        addr_of!(probe_store_access) as u64,
-    ];
-    accesses
-        .contains(&pc)
-        .then_some(addr_of!(probe_landing) as u64)
+/// PAR_EL1.F: there is no translation, or none that allows the access.
+const FAILED: u64 = 1;
+
+/// PAR_EL1.PA: bits 47 to 12 of the address.
+const ADDRESS: u64 = (1 << 48) - (1 << 12);
+
+/// The instructions above.
+#[derive(Debug)]
+pub enum Instructions {}
+
+/// What PAR_EL1 says.
+fn address_of(par: u64) -> Option<PhysAddr> {
+    (par & FAILED == 0).then_some(PhysAddr::new(par & ADDRESS))
 }
 
-/// What the exception handler has seen: FAR_EL1 and ESR_EL1.
-pub fn record(address: u64, syndrome: u64) {
-    LAST_ADDRESS.store(address, Ordering::Relaxed);
-    LAST_SYNDROME.store(syndrome, Ordering::Relaxed);
-    FAULTS.fetch_add(1, Ordering::Relaxed);
-}
+// SAFETY: 1: one instruction each. 2: the landing pad says so. 3: `exceptions` does.
+unsafe impl Accesses for Instructions {
+    const LOAD: unsafe extern "C" fn(u64, *mut u64) -> bool = probe_load;
+    const STORE: unsafe extern "C" fn(u64, u64) -> bool = probe_store;
 
-/// Accesses by the CPU that it runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct CpuProbe(());
-
-impl CpuProbe {
-    /// Accesses by this CPU.
-    ///
-    /// # Safety
-    ///
-    /// 1. The exception handler is installed.
-    pub const unsafe fn new() -> Self {
-        Self(())
+    fn places() -> Places {
+        Places {
+            load: addr_of!(probe_load_access),
+            store: addr_of!(probe_store_access),
+            landing: addr_of!(probe_landing),
+        }
     }
-}
 
-fn last_fault() -> Fault {
-    let syndrome = LAST_SYNDROME.load(Ordering::Relaxed);
-    Fault {
-        at: VirtAddr::new(LAST_ADDRESS.load(Ordering::Relaxed)),
-        kind: match syndrome & STATUS {
+    fn kind(code: u64) -> FaultKind {
+        match code & STATUS {
             TRANSLATION_FAULT => FaultKind::NotMapped,
             PERMISSION_FAULT => FaultKind::NotAllowed,
-            _ => FaultKind::Other(syndrome),
-        },
-    }
-}
-
-// SAFETY: 1: one instruction each. 2: the handler records and leads to the landing pad.
-unsafe impl Probe for CpuProbe {
-    fn load(&self, at: VirtAddr) -> Result<u64, Fault> {
-        let mut word = 0;
-        // SAFETY: the function loads eight bytes, which has no effect on memory, and a fault is handled (duty 1 of `new`).
-        match unsafe { probe_load(at.get(), &mut word) } {
-            0 => Ok(word),
-            _ => Err(last_fault()),
+            _ => FaultKind::Other(code),
         }
     }
 
-    unsafe fn store(&self, at: VirtAddr, value: u64) -> Result<(), Fault> {
-        // SAFETY: an atomic that may have the value, or nothing (the caller's duty); a fault is handled (duty 1 of `new`).
-        match unsafe { probe_store(at.get(), value) } {
-            0 => Ok(()),
-            _ => Err(last_fault()),
-        }
-    }
-
-    fn faults(&self) -> u64 {
-        FAULTS.load(Ordering::Relaxed)
+    /// Arm ARM, "Address translation instructions".
+    fn ask(at: VirtAddr) -> Option<Hardware> {
+        let (load, store): (u64, u64);
+        // SAFETY: at EL1, translates like an access at EL1 but accesses nothing; PAR_EL1 is nobody else's, since no exception handler that
+        // returns here uses it.
+        unsafe {
+            asm!(
+                "at s1e1r, {at}",
+                "isb",
+                "mrs {load}, par_el1",
+                "at s1e1w, {at}",
+                "isb",
+                "mrs {store}, par_el1",
+                at = in(reg) at.get(),
+                load = out(reg) load,
+                store = out(reg) store,
+                options(nostack, preserves_flags)
+            )
+        };
+        Some(Hardware {
+            load: address_of(load),
+            store: address_of(store),
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! The serial port: a PL011 (Arm, *PrimeCell UART (PL011) Technical Reference Manual*). The kernel's only output.
 
 use core::fmt;
+use experiment::put_text;
 
 /// Where the machine `virt` has it.
 pub const BASE: u64 = 0x0900_0000;
@@ -73,12 +74,7 @@ fn write(offset: u64, value: u32) {
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                self.put(b'\r');
-            }
-            self.put(byte);
-        }
+        put_text(text, |byte| self.put(byte));
         Ok(())
     }
 }
@@ -86,9 +82,5 @@ impl fmt::Write for Serial {
 /// Prints a line to the serial port.
 #[macro_export]
 macro_rules! println {
-    ($($arguments:tt)*) => {{
-        use core::fmt::Write as _;
-        // The serial port takes everything.
-        let _ = writeln!($crate::serial::Serial::new(), $($arguments)*);
-    }};
+    ($($arguments:tt)*) => { experiment::print_line!($crate::serial::Serial::new(), $($arguments)*) };
 }

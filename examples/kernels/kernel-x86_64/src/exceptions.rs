@@ -3,11 +3,13 @@
 //! Each vector has a stub of 16 bytes that pushes an error code where the CPU has not, and the vector's number; then all
 //! registers are saved and [`handle`] is called with them.
 
-use crate::exit::{Verdict, exit};
-use crate::{println, probe, segments};
+use crate::exit::exit;
+use crate::probe::Instructions;
+use crate::{println, segments};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr::addr_of;
+use experiment::{Accesses, Verdict};
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::SegmentSelector;
@@ -197,9 +199,9 @@ fn fault_address() -> u64 {
 extern "C" fn handle(registers: &mut Registers) {
     let address = fault_address();
     if registers.vector == PAGE_FAULT
-        && let Some(landing) = probe::landing_of(registers.rip)
+        && let Some(landing) =
+            Instructions::answer_fault(registers.rip, address, registers.error_code)
     {
-        probe::record(address, registers.error_code);
         registers.rip = landing;
         return;
     }

@@ -21,39 +21,23 @@ use arch_x86_64::{
     Cpu, FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, SingleCpu, Tlb,
 };
 use core::panic::PanicInfo;
-use exit::{Verdict, exit};
-use experiment::{EarlyFrames, Experiment, Frames, MemoryMap, Report, TableSpans, cases};
-use experiment::{early_range, early_slice};
+use exit::exit;
+use experiment::{
+    CpuProbe, EarlyFrames, Layout, MemoryMap, Refusing, Setting, Started, Verdict, X86Entries,
+};
 use firmware::FirmwareMemory;
-use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{EntryFormat, RadixTable};
-use mm_core::vmemmap::AuditSlot;
-use paging::{AddressSpace, Levels, LinearMap};
-use probe::CpuProbe;
+use mm_core::paging::EntryFormat;
+use paging::{GRANULE, KernelSpace, Levels};
+use probe::Instructions;
 use pvh::StartInfo;
 use serial::Serial;
-
-/// Pages in the memory map and in the tables.
-const GRANULE: Granule = Granule::Size4K;
 
 /// Memory below this is left to firmware.
 const LOW_MEMORY: u64 = 1 << 20;
 
-/// For how many frames the audit has room in one pass.
-const AUDIT_SLOTS: u64 = 1 << 16;
-
-/// What tables translate: a page table, a page directory, a page-directory-pointer table (SDM, volume 3A, "Paging").
-const FOUR_LEVEL_SPANS: TableSpans = TableSpans {
-    leaf: 21,
-    upper: &[30, 39],
-};
-
-/// One more: a PML4 table below the PML5.
-const FIVE_LEVEL_SPANS: TableSpans = TableSpans {
-    leaf: 21,
-    upper: &[30, 39, 48],
-};
+/// The sizes of compound pages that are tried: 2 MiB and 1 GiB.
+const COMPOUND: [u64; 2] = [2 << 20, 1 << 30];
 
 /// Called by the boot code with the physical address of the start information, on the kernel's stack.
 extern "C" fn kernel_main(start_info: u64) -> ! {
@@ -65,69 +49,31 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     };
     let levels = Levels::current();
     let map = read_memory_map(start_info);
-    print_memory_map(levels, &map);
-
-    let image_end = paging::image_end();
-    let Some(early_range) = early_range(&map, GRANULE, image_end, boot::IDENTITY_END) else {
-        panic!("no RAM below 4 GiB and above the kernel");
-    };
-    let early = EarlyFrames::new(early_range);
-    // SAFETY: 1: the boot tables are in use. 2: RAM behind the image, by the memory map.
-    let space = match unsafe { AddressSpace::build(levels, &map, &early) } {
-        Ok(space) => space,
-        Err(error) => panic!("{error:?}"),
-    };
-    // SAFETY: 1: this code, its data and its stack are linked into the image, and what was read of the firmware's memory
-    // was copied. 2: RAM and persistent memory are.
-    let direct_map = unsafe { space.activate() };
-
-    // SAFETY: 1: `early` came from RAM behind the image. 2: the direct map reaches all RAM.
-    let scratch = unsafe {
-        early_slice(
-            &early,
-            GRANULE,
-            &direct_map,
-            AUDIT_SLOTS,
-            AuditSlot::default,
-        )
-    };
-    let Some(scratch) = scratch else {
-        panic!("no memory for the audit");
-    };
-    // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use; `early` came from `early_range`, and nothing
-    // else was taken. 2: it maps all RAM linearly.
-    let first_free = LOW_MEMORY.max(image_end);
-    let frames =
-        unsafe { experiment::frames(&map, early_range, &early, GRANULE, &direct_map, first_free) };
-    let Some(frames) = frames else {
-        panic!("no memory for the allocator's books");
-    };
-    println!(
-        "{} frames free",
-        frames.allocator().allocator().free_frames()
-    );
-
-    let machine = Machine {
-        probe,
-        root: space.root(),
-        frames: &frames,
-        direct_map: &direct_map,
+    println!("kernel-x86_64, {} levels of page tables", levels.count());
+    map.print(GRANULE, &mut Serial::new());
+    let layout = Layout {
+        granule: GRANULE,
         map: &map,
+        image_end: paging::image_end(),
+        first_free: LOW_MEMORY,
+        mapped_end: boot::IDENTITY_END,
     };
-    let good = match levels {
-        // SAFETY: 1: the root is in use, in 4-level format.
-        Levels::Four => unsafe {
-            machine.run::<FourLevel>(MODEL_4_LEVEL, FOUR_LEVEL_SPANS, scratch)
-        },
-        // SAFETY: 1: the root is in use, in 5-level format.
-        Levels::Five => unsafe {
-            machine.run::<FiveLevel>(MODEL_5_LEVEL, FIVE_LEVEL_SPANS, scratch)
-        },
+    // SAFETY: 1: RAM behind the image, below the end of what is mapped where it is.
+    let build = |early: &EarlyFrames| unsafe { KernelSpace::build(levels, &map, early) };
+    // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use. 2: the boot tables are in use. 3: the kernel's
+    // tables map RAM and persistent memory, and the image with this code, its data and its stack; what was read of the firmware's memory
+    // was copied.
+    // 4: the probe uses this CPU, and no other was started.
+    let started = unsafe { Started::new(&layout, probe, build) };
+    let mut started = match started {
+        Ok(started) => started,
+        Err(error) => panic!("{error}"),
     };
-    exit(if good {
-        Verdict::Passed
-    } else {
-        Verdict::Failed
+    exit(match levels {
+        // SAFETY: 1: four levels are in use.
+        Levels::Four => unsafe { run::<FourLevel>(&mut started, MODEL_4_LEVEL, levels) },
+        // SAFETY: 1: five levels are in use.
+        Levels::Five => unsafe { run::<FiveLevel>(&mut started, MODEL_5_LEVEL, levels) },
     })
 }
 
@@ -143,80 +89,27 @@ fn read_memory_map(start_info: u64) -> MemoryMap {
     }
 }
 
-fn print_memory_map(levels: Levels, map: &MemoryMap) {
-    println!("kernel-x86_64, {} levels of page tables", levels.count());
-    let lists = [("RAM", &map.ram), ("persistent memory", &map.device)];
-    for (name, list) in lists {
-        for range in list.as_slice() {
-            let start = range.start().base(GRANULE);
-            let kib = (range.frames() << GRANULE.shift()) >> 10;
-            println!("{name}: {kib} KiB at {start}");
-        }
-    }
-}
-
-/// What the kernel has got ready.
-struct Machine<'m> {
-    probe: CpuProbe,
-    root: Pfn,
-    frames: &'m Frames<'m>,
-    direct_map: &'m LinearMap,
-    map: &'m MemoryMap,
-}
-
-impl Machine<'_> {
-    /// Runs the experiment, and says whether all went well.
-    ///
-    /// # Safety
-    ///
-    /// 1. `root` is the root that the CPU translates by, in the format `F`, and `model`'s vmemmap is empty in it.
-    unsafe fn run<F: EntryFormat>(
-        &self,
-        model: MemoryModel,
-        spans: TableSpans,
-        scratch: &mut [AuditSlot],
-    ) -> bool {
-        let &[device] = self.map.device.as_slice() else {
-            panic!("one range of persistent memory is needed; give the machine an NVDIMM");
-        };
-        let device: PfnRange = device;
-        // SAFETY: 1: this is ring 0. 2: there is one CPU.
-        let cpu = unsafe { Cpu::new() };
-        // SAFETY: 1: no other CPU was started.
-        let one_cpu = unsafe { SingleCpu::new() };
-        // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has no other value for the
-        // tables. 4: there is one CPU.
-        let table = unsafe {
-            RadixTable::<F, _, _, _>::new(
-                self.root,
-                self.frames,
-                self.direct_map,
-                Tlb::new(cpu, one_cpu, OneRoot),
-            )
-        };
-        // SAFETY: 1: the probe uses this CPU, and it translates by the root (duty 1). 2: duty 1; nobody else has the vmemmap. 3: the direct map reaches all
-        // RAM, and the allocator was made for this.
-        let mut experiment = unsafe {
-            Experiment::new(
-                &self.probe,
-                table,
-                model,
-                self.frames,
-                self.direct_map,
-                scratch,
-                spans,
-            )
-        };
-        let mut serial = Serial::new();
-        let mut report = Report::new(&mut serial);
-        let compound = [9, 18].map(|order| Order::new(order).unwrap_or(Order::BASE));
-        experiment.run(
-            self.map,
-            cases(&model, &spans, device, &compound),
-            &mut report,
-        );
-        experiment.run_battery(device, &mut report);
-        report.finish()
+/// # Safety
+///
+/// 1. The CPU walks so many levels, in the format `F`.
+unsafe fn run<F: EntryFormat>(
+    started: &mut Started<'_, CpuProbe<Instructions>>,
+    model: MemoryModel,
+    levels: Levels,
+) -> Verdict {
+    // SAFETY: 1: this is ring 0. 2: there is one CPU.
+    let cpu = unsafe { Cpu::new() };
+    // SAFETY: 1: no other CPU was started.
+    let one_cpu = unsafe { SingleCpu::new() };
+    let mmu = || Tlb::new(cpu, one_cpu, OneRoot);
+    let setting = Setting {
+        model,
+        shape: levels.shape(),
+        compound: COMPOUND,
+    };
+    // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
+    unsafe {
+        started.run::<F, X86Entries, _, _>(&setting, Refusing(mmu()), mmu(), &mut Serial::new())
     }
 }
 

@@ -9,31 +9,37 @@
 //!
 //! Built while physical memory is still mapped where it is. Nothing is mapped in the lower half afterwards.
 
-use crate::boot::{IDENTITY_END, KERNEL_BASE};
+use crate::boot::KERNEL_BASE;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
-use core::ptr::{NonNull, addr_of};
-use experiment::{EarlyFrames, MemoryMap};
-use mm_core::addr::{Granule, Pfn};
-use mm_core::frame::DirectMap;
+use core::ptr::addr_of;
+use experiment::{
+    AddressSpace, EarlyFrames, LinearMap, MemoryMap, NoTable, RangeList, TableShape, Tables,
+    X86Entries,
+};
+use mm_core::addr::{Granule, Order, Pfn, PhysAddr, VirtAddr};
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-const GRANULE: Granule = Granule::Size4K;
-const INDEX_BITS: u32 = 9;
+/// Pages in the memory map and in the tables.
+pub const GRANULE: Granule = Granule::Size4K;
 
-/// 2 MiB, as a shift.
+/// The largest blocks that every CPU has: 2 MiB, as a shift and as an order.
 const BLOCK_SHIFT: u32 = 21;
+const BLOCK_ORDER: u8 = 9;
 /// 1 GiB, as a shift.
 const LARGE_BLOCK_SHIFT: u32 = 30;
 
 /// CPUID leaf 8000_0001, EDX: 1 GiB pages.
 const HAS_LARGE_BLOCKS: u32 = 1 << 26;
 
-const LINK: Flags = Flags::PRESENT.union(Flags::WRITABLE);
-const DATA: Flags = LINK.union(Flags::NO_EXECUTE);
-const CONSTANT: Flags = Flags::PRESENT.union(Flags::NO_EXECUTE);
-const CODE: Flags = Flags::PRESENT;
+const LEAF: Flags = Flags::PRESENT
+    .union(Flags::ACCESSED)
+    .union(Flags::DIRTY)
+    .union(Flags::GLOBAL);
+const CODE: Flags = LEAF;
+const CONSTANT: Flags = LEAF.union(Flags::NO_EXECUTE);
+const DATA: Flags = CONSTANT.union(Flags::WRITABLE);
 
 /// How many levels the CPU walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,34 +68,20 @@ impl Levels {
         }
     }
 
+    /// The tables that the CPU walks.
+    pub const fn shape(self) -> TableShape {
+        TableShape {
+            granule: GRANULE,
+            address_bits: 12 + 9 * self.count(),
+        }
+    }
+
     /// Where the direct map starts.
     const fn direct_map(self) -> u64 {
         match self {
             Self::Four => 0xffff_8880_0000_0000,
             Self::Five => 0xff11_0000_0000_0000,
         }
-    }
-}
-
-/// Physical memory at a constant distance.
-#[derive(Clone, Copy, Debug)]
-pub struct LinearMap {
-    base: u64,
-}
-
-impl LinearMap {
-    /// The first byte of `frame`.
-    pub const fn address(&self, frame: Pfn) -> u64 {
-        self.base + frame.base(GRANULE).get()
-    }
-}
-
-// SAFETY: 1: all RAM and device memory is mapped there, writable, for good (`build`). 2 and 3: a constant is added.
-unsafe impl DirectMap for LinearMap {
-    fn frame_pointer(&self, frame: Pfn) -> NonNull<u8> {
-        let pointer = core::ptr::with_exposed_provenance_mut(self.address(frame) as usize);
-        // The map lies in the upper half, so the address is not null.
-        NonNull::new(pointer).unwrap_or(NonNull::dangling())
     }
 }
 
@@ -107,134 +99,87 @@ pub fn image_end() -> u64 {
 
 /// The tables, not yet in use.
 #[derive(Debug)]
-pub struct AddressSpace {
-    root: Pfn,
+pub struct KernelSpace {
+    tables: Tables<X86Entries, LinearMap>,
     levels: Levels,
 }
 
-/// There was no frame for a table, or one that is mapped where it is.
-#[derive(Clone, Copy, Debug)]
-pub struct NoFrameForTable;
-
-impl AddressSpace {
+impl KernelSpace {
     /// Tables for `levels` levels that map the kernel's image and all memory of `map`, in frames of `early`.
     ///
     /// # Errors
     ///
-    /// [`NoFrameForTable`].
+    /// [`NoTable`].
     ///
     /// # Safety
     ///
-    /// 1. Physical memory below [`IDENTITY_END`] is mapped where it is.
-    /// 2. The frames of `early` are RAM that nobody uses.
+    /// 1. The frames of `early` are RAM that nobody uses, mapped where it is.
     pub unsafe fn build(
         levels: Levels,
         map: &MemoryMap,
         early: &EarlyFrames,
-    ) -> Result<Self, NoFrameForTable> {
-        let space = Self {
-            root: new_table(early)?,
-            levels,
-        };
+    ) -> Result<Self, NoTable> {
+        // SAFETY: 1: those frames are mapped where they are (duty 1), and behind the image.
+        let identity = unsafe { LinearMap::new(0, GRANULE) };
+        let frames = &mut || early.take_one();
+        // SAFETY: 1: duty 1.
+        let tables = unsafe { Tables::empty(levels.shape(), identity, frames) };
+        let tables = tables.ok_or(NoTable {
+            at: VirtAddr::new(KERNEL_BASE),
+        })?;
         let image = [
             (addr_of!(__text_start), addr_of!(__rodata_start), CODE),
             (addr_of!(__rodata_start), addr_of!(__data_start), CONSTANT),
             (addr_of!(__data_start), addr_of!(__kernel_end), DATA),
         ];
         for (start, end, flags) in image {
-            for at in (start as u64..end as u64).step_by(GRANULE.bytes() as usize) {
-                space.map(early, at, at - KERNEL_BASE, GRANULE.shift(), flags)?;
-            }
+            let (start, end) = (start as u64, end as u64);
+            let place = (
+                VirtAddr::new(start),
+                PhysAddr::new(start - KERNEL_BASE),
+                end - start,
+            );
+            // SAFETY: 1: duty 1. 2: the part where it is linked, with the rights that it needs.
+            unsafe { tables.map(frames, place, GRANULE.shift(), flags.bits()) }?;
         }
         let has_large = __cpuid(0x8000_0000).eax >= 0x8000_0001
             && __cpuid(0x8000_0001).edx & HAS_LARGE_BLOCKS != 0;
-        for range in map.ram.as_slice().iter().chain(map.device.as_slice()) {
-            // Rounded out to blocks: what else lies in one is not touched through it. Ranges may share a block.
-            let block = (1u64 << BLOCK_SHIFT) - 1;
-            let mut at = range.start().base(GRANULE).get() & !block;
-            let end = (range.last().base(GRANULE).get() | block) + 1;
-            while at < end {
-                let large = 1u64 << LARGE_BLOCK_SHIFT;
-                let shift = if has_large && at.is_multiple_of(large) && end - at >= large {
-                    LARGE_BLOCK_SHIFT
-                } else {
-                    BLOCK_SHIFT
-                };
-                space.map(early, levels.direct_map() + at, at, shift, DATA)?;
-                at += 1 << shift;
-            }
+        let largest = if has_large {
+            LARGE_BLOCK_SHIFT
+        } else {
+            BLOCK_SHIFT
+        };
+        for range in whole_blocks(map).as_slice() {
+            let first = range.start().base(GRANULE);
+            let at = VirtAddr::new(levels.direct_map() + first.get());
+            let bytes = range.frames() << GRANULE.shift();
+            // SAFETY: 1: duty 1. 2: memory, in the direct map; what else lies in a block is not touched through it.
+            unsafe { tables.map(frames, (at, first, bytes), largest, DATA.bits()) }?;
         }
-        Ok(space)
+        Ok(Self { tables, levels })
+    }
+}
+
+/// All memory, rounded out to blocks.
+fn whole_blocks(map: &MemoryMap) -> RangeList {
+    let mut all = *map;
+    for range in map.device.as_slice() {
+        // A range too many is not mapped, nor used.
+        let _ = all.ram.add(*range);
+    }
+    all.described(Order::new(BLOCK_ORDER).unwrap_or(Order::BASE))
+}
+
+impl AddressSpace for KernelSpace {
+    fn root(&self) -> Pfn {
+        self.tables.root()
     }
 
-    /// The root table's frame.
-    pub const fn root(&self) -> Pfn {
-        self.root
-    }
-
-    /// Maps 2^`shift` bytes at `at` to `physical`, in place of what was there.
-    fn map(
-        &self,
-        early: &EarlyFrames,
-        at: u64,
-        physical: u64,
-        shift: u32,
-        flags: Flags,
-    ) -> Result<(), NoFrameForTable> {
-        let mut table = self.root;
-        let mut level = GRANULE.shift() + INDEX_BITS * (self.levels.count() - 1);
-        loop {
-            let index = (at >> level) as usize & ((1 << INDEX_BITS) - 1);
-            // SAFETY: the table is one of these, mapped where it is, and nobody else knows it; the index is within it.
-            let entry = unsafe { &mut *table_pointer(table)?.add(index).as_ptr() };
-            if level == shift {
-                let mut flags = flags | Flags::ACCESSED | Flags::DIRTY | Flags::GLOBAL;
-                flags.set(Flags::HUGE_PAGE, shift != GRANULE.shift());
-                *entry = physical | flags.bits();
-                return Ok(());
-            }
-            if *entry == 0 {
-                let frame = new_table(early)?;
-                *entry = frame.base(GRANULE).get() | LINK.bits();
-            } else if Flags::from_bits_retain(*entry).contains(Flags::HUGE_PAGE) {
-                // Ranges share this block: it is there already.
-                return Ok(());
-            }
-            table = Pfn::new((*entry & 0x000f_ffff_ffff_f000) >> GRANULE.shift())
-                .ok_or(NoFrameForTable)?;
-            level -= INDEX_BITS;
-        }
-    }
-
-    /// Makes the CPU translate by these tables, and answers with the direct map.
-    ///
-    /// # Safety
-    ///
-    /// 1. Code, data and the stack that are in use are the image's, and nothing in the lower half is.
-    /// 2. All of the map's memory is free of rules against being mapped write-back.
-    pub unsafe fn activate(&self) -> LinearMap {
-        let root = self.root.base(GRANULE).get();
+    unsafe fn activate(&self) -> LinearMap {
+        let root = self.root().base(GRANULE).get();
         // SAFETY: the tables map the image where it was (duty 1), with the rights that its parts need.
         unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
-        LinearMap {
-            base: self.levels.direct_map(),
-        }
+        // SAFETY: 1: all memory is mapped there, for good (`build`), in the upper half.
+        unsafe { LinearMap::new(self.levels.direct_map(), GRANULE) }
     }
-}
-
-/// A table where it is mapped before the switch.
-fn table_pointer(frame: Pfn) -> Result<NonNull<u64>, NoFrameForTable> {
-    let address = frame.base(GRANULE).get();
-    let pointer = core::ptr::with_exposed_provenance_mut(address as usize);
-    NonNull::new(pointer)
-        .filter(|_| address < IDENTITY_END)
-        .ok_or(NoFrameForTable)
-}
-
-/// A zeroed table.
-fn new_table(early: &EarlyFrames) -> Result<Pfn, NoFrameForTable> {
-    let frame = early.take_one().ok_or(NoFrameForTable)?;
-    // SAFETY: one frame that nobody uses (duty 2 of `build`), mapped where it is (duty 1).
-    unsafe { table_pointer(frame)?.write_bytes(0, GRANULE.entries_per_table()) };
-    Ok(frame)
 }

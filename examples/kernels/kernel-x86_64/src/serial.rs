@@ -1,6 +1,7 @@
 //! The serial port: a 16550 at the first standard port. The kernel's only output.
 
 use core::fmt;
+use experiment::put_text;
 use x86_64::instructions::port::Port;
 
 const BASE: u16 = 0x3f8;
@@ -49,12 +50,7 @@ fn write(register: u16, value: u8) {
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                self.put(b'\r');
-            }
-            self.put(byte);
-        }
+        put_text(text, |byte| self.put(byte));
         Ok(())
     }
 }
@@ -62,9 +58,5 @@ impl fmt::Write for Serial {
 /// Prints a line to the serial port.
 #[macro_export]
 macro_rules! println {
-    ($($arguments:tt)*) => {{
-        use core::fmt::Write as _;
-        // The serial port takes everything.
-        let _ = writeln!($crate::serial::Serial::new(), $($arguments)*);
-    }};
+    ($($arguments:tt)*) => { experiment::print_line!($crate::serial::Serial::new(), $($arguments)*) };
 }

@@ -1,7 +1,11 @@
 //! Touching an address and coming back.
 
+mod cpu;
+
+pub use cpu::{Accesses, CpuProbe, Places};
+
 use core::fmt;
-use mm_core::addr::VirtAddr;
+use mm_core::addr::{PhysAddr, VirtAddr};
 
 /// What the fault handler has recorded of one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What the MMU says of an address without an access to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// What it translates to for loads.
+    pub load: Option<PhysAddr>,
+    /// What it translates to for stores.
+    pub store: Option<PhysAddr>,
+}
+
 /// Loads and stores that the MMU translates, by a kernel whose fault handler records a fault and
 /// resumes.
 ///
@@ -61,4 +74,10 @@ pub unsafe trait Probe {
 
     /// How many faults the handler has recorded so far.
     fn faults(&self) -> u64;
+
+    /// What the MMU says of `at`; `None` where no instruction asks it.
+    fn ask(&self, at: VirtAddr) -> Option<Hardware> {
+        let _ = at;
+        None
+    }
 }

@@ -1,6 +1,14 @@
 //! What is tried: geometries and policies on ranges.
 
-use crate::cost::TableSpans;
+mod fold;
+mod list;
+mod neighbours;
+
+pub(crate) use fold::{Fold, described_by_leaf, folds};
+pub(crate) use list::CaseList;
+pub(crate) use neighbours::{Neighbours, REGIONS};
+
+use crate::TableShape;
 use crate::padding::pad;
 use core::fmt;
 use mm_core::addr::{Order, PfnRange};
@@ -68,8 +76,8 @@ impl Case {
 
     /// Whether leaf tables of nothing but the same tail are one table: where a compound page's
     /// descriptors fill two tables or more.
-    pub fn shares_tables(&self, model: &MemoryModel, spans: &TableSpans) -> bool {
-        let tables = (self.order.frames() * model.descriptor_bytes()) >> spans.leaf;
+    pub fn shares_tables(&self, model: &MemoryModel, shape: &TableShape) -> bool {
+        let tables = (self.order.frames() * model.descriptor_bytes()) >> shape.leaf_span();
         self.tables == Tables::Shared && self.shares_tails(model) && tables >= 2
     }
 
@@ -95,18 +103,30 @@ impl fmt::Display for Size {
     }
 }
 
-impl fmt::Display for Case {
+/// A policy for tails, as it is printed.
+pub(crate) struct TailsName(pub(crate) Tails);
+
+impl fmt::Display for TailsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tails = match self.tails {
+        f.pad(match self.0 {
             Tails::None => "none",
             Tails::PerCompound => "per compound",
             Tails::PerOrder => "per order",
             _ => "other",
-        };
-        let tables = match self.tables {
-            Tables::Shared => "shared",
-            _ => "private",
-        };
+        })
+    }
+}
+
+/// A policy for tables, as it is printed.
+pub(crate) fn tables_name(tables: Tables) -> &'static str {
+    match tables {
+        Tables::Shared => "shared",
+        _ => "private",
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let leaves = match (self.leaves, self.tails) {
             (Leaves::Huge, Tails::None) => "huge",
             _ => "small",
@@ -118,16 +138,18 @@ impl fmt::Display for Case {
         };
         write!(
             f,
-            "{:<5} {tails:<13} {tables:<8} {leaves:<6} {piece:<10}",
-            Size(self.page_bytes)
+            "{:<5} {:<13} {:<8} {leaves:<6} {piece:<10}",
+            Size(self.page_bytes),
+            TailsName(self.tails),
+            tables_name(self.tables),
         )
     }
 }
 
 /// How much has to be populated at a time for huge leaves: a section, unless one leaf describes
 /// more.
-fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
-    if model.section().frames() * model.descriptor_bytes() < 1 << spans.leaf {
+fn piece_for_huge_leaves(model: &MemoryModel, shape: &TableShape) -> Piece {
+    if model.section().frames() * model.descriptor_bytes() < 1 << shape.leaf_span() {
         Piece::Range
     } else {
         Piece::Section
@@ -135,14 +157,14 @@ fn piece_for_huge_leaves(model: &MemoryModel, spans: &TableSpans) -> Piece {
 }
 
 /// RAM itself: base pages, mapped by huge leaves.
-pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Case {
+pub fn ram_case(model: &MemoryModel, shape: &TableShape, range: PfnRange) -> Case {
     Case {
         page_bytes: model.granule().bytes(),
         order: Order::BASE,
         tails: Tails::None,
         tables: Tables::Private,
         leaves: Leaves::Huge,
-        piece: piece_for_huge_leaves(model, spans),
+        piece: piece_for_huge_leaves(model, shape),
         range,
     }
 }
@@ -156,7 +178,7 @@ pub fn ram_case(model: &MemoryModel, spans: &TableSpans, range: PfnRange) -> Cas
 /// device is too small for is left out.
 pub fn cases<'c>(
     model: &'c MemoryModel,
-    spans: &'c TableSpans,
+    shape: &'c TableShape,
     device: PfnRange,
     compound: &'c [Order],
 ) -> impl Iterator<Item = Case> + Clone + 'c {
@@ -167,7 +189,7 @@ pub fn cases<'c>(
             page_bytes: order.bytes(model.granule())?,
             order,
             range: whole_blocks(range, unit)?,
-            ..ram_case(model, spans, range)
+            ..ram_case(model, shape, range)
         })
     };
     let odd = move || {
@@ -204,6 +226,7 @@ pub fn cases<'c>(
             ..case
         })
     });
+    let little_by_itself = little.clone().map(with_tails_per_compound);
     let all = compound.iter().filter_map(move |&order| of(order, device));
     let shared_further = little.chain(all).flat_map(move |case| {
         let per_compound = with_tails_per_compound(case);
@@ -216,7 +239,7 @@ pub fn cases<'c>(
                 tables: Tables::Shared,
                 ..case
             };
-            Some(case).filter(|case| case.shares_tables(model, spans))
+            Some(case).filter(|case| case.shares_tables(model, shape))
         };
         let cases = [
             with_tables(per_compound),
@@ -225,10 +248,13 @@ pub fn cases<'c>(
         ];
         cases.into_iter().flatten()
     });
-    base_pages.chain(compound_pages).chain(shared_further)
+    base_pages
+        .chain(compound_pages)
+        .chain(little_by_itself)
+        .chain(shared_further)
 }
 
-fn with_small_leaves(case: Case) -> Case {
+pub(crate) fn with_small_leaves(case: Case) -> Case {
     Case {
         leaves: Leaves::Small,
         piece: Piece::Section,
@@ -236,7 +262,7 @@ fn with_small_leaves(case: Case) -> Case {
     }
 }
 
-fn with_tails_per_compound(case: Case) -> Case {
+pub(crate) fn with_tails_per_compound(case: Case) -> Case {
     Case {
         tails: Tails::PerCompound,
         leaves: Leaves::Small,
@@ -246,7 +272,7 @@ fn with_tails_per_compound(case: Case) -> Case {
 }
 
 /// The part of `range` that is whole blocks of `unit`.
-fn whole_blocks(range: PfnRange, unit: Order) -> Option<PfnRange> {
+pub(crate) fn whole_blocks(range: PfnRange, unit: Order) -> Option<PfnRange> {
     let block = unit.frames();
     let start = range.start().get().checked_next_multiple_of(block)?;
     let end = (range.last().get() + 1) & !(block - 1);

@@ -1,6 +1,7 @@
 //! What memory there is.
 
-use mm_core::addr::{Order, Pfn, PfnRange};
+use core::fmt::Write;
+use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 
 /// How many ranges of one kind are kept; firmware reports fewer.
 const RANGES: usize = 32;
@@ -97,6 +98,18 @@ impl MemoryMap {
                 .is_ok_and(|rounded| described.add(rounded));
         }
         described
+    }
+
+    /// Prints all of it, in frames of `granule`.
+    pub fn print(&self, granule: Granule, out: &mut dyn Write) {
+        for (name, list) in [("RAM", &self.ram), ("device memory", &self.device)] {
+            for range in list.as_slice() {
+                let start = range.start().base(granule);
+                let kib = (range.frames() << granule.shift()) >> 10;
+                // What cannot be printed is missed by whoever reads it.
+                let _ = writeln!(out, "{name}: {kib} KiB at {start}");
+            }
+        }
     }
 
     /// The highest frame of RAM.

@@ -3,6 +3,11 @@
 //! Shares no code with the plan, the page table or the audit: ranges and sizes in, numbers of
 //! frames out.
 
+mod device;
+
+pub(crate) use device::DeviceCost;
+
+use crate::TableShape;
 use crate::case::{Case, Leaves};
 use core::fmt;
 use mm_core::addr::{PfnRange, VirtRange};
@@ -18,6 +23,8 @@ pub struct Cost {
     pub leaf_tables: u64,
     /// Tables above those and below the root.
     pub upper_tables: u64,
+    /// How many of all these come from an altmap, and not from RAM.
+    pub altmap_frames: u64,
 }
 
 impl Cost {
@@ -26,12 +33,18 @@ impl Cost {
         self.descriptor_frames + self.leaf_tables + self.upper_tables
     }
 
+    /// Those that come from RAM.
+    pub const fn ram_frames(&self) -> u64 {
+        self.frames().saturating_sub(self.altmap_frames)
+    }
+
     /// Both together.
     pub const fn plus(&self, other: &Self) -> Self {
         Self {
             descriptor_frames: self.descriptor_frames + other.descriptor_frames,
             leaf_tables: self.leaf_tables + other.leaf_tables,
             upper_tables: self.upper_tables + other.upper_tables,
+            altmap_frames: self.altmap_frames + other.altmap_frames,
         }
     }
 
@@ -43,6 +56,7 @@ impl Cost {
                 .checked_sub(before.descriptor_frames)?,
             leaf_tables: self.leaf_tables.checked_sub(before.leaf_tables)?,
             upper_tables: self.upper_tables.checked_sub(before.upper_tables)?,
+            altmap_frames: self.altmap_frames.checked_sub(before.altmap_frames)?,
         })
     }
 }
@@ -53,18 +67,12 @@ impl fmt::Display for Cost {
             f,
             "{} descriptor frames, {} leaf tables, {} upper tables",
             self.descriptor_frames, self.leaf_tables, self.upper_tables
-        )
+        )?;
+        match self.altmap_frames {
+            0 => Ok(()),
+            frames => write!(f, "; {frames} from the altmap"),
+        }
     }
-}
-
-/// How much of the virtual address space one table translates, as base-2 logarithms of bytes: the
-/// leaf table first, the root left out.
-#[derive(Clone, Copy, Debug)]
-pub struct TableSpans {
-    /// What a leaf table translates.
-    pub leaf: u32,
-    /// What the tables above it do, upwards.
-    pub upper: &'static [u32],
 }
 
 impl Cost {
@@ -72,22 +80,21 @@ impl Cost {
     ///
     /// A leaf table and a huge leaf stand for the same span. Shared tails and tables are not those
     /// of `online`.
-    pub fn of(case: &Case, online: &[Case], model: &MemoryModel, spans: &TableSpans) -> Self {
-        let needs_leaf_table = |case: &Case, span: u64| leaf_table_at(case, model, spans, span);
-        let leaf_tables = spans_of(case, model, spans.leaf)
+    pub fn of(case: &Case, online: &[Case], model: &MemoryModel, shape: &TableShape) -> Self {
+        let needs_leaf_table = |case: &Case, span: u64| leaf_table_at(case, model, shape, span);
+        let leaf_tables = spans_of(case, model, shape.leaf_span())
             .filter(|span| needs_leaf_table(case, *span))
             .filter(|span| !online.iter().any(|other| needs_leaf_table(other, *span)))
             .count() as u64;
-        let leaf_tables = match case.shares_tables(model, spans) {
+        let leaf_tables = match case.shares_tables(model, shape) {
             // The one with the head, and one for all others; whole tables, which nobody else has
             // descriptors in.
             true => compound_pages(case) + shared_by(case),
             false => leaf_tables,
         };
-        let upper_tables = spans
-            .upper
-            .iter()
-            .map(|&shift| {
+        let upper_tables = shape
+            .upper_spans()
+            .map(|shift| {
                 let used = |other: &Case, span: u64| {
                     spans_of(other, model, shift).any(|there| there == span)
                 };
@@ -100,6 +107,7 @@ impl Cost {
             descriptor_frames: descriptor_frames(case, model),
             leaf_tables,
             upper_tables,
+            altmap_frames: 0,
         }
     }
 }
@@ -121,6 +129,14 @@ fn compound_pages(case: &Case) -> u64 {
     case.range.frames() / case.order.frames()
 }
 
+/// How many frames hold nothing but tails that are shared.
+pub(crate) fn tail_frames(case: &Case, model: &MemoryModel) -> u64 {
+    match case.shares_tails(model) {
+        true => shared_by(case),
+        false => 0,
+    }
+}
+
 /// How many different tails there are where they are shared.
 fn shared_by(case: &Case) -> u64 {
     match case.tails {
@@ -137,13 +153,13 @@ pub(crate) fn parted_span_at(
     case: &Case,
     part: PfnRange,
     model: &MemoryModel,
-    spans: &TableSpans,
+    shape: &TableShape,
 ) -> Option<u64> {
-    let span_of = |frame| Some(model.descriptor_address(frame)?.get() >> spans.leaf);
+    let span_of = |frame| Some(model.descriptor_address(frame)?.get() >> shape.leaf_span());
     let head = part.start().align_down(case.order);
     let (span, heads) = (span_of(part.start())?, span_of(head)?);
-    let shared = case.shares_tables(model, spans) && span != heads;
-    (shared || !leaf_table_at(case, model, spans, span)).then_some(span)
+    let shared = case.shares_tables(model, shape) && span != heads;
+    (shared || !leaf_table_at(case, model, shape, span)).then_some(span)
 }
 
 fn descriptors(case: &Case, model: &MemoryModel) -> Option<VirtRange> {
@@ -159,8 +175,8 @@ fn spans_of(case: &Case, model: &MemoryModel, shift: u32) -> core::ops::Range<u6
 }
 
 /// Whether a leaf table is needed for a span, rather than a huge leaf or nothing.
-fn leaf_table_at(case: &Case, model: &MemoryModel, spans: &TableSpans, span: u64) -> bool {
-    if !spans_of(case, model, spans.leaf).contains(&span) {
+fn leaf_table_at(case: &Case, model: &MemoryModel, shape: &TableShape, span: u64) -> bool {
+    if !spans_of(case, model, shape.leaf_span()).contains(&span) {
         return false;
     }
     let at_a_time = match case.piece {
@@ -168,11 +184,11 @@ fn leaf_table_at(case: &Case, model: &MemoryModel, spans: &TableSpans, span: u64
         Piece::Section => model.section().frames(),
         Piece::Range => case.range.frames(),
     };
-    let span_bytes = 1 << spans.leaf;
+    let span_bytes = 1 << shape.leaf_span();
     let huge = case.leaves == Leaves::Huge
         && !case.shares_tails(model)
         && at_a_time * model.descriptor_bytes() >= span_bytes;
-    let first = span << spans.leaf;
+    let first = span << shape.leaf_span();
     let whole = descriptors(case, model).is_some_and(|range| {
         range.start().get() <= first && first + (span_bytes - 1) <= range.last().get()
     });

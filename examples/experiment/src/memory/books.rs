@@ -1,6 +1,6 @@
 //! The kernel's frames, and the memory for their books.
 
-use crate::{Bitmap, EarlyFrames, Frames, MemoryMap, Rationed};
+use super::{Bitmap, EarlyFrames, Frames, MemoryMap, Rationed};
 use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicU64;
@@ -9,7 +9,7 @@ use mm_core::frame::{Counted, DirectMap};
 
 /// The largest part of RAM in whole frames above the image and below `limit`, which is where early
 /// frames come from.
-pub fn early_range(
+pub(crate) fn early_range(
     map: &MemoryMap,
     granule: Granule,
     image_end: u64,
@@ -30,7 +30,7 @@ pub fn early_range(
 ///
 /// 1. The frames of `early` are RAM that nobody uses, in pages of `granule`.
 /// 2. `direct_map` is linear and reaches them, for good.
-pub unsafe fn early_slice<T>(
+pub(crate) unsafe fn early_slice<T>(
     early: &EarlyFrames,
     granule: Granule,
     direct_map: &impl DirectMap,
@@ -61,7 +61,7 @@ pub unsafe fn early_slice<T>(
 /// 1. All RAM of `map` from `first_free` on is free, but for what was taken from `early`, which
 ///    came from `early_range`.
 /// 2. `direct_map` is linear and reaches all RAM, for good.
-pub unsafe fn frames(
+pub(crate) unsafe fn frames(
     map: &MemoryMap,
     early_range: PfnRange,
     early: &EarlyFrames,

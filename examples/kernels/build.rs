@@ -1,4 +1,4 @@
-//! Links by the kernel's own script, at fixed addresses.
+//! Links each kernel by its own script, at fixed addresses.
 
 use std::env;
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ pub struct Bitmap<'m> {
     free: Cell<u64>,
     /// No word below this one has a free frame.
     lowest: Cell<usize>,
+    freed_twice: Cell<u64>,
 }
 
 impl<'m> Bitmap<'m> {
@@ -38,12 +39,19 @@ impl<'m> Bitmap<'m> {
             words,
             free: Cell::new(0),
             lowest: Cell::new(needed),
+            freed_twice: Cell::new(0),
         })
     }
 
     /// How many frames are free.
     pub fn free_frames(&self) -> u64 {
         self.free.get()
+    }
+
+    /// How many frames were given back that were free already. That breaks a duty; it is written
+    /// down to be told.
+    pub fn freed_twice(&self) -> u64 {
+        self.freed_twice.get()
     }
 
     /// Makes `frames` free.
@@ -53,16 +61,19 @@ impl<'m> Bitmap<'m> {
     /// 1. They are RAM that nobody uses.
     /// 2. The kernel's direct map reaches them.
     pub unsafe fn add(&self, frames: PfnRange) {
-        let Some(frames) = frames.intersection(self.frames) else {
-            return;
-        };
-        let mut rest = Some(frames);
+        self.set_free(frames);
+    }
+
+    /// Sets the bits of `frames`, and says how many were not set before.
+    fn set_free(&self, frames: PfnRange) -> u64 {
+        let before = self.free.get();
+        let mut rest = frames.intersection(self.frames);
         while let Some(range) = rest {
             let in_word = WORD_BITS - range.start().get() % WORD_BITS;
             let (part, after) = range.take_first(in_word);
             rest = after;
             let Some((index, word)) = self.word_of(part.start()) else {
-                return;
+                break;
             };
             let mask = mask(part.frames()) << (part.start().get() % WORD_BITS);
             let newly = mask & !word.get();
@@ -71,6 +82,7 @@ impl<'m> Bitmap<'m> {
                 .set(self.free.get() + u64::from(newly.count_ones()));
             self.lowest.set(self.lowest.get().min(index));
         }
+        self.free.get() - before
     }
 
     /// The number of the first word's first frame.
@@ -145,9 +157,9 @@ unsafe impl PlainAllocator for Bitmap<'_> {
     }
 
     unsafe fn free(&self, block: Block) {
-        // SAFETY: 1: they were handed out as RAM that nobody used, and nobody does any more (the
-        // caller's duty 2). 2: as when they were added first.
-        unsafe { self.add(block.frames()) };
+        let newly = self.set_free(block.frames());
+        let twice = block.order().frames().saturating_sub(newly);
+        self.freed_twice.set(self.freed_twice.get() + twice);
     }
 
     fn node_of(&self, _frame: Pfn) -> NodeId {
@@ -202,6 +214,20 @@ mod tests {
             unsafe { bitmap.free(Block::single(frame)) };
         }
         assert_eq!(allocate(&bitmap, 9), Some(512));
+    }
+
+    #[test]
+    fn a_frame_freed_twice_is_told_and_counted_once() {
+        let words = [const { Cell::new(0) }; 2];
+        let bitmap = Bitmap::new(frames(64, 64), &words).unwrap();
+        // SAFETY: as above.
+        unsafe { bitmap.add(frames(64, 64)) };
+        let block = bitmap.allocate(Order::BASE, NODE).unwrap();
+        for (free, twice) in [(64, 0), (64, 1)] {
+            // SAFETY: 1: it was handed out. 2: the second time is broken on purpose.
+            unsafe { bitmap.free(block) };
+            assert_eq!((bitmap.free_frames(), bitmap.freed_twice()), (free, twice));
+        }
     }
 
     #[test]

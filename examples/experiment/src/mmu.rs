@@ -1,0 +1,118 @@
+//! The MMU, with a count of what it is told.
+
+use core::cell::Cell;
+use mm_core::addr::{VirtAddr, VirtRange};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
+
+/// What an MMU was told so far.
+#[derive(Debug, Default)]
+pub struct MmuRecord {
+    flushes: Cell<u64>,
+    quiesces: Cell<u64>,
+    roots_installed: Cell<u64>,
+    roots_removed: Cell<u64>,
+}
+
+impl MmuRecord {
+    /// How often CPUs had to forget something.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.get()
+    }
+
+    /// How often they had to be kept from addresses.
+    pub fn quiesces(&self) -> u64 {
+        self.quiesces.get()
+    }
+
+    /// How many entries of the root became present.
+    pub fn roots_installed(&self) -> u64 {
+        self.roots_installed.get()
+    }
+
+    /// How many entries of the root went.
+    pub fn roots_removed(&self) -> u64 {
+        self.roots_removed.get()
+    }
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// An MMU of which is written down what it is told.
+#[derive(Debug)]
+pub struct Recorded<'r, U> {
+    mmu: U,
+    record: &'r MmuRecord,
+}
+
+impl<'r, U> Recorded<'r, U> {
+    /// `mmu`, with what it is told added to `record`.
+    pub const fn new(mmu: U, record: &'r MmuRecord) -> Self {
+        Self { mmu, record }
+    }
+}
+
+// SAFETY: 1 to 3 hold because they hold for the MMU behind it.
+unsafe impl<U: Mmu> Mmu for Recorded<'_, U> {
+    fn forget(&self, scope: FlushScope<'_>) {
+        if scope != FlushScope::Nothing {
+            count(&self.record.flushes);
+        }
+        self.mmu.forget(scope);
+    }
+
+    fn publish(&self) {
+        self.mmu.publish();
+    }
+
+    fn entries_added(&self) {
+        self.mmu.entries_added();
+    }
+
+    fn replacement(&self) -> Replacement {
+        self.mmu.replacement()
+    }
+
+    fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
+        count(&self.record.quiesces);
+        self.mmu.quiesce(range, work);
+    }
+
+    fn root_entry_installed(&self, at: VirtAddr) {
+        count(&self.record.roots_installed);
+        self.mmu.root_entry_installed(at);
+    }
+
+    fn root_entry_removed(&self, at: VirtAddr) {
+        count(&self.record.roots_removed);
+        self.mmu.root_entry_removed(at);
+    }
+}
+
+/// An MMU of which is not known how entries in use may be exchanged: none are.
+#[derive(Debug)]
+pub struct Refusing<U>(pub U);
+
+// SAFETY: 1 and 2 hold because they hold for the MMU behind it. 3: nothing is exchanged.
+unsafe impl<U: Mmu> Mmu for Refusing<U> {
+    fn forget(&self, scope: FlushScope<'_>) {
+        self.0.forget(scope);
+    }
+
+    fn publish(&self) {
+        self.0.publish();
+    }
+
+    fn entries_added(&self) {
+        self.0.entries_added();
+    }
+
+    fn root_entry_installed(&self, at: VirtAddr) {
+        self.0.root_entry_installed(at);
+    }
+
+    fn root_entry_removed(&self, at: VirtAddr) {
+        self.0.root_entry_removed(at);
+    }
+}

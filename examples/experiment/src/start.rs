@@ -1,0 +1,241 @@
+//! From the first tables to the experiment: what any kernel does, whatever its architecture.
+//!
+//! ```text
+//!   Layout ─▶ early frames ─▶ own tables, in use ─▶ scratch, spare tables ─▶ allocator ─▶ Experiment
+//! ```
+
+use crate::memory::{EarlyFrames, Frames, LinearMap, MemoryMap, early_range, early_slice, frames};
+use crate::mmu::{MmuRecord, Recorded};
+use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
+use crate::{Experiment, Machine, Probe, Report, Subject, Verdict};
+use core::fmt::{self, Write};
+use mm_core::addr::{Granule, Order, Pfn, PfnRange};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{EntryFormat, Mmu, RadixTable};
+use mm_core::vmemmap::AuditSlot;
+
+/// For how many frames an audit has room in one pass.
+const AUDIT_SLOTS: u64 = 1 << 16;
+
+/// What a kernel knows when it has no tables of its own yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout<'l> {
+    /// Pages of the kernel's tables, and frames of its allocator.
+    pub granule: Granule,
+    /// What memory there is, in such frames.
+    pub map: &'l MemoryMap,
+    /// The first physical address behind the kernel's image.
+    pub image_end: u64,
+    /// The first physical address of RAM that the kernel may use.
+    pub first_free: u64,
+    /// Up to where physical memory is mapped where it is.
+    pub mapped_end: u64,
+}
+
+/// A kernel's own tables, not yet in use.
+pub trait AddressSpace {
+    /// The root of the part that the vmemmap lies in.
+    fn root(&self) -> Pfn;
+
+    /// Makes the CPU translate by these tables, and answers with the direct map.
+    ///
+    /// # Safety
+    ///
+    /// 1. The tables that were in use before map what is in use where these do.
+    unsafe fn activate(&self) -> LinearMap;
+}
+
+/// Where a kernel's descriptors lie, and what it tries.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Where descriptors lie.
+    pub model: MemoryModel,
+    /// The tables that the CPU walks.
+    pub shape: TableShape,
+    /// The sizes of compound pages that are tried, in bytes: powers of two of pages.
+    pub compound: [u64; 2],
+}
+
+/// Why a kernel does not get as far as the experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// There is not exactly one range of device memory.
+    NoDevice,
+    /// No RAM behind the image that is mapped.
+    NoEarlyMemory,
+    /// The kernel's own tables cannot be made.
+    Tables(NoTable),
+    /// No memory for the audit, or for the allocator's books.
+    NoBooks,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDevice => {
+                f.write_str("one range of device memory is needed; give the machine one")
+            }
+            Self::NoEarlyMemory => f.write_str("no RAM behind the image that is mapped"),
+            Self::Tables(error) => error.fmt(f),
+            Self::NoBooks => f.write_str("no memory for the audit and the allocator's books"),
+        }
+    }
+}
+
+impl From<NoTable> for StartError {
+    fn from(error: NoTable) -> Self {
+        Self::Tables(error)
+    }
+}
+
+/// A kernel that has its memory in hand.
+#[derive(Debug)]
+pub struct Started<'l, P> {
+    probe: P,
+    map: &'l MemoryMap,
+    device: PfnRange,
+    root: Pfn,
+    direct_map: LinearMap,
+    frames: Frames<'static>,
+    /// For the page tables of somebody else.
+    spare: PfnRange,
+    scratch: &'static mut [AuditSlot],
+}
+
+impl<'l, P: Probe> Started<'l, P> {
+    /// Makes the kernel's tables with `build` and uses them, and hands the rest of RAM to the
+    /// allocator.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    ///
+    /// # Safety
+    ///
+    /// 1. All RAM of the layout's map from `first_free` on is free, and so is what lies behind the
+    ///    image.
+    /// 2. Physical memory from the image's end up to `mapped_end` is mapped where it is.
+    /// 3. `build` makes tables by which all memory of the map is mapped in the direct map, what is
+    ///    in use where it is now, and nothing where a vmemmap will be.
+    /// 4. `probe` uses this CPU, and there is no other.
+    pub unsafe fn new<S: AddressSpace>(
+        layout: &Layout<'l>,
+        probe: P,
+        build: impl FnOnce(&EarlyFrames) -> Result<S, NoTable>,
+    ) -> Result<Self, StartError> {
+        let Layout { granule, map, .. } = *layout;
+        let &[device] = map.device.as_slice() else {
+            return Err(StartError::NoDevice);
+        };
+        let early_range = early_range(map, granule, layout.image_end, layout.mapped_end);
+        let early_range = early_range.ok_or(StartError::NoEarlyMemory)?;
+        let early = EarlyFrames::new(early_range);
+        let space = build(&early)?;
+        // SAFETY: 1: duty 3.
+        let direct_map = unsafe { space.activate() };
+        // SAFETY: 1: `early` came from RAM behind the image. 2: the direct map reaches all RAM.
+        let scratch = unsafe {
+            early_slice(
+                &early,
+                granule,
+                &direct_map,
+                AUDIT_SLOTS,
+                AuditSlot::default,
+            )
+        };
+        let scratch = scratch.ok_or(StartError::NoBooks)?;
+        let spare = early.take(FOREIGN_TABLES).ok_or(StartError::NoBooks)?;
+        let first_free = layout.first_free.max(layout.image_end);
+        // SAFETY: 1: duty 1; `early` came from `early_range`, and nothing else was taken. 2: it
+        // maps all RAM linearly.
+        let frames = unsafe { frames(map, early_range, &early, granule, &direct_map, first_free) };
+        Ok(Self {
+            probe,
+            map,
+            device,
+            root: space.root(),
+            direct_map,
+            frames: frames.ok_or(StartError::NoBooks)?,
+            spare,
+            scratch,
+        })
+    }
+
+    /// What is refused by a page table on `refusing`, which says nothing of how entries in use may
+    /// be exchanged; then everything, on `mmu`. Both are the CPU's MMU, entries have the format `F`,
+    /// and by hand they are as `B` says.
+    ///
+    /// # Safety
+    ///
+    /// 1. The CPU walks the kernel's tables in the format `F` and of the setting's shape, and what
+    ///    is told to either MMU reaches it.
+    pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug, U: Mmu, V: Mmu>(
+        &mut self,
+        setting: &Setting,
+        refusing: V,
+        mmu: U,
+        out: &mut dyn Write,
+    ) -> Verdict {
+        let mut report = Report::new(out);
+        let free = self.frames.allocator().allocator().free_frames();
+        report.line(format_args!("{free} frames free"));
+        let granule = setting.model.granule();
+        let order = |bytes| Order::from_bytes(bytes, granule).unwrap_or(Order::BASE);
+        let compound = setting.compound.map(order);
+        let subject = Subject {
+            map: self.map,
+            device: self.device,
+            compound: &compound,
+        };
+        // SAFETY: 1: duty 1.
+        unsafe {
+            self.with_experiment::<F, B, V>(setting, refusing, |experiment| {
+                experiment.run_refusals(&subject, &mut report);
+            });
+            self.with_experiment::<F, B, U>(setting, mmu, |experiment| {
+                experiment.run(&subject, &mut report);
+            });
+        }
+        report.finish()
+    }
+
+    /// Does `work` with an experiment on the kernel's own page table.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`run`](Self::run), and the vmemmap is empty.
+    unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug, U: Mmu>(
+        &mut self,
+        setting: &Setting,
+        mmu: U,
+        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F, U>, LinearMap>),
+    ) {
+        let Setting { model, shape, .. } = *setting;
+        // SAFETY: 1: duty 1; the root stays, and the engine frees only tables of its own, which it
+        // unlinks first. 2: the direct map reaches all RAM.
+        let tables = unsafe { Tables::<B, _>::new(self.root, shape, self.direct_map) };
+        // SAFETY: 1: taken from early memory for this. 2: there is one thread.
+        let by_hand = unsafe { ForeignTables::new(tables, self.spare) };
+        let record = MmuRecord::default();
+        let mmu = Recorded::new(mmu, &record);
+        // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has
+        // no other value for the tables. 4: there is one CPU (duty 4 of `new`).
+        let table = unsafe { RadixTable::new(self.root, &self.frames, &self.direct_map, mmu) };
+        let machine = Machine {
+            probe: &self.probe,
+            model,
+            shape,
+            frames: &self.frames,
+            direct_map: &self.direct_map,
+            by_hand: &by_hand,
+            record: &record,
+        };
+        // SAFETY: 1: duty 1, and duty 4 of `new`. 2: nothing is mapped in the vmemmap (duty 1), and
+        // nobody else has it. 3: the direct map reaches all memory of the map, and the allocator was
+        // made for this.
+        work(&mut unsafe { Experiment::new(machine, table, self.scratch) });
+    }
+}
+
+/// The page table of a kernel's experiment.
+type KernelTable<'k, F, U> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k, U>>;

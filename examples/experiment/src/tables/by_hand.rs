@@ -1,0 +1,120 @@
+//! A kernel's tables in use, as another part of the kernel would write into them: without the bits
+//! by which the library knows its own entries.
+
+use super::{EntryBits, Place, Tables};
+use conformance::Seen;
+use core::cell::Cell;
+use core::fmt;
+use core::sync::atomic::Ordering;
+use mm_core::addr::{Block, Pfn, PfnRange, VirtAddr};
+use mm_core::frame::DirectMap;
+
+/// How many tables somebody else can have at a time.
+const MOST_TABLES: usize = 8;
+
+/// How many frames [`ForeignTables`] can use.
+pub const FOREIGN_TABLES: u64 = MOST_TABLES as u64;
+
+/// The tables that the CPU walks, whatever their format.
+///
+/// What is changed through this the CPU may have cached: who changes it flushes.
+pub trait ByHand: fmt::Debug {
+    /// What `at` translates to, read from memory.
+    fn translate(&self, at: VirtAddr) -> Option<Seen>;
+
+    /// Maps `block` at `at` as somebody else would, in tables that are there or new ones. Says
+    /// whether there was a place for it.
+    fn plant(&self, at: VirtAddr, block: Block) -> bool;
+
+    /// Clears the entry of the page or block at `at`. Tables stay.
+    fn clear_leaf(&self, at: VirtAddr);
+
+    /// Unlinks those tables of somebody else's that nothing is in any more.
+    fn prune(&self);
+}
+
+/// [`Tables`] with frames for tables of somebody else's.
+#[derive(Debug)]
+pub struct ForeignTables<B, M> {
+    tables: Tables<B, M>,
+    frames: PfnRange,
+    /// Where the table in each of the frames is linked.
+    links: [Cell<Option<Place>>; MOST_TABLES],
+}
+
+impl<B: EntryBits, M: DirectMap> ForeignTables<B, M> {
+    /// `tables`, and `frames` for what somebody else has to add.
+    ///
+    /// # Safety
+    ///
+    /// 1. The frames are nobody's, and `tables` reaches them.
+    /// 2. One thread uses the tables.
+    pub const unsafe fn new(tables: Tables<B, M>, frames: PfnRange) -> Self {
+        Self {
+            tables,
+            frames,
+            links: [const { Cell::new(None) }; MOST_TABLES],
+        }
+    }
+
+    /// Each frame, and where it is linked.
+    fn slots(&self) -> impl Iterator<Item = (Pfn, &Cell<Option<Place>>)> {
+        let frames = 0..self.frames.frames();
+        let frames = frames.filter_map(|index| self.frames.start().checked_add(index));
+        frames.zip(&self.links)
+    }
+
+    /// Links a frame that is not in use.
+    fn link(&self, place: Place) -> Option<Pfn> {
+        let (frame, slot) = self.slots().find(|(_, slot)| slot.get().is_none())?;
+        self.tables.link(place, frame);
+        slot.set(Some(place));
+        Some(frame)
+    }
+
+    fn is_empty(&self, table: Pfn) -> bool {
+        let entries = self.tables.shape.granule.entries_per_table();
+        (0..entries).all(|index| self.tables.entry(table, index).load(Ordering::Relaxed) == 0)
+    }
+}
+
+impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTables<B, M> {
+    fn translate(&self, at: VirtAddr) -> Option<Seen> {
+        self.tables.translate(at)
+    }
+
+    fn plant(&self, at: VirtAddr, block: Block) -> bool {
+        let granule = self.tables.shape.granule;
+        let shift = granule.shift() + u32::from(block.order().get());
+        if self.tables.shape.leaf_shifts(shift).next() != Some(shift) {
+            return false;
+        }
+        let mut link = |_: &Tables<B, M>, place| self.link(place);
+        let Some(place) = self.tables.descend(at, shift, &mut link) else {
+            self.prune();
+            return false;
+        };
+        let last = self.tables.is_last(place);
+        let entry = B::leaf(block.first().base(granule), B::DATA, last);
+        self.tables.write(place, entry);
+        true
+    }
+
+    fn clear_leaf(&self, at: VirtAddr) {
+        if let Some((place, ..)) = self.tables.walk(at) {
+            self.tables.write(place, 0);
+        }
+    }
+
+    fn prune(&self) {
+        // A table that goes may leave another one empty.
+        for _ in 0..MOST_TABLES {
+            for (frame, slot) in self.slots() {
+                if let Some(place) = slot.get().filter(|_| self.is_empty(frame)) {
+                    self.tables.write(place, 0);
+                    slot.set(None);
+                }
+            }
+        }
+    }
+}

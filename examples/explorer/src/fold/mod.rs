@@ -1,0 +1,142 @@
+//! Bringing a region online in base pages, folding it as compound pages, and unfolding it again,
+//! with a recount after each step.
+//!
+//! ```text
+//!   online in base pages ──▶ fold ──▶ unfold ──▶ offline
+//!          count             count    count       nothing left
+//!                                     as before
+//! ```
+
+mod heads;
+mod parts;
+mod report;
+mod room;
+mod steps;
+mod text;
+
+pub use report::{FoldReport, Step};
+pub use text::print;
+
+use crate::altmap;
+use crate::failure::Failure;
+use crate::geometry::natural;
+use crate::need::{Limits, Need};
+use crate::report::AfterError;
+use crate::request::{FrameRequest, Request};
+use crate::simulation::Simulation;
+use crate::size::ByteSize;
+use hosted::{Backend, WithBackend};
+use mm_core::addr::Order;
+use mm_core::error::ErrorKind;
+use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::vmemmap::Notes;
+use steps::Steps;
+
+/// A region to fold and unfold, and how.
+#[derive(Clone, Debug)]
+pub struct FoldRequest {
+    /// The region, in compound pages.
+    pub region: Request,
+    /// Whether the kernel can keep CPUs away from addresses, where the backend needs that.
+    pub quiesce: bool,
+}
+
+/// Does what `request` asks for, within `limits`.
+pub fn fold(request: &FoldRequest, limits: &Limits) -> FoldReport {
+    let backend = request.region.backend;
+    let job = Job { request, limits };
+    match request.quiesce {
+        true => backend.run(job),
+        false => backend.run_without_quiesce(job),
+    }
+}
+
+struct Job<'a> {
+    request: &'a FoldRequest,
+    limits: &'a Limits,
+}
+
+impl WithBackend for Job<'_> {
+    type Output = FoldReport;
+
+    fn with<B: Backend>(self) -> FoldReport {
+        let region = &self.request.region;
+        let mut report = FoldReport::new(region);
+        let frames = region.in_frames(B::MODEL.granule());
+        let done = frames.and_then(|frames| self.prepare::<B>(&frames, &mut report));
+        if let Err(failure) = done {
+            report.error = Some(failure);
+            report
+                .after_error
+                .get_or_insert_with(AfterError::nothing_done);
+        }
+        report
+    }
+}
+
+impl Job<'_> {
+    /// Checks the request, and does it if there is nothing against it.
+    fn prepare<B: Backend>(
+        &self,
+        frames: &FrameRequest<'_>,
+        report: &mut FoldReport,
+    ) -> Result<(), Failure> {
+        let compound = frames.pagemap(&B::MODEL, None)?;
+        check_tails(&compound, &self.request.region)?;
+        let base = frames.base_pagemap(&B::MODEL, None)?;
+        let leaf = huge_leaf_of::<B>(&base);
+        let reserved = frames.reserved_or(|| room::needed(&base, &compound, leaf))?;
+        let need = {
+            let altmap = reserved
+                .map(|reserved| altmap::planned(reserved, &B::MODEL, frames.node()))
+                .transpose()?;
+            let altmap = altmap.as_ref().map(|one| one as _);
+            // An altmap may leave room for base pages only.
+            frames.pagemap(&B::MODEL, altmap)?;
+            Need::of::<B>(&frames.base_pagemap(&B::MODEL, altmap)?).with_unfolding(leaf.is_some())
+        };
+        let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits)?;
+        let altmap = simulation.altmap.as_ref().map(|one| one as _);
+        let base = frames.base_pagemap(&B::MODEL, altmap)?;
+        // Unfolding brings back the huge leaves that there were, and no others.
+        let compound = frames
+            .pagemap(&B::MODEL, altmap)?
+            .with_huge_leaves(leaf.is_some());
+        Steps::new(&simulation, &compound, &need, report).run(&base, self.request)
+    }
+}
+
+/// Refuses what has nothing to fold.
+fn check_tails(compound: &DevPagemap<'_>, region: &Request) -> Result<(), Failure> {
+    let (Tails::None, fallback) = compound.tails() else {
+        return Ok(());
+    };
+    let align = region.align;
+    let [small, large] = natural(compound.model().granule()).map(ByteSize);
+    let is_base = compound.geometry() == Geometry::BASE_PAGES;
+    let (what, instead) = match fallback {
+        _ if is_base => (
+            format!("base pages, {align}"),
+            format!("a larger --align, like {small} or {large}"),
+        ),
+        None => (
+            "tails that share nothing".to_owned(),
+            "--tails per-compound or per-order".to_owned(),
+        ),
+        Some(_) => (
+            format!("pages of {align}, whose descriptors fill too few vmemmap pages"),
+            format!("a larger --align, like {small} or {large}"),
+        ),
+    };
+    Err(Failure::new(
+        ErrorKind::Unsupported,
+        format_args!("there is nothing to fold in {what}; take {instead}"),
+    ))
+}
+
+/// The huge leaves that map `base`, if there are any.
+fn huge_leaf_of<B: Backend>(base: &DevPagemap<'_>) -> Option<Order> {
+    let wanted = base.huge_leaves();
+    let as_asked = Notes::known_ahead(base, B::HUGE_LEAF, B::SHARES_TABLES).is_empty();
+    B::HUGE_LEAF.filter(|_| wanted && as_asked)
+}

@@ -1,0 +1,234 @@
+//! The steps on a machine, one after the other, and what is checked after each.
+
+use super::FoldRequest;
+use super::heads;
+use super::parts::Parts;
+use super::report::{FoldReport, Step};
+use crate::altmap::Altmap;
+use crate::audit::{Auditor, Snapshot};
+use crate::failure::Failure;
+use crate::need::Need;
+use crate::report::{AfterError, AfterOffline};
+use crate::simulation::{MachineVmemmap, Simulation, timed};
+use crate::size::ByteRange;
+use hosted::Backend;
+use mm_core::addr::PfnRange;
+use mm_core::pagemap::{DevPagemap, Geometry};
+use mm_core::paging::{PageTable, Replacement};
+use mm_core::vmemmap::{FoldError, Folded, Note, Notes};
+use std::time::Duration;
+
+/// A machine on which a region is folded and unfolded, and what has come of it so far.
+pub(super) struct Steps<'r, 'p, B: Backend> {
+    simulation: &'r Simulation<B>,
+    /// The region in compound pages.
+    compound: &'r DevPagemap<'p>,
+    parts: Parts,
+    auditor: Auditor<'r, B>,
+    report: &'r mut FoldReport,
+}
+
+/// The page table and the vmemmap.
+type Mapped<'m, B> = (<B as Backend>::Table<'m>, MachineVmemmap<'m>);
+
+impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
+    pub(super) fn new(
+        simulation: &'r Simulation<B>,
+        compound: &'r DevPagemap<'p>,
+        need: &Need,
+        report: &'r mut FoldReport,
+    ) -> Self {
+        report.enter_policies(compound.tails().0, compound.tables_on(B::SHARES_TABLES).0);
+        Self {
+            simulation,
+            compound,
+            parts: Parts::of(compound),
+            auditor: Auditor::new(&simulation.machine, simulation.altmap.as_ref(), need),
+            report,
+        }
+    }
+
+    /// Brings `base`, the region in base pages, online, folds and unfolds it, and takes it offline.
+    pub(super) fn run(
+        mut self,
+        base: &DevPagemap<'_>,
+        request: &FoldRequest,
+    ) -> Result<(), Failure> {
+        let mut mapped = self.simulation.start()?;
+        self.say_what_is_known();
+        if !request.quiesce && mapped.0.replacement() == Replacement::Direct {
+            let name = B::NAME;
+            self.report.note(format_args!(
+                "{name} exchanges entries in use by single stores; it needs no quiesce hook"
+            ));
+        }
+        if let Some(allocations) = request.region.fail_after {
+            self.simulation.machine.frames().fail_after(allocations);
+        }
+
+        let (table, vmemmap) = &mut mapped;
+        let (region, time) = timed(|| vmemmap.online(table, base));
+        let region = match region {
+            Ok(region) => region,
+            Err(error) => {
+                let failure = Failure::from(error).while_doing("bringing it online in base pages");
+                return Err(self.fail(Step::Online, &mapped, failure));
+            }
+        };
+        self.report.notes_of(Step::Online, region.notes());
+        let mut seen = self.look(Step::Online, &mapped);
+        self.enter(Step::Online, &mapped, &seen, time);
+        self.check_heads(Step::Online, &mapped);
+
+        for step in [Step::Fold, Step::Unfold] {
+            match self.change(step, &mut mapped, seen) {
+                Ok(after) => seen = after,
+                Err(failure) => {
+                    let (table, vmemmap) = &mut mapped;
+                    vmemmap.offline(table, region);
+                    return Err(self.fail(step, &mapped, failure));
+                }
+            }
+        }
+        self.expect_frames_of_the_start();
+
+        let (table, vmemmap) = &mut mapped;
+        let (_, offline) = timed(|| vmemmap.offline(table, region));
+        self.report.offline = Some(offline);
+        self.report.after_offline = AfterOffline {
+            frames: Some(self.auditor.outstanding()),
+        };
+        self.auditor
+            .expect_nothing(&mapped.1, &mapped.0, "after offline");
+        self.report.audit = Some(self.auditor.result());
+        Ok(())
+    }
+
+    /// Notes what is done otherwise than asked, as far as that is known before.
+    fn say_what_is_known(&mut self) {
+        let granule = self.compound.model().granule();
+        let ahead = Notes::known_ahead(self.compound, B::HUGE_LEAF, B::SHARES_TABLES);
+        // What lies behind the reserved part is said with it.
+        let others = ahead
+            .iter()
+            .filter(|note| !matches!(note, Note::AltmapGap { .. }));
+        others.for_each(|note| self.report.note(note));
+        if let (Some(left_out), Some(altmap)) = (self.parts.left_out, self.compound.altmap()) {
+            let [left_out, reserved] =
+                [left_out, altmap.reserved()].map(|frames| ByteRange::of(frames, granule));
+            let gap = match left_out == reserved {
+                true => "",
+                false => ", and whole compound pages begin only there",
+            };
+            self.report.note(format_args!(
+                "{left_out} stays base pages and is left out of the fold: {reserved} is reserved for the altmap{gap}"
+            ));
+        }
+    }
+
+    /// Folds or unfolds all parts of the region, which was as in `before`, and says what it is like
+    /// then.
+    fn change(
+        &mut self,
+        step: Step,
+        mapped: &mut Mapped<'r, B>,
+        before: Snapshot,
+    ) -> Result<Snapshot, Failure> {
+        let parts = self.parts.folded.clone();
+        let mut seen = before;
+        let mut took = Duration::ZERO;
+        let mut all = Folded::default();
+        for part in parts {
+            let (table, vmemmap) = &mut *mapped;
+            let (done, time) = timed(|| match step {
+                Step::Unfold => vmemmap.unfold(table, self.compound, part),
+                _ => vmemmap.fold(table, self.compound, part),
+            });
+            let after = self.look(step, mapped);
+            match done {
+                Ok(done) => {
+                    self.report.notes_of(step, &done.notes);
+                    all.changed += done.changed;
+                    all.unchanged += done.unchanged;
+                    all.flushes += done.flushes;
+                }
+                Err(error) => {
+                    self.auditor
+                        .expect_as_before(&seen, &after, "after the error");
+                    return Err(self.failure_of(step, part, error));
+                }
+            }
+            took += time;
+            seen = after;
+        }
+        self.enter(step, mapped, &seen, took);
+        self.report.enter_change(step, &all);
+        let pages = self.parts.compound_pages(self.compound.geometry().order());
+        if (all.changed, all.unchanged) != (pages, 0) {
+            let (changed, name) = (all.changed, step.name());
+            self.auditor.add(
+                name,
+                format_args!("{changed} compound pages of {pages} were changed"),
+            );
+        }
+        self.check_heads(step, mapped);
+        Ok(seen)
+    }
+
+    fn failure_of(&self, step: Step, part: PfnRange, error: FoldError) -> Failure {
+        let doing = match step {
+            Step::Unfold => "unfolding",
+            _ => "folding",
+        };
+        let part = ByteRange::of(part, self.compound.model().granule());
+        Failure::from(error).while_doing(format_args!("{doing} {part}"))
+    }
+
+    /// Enters why a step was not done. Everything is offline now.
+    fn fail(&mut self, step: Step, mapped: &Mapped<'r, B>, failure: Failure) -> Failure {
+        self.auditor
+            .expect_nothing(&mapped.1, &mapped.0, "after the error");
+        self.report.failed_step = Some(step);
+        self.report.after_error = Some(AfterError {
+            frames: self.auditor.outstanding(),
+            audit: self.auditor.result(),
+        });
+        failure
+    }
+
+    fn look(&mut self, step: Step, mapped: &Mapped<'r, B>) -> Snapshot {
+        let ranges = self.compound.ranges();
+        self.auditor.look(&mapped.1, &mapped.0, ranges, step.name())
+    }
+
+    fn enter(&mut self, step: Step, mapped: &Mapped<'r, B>, seen: &Snapshot, took: Duration) {
+        let in_altmap = self.simulation.altmap.as_ref().map_or(0, Altmap::in_use);
+        let stats = mapped.1.stats(&mapped.0);
+        self.report
+            .enter_step(step, seen.counted.as_ref(), in_altmap, &stats, took);
+    }
+
+    /// Each page of what is folded has the head that it has to have after `step`.
+    fn check_heads(&mut self, step: Step, mapped: &Mapped<'r, B>) {
+        let geometry = match step {
+            Step::Online => Geometry::BASE_PAGES,
+            Step::Fold | Step::Unfold => self.compound.geometry(),
+        };
+        let order = self.compound.geometry().order();
+        let pages = self.parts.folded.iter().copied();
+        let wrong = heads::first_wrong(&mapped.1, &mapped.0, pages, order, geometry.order());
+        if let Some(frame) = wrong {
+            self.auditor
+                .add(step.name(), format_args!("frame {frame} has a wrong head"));
+        }
+    }
+
+    /// What unfolding leaves is what there was at the start, unless it was noted that it is not.
+    fn expect_frames_of_the_start(&mut self) {
+        let report = &*self.report;
+        if report.unfolded != report.base && !report.lacked_huge_leaves {
+            self.auditor
+                .add("unfold", "the frames are not those of before the fold");
+        }
+    }
+}

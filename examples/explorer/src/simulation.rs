@@ -1,0 +1,87 @@
+//! A simulated machine for a request: RAM enough, the altmap, the vmemmap.
+
+use crate::altmap::{self, Altmap};
+use crate::failure::Failure;
+use crate::need::{Limits, Need};
+use crate::request::FrameRequest;
+use arch_sim::{SimFrames, SimMemory};
+use hosted::{Backend, Machine, MachineConfig};
+use mm_core::addr::PfnRange;
+use mm_core::descriptor::{Mask, Page};
+use mm_core::vmemmap::Vmemmap;
+use std::time::{Duration, Instant};
+
+/// The vmemmap of a machine.
+pub type MachineVmemmap<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
+
+/// A machine, and the altmap in its device memory.
+pub struct Simulation<B: Backend> {
+    /// The machine.
+    pub machine: Machine<B>,
+    /// The altmap.
+    pub altmap: Option<Altmap>,
+}
+
+impl<B: Backend> std::fmt::Debug for Simulation<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulation")
+            .field("machine", &self.machine)
+            .field("altmap", &self.altmap)
+            .finish()
+    }
+}
+
+impl<B: Backend> Simulation<B> {
+    /// A machine with the memory of `frames`, `reserved` of it for an altmap, and RAM for `need`.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] where `need` is more than `limits` allow, or there is no such machine.
+    pub fn new(
+        frames: &FrameRequest<'_>,
+        reserved: Option<PfnRange>,
+        need: &Need,
+        limits: &Limits,
+    ) -> Result<Self, Failure> {
+        need.check(limits)?;
+        let machine = Machine::<B>::new(&MachineConfig {
+            devices: frames.ranges.clone(),
+            backed: reserved.into_iter().collect(),
+            ram_frames: need.ram_frames(),
+        })?;
+        let altmap = match reserved {
+            Some(reserved) => {
+                let (memory, node) = (machine.memory(), frames.node());
+                // SAFETY: 1: the machine has contents for the reserved part, and its RAM is
+                // elsewhere. 2: it has one vmemmap, and there is one thread.
+                Some(unsafe { altmap::on_machine(memory, reserved, &B::MODEL, node) }?)
+            }
+            None => None,
+        };
+        Ok(Self { machine, altmap })
+    }
+
+    /// The machine's page table and its vmemmap; once.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] the second time.
+    pub fn start(&self) -> Result<(B::Table<'_>, MachineVmemmap<'_>), Failure> {
+        let table = self
+            .machine
+            .take_table()
+            .ok_or_else(|| Failure::host("the machine's page table is taken"))?;
+        // SAFETY: 1: nothing else is mapped on this machine. 2: its memory has all RAM, and
+        // contents for the altmap. 3: the machine has one table.
+        let vmemmap =
+            unsafe { Vmemmap::new(B::MODEL, self.machine.frames(), self.machine.memory()) };
+        Ok((table, vmemmap.map_err(Failure::host)?))
+    }
+}
+
+/// Does `work`, and says how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let done = work();
+    (done, start.elapsed())
+}

@@ -1,0 +1,93 @@
+//! What the vmemmap costs on each node, by its own counters.
+
+use crate::table::{align_right, number};
+use comfy_table::{Table, presets};
+use mm_core::addr::NodeId;
+use mm_core::frame::PerNode;
+use mm_core::vmemmap::{NodeStats, Stats};
+use serde::Serialize;
+
+/// What it costs on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeRow {
+    /// The state that this was counted in, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    /// The node; the last row is for all nodes above it, too.
+    pub node: u32,
+    /// Frames that hold descriptors, the next two kinds included.
+    pub descriptor_frames: u64,
+    /// Frames that hold nothing but tails.
+    pub tail_frames: u64,
+    /// Frames of the altmap.
+    pub altmap_frames: u64,
+    /// Page tables.
+    pub table_frames: u64,
+    /// Frames that hold marks of single frames.
+    pub mark_frames: u64,
+    /// Leaf entries less distinct descriptor frames.
+    pub reused_entries: u64,
+}
+
+/// A row for each node that has anything.
+pub fn rows(state: Option<&'static str>, stats: &Stats) -> Vec<NodeRow> {
+    let row = |(node, costs): (NodeId, NodeStats)| NodeRow {
+        state,
+        node: node.number(),
+        descriptor_frames: costs.descriptor_frames,
+        tail_frames: costs.tail_frames,
+        altmap_frames: costs.altmap_frames,
+        table_frames: costs.table_frames,
+        mark_frames: costs.mark_frames,
+        reused_entries: costs.reused_entries,
+    };
+    stats.nodes().map(row).collect()
+}
+
+/// `rows` for people, if they want them or there is more than one node.
+pub fn table(rows: &[NodeRow], wanted: bool) -> Option<Table> {
+    let first = rows.first()?;
+    if !wanted && rows.iter().all(|row| row.node == first.node) {
+        return None;
+    }
+    let has_states = first.state.is_some();
+    let mut header = vec![
+        "node",
+        "descriptor\nframes",
+        "of these\ntails",
+        "of the\naltmap",
+        "tables",
+        "marks",
+        "reused\nentries",
+    ];
+    if has_states {
+        header.insert(0, "");
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_header(header);
+    for row in rows {
+        let more = match row.node == PerNode::<()>::LAST.number() {
+            true => " and above",
+            false => "",
+        };
+        let figures = [
+            row.descriptor_frames,
+            row.tail_frames,
+            row.altmap_frames,
+            row.table_frames,
+            row.mark_frames,
+            row.reused_entries,
+        ];
+        let state = row.state.map(str::to_owned).into_iter();
+        let node = std::iter::once(format!("{}{more}", row.node));
+        table.add_row(
+            state
+                .chain(node)
+                .chain(figures.map(|figure| number(Some(figure)))),
+        );
+    }
+    align_right(&mut table, usize::from(has_states));
+    Some(table)
+}
