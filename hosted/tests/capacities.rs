@@ -7,142 +7,147 @@
     reason = "a test fails by panicking"
 )]
 
-use arch_sim::{SimFrames, SimMemory};
-use hosted::{Backend, Machine, MachineConfig, X86_64};
-use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
-use mm_core::descriptor::{Mask, Page};
+use hosted::testbed::{Setup, Sizes};
+use hosted::{BackendKind, on_backends};
+use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::error::ErrorKind;
-use mm_core::frame::{Altmap, DeviceAltmap, InspectFrames};
+use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OnlineError, Vmemmap};
+use mm_core::vmemmap::{FoldError, OnlineError};
 
-type B = X86_64;
-type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
+/// More than can be known of anything.
+const MANY: u64 = 100;
 
-/// Compound pages of 2 MiB from 4 GiB on.
-fn memory(first: u64, count: u64) -> PfnRange {
-    PfnRange::new(Pfn::new((2048 + first) * 512).unwrap(), count * 512).unwrap()
+fn small<'p>(model: &MemoryModel, ranges: &'p [PfnRange]) -> DevPagemap<'p> {
+    let order = Sizes::of(*model).small();
+    DevPagemap::new(model, ranges, Geometry::compound(order)).unwrap()
 }
 
-fn small() -> Geometry {
-    Geometry::compound(Order::new(9).unwrap())
-}
+fn one_shared_tail_too_many_is_refused_until_another_goes(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let range = |index| [sizes.blocks(sizes.small(), 8 + index, 1)];
+    let ranges: Vec<[PfnRange; 1]> = (0..MANY).map(range).collect();
+    kind.testbed(&Setup::new(&ranges.concat()), |bed| {
+        let of_node = |node: usize| {
+            let pagemap = small(&model, &ranges[node]).with_tails(Tails::PerOrder);
+            pagemap.with_node(NodeId::new(node as u32))
+        };
+        let mut regions = Vec::new();
+        let (capacity, before) = loop {
+            let before = bed.snapshot();
+            match bed.online(&of_node(regions.len())) {
+                Ok(region) => regions.push(region),
+                Err(OnlineError::TooManySharedTails { capacity }) => break (capacity, before),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        bed.assert_unchanged(&before, "refused");
+        assert_eq!(regions.len(), capacity);
+        // All orders up to the largest, on a node.
+        assert!(capacity > usize::from(model.max_order().get()));
 
-fn machine() -> Machine<B> {
-    Machine::new(&MachineConfig {
-        devices: vec![memory(0, 256)],
-        backed: vec![memory(0, 256)],
-        ..MachineConfig::default()
-    })
-    .unwrap()
-}
+        // Folding asks for the same.
+        let base = DevPagemap::new(&model, &ranges[capacity], Geometry::BASE_PAGES).unwrap();
+        let unfolded = bed.online(&base).unwrap();
+        let before = bed.snapshot();
+        let refused = bed.fold(&of_node(capacity), ranges[capacity][0]);
+        let refused = refused.unwrap_err();
+        assert_eq!(refused, FoldError::TooManySharedTails { capacity });
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        bed.assert_unchanged(&before, "refused");
+        bed.offline(unfolded);
 
-fn vmemmap(machine: &Machine<B>) -> Array<'_> {
-    // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-    unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) }.unwrap()
-}
-
-fn audit(
-    vmemmap: &Array<'_>,
-    table: &<B as Backend>::Table<'_>,
-    allocators: &[&dyn InspectFrames],
-) -> AuditReport {
-    let mut scratch = vec![AuditSlot::default(); 1 << 12];
-    vmemmap.audit(table, allocators, &mut scratch).unwrap()
-}
-
-#[test]
-fn one_shared_tail_too_many_is_refused_until_another_goes() {
-    let machine = machine();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let ranges: Vec<[PfnRange; 1]> = (0..128).map(|index| [memory(index, 1)]).collect();
-    let of_node = |node: usize| {
-        let pagemap = DevPagemap::new(&B::MODEL, &ranges[node], small()).unwrap();
-        let pagemap = pagemap.with_node(NodeId::new(node as u32));
-        pagemap.with_tails(Tails::PerOrder)
-    };
-    let mut regions = Vec::new();
-    let (node, capacity) = loop {
-        let node = regions.len();
-        match vmemmap.online(&mut table, &of_node(node)) {
-            Ok(region) => regions.push(region),
-            Err(OnlineError::TooManySharedTails { capacity }) => break (node, capacity),
-            Err(error) => panic!("{error}"),
+        bed.offline(regions.swap_remove(capacity / 2));
+        regions.push(bed.online(&of_node(capacity)).unwrap());
+        bed.audit();
+        for region in regions {
+            bed.offline(region);
         }
-    };
-    assert_eq!(node, capacity);
-    assert!(capacity >= 16);
-    let full = audit(&vmemmap, &table, &[machine.frames()]);
-    assert_eq!(full.descriptor_frames, 2 * capacity as u64);
-
-    // Folding asks for the same.
-    let base = DevPagemap::new(&B::MODEL, &ranges[node], Geometry::BASE_PAGES).unwrap();
-    let unfolded = vmemmap.online(&mut table, &base).unwrap();
-    let before = audit(&vmemmap, &table, &[machine.frames()]);
-    let refused = vmemmap.fold(&mut table, &of_node(node), ranges[node][0]);
-    let refused = refused.unwrap_err();
-    assert_eq!(refused, FoldError::TooManySharedTails { capacity });
-    assert_eq!(refused.kind(), ErrorKind::Unsupported);
-    assert_eq!(audit(&vmemmap, &table, &[machine.frames()]), before);
-    vmemmap.offline(&mut table, unfolded);
-    assert_eq!(audit(&vmemmap, &table, &[machine.frames()]), full);
-
-    vmemmap.offline(&mut table, regions.swap_remove(3));
-    regions.push(vmemmap.online(&mut table, &of_node(node)).unwrap());
-    for region in regions {
-        vmemmap.offline(&mut table, region);
-    }
-    assert_eq!(
-        audit(&vmemmap, &table, &[machine.frames()]),
-        AuditReport::default()
-    );
+    });
 }
 
-#[test]
-fn one_altmap_too_many_is_refused_until_another_goes() {
-    let machine = machine();
-    let mut table = machine.take_table().unwrap();
-    let mut vmemmap = vmemmap(&machine);
-    let ranges: Vec<[PfnRange; 1]> = (0..64).map(|index| [memory(4 * index, 4)]).collect();
-    let altmap = |range: &[PfnRange; 1]| {
-        let reserved = range[0].take_first(512).0;
-        let (memory, node) = (machine.memory(), NodeId::new(0));
-        // SAFETY: 1: memory of the machine that nobody else uses. 2: the machine has it. 3 and 4:
-        // one vmemmap, one thread.
-        unsafe { DeviceAltmap::<Page<Mask>, _>::new(&B::MODEL, memory, reserved, node) }.unwrap()
-    };
-    let altmaps: Vec<_> = ranges.iter().map(altmap).collect();
-    let pagemap = |index: usize| {
-        let pagemap = DevPagemap::new(&B::MODEL, &ranges[index], small()).unwrap();
-        pagemap.with_altmap(&altmaps[index]).unwrap()
-    };
-    let mut allocators: Vec<&dyn InspectFrames> = vec![machine.frames()];
-    allocators.extend(altmaps.iter().map(|one| one as &dyn InspectFrames));
+fn one_altmap_too_many_is_refused_until_another_goes(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.subsection().max(sizes.small());
+    let block = |index| [sizes.blocks(order, 8 + 4 * index, 4)];
+    let ranges: Vec<[PfnRange; 1]> = (0..MANY).map(block).collect();
+    let reserved = |range: &[PfnRange; 1]| range[0].take_first(model.subsection().frames()).0;
+    let setup = ranges
+        .iter()
+        .fold(Setup::new(&ranges.concat()), |setup, range| {
+            setup.with_altmap(reserved(range))
+        });
+    kind.testbed(&setup, |bed| {
+        let altmaps = bed.altmaps();
+        let with = |index: usize| {
+            let pagemap = small(&model, &ranges[index]);
+            pagemap.with_altmap(altmaps[index]).unwrap()
+        };
+        let mut regions = Vec::new();
+        let (capacity, before) = loop {
+            let before = bed.snapshot();
+            match bed.online(&with(regions.len())) {
+                Ok(region) => regions.push(region),
+                Err(OnlineError::TooManyAltmaps { capacity }) => break (capacity, before),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(regions.len(), capacity);
+        assert!(capacity >= 16);
+        let refused = bed.populate(&with(capacity), reserved(&ranges[capacity]));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+        bed.assert_unchanged(&before, "refused");
 
-    let mut regions = Vec::new();
-    let (index, capacity) = loop {
-        let index = regions.len();
-        match vmemmap.online(&mut table, &pagemap(index)) {
-            Ok(region) => regions.push(region),
-            Err(OnlineError::TooManyAltmaps { capacity }) => break (index, capacity),
-            Err(error) => panic!("{error}"),
+        bed.offline(regions.swap_remove(capacity / 2));
+        regions.push(bed.online(&with(capacity)).unwrap());
+        bed.audit();
+        for region in regions {
+            bed.offline(region);
         }
-    };
-    assert_eq!(index, capacity);
-    assert!(capacity >= 16);
-    let out = machine.frames().outstanding();
-    let refused = vmemmap.populate(&mut table, &pagemap(index), altmaps[index].reserved());
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
-    assert_eq!(machine.frames().outstanding(), out);
-    assert_eq!(altmaps[index].in_use(), 0);
-    audit(&vmemmap, &table, &allocators);
-
-    vmemmap.offline(&mut table, regions.swap_remove(5));
-    regions.push(vmemmap.online(&mut table, &pagemap(index)).unwrap());
-    audit(&vmemmap, &table, &allocators);
-    for region in regions {
-        vmemmap.offline(&mut table, region);
-    }
-    assert_eq!(audit(&vmemmap, &table, &allocators), AuditReport::default());
+    });
 }
+
+/// As many gigantic pages as there are tail frames to be remembered, and more: each has a table for
+/// its tails, and those that are not remembered cost a second one at worst.
+fn more_shared_tables_than_are_remembered_cost_memory_and_nothing_else(kind: BackendKind) {
+    use mm_core::pagemap::Tables;
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = Order::new(sizes.gigantic().get() + 1)
+        .unwrap()
+        .min(model.max_order());
+    let count = 40;
+    let ranges = [sizes.blocks(order, 1, count)];
+    kind.testbed(&Setup::new(&ranges), |bed| {
+        let pagemap = DevPagemap::new(&model, &ranges, Geometry::compound(order)).unwrap();
+        let pagemap = pagemap.with_tables(Tables::Shared);
+        let pagemap = pagemap.with_piece(mm_core::pagemap::Piece::Range);
+        for _ in 0..2 {
+            let region = bed.online(&pagemap).unwrap();
+            let report = bed.audit();
+            assert_eq!(report.descriptor_frames, 2 * count);
+            if bed.has_tables() {
+                assert_eq!(report.leaf_tables, 2 * count);
+            }
+            // In an order that asks for those that are long forgotten.
+            let pieces = sizes.subsections(ranges[0]);
+            let per_compound = pieces.len() / count as usize;
+            for compound in [0, 39, 1, 20] {
+                let piece = pieces[compound * per_compound + per_compound * 3 / 4];
+                bed.depopulate(&pagemap, piece).unwrap();
+                bed.audit();
+                bed.populate(&pagemap, piece).map(drop).unwrap();
+                bed.audit();
+            }
+            bed.offline(region);
+        }
+    });
+}
+
+on_backends!(all:
+    one_shared_tail_too_many_is_refused_until_another_goes,
+    one_altmap_too_many_is_refused_until_another_goes,
+    more_shared_tables_than_are_remembered_cost_memory_and_nothing_else,
+);

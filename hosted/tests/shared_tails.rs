@@ -203,43 +203,6 @@ fn it_needs_tails_that_are_alike(kind: BackendKind) {
     });
 }
 
-fn more_of_them_than_can_be_known_are_refused_and_change_nothing(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let order = sizes.small();
-    let ranges: Vec<[PfnRange; 1]> = (0..65)
-        .map(|index| [sizes.blocks(order, 8 + index, 1)])
-        .collect();
-    kind.testbed(&Setup::new(&ranges.concat()), |bed| {
-        let on = |index: usize| {
-            pagemap(&model, &ranges[index], order).with_node(NodeId::new(index as u32))
-        };
-        let mut regions = Vec::new();
-        let before = loop {
-            let before = bed.snapshot();
-            match bed.online(&on(regions.len())) {
-                Ok(region) => regions.push(region),
-                Err(error) => {
-                    let capacity = regions.len();
-                    assert_eq!(error, OnlineError::TooManySharedTails { capacity });
-                    break before;
-                }
-            }
-        };
-        // All orders up to the largest, on a node.
-        let known = regions.len();
-        assert!(known > usize::from(model.max_order().get()), "{known}");
-        bed.assert_unchanged(&before, "refused");
-        // Until one of the others is not needed any more.
-        bed.offline(regions.remove(known / 2));
-        regions.push(bed.online(&on(known)).unwrap());
-        bed.audit();
-        for region in regions {
-            bed.offline(region);
-        }
-    });
-}
-
 on_backends!(all:
     all_compound_pages_of_an_order_have_one_tail_frame,
     a_store_to_it_faults,
@@ -247,5 +210,4 @@ on_backends!(all:
     there_is_one_for_each_order_and_node,
     it_comes_from_the_nearest_node_that_has_memory,
     it_needs_tails_that_are_alike,
-    more_of_them_than_can_be_known_are_refused_and_change_nothing,
 );

@@ -89,6 +89,8 @@ pub trait Testbed<'m> {
 
     /// Makes all CPUs cache the descriptors of `frames`.
     fn fill_cpus(&self, frames: PfnRange);
+    /// How many leaves and tables all CPUs have cached.
+    fn cached_by_cpus(&self) -> usize;
     /// Stores at `at` by a CPU; `None` where there are none.
     fn store(&self, at: VirtAddr) -> Option<Result<PhysAddr, Fault>>;
     /// Maps `leaf` at `at` as somebody else would. Says whether there was a place for it.
@@ -247,6 +249,10 @@ impl<'m, B: Reader, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
 
     fn fill_cpus(&self, frames: PfnRange) {
         B::fill(self.machine, self.model.descriptors(frames).unwrap());
+    }
+
+    fn cached_by_cpus(&self) -> usize {
+        B::cached(self.machine)
     }
 
     fn store(&self, at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {

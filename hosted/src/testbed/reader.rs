@@ -95,6 +95,9 @@ pub trait Reader: Power {
     /// The leaf that translates `at`.
     fn leaf(machine: &Machine<Self>, table: &Self::Table<'_>, at: VirtAddr) -> Option<SeenLeaf>;
 
+    /// How many leaves and tables all CPUs have cached.
+    fn cached(machine: &Machine<Self>) -> usize;
+
     /// A store at `at` by a CPU; `None` where there is none.
     fn store(machine: &Machine<Self>, at: VirtAddr) -> Option<Result<PhysAddr, Fault>>;
 
@@ -120,6 +123,10 @@ impl Reader for Sim {
 
     fn leaf(_machine: &Machine<Self>, table: &FlatTable, at: VirtAddr) -> Option<SeenLeaf> {
         table.lookup(at).as_ref().map(SeenLeaf::of_map)
+    }
+
+    fn cached(_machine: &Machine<Self>) -> usize {
+        0
     }
 
     fn store(_machine: &Machine<Self>, _at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {
@@ -163,6 +170,12 @@ impl<R: RadixBackend> Reader for R {
         let raw = memory.read_u64(leaf.entry)?;
         let order = leaf.order(Self::MODEL.granule());
         Some(SeenLeaf::of_walk(&leaf, raw, order))
+    }
+
+    fn cached(machine: &Machine<Self>) -> usize {
+        let all = machine.cpus().all().iter();
+        all.map(|cpu| cpu.cached_leaves() + cpu.cached_tables())
+            .sum()
     }
 
     fn store(machine: &Machine<Self>, at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {

@@ -7,7 +7,7 @@ use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
-use mm_core::vmemmap::{FoldError, OfflineError, OnlineError};
+use mm_core::vmemmap::{FoldError, OfflineError};
 
 /// Compound pages that are eight subsections and share tails on every model.
 fn order(model: &MemoryModel) -> Order {
@@ -127,56 +127,8 @@ fn memory_of_another_altmap_in_a_gap_stays_when_the_region_goes(kind: BackendKin
     }
 }
 
-fn more_altmaps_than_can_be_known_are_refused_and_change_nothing(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let unit = model.subsection().frames();
-    let ranges: Vec<[PfnRange; 1]> = (0..65)
-        .map(|index| [sizes.blocks(order(&model), 8 + index, 1)])
-        .collect();
-    let reserved = |ranges: &[PfnRange; 1]| ranges[0].take_first(unit).0;
-    let setup = ranges
-        .iter()
-        .fold(Setup::new(&ranges.concat()), |setup, one| {
-            setup.with_altmap(reserved(one))
-        });
-    kind.testbed(&setup, |bed| {
-        let altmaps = bed.altmaps();
-        let with = |index: usize| {
-            let plain = pagemap(&model, &ranges[index], Order::BASE, Tails::None);
-            plain
-                .with_huge_leaves(false)
-                .with_altmap(altmaps[index])
-                .unwrap()
-        };
-        let mut regions = Vec::new();
-        let before = loop {
-            let before = bed.snapshot();
-            match bed.online(&with(regions.len())) {
-                Ok(region) => regions.push(region),
-                Err(error) => {
-                    let capacity = regions.len();
-                    assert_eq!(error, OnlineError::TooManyAltmaps { capacity });
-                    break before;
-                }
-            }
-        };
-        let known = regions.len();
-        assert!(known >= 16, "{known}");
-        bed.assert_unchanged(&before, "refused");
-        // Until one of the others is not needed any more.
-        bed.offline(regions.remove(known / 2));
-        regions.push(bed.online(&with(known)).unwrap());
-        bed.audit();
-        for region in regions {
-            bed.offline(region);
-        }
-    });
-}
-
 on_backends!(all:
     memory_of_an_altmap_is_refused_to_a_pagemap_without_it,
     a_piece_of_ram_takes_no_tail_frame_of_an_altmap,
     memory_of_another_altmap_in_a_gap_stays_when_the_region_goes,
-    more_altmaps_than_can_be_known_are_refused_and_change_nothing,
 );
