@@ -27,6 +27,15 @@ pub(super) struct Demand {
     pub(super) frames: u64,
 }
 
+/// What leaves are not fit for.
+#[derive(Clone, Copy, Debug)]
+enum Unfit {
+    /// Their frames are another altmap's.
+    Altmap(PfnRange),
+    /// They are tails of another order.
+    Order,
+}
+
 /// Compares what is mapped with pages of one order.
 struct Surveyor<'v> {
     model: &'v MemoryModel,
@@ -47,8 +56,8 @@ impl Surveyor<'_> {
         ControlFlow::Break(())
     }
 
-    /// Meets `run` at `at`, whose tails, if it has any, are of the right order or not.
-    fn leaves(&mut self, at: VirtAddr, run: &Run, right_order: bool) -> ControlFlow<()> {
+    /// Meets `run` at `at`, which may be unfit.
+    fn leaves(&mut self, at: VirtAddr, run: &Run, unfit: Option<Unfit>) -> ControlFlow<()> {
         let page = self.model.granule().bytes();
         let Some(mut next) = self.next.filter(|next| at <= *next) else {
             return ControlFlow::Break(());
@@ -57,8 +66,12 @@ impl Surveyor<'_> {
         if run.leaf.role == Role::Foreign {
             return ControlFlow::Break(());
         }
-        if is_tail && !right_order {
-            return self.refuse(FoldError::OtherTails { at });
+        match unfit {
+            Some(Unfit::Altmap(reserved)) => {
+                return self.refuse(FoldError::OtherAltmap { reserved });
+            }
+            Some(Unfit::Order) => return self.refuse(FoldError::OtherTails { at: next }),
+            None => {}
         }
         let end = run.pages().saturating_mul(page).saturating_sub(1);
         let last = at.checked_add(end).unwrap_or(self.range.last());
@@ -113,12 +126,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
-                if let Some(reserved) = self.books.altmaps.other(&run, altmap) {
-                    return surveyor.refuse(FoldError::OtherAltmap { reserved });
-                }
-                let is_right = run.leaf.role != Role::Tail
-                    || self.order_of_tails(run.leaf.block) == Some(order);
-                surveyor.leaves(at, &run, is_right)
+                let other = self.books.altmaps.other(&run, altmap).map(Unfit::Altmap);
+                let other = other.or_else(|| {
+                    let is_right = run.leaf.role != Role::Tail
+                        || self.order_of_tails(run.leaf.block) == Some(order);
+                    (!is_right).then_some(Unfit::Order)
+                });
+                surveyor.leaves(at, &run, other)
             }
             Visit::Table { .. } => ControlFlow::Continue(()),
         });
