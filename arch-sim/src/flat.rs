@@ -3,13 +3,13 @@
 //! It has no tables, no entries and no bits, and shares no code with any engine. What an engine
 //! does on real tables has to look, from outside, as if it were done here.
 
-use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::PerNode;
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Leaf, MapError, Mapping, PageTable, ReplaceError, Replaced,
     Replacement, Role, Run, TableStats, Visit,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 /// A page table without tables: the oracle.
@@ -21,6 +21,8 @@ pub struct FlatTable {
     granule: Granule,
     huge: Option<Order>,
     leaves: BTreeMap<VirtAddr, Leaf>,
+    /// Where leaf tables of somebody else's would be: the first addresses below them.
+    foreign_tables: BTreeSet<VirtAddr>,
     flushes: u64,
 }
 
@@ -32,6 +34,7 @@ impl FlatTable {
             granule,
             huge,
             leaves: BTreeMap::new(),
+            foreign_tables: BTreeSet::new(),
             flushes: 0,
         }
     }
@@ -51,6 +54,19 @@ impl FlatTable {
         let mapping = self.lookup(at)?;
         self.leaves.remove(&mapping.at);
         Some(mapping)
+    }
+
+    /// From now on a leaf table for `at` is somebody else's, or none is: so that whoever looks does
+    /// not join its leaves to a huge one, as on the page table that this one stands for.
+    pub fn set_foreign_table(&mut self, at: VirtAddr, foreign: bool) {
+        let Some(bytes) = self.huge.and_then(|huge| huge.bytes(self.granule)) else {
+            return;
+        };
+        let at = VirtAddr::new(at.get() & !(bytes - 1));
+        match foreign {
+            true => self.foreign_tables.insert(at),
+            false => self.foreign_tables.remove(&at),
+        };
     }
 
     /// All that is mapped, in the order of addresses.
@@ -106,7 +122,8 @@ impl FlatTable {
             mapping.leaf.role != Role::Foreign && mapping.leaf.block.order() == Order::BASE
         };
         let whole = leaves.len() as u64 == order.frames() && leaves.iter().all(own);
-        (span.last() <= last && whole).then_some((span, leaves))
+        let possible = span.last() <= last && whole && !self.foreign_tables.contains(&at);
+        possible.then_some((span, leaves))
     }
 
     fn enter(&mut self, at: VirtAddr, leaf: Leaf) -> Result<(), MapError> {
@@ -239,7 +256,16 @@ unsafe impl PageTable for FlatTable {
             Some(across) => across.at,
             None => range.start(),
         };
+        let mut foreign = self.foreign_tables.range(..=range.last()).peekable();
         for (at, leaf) in self.leaves.range(first..=range.last()) {
+            while let Some(table) = foreign.next_if(|table| *table <= at) {
+                visitor(Visit::Table {
+                    at: *table,
+                    frame: Pfn::MAX,
+                    leaf_table: true,
+                    owned: false,
+                })?;
+            }
             visitor(Visit::Leaves {
                 at: *at,
                 run: Run::once(*leaf),
@@ -252,7 +278,7 @@ unsafe impl PageTable for FlatTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mm_core::addr::{Block, Pfn};
+    use mm_core::addr::Block;
     use mm_core::paging::{MapStopped, RunSource};
 
     const NODE: NodeId = NodeId::new(0);

@@ -154,16 +154,18 @@ impl SimMemory {
 
     /// A copy of the bytes of `frame`; `None` where there is no memory.
     pub fn page_bytes(&self, frame: Pfn) -> Option<Vec<u8>> {
-        let page = self.find(frame)?;
-        let bytes = self.granule().bytes() as usize;
-        let mut copy = Vec::with_capacity(bytes);
-        for word in 0..bytes / 8 {
-            // SAFETY: the page is valid, aligned to its size, and has that many words; who else
-            // accesses it while it is shared does so by atomics.
-            let word = unsafe { AtomicU64::from_ptr(page.as_ptr().cast::<u64>().add(word)) };
-            copy.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
-        Some(copy)
+        let words = self.words(frame)?.iter();
+        let bytes = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
+        Some(words.flat_map(bytes).collect())
+    }
+
+    /// The words of `frame`, little endian; `None` where there is no memory.
+    pub fn words(&self, frame: Pfn) -> Option<&[AtomicU64]> {
+        let page = self.find(frame)?.cast();
+        let words = self.granule().bytes() as usize / 8;
+        // SAFETY: the page is valid as long as `self`, aligned to its size, and has that many
+        // words; who else accesses it while it is shared does so by atomics.
+        Some(unsafe { NonNull::slice_from_raw_parts(page, words).as_ref() })
     }
 
     fn word(&self, at: PhysAddr) -> Option<&AtomicU64> {

@@ -84,6 +84,15 @@ pub enum Violation {
         /// What the tables say; `None` for not present.
         live: Option<Translation>,
     },
+    /// A CPU has an upper entry cached that leads to another table than the tables say.
+    StaleTable {
+        /// The first address below the table.
+        at: VirtAddr,
+        /// Which table is cached.
+        cached: Pfn,
+        /// Which one the tables say; `None` for none.
+        live: Option<Pfn>,
+    },
     /// On a machine that demands break-before-make, a CPU came upon an entry that leads elsewhere,
     /// or is of another size, than one for the same address which it still had cached: the old
     /// one was not made invalid, or not flushed, before the new one was made valid.
@@ -168,6 +177,16 @@ impl fmt::Display for Violation {
                 Found(*cached),
                 Found(*live)
             ),
+            Self::StaleTable { at, cached, live } => {
+                write!(
+                    f,
+                    "a CPU has frame {cached} cached as the table for {at}, while the tables say "
+                )?;
+                match live {
+                    Some(live) => write!(f, "frame {live}"),
+                    None => f.write_str("nothing"),
+                }
+            }
             Self::NotBroken { at, cached, live } => write!(
                 f,
                 "the entry for {at} came to lead to frame {live} while a CPU had it cached as leading to frame {cached}: it was not broken before it was made"

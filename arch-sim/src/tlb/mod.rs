@@ -215,6 +215,41 @@ impl<W: Walker> SimTlb<W> {
         }
     }
 
+    /// Compares what is cached for addresses of `range` with the tables, and writes down what is
+    /// stale: leaves as accesses would find them, and upper entries that lead to another table, or
+    /// to one where there is none.
+    pub fn recheck(&self, range: VirtRange) {
+        let Shared { walker, memory, .. } = &*self.shared;
+        let state = self.lock();
+        let page = walker.granule().bytes();
+        let mut stale = Vec::new();
+        for leaf in state.leaves.overlapping(range) {
+            let last = leaf.span.last().min(range.last());
+            let mut next = Some(leaf.span.start().max(range.start()));
+            while let Some(at) = next.filter(|at| *at <= last) {
+                let live = walker.translate(memory, state.root, at);
+                if !self.agree(at, &Ok(*leaf), &live) {
+                    let (cached, live) = (Some(*leaf), live.ok());
+                    stale.push(Violation::StaleTranslation { at, cached, live });
+                    break;
+                }
+                next = at.checked_add(page);
+            }
+        }
+        for table in state.tables.overlapping(range) {
+            let at = table.span.start();
+            let walk = walker.walk(memory, state.root, at);
+            let live = walk.tables.iter().find(|live| live.level == table.level);
+            let live = live.map(|live| live.frame);
+            if live != Some(table.frame) {
+                let cached = table.frame;
+                stale.push(Violation::StaleTable { at, cached, live });
+            }
+        }
+        drop(state);
+        stale.into_iter().for_each(|found| self.record(found));
+    }
+
     /// Whether something cached points at `frame`, as a page or as a table.
     pub fn frame_is_cached(&self, frame: Pfn) -> bool {
         let state = self.lock();
