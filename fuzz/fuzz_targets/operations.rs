@@ -1,10 +1,11 @@
-//! Any bytes are a script of operations, and every script holds.
+//! Any bytes are a script of operations on tens of pages, and every script holds.
 #![no_main]
 
+use hosted::script::{Width, run_any};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Err(error) = hosted::script::run_any(bytes) {
+    if let Err(error) = run_any(Width::Narrow, bytes) {
         panic!("{error}");
     }
 });

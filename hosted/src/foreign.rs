@@ -18,6 +18,8 @@ pub struct Foreign<'m, B: RadixBackend> {
     /// Frames for tables; backed memory of the machine that its allocator does not have.
     frames: PfnRange,
     used: Cell<u64>,
+    /// Those that were tables and are none any more.
+    empty: RefCell<Vec<Pfn>>,
     /// Where links to these tables lie, the youngest last.
     links: RefCell<Vec<(PhysAddr, Pfn)>>,
 }
@@ -30,6 +32,7 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
             machine,
             frames,
             used: Cell::new(0),
+            empty: RefCell::default(),
             links: RefCell::default(),
         }
     }
@@ -83,6 +86,7 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
             {
                 self.write(entry, 0);
                 links.remove(index);
+                self.empty.borrow_mut().push(frame);
             }
         }
         drop(links);
@@ -101,16 +105,12 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
             _ => return None,
         }
         while table.level > level {
-            let frame = self.frames.start().checked_add(self.used.get())?;
-            if !self.frames.contains(frame) {
-                return None;
-            }
-            self.used.set(self.used.get() + 1);
             let entry = entry_of::<B>(table.frame, table.level, at)?;
             // Something not present may be kept there.
             if memory.read_u64(entry)? != 0 {
                 return None;
             }
+            let frame = self.take_frame()?;
             self.write(entry, B::foreign_table(frame));
             self.links.borrow_mut().push((entry, frame));
             table = Table {
@@ -121,6 +121,16 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
         }
         let entry = entry_of::<B>(table.frame, level, at)?;
         (memory.read_u64(entry)? == 0).then_some(table)
+    }
+
+    /// A frame of zeros.
+    fn take_frame(&self) -> Option<Pfn> {
+        if let Some(frame) = self.empty.borrow_mut().pop() {
+            return Some(frame);
+        }
+        let frame = self.frames.start().checked_add(self.used.get())?;
+        self.used.set(self.used.get() + 1);
+        Some(frame).filter(|frame| self.frames.contains(*frame))
     }
 
     fn write(&self, entry: PhysAddr, value: u64) -> bool {

@@ -6,19 +6,41 @@
     reason = "a test fails by panicking"
 )]
 
+use hosted::script::{self, Tally, Width};
 use std::fs;
 
-#[test]
-fn every_script_of_the_corpus_holds() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/operations");
-    let (mut files, mut online) = (0, 0);
-    for entry in fs::read_dir(corpus).unwrap() {
+fn every_script_holds(corpus: &str, width: Width) -> Tally {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/");
+    let mut done = Tally::default();
+    let mut files = 0;
+    for entry in fs::read_dir(format!("{folder}{corpus}")).unwrap() {
         let path = entry.unwrap().path();
-        match hosted::script::run_any(&fs::read(&path).unwrap()) {
-            Ok(tally) => online += tally.online,
+        match script::run_any(width, &fs::read(&path).unwrap()) {
+            Ok(tally) => done += tally,
             Err(error) => panic!("{}: {error}", path.display()),
         }
         files += 1;
     }
-    assert!(files >= 10 && online >= 20, "the corpus is in {corpus}");
+    assert!(files >= 10, "the corpus is in {folder}{corpus}");
+    done
+}
+
+#[test]
+fn every_wide_script_of_the_corpus_holds() {
+    let done = every_script_holds("operations_wide", Width::Wide);
+    assert!(done.online >= 20, "{done:?}");
+}
+
+#[test]
+fn every_narrow_script_of_the_corpus_holds() {
+    let done = every_script_holds("operations", Width::Narrow);
+    let rare = [
+        done.joined,
+        done.split,
+        done.shared,
+        done.parted,
+        done.marks_kept,
+        done.exhausted,
+    ];
+    assert!(rare.iter().all(|count| *count > 0), "{done:?}");
 }

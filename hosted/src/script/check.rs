@@ -1,358 +1,345 @@
-//! Comparing the machine with the oracle and the model.
+//! Comparing the machine with the model and with the oracle.
 
-use super::model::{Cell, Model, PER_PAGE, SharedBy};
-use super::oracle::{Oracle, OracleParts};
-use super::trace::Traced;
-use crate::{Machine, RadixBackend};
-use arch_sim::walker::{Scanned, Translation, Walker};
-use arch_sim::{SimFrames, SimMemory};
-use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use super::ground::Ground;
+use super::interpreter::Interpreter;
+use super::model::{Contents, Kind};
+use arch_sim::SimMemory;
+use mm_core::addr::{Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
-use mm_core::paging::EntryFormat;
-use mm_core::vmemmap::{AuditSlot, Vmemmap};
-use std::collections::BTreeMap;
-
-const PAGE: u64 = 4096;
+use mm_core::paging::{PageTable, Visit};
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::Ordering;
 
 /// The bytes of a descriptor that have the count of references.
-const COUNT: std::ops::Range<usize> = 16..20;
+const COUNT: Range<usize> = 16..20;
 
-/// The frame in an entry of x86-64.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+impl<B: Ground, E: TailEncoding> Interpreter<'_, B, E> {
+    /// Compares what the last operation has changed, and next to it; or everything.
+    pub(super) fn check(&mut self, everything: bool) -> Result<(), String> {
+        self.check_costs()?;
+        for pages in self.model.take_touched() {
+            self.check_contents(&pages, self.scale().is_wide())?;
+            if everything {
+                continue;
+            }
+            self.check_pages(&pages)?;
+            if let Some(range) = self.range_of(&pages) {
+                B::recheck(self.parts.machine, range);
+            }
+        }
+        if everything {
+            self.check_all()?;
+        }
+        let violations = self.parts.machine.violations();
+        match violations.is_empty() {
+            true => Ok(()),
+            false => Err(format!("rules were broken: {violations}")),
+        }
+    }
 
-/// The vmemmap on a machine.
-type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory>;
+    /// Compares how `pages` and those next to them are mapped with what should be.
+    pub(super) fn check_pages(&self, pages: &Range<u64>) -> Result<(), String> {
+        let all = self.model.all_pages();
+        let first = pages.start.saturating_sub(1).clamp(all.start, all.end - 1);
+        let pages = first..(pages.end + 1).clamp(first + 1, all.end);
+        match self.range_of(&pages) {
+            Some(range) => self.check_range(range),
+            None => Err(format!("{pages:?} have no addresses")),
+        }
+    }
 
-/// The machine under test.
-pub(super) struct Subject<'s, B: RadixBackend, E: TailEncoding> {
-    pub(super) machine: &'s Machine<B>,
-    pub(super) table: B::Table<'s>,
-    pub(super) vmemmap: MachineVmemmap<'s, E>,
-    /// Whether tables are, or were, not as the library alone would have them.
-    pub(super) foreign_tables: bool,
-    /// Whether tables are, or were, linked from several places.
-    pub(super) shared_tables: bool,
-    pub(super) scratch: Vec<AuditSlot>,
-}
+    /// Compares what is mapped in `range`, whole pages, with what should be.
+    fn check_range(&self, range: VirtRange) -> Result<(), String> {
+        let scale = self.scale();
+        let pages = scale.page_at(range.start())..scale.page_at(range.last()) + 1;
+        let mut next = pages.start;
+        let mut wrong = None;
+        B::leaves(self.parts.machine, &self.table, range, &mut |leaf| {
+            let first = scale.page_at(leaf.at);
+            let part = first.max(pages.start)..(first + leaf.pages).min(pages.end);
+            for number in part {
+                let expected = self.model.page(number);
+                let right = next <= number
+                    && (next..number).all(|gap| self.model.page(gap).is_none())
+                    && expected.is_some_and(|page| {
+                        page.frame == leaf.frame + (number - first)
+                            && page.is_ours() == leaf.ours
+                            && page.is_writable() == leaf.writable
+                            && page.is_huge() == (leaf.pages > 1)
+                            && !(leaf.ours && leaf.executable)
+                    });
+                if !right {
+                    wrong.get_or_insert((number, expected, leaf));
+                }
+                next = number + 1;
+            }
+        });
+        if let Some((number, page, leaf)) = wrong {
+            return Err(format!(
+                "page {number:#x} up to there: {leaf:x?}, expected {page:x?}"
+            ));
+        }
+        match (next..pages.end).find(|gap| self.model.page(*gap).is_some()) {
+            Some(gap) => Err(format!("nothing is mapped at page {gap:#x}")),
+            None => Ok(()),
+        }
+    }
 
-impl<B: RadixBackend, E: TailEncoding> Subject<'_, B, E> {
-    /// Compares everything that an operation can change.
-    pub(super) fn check(
-        &mut self,
-        oracle: &Oracle<'_, E>,
-        model: &Model,
-        altmaps: [&[&dyn InspectFrames]; 2],
-        window: VirtRange,
+    /// Compares descriptors of `pages`: all, or the first, the last and some other.
+    fn check_contents(&self, pages: &Range<u64>, all: bool) -> Result<(), String> {
+        let per_page = self.scale().per_page;
+        let mut last_tail = None;
+        for (number, page) in self.model.mapped_in(pages.clone()) {
+            let seen = page.is_tail() && last_tail == Some(page.frame);
+            last_tail = page.is_tail().then_some(page.frame);
+            if !page.is_ours() || seen {
+                continue;
+            }
+            let frame = Pfn::new(page.frame).ok_or("no such frame")?;
+            let descriptors = self.parts.machine.memory().frame_pointer(frame);
+            let some = [0, per_page - 1, number * 7 % per_page];
+            let all = all.then_some(0..per_page).into_iter().flatten();
+            for index in all.chain(some) {
+                // SAFETY: the library has mapped the frame as a page of so many descriptors, which
+                // are only shared.
+                let descriptor =
+                    unsafe { descriptors.cast::<Page<E>>().add(index as usize).as_ref() };
+                let pfn = number * per_page + index;
+                self.check_descriptor(pfn, descriptor, page.contents)
+                    .map_err(|what| format!("the descriptor of {pfn:#x}: {what}, {page:x?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_descriptor(
+        &self,
+        pfn: u64,
+        descriptor: &Page<E>,
+        contents: Contents,
     ) -> Result<(), String> {
-        let violations = self.machine.violations();
-        if !violations.is_empty() {
-            return Err(format!("rules were broken: {violations}"));
+        let address = |pfn: u64| {
+            let config = B::MODEL.config();
+            VirtAddr::new(config.vmemmap_base.get() + pfn * config.descriptor_bytes)
+        };
+        let head = pfn & !((1 << contents.order) - 1);
+        let found = E::head_of(address(pfn), descriptor.word());
+        if descriptor.order().get() != contents.order || found != address(head) {
+            return Err(format!("order {}, head at {found}", descriptor.order()));
         }
-        let pages = self.pages(window);
-        let frames: BTreeMap<u64, u64> = pages.iter().map(|(at, page)| (*at, page.0)).collect();
-        if let Some(difference) = first_difference(&frames, &oracle.pages()) {
-            return Err(format!("machine and oracle differ: {difference}"));
+        if descriptor.is_tail() != (pfn != head) {
+            return Err("it is another part".into());
         }
-        self.check_pages(&pages, model)?;
-
-        let [ours, theirs] = altmaps;
-        let mut allocators = ours.to_vec();
-        allocators.push(self.machine.frames());
-        let ours = self
-            .vmemmap
-            .audit(&self.table, &allocators, &mut self.scratch)
-            .map_err(|finding| finding.to_string())?;
-        let theirs = oracle.audit(theirs, &mut self.scratch)?;
-        let own = |cell: &&Cell| !matches!(cell, Cell::Foreign { .. });
-        let mapped = model.pages.values().filter(own).count() as u64;
-        let leaf_tables = model.leaf_tables();
-        let upper_tables = self.upper_tables(model);
-        let exact = !self.foreign_tables && !self.shared_tables;
-        let no_more = ours.leaf_tables <= leaf_tables || self.foreign_tables;
-        let alike = (ours.mapped_pages, ours.descriptor_frames)
-            == (theirs.mapped_pages, theirs.descriptor_frames)
-            && ours.mapped_pages == mapped
-            && no_more
-            && (!exact || (ours.leaf_tables, ours.upper_tables) == (leaf_tables, upper_tables));
-        match alike {
+        if descriptor.node().number() != u32::from(contents.node) {
+            return Err(format!("node {}", descriptor.node()));
+        }
+        // Where an altmap reserves the frame, the count is the library's.
+        let frame = Pfn::new(pfn).ok_or("no such frame")?;
+        let counts = self.model.altmaps.iter().any(|part| part.contains(frame));
+        let references = u32::from(pfn & ((1 << contents.born) - 1) == 0);
+        let found = descriptor.references().load(Ordering::Relaxed);
+        if !counts && found != references {
+            return Err(format!("{found} references instead of {references}"));
+        }
+        let written = self.model.written.get(&pfn);
+        let (flags, private) = written.map_or((0, 0), |value| (*value, !value));
+        let found = (
+            descriptor.flags().load(Ordering::Relaxed),
+            descriptor.private()[3].load(Ordering::Relaxed),
+            descriptor.mappings().load(Ordering::Relaxed),
+        );
+        match found == (flags, private, 0) {
             true => Ok(()),
             false => Err(format!(
-                "machine {ours:?}, oracle {theirs:?}, expected {mapped} pages, {leaf_tables} and {upper_tables} tables"
+                "the kernel's state {written:?} has become {found:x?}"
             )),
         }
     }
 
-    /// Every page that is mapped in `window` or next to it, by its address: the frame, and the leaf
-    /// that it is part of.
-    fn pages(&self, window: VirtRange) -> BTreeMap<u64, (u64, Translation)> {
-        let border = 512 * PAGE;
-        let start = VirtAddr::new(window.start().get().saturating_sub(border));
-        let last = VirtAddr::new(window.last().get().saturating_add(border));
-        let around = VirtRange::between(start, last).unwrap_or(window);
-        let mut pages = BTreeMap::new();
-        let (memory, root) = (self.machine.memory(), self.machine.root());
-        B::walker().scan(memory, root, around, &mut |scanned| {
-            if let Scanned::Leaf(leaf) = scanned {
-                for index in 0..leaf.span.pages(B::MODEL.granule()) {
-                    let at = leaf.span.start().get() + index * PAGE;
-                    pages.insert(at, (leaf.frame.get() + index, leaf));
-                }
-            }
-        });
-        pages
+    /// Compares everything.
+    fn check_all(&mut self) -> Result<(), String> {
+        // With the addresses before and behind the window.
+        let border = self.scale().per_table * self.scale().page_bytes();
+        let (start, last) = (self.addresses.start().get(), self.addresses.last().get());
+        let around = VirtRange::between(
+            VirtAddr::new(start.saturating_sub(border)),
+            VirtAddr::new(last.saturating_add(border)),
+        );
+        self.check_range(around.unwrap_or(self.addresses))?;
+        self.check_contents(&self.model.all_pages(), false)?;
+        self.check_owners()?;
+        let mut marked: Vec<u64> = match self.scale().frames(&self.model.all_pages()) {
+            Some(window) => self.vmemmap.marked(window).map(Pfn::get).collect(),
+            None => Vec::new(),
+        };
+        marked.sort_unstable();
+        if !marked.iter().eq(&self.model.marks) {
+            let expected = &self.model.marks;
+            return Err(format!("marked are {marked:x?}, expected {expected:x?}"));
+        }
+        B::recheck(self.parts.machine, self.addresses);
+        self.check_counts()?;
+        match &self.oracle {
+            Some(_) => self.compare_with_oracle(),
+            None => Ok(()),
+        }
     }
 
-    /// Compares what is mapped with what should be.
-    fn check_pages(
-        &self,
-        pages: &BTreeMap<u64, (u64, Translation)>,
-        model: &Model,
-    ) -> Result<(), String> {
-        let base = B::MODEL.config().vmemmap_base.get();
-        if pages.len() != model.pages.len() {
-            let (found, expected) = (pages.len(), model.pages.len());
-            return Err(format!("{found} pages are mapped, expected {expected}"));
+    /// Each frame is one page's own, or a tail.
+    fn check_owners(&self) -> Result<(), String> {
+        let mapped = self.model.mapped_in(self.model.all_pages());
+        let ours = mapped.filter(|(_, page)| page.is_ours());
+        let mut frames: Vec<(u64, bool)> = ours
+            .map(|(_, page)| (page.frame, matches!(page.kind, Kind::Own { .. })))
+            .collect();
+        frames.sort_unstable();
+        let mut pairs = frames.iter().zip(frames.iter().skip(1));
+        let twice = pairs.find(|(one, next)| one.0 == next.0 && (one.1 || next.1));
+        match twice {
+            Some(((frame, _), _)) => Err(format!("frame {frame:#x} is mapped as two things")),
+            None => Ok(()),
         }
-        // Who has which frame, and the other way round.
-        let mut owners: BTreeMap<u64, Cell> = BTreeMap::new();
-        let mut tails: BTreeMap<(SharedBy, u8), u64> = BTreeMap::new();
-        for (number, cell) in &model.pages {
-            let at = base + number * PAGE;
-            let wrong = |what: &str| Err(format!("page {at:#x}, {cell:?}: {what}"));
-            let Some((frame, leaf)) = pages.get(&at) else {
-                return wrong("nothing is mapped");
+    }
+
+    /// Audits the machine, and compares the counts with the model's.
+    fn check_counts(&mut self) -> Result<(), String> {
+        // Those that are not in use may have the same frames.
+        let all = self.parts.altmaps.iter().flatten();
+        let in_use = all.filter(|both| both.ours.allocator().in_use() > 0);
+        let mut allocators: Vec<&dyn InspectFrames> =
+            in_use.map(|both| both.ours.allocator() as _).collect();
+        allocators.push(self.parts.machine.frames());
+        let audit = self
+            .vmemmap
+            .audit(&self.table, &allocators, &mut self.scratch)
+            .map_err(|finding| finding.to_string())?;
+        let tables = &self.model.tables;
+        let right = (
+            self.model.mapped_pages(),
+            tables.leaf_tables(),
+            tables.upper_tables(),
+        );
+        match (audit.mapped_pages, audit.leaf_tables, audit.upper_tables) == right {
+            true => Ok(()),
+            false => Err(format!("{audit:?}, expected pages and tables {right:?}")),
+        }
+    }
+
+    /// Compares what the oracle has mapped with what the model says, which is what the machine has.
+    fn compare_with_oracle(&mut self) -> Result<(), String> {
+        let scale = self.scale();
+        let all = || self.parts.altmaps.iter().flatten();
+        let theirs = || all().filter_map(|both| Some((both, both.theirs.as_ref()?)));
+        if let Some(complaint) = theirs().find_map(|(_, theirs)| theirs.complaints().pop()) {
+            return Err(complaint);
+        }
+        let in_use = theirs().filter(|(both, _)| both.ours.allocator().in_use() > 0);
+        let altmaps: Vec<&dyn InspectFrames> = in_use.map(|(_, theirs)| theirs as _).collect();
+        let Some(oracle) = &self.oracle else {
+            return Ok(());
+        };
+        oracle.complaints()?;
+        let mut pages = 0;
+        let mut wrong = None;
+        let _ = oracle.table.visit(self.addresses, &mut |visit| {
+            let Visit::Leaves { at, run } = visit else {
+                return ControlFlow::Continue(());
             };
-            let huge = leaf.order(B::MODEL.granule()) != Order::BASE;
-            let order = match *cell {
-                Cell::Foreign {
-                    frame: expected,
-                    huge: expected_huge,
-                } => {
-                    if *frame != expected || huge != expected_huge || leaf.global {
-                        return wrong("the foreign leaf has changed");
-                    }
-                    continue;
+            let first = scale.page_at(at);
+            for index in 0..run.pages() {
+                let page = self.model.page(first + index);
+                let frame = run.leaf.block.first().get() + index;
+                let huge = run.pages() > 1;
+                if page.is_none_or(|page| (page.frame, page.is_huge()) != (frame, huge)) {
+                    wrong.get_or_insert((first + index, page, run));
                 }
-                Cell::Own {
-                    order,
-                    huge: expected,
-                } => {
-                    if huge != expected {
-                        return wrong("the leaf has another size");
-                    }
-                    order
-                }
-                Cell::Tail { shared_by, order } => {
-                    if huge || *tails.entry((shared_by, order)).or_insert(*frame) != *frame {
-                        return wrong("there is another tail for it");
-                    }
-                    order
-                }
-            };
-            if leaf.writable != cell.is_writable() || leaf.executable || !leaf.global {
-                return wrong("rights are not those of data");
+                pages += 1;
             }
-            match owners.insert(*frame, *cell) {
-                Some(other) if other != *cell || matches!(cell, Cell::Own { .. }) => {
-                    return wrong("the frame is also somebody else's");
-                }
-                _ => {}
-            }
-            self.check_descriptors(*number, *frame, order)
-                .or_else(|what| wrong(&what))?;
-        }
-        Ok(())
-    }
-
-    /// Checks the first and the last descriptor of a page.
-    fn check_descriptors(&self, number: u64, frame: u64, order: u8) -> Result<(), String> {
-        let config = B::MODEL.config();
-        let address = |pfn: u64| config.vmemmap_base.get() + pfn * config.descriptor_bytes;
-        let frame = Pfn::new(frame).ok_or("no such frame")?;
-        let page = self.machine.memory().frame_pointer(frame).cast::<Page<E>>();
-        for index in [0, PER_PAGE - 1] {
-            let pfn = number * PER_PAGE + index;
-            let head = pfn & !((1 << order) - 1);
-            // SAFETY: the library has mapped the frame as a page of descriptors, 64 of them, which
-            // are only shared.
-            let descriptor = unsafe { page.add(index as usize).as_ref() };
-            let found = E::head_of(VirtAddr::new(address(pfn)), descriptor.word());
-            if descriptor.order().get() != order || found.get() != address(head) {
-                return Err(format!(
-                    "the descriptor of {pfn:#x} has order {} and the head at {found}",
-                    descriptor.order()
-                ));
-            }
-            if descriptor.is_tail() != (pfn != head) {
-                return Err(format!("the descriptor of {pfn:#x} is no such part"));
-            }
-        }
-        Ok(())
-    }
-
-    /// How many tables between the root and the leaf tables the library's pages need.
-    fn upper_tables(&self, model: &Model) -> u64 {
-        let levels = B::Format::LEVELS.len().saturating_sub(2) as u32;
-        let per_level = (1..=levels).map(|level| {
-            let mut tables = 0;
-            let mut last = None;
-            for page in model.pages.keys() {
-                let span = page >> (9 * (level + 1));
-                if last != Some(span) {
-                    last = Some(span);
-                    tables += 1;
-                }
-            }
-            tables
+            ControlFlow::Continue(())
         });
-        per_level.sum()
+        if let Some((number, page, run)) = wrong {
+            return Err(format!(
+                "the oracle has {run:?} at page {number:#x}, expected {page:x?}"
+            ));
+        }
+        let mapped = self.model.mapped_in(self.model.all_pages()).count() as u64;
+        if pages != mapped {
+            return Err(format!("the oracle has {pages} pages, expected {mapped}"));
+        }
+        let audit = oracle.audit(&altmaps, &mut self.scratch)?;
+        let costs = self.model.costs();
+        let right = (self.model.mapped_pages(), costs.descriptors, costs.marks);
+        match (
+            audit.mapped_pages,
+            audit.descriptor_frames,
+            audit.mark_frames,
+        ) == right
+        {
+            true => Ok(()),
+            false => Err(format!("the oracle has {audit:?}, expected {right:?}")),
+        }
     }
 
-    /// Compares every byte of the frames that the library has mapped with those of the oracle,
-    /// which does not count in the descriptors of `reserved`: there, but for the counts.
-    pub(super) fn compare_contents(
-        &self,
-        oracle: &OracleParts,
-        model: &Model,
-        reserved: &[PfnRange],
-    ) -> Result<(), String> {
-        let base = B::MODEL.config().vmemmap_base.get();
-        for (number, cell) in &model.pages {
-            let at = VirtAddr::new(base + number * PAGE);
-            if matches!(cell, Cell::Foreign { .. }) {
+    /// Compares every byte of the frames that the library has mapped with those of the oracle, which
+    /// does not count in the descriptors of what altmaps reserve; without an oracle, every
+    /// descriptor with the model.
+    pub(super) fn compare_contents(&self) -> Result<(), String> {
+        let Some(oracle) = &self.oracle else {
+            return self.check_contents(&self.model.all_pages(), true);
+        };
+        let per_page = self.scale().per_page;
+        let bytes = B::MODEL.descriptor_bytes() as usize;
+        for (number, page) in self.model.mapped_in(self.model.all_pages()) {
+            if !page.is_ours() {
                 continue;
             }
-            let leaf = B::translate(self.machine, at).ok_or("nothing is mapped")?;
-            let frame = leaf.address(at, B::MODEL.granule());
-            let frame = frame.frame(B::MODEL.granule()).ok_or("no such frame")?;
-            let described = Pfn::new(number * PER_PAGE).ok_or("no such frame")?;
-            let counts = reserved.iter().any(|part| part.contains(described));
+            let frame = Pfn::new(page.frame).ok_or("no such frame")?;
+            let described = Pfn::new(number * per_page).ok_or("no such frame")?;
+            let mut altmaps = self.model.altmaps.iter();
+            let counts = altmaps.any(|part| part.contains(described));
             let contents = |memory: &SimMemory| {
-                let mut bytes = memory.page_bytes(frame)?;
+                let mut page = memory.page_bytes(frame)?;
                 if counts {
-                    let descriptors = bytes.chunks_mut(PAGE as usize / PER_PAGE as usize);
+                    let descriptors = page.chunks_mut(bytes);
                     descriptors.for_each(|descriptor| descriptor[COUNT].fill(0));
                 }
-                Some(bytes)
+                Some(page)
             };
-            let ours = contents(self.machine.memory());
-            if ours.is_none() || ours != contents(&oracle.memory) {
-                return Err(format!("the contents at {at} differ from the oracle's"));
+            let ours = contents(self.parts.machine.memory());
+            if ours.is_none() || ours != contents(&oracle.parts.memory) {
+                return Err(format!(
+                    "the contents of page {number:#x} differ from the oracle's"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Checks that nothing is left of anything.
-    pub(super) fn is_empty(&self) -> Result<(), String> {
-        let violations = self.machine.violations();
+    /// Checks that nothing is left of anything, and that so many marks went last.
+    pub(super) fn is_empty(&self, marked: u64) -> Result<(), String> {
+        let violations = self.parts.machine.violations();
         if !violations.is_empty() {
             return Err(format!("rules were broken at the end: {violations}"));
         }
-        let left = self.machine.frames().outstanding();
-        if left != 0 {
-            return Err(format!("{left} frames are left at the end"));
+        let left = (
+            self.parts.machine.frames().outstanding(),
+            self.out_of_altmaps(),
+        );
+        if left != (0, 0) {
+            return Err(format!("{left:?} frames are left at the end"));
         }
-        let root = self.machine.memory().page_bytes(self.machine.root());
+        if marked != self.model.marks.len() as u64 || self.vmemmap.mark_stats().marked != 0 {
+            return Err(format!("{marked} marks went at the end"));
+        }
+        let root = self
+            .parts
+            .machine
+            .memory()
+            .page_bytes(self.parts.machine.root());
         match root {
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(()),
             _ => Err("something is left in the root table".into()),
         }
     }
-}
-
-/// Everything that a failure must leave as it was.
-pub(super) struct Snapshot {
-    tables: BTreeMap<u64, Vec<u8>>,
-    outstanding: u64,
-    /// Frames out of altmaps.
-    pub(super) altmap: u64,
-}
-
-impl Snapshot {
-    pub(super) fn take<B: RadixBackend, E: TailEncoding>(
-        subject: &Subject<'_, B, E>,
-        altmap: u64,
-        window: VirtRange,
-    ) -> Self {
-        Self {
-            tables: tables(subject.machine, window),
-            outstanding: subject.machine.frames().outstanding(),
-            altmap,
-        }
-    }
-
-    /// Whether `after` is the same, but for hollow tables where there are any: tables of the
-    /// library's that foreign leaves kept in place, and in which there is nothing any more.
-    /// Those go with whatever comes and goes there next.
-    pub(super) fn same_as(&self, after: &Self, hollow: bool) -> Result<(), String> {
-        let gone = match hollow {
-            true => (self.tables.len() as u64).saturating_sub(after.tables.len() as u64),
-            false => 0,
-        };
-        let before = (self.outstanding.saturating_sub(gone), self.altmap);
-        let after_counts = (after.outstanding, after.altmap);
-        if before != after_counts {
-            return Err(format!("frames out: {before:?}, then {after_counts:?}"));
-        }
-        let difference = match hollow {
-            true => first_difference(
-                &without_hollow(&self.tables),
-                &without_hollow(&after.tables),
-            ),
-            false => first_difference(&self.tables, &after.tables),
-        };
-        match difference {
-            Some(_) => Err("the bytes of tables have changed".into()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The tables without those that lead nowhere, and without the entries that link these.
-fn without_hollow(tables: &BTreeMap<u64, Vec<u8>>) -> BTreeMap<u64, Vec<u8>> {
-    let mut tables = tables.clone();
-    loop {
-        let empty = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte == 0);
-        let hollow = tables.iter().find(|(_, bytes)| empty(bytes));
-        let Some(frame) = hollow.map(|(frame, _)| *frame) else {
-            return tables;
-        };
-        tables.remove(&frame);
-        for bytes in tables.values_mut() {
-            let (entries, _) = bytes.as_chunks_mut::<8>();
-            for entry in entries {
-                let value = u64::from_le_bytes(*entry);
-                if value & 1 != 0 && (value & ADDRESS) >> 12 == frame {
-                    *entry = [0; 8];
-                }
-            }
-        }
-    }
-}
-
-/// The contents of the root and of every table below it for `range`.
-pub fn tables<B: RadixBackend>(machine: &Machine<B>, range: VirtRange) -> BTreeMap<u64, Vec<u8>> {
-    let memory = machine.memory();
-    let root = machine.root();
-    let mut tables = BTreeMap::new();
-    tables.insert(root.get(), memory.page_bytes(root).unwrap_or_default());
-    B::walker().scan(memory, root, range, &mut |scanned| {
-        if let Scanned::Table(table) = scanned {
-            let bytes = memory.page_bytes(table.frame);
-            tables.insert(table.frame.get(), bytes.unwrap_or_default());
-        }
-    });
-    tables
-}
-
-/// The first key that the two maps do not agree on.
-fn first_difference<V: PartialEq + std::fmt::Debug>(
-    one: &BTreeMap<u64, V>,
-    other: &BTreeMap<u64, V>,
-) -> Option<String> {
-    let mut keys = one.keys().chain(other.keys());
-    keys.find(|key| one.get(key) != other.get(key))
-        .map(|key| format!("{key:#x}: {:x?}, {:x?}", one.get(key), other.get(key)))
 }

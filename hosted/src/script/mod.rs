@@ -2,77 +2,148 @@
 //! side by side.
 //!
 //! ```text
-//!   bytes ──▶ Script ──▶ Interpreter ─┬─▶ machine with x86-64 tables ──bytes──▶ walker ─┐
-//!                                     ├─▶ oracle: the flat map, the same frames         ├─ compared after
-//!                                     └─▶ model: a plain map, and what must be answered ┘  every operation
+//!   bytes ──▶ Script ──▶ Interpreter ─┬─▶ machine with the tables of a backend ──bytes──▶ reader ─┐
+//!                                     ├─▶ oracle: the flat map, the same frames                   ├─ compared
+//!                                     └─▶ model: every page, table and mark, by plain rules       ┘
 //! ```
 //!
 //! Any bytes are a script, so that property tests and fuzzing share this. What each operation has
-//! to answer, and what every page of the vmemmap has to be mapped to after it, comes from the
-//! model, which knows no code of the library's. The oracle runs the library's algorithm on a page
-//! table without tables and hands out the very frames that the machine did, so that frames and
-//! their contents are compared one by one.
+//! to answer, how every page of the vmemmap has to be mapped after it, what its descriptors say and
+//! what all of it costs comes from the model, which knows no code of the library's.
+//!
+//! Scripts are [wide or narrow](Width). Wide ones are about thousands of pages, with the oracle at
+//! their side: it runs the library's algorithm on a page table without tables and hands out the very
+//! frames that the machine did; everything is compared after every operation. Narrow ones are about
+//! tens of pages and a thousand times as fast; what an operation has touched is compared after it,
+//! everything now and then.
 
+mod attempt;
+mod bytes;
 mod check;
+mod decode;
+mod fold;
+mod frames;
+mod ground;
 mod interpreter;
 mod model;
+mod offline;
 mod online;
 mod op;
 mod oracle;
+mod replay;
+mod scale;
+mod tally;
 mod trace;
+mod world;
 
-pub use check::tables;
-pub use interpreter::Tally;
-pub use op::{Fault, OP_BYTES, Op, Request, Script, WINDOW_FRAMES};
+pub use bytes::tables;
+pub use decode::OP_BYTES;
+pub use op::{Change, Fault, Fold, Odd, One, Op, Request, Script, Target};
+pub use scale::Width;
+pub use tally::Tally;
 
-use crate::{Machine, MachineConfig, RadixBackend, X86_64, X86_64La57};
-use interpreter::{BothAltmaps, Ground, Interpreter, ScriptAltmap};
+use crate::{
+    AArch64_4K, AArch64_16K, AArch64_64K, BackendKind, Machine, MachineConfig, Sim, X86_64,
+    X86_64La57,
+};
+use ground::Ground;
+use interpreter::{BothAltmaps, Interpreter, Parts, ScriptAltmap};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::{Altmap, DeviceAltmap};
 use oracle::OracleParts;
+use scale::Scale;
 use trace::Traced;
 
 /// Frames for foreign tables.
 const FOREIGN: (u64, u64) = (3 << 25, 256);
 
 /// The most operations of a script that comes from fuzzing.
-const MOST: usize = 48;
+const MOST: usize = 64;
+
+/// How tails name their head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// [`Pointer`].
+    Pointer,
+    /// [`Mask`].
+    Mask,
+}
 
 /// Runs the script that `bytes` stand for on the backend and with the encoding that the first of
 /// them chooses.
 ///
 /// # Errors
 ///
-/// As for [`run`].
-pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
-    match bytes.first().map_or(0, |first| first >> 6) {
-        0 => run::<X86_64, Pointer>(bytes, MOST),
-        1 => run::<X86_64, Mask>(bytes, MOST),
-        2 => run::<X86_64La57, Pointer>(bytes, MOST),
-        _ => run::<X86_64La57, Mask>(bytes, MOST),
-    }
+/// As for [`run_on`].
+pub fn run_any(width: Width, bytes: &[u8]) -> Result<Tally, String> {
+    let (choice, bytes) = bytes.split_first().unwrap_or((&0, &[]));
+    let backends = BackendKind::ALL;
+    let backend = backends.get(usize::from(choice / 2) % backends.len());
+    let backend = backend.copied().unwrap_or(BackendKind::X86_64);
+    let encoding = match choice % 2 {
+        0 => Encoding::Pointer,
+        _ => Encoding::Mask,
+    };
+    run_on(backend, encoding, width, bytes, MOST)
 }
 
-/// Runs the script that `bytes` stand for, at most `most` operations, on `B` with the encoding `E`.
+/// Runs the script that `bytes` stand for, at most `most` operations.
 ///
 /// # Errors
 ///
 /// What did not hold, and after which operation.
-pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Result<Tally, String> {
-    let script = Script::decode(&B::MODEL, bytes, most);
+pub fn run_on(
+    backend: BackendKind,
+    encoding: Encoding,
+    width: Width,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Tally, String> {
+    match backend {
+        BackendKind::Sim => run_with::<Sim>(encoding, width, bytes, most),
+        BackendKind::X86_64 => run_with::<X86_64>(encoding, width, bytes, most),
+        BackendKind::X86_64La57 => run_with::<X86_64La57>(encoding, width, bytes, most),
+        BackendKind::AArch64_4K => run_with::<AArch64_4K>(encoding, width, bytes, most),
+        BackendKind::AArch64_16K => run_with::<AArch64_16K>(encoding, width, bytes, most),
+        BackendKind::AArch64_64K => run_with::<AArch64_64K>(encoding, width, bytes, most),
+    }
+}
+
+fn run_with<B: Ground>(
+    encoding: Encoding,
+    width: Width,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Tally, String> {
+    match encoding {
+        Encoding::Pointer => run::<B, Pointer>(width, bytes, most),
+        Encoding::Mask => run::<B, Mask>(width, bytes, most),
+    }
+}
+
+fn run<B: Ground, E: TailEncoding>(
+    width: Width,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Tally, String> {
+    let scale = Scale::new(&B::MODEL, width);
+    let script = Script::decode(&scale, bytes, most);
     let foreign = constant(FOREIGN);
     let config = MachineConfig {
         devices: vec![script.window, foreign],
         // Any of it may be an altmap.
         backed: vec![script.window, foreign],
-        ram_frames: 1 << 17,
+        ram_frames: scale.ram_frames(),
     };
     let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
     let frames = Traced::new(machine.frames());
-    let oracle = OracleParts::new(&machine)?;
-    // One for each operation that could use one. Those of memory that is online at the same time do
-    // not meet.
+    let oracle = match width {
+        // The backend without tables is the oracle itself.
+        Width::Wide if B::HAS_TABLES => Some(OracleParts::new(&machine)?),
+        _ => None,
+    };
+    // One for each operation that could use one.
     let devices: Vec<_> = script
         .ops
         .iter()
@@ -83,32 +154,46 @@ pub fn run<B: RadixBackend, E: TailEncoding>(bytes: &[u8], most: usize) -> Resul
         .map(|device| {
             device.as_ref().map(|device| BothAltmaps {
                 ours: Traced::new(device),
-                theirs: oracle.altmap(device.reserved()),
+                theirs: oracle
+                    .as_ref()
+                    .map(|oracle| oracle.altmap(device.reserved())),
             })
         })
         .collect();
-    let ground = Ground {
+    let parts = Parts {
         machine: &machine,
         frames: &frames,
         altmaps: &altmaps,
-        oracle: &oracle,
+        oracle: oracle.as_ref(),
     };
-    let mut interpreter = Interpreter::<B, E>::new(ground, script.window, foreign)?;
+    let mut interpreter = Interpreter::<B, E>::new(parts, scale, script.window, foreign)?;
     for (index, op) in script.ops.iter().enumerate() {
-        interpreter
-            .step(index, op)
-            .map_err(|error| format!("operation {index}, {op:?}: {error}"))?;
+        let done = interpreter.step(index, op);
+        done.map_err(|error| report::<B>(&error, &script, index + 1))?;
     }
-    interpreter.finish()
+    let tally = interpreter.finish();
+    tally.map_err(|error| report::<B>(&error, &script, script.ops.len()))
+}
+
+/// What went wrong, and which operations lead there.
+fn report<B: Ground>(error: &str, script: &Script, done: usize) -> String {
+    let ops = script.ops.iter().take(done).enumerate();
+    let ops = ops.map(|(index, op)| format!("\n  {index}: {op:?}"));
+    let ops: String = ops.collect();
+    format!(
+        "{}: {error}\nwindow {}, operations:{ops}",
+        B::NAME,
+        script.window
+    )
 }
 
 /// The altmap of an operation that asks for one.
-fn device_altmap<'m, B: RadixBackend, E: TailEncoding>(
+fn device_altmap<'m, B: Ground, E: TailEncoding>(
     machine: &'m Machine<B>,
     op: &Op,
 ) -> Option<ScriptAltmap<'m, E>> {
     let Op::Online(request) = op else { return None };
-    let reserved = request.reserved()?;
+    let reserved = request.altmap()?;
     let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
     // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those
     // that are in use do not meet. 2: the machine has all of the window; a range outside of it

@@ -1,23 +1,7 @@
-//! Operations, and how bytes become operations.
+//! Operations.
 
-use mm_core::addr::{Order, Pfn, PfnRange};
-use mm_core::model::MemoryModel;
+use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{Piece, Tables, Tails};
-
-/// The bytes of an operation.
-pub const OP_BYTES: usize = 12;
-
-/// How much memory a script is about.
-pub const WINDOW_FRAMES: u64 = 1 << 19;
-
-/// A subsection of the models here.
-pub(super) const SUBSECTION: u64 = 512;
-
-/// The most memory that base pages or small compound pages are brought online for at a time.
-const MOST_SMALL: u64 = 128 * SUBSECTION;
-
-/// The orders that are asked for. The last is too large.
-const ORDERS: [u8; 12] = [0, 0, 0, 9, 9, 18, 18, 7, 8, 10, 15, 29];
 
 /// What a pagemap is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +12,8 @@ pub struct Request {
     pub order: Order,
     /// How tails are shared, where they can be.
     pub tails: Tails,
+    /// Whether tails per order are asked for also of an encoding that cannot share them.
+    pub insists: bool,
     /// How tables are shared, where they can be.
     pub tables: Tables,
     /// Whether huge leaves are used.
@@ -36,9 +22,24 @@ pub struct Request {
     pub piece: Piece,
     /// The node: 0 or 1.
     pub node: u32,
-    /// How many subsections at the start of the first range are an altmap, if it comes online as a
+    /// How many frames at the start of the first range are an altmap, if it comes online as a
     /// whole; 0 for none.
-    pub altmap: u64,
+    pub reserved: u64,
+}
+
+impl Request {
+    /// What is an altmap.
+    pub(super) fn altmap(&self) -> Option<PfnRange> {
+        let first = self.ranges.first()?;
+        PfnRange::new(first.start(), self.reserved).ok()
+    }
+
+    /// What is used in base pages because there is an altmap.
+    pub(super) fn base_pages(&self) -> Option<PfnRange> {
+        let altmap = self.altmap()?;
+        let frames = altmap.frames().next_multiple_of(self.order.frames());
+        PfnRange::new(altmap.start(), frames).ok()
+    }
 }
 
 /// Which allocations fail from now on.
@@ -58,15 +59,88 @@ pub enum Fault {
     BothNodes,
 }
 
+/// How memory that is online is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its tails are shared.
+    Fold,
+    /// Its tails get frames of their own.
+    Unfold,
+    /// Its descriptors become those of other pages.
+    Reshape,
+}
+
+/// Which memory is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A region: the one with this number, of those that are left.
+    Region(usize),
+    /// Some range.
+    Range(PfnRange),
+}
+
+/// What is wrong with the frames that are to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// Nothing.
+    Not,
+    /// They start within a page of the order.
+    Start,
+    /// They end within one.
+    End,
+    /// They reach beyond the pagemap.
+    Beyond,
+}
+
+/// A change of memory that is online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// Which change.
+    pub change: Change,
+    /// Of what.
+    pub target: Target,
+    /// To pages of which order; of the one that they have, if it is not said.
+    pub order: Option<Order>,
+    /// How tails are shared.
+    pub tails: Tails,
+    /// How tables are shared.
+    pub tables: Tables,
+    /// Whether huge leaves are used.
+    pub huge_leaves: bool,
+    /// The node.
+    pub node: u32,
+    /// Whether the pagemap has the region's altmap, if it has one.
+    pub altmap: bool,
+    /// Where in the target the frames start and how many they are.
+    pub part: [u8; 2],
+    /// Whether they are moved to where they can be changed.
+    pub aims: bool,
+    /// What is wrong with them.
+    pub odd: Odd,
+}
+
+/// One frame: of a page of the vmemmap, the one with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct One {
+    /// The page, counted from the window's first.
+    pub page: u64,
+    /// Which of the frames that it describes.
+    pub index: u64,
+    /// Whether it is the next page that is mapped instead.
+    pub aims: bool,
+}
+
 /// One step of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Brings a pagemap online.
     Online(Request),
-    /// Brings a piece online.
-    Populate(Request, PfnRange),
-    /// Takes a piece offline.
-    Depopulate(Request, PfnRange),
+    /// Brings a piece online, by the pagemap of the region with an altmap that it is in, or by one
+    /// that has none.
+    Populate(Request, PfnRange, bool),
+    /// Takes a piece offline, by the pagemap of the region with an altmap that it is in, or by one
+    /// that has none.
+    Depopulate(Request, PfnRange, bool),
     /// Takes a piece of a region offline: the one with this number, of those that are left.
     Shrink {
         /// The region.
@@ -76,13 +150,21 @@ pub enum Op {
     },
     /// Takes a region offline: the one with this number, of those that are left.
     Offline(usize),
+    /// Folds, unfolds or reshapes.
+    Fold(Fold),
+    /// Marks a frame, with memory from a node.
+    Mark(One, u32),
+    /// Takes the mark off a frame.
+    Unmark(One),
+    /// The kernel writes into the descriptor of a frame, if it has one of its own.
+    Write(One, u64),
     /// Makes allocations fail.
     Fault(Fault),
-    /// Maps something foreign at a page of the vmemmap: a page, or a block of 512 pages.
+    /// Maps something foreign at a page of the vmemmap: a page, or a huge leaf.
     Plant {
         /// The page, counted from the window's first.
         page: u64,
-        /// Whether it is a block.
+        /// Whether it is a huge leaf.
         huge: bool,
     },
     /// Links foreign tables, with nothing in them, for a page of the vmemmap.
@@ -92,10 +174,12 @@ pub enum Op {
     },
     /// Takes a foreign leaf away: the one with this number, of those that are left.
     Uproot(usize),
-    /// Reads or writes a page of the vmemmap on one of the CPUs.
+    /// Unlinks the foreign tables in which there is nothing.
+    Prune,
+    /// Reads or writes the descriptor of a frame on one of the CPUs.
     Access {
-        /// The page.
-        page: u64,
+        /// The frame.
+        one: One,
         /// The CPU.
         cpu: usize,
         /// Whether it is a store.
@@ -112,196 +196,4 @@ pub struct Script {
     pub window: PfnRange,
     /// What is done.
     pub ops: Vec<Op>,
-}
-
-impl Script {
-    /// The script that `bytes` stand for; any bytes do. At most `most` operations.
-    pub fn decode(model: &MemoryModel, bytes: &[u8], most: usize) -> Self {
-        let (place, rest) = bytes.split_first().unwrap_or((&1, &[]));
-        let last = model.all_frames().last().get();
-        let start = match place % 4 {
-            0 => 0,
-            1 => (last + 1).saturating_sub(WINDOW_FRAMES),
-            2 => 1 << 24,
-            // Starts in the middle of a compound page of 1 GiB.
-            _ => (1 << 24) + (1 << 17),
-        };
-        let start = Pfn::new(start).unwrap_or(Pfn::ZERO);
-        let window = PfnRange::new(start, WINDOW_FRAMES).unwrap_or(PfnRange::single(start));
-        let (ops, _) = rest.as_chunks::<OP_BYTES>();
-        let ops = ops.iter().take(most);
-        Self {
-            window,
-            ops: ops.map(|bytes| Op::decode(bytes, window)).collect(),
-        }
-    }
-}
-
-impl Op {
-    fn decode(bytes: &[u8; OP_BYTES], window: PfnRange) -> Self {
-        let [kind, a, b, c, d, e, f, g, h, i, j, k] = *bytes;
-        // Most of what is online lies at the front.
-        let page = u64::from(u16::from_le_bytes([a, b]));
-        let page = if c < 192 {
-            page % 1536
-        } else {
-            page % (WINDOW_FRAMES / 64)
-        };
-        let request = || Request::decode([a, b, c, d, e, f, g, h, i], window);
-        let piece = || {
-            let request = request();
-            let range = request.ranges.first().copied().unwrap_or(window);
-            let piece = piece_of(range, j, k);
-            (request, piece)
-        };
-        match kind % 32 {
-            0..=4 | 9 => Self::Online(request()),
-            5..=8 => Self::Offline(a.into()),
-            10..=15 => {
-                let (request, piece) = piece();
-                Self::Populate(request, piece)
-            }
-            16..=18 => Self::Shrink {
-                region: a.into(),
-                piece: [b, c],
-            },
-            19 => {
-                let (request, piece) = piece();
-                Self::Depopulate(request, piece)
-            }
-            20 => Self::Offline(a.into()),
-            21..=23 => Self::Fault(match a % 8 {
-                0 | 1 => Fault::After(u64::from(b) * u64::from(c % 8) / 8),
-                2 | 3 => Fault::Nth(u64::from(b) * u64::from(c % 8) / 8),
-                4 => Fault::Blocks,
-                5 => Fault::Node(u32::from(b % 2)),
-                6 => Fault::BothNodes,
-                _ => Fault::None,
-            }),
-            24 | 25 => Self::Plant {
-                page,
-                huge: d % 4 == 1,
-            },
-            26 => Self::PlantTables { page },
-            27 => Self::Uproot(a.into()),
-            28..=30 => Self::Access {
-                page,
-                cpu: e.into(),
-                store: d % 2 == 1,
-            },
-            _ => Self::Speculate,
-        }
-    }
-}
-
-impl Request {
-    /// What is an altmap.
-    pub(super) fn reserved(&self) -> Option<PfnRange> {
-        let first = self.ranges.first()?;
-        PfnRange::new(first.start(), self.altmap * SUBSECTION).ok()
-    }
-
-    /// What is used in base pages because there is an altmap.
-    pub(super) fn base_pages(&self) -> Option<PfnRange> {
-        let reserved = self.reserved()?;
-        let frames = reserved.frames().next_multiple_of(self.order.frames());
-        PfnRange::new(reserved.start(), frames).ok()
-    }
-
-    fn decode(bytes: [u8; 9], window: PfnRange) -> Self {
-        let [order, flags, piece, ranges @ ..] = bytes;
-        let order = ORDERS.get(usize::from(order) % ORDERS.len());
-        let order = order.and_then(|order| Order::new(*order));
-        let order = order.unwrap_or(Order::BASE);
-        let (pairs, _) = ranges.as_chunks::<2>();
-        let count = 1 + usize::from(flags >> 6) % 3;
-        let ranges = pairs.iter().take(count);
-        Self {
-            ranges: ranges
-                .filter_map(|pair| range_of(*pair, order, flags, window))
-                .collect(),
-            order,
-            tails: match piece / 3 % 8 {
-                0 => Tails::None,
-                1..=4 => Tails::PerCompound,
-                _ => Tails::PerOrder,
-            },
-            tables: match flags & 1 {
-                0 => Tables::Private,
-                _ => Tables::Shared,
-            },
-            huge_leaves: flags & 2 == 0,
-            piece: match piece % 3 {
-                0 => Piece::Section,
-                1 => Piece::Range,
-                _ => Piece::Subsection,
-            },
-            node: u32::from(flags & 4 != 0),
-            altmap: match (flags & 0x18 == 0x18, piece / 24 % 4) {
-                (false, _) => 0,
-                (true, 0 | 1) => 1,
-                (true, 2) => 2,
-                (true, _) => 4,
-            },
-        }
-    }
-}
-
-/// A range of whole compound pages, or nearly so.
-fn range_of(
-    [start, length]: [u8; 2],
-    order: Order,
-    flags: u8,
-    window: PfnRange,
-) -> Option<PfnRange> {
-    let unit = order.frames().clamp(SUBSECTION, 1 << 18);
-    let most = (MOST_SMALL / unit).max(2);
-    let aligned = window.start().get().next_multiple_of(unit);
-    let units = (WINDOW_FRAMES / unit).min(128);
-    let in_section = ((1 << 15) / unit).max(1);
-    // Few starts and few lengths, so that ranges meet.
-    let first = match start {
-        0..=95 => u64::from(start % 3) * in_section,
-        96..=159 => u64::from(start % 8) * in_section / 4,
-        _ => u64::from(start),
-    };
-    let mut start = aligned + first % units * unit;
-    let units = match length {
-        0..=95 => u64::from(1 + length % 2) * in_section,
-        96..=159 => u64::from(1 + length % 8) * in_section / 4,
-        _ => u64::from(length),
-    };
-    let mut frames = units.clamp(1, most) * unit;
-    if flags & 0x20 != 0 && length % 8 == 7 {
-        match length / 8 % 4 {
-            0 => start += SUBSECTION,
-            1 => frames += SUBSECTION,
-            2 => frames += 1,
-            _ => start += 1,
-        }
-    }
-    let range = PfnRange::new(Pfn::new(start)?, frames).ok()?;
-    let room = u64::from(length % 16 == 15) * frames;
-    // What lies outside the window is asked for only where it lies outside the model too.
-    match window.contains_range(range) {
-        true => Some(range),
-        false if room != 0 => Some(range).filter(|range| range.last().get() >= 1 << 34),
-        false => range.intersection(window),
-    }
-}
-
-/// A piece of `range`, mostly whole subsections within it.
-pub(super) fn piece_of(range: PfnRange, skip: u8, length: u8) -> PfnRange {
-    let subsections = (range.frames() / SUBSECTION).max(1);
-    let skip = u64::from(skip) * 4 % subsections;
-    let left = subsections - skip;
-    let length = match length {
-        0..=31 => left,
-        32..=63 => left + 1,
-        64..=127 => 64,
-        _ => 1 + u64::from(length) % 16,
-    };
-    let start = range.start().saturating_add(skip * SUBSECTION);
-    let odd = u64::from(length == 13);
-    PfnRange::new(start, length * SUBSECTION + odd).unwrap_or(range)
 }

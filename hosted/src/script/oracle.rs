@@ -1,24 +1,29 @@
 //! The oracle: the same algorithm on a page table without tables, in memory of its own.
 
-use super::trace::{Replay, Taken};
-use crate::{Backend, Machine, RadixBackend};
+use super::replay::Replay;
+use super::trace::Taken;
+use crate::{Backend, Machine};
 use arch_sim::{FlatTable, SimMemory};
-use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
+use mm_core::addr::{NodeId, Pfn, PfnRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::{FrameAllocator, InspectFrames};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+/// The node of altmaps.
+pub(super) const ALTMAP_NODE: NodeId = NodeId::new(0);
 
 /// What the oracle borrows.
 pub(super) struct OracleParts {
     pub(super) memory: SimMemory,
     pub(super) frames: Replay,
     nodes: Vec<(PfnRange, NodeId)>,
+    per_page: u64,
 }
 
 impl OracleParts {
     /// Memory like that of `machine`.
-    pub(super) fn new<B: RadixBackend>(machine: &Machine<B>) -> Result<Self, String> {
+    pub(super) fn new<B: Backend>(machine: &Machine<B>) -> Result<Self, String> {
         let chunks: Vec<PfnRange> = machine.memory().chunks().collect();
         let node_of = |range: &PfnRange| match machine.frames().references(range.start()) {
             Some(_) => machine.frames().node_of(range.start()),
@@ -28,37 +33,37 @@ impl OracleParts {
             .iter()
             .map(|range| (*range, node_of(range)))
             .collect();
-        let memory = SimMemory::new(<B as Backend>::MODEL.granule(), &chunks)
-            .map_err(|error| error.to_string())?;
+        let memory =
+            SimMemory::new(B::MODEL.granule(), &chunks).map_err(|error| error.to_string())?;
+        let per_page = B::MODEL.descriptors_per_page();
+        let frames = Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX), per_page);
         Ok(Self {
             memory,
-            frames: Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX)),
+            frames,
             nodes,
+            per_page,
         })
     }
 
     /// An altmap over `reserved`.
     pub(super) fn altmap(&self, reserved: PfnRange) -> Replay {
-        Replay::new(self.nodes.clone(), reserved)
+        Replay::new(self.nodes.clone(), reserved, self.per_page)
     }
 }
-
-/// The node of altmaps.
-pub(super) const ALTMAP_NODE: NodeId = NodeId::new(0);
 
 /// The oracle itself.
 pub(super) struct Oracle<'s, E: TailEncoding> {
     pub(super) table: FlatTable,
     pub(super) vmemmap: Vmemmap<Page<E>, &'s Replay, &'s SimMemory>,
-    parts: &'s OracleParts,
+    pub(super) parts: &'s OracleParts,
 }
 
 impl<'s, E: TailEncoding> Oracle<'s, E> {
-    pub(super) fn new<B: RadixBackend>(parts: &'s OracleParts) -> Result<Self, String> {
+    pub(super) fn new<B: Backend>(parts: &'s OracleParts) -> Result<Self, String> {
         // SAFETY: 1 to 3: the oracle's own, and nobody else's.
         let vmemmap = unsafe { Vmemmap::new(B::MODEL, &parts.frames, &parts.memory) };
         Ok(Self {
-            table: FlatTable::new(B::MODEL.granule(), Order::new(9)),
+            table: FlatTable::new(B::MODEL.granule(), B::HUGE_LEAF),
             vmemmap: vmemmap.map_err(|error| error.to_string())?,
             parts,
         })
@@ -87,20 +92,5 @@ impl<'s, E: TailEncoding> Oracle<'s, E> {
         self.vmemmap
             .audit(&self.table, &allocators, scratch)
             .map_err(|finding| format!("oracle: {finding}"))
-    }
-
-    /// The frame of every page that is mapped, by the page's address.
-    pub(super) fn pages(&self) -> BTreeMap<u64, u64> {
-        let mut pages = BTreeMap::new();
-        for mapping in self.table.leaves() {
-            let frames = mapping.leaf.block.frames();
-            for index in 0..frames.frames() {
-                pages.insert(
-                    mapping.at.get() + index * 4096,
-                    frames.start().get() + index,
-                );
-            }
-        }
-        pages
     }
 }
