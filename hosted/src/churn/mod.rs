@@ -17,10 +17,14 @@
 //! somebody else's mapping in the same tables.
 
 mod acts;
+mod aim;
 mod devices;
+mod fold;
+mod frames;
 mod layout;
 mod look;
 mod model;
+mod online;
 mod world;
 
 use crate::Power;
