@@ -92,7 +92,7 @@ fn a_mark_is_of_one_frame_and_survives_fold_and_unfold(kind: BackendKind) {
                 assert_eq!(bed.mark_stats(), MarkStats::default());
                 bed.unfold(&folded_as, frames).map(drop).unwrap();
                 assert_eq!(bed.audit(), before);
-                assert_eq!(bed.offline(region), Offlined { marked: 0 });
+                assert_eq!(bed.offline(region), Offlined { marked: 0, kept: 0 });
             });
         }
     }
@@ -206,7 +206,7 @@ fn marks_are_on_the_node_that_was_asked_for(kind: BackendKind) {
         bed.frames().empty_node(NodeId::new(1));
         bed.audit();
         assert_eq!(marks(bed), [1, 0]);
-        assert_eq!(bed.offline(region), Offlined { marked: 1 });
+        assert_eq!(bed.offline(region), Offlined { marked: 1, kept: 0 });
         assert_eq!(marks(bed), [0, 0]);
     });
 }
@@ -243,16 +243,16 @@ fn offline_reports_marks_and_forgets_those_of_its_frames_only(kind: BackendKind)
         let gone = bed.marked(piece);
         assert_eq!(gone.len(), 2);
         let offlined = bed.depopulate(&folded_as, piece);
-        assert_eq!(offlined, Ok(Offlined { marked: 2 }));
+        assert_eq!(offlined, Ok(Offlined { marked: 2, kept: 0 }));
         frames.retain(|frame| !gone.contains(frame));
         assert_eq!(bed.marked(all), frames);
         bed.audit();
 
-        assert_eq!(bed.offline(region), Offlined { marked: 2 });
+        assert_eq!(bed.offline(region), Offlined { marked: 2, kept: 0 });
         frames.retain(|frame| !ranges[0].contains(*frame));
         assert_eq!(bed.marked(all), frames);
         bed.audit();
-        assert_eq!(bed.offline(other), Offlined { marked: 3 });
+        assert_eq!(bed.offline(other), Offlined { marked: 3, kept: 0 });
         assert_eq!(bed.mark_stats(), MarkStats::default());
 
         // What comes online again is not marked.
@@ -282,10 +282,13 @@ fn an_offline_that_fails_keeps_marks(kind: BackendKind) {
         bed.frames().no_more_faults();
         assert_eq!(failed.is_err(), bed.has_tables());
         match failed {
-            Ok(offlined) => assert_eq!(offlined, Offlined { marked: 1 }),
+            Ok(offlined) => assert_eq!(offlined, Offlined { marked: 1, kept: 0 }),
             Err(_) => {
                 bed.assert_unchanged(&before, "failed");
-                assert_eq!(bed.depopulate(&shared, last), Ok(Offlined { marked: 1 }));
+                assert_eq!(
+                    bed.depopulate(&shared, last),
+                    Ok(Offlined { marked: 1, kept: 0 })
+                );
             }
         }
         bed.offline(region);

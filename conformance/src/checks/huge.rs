@@ -234,3 +234,55 @@ pub(super) fn part_of_a_huge_leaf_goes_offline_and_leaves_the_rest<H: Harness>(
     bench.offline(region);
     bench.absent(range)
 }
+
+pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (leaf, describes) = bench.huge_leaf()?;
+    let all = [bench.blocks(describes, 0, 1)?];
+    let [range] = all;
+    let (Some(first), Some(rest)) = range.split_at(bench.model.subsection().frames()) else {
+        return fail("a huge leaf describes several subsections");
+    };
+    let own = [first];
+    let pagemap = bench.pagemap(&own, Order::BASE)?;
+    let whole = bench.pagemap(&all, Order::BASE)?.with_piece(Piece::Range);
+    for has_memory in [true, false] {
+        if !has_memory && bench.needs_faults().is_err() {
+            continue;
+        }
+        // What is a gap of the region comes online with what is next to it.
+        let region = bench.online(&pagemap)?;
+        bench.depopulate(&pagemap, first)?;
+        bench.populate(&whole, range)?;
+        if leaf_order(bench, range.start())? != leaf {
+            bench.depopulate(&whole, range)?;
+            bench.offline(region);
+            return skip("the allocator has no block for a huge leaf");
+        }
+        bench.speculate(range);
+        let allocations = (!has_memory).then_some(0);
+        bench.powers.fail_after(allocations);
+        let kept = bench.vmemmap.offline(bench.table, region).kept;
+        bench.powers.fail_after(None);
+        let at = bench.address(first.start())?;
+        let is_possible = match (bench.table.replacement(), has_memory) {
+            (Replacement::Refused, _) => kept == first.frames(),
+            (_, true) => kept == 0,
+            // A page table without tables needs no frame for one.
+            (_, false) => kept == 0 || kept == first.frames(),
+        };
+        ensure_at(
+            is_possible,
+            "what cannot be parted stays, and that is said",
+            at,
+        )?;
+        bench.described(rest, Order::BASE)?;
+        let left = if kept == 0 { rest } else { range };
+        bench.costs(bench.pages(left), bench.pages(left))?;
+        bench.described(left, Order::BASE)?;
+        bench.depopulate(&whole, left)?;
+        bench.absent(range)?;
+    }
+    Ok(())
+}

@@ -152,7 +152,8 @@ checks! {
         without_blocks_huge_leaves_become_base_pages_and_say_so
         the_predecessors_huge_leaf_is_never_read_as_a_table
         a_foreign_huge_leaf_next_door_is_never_read_as_a_table
-        part_of_a_huge_leaf_goes_offline_and_leaves_the_rest;
+        part_of_a_huge_leaf_goes_offline_and_leaves_the_rest
+        a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it;
     refusals by Pointer:
         a_misaligned_range_is_refused_and_its_aligned_part_named
         a_piece_outside_the_pagemap_is_refused

@@ -386,6 +386,24 @@ impl Model {
         })
     }
 
+    /// `pages` without those that a huge leaf or a shared table maps which reaches across an end.
+    pub(super) fn apart(&self, pages: &Range<u64>) -> Range<u64> {
+        let mut apart = pages.clone();
+        for span in self.spans_of(pages) {
+            let all = self.span_pages(span);
+            if !matches!(self.spans[span], Span::Huge | Span::Shared(_)) {
+                continue;
+            }
+            if all.end > pages.end {
+                apart.end = apart.end.min(all.start).max(apart.start);
+            }
+            if all.start < pages.start {
+                apart.start = apart.start.max(all.end).min(apart.end);
+            }
+        }
+        apart
+    }
+
     /// How many compound pages of `order` in `pages` have their tails shared, and how many have
     /// not; or the first page that does not fit.
     pub(super) fn survey(&self, pages: &Range<u64>, order: u8) -> Result<(u64, u64), Misfit> {

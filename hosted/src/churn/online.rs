@@ -117,8 +117,25 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
         let pages = self.world.layout.pages_of(region.pagemap().ranges()[0]);
         self.act = format!("offline {pages:?} {policy:?}");
         self.speculate(&pages);
+        let parts = self.model.parts(&pages);
         let offlined = self.vmemmap.offline(&mut self.table, region);
-        self.went(&pages, offlined.marked)
+        // Without a frame for a table, what reaches across an end stays.
+        let goes = match offlined.kept {
+            0 => pages.clone(),
+            _ if parts && self.armed && B::HAS_TABLES => self.model.apart(&pages),
+            kept => return Err(format!("{kept} frames stay for no reason")),
+        };
+        let kept = (pages.end - pages.start) - (goes.end - goes.start);
+        let kept = kept * self.world.layout.model.descriptors_per_page();
+        if offlined.kept != kept {
+            return Err(format!("{} frames stay, not {kept}", offlined.kept));
+        }
+        self.tally.parted += u64::from(parts && kept == 0);
+        self.tally.undone += u64::from(kept > 0);
+        match goes.is_empty() {
+            true => Ok(()),
+            false => self.went(&goes, offlined.marked),
+        }
     }
 
     /// Takes offline whatever is online in `pages`: regions that meet them, and pieces.

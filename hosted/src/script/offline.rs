@@ -4,13 +4,15 @@ use super::attempt::Attempt;
 use super::decode::piece_of;
 use super::ground::Ground;
 use super::interpreter::{Interpreter, Live, Pagemaps};
-use super::op::Request;
+use super::op::{Fault, Request};
 use super::oracle::Oracle;
-use mm_core::addr::PfnRange;
+use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
+use mm_core::paging::{PageTable, Visit};
 use mm_core::vmemmap::OfflineError;
+use std::ops::{ControlFlow, Range};
 
 impl<'s, B: Ground, E: TailEncoding> Interpreter<'s, B, E> {
     /// Takes a piece of a region offline.
@@ -88,6 +90,11 @@ impl<'s, B: Ground, E: TailEncoding> Interpreter<'s, B, E> {
         let Live { ours, theirs, .. } = live;
         let ranges = ours.pagemap().ranges();
         let altmap = ours.pagemap().altmap().map(Altmap::reserved);
+        let parted = self.model.parted_by_region(ranges, altmap);
+        if self.oracle.is_some() && !parted.is_empty() {
+            // The oracle's tables cost nothing, so it would not keep what the machine does.
+            self.arm(Fault::None);
+        }
         self.tally.offline += 1;
         self.speculate(&self.hull(ranges));
         let gone = self.vmemmap.offline(&mut self.table, ours);
@@ -97,9 +104,50 @@ impl<'s, B: Ground, E: TailEncoding> Interpreter<'s, B, E> {
             }
             _ => None,
         };
-        let marked = self.model.take_region(ranges, altmap);
+        self.tally.parted += u64::from(!parted.is_empty() && gone.kept == 0);
+        let kept = self.kept(ranges, parted, gone.kept)?;
+        let marked = self.model.take_region(ranges, altmap, &kept);
         self.model.altmaps.retain(|other| Some(*other) != altmap);
         self.gone(gone.marked, same, marked)
+    }
+
+    /// Which of the spans `parted` are kept, by which `kept` frames of `ranges` stay: those that
+    /// there was no frame for a table for.
+    fn kept(
+        &mut self,
+        ranges: &[PfnRange],
+        mut parted: Vec<Range<u64>>,
+        kept: u64,
+    ) -> Result<Vec<Range<u64>>, String> {
+        parted.retain(|span| self.is_one(span));
+        let scale = self.scale();
+        let frames = |span: &Range<u64>| -> u64 {
+            let pages = ranges.iter().map(|range| scale.pages(*range));
+            let both = pages.map(|pages| pages.start.max(span.start)..pages.end.min(span.end));
+            both.map(|both| both.end.saturating_sub(both.start) * scale.per_page)
+                .sum()
+        };
+        let expected = parted.iter().map(frames).sum();
+        if kept != expected || kept > 0 && !(self.armed && B::HAS_TABLES) {
+            return Err(format!("{kept} frames stay, expected {expected}"));
+        }
+        self.tally.kept += kept.min(1);
+        Ok(parted)
+    }
+
+    /// Whether the page table maps all of `span` together.
+    fn is_one(&self, span: &Range<u64>) -> bool {
+        let first = span.start..span.start + 1;
+        self.range_of(&first).is_some_and(|range| {
+            let found = self.table.visit(range, &mut |visit| match visit {
+                Visit::SharedTable { .. } => ControlFlow::Break(()),
+                Visit::Leaves { run, .. } if run.leaf.block.order() > Order::BASE => {
+                    ControlFlow::Break(())
+                }
+                Visit::Leaves { .. } | Visit::Table { .. } => ControlFlow::Continue(()),
+            });
+            found.is_break()
+        })
     }
 
     /// Checks how many marks have gone.

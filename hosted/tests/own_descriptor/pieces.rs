@@ -105,7 +105,7 @@ fn single_frames_have_marks(kind: BackendKind) {
                 .collect();
             assert_eq!(found, marked);
             bed.assert_described(ranges[0], order);
-            assert_eq!(bed.offline(region), Offlined { marked: 5 });
+            assert_eq!(bed.offline(region), Offlined { marked: 5, kept: 0 });
         });
     }
 }

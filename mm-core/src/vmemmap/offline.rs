@@ -18,17 +18,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// frames go back to where they came from. Parts that were taken offline before are passed
     /// over. Marks of its frames go with it, and are counted.
     ///
-    /// No descriptor of the region may be in use any more. Cannot fail, and needs no memory. What
-    /// has come online in a gap of the region since then goes too, unless its descriptors are in
-    /// frames of an altmap that is not the region's: that stays.
+    /// No descriptor of the region may be in use any more. What has come online in a gap of the
+    /// region since then goes too, unless its descriptors are in frames of an altmap that is not
+    /// the region's: that stays.
+    ///
+    /// Cannot fail, and needs no memory, with one exception. Where a huge leaf or a shared table
+    /// reaches across an end of the region, since somebody has brought memory online across it, or
+    /// folded or unfolded there, the rest of that needs a table of its own. If there is none to be
+    /// had, all that it maps stays online, and [`Offlined::kept`] says how much of the region that
+    /// is; [`depopulate`](Self::depopulate) takes it offline later.
     pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
         let pagemap = region.pagemap;
         let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
-        if !self.books.altmaps.any_other(altmap) {
+        let mut is_apart = true;
+        for range in ranges.clone() {
+            is_apart &= self.part_ends(table, &pagemap, range);
+        }
+        if is_apart && !self.books.altmaps.any_other(altmap) {
             self.unmap_pieces(table, altmap, ranges.clone());
             return Offlined {
                 marked: ranges.map(|range| self.forget_marks(range)).sum(),
+                kept: 0,
             };
         }
         // What the altmap reserves is the start of a range, and goes last.
@@ -37,19 +48,21 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Some(reserved) if range.overlaps(reserved) => range.split_at(reserved.frames()).1,
             _ => Some(range),
         });
-        let mut marked = 0;
+        let mut offlined = Offlined::default();
         for range in others.chain(reserved) {
-            let mut rest = Some(range);
+            let mut rest = self.without_shared_ends(&*table, range, altmap);
+            let goes = rest.map_or(0, PfnRange::frames);
+            offlined.kept += range.frames().saturating_sub(goes);
             while let Some(part) = rest {
                 let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
                 if let Some(goes) = goes {
                     self.unmap_pieces(table, altmap, core::iter::once(goes));
-                    marked += self.forget_marks(goes);
+                    offlined.marked += self.forget_marks(goes);
                 }
                 rest = later;
             }
         }
-        Offlined { marked }
+        offlined
     }
 
     /// The first of `frames`, up to those whose descriptors are in frames of another altmap than
@@ -76,10 +89,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Some((at, pages)) = other else {
             return (Some(frames), None);
         };
-        let before = at.get().saturating_sub(range.start().get()) / self.model.descriptor_bytes();
-        let (goes, rest) = frames.split_at(before);
-        let stays = pages.saturating_mul(self.model.descriptors_per_page());
-        (goes, rest.and_then(|rest| rest.split_at(stays).1))
+        let in_frames =
+            |at: u64| at.saturating_sub(range.start().get()) / self.model.descriptor_bytes();
+        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        let after = in_frames(at.get().saturating_add(bytes));
+        (
+            frames.split_at(in_frames(at.get())).0,
+            frames.split_at(after).1,
+        )
     }
 
     /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of
@@ -118,6 +135,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
         Ok(Offlined {
             marked: self.forget_marks(piece),
+            kept: 0,
         })
     }
 

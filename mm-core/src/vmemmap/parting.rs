@@ -1,4 +1,4 @@
-//! Parting what reaches across the ends of a piece that goes offline: huge leaves and shared
+//! Parting what reaches across the ends of memory that goes offline: huge leaves and shared
 //! tables, the rest of which stays.
 //!
 //! ```text
@@ -13,11 +13,12 @@
 use super::Vmemmap;
 use super::error::OfflineError;
 use super::pool::Pool;
-use crate::addr::{Block, NodeId, Order, VirtAddr, VirtRange};
+use crate::addr::{Block, NodeId, Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::DevPagemap;
-use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Run};
+use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit};
+use core::ops::ControlFlow;
 
 /// What reaches across an end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +176,76 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Err(ReplaceError::OutOfFrames(error)) => Err(OfflineError::OutOfFrames(error)),
             Err(ReplaceError::Refused) => Err(first.refusal()),
         }
+    }
+
+    /// Gives what reaches across an end of `frames` a table of its own. Says whether nothing
+    /// does any more.
+    pub(super) fn part_ends<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> bool {
+        let Some(range) = self.model.descriptors(frames) else {
+            return true;
+        };
+        let mut ends = Ends::default();
+        for at in [range.start(), range.last()] {
+            if let Some((across, span)) = self.own_span(&*table, at, pagemap.altmap()) {
+                ends.meet(across, span, range);
+            }
+        }
+        self.part(table, pagemap, range, ends).is_ok()
+    }
+
+    /// `frames` without those at its ends whose descriptors are mapped by what reaches further.
+    pub(super) fn without_shared_ends<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+        altmap: Option<&dyn Altmap>,
+    ) -> Option<PfnRange> {
+        let range = self.model.descriptors(frames)?;
+        let in_frames = |bytes: u64| bytes / self.model.descriptor_bytes();
+        let mut rest = frames;
+        if let Some((_, last)) = self.own_span(table, range.last(), altmap)
+            && last.last() > range.last()
+        {
+            let before = last.start().get().saturating_sub(range.start().get());
+            rest = rest.split_at(in_frames(before)).0?;
+        }
+        if let Some((_, first)) = self.own_span(table, range.start(), altmap)
+            && first.start() < range.start()
+        {
+            let shared = first.last().get().saturating_sub(range.start().get());
+            rest = rest.split_at(in_frames(shared.saturating_add(1))).1?;
+        }
+        Some(rest)
+    }
+
+    /// What maps `at`, if that is this library's, with frames of RAM or of `altmap`, and all that
+    /// it maps.
+    fn own_span<P: PageTable>(
+        &self,
+        table: &P,
+        at: VirtAddr,
+        altmap: Option<&dyn Altmap>,
+    ) -> Option<(Across, VirtRange)> {
+        let page = self.model.granule().bytes();
+        let mut found = None;
+        let _ = table.visit(page_of(at, page)?, &mut |visit| {
+            let (start, run, across) = match visit {
+                Visit::Leaves { at, run } => (at, run, Across::HugeLeaf { at }),
+                Visit::SharedTable { at, run, .. } => (at, run, Across::SharedTable { at, run }),
+                Visit::Table { .. } => return ControlFlow::Continue(()),
+            };
+            let is_own =
+                run.leaf.role != Role::Foreign && self.books.altmaps.other(&run, altmap).is_none();
+            let span = VirtRange::new(start, run.pages().saturating_mul(page)).ok();
+            found = span.filter(|_| is_own).map(|span| (across, span));
+            ControlFlow::Break(())
+        });
+        found
     }
 }
 

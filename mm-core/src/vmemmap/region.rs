@@ -42,4 +42,8 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
+    /// How many frames at the ends of a region are online still, since a huge leaf or a shared
+    /// table maps their descriptors together with those of other memory, and could not be parted
+    /// for want of a frame for a table.
+    pub kept: u64,
 }

@@ -226,13 +226,18 @@ impl Model {
     pub(in crate::script) fn take_piece(&mut self, piece: PfnRange) -> u64 {
         let pages = self.scale.pages(piece);
         for span in self.parted(&pages) {
-            self.split(&span);
-            if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start) {
-                self.tables.set_leaf_table(span.start, Some(Table::Ours));
-            }
+            self.part(&span);
         }
         self.take_out(&pages);
         self.take_marks(piece)
+    }
+
+    /// What one leaf or a shared table maps gets a table of its own.
+    fn part(&mut self, span: &Range<u64>) {
+        self.split(span);
+        if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start) {
+            self.tables.set_leaf_table(span.start, Some(Table::Ours));
+        }
     }
 
     /// The spans of huge leaves and shared tables that reach across an end of `pages`.
@@ -263,22 +268,47 @@ impl Model {
         true
     }
 
+    /// The spans of huge leaves and shared tables that a region of `ranges` has a part of, but for
+    /// those of other altmaps than its own.
+    pub(in crate::script) fn parted_by_region(
+        &self,
+        ranges: &[PfnRange],
+        altmap: Option<PfnRange>,
+    ) -> Vec<Range<u64>> {
+        let parted = ranges.iter().map(|range| self.scale.pages(*range));
+        let parted = parted.flat_map(|pages| self.parted(&pages));
+        let own = parted.filter(|span| !self.is_of_other_altmap(span.start, altmap));
+        own.collect()
+    }
+
+    fn is_of_other_altmap(&self, number: u64, altmap: Option<PfnRange>) -> bool {
+        let page = self.own_page(number);
+        page.is_some_and(|page| self.other_altmap(page.frame, altmap))
+    }
+
     /// Takes out a region of `ranges` with this altmap: all that is online there, but for what is
-    /// in frames of other altmaps. Answers with how many frames that went were marked.
+    /// in frames of other altmaps, and but for the spans `kept`. Answers with how many frames that
+    /// went were marked.
     pub(in crate::script) fn take_region(
         &mut self,
         ranges: &[PfnRange],
         altmap: Option<PfnRange>,
+        kept: &[Range<u64>],
     ) -> u64 {
+        for span in self.parted_by_region(ranges, altmap) {
+            if !kept.contains(&span) {
+                self.part(&span);
+            }
+        }
         let mut marked = 0;
         for range in ranges {
             let pages = self.scale.pages(*range);
-            let stays = |number: u64| {
-                let page = self.own_page(number);
-                page.is_some_and(|page| self.other_altmap(page.frame, altmap))
-            };
             let mut parts: Vec<Range<u64>> = Vec::new();
-            for number in pages.filter(|number| !stays(*number)) {
+            for number in pages {
+                let is_kept = kept.iter().any(|span| span.contains(&number));
+                if is_kept || self.is_of_other_altmap(number, altmap) {
+                    continue;
+                }
                 match parts.last_mut() {
                     Some(part) if part.end == number => part.end += 1,
                     _ => parts.push(number..number + 1),
@@ -293,25 +323,17 @@ impl Model {
         marked
     }
 
-    /// Takes out all of `pages` that is this library's. A huge leaf that reaches across an end goes
-    /// whole, a shared table that does stays.
+    /// Takes out all of `pages` that is this library's, none of it mapped together with others.
     fn take_out(&mut self, pages: &Range<u64>) {
         for span in self.spans(pages) {
-            let whole = pages.start <= span.start && span.end <= pages.end;
-            let is_shared = matches!(self.tables.leaf_table(span.start), Some(Table::Shared(_)));
-            let is_huge = self.own_page(span.start).is_some_and(|page| page.is_huge());
-            let part = match (is_huge, is_shared && !whole) {
-                (true, _) => span.clone(),
-                (false, true) => continue,
-                (false, false) => pages.start.max(span.start)..pages.end.min(span.end),
-            };
+            let part = pages.start.max(span.start)..pages.end.min(span.end);
             for number in part.clone() {
                 if self.own_page(number).is_some() {
                     self.set(number, None);
                 }
             }
             self.forget_written(part.clone());
-            if is_shared {
+            if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start) {
                 self.tables.set_leaf_table(span.start, None);
             }
             self.touch(part);
