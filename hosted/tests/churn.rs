@@ -67,6 +67,9 @@ fn a_million_operations_hold<B: Power>(seed: u64) {
     let seldom = |count: fn(&Tally) -> u64| count(&pointers) + count(&masks) >= operations / 10_000;
     assert!(seldom(|tally| tally.huge) || !has_huge);
     assert!(seldom(|tally| tally.joined) || !has_huge);
+    // The page table without tables needs no memory to part a leaf.
+    let kept = pointers.kept + masks.kept;
+    assert!(kept >= operations >> 20 || !has_huge || !B::HAS_TABLES);
     assert!(seldom(|tally| tally.parted));
     assert!(seldom(|tally| tally.shared_tables) || !B::SHARES_TABLES);
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);

@@ -86,7 +86,7 @@ fn timed(name: &str, part: impl FnOnce() -> Result<Outcome>) -> (&str, Outcome, 
 /// Tests and doctests of the workspace.
 fn hosted() -> Result<Outcome> {
     let status = cargo()
-        .args(["test", "--workspace", "--locked"])
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         .status()
         .context("cargo does not start")?;
     Ok(if status.success() {

@@ -7,8 +7,8 @@ use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use std::ops::Range;
 
-/// One of how many operations is about shared tables in particular.
-const SHARED_TABLES_OF: u32 = 1 << 10;
+/// One of how many operations brings about what chance seldom does.
+const SELDOM: u32 = 1 << 10;
 
 /// What an operation has to answer.
 pub(super) type Expected = Result<(), ErrorKind>;
@@ -19,12 +19,10 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
         if self.rng.u8(..8) == 0 {
             self.arm();
         }
-        if self.rng.u32(..SHARED_TABLES_OF) == 0 {
-            let done = self.shared_table_act();
-            self.disarm();
-            return done;
-        }
+        let seldom = self.rng.u32(..SELDOM);
         let done = match self.rng.u8(..100) {
+            _ if seldom == 0 => self.shared_table_act(),
+            _ if seldom == 1 => self.gap_act(),
             0..=9 => self.online(),
             10..=17 => self.offline(),
             18..=33 => self.populate(),
@@ -42,7 +40,7 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
     }
 
     /// Makes some of the next allocations fail.
-    fn arm(&mut self) {
+    pub(super) fn arm(&mut self) {
         let frames = self.world.machine.frames();
         self.armed = true;
         match self.rng.u8(..8) {

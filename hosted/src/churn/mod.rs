@@ -65,8 +65,10 @@ pub struct Tally {
     pub per_order: u64,
     /// Regions and pieces that went offline.
     pub offline: u64,
-    /// Of the pieces, those that were a part of a huge leaf or of a shared table.
+    /// Of both, those that were a part of a huge leaf or of a shared table.
     pub parted: u64,
+    /// Of the regions, those that left a part, since there was no memory to part it.
+    pub kept: u64,
     /// Compound pages that were folded.
     pub folded: u64,
     /// Compound pages that were unfolded.
@@ -95,6 +97,7 @@ impl Tally {
         self.per_order += other.per_order;
         self.offline += other.offline;
         self.parted += other.parted;
+        self.kept += other.kept;
         self.folded += other.folded;
         self.unfolded += other.unfolded;
         self.joined += other.joined;

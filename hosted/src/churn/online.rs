@@ -131,7 +131,7 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
             return Err(format!("{} frames stay, not {kept}", offlined.kept));
         }
         self.tally.parted += u64::from(parts && kept == 0);
-        self.tally.undone += u64::from(kept > 0);
+        self.tally.kept += u64::from(kept > 0);
         match goes.is_empty() {
             true => Ok(()),
             false => self.went(&goes, offlined.marked),
@@ -237,6 +237,41 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
         };
         let pagemap = self.pagemap(memory, &policy, piece)?;
         self.populate_by(&pagemap, &policy, memory.ranges[0])
+    }
+
+    /// A region loses what it has of the last table that it reaches into, all that this table maps
+    /// comes online by a huge leaf, and then the region goes: its neighbours have to stay.
+    pub(super) fn gap_act(&mut self) -> Result<(), String> {
+        let layout = self.world.layout;
+        if self.regions.is_empty() || self.rng.u64(..layout.huge_leaves_of) > 0 {
+            return self.populate();
+        }
+        let live = self
+            .regions
+            .swap_remove(self.rng.usize(..self.regions.len()));
+        let pages = layout.pages_of(live.region.pagemap().ranges()[0]);
+        let first = (pages.end - 1) / layout.table * layout.table;
+        let span = first..first + layout.table;
+        let mut memories = self.world.large_memories.iter();
+        let memory = memories.find(|memory| layout.pages_of(memory.ranges[0]) == span);
+        let memory = memory.ok_or("no memory is a whole table's")?;
+        self.clear(&span)?;
+        if self.free_or_online(&span).is_ok() {
+            let policy = Policy {
+                order: 0,
+                tails: Tails::None,
+                tables: Tables::Private,
+                huge_leaves: true,
+                node: self.rng.u32(..2),
+            };
+            let pagemap = self.pagemap(memory, &policy, Piece::Range)?;
+            self.populate_by(&pagemap, &policy, memory.ranges[0])?;
+        }
+        if self.rng.bool() {
+            self.arm();
+        }
+        self.regions.push(live);
+        self.region_offline(self.regions.len() - 1)
     }
 
     /// Whether all of `pages` are online, not too many of them.
