@@ -27,6 +27,7 @@ mod radix;
 pub mod script;
 mod sim;
 pub mod testbed;
+mod together;
 mod x86_64;
 
 pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus, WithoutQuiesce};

@@ -1,5 +1,6 @@
 //! Frames from the device itself.
 
+use super::ends::last_block;
 use crate::bench::Bench;
 use crate::harness::{AltmapUnderTest, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
@@ -167,4 +168,27 @@ pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
         }
     }
     bench.absent(range)
+}
+
+pub(super) fn memory_of_an_altmap_at_the_last_frame_stays_when_a_region_goes<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let reserved = altmap(bench)?.reserved();
+    let last = last_block(bench, bench.model.subsection())?;
+    if bench.pages(reserved) + bench.pages(last) > reserved.frames() {
+        return skip("the altmap is too small for its own descriptors and a few more");
+    }
+    let (own, device) = ([last], [reserved, last]);
+    let plain = bench.pagemap(&own, Order::BASE)?;
+    let region = bench.online(&plain)?;
+    bench.depopulate(&plain, last)?;
+    let pagemap = with_altmap(bench, &device, Order::BASE)?.with_huge_leaves(false);
+    bench.populate(&pagemap, reserved)?;
+    bench.populate(&pagemap, last)?;
+    // In a gap of the region by now.
+    bench.offline(region);
+    bench.described(last, Order::BASE)?;
+    bench.depopulate(&pagemap, last)?;
+    bench.depopulate(&pagemap, reserved)?;
+    bench.absent(last)
 }

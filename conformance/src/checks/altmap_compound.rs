@@ -449,6 +449,40 @@ pub(super) fn memory_of_an_altmap_is_refused_to_a_pagemap_without_it<H: Harness>
     Ok(())
 }
 
+pub(super) fn what_an_altmap_reserves_stays_as_long_as_it_counts_others<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let device = Device::new(bench)?;
+    let [range] = device.ranges;
+    let reserved = device.altmap.reserved();
+    let ranges = [reserved];
+    let whole = device.pagemap(bench, device.order, Tails::PerCompound)?;
+    let others = part(range, reserved.frames(), range.frames() - reserved.frames());
+    for by_region in [true, false] {
+        // The same altmap, in a pagemap that knows nothing of the rest of the device.
+        let small = with_altmap(bench, &ranges, Order::BASE)?.with_huge_leaves(false);
+        let region = bench.online(&small)?;
+        bench.populate(&whole, others)?;
+        bench.mark(reserved.start())?;
+        let before = bench.snapshot(range)?;
+        let refused = match by_region {
+            true => bench.vmemmap.offline(bench.table, region),
+            false => match bench.vmemmap.depopulate(bench.table, &small, reserved) {
+                Ok(offlined) => offlined,
+                Err(_) => return fail("that a part stays is no error"),
+            },
+        };
+        equal(reserved.frames(), refused.kept, "frames that stay")?;
+        equal(0, refused.marked, "marks that went")?;
+        bench.unchanged(&before, range)?;
+        bench.depopulate(&whole, others)?;
+        bench.depopulate(&whole, reserved)?;
+        bench.absent(range)?;
+        equal(0, device.out().unwrap_or(0), "frames out of the altmap")?;
+    }
+    Ok(())
+}
+
 pub(super) fn marks_of_a_device_with_an_altmap_are_in_ram<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {

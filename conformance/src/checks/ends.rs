@@ -2,8 +2,9 @@
 
 use crate::bench::Bench;
 use crate::harness::{Harness, Powers};
-use crate::outcome::{Verdict, ensure_at, equal, skip};
+use crate::outcome::{Stop, Verdict, ensure_at, equal, skip};
 use mm_core::addr::{Order, Pfn, PfnRange};
+use mm_core::descriptor::TailEncoding;
 
 /// Brings `range`, compound pages of `order`, online and offline.
 fn comes_and_goes<H: Harness>(bench: &mut Bench<'_, H>, range: PfnRange, order: Order) -> Verdict {
@@ -18,6 +19,24 @@ fn comes_and_goes<H: Harness>(bench: &mut Bench<'_, H>, range: PfnRange, order: 
     }
     bench.offline(region);
     bench.absent(range)
+}
+
+/// The last frames of the vmemmap, a block of `order`.
+pub(super) fn last_block<H: Harness, E: TailEncoding>(
+    bench: &Bench<'_, H, E>,
+    order: Order,
+) -> Result<PfnRange, Stop> {
+    if !bench.ends_are_free {
+        return skip("the last frames are not free to be brought online");
+    }
+    let all = bench.model.all_frames();
+    let start = all.last().get().checked_sub(order.frames() - 1);
+    let start = start.and_then(Pfn::new);
+    match start.map(|start| PfnRange::new(start, order.frames())) {
+        Some(Ok(range)) if range.is_aligned(order) => Ok(range),
+        Some(Ok(_)) => skip("the vmemmap does not end with a whole subsection"),
+        _ => skip("the vmemmap is smaller than a subsection"),
+    }
 }
 
 pub(super) fn the_first_frame_is_a_frame_like_any_other<H: Harness>(
@@ -40,23 +59,9 @@ pub(super) fn the_first_frame_is_a_frame_like_any_other<H: Harness>(
 pub(super) fn the_last_frame_of_the_vmemmap_can_be_online<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    if !bench.ends_are_free {
-        return skip("the last frames are not free to be brought online");
-    }
-    let all = bench.model.all_frames();
     let small = bench.small();
     for order in [Order::BASE, small] {
-        let frames = order.max(bench.model.subsection()).frames();
-        let start = all.last().get().checked_sub(frames - 1).and_then(Pfn::new);
-        let Some(Ok(range)) = start.map(|start| PfnRange::new(start, frames)) else {
-            return skip("the vmemmap is smaller than a subsection");
-        };
-        if !range
-            .start()
-            .is_aligned(order.max(bench.model.subsection()))
-        {
-            return skip("the vmemmap does not end with a whole subsection");
-        }
+        let range = last_block(bench, order.max(bench.model.subsection()))?;
         comes_and_goes(bench, range, order)?;
         let at = bench.address(range.last())?;
         let beyond = range.last().checked_add(1);

@@ -3,7 +3,8 @@
 use super::model::{Cell, Key};
 use super::{Churn, FOREIGN_FRAME};
 use crate::Power;
-use mm_core::addr::{Order, Pfn, VirtAddr};
+use crate::together::maps_together;
+use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::paging::PageTable;
@@ -177,5 +178,12 @@ impl<B: Power, E: TailEncoding> Churn<'_, B, E> {
                 leaf.is_some_and(|found| found.leaf.block.order() != Order::BASE)
             }
         }
+    }
+
+    /// Whether a huge leaf or a shared table maps `page`.
+    pub(super) fn is_one(&self, page: u64) -> bool {
+        let bytes = self.world.layout.model.granule().bytes();
+        let page = VirtRange::new(self.world.layout.address(page), bytes);
+        page.is_ok_and(|page| maps_together(&self.table, page))
     }
 }

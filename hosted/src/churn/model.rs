@@ -386,12 +386,13 @@ impl Model {
         })
     }
 
-    /// `pages` without those that a huge leaf or a shared table maps which reaches across an end.
-    pub(super) fn apart(&self, pages: &Range<u64>) -> Range<u64> {
+    /// `pages` without those that a huge leaf or a shared table maps which reaches across an end,
+    /// and which `is_one` still, by its first page.
+    pub(super) fn apart(&self, pages: &Range<u64>, is_one: impl Fn(u64) -> bool) -> Range<u64> {
         let mut apart = pages.clone();
         for span in self.spans_of(pages) {
             let all = self.span_pages(span);
-            if !matches!(self.spans[span], Span::Huge | Span::Shared(_)) {
+            if !matches!(self.spans[span], Span::Huge | Span::Shared(_)) || !is_one(all.start) {
                 continue;
             }
             if all.end > pages.end {

@@ -122,7 +122,9 @@ impl<'w, B: Power, E: TailEncoding> Churn<'w, B, E> {
         // Without a frame for a table, what reaches across an end stays.
         let goes = match offlined.kept {
             0 => pages.clone(),
-            _ if parts && self.armed && B::HAS_TABLES => self.model.apart(&pages),
+            _ if parts && self.armed && B::HAS_TABLES => {
+                self.model.apart(&pages, |page| self.is_one(page))
+            }
             kept => return Err(format!("{kept} frames stay for no reason")),
         };
         let kept = (pages.end - pages.start) - (goes.end - goes.start);

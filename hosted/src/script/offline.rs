@@ -6,13 +6,13 @@ use super::ground::Ground;
 use super::interpreter::{Interpreter, Live, Pagemaps};
 use super::op::{Fault, Request};
 use super::oracle::Oracle;
-use mm_core::addr::{Order, PfnRange};
+use crate::together::maps_together;
+use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
-use mm_core::paging::{PageTable, Visit};
 use mm_core::vmemmap::OfflineError;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 impl<'s, B: Ground, E: TailEncoding> Interpreter<'s, B, E> {
     /// Takes a piece of a region offline.
@@ -138,16 +138,8 @@ impl<'s, B: Ground, E: TailEncoding> Interpreter<'s, B, E> {
     /// Whether the page table maps all of `span` together.
     fn is_one(&self, span: &Range<u64>) -> bool {
         let first = span.start..span.start + 1;
-        self.range_of(&first).is_some_and(|range| {
-            let found = self.table.visit(range, &mut |visit| match visit {
-                Visit::SharedTable { .. } => ControlFlow::Break(()),
-                Visit::Leaves { run, .. } if run.leaf.block.order() > Order::BASE => {
-                    ControlFlow::Break(())
-                }
-                Visit::Leaves { .. } | Visit::Table { .. } => ControlFlow::Continue(()),
-            });
-            found.is_break()
-        })
+        self.range_of(&first)
+            .is_some_and(|page| maps_together(&self.table, page))
     }
 
     /// Checks how many marks have gone.

@@ -186,6 +186,11 @@ unsafe impl Altmap for Replay {
         self.reserved.split_at(self.holders.get() * self.per_page).1
     }
 
+    fn serves_others(&self) -> bool {
+        self.outstanding()
+            .is_some_and(|out| out > self.holders.get())
+    }
+
     fn holders(&self, described: PfnRange) -> Option<PfnRange> {
         let first = described.start().get() - self.reserved.start().get();
         if first != self.holders.get() * self.per_page || !self.reserved.contains_range(described) {

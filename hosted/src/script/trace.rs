@@ -124,6 +124,10 @@ unsafe impl<A: Altmap> Altmap for Traced<'_, A> {
         self.allocator.undescribed()
     }
 
+    fn serves_others(&self) -> bool {
+        self.allocator.serves_others()
+    }
+
     fn holders(&self, described: PfnRange) -> Option<PfnRange> {
         self.allocator.holders(described)
     }

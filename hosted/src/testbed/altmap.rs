@@ -173,6 +173,10 @@ unsafe impl<D: TestDescriptor> Altmap for WatchedAltmap<'_, D> {
         self.altmap.undescribed()
     }
 
+    fn serves_others(&self) -> bool {
+        self.altmap.serves_others()
+    }
+
     fn holders(&self, described: PfnRange) -> Option<PfnRange> {
         self.altmap.holders(described)
     }

@@ -161,6 +161,10 @@ unsafe impl Altmap for DamagedAltmap<'_> {
         }
     }
 
+    fn serves_others(&self) -> bool {
+        self.altmap.serves_others()
+    }
+
     fn holders(&self, described: PfnRange) -> Option<PfnRange> {
         self.altmap.holders(described)
     }

@@ -57,6 +57,10 @@ pub unsafe trait Altmap: FrameAllocator {
     /// The part of the reserved frames that has no descriptors yet; `None` once all have.
     fn undescribed(&self) -> Option<PfnRange>;
 
+    /// Whether frames are out that hold descriptors of others than the reserved frames. As long as
+    /// they are, the reserved part's descriptors have to stay: they count them.
+    fn serves_others(&self) -> bool;
+
     /// The frames that will hold the descriptors of `described`, in the order of addresses; `None`
     /// unless that is the first of what is [undescribed](Self::undescribed), in whole vmemmap
     /// pages, and can be described now.
@@ -386,6 +390,10 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
         store.reserved.split_at(holders << store.per_holder.get()).1
     }
 
+    fn serves_others(&self) -> bool {
+        self.others_out.load(Ordering::Acquire) > 0
+    }
+
     fn holders(&self, described: PfnRange) -> Option<PfnRange> {
         let store = self.store();
         let out = self.holders_out.load(Ordering::Acquire);
@@ -395,7 +403,7 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
             && described.is_aligned(store.per_holder);
         // A frame that somebody has kept since the last time would be counted anew, and handed out
         // twice.
-        if !in_order || (out == 0 && self.others_out.load(Ordering::Acquire) > 0) {
+        if !in_order || (out == 0 && self.serves_others()) {
             return None;
         }
         let holders = described.frames() >> store.per_holder.get();

@@ -23,10 +23,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// the region's: that stays.
     ///
     /// Cannot fail, and needs no memory, with one exception. Where a huge leaf or a shared table
-    /// reaches across an end of the region, since somebody has brought memory online across it, or
-    /// folded or unfolded there, the rest of that needs a table of its own. If there is none to be
-    /// had, all that it maps stays online, and [`Offlined::kept`] says how much of the region that
-    /// is; [`depopulate`](Self::depopulate) takes it offline later.
+    /// reaches across an end of one of its ranges, since somebody has brought memory online across
+    /// it, or folded or unfolded there, the rest of that needs a table of its own. If there is none
+    /// to be had, all that it maps stays online. What an altmap reserves stays online as long as
+    /// its frames hold descriptors of memory outside the region. [`Offlined::kept`] says how much
+    /// stays; [`depopulate`](Self::depopulate) takes it offline later.
     pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
         let pagemap = region.pagemap;
         let altmap = pagemap.altmap();
@@ -36,33 +37,56 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             is_apart &= self.part_ends(table, &pagemap, range);
         }
         if is_apart && !self.books.altmaps.any_other(altmap) {
-            self.unmap_pieces(table, altmap, ranges.clone());
-            return Offlined {
-                marked: ranges.map(|range| self.forget_marks(range)).sum(),
-                kept: 0,
-            };
+            let stays = self.unmap_pieces(table, altmap, ranges.clone());
+            return ranges.map(|range| self.went(range, stays)).sum();
         }
-        // What the altmap reserves is the start of a range, and goes last.
         let reserved = altmap.map(Altmap::reserved);
-        let others = ranges.filter_map(|range| match reserved {
-            Some(reserved) if range.overlaps(reserved) => range.split_at(reserved.frames()).1,
-            _ => Some(range),
-        });
         let mut offlined = Offlined::default();
-        for range in others.chain(reserved) {
-            let mut rest = self.without_shared_ends(&*table, range, altmap);
-            let goes = rest.map_or(0, PfnRange::frames);
-            offlined.kept += range.frames().saturating_sub(goes);
-            while let Some(part) = rest {
-                let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
-                if let Some(goes) = goes {
-                    self.unmap_pieces(table, altmap, core::iter::once(goes));
-                    offlined.marked += self.forget_marks(goes);
-                }
-                rest = later;
+        let mut last = None;
+        for range in ranges {
+            let apart = self.without_shared_ends(&*table, range, altmap);
+            let apart_frames = apart.map_or(0, PfnRange::frames);
+            offlined.kept += range.frames().saturating_sub(apart_frames);
+            let Some(apart) = apart else { continue };
+            last = last.or(reserved.and_then(|reserved| apart.intersection(reserved)));
+            if let Some(others) = beside(apart, reserved) {
+                offlined += self.unmap_own(table, altmap, others);
             }
         }
+        if let Some(last) = last {
+            offlined += self.unmap_own(table, altmap, last);
+        }
         offlined
+    }
+
+    /// Unmaps what of `frames` is not in frames of another altmap than `altmap`.
+    fn unmap_own<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        altmap: Option<&dyn Altmap>,
+        frames: PfnRange,
+    ) -> Offlined {
+        let mut offlined = Offlined::default();
+        let mut rest = Some(frames);
+        while let Some(part) = rest {
+            let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
+            if let Some(goes) = goes {
+                let stays = self.unmap_pieces(table, altmap, core::iter::once(goes));
+                offlined += self.went(goes, stays);
+            }
+            rest = later;
+        }
+        offlined
+    }
+
+    /// `piece` went offline, but for what `stays`.
+    fn went(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
+        let goes = beside(piece, stays);
+        let frames = goes.map_or(0, PfnRange::frames);
+        Offlined {
+            marked: goes.map_or(0, |goes| self.forget_marks(goes)),
+            kept: piece.frames().saturating_sub(frames),
+        }
     }
 
     /// The first of `frames`, up to those whose descriptors are in frames of another altmap than
@@ -92,10 +116,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let in_frames =
             |at: u64| at.saturating_sub(range.start().get()) / self.model.descriptor_bytes();
         let bytes = pages.saturating_mul(self.model.granule().bytes());
-        let after = in_frames(at.get().saturating_add(bytes));
+        // By the last byte, since the one behind it may be behind the last address.
+        let last = at.get().saturating_add(bytes.saturating_sub(1));
         (
             frames.split_at(in_frames(at.get())).0,
-            frames.split_at(after).1,
+            frames.split_at(in_frames(last).saturating_add(1)).1,
         )
     }
 
@@ -103,7 +128,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// them online.
     ///
     /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved
-    /// part of an altmap goes last, from its end on. Needs memory only where the piece is a
+    /// part of an altmap goes last, from its end on, and stays ([`Offlined::kept`]) as long as its
+    /// frames hold descriptors of memory outside the pagemap. Needs memory only where the piece is a
     /// part of what a huge leaf or a shared table maps: the rest is then mapped by a table of its
     /// own, at no moment differently, if the page table can
     /// [exchange entries in use](PageTable::replacement).
@@ -132,11 +158,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let ends = self.check_online(table, range, pagemap.altmap())?;
         self.check_reserved_last(table, pagemap, piece)?;
         self.part(table, pagemap, range, ends)?;
-        self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(Offlined {
-            marked: self.forget_marks(piece),
-            kept: 0,
-        })
+        let stays = self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
+        Ok(self.went(piece, stays))
     }
 
     /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for,
@@ -224,34 +247,35 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// Unmaps the descriptors of `pieces` and gives their frames back; what an altmap reserves goes
-    /// last, since the counts of its frames are there.
+    /// last, since the counts of its frames are there. If any of these are out then, that part
+    /// stays, and is the answer.
     pub(super) fn unmap_pieces<P: PageTable>(
         &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,
         pieces: impl Iterator<Item = PfnRange> + Clone,
-    ) {
+    ) -> Option<PfnRange> {
         let model = self.model;
         let Some(altmap) = altmap else {
             let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
-            return self.unmap_ranges(table, None, ranges);
+            self.unmap_ranges(table, None, ranges);
+            return None;
         };
         let reserved = altmap.reserved();
-        // The reserved part is the start of a range, so a piece goes beyond it on one side only.
-        let end = reserved.start().get() + reserved.frames();
         let others = pieces
             .clone()
-            .filter_map(move |piece| match piece.overlaps(reserved) {
-                true => piece.split_at(end.saturating_sub(piece.start().get())).1,
-                false => Some(piece),
-            })
+            .filter_map(move |piece| beside(piece, Some(reserved)))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), others);
+        if altmap.serves_others() {
+            return Some(reserved);
+        }
         let last = pieces
             .filter_map(move |piece| piece.intersection(reserved))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), last);
         self.books.altmaps.remove_unused(altmap);
+        None
     }
 
     /// Unmaps `ranges` of the vmemmap and gives their frames back.
@@ -272,5 +296,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 pool.release_run(run)
             });
         }
+    }
+}
+
+/// `frames` without what an altmap has `reserved`, which is the start of a range: so they go beyond
+/// it on one side only.
+fn beside(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
+    match reserved {
+        Some(reserved) if reserved.overlaps(frames) => {
+            let behind = reserved.last().get().saturating_sub(frames.start().get());
+            frames.split_at(behind.saturating_add(1)).1
+        }
+        _ => Some(frames),
     }
 }

@@ -189,13 +189,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Some(range) = self.model.descriptors(frames) else {
             return true;
         };
-        let mut ends = Ends::default();
+        // One after the other, since nothing is known of what lies between them.
+        let mut is_apart = true;
         for at in [range.start(), range.last()] {
+            let mut ends = Ends::default();
             if let Some((across, span)) = self.own_span(&*table, at, pagemap.altmap()) {
                 ends.meet(across, span, range);
             }
+            is_apart &= self.part(table, pagemap, range, ends).is_ok();
         }
-        self.part(table, pagemap, range, ends).is_ok()
+        is_apart
     }
 
     /// `frames` without those at its ends whose descriptors are mapped by what reaches further.

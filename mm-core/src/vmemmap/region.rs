@@ -2,6 +2,8 @@
 
 use super::note::Notes;
 use crate::pagemap::{DevPagemap, Tables, Tails};
+use core::iter::Sum;
+use core::ops::AddAssign;
 
 /// Memory that was brought online as a whole, and will go offline as a whole.
 ///
@@ -42,8 +44,25 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
-    /// How many frames at the ends of a region are online still, since a huge leaf or a shared
-    /// table maps their descriptors together with those of other memory, and could not be parted
-    /// for want of a frame for a table.
+    /// How many of the frames are online still: those at the ends of a region's ranges whose
+    /// descriptors a huge leaf or a shared table maps together with those of other memory, if there
+    /// was no frame for a table to part it; and those that an altmap reserves, as long as its
+    /// frames hold descriptors of other memory.
     pub kept: u64,
+}
+
+impl AddAssign for Offlined {
+    fn add_assign(&mut self, other: Self) {
+        self.marked += other.marked;
+        self.kept += other.kept;
+    }
+}
+
+impl Sum for Offlined {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
 }
