@@ -1,5 +1,5 @@
-//! A backend that is as small as it can be passes the battery: the four methods that have no
-//! default body over a plain map, and an allocator without counts.
+//! A backend that is as small as it can be passes the battery: the methods that have no default
+//! body over a plain map, and an allocator without counts.
 //!
 //! Its RAM starts with frame 0, and its vmemmap ends with the address space.
 

@@ -148,6 +148,7 @@ impl<E> MapStopped<E> {
 ///
 /// # For implementers
 ///
+/// What a page and a huge leaf are ([`granule`](Self::granule), [`huge_leaf`](Self::huge_leaf)),
 /// [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf), [`clear_leaf`](Self::clear_leaf) and
 /// [`flush`](Self::flush) are enough; the other methods have bodies in terms of these, at a walk
 /// per page. An implementation that can do better overrides them: [`RadixTable`](super::RadixTable)
