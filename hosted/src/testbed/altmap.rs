@@ -22,9 +22,6 @@ pub trait TestAltmap: Altmap + InspectFrames {
     /// How many frames were handed out so far, those of the reserved part's descriptors left out.
     fn granted(&self) -> u64;
 
-    /// Takes a frame back that somebody has kept beyond the descriptors that counted it.
-    fn give_back_late(&self, kept: Block);
-
     /// Hands out no more than so many frames from now on; `None` ends that.
     fn grant(&self, frames: Option<u64>);
 }
@@ -96,14 +93,6 @@ impl<D: TestDescriptor> TestAltmap for WatchedAltmap<'_, D> {
 
     fn granted(&self) -> u64 {
         self.granted.get()
-    }
-
-    fn give_back_late(&self, kept: Block) {
-        self.check(kept.frames());
-        // SAFETY: 1: allocated here. 2: the one reference of whoever kept it.
-        if let Released::Last(block) = unsafe { self.altmap.release(kept, 1) } {
-            self.altmap.free(block);
-        }
     }
 
     fn grant(&self, frames: Option<u64>) {

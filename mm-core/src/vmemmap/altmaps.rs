@@ -5,7 +5,8 @@
 
 use crate::addr::{NodeId, Pfn, PfnRange};
 use crate::frame::Altmap;
-use crate::paging::Run;
+use crate::paging::{Run, Step};
+use core::ops::Range;
 
 /// How many altmaps can be in use at a time.
 pub(super) const CAPACITY: usize = 16;
@@ -68,17 +69,82 @@ impl AltmapsInUse {
 
     /// The reserved frames of an altmap other than `own` that some leaves of `run` point at.
     pub(super) fn other(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<PfnRange> {
+        self.first_other(run, own).map(|(reserved, _)| reserved)
+    }
+
+    /// Which leaves of `run` those are, by their numbers: the first ones, if there are several such
+    /// altmaps.
+    pub(super) fn other_leaves(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<Range<u64>> {
+        self.first_other(run, own).map(|(_, leaves)| leaves)
+    }
+
+    fn first_other(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<(PfnRange, Range<u64>)> {
         if !self.any_other(own) {
             return None;
         }
         let own = own.map(Altmap::reserved);
-        let last = run.block(run.count - 1)?.frames().last();
-        let first = run.leaf.block.first();
-        let frames = PfnRange::new(first, last.get().checked_sub(first.get())? + 1).ok()?;
         let known = self.known.iter().flatten();
         known
             .map(|(reserved, _)| *reserved)
             .filter(|reserved| Some(*reserved) != own)
-            .find(|reserved| reserved.overlaps(frames))
+            .filter_map(|reserved| Some((reserved, leaves_in(run, reserved)?)))
+            .min_by_key(|(_, leaves)| leaves.start)
+    }
+}
+
+/// The numbers of the leaves of `run` that point at some of `frames`.
+fn leaves_in(run: &Run, frames: PfnRange) -> Option<Range<u64>> {
+    let first = run.leaf.block.first().get();
+    let last = run.block(run.count.checked_sub(1)?)?.frames().last();
+    let all = PfnRange::new(run.leaf.block.first(), last.get().checked_sub(first)? + 1).ok()?;
+    let common = all.intersection(frames)?;
+    match run.step {
+        Step::Same => Some(0..run.count),
+        Step::Next => {
+            let order = run.leaf.block.order().get();
+            let leaf_of = |frame: Pfn| frame.get().saturating_sub(first) >> order;
+            Some(leaf_of(common.start())..leaf_of(common.last()) + 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Block, Order};
+    use crate::paging::{Leaf, Role};
+
+    fn frames(start: u64, count: u64) -> PfnRange {
+        PfnRange::new(Pfn::new(start).unwrap(), count).unwrap()
+    }
+
+    fn run(first: u64, order: u8, count: u64, step: Step) -> Run {
+        let order = Order::new(order).unwrap();
+        let block = Block::new(Pfn::new(first).unwrap(), order).unwrap();
+        let leaf = Leaf {
+            block,
+            role: Role::Descriptors,
+            writable: true,
+        };
+        Run { leaf, count, step }
+    }
+
+    #[test]
+    fn of_a_run_that_runs_into_an_altmap_only_those_leaves_are_in_it() {
+        let next = |count| run(0x100, 0, count, Step::Next);
+        assert_eq!(leaves_in(&next(16), frames(0x108, 0x100)), Some(8..16));
+        assert_eq!(leaves_in(&next(16), frames(0x104, 4)), Some(4..8));
+        assert_eq!(leaves_in(&next(16), frames(0xf0, 0x18)), Some(0..8));
+        assert_eq!(leaves_in(&next(16), frames(0x110, 16)), None);
+        assert_eq!(leaves_in(&next(16), frames(0xf0, 16)), None);
+    }
+
+    #[test]
+    fn a_block_or_a_tail_is_in_an_altmap_as_a_whole() {
+        let blocks = run(0x400, 9, 3, Step::Next);
+        assert_eq!(leaves_in(&blocks, frames(0x7ff, 1)), Some(1..2));
+        let tails = run(0x108, 0, 7, Step::Same);
+        assert_eq!(leaves_in(&tails, frames(0x108, 1)), Some(0..7));
+        assert_eq!(leaves_in(&tails, frames(0x109, 8)), None);
     }
 }

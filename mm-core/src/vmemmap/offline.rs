@@ -102,24 +102,30 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let mut other = None;
         let _ = table.visit(range, &mut |visit| match visit {
-            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. }
-                if self.books.altmaps.other(&run, altmap).is_some() =>
-            {
-                other = Some((at, run.pages()));
-                ControlFlow::Break(())
+            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
+                let leaves = self.books.altmaps.other_leaves(&run, altmap);
+                other = leaves.map(|leaves| (at, leaves, run.leaf.block.order().frames()));
+                match other {
+                    Some(_) => ControlFlow::Break(()),
+                    None => ControlFlow::Continue(()),
+                }
             }
-            _ => ControlFlow::Continue(()),
+            Visit::Table { .. } => ControlFlow::Continue(()),
         });
-        let Some((at, pages)) = other else {
+        let Some((at, leaves, pages)) = other else {
             return (Some(frames), None);
+        };
+        let bytes = |leaves: u64| {
+            let pages = leaves.saturating_mul(pages);
+            pages.saturating_mul(self.model.granule().bytes())
         };
         let in_frames =
             |at: u64| at.saturating_sub(range.start().get()) / self.model.descriptor_bytes();
-        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        let first = at.get().saturating_add(bytes(leaves.start));
         // By the last byte, since the one behind it may be behind the last address.
-        let last = at.get().saturating_add(bytes.saturating_sub(1));
+        let last = at.get().saturating_add(bytes(leaves.end).saturating_sub(1));
         (
-            frames.split_at(in_frames(at.get())).0,
+            frames.split_at(in_frames(first)).0,
             frames.split_at(in_frames(last).saturating_add(1)).1,
         )
     }
