@@ -100,6 +100,14 @@ fn huge_leaves_are_those_of_the_backend() {
     let sections = plan("--backend aarch64-64k --align base --range 512G+512G");
     assert_eq!(sections["totals"]["huge_leaves"], 0);
     assert_eq!(sections["notes"].as_array().unwrap().len(), 1, "{sections}");
+    // No range holds what a huge leaf describes, so the size of the pieces changes nothing.
+    for piece in ["section", "range"] {
+        let small = plan(&format!(
+            "--backend aarch64-64k --align base --range 24G+16G --piece {piece}"
+        ));
+        assert_eq!(small["totals"]["huge_leaves"], 0, "{small}");
+        assert_eq!(small["notes"], json!([]), "{small}");
+    }
 }
 
 #[test]
