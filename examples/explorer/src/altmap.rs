@@ -1,6 +1,8 @@
 //! The reserved part of a device, as an altmap.
 
 use crate::failure::Failure;
+use crate::refusal;
+use crate::size::ByteRange;
 use arch_sim::SimMemory;
 use mm_core::addr::{NodeId, PfnRange};
 use mm_core::descriptor::{Mask, Page};
@@ -9,6 +11,12 @@ use mm_core::model::MemoryModel;
 
 /// An altmap on a simulated machine.
 pub type Altmap = DeviceAltmap<Page<Mask>, SimMemory>;
+
+/// How many bytes are reserved, for a report.
+pub fn reserved_bytes(reserved: Option<PfnRange>, model: &MemoryModel) -> Option<u64> {
+    let reserved = ByteRange::of(reserved?, model.granule());
+    Some(reserved.size)
+}
 
 /// An altmap over `reserved` to plan with: without memory, so that nothing can be taken from it.
 ///
@@ -20,7 +28,7 @@ pub fn planned(reserved: PfnRange, model: &MemoryModel, node: NodeId) -> Result<
     // SAFETY: 1 to 4: nobody brings the reserved part online by this value, so its frames are never
     // used.
     let altmap = unsafe { Altmap::new(model, nothing, reserved, node) };
-    Ok(altmap?)
+    altmap.map_err(|error| refusal::of_altmap(error, model.granule()))
 }
 
 /// An altmap over `reserved`, frames of `memory`.
@@ -42,5 +50,5 @@ pub unsafe fn on_machine(
 ) -> Result<Altmap, Failure> {
     // SAFETY: 1 and 2: the caller's duty 1. 3 and 4: the caller's duty 2.
     let altmap = unsafe { Altmap::new(model, memory.clone(), reserved, node) };
-    Ok(altmap?)
+    altmap.map_err(|error| refusal::of_altmap(error, model.granule()))
 }

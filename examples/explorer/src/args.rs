@@ -8,7 +8,7 @@ use hosted::BackendKind;
 use std::ffi::{OsStr, OsString};
 
 const EXAMPLES: &str = "\
-Without a command: brings up to 1 TiB online for each natural page size and policy, on each backend, and prints one table.
+Without a command: brings up to 1 TiB online for each natural page size and policy, on each backend, and prints two tables: what it costs, and what folding and unfolding changes.
 
 Examples:
   explorer
@@ -19,8 +19,6 @@ Examples:
   explorer plan --range 0x600000000+0x40000000 --align 1G";
 
 const ONLINE_EXAMPLES: &str = "\
-Exit status: 0 done, 1 the operation failed, 2 bad arguments.
-
 Examples:
   explorer online --range 24G+16G --align 1G
   explorer online --range 40G+1G --range 24G+512M --align 2M --piece range
@@ -32,8 +30,6 @@ Examples:
 const FOLD_EXAMPLES: &str = "\
 The memory comes online in base pages, with huge leaves where --huge-leaves and --piece allow; --align, --tails and --tables say what it is folded as. \
 What an altmap reserves stays base pages. --fail-after counts through all steps; the step in which memory runs out changes nothing.
-
-Exit status: 0 done, 1 an operation failed, 2 bad arguments.
 
 Examples:
   explorer fold
@@ -52,6 +48,18 @@ Examples:
   explorer plan --range 24G+1G --align 4K --format json
   explorer plan --backend aarch64-64k --align base --range 512G+512G --piece range";
 
+const EXIT_STATUS: &str = "\
+Exit status: 0 done; 1 not done, or an audit found something: the reason is on standard error and in JSON, such as ranges or an altmap that are empty, misaligned, overlapping or too large or small, or memory that ran out; \
+2 arguments that cannot be read, or a size of pages that the backend does not have.";
+
+/// `help` with what the program exits with, before its examples.
+fn with_exit_status(help: &str) -> String {
+    match help.split_once("Examples:") {
+        Some((text, examples)) => format!("{text}{EXIT_STATUS}\n\nExamples:{examples}"),
+        None => format!("{help}\n\n{EXIT_STATUS}"),
+    }
+}
+
 /// What `--align` takes.
 pub(crate) const ALIGN_FORM: &str = "base|SIZE";
 
@@ -62,7 +70,7 @@ pub(crate) const ALIGN_FORM: &str = "base|SIZE";
     name = "explorer",
     version,
     disable_help_subcommand = true,
-    after_help = EXAMPLES
+    after_help = with_exit_status(EXAMPLES)
 )]
 pub struct Cli {
     /// What to do; the survey if nothing is said.
@@ -74,14 +82,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring memory online, recount every reference, and take it offline again
-    #[command(after_help = ONLINE_EXAMPLES)]
+    #[command(after_help = with_exit_status(ONLINE_EXAMPLES))]
     Online(OnlineArgs),
     /// Bring memory online in base pages, share the tails of its compound pages at run time, and
     /// give each vmemmap page its own frame again
-    #[command(after_help = FOLD_EXAMPLES)]
+    #[command(after_help = with_exit_status(FOLD_EXAMPLES))]
     Fold(FoldArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
-    #[command(after_help = PLAN_EXAMPLES)]
+    #[command(after_help = with_exit_status(PLAN_EXAMPLES))]
     Plan(PlanArgs),
 }
 
@@ -158,7 +166,8 @@ pub struct RegionArgs {
     #[arg(long, value_enum, value_name = "PIECE", default_value = "section")]
     pub piece: PieceArg,
     /// Whether vmemmap of base pages is mapped by huge leaves where a piece covers all that one
-    /// describes
+    /// describes: 128M with 4K pages, 8G with 16K pages, 512G with 64K pages. A note says so where
+    /// a range covers that much and no piece does; where no range does, there is nothing to note
     #[arg(long, value_enum, value_name = "YES/NO", default_value = "yes")]
     pub huge_leaves: YesNo,
     /// Take descriptor frames from this much memory at the start of the first range; auto: from as
@@ -169,7 +178,8 @@ pub struct RegionArgs {
     /// others get it from the nearest of these
     #[arg(long, value_name = "N", default_value = "0", value_parser = node)]
     pub node: u32,
-    /// Let the first N allocations of RAM frames succeed and all later ones fail
+    /// Let the first N allocations of RAM frames succeed and all later ones fail; a note says so if
+    /// there are none
     #[arg(long, value_name = "N", value_parser = count)]
     pub fail_after: Option<u64>,
     /// How to print the result; json is one object on standard output

@@ -3,8 +3,6 @@
 use hosted::MachineError;
 use mm_core::addr::RangeError;
 use mm_core::error::ErrorKind;
-use mm_core::frame::AltmapError;
-use mm_core::pagemap::PagemapError;
 use mm_core::vmemmap::{FoldError, OnlineError};
 use serde::Serialize;
 use std::fmt;
@@ -65,18 +63,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-impl From<PagemapError> for Failure {
-    fn from(error: PagemapError) -> Self {
-        Self::new(error.kind(), error)
-    }
-}
-
-impl From<AltmapError> for Failure {
-    fn from(error: AltmapError) -> Self {
-        Self::new(error.kind(), error)
-    }
-}
 
 impl From<OnlineError> for Failure {
     fn from(error: OnlineError) -> Self {

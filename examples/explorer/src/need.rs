@@ -2,7 +2,8 @@
 //! whether the host can hold it.
 
 use crate::failure::Failure;
-use crate::size::rounded;
+use crate::notes::counted;
+use crate::size::rounded_apart;
 use hosted::Backend;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::{DevPagemap, Tails};
@@ -40,10 +41,14 @@ impl Default for Limits {
 pub struct Need {
     /// Frames that hold descriptors. Exact, but for a tail frame that several ranges share.
     pub descriptor_frames: u64,
+    /// Of these, what comes from the altmap if there is one: all but the tail frame of an order.
+    pub from_altmap: u64,
     /// Tables below the root.
     pub tables: u64,
     /// Bytes of host memory, with the simulation's own.
     pub host_bytes: u64,
+    /// Whether half of that is for unfolding into huge leaves.
+    pub unfolds: bool,
     /// Runs of the plan.
     pub runs: u64,
 }
@@ -75,6 +80,7 @@ impl Need {
         let times = if into_huge_leaves { 2 } else { 1 };
         Self {
             host_bytes: self.host_bytes * times,
+            unfolds: into_huge_leaves,
             ..self
         }
     }
@@ -91,18 +97,24 @@ impl Need {
         let own = base_pages / model.descriptors_per_page();
         match pagemap.tails().0 {
             Tails::PerCompound => {
-                self.descriptor_frames += own + 2 * pages;
+                self.take(own + 2 * pages);
                 self.runs += 2 * pages + pieces + BASE_RUNS;
             }
             Tails::PerOrder => {
-                self.descriptor_frames += own + pages + 1;
+                self.take(own + pages);
+                self.descriptor_frames += 1;
                 self.runs += 2 * pages + pieces + BASE_RUNS;
             }
             _ => {
-                self.descriptor_frames += range.frames() / model.descriptors_per_page();
+                self.take(range.frames() / model.descriptors_per_page());
                 self.runs += 3 * pieces;
             }
         }
+    }
+
+    fn take(&mut self, frames: u64) {
+        self.descriptor_frames += frames;
+        self.from_altmap += frames;
     }
 
     /// Frames of RAM with which each node of a machine has enough, in blocks too.
@@ -111,21 +123,32 @@ impl Need {
         ((self.descriptor_frames + self.tables) * 2 + 4096).next_multiple_of(1024)
     }
 
-    /// Refuses what is more than `limits` allow.
+    /// Refuses what is more than `limits` allow. `instead` says how less can be asked for.
     ///
     /// # Errors
     ///
     /// A [`Failure`] that says how much it is.
-    pub fn check(&self, limits: &Limits) -> Result<(), Failure> {
+    pub fn check(&self, limits: &Limits, instead: &str) -> Result<(), Failure> {
         if self.host_bytes <= limits.host_bytes {
             return Ok(());
         }
+        let mut what = counted(self.descriptor_frames, "descriptor frame");
+        if self.tables > 0 {
+            what = format!("{what} and up to {}", counted(self.tables, "table"));
+        }
+        let (twice, or) = match self.unfolds {
+            true => (
+                " (half of it for unfolding into huge leaves, which may take as much again)",
+                match self.host_bytes / 2 <= limits.host_bytes {
+                    true => ", or take --huge-leaves no",
+                    false => "",
+                },
+            ),
+            false => ("", ""),
+        };
+        let [needed, limit] = rounded_apart(self.host_bytes, limits.host_bytes);
         Err(Failure::too_large(format!(
-            "simulating {} descriptor frames and up to {} tables takes {} of host memory, more than the limit of {}; bring a smaller range online",
-            self.descriptor_frames,
-            self.tables,
-            rounded(self.host_bytes as f64),
-            rounded(limits.host_bytes as f64),
+            "simulating {what} takes {needed} of host memory{twice}, more than the limit of {limit}; {instead}{or}",
         )))
     }
 }

@@ -1,9 +1,11 @@
 //! Bringing a region online on a simulated machine, recounting, and taking it offline again.
 
-use crate::altmap::Altmap;
+use crate::altmap::{self, Altmap};
 use crate::audit::Auditor;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
+use crate::notes;
+use crate::refusal::Running;
 use crate::report::{AfterError, AfterOffline, Report};
 use crate::request::{FrameRequest, Request};
 use crate::simulation::{Simulation, timed};
@@ -46,6 +48,7 @@ impl Online<'_> {
         report: &mut Report,
     ) -> Result<(), Failure> {
         let reserved = frames.reserved(&B::MODEL)?;
+        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, &B::MODEL);
         let need = {
             let altmap = frames.planned_altmap(&B::MODEL)?;
             Need::of::<B>(&frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?)
@@ -53,7 +56,12 @@ impl Online<'_> {
         let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits)?;
         let altmap = simulation.altmap.as_ref();
         let pagemap = frames.pagemap(&B::MODEL, altmap.map(|one| one as _))?;
-        self.drive(&simulation, &pagemap, &need, report)
+        let running = Running {
+            granule: B::MODEL.granule(),
+            fail_after: self.request.fail_after,
+            enough: &|| frames.altmap_needed(&B::MODEL),
+        };
+        self.drive(&simulation, &pagemap, &need, &running, report)
     }
 
     fn drive<B: Backend>(
@@ -61,6 +69,7 @@ impl Online<'_> {
         simulation: &Simulation<B>,
         pagemap: &DevPagemap<'_>,
         need: &Need,
+        running: &Running<'_>,
         report: &mut Report,
     ) -> Result<(), Failure> {
         let (mut table, mut vmemmap) = simulation.start()?;
@@ -79,12 +88,16 @@ impl Online<'_> {
                     frames: auditor.outstanding(),
                     audit: auditor.result(),
                 });
-                return Err(error.into());
+                return Err(running.online(error));
             }
         };
         report.online = Some(online);
         report.enter_policies(region.tails(), region.tables());
-        report.notes = Some(region.notes().iter().map(|note| note.to_string()).collect());
+        let granule = B::MODEL.granule();
+        let noted = region.notes().iter();
+        let mut notes: Vec<String> = noted.map(|note| notes::text(&note, granule)).collect();
+        notes.extend(self.request.fail_after.map(notes::never_failed));
+        report.notes = Some(notes);
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
             report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
         }

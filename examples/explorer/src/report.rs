@@ -26,6 +26,8 @@ pub struct Report {
     pub tails: Option<&'static str>,
     /// How tables were shared.
     pub tables: Option<&'static str>,
+    /// Bytes that are reserved for an altmap, if there is one.
+    pub altmap_reserved_bytes: Option<u64>,
     /// What it cost.
     pub frames: Frames,
     /// What a flat array costs: vmemmap pages that were mapped.
@@ -121,6 +123,7 @@ impl Report {
             frame_bytes: request.backend.model().granule().bytes(),
             tails: None,
             tables: None,
+            altmap_reserved_bytes: None,
             frames: Frames::default(),
             flat_frames: None,
             saved_percent: None,

@@ -4,13 +4,14 @@ use crate::altmap;
 use crate::args::{AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
 use crate::geometry::{NoPage, natural};
+use crate::refusal;
 use crate::size::{ByteRange, ByteSize};
 use hosted::BackendKind;
 use mm_core::addr::{Granule, NodeId, PfnRange, PhysAddr};
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 
 /// Where the memory is if nothing is said.
 const DEFAULT_RANGE: ByteRange = ByteRange {
@@ -101,7 +102,7 @@ impl Request {
         })?;
         let frames = |range: &ByteRange| {
             PfnRange::from_bytes(PhysAddr::new(range.start), range.size, granule)
-                .map_err(|error| Failure::range(format_args!("range {range}"), error))
+                .map_err(|error| refusal::no_range(format_args!("range {range}"), error, granule))
         };
         let ranges = self
             .ranges
@@ -145,7 +146,7 @@ fn reserve(
         size,
     };
     let reserved = PfnRange::from_bytes(PhysAddr::new(altmap.start), size, granule)
-        .map_err(|error| Failure::range(format_args!("altmap {altmap}"), error))?;
+        .map_err(|error| refusal::no_range(format_args!("altmap {altmap}"), error, granule))?;
     if first.contains_range(reserved) {
         return Ok(reserved);
     }
@@ -178,13 +179,37 @@ impl FrameRequest<'_> {
         self.request.node
     }
 
+    /// How less memory can be asked for. A range has no less than a page.
+    pub fn less(&self) -> String {
+        let Request { align, ranges, .. } = self.request;
+        let [small, large] = natural(self.request.backend.model().granule());
+        let smaller = if large < align.0 { large } else { small };
+        match ranges.iter().all(|range| range.size == align.0) && smaller < align.0 {
+            true => format!(
+                "no range is smaller than a page, so take a smaller --align, like {}, and with it a smaller --range if one was named",
+                ByteSize(smaller)
+            ),
+            false => "bring a smaller range online".to_owned(),
+        }
+    }
+
     /// What is reserved for the altmap.
     ///
     /// # Errors
     ///
     /// The library's, as a [`Failure`], where it has to say how much suffices.
     pub fn reserved(&self, model: &MemoryModel) -> Result<Option<PfnRange>, Failure> {
-        self.reserved_or(|| Ok(self.pagemap(model, None)?.altmap_needed()?))
+        self.reserved_or(|| self.altmap_needed(model))
+    }
+
+    /// The smallest altmap that holds all descriptor frames, whatever was asked for.
+    ///
+    /// # Errors
+    ///
+    /// The library's, as a [`Failure`], where none in the first range does.
+    pub fn altmap_needed(&self, model: &MemoryModel) -> Result<PfnRange, Failure> {
+        let needed = self.pagemap(model, None)?.altmap_needed();
+        needed.map_err(|error| refusal::of_pagemap(error, model.granule()))
     }
 
     /// What is reserved for the altmap: what was said, or what `auto` finds.
@@ -254,37 +279,17 @@ impl FrameRequest<'_> {
         altmap: Option<&'p dyn Altmap>,
     ) -> Result<DevPagemap<'p>, Failure> {
         let pagemap = DevPagemap::new(model, &self.ranges, geometry)
-            .map_err(|error| refused(error, model.granule()))?
+            .map_err(|error| refusal::of_pagemap(error, model.granule()))?
             .with_huge_leaves(self.request.huge_leaves)
             .with_piece(self.request.piece)
             .with_node(self.request.node);
         Ok(match altmap {
-            Some(altmap) => pagemap.with_altmap(altmap)?,
+            Some(altmap) => pagemap
+                .with_altmap(altmap)
+                .map_err(|error| refusal::of_pagemap(error, model.granule()))?,
             None => pagemap,
         })
     }
-}
-
-/// Why ranges cannot be used so, in bytes where the library has frames.
-fn refused(error: PagemapError, granule: Granule) -> Failure {
-    let PagemapError::Misaligned {
-        range,
-        order,
-        aligned,
-    } = error
-    else {
-        return error.into();
-    };
-    let unit = ByteSize(order.frames().saturating_mul(granule.bytes()));
-    let range = ByteRange::of(range, granule);
-    let instead = match aligned.map(|part| ByteRange::of(part, granule)) {
-        Some(part) => format!("the aligned part is {part}"),
-        None => "no part of it does; take a larger range, or smaller pages".to_owned(),
-    };
-    Failure::new(
-        error.kind(),
-        format_args!("range {range} does not start and end at multiples of {unit}; {instead}"),
-    )
 }
 
 /// A policy's name on the command line and in output.

@@ -43,7 +43,7 @@ impl<B: Backend> Simulation<B> {
         need: &Need,
         limits: &Limits,
     ) -> Result<Self, Failure> {
-        need.check(limits)?;
+        need.check(limits, &frames.less())?;
         let machine = Machine::<B>::new(&MachineConfig {
             devices: frames.ranges.clone(),
             backed: reserved.into_iter().collect(),

@@ -134,9 +134,22 @@ impl fmt::Display for ByteRange {
 
 /// Bytes in the largest binary unit that they fill, rounded: `40.0 KiB`.
 pub fn rounded(bytes: f64) -> String {
+    rounded_to(1, bytes)
+}
+
+/// Two numbers of bytes, rounded to as few digits as tell them apart: `8.03 GiB` and `8.00 GiB`.
+pub fn rounded_apart(one: u64, other: u64) -> [String; 2] {
+    let texts = |digits| [one, other].map(|bytes| rounded_to(digits, bytes as f64));
+    let mut apart = (1..=6).map(texts).filter(|[one, other]| one != other);
+    apart
+        .next()
+        .unwrap_or_else(|| [one, other].map(|bytes| format!("{bytes} B")))
+}
+
+fn rounded_to(digits: usize, bytes: f64) -> String {
     let unit = |(_, shift): &&(char, u32)| bytes >= (1_u64 << shift) as f64;
     match SUFFIXES.iter().rev().find(unit) {
-        Some((letter, shift)) => format!("{:.1} {letter}iB", bytes / (1_u64 << shift) as f64),
+        Some((letter, shift)) => format!("{:.digits$} {letter}iB", bytes / (1_u64 << shift) as f64),
         None => format!("{bytes:.0} B"),
     }
 }
@@ -191,6 +204,19 @@ mod tests {
             Err(SizeError::NoPlus(_))
         ));
         assert!("1G+1G+1G".parse::<ByteRange>().is_err());
+    }
+
+    #[test]
+    fn as_many_digits_are_written_as_tell_sizes_apart() {
+        let gib = 1 << 30;
+        let cases = [
+            (9 * gib, "9.0 GiB", "8.0 GiB"),
+            (8 * gib + gib / 32, "8.03 GiB", "8.00 GiB"),
+            (8 * gib + 1, "8589934593 B", "8589934592 B"),
+        ];
+        for (bytes, one, other) in cases {
+            assert_eq!(rounded_apart(bytes, 8 * gib), [one, other]);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Printing a report for people.
 
-use crate::report::Report;
+use crate::notes::counted;
+use crate::report::{AfterOffline, Report};
 use crate::size::{ByteSize, rounded};
 use crate::stats;
 use comfy_table::{CellAlignment, Table, presets};
@@ -51,13 +52,23 @@ fn print_success(out: &mut dyn Write, report: &Report, stats: bool) -> io::Resul
     }
     writeln!(
         out,
-        "reused        {} entries",
-        number(report.reused_entries)
+        "reused        {}",
+        match report.reused_entries {
+            Some(entries) => counted(entries, "entry"),
+            None => UNKNOWN.to_owned(),
+        }
     )?;
+    if let (Some(bytes), Some(first)) = (report.altmap_reserved_bytes, report.ranges.first()) {
+        let size = ByteSize(bytes);
+        writeln!(
+            out,
+            "altmap        {size} is reserved at the start of {first}"
+        )?;
+    }
     writeln!(out, "online in     {}", time(report.online))?;
     writeln!(out, "offline in    {}", time(report.offline))?;
-    let left = number(report.after_offline.frames);
-    writeln!(out, "still out     {left} frames after offline")?;
+    let left = left_after_offline(report.after_offline);
+    writeln!(out, "still out     {left}")?;
     let audit = report.audit.as_deref();
     writeln!(out, "audit         {}", audit.unwrap_or(UNKNOWN))?;
     for note in report.notes.iter().flatten() {
@@ -95,6 +106,13 @@ fn frames_table(report: &Report) -> Table {
     }
     align_right(&mut table, 1);
     table
+}
+
+/// What is out after offline.
+pub fn left_after_offline(left: AfterOffline) -> String {
+    let frames = left.frames.map(|frames| counted(frames, "frame"));
+    let frames = frames.unwrap_or_else(|| UNKNOWN.to_owned());
+    format!("{frames} after offline")
 }
 
 /// What stands for what is not known.

@@ -38,6 +38,24 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("online --align -2M", "--align", "or base for base pages"),
         ("online --align 3M", "--align", "a power of two up to 1T"),
         ("online --align 0", "--align", "a power of two up to 1T"),
+        ("online --align 2T", "--align", "pages of 2T do not exist"),
+        ("fold --align 2T", "--align", "a power of two up to 1T"),
+        ("plan --align 8192P", "--align", "a power of two up to 1T"),
+        (
+            "online --backend sim --align 2T",
+            "--align",
+            "a power of two up to 1T",
+        ),
+        (
+            "online --backend aarch64-16k --align 2T",
+            "--align",
+            "a power of two up to 1T",
+        ),
+        (
+            "online --backend aarch64-64k --align 8192P",
+            "--align",
+            "a power of two up to 1T",
+        ),
         ("plan --align 2K", "--align", "base or 4K for base pages"),
         (
             "online --backend aarch64-16k --align 4K",
@@ -114,8 +132,12 @@ fn help_and_version_are_on_standard_output() {
         assert!(ran.stdout.contains("explorer"), "{line}");
     }
     for line in ["--help", "online --help", "fold --help", "plan --help"] {
-        assert!(run(line).stdout.contains("Examples:"), "{line}");
+        let help = run(line).stdout;
+        assert!(help.contains("Examples:"), "{line}");
+        let exit = help.find("Exit status: 0 done; 1 not done").unwrap();
+        assert!(exit < help.find("Examples:").unwrap(), "{line}");
     }
+    assert!(run("--help").stdout.contains("prints two tables"));
 }
 
 /// The examples of each help, but for the survey, which takes as long as it takes.

@@ -100,6 +100,14 @@ fn huge_leaves_are_those_of_the_backend() {
     let sections = plan("--backend aarch64-64k --align base --range 512G+512G");
     assert_eq!(sections["totals"]["huge_leaves"], 0);
     assert_eq!(sections["notes"].as_array().unwrap().len(), 1, "{sections}");
+    // No range holds what a huge leaf describes, so the size of the pieces changes nothing.
+    for piece in ["section", "range"] {
+        let small = plan(&format!(
+            "--backend aarch64-64k --align base --range 24G+16G --piece {piece}"
+        ));
+        assert_eq!(small["totals"]["huge_leaves"], 0, "{small}");
+        assert_eq!(small["notes"], json!([]), "{small}");
+    }
 }
 
 #[test]
@@ -131,8 +139,68 @@ fn a_request_that_is_refused_is_an_error_with_all_keys() {
         (&object["runs"], &object["totals"]),
         (&Value::Null, &Value::Null)
     );
-    assert_eq!(object.as_object().unwrap().len(), 10);
+    assert_eq!(object.as_object().unwrap().len(), 11);
     let ran = run("plan --range 24G+1M");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert_eq!(ran.stderr.lines().count(), 1);
+}
+
+#[test]
+fn an_altmap_is_too_small_for_a_plan_where_it_is_for_online() {
+    let lines = [
+        "--align 2M",
+        "--align 2M --tails per-order",
+        "--align 2M --tails per-order --node 1 --piece subsection",
+        "--align base --piece range",
+        "--align base --huge-leaves no",
+        "--align 64M --tables shared",
+        "--align 256K",
+        "--align 2M --range 40G+1G",
+        "--backend aarch64-16k --align base",
+        "--backend aarch64-16k --align 32M --tails none",
+    ];
+    let mut refused = 0;
+    for line in lines {
+        for mib in (2..=40).step_by(2) {
+            let line = format!("--format json --range 24G+1G {line} --altmap {mib}M");
+            let [plan, online] =
+                ["plan", "online"].map(|command| run(&format!("{command} {line}")));
+            assert_eq!(plan.code, online.code, "{line}");
+            assert_eq!(plan.stderr, online.stderr, "{line}");
+            let (plan, online) = (plan.json(), online.json());
+            assert_eq!(plan["altmap_reserved_bytes"], mib << 20, "{line}");
+            assert_eq!(online["altmap_reserved_bytes"], mib << 20, "{line}");
+            assert_eq!(plan["error"], online["error"], "{line}");
+            if plan["error"]["kind"] == "altmap-exhausted" {
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
+fn what_an_altmap_reserves_and_uses_is_shown() {
+    let line = "--range 24G+1G --align 2M --altmap auto";
+    assert_eq!(plan(line)["altmap_reserved_bytes"], 6 << 20);
+    let text = run(&format!("plan {line}")).stdout;
+    let said = "altmap: 24G+6M is reserved; 1,042 of its 1,536 frames hold descriptors\n";
+    assert!(text.contains(said), "{text}");
+    assert_eq!(plan("--range 24G+1G")["altmap_reserved_bytes"], Value::Null);
+    let text = run("plan --range 24G+1G").stdout;
+    assert!(!text.contains("altmap"), "{text}");
+}
+
+#[test]
+fn one_of_a_thing_is_counted_in_the_singular() {
+    let text = run("plan --range 24G+2M --limit 1").stdout;
+    assert!(text.contains("... and 1 more run\n"), "{text}");
+    let text = run("plan --range 24G+2M --tails none").stdout;
+    assert!(text.contains("total: 1 run, 8 vmemmap pages,"), "{text}");
+    let line = "--range 24G+1G --align 256K";
+    let notes = plan(line)["notes"].to_string();
+    assert!(
+        notes.contains("compound page of 256K fill 1 vmemmap page,"),
+        "{notes}"
+    );
 }

@@ -24,6 +24,10 @@ pub enum Note {
     NoHugeLeaves,
     /// The pieces are smaller than what a huge leaf describes, so base pages map all of the
     /// vmemmap.
+    ///
+    /// Not noted where no range holds all that one describes: then there is no place for a huge
+    /// leaf in pieces of any size, and nothing is done otherwise than asked. With 64 KiB pages that
+    /// is 512 GiB, aligned to as much.
     PiecesSmallerThanHugeLeaf,
     /// Frames between the reserved part of the altmap and the first compound page are used as base
     /// pages.

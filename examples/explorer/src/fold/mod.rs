@@ -21,6 +21,7 @@ use crate::altmap;
 use crate::failure::Failure;
 use crate::geometry::natural;
 use crate::need::{Limits, Need};
+use crate::refusal::Running;
 use crate::report::AfterError;
 use crate::request::{FrameRequest, Request};
 use crate::simulation::Simulation;
@@ -86,6 +87,7 @@ impl Job<'_> {
         let base = frames.base_pagemap(&B::MODEL, None)?;
         let leaf = huge_leaf_of::<B>(&base);
         let reserved = frames.reserved_or(|| room::needed(&base, &compound, leaf))?;
+        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, &B::MODEL);
         let need = {
             let altmap = reserved
                 .map(|reserved| altmap::planned(reserved, &B::MODEL, frames.node()))
@@ -102,7 +104,12 @@ impl Job<'_> {
         let compound = frames
             .pagemap(&B::MODEL, altmap)?
             .with_huge_leaves(leaf.is_some());
-        Steps::new(&simulation, &compound, &need, report).run(&base, self.request)
+        let running = Running {
+            granule: B::MODEL.granule(),
+            fail_after: self.request.region.fail_after,
+            enough: &|| room::needed(&base, &compound, leaf),
+        };
+        Steps::new(&simulation, &compound, &need, &running, report).run(&base, self.request)
     }
 }
 

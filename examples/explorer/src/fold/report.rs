@@ -1,10 +1,12 @@
 //! What came of folding and unfolding, with the keys and in the order of the JSON output.
 
 use crate::failure::Failure;
+use crate::notes;
 use crate::report::{AfterError, AfterOffline, CLEAN, Frames, nanoseconds, saved_percent};
 use crate::request::{Request, tables_name, tails_name};
 use crate::size::ByteRange;
 use crate::stats::{self, NodeRow};
+use mm_core::addr::Granule;
 use mm_core::pagemap::{Tables, Tails};
 use mm_core::vmemmap::{AuditReport, Folded, Note, Notes, Stats};
 use serde::Serialize;
@@ -59,6 +61,8 @@ pub struct FoldReport {
     pub tails: Option<&'static str>,
     /// How tables were shared.
     pub tables: Option<&'static str>,
+    /// Bytes that are reserved for an altmap, if there is one.
+    pub altmap_reserved_bytes: Option<u64>,
     /// How many compound pages were folded.
     pub compound_pages: Option<u64>,
     /// Frames in base pages, all tables below the root included.
@@ -125,6 +129,7 @@ impl FoldReport {
             frame_bytes: request.backend.model().granule().bytes(),
             tails: None,
             tables: None,
+            altmap_reserved_bytes: None,
             compound_pages: None,
             frames_base: None,
             frames_folded: None,
@@ -208,10 +213,11 @@ impl FoldReport {
     }
 
     /// Notes what `step` has done otherwise than asked.
-    pub(super) fn notes_of(&mut self, step: Step, notes: &Notes) {
+    pub(super) fn notes_of(&mut self, step: Step, notes: &Notes, granule: Granule) {
         for note in notes.iter() {
             self.lacked_huge_leaves |= matches!(note, Note::HugeLeavesUnavailable { .. });
-            self.note(format_args!("{}: {note}", step.name()));
+            let text = notes::text(&note, granule);
+            self.note(format_args!("{}: {text}", step.name()));
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::failure::Failure;
+use crate::refusal;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, PagemapError};
 
@@ -31,7 +32,9 @@ pub(super) fn needed(
     compound: &DevPagemap<'_>,
     leaf: Option<Order>,
 ) -> Result<PfnRange, Failure> {
-    let base_alone = base.altmap_needed()?;
+    let granule = base.model().granule();
+    let refused = |error| refusal::of_pagemap(error, granule);
+    let base_alone = base.altmap_needed().map_err(refused)?;
     let subsection = base.model().subsection().frames();
     let Some(leaf) = leaf.map(|leaf| HugeLeaf::of(compound, leaf)) else {
         return Ok(base_alone);
@@ -52,10 +55,10 @@ pub(super) fn needed(
     }
     let reserved = enough * subsection;
     let range = compound.ranges().first().copied();
-    let range = range.ok_or(PagemapError::NoRanges)?;
+    let range = range.ok_or_else(|| refused(PagemapError::NoRanges))?;
     match range.split_at(reserved) {
         (Some(first), Some(_)) => Ok(first),
-        _ => Err(PagemapError::NoCompoundPage { reserved, range }.into()),
+        _ => Err(refused(PagemapError::NoCompoundPage { reserved, range })),
     }
 }
 

@@ -8,6 +8,8 @@ use crate::altmap::Altmap;
 use crate::audit::{Auditor, Snapshot};
 use crate::failure::Failure;
 use crate::need::Need;
+use crate::notes;
+use crate::refusal::Running;
 use crate::report::{AfterError, AfterOffline};
 use crate::simulation::{MachineVmemmap, Simulation, timed};
 use crate::size::ByteRange;
@@ -25,6 +27,7 @@ pub(super) struct Steps<'r, 'p, B: Backend> {
     compound: &'r DevPagemap<'p>,
     parts: Parts,
     auditor: Auditor<'r, B>,
+    running: &'r Running<'r>,
     report: &'r mut FoldReport,
 }
 
@@ -36,6 +39,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         simulation: &'r Simulation<B>,
         compound: &'r DevPagemap<'p>,
         need: &Need,
+        running: &'r Running<'r>,
         report: &'r mut FoldReport,
     ) -> Self {
         report.enter_policies(compound.tails().0, compound.tables_on(B::SHARES_TABLES).0);
@@ -44,6 +48,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             compound,
             parts: Parts::of(compound),
             auditor: Auditor::new(&simulation.machine, simulation.altmap.as_ref(), need),
+            running,
             report,
         }
     }
@@ -71,11 +76,13 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         let region = match region {
             Ok(region) => region,
             Err(error) => {
-                let failure = Failure::from(error).while_doing("bringing it online in base pages");
+                let failure = self.running.online(error);
+                let failure = failure.while_doing("bringing it online in base pages");
                 return Err(self.fail(Step::Online, &mapped, failure));
             }
         };
-        self.report.notes_of(Step::Online, region.notes());
+        self.report
+            .notes_of(Step::Online, region.notes(), self.running.granule);
         let mut seen = self.look(Step::Online, &mapped);
         self.enter(Step::Online, &mapped, &seen, time);
         self.check_heads(Step::Online, &mapped);
@@ -100,6 +107,9 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         };
         self.auditor
             .expect_nothing(&mapped.1, &mapped.0, "after offline");
+        if let Some(allocations) = request.region.fail_after {
+            self.report.note(notes::never_failed(allocations));
+        }
         self.report.audit = Some(self.auditor.result());
         Ok(())
     }
@@ -112,7 +122,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         let others = ahead
             .iter()
             .filter(|note| !matches!(note, Note::AltmapGap { .. }));
-        others.for_each(|note| self.report.note(note));
+        others.for_each(|note| self.report.note(notes::text(&note, granule)));
         if let (Some(left_out), Some(altmap)) = (self.parts.left_out, self.compound.altmap()) {
             let [left_out, reserved] =
                 [left_out, altmap.reserved()].map(|frames| ByteRange::of(frames, granule));
@@ -147,7 +157,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             let after = self.look(step, mapped);
             match done {
                 Ok(done) => {
-                    self.report.notes_of(step, &done.notes);
+                    self.report
+                        .notes_of(step, &done.notes, self.running.granule);
                     all.changed += done.changed;
                     all.unchanged += done.unchanged;
                     all.flushes += done.flushes;
@@ -181,7 +192,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             _ => "folding",
         };
         let part = ByteRange::of(part, self.compound.model().granule());
-        Failure::from(error).while_doing(format_args!("{doing} {part}"))
+        let failure = self.running.fold(error);
+        failure.while_doing(format_args!("{doing} {part}"))
     }
 
     /// Enters why a step was not done. Everything is offline now.

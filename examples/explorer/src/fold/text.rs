@@ -1,10 +1,11 @@
 //! Printing what came of folding and unfolding for people.
 
 use super::report::{FoldReport, Step};
+use crate::notes::counted;
 use crate::report::{AfterError, CLEAN, Frames};
 use crate::size::{ByteSize, rounded};
 use crate::stats;
-use crate::table::{UNKNOWN, align_right, number, time};
+use crate::table::{UNKNOWN, align_right, left_after_offline, number, time};
 use comfy_table::{Table, presets};
 use std::io::{self, Write};
 
@@ -47,8 +48,11 @@ pub fn print(out: &mut dyn Write, report: &FoldReport, stats: bool) -> io::Resul
 }
 
 fn print_success(out: &mut dyn Write, report: &FoldReport) -> io::Result<()> {
-    let pages = number(report.compound_pages);
-    writeln!(out, "folded        {pages} compound pages")?;
+    let pages = match report.compound_pages {
+        Some(pages) => counted(pages, "compound page"),
+        None => UNKNOWN.to_owned(),
+    };
+    writeln!(out, "folded        {pages}")?;
     if let Some(saved) = report.saved_percent {
         writeln!(out, "saved         {saved} % of the frames of base pages")?;
     }
@@ -64,8 +68,8 @@ fn print_success(out: &mut dyn Write, report: &FoldReport) -> io::Result<()> {
         false => "not the frames of the start",
     };
     writeln!(out, "unfolded to   {same}")?;
-    let left = number(report.after_offline.frames);
-    writeln!(out, "still out     {left} frames after offline")?;
+    let left = left_after_offline(report.after_offline);
+    writeln!(out, "still out     {left}")?;
     let audit = report.audit.as_deref().unwrap_or(UNKNOWN);
     writeln!(out, "audit         {audit}")
 }

@@ -20,6 +20,7 @@ struct Object<'a> {
     tails: Option<&'static str>,
     tables: Option<&'static str>,
     piece: &'static str,
+    altmap_reserved_bytes: Option<u64>,
     runs: Option<Runs<'a>>,
     /// Written after the runs, which fill it.
     totals: Option<&'a Cell<Totals>>,
@@ -78,6 +79,7 @@ impl From<PlannedRun> for Run {
 pub(super) fn print(
     out: &mut dyn Write,
     request: &Request,
+    reserved: Option<u64>,
     planned: Result<&Planned<'_>, &Failure>,
 ) -> io::Result<()> {
     // It was made once, when the plan was.
@@ -96,6 +98,7 @@ pub(super) fn print(
         tails: policies.as_ref().map(|policies| policies.tails),
         tables: policies.as_ref().map(|policies| policies.tables),
         piece: piece_name(request.piece),
+        altmap_reserved_bytes: reserved,
         runs: made.as_ref().ok().map(|(planned, pagemap)| Runs {
             pagemap,
             huge_leaf: planned.huge_leaf,

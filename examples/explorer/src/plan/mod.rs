@@ -5,13 +5,17 @@
 mod json;
 mod text;
 
-use crate::altmap::Altmap;
+use crate::altmap::{self, Altmap};
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
+use crate::notes;
+use crate::refusal;
 use crate::request::{FrameRequest, Request, tables_name, tails_name};
+use crate::size::ByteRange;
 use hosted::{Backend, WithBackend};
-use mm_core::addr::{Order, Pfn};
+use mm_core::addr::{Order, Pfn, PfnRange};
+use mm_core::frame::Altmap as _;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::{Notes, Plan, PlannedFrames, PlannedRun};
@@ -64,6 +68,7 @@ impl WithBackend for Print<'_> {
             out,
         } = self;
         let checked = check::<B>(request);
+        let reserved = altmap::reserved_bytes(reserved::<B>(request), &B::MODEL);
         let made = match &checked {
             Ok((frames, altmap)) => Planned::new::<B>(limits, frames, altmap.as_ref()),
             Err(failure) => Err(failure.clone()),
@@ -71,7 +76,7 @@ impl WithBackend for Print<'_> {
         match (style.format, &made) {
             (Format::Table, Ok(planned)) => text::print(out, request, planned, style.limit)?,
             (Format::Table, Err(_)) => {}
-            (Format::Json, made) => json::print(out, request, made.as_ref())?,
+            (Format::Json, made) => json::print(out, request, reserved, made.as_ref())?,
         }
         Ok(made.err())
     }
@@ -86,6 +91,12 @@ fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
     Ok((frames, altmap))
 }
 
+/// What would be reserved, whether or not there is a plan then.
+fn reserved<B: Backend>(request: &Request) -> Option<PfnRange> {
+    let frames = request.in_frames(B::MODEL.granule()).ok()?;
+    frames.reserved(&B::MODEL).ok()?
+}
+
 /// A plan that there is.
 struct Planned<'p> {
     frames: &'p FrameRequest<'p>,
@@ -93,6 +104,8 @@ struct Planned<'p> {
     model: MemoryModel,
     huge_leaf: Option<Order>,
     shares_tables: bool,
+    /// How many frames of the altmap hold descriptors.
+    altmap_frames: u64,
 }
 
 impl<'p> Planned<'p> {
@@ -101,21 +114,38 @@ impl<'p> Planned<'p> {
         frames: &'p FrameRequest<'p>,
         altmap: Option<&'p Altmap>,
     ) -> Result<Self, Failure> {
-        let planned = Self {
+        let mut planned = Self {
             frames,
             altmap,
             model: B::MODEL,
             huge_leaf: B::HUGE_LEAF,
             shares_tables: B::SHARES_TABLES,
+            altmap_frames: 0,
         };
-        let runs = Need::of::<B>(&planned.pagemap()?).runs;
+        let Need {
+            runs, from_altmap, ..
+        } = Need::of::<B>(&planned.pagemap()?);
+        if let Some(reserved) = altmap.map(Altmap::reserved)
+            && from_altmap > reserved.frames()
+        {
+            let enough = frames.altmap_needed(&B::MODEL);
+            let granule = B::MODEL.granule();
+            return Err(refusal::altmap_exhausted(reserved, enough, granule));
+        }
         if runs > limits.planned_runs {
             let limit = limits.planned_runs;
             return Err(Failure::too_large(format!(
                 "the plan may have {runs} runs, more than the limit of {limit}"
             )));
         }
+        planned.altmap_frames = from_altmap;
         Ok(planned)
+    }
+
+    /// The bytes that are reserved for the altmap, if there is one.
+    fn reserved(&self) -> Option<ByteRange> {
+        let reserved = self.altmap?.reserved();
+        Some(ByteRange::of(reserved, self.model.granule()))
     }
 
     fn pagemap(&self) -> Result<DevPagemap<'_>, Failure> {
@@ -126,10 +156,14 @@ impl<'p> Planned<'p> {
     /// The policies of `pagemap`, as far as they are known without a machine.
     fn policies(&self, pagemap: &DevPagemap<'_>) -> Policies {
         let notes = Notes::known_ahead(pagemap, self.huge_leaf, self.shares_tables);
+        let granule = self.model.granule();
         Policies {
             tails: tails_name(pagemap.tails().0),
             tables: tables_name(pagemap.tables_on(self.shares_tables).0),
-            notes: notes.iter().map(|note| note.to_string()).collect(),
+            notes: notes
+                .iter()
+                .map(|note| notes::text(&note, granule))
+                .collect(),
         }
     }
 }

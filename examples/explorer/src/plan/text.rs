@@ -1,6 +1,7 @@
 //! A plan for people: a line for each run.
 
 use super::{Planned, Totals, runs};
+use crate::notes::counted;
 use crate::request::{Request, piece_name};
 use crate::size::ByteSize;
 use crate::table::number;
@@ -44,23 +45,34 @@ pub(super) fn print(
         totals.add(&run);
     }
     if totals.runs > limit {
-        writeln!(
-            out,
-            "... and {} more runs",
-            number(Some(totals.runs - limit))
-        )?;
+        writeln!(out, "... and {}", counted(totals.runs - limit, "more run"))?;
     }
     writeln!(
         out,
-        "\ntotal: {} runs, {} vmemmap pages, {} descriptor frames",
-        number(Some(totals.runs)),
-        number(Some(totals.vmemmap_pages)),
-        number(Some(totals.descriptor_frames)),
+        "\ntotal: {}, {}, {}",
+        counted(totals.runs, "run"),
+        counted(totals.vmemmap_pages, "vmemmap page"),
+        counted(totals.descriptor_frames, "descriptor frame"),
     )?;
+    print_altmap(out, planned)?;
     for note in policies.notes {
         writeln!(out, "note: {note}")?;
     }
     Ok(())
+}
+
+/// How much is reserved, and how much of that is used.
+fn print_altmap(out: &mut dyn Write, planned: &Planned<'_>) -> io::Result<()> {
+    let Some(reserved) = planned.reserved() else {
+        return Ok(());
+    };
+    let frames = reserved.size / planned.model.granule().bytes();
+    writeln!(
+        out,
+        "altmap: {reserved} is reserved; {} of its {} hold descriptors",
+        number(Some(planned.altmap_frames)),
+        counted(frames, "frame"),
+    )
 }
 
 fn print_run(out: &mut dyn Write, pagemap: &DevPagemap<'_>, run: &PlannedRun) -> io::Result<()> {

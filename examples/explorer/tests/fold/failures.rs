@@ -201,8 +201,22 @@ fn what_cannot_be_folded_is_refused_with_what_to_do() {
         ),
         ("--range 24G+0", "empty", "24G+0"),
         ("--range 1G+1G --range 1G+2M", "overlap", "once"),
+        (
+            "--align 1T",
+            "too-large",
+            "a smaller --align, like 1G, and with it a smaller --range",
+        ),
+        (
+            "--range 24G+256G",
+            "too-large",
+            "takes 8.03 GiB of host memory (half of it for unfolding into huge leaves, which may take as much again), more than the limit of 8.00 GiB; bring a smaller range online, or take --huge-leaves no",
+        ),
+        (
+            "--backend sim --range 24G+256G",
+            "too-large",
+            "1,048,576 descriptor frames takes 8.1 GiB",
+        ),
         ("--range 65535G+2G", "out-of-range", "vmemmap"),
-        ("--align 2T", "unsupported-order", "largest"),
         ("--range 0+64T", "too-large", "smaller range"),
         (
             "--range 24G+1G --align 1G --altmap auto",
@@ -229,4 +243,17 @@ fn what_cannot_be_folded_is_refused_with_what_to_do() {
         let message = report["error"]["message"].as_str().unwrap();
         assert!(message.contains(advice), "{line}: {message}");
     }
+}
+
+#[test]
+fn who_makes_memory_run_out_is_said_and_that_it_does_not() {
+    let report = failing("--range 24G+1G --fail-after 12");
+    let message = report["error"]["message"].as_str().unwrap();
+    assert!(message.contains("as --fail-after 12 demands"), "{message}");
+    let report = fold("--range 24G+1G --fail-after 1000000");
+    let noted = notes(&report);
+    let noted = noted
+        .iter()
+        .any(|note| note.starts_with("--fail-after 1000000 made nothing fail"));
+    assert!(noted, "{report}");
 }

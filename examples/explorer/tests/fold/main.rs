@@ -17,12 +17,13 @@ use geometry::{BACKENDS, GIB};
 use program::run;
 use serde_json::{Value, json};
 
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "backend",
     "ranges",
     "align",
     "tails",
     "tables",
+    "altmap_reserved_bytes",
     "compound_pages",
     "frames_base",
     "frames_folded",
