@@ -99,6 +99,17 @@ fn links<H: Harness>(bench: &Bench<'_, H, Mask>, range: PfnRange) -> (u64, Optio
     links
 }
 
+/// One compound page of whole tables, whose descriptors fit into memory when it is unfolded.
+fn unfoldable<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<(Spans, PfnRange), Stop> {
+    let spans = Spans::new(bench)?;
+    bench.needs_replacement()?;
+    let range = bench.blocks(spans.order, 0, 1)?;
+    if bench.pages(range) > UNFOLDED {
+        return skip("unfolded, the descriptors of such a compound page fill too much memory");
+    }
+    Ok((spans, range))
+}
+
 pub(super) fn shared_tables_cost_one_for_each_tail_frame<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
@@ -391,13 +402,8 @@ pub(super) fn a_failed_online_leaves_no_shared_table_behind<H: Harness>(
 pub(super) fn shared_tables_can_be_unfolded_and_folded<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let spans = Spans::new(bench)?;
-    bench.needs_replacement()?;
-    let range = bench.blocks(spans.order, 0, 1)?;
+    let (spans, range) = unfoldable(bench)?;
     let ranges = [range];
-    if bench.pages(range) > UNFOLDED {
-        return skip("unfolded, the descriptors of such a compound page fill too much memory");
-    }
     for tails in TAILS {
         let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
         let region = bench.online(&pagemap)?;
@@ -417,13 +423,8 @@ pub(super) fn shared_tables_can_be_unfolded_and_folded<H: Harness>(
 pub(super) fn folding_base_pages_links_shared_tables<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let spans = Spans::new(bench)?;
-    bench.needs_replacement()?;
-    let range = bench.blocks(spans.order, 0, 1)?;
+    let (spans, range) = unfoldable(bench)?;
     let ranges = [range];
-    if bench.pages(range) > UNFOLDED {
-        return skip("unfolded, the descriptors of such a compound page fill too much memory");
-    }
     let before = bench.audit()?.leaf_tables;
     for tails in TAILS {
         let region = bench.online(&base_pages(bench, &ranges, true)?)?;
@@ -446,14 +447,9 @@ pub(super) fn folding_base_pages_links_shared_tables<H: Harness>(
 pub(super) fn an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let spans = Spans::new(bench)?;
-    bench.needs_replacement()?;
+    let (spans, range) = unfoldable(bench)?;
     bench.needs_faults()?;
-    let range = bench.blocks(spans.order, 0, 1)?;
     let ranges = [range];
-    if bench.pages(range) > UNFOLDED {
-        return skip("unfolded, the descriptors of such a compound page fill too much memory");
-    }
     for tails in TAILS {
         let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
         let region = bench.online(&pagemap)?;
