@@ -71,7 +71,7 @@ pub enum Entry {
 ///
 /// # Safety
 ///
-/// 1. `LEVELS` has between 2 and 5 levels from the root down; each level's shift is the next one's
+/// 1. `LEVELS` has between 3 and 5 levels from the root down, so that the root's entries link tables; each level's shift is the next one's
 ///    shift plus index bits; the last level's shift is the granule's, and a table of every level
 ///    fits in one page.
 /// 2. `decode` is the inverse of `leaf` and `table`, for every depth that they are valid for,

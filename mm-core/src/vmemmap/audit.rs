@@ -76,7 +76,7 @@ pub enum Finding {
         /// What it says.
         kept: NodeStats,
     },
-    /// The scratch memory has no room for a single frame.
+    /// The scratch memory has not even room for a table and what it maps.
     NoScratch,
 }
 
@@ -108,7 +108,9 @@ impl fmt::Display for Finding {
                 counted,
                 kept,
             } => write!(f, "the stats of node {node} say {kept}; counted: {counted}"),
-            Self::NoScratch => f.write_str("no scratch memory; hand over at least one slot"),
+            Self::NoScratch => {
+                f.write_str("too little scratch memory; hand over two slots at least")
+            }
         }
     }
 }
@@ -147,8 +149,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// with the counts of `allocators` (RAM and altmaps, the first that knows a frame decides), and
     /// with [`stats`](Self::stats). Entries of others are not counted.
     ///
-    /// Needs no memory but `scratch`: with fewer slots than there are frames it walks several
-    /// times.
+    /// Needs no memory but `scratch`, at least two slots: with fewer slots than there are frames it
+    /// walks several times.
     ///
     /// # Errors
     ///
@@ -162,7 +164,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut recount = Recount::default();
         let mut passes = 1;
         while !self.audit_in_passes(table, allocators, scratch, passes, &mut recount)? {
-            if passes > 1 << 40 || scratch.is_empty() {
+            // A shared table and its tail need a slot each.
+            if passes > 1 << 40 || scratch.len() < 2 {
                 return Err(Finding::NoScratch);
             }
             passes *= 2;

@@ -64,7 +64,9 @@ use pool::Books;
 ///
 /// Dropping it leaves what is online as it is: CPUs use it, and the entries own the frames. A new
 /// value for the same page table finds it there and can take it [offline](Self::depopulate). Only
-/// what no entry knows is lost: marks with their frames, and the figures of [`stats`](Self::stats).
+/// what no entry knows is lost: marks with their frames, the figures of [`stats`](Self::stats), and
+/// which frames are an altmap's. Memory with an altmap has to go offline by a pagemap with that
+/// altmap; the old value would have refused another, the new one cannot.
 #[derive(Debug)]
 pub struct Vmemmap<D, A, M> {
     model: MemoryModel,

@@ -269,7 +269,10 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         let role = run.leaf.role;
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.
         unsafe {
-            if let Some(frames) = run.frames() {
+            // Of a tail frame it matters which one it is.
+            if role != Role::Tail
+                && let Some(frames) = run.frames()
+            {
                 return self.release_frames(frames, role);
             }
             match run.step {

@@ -113,7 +113,9 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
             Some(stock) => stock,
             None => {
                 let node = self.describe.node;
-                let frames = self.pool.allocate_run(self.frames_ahead(run), node)?;
+                let frames = self
+                    .pool
+                    .allocate_run(self.frames_ahead(run).max(1), node)?;
                 let actual = self.pool.node_of(frames.start());
                 self.notes.frames_from(node, actual, frames.frames());
                 frames

@@ -12,8 +12,8 @@ impl<F: EntryFormat> Tree<F> {
     /// The depth of the tables whose entries are leaves of base pages.
     pub(super) const LEAF_DEPTH: usize = {
         assert!(
-            F::LEVELS.len() >= 2 && F::LEVELS.len() <= 5,
-            "between 2 and 5 levels"
+            F::LEVELS.len() >= 3 && F::LEVELS.len() <= 5,
+            "between 3 and 5 levels"
         );
         let mut depth = 0;
         while depth < F::LEVELS.len() {

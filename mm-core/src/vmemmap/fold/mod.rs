@@ -214,8 +214,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(folded)
     }
 
-    /// Makes the descriptors of `frames` parts of pages of the pagemap's order and node: heads and
-    /// tails, or base pages. What the kernel keeps in them stays. `frames` are whole pages of
+    /// Makes the descriptors of `frames` parts of pages of the pagemap's order: heads and tails, or
+    /// base pages. What the kernel keeps in them stays. `frames` are whole pages of
     /// that order, within one of the pagemap's ranges, and online.
     ///
     /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without

@@ -62,11 +62,7 @@ where
     ) -> Result<Replaced, ReplaceError> {
         let rule = self.mmu.replacement();
         let whole_pages = range.is_aligned(F::GRANULE.bytes());
-        if rule == Replacement::Refused
-            || !whole_pages
-            || !F::translates(range.start())
-            || !F::translates(range.last())
-        {
+        if rule == Replacement::Refused || !whole_pages || !Tree::<F>::translates(range) {
             return Err(ReplaceError::Refused);
         }
         let splits = self.count_splits(range, exchange);
