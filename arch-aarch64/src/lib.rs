@@ -36,8 +36,9 @@
 //! ```
 //!
 //! What the kernel has set up, besides TTBR1_EL1: TCR_EL1 with T1SZ = 16, TG1 = the granule, DS =
-//! 0, and inner shareable write-back walks; and [`NORMAL_MEMORY`] in field [`NORMAL_MEMORY_INDEX`]
-//! of MAIR_EL1.
+//! 0, and inner shareable write-back walks; TCR2_EL1, where there is one, with PIE = 0 and D128 =
+//! 0, since the rights are in the descriptors and these have 64 bits; and [`NORMAL_MEMORY`] in
+//! field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1.
 //!
 //! Facts about the processor are from the *Arm Architecture Reference Manual for A-profile
 //! architecture* (DDI 0487; below: Arm ARM); sections are cited by their titles, since their

@@ -9,7 +9,8 @@ use mm_core::addr::VirtRange;
 ///
 /// Two ways are known: all other CPUs are stopped, in code that touches none of the addresses; or
 /// the handler of translation faults in `range` waits until `work` has returned, and tries again. A
-/// walk of the hardware itself needs nothing: it finds the old entries, none, or the new ones.
+/// fault may reach the handler only after `work` has returned, so it tries again then, too. A walk
+/// of the hardware itself needs nothing: it finds the old entries, none, or the new ones.
 ///
 /// # Safety
 ///

@@ -14,9 +14,15 @@
 //! key; and not bit 52, which the carry of a run of frames would reach behind the last frame
 //! number.
 //!
-//! What this crate enters is supervisor-only, execute-disabled, global, and *accessed* and *dirty*
-//! from the start: the processor then has no reason to write to an entry, which it does with a
-//! locked operation. Caching is write-back (PAT entry 0).
+//! A processor may look at what a not-present entry points at all the same, without any effect but
+//! on its caches (Intel, "L1 Terminal Fault"). Invalidated entries name frames of the kernel's, and
+//! only until they are reclaimed.
+//!
+//! What this crate enters is supervisor-only, execute-disabled, global, and *accessed* from the
+//! start, and *dirty* where it is writable: the processor then has no reason to write to an entry,
+//! which it does with a locked operation. A leaf that is dirty and read-only would be shadow-stack
+//! memory (SDM, "Shadow-Stack Pages"), which a kernel with supervisor shadow stacks could write
+//! to. Caching is write-back (PAT entry 0).
 
 use mm_core::addr::{Block, Granule, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
@@ -36,8 +42,10 @@ const LEAF: Flags = Flags::PRESENT
     .union(Flags::NO_EXECUTE)
     .union(Flags::GLOBAL)
     .union(Flags::ACCESSED)
-    .union(Flags::DIRTY)
     .union(OWNED);
+
+/// What every writable leaf has set besides.
+const WRITABLE: Flags = Flags::WRITABLE.union(Flags::DIRTY);
 
 /// What every link to a table has set. Rights are decided by the leaves.
 const TABLE: Flags = Flags::PRESENT
@@ -135,7 +143,7 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
             Role::Tail => LEAF.union(TAIL),
             Role::Foreign => LEAF.difference(OWNED),
         };
-        flags.set(Flags::WRITABLE, leaf.writable);
+        flags.set(WRITABLE, leaf.writable);
         flags.set(Flags::HUGE_PAGE, Self::levels_below(depth) != 0);
         address_of(leaf.block.first()) | flags.bits()
     }

@@ -234,8 +234,11 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // `TlbInstructions`), or everything is (duty 2). 2: x86-64 makes stores visible in program order
 // (SDM, "Memory Ordering"; a string store that fills a table is followed by a discrete store that
 // links it, which is ordered behind it), so that only the compiler has to be kept from moving them.
-// 3: the SDM allows any change of a present entry and asks for an invalidation after it ("
-// Recommended Invalidation").
+// 3: after a change of a present entry the processor may use the old translation or the new one
+// until the invalidation that the SDM asks for ("Recommended Invalidation"). That section
+// recommends to clear P in between where the size of the page changes with its frame or its rights,
+// if the software cannot do with either. Here it can: old and new entries lead to descriptors that
+// say the same (duty 3 of `PageTable::replace`).
 unsafe impl<I, S, R> Mmu for Tlb<I, S, R>
 where
     I: TlbInstructions + Sync,

@@ -65,9 +65,9 @@ for_both_formats! {
         assert_eq!(F::leaf(leaf, leaf_depth), 0x810a_bcde_f012_3163);
         leaf.role = Role::Tail;
         leaf.writable = false;
-        assert_eq!(F::leaf(leaf, leaf_depth), 0x830a_bcde_f012_3161);
+        assert_eq!(F::leaf(leaf, leaf_depth), 0x830a_bcde_f012_3121);
         leaf.block = block(0xab_cdef_0000, HUGE);
-        assert_eq!(F::leaf(leaf, leaf_depth - 1), 0x830a_bcde_f000_01e1);
+        assert_eq!(F::leaf(leaf, leaf_depth - 1), 0x830a_bcde_f000_01a1);
         let table = Pfn::new(0x123).unwrap();
         assert_eq!(F::table(table, false), 0x0100_0000_0012_3023);
         assert_eq!(F::table(table, true), 0x0300_0000_0012_3023);

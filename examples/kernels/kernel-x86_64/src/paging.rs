@@ -33,13 +33,10 @@ const LARGE_BLOCK_SHIFT: u32 = 30;
 /// CPUID leaf 8000_0001, EDX: 1 GiB pages.
 const HAS_LARGE_BLOCKS: u32 = 1 << 26;
 
-const LEAF: Flags = Flags::PRESENT
-    .union(Flags::ACCESSED)
-    .union(Flags::DIRTY)
-    .union(Flags::GLOBAL);
+const LEAF: Flags = Flags::PRESENT.union(Flags::ACCESSED).union(Flags::GLOBAL);
 const CODE: Flags = LEAF;
 const CONSTANT: Flags = LEAF.union(Flags::NO_EXECUTE);
-const DATA: Flags = CONSTANT.union(Flags::WRITABLE);
+const DATA: Flags = CONSTANT.union(Flags::WRITABLE).union(Flags::DIRTY);
 
 /// How many levels the CPU walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
