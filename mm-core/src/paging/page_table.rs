@@ -1,8 +1,6 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{
-    Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Role, Run, RunSource, Step,
-};
+use super::{Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{OutOfFrames, PerNode};
 use core::fmt;
@@ -425,7 +423,7 @@ pub unsafe trait PageTable {
     }
 }
 
-/// Makes `leaf` part of `run` if it continues it. Tails of different frames are different runs.
+/// Makes `leaf` part of `run` if it continues it.
 fn extend(run: &mut Run, leaf: Leaf) -> bool {
     let continues = |step| {
         let longer = Run { step, ..*run };
@@ -436,7 +434,7 @@ fn extend(run: &mut Run, leaf: Leaf) -> bool {
     }
     let step = match run.count {
         1 if continues(Step::Same) => Step::Same,
-        1 if leaf.role != Role::Tail && continues(Step::Next) => Step::Next,
+        1 if leaf.role.runs_on() && continues(Step::Next) => Step::Next,
         1 => return false,
         _ if continues(run.step) => run.step,
         _ => return false,

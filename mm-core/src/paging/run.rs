@@ -14,6 +14,15 @@ pub enum Role {
     Foreign,
 }
 
+impl Role {
+    /// Whether leaves whose frames follow each other are one run. Tails of different frames are
+    /// tails of different pages, and different runs.
+    #[inline]
+    pub(super) const fn runs_on(self) -> bool {
+        !matches!(self, Self::Tail)
+    }
+}
+
 /// One leaf entry: a block of frames mapped at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Leaf {

@@ -226,10 +226,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut ends = Ends::default();
         let mut other = None;
         let _ = table.visit(range, &mut |visit| {
-            let (at, run, across) = match visit {
-                Visit::Leaves { at, run } => (at, run, Across::HugeLeaf { at }),
-                Visit::SharedTable { at, run, .. } => (at, run, Across::SharedTable { at, run }),
-                Visit::Table { .. } => return ControlFlow::Continue(()),
+            let Some((at, run, across)) = Across::of(visit) else {
+                return ControlFlow::Continue(());
             };
             if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
                 return ControlFlow::Break(());

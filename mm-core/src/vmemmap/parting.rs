@@ -34,6 +34,15 @@ pub(super) enum Across {
 }
 
 impl Across {
+    /// What a visit meets that maps something, with where it starts and all of its leaves.
+    pub(super) fn of(visit: Visit) -> Option<(VirtAddr, Run, Self)> {
+        match visit {
+            Visit::Leaves { at, run } => Some((at, run, Self::HugeLeaf { at })),
+            Visit::SharedTable { at, run, .. } => Some((at, run, Self::SharedTable { at, run })),
+            Visit::Table { .. } => None,
+        }
+    }
+
     fn at(&self) -> VirtAddr {
         match self {
             Self::HugeLeaf { at } | Self::SharedTable { at, .. } => *at,
@@ -237,10 +246,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let page = self.model.granule().bytes();
         let mut found = None;
         let _ = table.visit(page_of(at, page)?, &mut |visit| {
-            let (start, run, across) = match visit {
-                Visit::Leaves { at, run } => (at, run, Across::HugeLeaf { at }),
-                Visit::SharedTable { at, run, .. } => (at, run, Across::SharedTable { at, run }),
-                Visit::Table { .. } => return ControlFlow::Continue(()),
+            let Some((start, run, across)) = Across::of(visit) else {
+                return ControlFlow::Continue(());
             };
             let is_own =
                 run.leaf.role != Role::Foreign && self.books.altmaps.other(&run, altmap).is_none();

@@ -1,6 +1,6 @@
 //! Runs of base-page entries in the memory of a table.
 
-use crate::paging::{Entry, EntryFormat, Leaf, Role, Run, Step};
+use crate::paging::{Entry, EntryFormat, Leaf, Run, Step};
 
 /// How many entries at the start of a run are compared one by one, since many runs are short.
 const SHORT: usize = 8;
@@ -35,9 +35,6 @@ pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
 /// Reports the leaves in `slots`, entries at `depth`, as runs with the index of the first; valid
 /// and invalidated ones alike, as long as `wanted` says so of the entry. Whatever else is there is
 /// passed over.
-///
-/// Tails of different frames are different runs, also where the frames follow each other: they are
-/// tails of different pages.
 #[inline]
 pub(super) fn for_each_run<F: EntryFormat>(
     slots: &[u64],
@@ -52,7 +49,7 @@ pub(super) fn for_each_run<F: EntryFormat>(
             continue;
         };
         let (step, more) = match following::<F>(entry, rest) {
-            (Step::Next, _) if leaf.role == Role::Tail => (Step::Same, 0),
+            (Step::Next, _) if !leaf.role.runs_on() => (Step::Same, 0),
             following => following,
         };
         let run = Run {

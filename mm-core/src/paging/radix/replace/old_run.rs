@@ -39,13 +39,12 @@ pub(super) fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
         };
         rest.iter().enumerate().take_while(same).count()
     };
-    let is_tail = matches!(
-        F::decode(entry, Tree::<F>::LEAF_DEPTH),
-        Entry::Leaf(leaf) if leaf.role == Role::Tail
-    );
+    let runs_on = match F::decode(entry, Tree::<F>::LEAF_DEPTH) {
+        Entry::Leaf(leaf) => leaf.role.runs_on(),
+        _ => true,
+    };
     let (step, more) = match continues(0) {
-        // Tails of different frames are different runs: they are tails of different pages.
-        0 if is_tail => (Step::Same, 0),
+        0 if !runs_on => (Step::Same, 0),
         0 => (Step::Next, continues(F::FRAME_STEP)),
         same => (Step::Same, same),
     };
