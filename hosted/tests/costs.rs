@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use hosted::testbed::{Costs, Encoding, Setup, Sizes, Used};
+use hosted::testbed::{Costs, Encoding, SHARED_TAILS, Setup, Sizes, Used, pagemap};
 use hosted::{BackendKind, on_backends};
 use mm_core::addr::{Order, PfnRange, PhysAddr};
 use mm_core::model::MemoryModel;
@@ -18,21 +18,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const PIECES: [Piece; 3] = [Piece::Section, Piece::Range, Piece::Subsection];
-const SHARED_TAILS: [Tails; 2] = [Tails::PerCompound, Tails::PerOrder];
 
 fn range(model: &MemoryModel, start: u64, bytes: u64) -> PfnRange {
     PfnRange::from_bytes(PhysAddr::new(start), bytes, model.granule()).unwrap()
-}
-
-fn pagemap<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
 }
 
 /// Brings `ranges` online and offline by each of `pieces`, which may make no difference, and answers

@@ -15,21 +15,29 @@ use mm_core::vmemmap::{AuditSlot, Vmemmap};
 
 type B = AArch64_64K;
 
+/// The memory that `count` vmemmap pages describe.
+fn pages(first: u64, count: u64) -> PfnRange {
+    let per_page = B::MODEL.descriptors_per_page();
+    let start = Pfn::new((1 << 20) + first * per_page).unwrap();
+    PfnRange::new(start, count * per_page).unwrap()
+}
+
+/// A machine with `device`.
+fn machine(device: PfnRange) -> Machine<B> {
+    let config = MachineConfig {
+        devices: vec![device],
+        ..MachineConfig::default()
+    };
+    Machine::new(&config).unwrap()
+}
+
 /// With 64K pages a subsection has one vmemmap page, so that any two of them can belong to pages of
 /// different orders.
 #[test]
 fn a_tail_frame_is_found_behind_that_of_another_order() {
     let per_page = B::MODEL.descriptors_per_page();
-    let pages = |first: u64, count: u64| {
-        let start = Pfn::new((1 << 20) + first * per_page).unwrap();
-        PfnRange::new(start, count * per_page).unwrap()
-    };
     let all = pages(0, 32);
-    let machine = Machine::<B>::new(&MachineConfig {
-        devices: vec![all],
-        ..MachineConfig::default()
-    })
-    .unwrap();
+    let machine = machine(all);
     let mut table = machine.take_table().unwrap();
     // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
     let vmemmap = unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) };
@@ -61,16 +69,8 @@ fn a_tail_frame_is_found_behind_that_of_another_order() {
 #[test]
 fn each_of_two_nodes_tails_is_forgotten_when_it_is_freed() {
     let per_page = B::MODEL.descriptors_per_page();
-    let pages = |first: u64, count: u64| {
-        let start = Pfn::new((1 << 20) + first * per_page).unwrap();
-        PfnRange::new(start, count * per_page).unwrap()
-    };
     let ranges = [pages(0, 16)];
-    let machine = Machine::<B>::new(&MachineConfig {
-        devices: vec![ranges[0]],
-        ..MachineConfig::default()
-    })
-    .unwrap();
+    let machine = machine(ranges[0]);
     let mut table = machine.take_table().unwrap();
     // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
     let vmemmap = unsafe { Vmemmap::new(B::MODEL, machine.frames(), machine.memory()) };

@@ -10,7 +10,9 @@
     reason = "a test fails by panicking"
 )]
 
-use hosted::testbed::{Costs, Faults, SeenEntry, Setup, Sizes, Testbed, Used, fail_each};
+use hosted::testbed::{
+    self, Costs, Faults, SHARED_TAILS, SeenEntry, Setup, Sizes, Testbed, Used, fail_each,
+};
 use hosted::{BackendKind, on_backends};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::error::ErrorKind;
@@ -21,7 +23,6 @@ use mm_core::vmemmap::Note;
 use std::collections::{BTreeMap, BTreeSet};
 
 const PIECES: [Piece; 3] = [Piece::Subsection, Piece::Section, Piece::Range];
-const TAILS: [Tails; 2] = [Tails::PerCompound, Tails::PerOrder];
 
 fn pagemap<'p>(
     model: &MemoryModel,
@@ -29,10 +30,7 @@ fn pagemap<'p>(
     order: Order,
     tails: Tails,
 ) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
-        .with_tables(Tables::Shared)
+    testbed::pagemap(model, ranges, order, tails).with_tables(Tables::Shared)
 }
 
 /// The frame behind each vmemmap page, as the reader of bytes sees it.
@@ -62,7 +60,7 @@ fn memory_costs_a_table_for_each_head_and_one_for_each_tail_frame(kind: BackendK
         .unwrap()
         .min(model.max_order());
     for (order, count) in [(gigantic, 1), (gigantic, 3), (larger, 2)] {
-        for tails in TAILS {
+        for tails in SHARED_TAILS {
             let ranges = [sizes.blocks(order, 2, count)];
             kind.testbed(&Setup::new(&ranges), |bed| {
                 let used = Used::compound(ranges[0], order, tails);
@@ -90,7 +88,7 @@ fn every_descriptor_behind_a_shared_table_is_that_of_its_compound_page(kind: Bac
     let model = kind.model();
     let sizes = Sizes::of(model);
     let order = sizes.gigantic();
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         let ranges = [sizes.blocks(order, 2, 2)];
         kind.testbed(&Setup::new(&ranges), |bed| {
             let region = bed.online(&pagemap(&model, &ranges, order, tails)).unwrap();
@@ -114,7 +112,7 @@ fn tails_that_fill_no_table_get_private_ones_and_it_is_said(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     for order in [sizes.natural(), sizes.table()] {
-        for tails in TAILS {
+        for tails in SHARED_TAILS {
             let ranges = [sizes.blocks(order, 5, 3)];
             kind.testbed(&Setup::new(&ranges), |bed| {
                 let region = bed.online(&pagemap(&model, &ranges, order, tails)).unwrap();
@@ -176,7 +174,7 @@ fn a_part_of_a_shared_table_gets_a_copy(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let order = four_tables(&model);
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         for step in [1, 37, 61] {
             let ranges = [sizes.blocks(order, 2, 2)];
             kind.testbed(&Setup::new(&ranges), |bed| {
@@ -223,7 +221,7 @@ fn a_copy_that_fails_changes_nothing(kind: BackendKind) {
     let sizes = Sizes::of(model);
     let order = four_tables(&model);
     let table = sizes.table().frames();
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         let ranges = [sizes.blocks(order, 2, 1)];
         kind.testbed(&Setup::new(&ranges), |bed| {
             let pagemap = pagemap(&model, &ranges, order, tails);

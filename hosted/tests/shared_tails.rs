@@ -7,7 +7,7 @@
 )]
 
 use arch_sim::Fault;
-use hosted::testbed::{Costs, Encoding, Setup, Sizes, Testbed, Used};
+use hosted::testbed::{self, Costs, Encoding, Setup, Sizes, Testbed, Used};
 use hosted::{BackendKind, on_backends};
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::error::ErrorKind;
@@ -17,9 +17,7 @@ use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::vmemmap::OnlineError;
 
 fn pagemap<'p>(model: &MemoryModel, ranges: &'p [PfnRange], order: Order) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(Tails::PerOrder)
+    testbed::pagemap(model, ranges, order, Tails::PerOrder)
 }
 
 /// The frame that the last descriptor of `frames` is in, which is the tail's.

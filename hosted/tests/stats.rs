@@ -7,26 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
-use hosted::testbed::{Setup, Sizes, Testbed};
+use hosted::testbed::{Setup, Sizes, Testbed, pagemap};
 use hosted::{BackendKind, on_backends};
-use mm_core::addr::{NodeId, Order, PfnRange};
-use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::addr::{NodeId, Order};
+use mm_core::pagemap::{Piece, Tables, Tails};
 use mm_core::vmemmap::NodeStats;
 
 const NEAR: NodeId = NodeId::new(0);
 const FAR: NodeId = NodeId::new(1);
-
-fn pagemap<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
-}
 
 /// What `node` costs, tables left out.
 fn on(bed: &dyn Testbed<'_>, node: NodeId) -> NodeStats {

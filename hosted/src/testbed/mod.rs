@@ -18,6 +18,7 @@
 //!   reader of bytes, and compares both with the stats;
 //! - [`Snapshot`] is everything that a failure must leave as it was, and [`fail_each`] makes every
 //!   allocation of a call fail;
+//! - [`pagemap`] and [`SHARED_TAILS`] are what most tests ask for;
 //! - [`Costs`] says by closed formulas what memory has to cost;
 //! - [`TestDescriptor`] is what the bed needs of a descriptor; an OS's own will do.
 
@@ -36,6 +37,7 @@ mod looking;
 mod neighbour;
 mod reader;
 mod recount;
+mod request;
 mod setup;
 mod sizes;
 mod snapshot;
@@ -47,6 +49,7 @@ pub use descriptor::{SeenDescriptor, TestDescriptor};
 pub use failures::{Fails, Faults, Outcome, fail_each};
 pub use neighbour::{Neighbour, Tenant};
 pub use reader::{Reader, SeenEntry, SeenLeaf, SeenTable};
+pub use request::{SHARED_TAILS, pagemap};
 pub use setup::{Encoding, Setup};
 pub use sizes::{Sizes, shuffled};
 pub use snapshot::Snapshot;

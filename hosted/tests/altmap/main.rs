@@ -15,31 +15,19 @@ mod other;
 mod refusals;
 
 use hosted::BackendKind;
-use hosted::testbed::{Setup, TestAltmap, Testbed};
-use mm_core::addr::{Order, PfnRange, PhysAddr};
+use hosted::testbed::{SHARED_TAILS, Setup, TestAltmap, Testbed, pagemap};
+use mm_core::addr::{PfnRange, PhysAddr};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tails};
+use mm_core::pagemap::{DevPagemap, Piece};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const PIECES: [Piece; 3] = [Piece::Subsection, Piece::Section, Piece::Range];
-const SHARED_TAILS: [Tails; 2] = [Tails::PerCompound, Tails::PerOrder];
 
 /// The frames of `bytes` bytes from `start` on.
 fn range(model: &MemoryModel, start: u64, bytes: u64) -> PfnRange {
     PfnRange::from_bytes(PhysAddr::new(start), bytes, model.granule()).unwrap()
-}
-
-fn pagemap<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
 }
 
 /// A device that has the smallest altmap possible.

@@ -15,23 +15,8 @@ mod online;
 mod pieces;
 
 use hosted::BackendKind;
-use hosted::testbed::{Neighbour, Setup, Sizes, Testbed};
+use hosted::testbed::{Neighbour, SHARED_TAILS, Setup, Sizes, Testbed, pagemap};
 use mm_core::addr::{Order, PfnRange};
-use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-
-const SHARED_TAILS: [Tails; 2] = [Tails::PerCompound, Tails::PerOrder];
-
-fn pagemap<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
-}
 
 /// The leaf table that describes the start of the memory under test.
 const TABLE: u64 = 8;

@@ -1,6 +1,6 @@
 //! What is in the descriptors of folded and unfolded memory.
 
-use crate::{TAILS, base_pages, compound, little_memory, memory};
+use crate::{SHARED_TAILS, base_pages, compound, little_memory, memory};
 use hosted::testbed::{Encoding, Setup, Sizes, Testbed};
 use hosted::{BackendKind, on_backends};
 use mm_core::addr::{Order, Pfn, PfnRange};
@@ -176,7 +176,7 @@ fn head_pages_keep_their_frames_while_they_are_folded(kind: BackendKind) {
     let sizes = Sizes::of(model);
     let order = sizes.natural();
     let ranges = [sizes.blocks(order, 9, 4)];
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         kind.testbed(&Setup::new(&ranges), |bed| {
             let region = bed.online(&base_pages(&model, &ranges, false)).unwrap();
             let folded_as = compound(&model, &ranges, order, tails).with_huge_leaves(false);

@@ -1,6 +1,6 @@
 //! What folded memory costs, and what comes back.
 
-use crate::{TAILS, base_pages, compound, little_memory, memory};
+use crate::{SHARED_TAILS, base_pages, compound, little_memory, memory};
 use hosted::testbed::{Costs, Setup, Sizes, Used};
 use hosted::{BackendKind, on_backends};
 use mm_core::addr::{Order, PfnRange, PhysAddr};
@@ -19,7 +19,7 @@ fn fold_then_unfold_returns_to_the_frames_of_the_start(kind: BackendKind) {
         (sizes.gigantic(), memory(sizes, 2), true),
     ] {
         let ranges = [memory];
-        for tails in TAILS {
+        for tails in SHARED_TAILS {
             kind.testbed(&Setup::new(&ranges), |bed| {
                 let base = base_pages(&model, &ranges, huge_leaves);
                 let region = bed.online(&base).unwrap();
@@ -105,7 +105,7 @@ fn the_same_call_twice_changes_nothing(kind: BackendKind) {
     let order = sizes.natural();
     let ranges = [memory(sizes, 1)];
     let all = ranges[0].frames() >> order.get();
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         kind.testbed(&Setup::new(&ranges), |bed| {
             let region = bed.online(&base_pages(&model, &ranges, true)).unwrap();
             let folded_as = compound(&model, &ranges, order, tails);
@@ -150,7 +150,7 @@ fn what_came_online_folded_can_be_unfolded(kind: BackendKind) {
         (sizes.natural(), memory(sizes, 2), Tables::Private, true),
         (sizes.gigantic(), memory(sizes, 4), Tables::Shared, true),
     ] {
-        for tails in TAILS {
+        for tails in SHARED_TAILS {
             let ranges = [memory];
             kind.testbed(&Setup::new(&ranges), |bed| {
                 let folded_as = compound(&model, &ranges, order, tails)

@@ -12,12 +12,10 @@ mod parts;
 mod refusals;
 mod shared_tables;
 
-use hosted::testbed::Sizes;
-use mm_core::addr::{Order, PfnRange};
+use hosted::testbed::{SHARED_TAILS, Sizes, pagemap as compound};
+use mm_core::addr::PfnRange;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tails};
-
-const TAILS: [Tails; 2] = [Tails::PerCompound, Tails::PerOrder];
+use mm_core::pagemap::{DevPagemap, Geometry, Piece};
 
 /// Base pages, in one piece, so that huge leaves have a place on every granule.
 fn base_pages<'p>(model: &MemoryModel, ranges: &'p [PfnRange], huge: bool) -> DevPagemap<'p> {
@@ -25,18 +23,6 @@ fn base_pages<'p>(model: &MemoryModel, ranges: &'p [PfnRange], huge: bool) -> De
         .unwrap()
         .with_piece(Piece::Range)
         .with_huge_leaves(huge)
-}
-
-/// The same memory in compound pages.
-fn compound<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
 }
 
 /// As much as `leaves` huge leaves of vmemmap describe. With 64K pages that is 512 GiB each.

@@ -1,6 +1,6 @@
 //! Folding and unfolding piece by piece, and taking folded memory offline so.
 
-use crate::{TAILS, base_pages, compound, little_memory, memory};
+use crate::{SHARED_TAILS, base_pages, compound, little_memory, memory};
 use hosted::testbed::{Costs, Setup, Sizes, Used, shuffled};
 use hosted::{BackendKind, on_backends};
 use mm_core::pagemap::Tables;
@@ -12,7 +12,7 @@ fn compound_pages_are_folded_and_unfolded_one_by_one(kind: BackendKind) {
     let ranges = [memory(sizes, 1)];
     let first = ranges[0].start().get() >> order.get();
     let count = 40.min(ranges[0].frames() >> order.get()) as usize;
-    for (tails, seed) in TAILS.into_iter().zip(1..) {
+    for (tails, seed) in SHARED_TAILS.into_iter().zip(1..) {
         kind.testbed(&Setup::new(&ranges), |bed| {
             let region = bed.online(&base_pages(&model, &ranges, true)).unwrap();
             let base = bed.audit();
@@ -49,7 +49,7 @@ fn folded_memory_goes_offline_by_pieces_in_any_order(kind: BackendKind) {
     ] {
         let ranges = [memory];
         let base = base_pages(&model, &ranges, true);
-        for tails in TAILS {
+        for tails in SHARED_TAILS {
             kind.testbed(&Setup::new(&ranges), |bed| {
                 let _stays = bed.online(&base).unwrap();
                 let folded_as = compound(&model, &ranges, order, tails).with_tables(tables);
@@ -79,7 +79,7 @@ fn several_orders_lie_side_by_side(kind: BackendKind) {
     let (small, natural) = (sizes.small(), sizes.natural());
     let larger = mm_core::addr::Order::new(natural.get() + 1).unwrap();
     let first = ranges[0].start().get() >> larger.get();
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         kind.testbed(&Setup::new(&ranges), |bed| {
             let region = bed.online(&base_pages(&model, &ranges, false)).unwrap();
             let parts = [

@@ -1,6 +1,6 @@
 //! Fold with shared leaf tables: folded memory costs what it would if it had come online so.
 
-use crate::{TAILS, base_pages, compound};
+use crate::{SHARED_TAILS, base_pages, compound};
 use hosted::testbed::{Costs, Setup, Sizes, Used};
 use hosted::{BackendKind, on_backends};
 use mm_core::pagemap::{Tables, Tails};
@@ -55,7 +55,7 @@ fn private_tables_of_folded_memory_become_one(kind: BackendKind) {
     let order = sizes.gigantic();
     let ranges = [sizes.blocks(order, 3, 2)];
     let costs = Costs::of(kind, &model);
-    for tails in TAILS {
+    for tails in SHARED_TAILS {
         let setup = Setup::new(&ranges).with_cpus_that_cache(ranges[0]);
         kind.testbed(&setup, |bed| {
             let private = compound(&model, &ranges, order, tails);

@@ -20,11 +20,10 @@ mod pieces;
 mod slim;
 mod wide;
 
-use hosted::testbed::{Reader, Setup, Testbed, on_model};
+use hosted::testbed::{Reader, Setup, Testbed, on_model, pagemap};
 use hosted::{AArch64_4K, AArch64_16K, AArch64_64K, Backend, BackendKind, Sim, X86_64, X86_64La57};
-use mm_core::addr::{Order, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::pagemap::Tails;
 use slim::Slim;
 use wide::Wide;
 
@@ -91,15 +90,4 @@ impl Own {
             Self::Wide => on_model::<B, Wide>(self.model_on::<B>(), setup, test),
         }
     }
-}
-
-fn pagemap<'p>(
-    model: &MemoryModel,
-    ranges: &'p [PfnRange],
-    order: Order,
-    tails: Tails,
-) -> DevPagemap<'p> {
-    DevPagemap::new(model, ranges, Geometry::compound(order))
-        .unwrap()
-        .with_tails(tails)
 }
