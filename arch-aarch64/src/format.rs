@@ -184,6 +184,11 @@ unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const STATUS_BITS: u64 = Attributes::ACCESSED.bits() as u64;
 
     const OWNED: u64 = OWNED.bits() as u64;
+    const TAIL: u64 = TAIL.bits() as u64;
+    const LAST_FRAME: Pfn = match Pfn::new((1 << (48 - PAGE_SHIFT)) - 1) {
+        Some(f) => f,
+        None => Pfn::MAX,
+    };
 
     /// Whether `at` is in the region of TTBR1: all bits above those translated are set.
     #[inline]

@@ -18,8 +18,11 @@ use mm_core::addr::VirtRange;
 ///    that anybody but the kernel's handler sees.
 /// 2. `work` is called once, before `quiesce` returns, on the CPU that it was called on.
 pub unsafe trait Quiesce {
-    /// Whether there is such a way: false for [`NoQuiesce`] only.
-    const AVAILABLE: bool = true;
+    /// Whether there is such a way now. A kernel may have one only until its other CPUs start, or
+    /// only from then on.
+    fn is_available(&self) -> bool {
+        true
+    }
 
     /// Calls `work` while no other CPU accesses `range`. `work` neither allocates nor frees, and
     /// waits for nothing but the barriers of a flush.
@@ -30,9 +33,11 @@ pub unsafe trait Quiesce {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoQuiesce;
 
-// SAFETY: 1: nothing is exchanged (`AVAILABLE`). 2: it is called once.
+// SAFETY: 1: nothing is exchanged (`is_available`). 2: it is called once.
 unsafe impl Quiesce for NoQuiesce {
-    const AVAILABLE: bool = false;
+    fn is_available(&self) -> bool {
+        false
+    }
 
     fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
         work();
@@ -41,7 +46,9 @@ unsafe impl Quiesce for NoQuiesce {
 
 // SAFETY: 1 and 2 hold because they hold for the value behind the reference.
 unsafe impl<T: Quiesce> Quiesce for &T {
-    const AVAILABLE: bool = T::AVAILABLE;
+    fn is_available(&self) -> bool {
+        (**self).is_available()
+    }
 
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         (**self).quiesce(range, work)

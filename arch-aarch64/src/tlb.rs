@@ -216,7 +216,7 @@ unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu for Tlb<F, I, Q>
     }
 
     fn replacement(&self) -> Replacement {
-        if Q::AVAILABLE {
+        if self.quiesce.is_available() {
             Replacement::BreakBeforeMake
         } else {
             Replacement::Refused

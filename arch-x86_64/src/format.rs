@@ -127,6 +127,11 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const STATUS_BITS: u64 = Flags::ACCESSED.union(Flags::DIRTY).bits();
 
     const OWNED: u64 = OWNED.bits();
+    const TAIL: u64 = TAIL.bits();
+    const LAST_FRAME: Pfn = match Pfn::new((1 << 40) - 1) {
+        Some(f) => f,
+        None => Pfn::MAX,
+    };
 
     /// Whether `at` is canonical: all bits above those translated are copies of the highest of
     /// these.

@@ -1,7 +1,7 @@
 //! Any bytes are a script of operations on tens of pages, and every script holds.
 #![no_main]
 
-use hosted::script::{Width, run_any};
+use testkit::script::{Width, run_any};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

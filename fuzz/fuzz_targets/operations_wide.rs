@@ -2,7 +2,7 @@
 //! the oracle.
 #![no_main]
 
-use hosted::script::{Width, run_any};
+use testkit::script::{Width, run_any};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,6 +1,6 @@
 //! AArch64 tables of each granule, and two simulated CPUs that walk them.
 
-use crate::radix::{Radix, SimCpus};
+use crate::{Radix, SimCpus};
 use arch_aarch64::{
     Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Quiesce, Tlb,
     TlbInstructions,
@@ -10,7 +10,6 @@ use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope};
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -28,6 +27,8 @@ pub struct ArmCpus {
     pending: Mutex<Vec<Broadcast>>,
     flushes: AtomicU64,
     ahead: OnceLock<VirtRange>,
+    /// Whether the kernel can keep them away from addresses.
+    quiesce: bool,
 }
 
 /// A TLBI on its way.
@@ -38,7 +39,7 @@ enum Broadcast {
 }
 
 impl ArmCpus {
-    fn new(walker: AArch64Walker, memory: &SimMemory, root: Pfn) -> Self {
+    fn new(walker: AArch64Walker, memory: &SimMemory, root: Pfn, quiesce: bool) -> Self {
         Self {
             granule: walker.granule(),
             cpus: std::array::from_fn(|_| {
@@ -49,6 +50,7 @@ impl ArmCpus {
             pending: Mutex::default(),
             flushes: AtomicU64::new(0),
             ahead: OnceLock::new(),
+            quiesce,
         }
     }
 
@@ -104,6 +106,10 @@ unsafe impl TlbInstructions for ArmCpus {
 // SAFETY: 1: simulated CPUs access addresses when a test makes them, which is not within the
 // engine's work; what they read ahead is checked. 2: it is called once, here.
 unsafe impl Quiesce for ArmCpus {
+    fn is_available(&self) -> bool {
+        self.quiesce
+    }
+
     fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
         work();
     }
@@ -131,51 +137,16 @@ impl SimCpus for ArmCpus {
     }
 }
 
-/// The backend `R` in a kernel that has no way to keep CPUs away from addresses: entries in use are
-/// not exchanged.
-#[derive(Debug)]
-pub struct WithoutQuiesce<R>(PhantomData<R>);
-
-impl<R: Radix<Processors = ArmCpus, Walker = AArch64Walker>> Radix for WithoutQuiesce<R> {
-    const RADIX_NAME: &'static str = R::RADIX_NAME;
-    const RADIX_MODEL: MemoryModel = R::RADIX_MODEL;
-    const ADDRESS_BITS: u32 = R::ADDRESS_BITS;
-    type Format = R::Format;
-    type Walker = AArch64Walker;
-    type Processors = ArmCpus;
-    type Mmu<'m> = Tlb<R::Format, &'m ArmCpus>;
-
-    fn walker() -> AArch64Walker {
-        R::walker()
-    }
-
-    fn processors(memory: &SimMemory, root: Pfn) -> ArmCpus {
-        R::processors(memory, root)
-    }
-
-    fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
-        Tlb::new(cpus)
-    }
-
-    fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
-        R::foreign_leaf(frame, huge)
-    }
-
-    fn foreign_table(frame: Pfn) -> u64 {
-        R::foreign_table(frame)
-    }
-}
-
 macro_rules! granule {
-    ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident) => {
+    ($(#[$doc:meta])* $name:ident, $cli:literal, $about:literal, $model:ident, $format:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
 
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
+            const RADIX_ABOUT: &'static str = $about;
             const RADIX_MODEL: MemoryModel = $model;
-            const ADDRESS_BITS: u32 = 48;
             type Format = $format;
             type Walker = AArch64Walker;
             type Processors = ArmCpus;
@@ -185,8 +156,8 @@ macro_rules! granule {
                 AArch64Walker::new($format::GRANULE)
             }
 
-            fn processors(memory: &SimMemory, root: Pfn) -> ArmCpus {
-                ArmCpus::new(Self::walker(), memory, root)
+            fn processors(memory: &SimMemory, root: Pfn, quiesce: bool) -> ArmCpus {
+                ArmCpus::new(Self::walker(), memory, root, quiesce)
             }
 
             fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
@@ -211,6 +182,7 @@ granule!(
     /// AArch64 with 4 KiB pages.
     AArch64_4K,
     "aarch64-4k",
+    "4-level tables in hardware format, 4K pages",
     MODEL_4K,
     Format4K
 );
@@ -219,6 +191,7 @@ granule!(
     /// AArch64 with 16 KiB pages.
     AArch64_16K,
     "aarch64-16k",
+    "4-level tables in hardware format, 16K pages",
     MODEL_16K,
     Format16K
 );
@@ -227,6 +200,7 @@ granule!(
     /// AArch64 with 64 KiB pages.
     AArch64_64K,
     "aarch64-64k",
+    "3-level tables in hardware format, 64K pages",
     MODEL_64K,
     Format64K
 );

@@ -1,14 +1,6 @@
 //! Where the simulated machine's RAM lies: where no requested range does.
 
-use mm_core::addr::{Granule, Pfn, PfnRange};
-
-/// The last frame that physical addresses of `address_bits` bits reach.
-pub const fn last_frame(address_bits: u32, granule: Granule) -> Pfn {
-    match Pfn::new((1 << (address_bits - granule.shift())) - 1) {
-        Some(frame) => frame,
-        None => Pfn::MAX,
-    }
-}
+use mm_core::addr::{Pfn, PfnRange};
 
 /// The first run of `frames` frames that overlaps none of `taken`, from `lowest` on and at most up
 /// to `last`. Starts at a multiple of `align` frames, a power of two.
@@ -40,14 +32,6 @@ mod tests {
 
     fn frames(start: u64, frames: u64) -> PfnRange {
         PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap()
-    }
-
-    #[test]
-    fn the_last_frame_depends_on_the_page_size() {
-        let last = |granule| last_frame(48, granule).get();
-        assert_eq!(last(Granule::Size4K), 0xf_ffff_ffff);
-        assert_eq!(last(Granule::Size16K), 0x3_ffff_ffff);
-        assert_eq!(last(Granule::Size64K), 0xffff_ffff);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct MachineConfig {
     pub backed: Vec<PfnRange>,
     /// How many frames of RAM each of the two nodes has. The first node's lie in two places.
     pub ram_frames: u64,
+    /// Whether the kernel can keep CPUs away from addresses whose entries are exchanged, where the
+    /// architecture asks for that.
+    pub quiesce: bool,
 }
 
 impl Default for MachineConfig {
@@ -28,6 +31,7 @@ impl Default for MachineConfig {
             devices: Vec::new(),
             backed: Vec::new(),
             ram_frames: 1 << 21,
+            quiesce: true,
         }
     }
 }
@@ -122,7 +126,7 @@ impl<B: Backend> Machine<B> {
         let frames = SimFrames::new(&memory, &[(near, &[first, second]), (far, &[other])])?;
         let root = root.start();
         Ok(Self {
-            cpus: B::cpus(&memory, root),
+            cpus: B::cpus(&memory, root, config.quiesce),
             memory,
             frames,
             root,

@@ -1,43 +1,26 @@
 //! Backends whose tables are the engine's: what differs from architecture to architecture, and what
 //! does not.
 
-use crate::layout::last_frame;
-use crate::{Backend, Machine};
+use crate::{Backend, Machine, SimCpus};
 use arch_sim::walker::{Translation, Walker};
-use arch_sim::{SimFrames, SimMemory, SimTlb};
-use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
+use arch_sim::{SimFrames, SimMemory};
+use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable};
-
-/// CPUs that translate by a machine's tables.
-pub trait SimCpus {
-    /// What reads the tables.
-    type Walker: Walker;
-
-    /// The translation caches of each CPU.
-    fn all(&self) -> &[SimTlb<Self::Walker>];
-
-    /// Makes them read ahead, from now on, whenever it can do harm: right before they are made to
-    /// forget addresses, and right after. Where everything is to be forgotten they read `range`.
-    fn read_ahead(&self, range: VirtRange);
-
-    /// How often they were made to forget something, all of them together, so far.
-    fn flushes(&self) -> u64;
-
-    /// How many entries of the root became present so far, and how many went, if they are told.
-    fn root_changes(&self) -> Option<(u64, u64)>;
-}
 
 /// What an architecture brings to a machine whose tables the radix engine writes.
 pub trait Radix: Sized + 'static {
     /// The backend's name on the command line and in output.
     const RADIX_NAME: &'static str;
 
+    /// What it is, in a few words.
+    const RADIX_ABOUT: &'static str;
+
     /// Where descriptors lie.
     const RADIX_MODEL: MemoryModel;
 
-    /// How many bits a physical address has.
-    const ADDRESS_BITS: u32;
+    /// The last frame of the machine: the last that an entry can hold, unless it has less.
+    const RADIX_LAST_FRAME: Pfn = Self::Format::LAST_FRAME;
 
     /// What the engine writes.
     type Format: EntryFormat + 'static;
@@ -54,8 +37,8 @@ pub trait Radix: Sized + 'static {
     /// The reader.
     fn walker() -> Self::Walker;
 
-    /// CPUs that translate by the tables below `root`.
-    fn processors(memory: &SimMemory, root: Pfn) -> Self::Processors;
+    /// CPUs that translate by the tables below `root`; see [`Backend::cpus`].
+    fn processors(memory: &SimMemory, root: Pfn, quiesce: bool) -> Self::Processors;
 
     /// The hardware that stands for all of `cpus`.
     fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_>;
@@ -76,16 +59,17 @@ impl<R: Radix> RadixBackend for R {}
 
 impl<R: Radix> Backend for R {
     const NAME: &'static str = R::RADIX_NAME;
+    const ABOUT: &'static str = R::RADIX_ABOUT;
     const MODEL: MemoryModel = R::RADIX_MODEL;
-    const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
-    const HAS_TABLES: bool = true;
+    const LAST_FRAME: Pfn = R::RADIX_LAST_FRAME;
+    const TABLE_LEVELS: u32 = R::Format::LEVELS.len() as u32;
     const HUGE_LEAF: Option<Order> = <Self as Backend>::Table::<'static>::HUGE_LEAF;
     const SHARES_TABLES: bool = true;
     type Cpus = R::Processors;
     type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
 
-    fn cpus(memory: &SimMemory, root: Pfn) -> R::Processors {
-        R::processors(memory, root)
+    fn cpus(memory: &SimMemory, root: Pfn, quiesce: bool) -> R::Processors {
+        R::processors(memory, root, quiesce)
     }
 
     unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {

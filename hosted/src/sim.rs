@@ -1,6 +1,6 @@
 //! The backend without tables: the oracle.
 
-use crate::{Backend, Machine, X86_64};
+use crate::{Backend, Machine, NoCpus, X86_64};
 use arch_sim::walker::Translation;
 use arch_sim::{FlatTable, SimMemory};
 use mm_core::addr::{Order, Pfn, VirtAddr};
@@ -12,15 +12,18 @@ pub enum Sim {}
 
 impl Backend for Sim {
     const NAME: &'static str = "sim";
+    const ABOUT: &'static str = "a plain map, the oracle";
     const MODEL: MemoryModel = X86_64::MODEL;
     const LAST_FRAME: Pfn = X86_64::LAST_FRAME;
-    const HAS_TABLES: bool = false;
+    const TABLE_LEVELS: u32 = 0;
     const HUGE_LEAF: Option<Order> = X86_64::HUGE_LEAF;
     const SHARES_TABLES: bool = false;
-    type Cpus = ();
+    type Cpus = NoCpus;
     type Table<'m> = FlatTable;
 
-    fn cpus(_memory: &SimMemory, _root: Pfn) {}
+    fn cpus(_memory: &SimMemory, _root: Pfn, _quiesce: bool) -> NoCpus {
+        NoCpus
+    }
 
     unsafe fn table(_machine: &Machine<Self>) -> FlatTable {
         FlatTable::new(Self::MODEL.granule(), Self::HUGE_LEAF)

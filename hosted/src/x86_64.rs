@@ -1,6 +1,6 @@
 //! x86-64 tables, and two simulated CPUs that walk them.
 
-use crate::radix::{Radix, SimCpus};
+use crate::{Radix, SimCpus};
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
@@ -129,15 +129,15 @@ impl SimCpus for X86Cpus {
 }
 
 macro_rules! levels {
-    ($(#[$doc:meta])* $name:ident, $cli:literal, $model:ident, $format:ident, $walker:expr) => {
+    ($(#[$doc:meta])* $name:ident, $cli:literal, $about:literal, $model:ident, $format:ident, $walker:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
 
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
+            const RADIX_ABOUT: &'static str = $about;
             const RADIX_MODEL: MemoryModel = $model;
-            const ADDRESS_BITS: u32 = 52;
             type Format = $format;
             type Walker = X86_64Walker;
             type Processors = X86Cpus;
@@ -147,7 +147,8 @@ macro_rules! levels {
                 $walker
             }
 
-            fn processors(memory: &SimMemory, root: Pfn) -> X86Cpus {
+            // An entry is exchanged by one store: nobody has to be kept away.
+            fn processors(memory: &SimMemory, root: Pfn, _quiesce: bool) -> X86Cpus {
                 X86Cpus::new(Self::walker(), memory, root)
             }
 
@@ -172,6 +173,7 @@ levels!(
     /// x86-64 with 4 levels.
     X86_64,
     "x86_64",
+    "4-level tables in hardware format",
     MODEL_4_LEVEL,
     FourLevel,
     X86_64Walker::four_level()
@@ -181,6 +183,7 @@ levels!(
     /// x86-64 with 5 levels.
     X86_64La57,
     "x86_64-la57",
+    "5-level tables in hardware format",
     MODEL_5_LEVEL,
     FiveLevel,
     X86_64Walker::five_level()

@@ -53,7 +53,7 @@ impl Online<'_> {
             let altmap = frames.planned_altmap(&B::MODEL)?;
             Need::of::<B>(&frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?)
         };
-        let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits)?;
+        let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits, true)?;
         let altmap = simulation.altmap.as_ref();
         let pagemap = frames.pagemap(&B::MODEL, altmap.map(|one| one as _))?;
         let running = Running {

@@ -33,6 +33,7 @@ impl<B: Backend> std::fmt::Debug for Simulation<B> {
 
 impl<B: Backend> Simulation<B> {
     /// A machine with the memory of `frames`, `reserved` of it for an altmap, and RAM for `need`.
+    /// See [`MachineConfig`] for `quiesce`.
     ///
     /// # Errors
     ///
@@ -42,12 +43,14 @@ impl<B: Backend> Simulation<B> {
         reserved: Option<PfnRange>,
         need: &Need,
         limits: &Limits,
+        quiesce: bool,
     ) -> Result<Self, Failure> {
         need.check(limits, &frames.less())?;
         let machine = Machine::<B>::new(&MachineConfig {
             devices: frames.ranges.clone(),
             backed: reserved.into_iter().collect(),
             ram_frames: need.ram_frames(),
+            quiesce,
         })?;
         let altmap = match reserved {
             Some(reserved) => {

@@ -101,6 +101,12 @@ pub unsafe trait EntryFormat {
     /// The bit that says of an entry that it is this library's.
     const OWNED: u64;
 
+    /// The bit that says tail.
+    const TAIL: u64;
+
+    /// The last frame.
+    const LAST_FRAME: Pfn;
+
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).
     fn translates(at: VirtAddr) -> bool;
 

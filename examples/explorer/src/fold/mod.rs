@@ -46,10 +46,7 @@ pub struct FoldRequest {
 pub fn fold(request: &FoldRequest, limits: &Limits) -> FoldReport {
     let backend = request.region.backend;
     let job = Job { request, limits };
-    match request.quiesce {
-        true => backend.run(job),
-        false => backend.run_without_quiesce(job),
-    }
+    backend.run(job)
 }
 
 struct Job<'a> {
@@ -97,7 +94,8 @@ impl Job<'_> {
             frames.pagemap(&B::MODEL, altmap)?;
             Need::of::<B>(&frames.base_pagemap(&B::MODEL, altmap)?).with_unfolding(leaf.is_some())
         };
-        let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits)?;
+        let simulation =
+            Simulation::<B>::new(frames, reserved, &need, self.limits, self.request.quiesce)?;
         let altmap = simulation.altmap.as_ref().map(|one| one as _);
         let base = frames.base_pagemap(&B::MODEL, altmap)?;
         // Unfolding brings back the huge leaves that there were, and no others.

@@ -1,0 +1,190 @@
+//! Looking at what is there, and comparing it with what should be.
+
+use super::model::{Cell, Key};
+use super::{Churn, FOREIGN_FRAME};
+use crate::mapped_together::maps_together;
+use hosted::Inspect;
+use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
+use mm_core::descriptor::{Descriptor, Page, TailEncoding};
+use mm_core::frame::{DirectMap, InspectFrames};
+use mm_core::paging::PageTable;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
+    /// Checks all that costs next to nothing: what is out, what the counters say, and that no rule
+    /// was broken.
+    pub(super) fn check_counts(&self) -> Result<(), String> {
+        let expected = self.model.costs();
+        let out = self.world.machine.frames().outstanding();
+        let in_altmaps: u64 = self.altmaps.iter().map(|one| one.in_use()).sum();
+        if in_altmaps != expected.of_altmaps {
+            return Err(format!(
+                "{in_altmaps} frames of altmaps are out, not {expected:?}"
+            ));
+        }
+        let ram = expected.descriptors - expected.of_altmaps + expected.tables + expected.marks;
+        if out != ram {
+            let stats = self.vmemmap.stats(&self.table).total();
+            return Err(format!(
+                "{out} frames of RAM are out, not {ram}: {expected:?}; the stats say {stats}"
+            ));
+        }
+        let stats = self.vmemmap.stats(&self.table).total();
+        let found = super::model::Costs {
+            descriptors: stats.descriptor_frames,
+            tails: stats.tail_frames,
+            of_altmaps: stats.altmap_frames,
+            tables: stats.table_frames,
+            marks: stats.mark_frames,
+            reused: stats.reused_entries,
+        };
+        if found != expected {
+            return Err(format!("the stats say {found:?}, not {expected:?}"));
+        }
+        let marked = self.vmemmap.mark_stats().marked;
+        if marked != self.model.marks.len() as u64 {
+            return Err(format!(
+                "{marked} frames are marked, not {}",
+                self.model.marks.len()
+            ));
+        }
+        match self.world.machine.violations().total() {
+            0 => Ok(()),
+            _ => Err(format!(
+                "rules were broken: {}",
+                self.world.machine.violations()
+            )),
+        }
+    }
+
+    /// Compares `page` with what should be there, by code that is not the page table's. Answers with
+    /// its frame.
+    pub(super) fn check_page(&mut self, page: u64) -> Result<Option<Pfn>, String> {
+        let at = self.world.layout.address(page);
+        let cell = self.model.cell(page);
+        let seen = B::leaf(&self.world.machine, &self.table, at);
+        let wrong = |what: &str| Err(format!("page {page} at {at}, {cell:?}: {what}, {seen:?}"));
+        let Some(found) = seen else {
+            return match cell {
+                Cell::Free => Ok(None),
+                _ => wrong("nothing is mapped"),
+            };
+        };
+        let frame = found.frame_at(at, B::MODEL.granule().shift());
+        let (order, writable) = match cell {
+            Cell::Free => return wrong("something is mapped"),
+            Cell::Foreign if frame.get() == FOREIGN_FRAME + page => return Ok(None),
+            Cell::Foreign => return wrong("the foreign leaf has changed"),
+            Cell::Own { order, .. } => (order, true),
+            Cell::Tail { order, key } => {
+                if *self.tail_frames.entry(key).or_insert(frame) != frame {
+                    return wrong("there is another tail frame for it");
+                }
+                (order, matches!(key, Key::Compound(..)))
+            }
+        };
+        if found.writable != writable || found.executable {
+            return wrong("it has other rights");
+        }
+        let note = self.model.notes.get(&page).copied().unwrap_or(0);
+        match self.check_descriptors(page, frame, order, note) {
+            Ok(()) => Ok(Some(frame)),
+            Err(what) => wrong(&what),
+        }
+    }
+
+    /// Checks the first and the last descriptor of a page.
+    fn check_descriptors(&self, page: u64, frame: Pfn, order: u8, note: u64) -> Result<(), String> {
+        let layout = &self.world.layout;
+        let order = Order::new(order).ok_or("no such order")?;
+        let bytes = layout.model.descriptor_bytes();
+        let first = self
+            .world
+            .machine
+            .memory()
+            .frame_pointer(frame)
+            .cast::<Page<E>>();
+        for index in [0, layout.model.descriptors_per_page() - 1] {
+            let described = layout.frame_of(page).saturating_add(index);
+            let head = described.align_down(order);
+            // SAFETY: the library has mapped the frame as a page of that many descriptors, which are
+            // only shared.
+            let descriptor = unsafe { first.add(index as usize).as_ref() };
+            let at = VirtAddr::new(layout.address(page).get() + index * bytes);
+            let found = E::head_of(at, descriptor.word());
+            if descriptor.order() != order || Some(found) != layout.model.descriptor_address(head) {
+                return Err(format!(
+                    "the descriptor of {described} has order {} and its head at {found}",
+                    descriptor.order()
+                ));
+            }
+            if descriptor.is_tail() != (described != head) {
+                return Err(format!("the descriptor of {described} is another part"));
+            }
+            let flags = descriptor.flags().load(Ordering::Relaxed);
+            if index == 0 && flags != note {
+                return Err(format!("the kernel's {note:#x} has become {flags:#x}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares everything.
+    pub(super) fn check_all(&mut self) -> Result<(), String> {
+        let mut own = HashSet::new();
+        let mut tails: HashMap<Key, Pfn> = HashMap::new();
+        self.tail_frames.clear();
+        for page in 0..self.world.layout.pages() {
+            let Some(frame) = self.check_page(page)? else {
+                continue;
+            };
+            let is_new = match self.model.cell(page) {
+                Cell::Tail { key, .. } => tails.insert(key, frame).is_none_or(|one| one == frame),
+                _ => own.insert(frame),
+            };
+            if !is_new {
+                return Err(format!("page {page}: frame {frame} is another one's"));
+            }
+        }
+        let of_tails: HashSet<Pfn> = tails.values().copied().collect();
+        if of_tails.len() != tails.len() || !of_tails.is_disjoint(&own) {
+            return Err("a tail frame is used twice".into());
+        }
+        let marked = self.vmemmap.marked(self.world.layout.window()?);
+        let mut marked: Vec<u64> = marked.map(Pfn::get).collect();
+        marked.sort_unstable();
+        if !marked.iter().eq(&self.model.marks) {
+            return Err(format!(
+                "marked are {marked:x?}, not {:x?}",
+                self.model.marks
+            ));
+        }
+        let mut allocators: Vec<&dyn InspectFrames> = vec![self.world.machine.frames()];
+        allocators.extend(self.altmaps.iter().map(|one| one as &dyn InspectFrames));
+        let audit = self
+            .vmemmap
+            .audit(&self.table, &allocators, &mut self.scratch);
+        audit.map(drop).map_err(|finding| finding.to_string())
+    }
+
+    /// Whether a huge leaf maps `page`.
+    pub(super) fn is_huge(&self, page: u64) -> bool {
+        let at = self.world.layout.address(page);
+        let granule = self.world.layout.model.granule();
+        match B::translate(&self.world.machine, at) {
+            Some(leaf) => leaf.order(granule) != Order::BASE,
+            None => {
+                let leaf = self.table.lookup(at);
+                leaf.is_some_and(|found| found.leaf.block.order() != Order::BASE)
+            }
+        }
+    }
+
+    /// Whether a huge leaf or a shared table maps `page`.
+    pub(super) fn is_one(&self, page: u64) -> bool {
+        let bytes = self.world.layout.model.granule().bytes();
+        let page = VirtRange::new(self.world.layout.address(page), bytes);
+        page.is_ok_and(|page| maps_together(&self.table, page))
+    }
+}

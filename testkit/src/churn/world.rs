@@ -1,0 +1,140 @@
+//! What a run borrows: a machine, the memory that comes online in it, and altmaps.
+
+use super::layout::Layout;
+use arch_sim::SimMemory;
+use fastrand::Rng;
+use hosted::{Backend, Machine, MachineConfig};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
+use mm_core::descriptor::{Page, TailEncoding};
+use mm_core::frame::DeviceAltmap;
+
+/// How many pagemaps' worth of memory there are besides the devices: small and large ones.
+const SMALL: usize = 48;
+const LARGE: usize = 6;
+
+/// How many devices have an altmap.
+const DEVICES: u64 = 4;
+
+/// Vmemmap pages of a device.
+const DEVICE_PAGES: u64 = 128;
+
+/// Frames for tables of somebody else.
+const FOREIGN_FRAMES: u64 = 16;
+
+/// The altmap of a device.
+pub(super) type Altmap<'w, E> = DeviceAltmap<Page<E>, &'w SimMemory>;
+
+/// Memory that comes online as one pagemap.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) ranges: [PfnRange; 1],
+    /// The largest order that it is whole pages of.
+    pub(super) order: Order,
+}
+
+/// A machine and its memory.
+pub(super) struct World<B: Backend> {
+    pub(super) layout: Layout,
+    pub(super) machine: Machine<B>,
+    pub(super) memories: Vec<Memory>,
+    pub(super) large_memories: Vec<Memory>,
+    pub(super) devices: Vec<Memory>,
+    /// All of it.
+    pub(super) window: [PfnRange; 1],
+    /// Frames that somebody else may make tables of.
+    pub(super) foreign: PfnRange,
+}
+
+impl<B: Backend> World<B> {
+    pub(super) fn new(rng: &mut Rng) -> Result<Self, String> {
+        let layout = Layout::of::<B>(rng.u64(..))?;
+        let window = layout.window()?;
+        let quarter = Pfn::new(layout.model.all_frames().frames() / 4);
+        let foreign = quarter.and_then(|start| PfnRange::new(start, FOREIGN_FRAMES).ok());
+        let foreign = foreign.ok_or("no frames for foreign tables")?;
+        let devices = (0..DEVICES).map(|index| {
+            let frames = layout.frames(index * DEVICE_PAGES, DEVICE_PAGES)?;
+            Ok(memory(&layout, frames))
+        });
+        let devices: Vec<Memory> = devices.collect::<Result<_, String>>()?;
+        let memories = (0..SMALL).map(|_| small_memory(&layout, rng));
+        let memories = memories.collect::<Result<_, String>>()?;
+        let large_memories = (0..LARGE as u64).map(|index| large_memory(&layout, index));
+        let large_memories = large_memories.collect::<Result<_, String>>()?;
+        let reserved = devices.iter().map(|device| reserved(&layout, device));
+        let machine = Machine::new(&MachineConfig {
+            devices: vec![window, foreign],
+            backed: reserved.chain([foreign]).collect(),
+            ram_frames: 1 << 15,
+            ..MachineConfig::default()
+        });
+        Ok(Self {
+            layout,
+            machine: machine.map_err(|error| error.to_string())?,
+            memories,
+            large_memories,
+            devices,
+            window: [window],
+            foreign,
+        })
+    }
+
+    /// An altmap for each device.
+    pub(super) fn altmaps<E: TailEncoding>(&self) -> Result<Vec<Altmap<'_, E>>, String> {
+        let altmap = |device: &Memory| {
+            let (memory, node) = (self.machine.memory(), NodeId::new(0));
+            let reserved = reserved(&self.layout, device);
+            // SAFETY: 1: the machine's memory, which nobody else uses. 2: it has these frames. 3 and
+            // 4: there is one vmemmap, and one thread.
+            let altmap = unsafe { DeviceAltmap::new(&self.layout.model, memory, reserved, node) };
+            altmap.map_err(|error| error.to_string())
+        };
+        self.devices.iter().map(altmap).collect()
+    }
+}
+
+/// What the altmap of `device` reserves: a subsection.
+fn reserved(layout: &Layout, device: &Memory) -> PfnRange {
+    let [range] = device.ranges;
+    range.take_first(layout.model.subsection().frames()).0
+}
+
+fn memory(layout: &Layout, range: PfnRange) -> Memory {
+    let orders = layout.orders.into_iter().rev();
+    let mut fits = orders.filter(|order| range.is_aligned(*order));
+    Memory {
+        ranges: [range],
+        order: fits.next().unwrap_or(Order::BASE),
+    }
+}
+
+/// Somewhere behind the devices, mostly where others are.
+fn small_memory(layout: &Layout, rng: &mut Rng) -> Result<Memory, String> {
+    let [small, medium, _] = layout.orders.map(|order| layout.pages_of_order(order));
+    let (unit, most) = match rng.u8(..8) {
+        0..=3 => (small, 6),
+        4..=6 => (layout.subsection, 8),
+        _ => (medium, 2),
+    };
+    let first = layout.device_pages().next_multiple_of(unit);
+    let units = (layout.pages() - first) / unit;
+    let near = (2 * medium / unit).clamp(1, units);
+    let skip = match rng.u8(..24) {
+        0 => rng.u64(..units),
+        _ => rng.u64(..near),
+    };
+    let length = rng.u64(1..=most).min(units - skip);
+    let frames = layout.frames(first + skip * unit, length * unit)?;
+    Ok(memory(layout, frames))
+}
+
+/// A whole leaf table's worth behind the devices, or several.
+fn large_memory(layout: &Layout, index: u64) -> Result<Memory, String> {
+    let (first, tables) = match index {
+        0..=2 => (1 + index, 1),
+        3 => (1, 2),
+        _ => (2, 2),
+    };
+    let frames = layout.frames(first * layout.table, tables * layout.table)?;
+    Ok(memory(layout, frames))
+}

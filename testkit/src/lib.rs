@@ -1,0 +1,19 @@
+//! Tools to test the library with, on every backend.
+//!
+//! - [`testbed`]: a vmemmap on any backend, for tests, looked at from outside at each step;
+//! - [`script`]: operations at random, on tables, oracle and model side by side;
+//! - [`churn`]: very many of them, on any backend;
+//! - [`HostedHarness`]: a machine for the conformance battery;
+//! - [`on_backends!`]: a test for each backend, [`OnBackend`] and [`WithInspect`]: anything else
+//!   for any of them.
+#![deny(missing_docs)]
+
+mod backend;
+pub mod churn;
+mod harness;
+mod mapped_together;
+pub mod script;
+pub mod testbed;
+
+pub use backend::{OnBackend, WithInspect};
+pub use harness::{HostedAltmap, HostedHarness, HostedPowers};

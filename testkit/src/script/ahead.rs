@@ -1,0 +1,36 @@
+//! What CPUs read before they need it.
+
+use hosted::{Backend, Machine, SimCpus};
+use mm_core::addr::VirtRange;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The addresses that one of the CPUs caches whenever frames are allocated.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ahead(Arc<Mutex<[Option<VirtRange>; 2]>>);
+
+impl Ahead {
+    pub(super) fn set(&self, ranges: [Option<VirtRange>; 2]) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ranges;
+    }
+
+    fn get(&self) -> [Option<VirtRange>; 2] {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets CPUs know of frames that are freed while they have them cached, read ahead in `all`
+    /// whenever they are made to forget something, and one of them, the one with the number
+    /// `eager`, cache at each allocation what this says.
+    pub(super) fn watch<B: Backend>(&self, machine: &Machine<B>, all: VirtRange, eager: usize) {
+        let cpus = machine.cpus();
+        cpus.read_ahead(all);
+        cpus.watch_frees(machine.frames());
+        let each = cpus.all();
+        if let Some(cpu) = each.get(eager % each.len().max(1)).cloned() {
+            let ahead = self.clone();
+            machine.frames().on_allocate(move |_| {
+                let ranges = ahead.get();
+                ranges.iter().flatten().for_each(|range| cpu.fill(*range));
+            });
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Comparing the machine with the model and with the oracle.
+
+use super::interpreter::Interpreter;
+use super::model::{Contents, Kind};
+use arch_sim::SimMemory;
+use hosted::inspect::SeenEntry;
+use hosted::{Inspect, SimCpus};
+use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
+use mm_core::descriptor::{Descriptor, Page, TailEncoding};
+use mm_core::frame::{DirectMap, InspectFrames};
+use mm_core::paging::{PageTable, Visit};
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::Ordering;
+
+/// The bytes of a descriptor that have the count of references.
+const COUNT: Range<usize> = 16..20;
+
+impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
+    /// Compares what the last operation has changed, and next to it; or everything.
+    pub(super) fn check(&mut self, everything: bool) -> Result<(), String> {
+        self.check_costs()?;
+        for pages in self.model.take_touched() {
+            self.check_contents(&pages, self.scale().is_wide())?;
+            if everything {
+                continue;
+            }
+            self.check_pages(&pages)?;
+            if let Some(range) = self.range_of(&pages) {
+                self.parts.machine.cpus().recheck(range);
+            }
+        }
+        if everything {
+            self.check_all()?;
+        }
+        let violations = self.parts.machine.violations();
+        match violations.is_empty() {
+            true => Ok(()),
+            false => Err(format!("rules were broken: {violations}")),
+        }
+    }
+
+    /// Compares how `pages` and those next to them are mapped with what should be.
+    pub(super) fn check_pages(&self, pages: &Range<u64>) -> Result<(), String> {
+        let all = self.model.all_pages();
+        let first = pages.start.saturating_sub(1).clamp(all.start, all.end - 1);
+        let pages = first..(pages.end + 1).clamp(first + 1, all.end);
+        match self.range_of(&pages) {
+            Some(range) => self.check_range(range),
+            None => Err(format!("{pages:?} have no addresses")),
+        }
+    }
+
+    /// Compares what is mapped in `range`, whole pages, with what should be.
+    fn check_range(&self, range: VirtRange) -> Result<(), String> {
+        let scale = self.scale();
+        let pages = scale.page_at(range.start())..scale.page_at(range.last()) + 1;
+        let mut next = pages.start;
+        let mut wrong = None;
+        B::scan(self.parts.machine, &self.table, range, &mut |entry| {
+            let SeenEntry::Leaf(leaf) = entry else {
+                return;
+            };
+            let first = scale.page_at(leaf.at);
+            let end = first + leaf.order.frames();
+            let part = first.max(pages.start)..end.min(pages.end);
+            for number in part {
+                let expected = self.model.page(number);
+                let right = next <= number
+                    && (next..number).all(|gap| self.model.page(gap).is_none())
+                    && expected.is_some_and(|page| {
+                        page.frame == leaf.frame.get() + (number - first)
+                            && page.is_ours() == leaf.owned
+                            && page.is_writable() == leaf.writable
+                            && page.is_huge() == (leaf.order > Order::BASE)
+                            && !(leaf.owned && leaf.executable)
+                    });
+                if !right {
+                    wrong.get_or_insert((number, expected, leaf));
+                }
+                next = number + 1;
+            }
+        });
+        if let Some((number, page, leaf)) = wrong {
+            return Err(format!(
+                "page {number:#x} up to there: {leaf:x?}, expected {page:x?}"
+            ));
+        }
+        match (next..pages.end).find(|gap| self.model.page(*gap).is_some()) {
+            Some(gap) => Err(format!("nothing is mapped at page {gap:#x}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Compares descriptors of `pages`: all, or the first, the last and some other.
+    fn check_contents(&self, pages: &Range<u64>, all: bool) -> Result<(), String> {
+        let per_page = self.scale().per_page;
+        let mut last_tail = None;
+        for (number, page) in self.model.mapped_in(pages.clone()) {
+            let seen = page.is_tail() && last_tail == Some(page.frame);
+            last_tail = page.is_tail().then_some(page.frame);
+            if !page.is_ours() || seen {
+                continue;
+            }
+            let frame = Pfn::new(page.frame).ok_or("no such frame")?;
+            let descriptors = self.parts.machine.memory().frame_pointer(frame);
+            let some = [0, per_page - 1, number * 7 % per_page];
+            let all = all.then_some(0..per_page).into_iter().flatten();
+            for index in all.chain(some) {
+                // SAFETY: the library has mapped the frame as a page of so many descriptors, which
+                // are only shared.
+                let descriptor =
+                    unsafe { descriptors.cast::<Page<E>>().add(index as usize).as_ref() };
+                let pfn = number * per_page + index;
+                self.check_descriptor(pfn, descriptor, page.contents)
+                    .map_err(|what| format!("the descriptor of {pfn:#x}: {what}, {page:x?}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_descriptor(
+        &self,
+        pfn: u64,
+        descriptor: &Page<E>,
+        contents: Contents,
+    ) -> Result<(), String> {
+        let address = |pfn: u64| {
+            let config = B::MODEL.config();
+            VirtAddr::new(config.vmemmap_base.get() + pfn * config.descriptor_bytes)
+        };
+        let head = pfn & !((1 << contents.order) - 1);
+        let found = E::head_of(address(pfn), descriptor.word());
+        if descriptor.order().get() != contents.order || found != address(head) {
+            return Err(format!("order {}, head at {found}", descriptor.order()));
+        }
+        if descriptor.is_tail() != (pfn != head) {
+            return Err("it is another part".into());
+        }
+        if descriptor.node().number() != u32::from(contents.node) {
+            return Err(format!("node {}", descriptor.node()));
+        }
+        // Where an altmap reserves the frame, the count is the library's.
+        let frame = Pfn::new(pfn).ok_or("no such frame")?;
+        let counts = self.model.altmaps.iter().any(|part| part.contains(frame));
+        let references = u32::from(pfn & ((1 << contents.born) - 1) == 0);
+        let found = descriptor.references().load(Ordering::Relaxed);
+        if !counts && found != references {
+            return Err(format!("{found} references instead of {references}"));
+        }
+        let written = self.model.written.get(&pfn);
+        let (flags, private) = written.map_or((0, 0), |value| (*value, !value));
+        let found = (
+            descriptor.flags().load(Ordering::Relaxed),
+            descriptor.private()[3].load(Ordering::Relaxed),
+            descriptor.mappings().load(Ordering::Relaxed),
+        );
+        match found == (flags, private, 0) {
+            true => Ok(()),
+            false => Err(format!(
+                "the kernel's state {written:?} has become {found:x?}"
+            )),
+        }
+    }
+
+    /// Compares everything.
+    fn check_all(&mut self) -> Result<(), String> {
+        // With the addresses before and behind the window.
+        let border = self.scale().per_table * self.scale().page_bytes();
+        let (start, last) = (self.addresses.start().get(), self.addresses.last().get());
+        let around = VirtRange::between(
+            VirtAddr::new(start.saturating_sub(border)),
+            VirtAddr::new(last.saturating_add(border)),
+        );
+        self.check_range(around.unwrap_or(self.addresses))?;
+        self.check_contents(&self.model.all_pages(), false)?;
+        self.check_owners()?;
+        let mut marked: Vec<u64> = match self.scale().frames(&self.model.all_pages()) {
+            Some(window) => self.vmemmap.marked(window).map(Pfn::get).collect(),
+            None => Vec::new(),
+        };
+        marked.sort_unstable();
+        if !marked.iter().eq(&self.model.marks) {
+            let expected = &self.model.marks;
+            return Err(format!("marked are {marked:x?}, expected {expected:x?}"));
+        }
+        self.parts.machine.cpus().recheck(self.addresses);
+        self.check_counts()?;
+        match &self.oracle {
+            Some(_) => self.compare_with_oracle(),
+            None => Ok(()),
+        }
+    }
+
+    /// Each frame is one page's own, or a tail.
+    fn check_owners(&self) -> Result<(), String> {
+        let mapped = self.model.mapped_in(self.model.all_pages());
+        let ours = mapped.filter(|(_, page)| page.is_ours());
+        let mut frames: Vec<(u64, bool)> = ours
+            .map(|(_, page)| (page.frame, matches!(page.kind, Kind::Own { .. })))
+            .collect();
+        frames.sort_unstable();
+        let mut pairs = frames.iter().zip(frames.iter().skip(1));
+        let twice = pairs.find(|(one, next)| one.0 == next.0 && (one.1 || next.1));
+        match twice {
+            Some(((frame, _), _)) => Err(format!("frame {frame:#x} is mapped as two things")),
+            None => Ok(()),
+        }
+    }
+
+    /// Audits the machine, and compares the counts with the model's.
+    fn check_counts(&mut self) -> Result<(), String> {
+        // Those that are not in use may have the same frames.
+        let all = self.parts.altmaps.iter().flatten();
+        let in_use = all.filter(|both| both.ours.allocator().in_use() > 0);
+        let mut allocators: Vec<&dyn InspectFrames> =
+            in_use.map(|both| both.ours.allocator() as _).collect();
+        allocators.push(self.parts.machine.frames());
+        let audit = self
+            .vmemmap
+            .audit(&self.table, &allocators, &mut self.scratch)
+            .map_err(|finding| finding.to_string())?;
+        let tables = &self.model.tables;
+        let right = (
+            self.model.mapped_pages(),
+            tables.leaf_tables(),
+            tables.upper_tables(),
+        );
+        match (audit.mapped_pages, audit.leaf_tables, audit.upper_tables) == right {
+            true => Ok(()),
+            false => Err(format!("{audit:?}, expected pages and tables {right:?}")),
+        }
+    }
+
+    /// Compares what the oracle has mapped with what the model says, which is what the machine has.
+    fn compare_with_oracle(&mut self) -> Result<(), String> {
+        let scale = self.scale();
+        let all = || self.parts.altmaps.iter().flatten();
+        let theirs = || all().filter_map(|both| Some((both, both.theirs.as_ref()?)));
+        if let Some(complaint) = theirs().find_map(|(_, theirs)| theirs.complaints().pop()) {
+            return Err(complaint);
+        }
+        let in_use = theirs().filter(|(both, _)| both.ours.allocator().in_use() > 0);
+        let altmaps: Vec<&dyn InspectFrames> = in_use.map(|(_, theirs)| theirs as _).collect();
+        let Some(oracle) = &self.oracle else {
+            return Ok(());
+        };
+        oracle.complaints()?;
+        let mut pages = 0;
+        let mut wrong = None;
+        let _ = oracle.table.visit(self.addresses, &mut |visit| {
+            let Visit::Leaves { at, run } = visit else {
+                return ControlFlow::Continue(());
+            };
+            let first = scale.page_at(at);
+            for index in 0..run.pages() {
+                let page = self.model.page(first + index);
+                let frame = run.leaf.block.first().get() + index;
+                let huge = run.pages() > 1;
+                if page.is_none_or(|page| (page.frame, page.is_huge()) != (frame, huge)) {
+                    wrong.get_or_insert((first + index, page, run));
+                }
+                pages += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        if let Some((number, page, run)) = wrong {
+            return Err(format!(
+                "the oracle has {run:?} at page {number:#x}, expected {page:x?}"
+            ));
+        }
+        let mapped = self.model.mapped_in(self.model.all_pages()).count() as u64;
+        if pages != mapped {
+            return Err(format!("the oracle has {pages} pages, expected {mapped}"));
+        }
+        let audit = oracle.audit(&altmaps, &mut self.scratch)?;
+        let costs = self.model.costs();
+        let right = (self.model.mapped_pages(), costs.descriptors, costs.marks);
+        match (
+            audit.mapped_pages,
+            audit.descriptor_frames,
+            audit.mark_frames,
+        ) == right
+        {
+            true => Ok(()),
+            false => Err(format!("the oracle has {audit:?}, expected {right:?}")),
+        }
+    }
+
+    /// Compares every byte of the frames that the library has mapped with those of the oracle, which
+    /// does not count in the descriptors of what altmaps reserve; without an oracle, every
+    /// descriptor with the model.
+    pub(super) fn compare_contents(&self) -> Result<(), String> {
+        let Some(oracle) = &self.oracle else {
+            return self.check_contents(&self.model.all_pages(), true);
+        };
+        let per_page = self.scale().per_page;
+        let bytes = B::MODEL.descriptor_bytes() as usize;
+        for (number, page) in self.model.mapped_in(self.model.all_pages()) {
+            if !page.is_ours() {
+                continue;
+            }
+            let frame = Pfn::new(page.frame).ok_or("no such frame")?;
+            let described = Pfn::new(number * per_page).ok_or("no such frame")?;
+            let mut altmaps = self.model.altmaps.iter();
+            let counts = altmaps.any(|part| part.contains(described));
+            let contents = |memory: &SimMemory| {
+                let mut page = memory.page_bytes(frame)?;
+                if counts {
+                    let descriptors = page.chunks_mut(bytes);
+                    descriptors.for_each(|descriptor| descriptor[COUNT].fill(0));
+                }
+                Some(page)
+            };
+            let ours = contents(self.parts.machine.memory());
+            if ours.is_none() || ours != contents(&oracle.parts.memory) {
+                return Err(format!(
+                    "the contents of page {number:#x} differ from the oracle's"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing is left of anything, and that so many marks went last.
+    pub(super) fn is_empty(&self, marked: u64) -> Result<(), String> {
+        let violations = self.parts.machine.violations();
+        if !violations.is_empty() {
+            return Err(format!("rules were broken at the end: {violations}"));
+        }
+        let left = (
+            self.parts.machine.frames().outstanding(),
+            self.out_of_altmaps(),
+        );
+        if left != (0, 0) {
+            return Err(format!("{left:?} frames are left at the end"));
+        }
+        if marked != self.model.marks.len() as u64 || self.vmemmap.mark_stats().marked != 0 {
+            return Err(format!("{marked} marks went at the end"));
+        }
+        let root = self
+            .parts
+            .machine
+            .memory()
+            .page_bytes(self.parts.machine.root());
+        match root {
+            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(()),
+            _ => Err("something is left in the root table".into()),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Scripts: sequences of operations on a machine with real tables, on the oracle, and on a model,
+//! side by side.
+//!
+//! ```text
+//!   bytes ──▶ Script ──▶ Interpreter ─┬─▶ machine with the tables of a backend ──bytes──▶ reader ─┐
+//!                                     ├─▶ oracle: the flat map, the same frames                   ├─ compared
+//!                                     └─▶ model: every page, table and mark, by plain rules       ┘
+//! ```
+//!
+//! Any bytes are a script, so that property tests and fuzzing share this. What each operation has
+//! to answer, how every page of the vmemmap has to be mapped after it, what its descriptors say and
+//! what all of it costs comes from the model, which knows no code of the library's.
+//!
+//! Scripts are [wide or narrow](Width). Wide ones are about thousands of pages, with the oracle at
+//! their side: it runs the library's algorithm on a page table without tables and hands out the very
+//! frames that the machine did; everything is compared after every operation. Narrow ones are about
+//! tens of pages and a thousand times as fast; what an operation has touched is compared after it,
+//! everything now and then.
+
+mod ahead;
+mod attempt;
+mod check;
+mod decode;
+mod fold;
+mod frames;
+mod interpreter;
+mod model;
+mod offline;
+mod online;
+mod op;
+mod oracle;
+mod replay;
+mod scale;
+mod tally;
+mod trace;
+mod world;
+
+pub use decode::OP_BYTES;
+pub use op::{Change, Fault, Fold, Odd, One, Op, Request, Script, Target};
+pub use scale::Width;
+pub use tally::Tally;
+
+use crate::backend::chosen_backend;
+use crate::{OnBackend, WithInspect};
+use hosted::Inspect;
+use hosted::{BackendKind, Machine, MachineConfig};
+use interpreter::{BothAltmaps, Interpreter, Parts, ScriptAltmap};
+use mm_core::addr::{Pfn, PfnRange};
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
+use mm_core::frame::{Altmap, DeviceAltmap};
+use oracle::OracleParts;
+use scale::Scale;
+use trace::Traced;
+
+/// Frames for foreign tables.
+const FOREIGN: (u64, u64) = (3 << 25, 256);
+
+/// The most operations of a script that comes from fuzzing.
+const MOST: usize = 64;
+
+/// How tails name their head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// [`Pointer`].
+    Pointer,
+    /// [`Mask`].
+    Mask,
+}
+
+/// Runs the script that `bytes` stand for on the backend and with the encoding that the first of
+/// them chooses.
+///
+/// # Errors
+///
+/// As for [`run_on`].
+pub fn run_any(width: Width, bytes: &[u8]) -> Result<Tally, String> {
+    let (choice, bytes) = bytes.split_first().unwrap_or((&0, &[]));
+    let backend = chosen_backend(*choice);
+    let encoding = match choice % 2 {
+        0 => Encoding::Pointer,
+        _ => Encoding::Mask,
+    };
+    run_on(backend, encoding, width, bytes, MOST)
+}
+
+/// Runs the script that `bytes` stand for, at most `most` operations.
+///
+/// # Errors
+///
+/// What did not hold, and after which operation.
+pub fn run_on(
+    backend: BackendKind,
+    encoding: Encoding,
+    width: Width,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Tally, String> {
+    backend.run_inspect(Run {
+        encoding,
+        width,
+        bytes,
+        most,
+    })
+}
+
+/// A script, and how it is run.
+struct Run<'a> {
+    encoding: Encoding,
+    width: Width,
+    bytes: &'a [u8],
+    most: usize,
+}
+
+impl WithInspect for Run<'_> {
+    type Output = Result<Tally, String>;
+
+    fn with<B: Inspect>(self) -> Self::Output {
+        match self.encoding {
+            Encoding::Pointer => run::<B, Pointer>(self.width, self.bytes, self.most),
+            Encoding::Mask => run::<B, Mask>(self.width, self.bytes, self.most),
+        }
+    }
+}
+
+fn run<B: Inspect, E: TailEncoding>(
+    width: Width,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Tally, String> {
+    let scale = Scale::new(&B::MODEL, width);
+    let script = Script::decode(&scale, bytes, most);
+    let foreign = constant(FOREIGN);
+    let config = MachineConfig {
+        devices: vec![script.window, foreign],
+        // Any of it may be an altmap.
+        backed: vec![script.window, foreign],
+        ram_frames: scale.ram_frames(),
+        ..MachineConfig::default()
+    };
+    let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
+    let frames = Traced::new(machine.frames());
+    let oracle = match width {
+        // The backend without tables is the oracle itself.
+        Width::Wide if B::HAS_TABLES => Some(OracleParts::new(&machine)?),
+        _ => None,
+    };
+    // One for each operation that could use one.
+    let devices: Vec<_> = script
+        .ops
+        .iter()
+        .map(|op| device_altmap(&machine, op))
+        .collect();
+    let altmaps: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            device.as_ref().map(|device| BothAltmaps {
+                ours: Traced::new(device),
+                theirs: oracle
+                    .as_ref()
+                    .map(|oracle| oracle.altmap(device.reserved())),
+            })
+        })
+        .collect();
+    let parts = Parts {
+        machine: &machine,
+        frames: &frames,
+        altmaps: &altmaps,
+        oracle: oracle.as_ref(),
+    };
+    let mut interpreter = Interpreter::<B, E>::new(parts, scale, script.window, foreign)?;
+    for (index, op) in script.ops.iter().enumerate() {
+        let done = interpreter.step(index, op);
+        done.map_err(|error| report::<B>(&error, &script, index + 1))?;
+    }
+    let tally = interpreter.finish();
+    tally.map_err(|error| report::<B>(&error, &script, script.ops.len()))
+}
+
+/// What went wrong, and which operations lead there.
+fn report<B: Inspect>(error: &str, script: &Script, done: usize) -> String {
+    let ops = script.ops.iter().take(done).enumerate();
+    let ops = ops.map(|(index, op)| format!("\n  {index}: {op:?}"));
+    let ops: String = ops.collect();
+    format!(
+        "{}: {error}\nwindow {}, operations:{ops}",
+        B::NAME,
+        script.window
+    )
+}
+
+/// The altmap of an operation that asks for one.
+fn device_altmap<'m, B: Inspect, E: TailEncoding>(
+    machine: &'m Machine<B>,
+    op: &Op,
+) -> Option<ScriptAltmap<'m, E>> {
+    let Op::Online(request) = op else { return None };
+    let reserved = request.altmap()?;
+    let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
+    // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those
+    // that are in use do not meet. 2: the machine has all of the window; a range outside of it
+    // does not come online. 3 and 4: one vmemmap, one thread.
+    unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.ok()
+}
+
+fn constant((start, frames): (u64, u64)) -> PfnRange {
+    let start = Pfn::new(start).unwrap_or(Pfn::ZERO);
+    PfnRange::new(start, frames).unwrap_or(PfnRange::single(start))
+}

@@ -1,0 +1,155 @@
+//! Taking memory offline.
+
+use super::attempt::Attempt;
+use super::decode::piece_of;
+use super::interpreter::{Interpreter, Live, Pagemaps};
+use super::op::{Fault, Request};
+use super::oracle::Oracle;
+use crate::mapped_together::maps_together;
+use hosted::Inspect;
+use mm_core::addr::PfnRange;
+use mm_core::descriptor::TailEncoding;
+use mm_core::error::ErrorKind;
+use mm_core::frame::Altmap;
+use mm_core::vmemmap::OfflineError;
+use std::ops::Range;
+
+impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+    /// Takes a piece of a region offline.
+    pub(super) fn shrink(&mut self, index: usize, [skip, length]: [u8; 2]) -> Result<(), String> {
+        let Some(live) = self.regions.get(index % self.regions.len().max(1)) else {
+            return Ok(());
+        };
+        let pagemaps = live.pagemaps();
+        match pagemaps.ours.ranges().first() {
+            Some(range) => {
+                let piece = piece_of(&self.scale(), *range, skip, length);
+                self.depopulate(pagemaps, piece)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `piece` offline.
+    pub(super) fn take_offline(
+        &mut self,
+        request: &'s Request,
+        piece: PfnRange,
+        by_region: bool,
+    ) -> Result<(), String> {
+        let pagemaps = match self.with_altmap(piece).filter(|_| by_region) {
+            Some(live) => live.pagemaps(),
+            None => match self.asked(request, None)? {
+                Some(asked) => asked.pagemaps,
+                None => return Ok(()),
+            },
+        };
+        self.depopulate(pagemaps, piece)
+    }
+
+    fn depopulate(&mut self, pagemaps: Pagemaps<'s>, piece: PfnRange) -> Result<(), String> {
+        let ranges = pagemaps.ours.ranges();
+        let altmap = pagemaps.ours.altmap().map(Altmap::reserved);
+        let expected = self.model.piece(ranges, piece);
+        let expected = expected.and(|| self.model.depopulate(ranges, altmap, piece));
+        let parted = !self.model.parted(&self.scale().pages(piece)).is_empty();
+        let attempt = Attempt {
+            pages: self.hull(&[piece]),
+            expected,
+            needs_ram: parted && B::HAS_TABLES,
+            altmap: None,
+        };
+        let gone = self.attempt(&attempt, |this: &mut Self| {
+            this.vmemmap
+                .depopulate(&mut this.table, &pagemaps.ours, piece)
+        })?;
+        let theirs = match (&mut self.oracle, pagemaps.theirs) {
+            (Some(Oracle { vmemmap, table, .. }), Some(pagemap)) => {
+                Some(vmemmap.depopulate(table, &pagemap, piece))
+            }
+            _ => None,
+        };
+        let theirs = self.same::<_, OfflineError>(gone.is_some(), theirs)?;
+        let Some(gone) = gone else {
+            let refused = super::model::Expected::refused(ErrorKind::Unsupported);
+            self.tally.other_altmap += u64::from(expected == refused);
+            return Ok(());
+        };
+        self.tally.offline += 1;
+        self.tally.parted += u64::from(parted);
+        let marked = self.model.take_piece(piece);
+        self.gone(gone.marked, theirs.map(|theirs| theirs.marked), marked)
+    }
+
+    /// Takes a region offline.
+    pub(super) fn offline(&mut self, index: usize) -> Result<(), String> {
+        if self.regions.is_empty() {
+            return Ok(());
+        }
+        let live = self.regions.remove(index % self.regions.len());
+        let Live { ours, theirs, .. } = live;
+        let ranges = ours.pagemap().ranges();
+        let altmap = ours.pagemap().altmap().map(Altmap::reserved);
+        let parted = self.model.parted_by_region(ranges, altmap);
+        if self.oracle.is_some() && !parted.is_empty() {
+            // The oracle's tables cost nothing, so it would not keep what the machine does.
+            self.arm(Fault::None);
+        }
+        self.tally.offline += 1;
+        self.speculate(&self.hull(ranges));
+        let gone = self.vmemmap.offline(&mut self.table, ours);
+        let same = match (&mut self.oracle, theirs) {
+            (Some(Oracle { vmemmap, table, .. }), Some(region)) => {
+                Some(vmemmap.offline(table, region).marked)
+            }
+            _ => None,
+        };
+        self.tally.parted += u64::from(!parted.is_empty() && gone.kept == 0);
+        let kept = self.kept(ranges, parted, gone.kept)?;
+        let marked = self.model.take_region(ranges, altmap, &kept);
+        self.model.altmaps.retain(|other| Some(*other) != altmap);
+        self.gone(gone.marked, same, marked)
+    }
+
+    /// Which of the spans `parted` are kept, by which `kept` frames of `ranges` stay: those that
+    /// there was no frame for a table for.
+    fn kept(
+        &mut self,
+        ranges: &[PfnRange],
+        mut parted: Vec<Range<u64>>,
+        kept: u64,
+    ) -> Result<Vec<Range<u64>>, String> {
+        parted.retain(|span| self.is_one(span));
+        let scale = self.scale();
+        let frames = |span: &Range<u64>| -> u64 {
+            let pages = ranges.iter().map(|range| scale.pages(*range));
+            let both = pages.map(|pages| pages.start.max(span.start)..pages.end.min(span.end));
+            both.map(|both| both.end.saturating_sub(both.start) * scale.per_page)
+                .sum()
+        };
+        let expected = parted.iter().map(frames).sum();
+        if kept != expected || kept > 0 && !(self.armed && B::HAS_TABLES) {
+            return Err(format!("{kept} frames stay, expected {expected}"));
+        }
+        self.tally.kept += kept.min(1);
+        Ok(parted)
+    }
+
+    /// Whether the page table maps all of `span` together.
+    fn is_one(&self, span: &Range<u64>) -> bool {
+        let first = span.start..span.start + 1;
+        self.range_of(&first)
+            .is_some_and(|page| maps_together(&self.table, page))
+    }
+
+    /// Checks how many marks have gone.
+    fn gone(&mut self, gone: u64, theirs: Option<u64>, expected: u64) -> Result<(), String> {
+        self.tally.marks_gone += expected;
+        match gone == expected && theirs.is_none_or(|theirs| theirs == expected) {
+            true => Ok(()),
+            false => Err(format!(
+                "{gone} marks are gone, with the oracle {theirs:?}, expected {expected}"
+            )),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Bringing memory online: what a request makes, what has to come of it, and whether that came.
+
+use super::attempt::Attempt;
+use super::interpreter::{BothAltmaps, Interpreter, Live, Pagemaps};
+use super::model::{Expected, Model, sharing_of};
+use super::op::Request;
+use super::oracle::{ALTMAP_NODE, Oracle};
+use super::trace::Taken;
+use hosted::Inspect;
+use mm_core::addr::{NodeId, Order, PfnRange};
+use mm_core::descriptor::TailEncoding;
+use mm_core::frame::{Altmap, FrameAllocator};
+use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
+use mm_core::vmemmap::{Note, Notes, OnlineError, Region};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+
+/// All or a piece of a pagemap.
+#[derive(Clone, Copy)]
+enum Extent {
+    All,
+    Piece(PfnRange),
+}
+
+/// What came online.
+enum Gain<'s> {
+    Region(Region<'s>),
+    Piece(Notes),
+}
+
+impl Gain<'_> {
+    fn notes(&self) -> &Notes {
+        match self {
+            Self::Region(region) => region.notes(),
+            Self::Piece(notes) => notes,
+        }
+    }
+}
+
+/// What is asked for, with all that it takes.
+pub(super) struct Asked<'s, E: TailEncoding> {
+    pub(super) pagemaps: Pagemaps<'s>,
+    pub(super) request: Request,
+    pub(super) altmaps: Option<&'s BothAltmaps<'s, E>>,
+}
+
+/// What was handed out for an operation.
+pub(super) struct Trace {
+    pub(super) ram: VecDeque<Taken>,
+    pub(super) altmap: VecDeque<Taken>,
+}
+
+impl Trace {
+    /// Whether each block of `order` that was asked for was handed out.
+    pub(super) fn blocks(&self, order: Option<Order>) -> impl Iterator<Item = bool> + '_ {
+        let all = self.ram.iter().chain(&self.altmap);
+        all.filter_map(move |taken| match taken {
+            Taken::Block(block) if Some(block.order()) == order => Some(true),
+            Taken::Refused(refused) if Some(*refused) == order => Some(false),
+            _ => None,
+        })
+    }
+}
+
+impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+    /// The pagemaps of `request`, if it makes any, with these altmaps.
+    pub(super) fn asked(
+        &self,
+        request: &'s Request,
+        altmaps: Option<&'s BothAltmaps<'s, E>>,
+    ) -> Result<Option<Asked<'s, E>>, String> {
+        let expected = self.model.pagemap(&request.ranges, request.order);
+        let geometry = Geometry::compound(request.order);
+        let made = DevPagemap::new(&B::MODEL, &request.ranges, geometry);
+        let Some(pagemap) = made_as(made, expected)? else {
+            return Ok(None);
+        };
+        let tails = match request.tails {
+            Tails::PerOrder if !E::SAME_FOR_ALL && !request.insists => Tails::PerCompound,
+            tails => tails,
+        };
+        let pagemap = pagemap
+            .with_huge_leaves(request.huge_leaves)
+            .with_piece(request.piece)
+            .with_node(NodeId::new(request.node))
+            .with_tails(tails)
+            .with_tables(request.tables);
+        let reserved = altmaps.map_or(0, |_| request.reserved);
+        let request = Request {
+            tails,
+            reserved,
+            ..request.clone()
+        };
+        let pagemaps = self.with_altmaps(pagemap, altmaps)?;
+        Ok(pagemaps.map(|pagemaps| Asked {
+            pagemaps,
+            request,
+            altmaps,
+        }))
+    }
+
+    /// `pagemap`, with these altmaps, for the machine and for the oracle.
+    pub(super) fn with_altmaps<'p>(
+        &self,
+        pagemap: DevPagemap<'p>,
+        altmaps: Option<&'s BothAltmaps<'s, E>>,
+    ) -> Result<Option<Pagemaps<'p>>, String>
+    where
+        's: 'p,
+    {
+        let Some(both) = altmaps else {
+            return Ok(Some(Pagemaps {
+                ours: pagemap,
+                theirs: self.oracle.as_ref().map(|_| pagemap),
+            }));
+        };
+        let reserved = both.ours.reserved().frames();
+        let order = pagemap.geometry().order();
+        let expected = Model::altmap(pagemap.ranges(), order, reserved);
+        let ours = made_as(pagemap.with_altmap(&both.ours), expected)?;
+        let theirs = both.theirs.as_ref();
+        let theirs = theirs.map(|theirs| made_as(pagemap.with_altmap(theirs), expected));
+        let theirs = theirs.transpose()?.flatten();
+        Ok(ours.map(|ours| Pagemaps { ours, theirs }))
+    }
+
+    /// Brings all of `request` online.
+    pub(super) fn bring_online(
+        &mut self,
+        request: &'s Request,
+        altmaps: Option<&'s BothAltmaps<'s, E>>,
+    ) -> Result<(), String> {
+        // Of altmaps that are in use no two reserve the same frames.
+        let free = |both: &&BothAltmaps<'_, E>| {
+            let reserved = both.ours.reserved();
+            !self
+                .model
+                .altmaps
+                .iter()
+                .any(|other| other.overlaps(reserved))
+        };
+        let Some(asked) = self.asked(request, altmaps.filter(free))? else {
+            return Ok(());
+        };
+        let expected = self.model.free(&request.ranges);
+        let policy = || self.model.policy(&asked.request, None, E::SAME_FOR_ALL);
+        let expected = expected.and(policy);
+        self.bring(asked, Extent::All, expected)
+    }
+
+    /// Brings `piece` online.
+    pub(super) fn populate(
+        &mut self,
+        request: &'s Request,
+        piece: PfnRange,
+        by_region: bool,
+    ) -> Result<(), String> {
+        let asked = match self.with_altmap(piece).filter(|_| by_region) {
+            Some(live) => Asked {
+                pagemaps: live.pagemaps(),
+                request: live.request.clone(),
+                altmaps: live.altmaps,
+            },
+            None => match self.asked(request, None)? {
+                Some(asked) => asked,
+                None => return Ok(()),
+            },
+        };
+        let ranges = asked.pagemaps.ours.ranges();
+        let policy = || {
+            self.model
+                .policy(&asked.request, Some(piece), E::SAME_FOR_ALL)
+        };
+        let expected = self.model.piece(ranges, piece);
+        let expected = expected.and(|| self.model.free(&[piece])).and(policy);
+        self.bring(asked, Extent::Piece(piece), expected)
+    }
+
+    /// Brings `extent` of what is asked for online, for which `expected` is to be the answer.
+    fn bring(
+        &mut self,
+        asked: Asked<'s, E>,
+        extent: Extent,
+        expected: Expected,
+    ) -> Result<(), String> {
+        let Asked {
+            pagemaps,
+            request,
+            altmaps,
+        } = asked;
+        let pieces = match extent {
+            Extent::All => self.model.pieces(&request),
+            Extent::Piece(piece) => vec![piece],
+        };
+        let needed: u64 = pieces.iter().map(|piece| piece.frames()).sum();
+        let attempt = Attempt {
+            pages: self.hull(&pieces),
+            expected,
+            needs_ram: true,
+            altmap: altmaps.map(|both| (needed / self.scale().per_page, left_of(both))),
+        };
+        let gain = self.attempt(&attempt, |this: &mut Self| {
+            this.start_trace(altmaps);
+            let (vmemmap, table) = (&mut this.vmemmap, &mut this.table);
+            match extent {
+                Extent::All => vmemmap.online(table, &pagemaps.ours).map(Gain::Region),
+                Extent::Piece(piece) => {
+                    let notes = vmemmap.populate(table, &pagemaps.ours, piece);
+                    notes.map(Gain::Piece)
+                }
+            }
+        })?;
+        let trace = self.end_trace(altmaps);
+        let theirs = match (&mut self.oracle, pagemaps.theirs) {
+            (Some(Oracle { vmemmap, table, .. }), Some(pagemap)) => Some(match extent {
+                Extent::All => vmemmap.online(table, &pagemap).map(Gain::Region),
+                Extent::Piece(piece) => vmemmap.populate(table, &pagemap, piece).map(Gain::Piece),
+            }),
+            _ => None,
+        };
+        let theirs = self.same::<_, OnlineError>(gain.is_some(), theirs)?;
+        let Some(gain) = gain else { return Ok(()) };
+        self.brought(&request, &pieces, gain.notes(), &trace)?;
+        if let Gain::Region(ours) = gain {
+            self.model.settle(&request);
+            self.model.altmaps.extend(request.altmap());
+            let theirs = theirs.and_then(|gain| match gain {
+                Gain::Region(region) => Some(region),
+                Gain::Piece(_) => None,
+            });
+            self.regions.push(Live {
+                ours,
+                theirs,
+                request,
+                altmaps,
+            });
+        }
+        Ok(())
+    }
+
+    /// Forgets what was handed out before.
+    pub(super) fn start_trace(&self, altmaps: Option<&BothAltmaps<'_, E>>) {
+        self.parts.frames.take();
+        if let Some(both) = altmaps {
+            both.ours.take();
+        }
+    }
+
+    /// What was handed out since; the oracle will hand out the same.
+    pub(super) fn end_trace(&self, altmaps: Option<&BothAltmaps<'_, E>>) -> Trace {
+        let ram = self.parts.frames.take();
+        let altmap = altmaps.map(|both| both.ours.take()).unwrap_or_default();
+        if let Some(oracle) = &self.oracle {
+            oracle.expect(ram.clone());
+        }
+        if let Some(theirs) = altmaps.and_then(|both| both.theirs.as_ref()) {
+            theirs.expect(altmap.clone());
+        }
+        Trace { ram, altmap }
+    }
+
+    /// The first to the last page of `ranges`.
+    pub(super) fn hull(&self, ranges: &[PfnRange]) -> Range<u64> {
+        let pages = ranges.iter().map(|range| self.scale().pages(*range));
+        let all = self.model.all_pages();
+        let hull = pages.reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
+        let hull = hull.unwrap_or(all.start..all.start + 1);
+        hull.start..hull.end.max(hull.start + 1)
+    }
+
+    /// How many of the frames that were handed out are on another node than `node`.
+    pub(super) fn remote(&self, trace: &Trace, node: u32) -> u64 {
+        let frames = self.parts.machine.frames();
+        let is_remote = |taken: &&Taken| {
+            let first = taken.first();
+            first.is_some_and(|first| frames.node_of(first).number() != node)
+        };
+        let remote = trace.ram.iter().filter(is_remote).map(Taken::frames);
+        let of_altmap = trace.altmap.iter().map(Taken::frames);
+        let of_altmap = of_altmap.filter(|_| node != ALTMAP_NODE.number());
+        remote.chain(of_altmap).sum()
+    }
+
+    /// Which of the huge leaves at `candidates` there are: those in whose place no table is, and
+    /// that a block was handed out for.
+    fn huge_leaves(
+        &self,
+        request: &Request,
+        candidates: &[u64],
+        trace: &Trace,
+    ) -> Result<BTreeSet<u64>, String> {
+        let scale = self.scale();
+        let reserved = request.altmap().map(|part| (scale.pages(part), part));
+        let mut blocks = trace.blocks(B::HUGE_LEAF);
+        let mut huge = BTreeSet::new();
+        for page in candidates {
+            if self.model.tables.leaf_table(*page).is_some() {
+                continue;
+            }
+            let granted = match &reserved {
+                // The holders of what is reserved are where they are.
+                Some((pages, part)) if pages.contains(page) => {
+                    let holder = part.start().get() + page - pages.start;
+                    holder.is_multiple_of(scale.per_table)
+                }
+                _ => blocks.next().ok_or("no block was asked for")?,
+            };
+            if granted {
+                huge.insert(*page);
+            }
+        }
+        match blocks.next() {
+            None => Ok(huge),
+            Some(_) => Err("more blocks were asked for than there are huge leaves".into()),
+        }
+    }
+
+    /// Enters what came online into the model, and checks what was reported.
+    fn brought(
+        &mut self,
+        request: &Request,
+        pieces: &[PfnRange],
+        notes: &Notes,
+        trace: &Trace,
+    ) -> Result<(), String> {
+        let candidates = self.model.huge_leaves(request, pieces);
+        let huge = self.huge_leaves(request, &candidates, trace)?;
+        let described = match request.node == ALTMAP_NODE.number() {
+            true => 0,
+            false => self.described(request, pieces),
+        };
+        let missing = (candidates.len() - huge.len()) as u64;
+        let remote = self.remote(trace, request.node) + described;
+        check_notes(notes, missing, remote)?;
+        for piece in pieces {
+            let pages = self.scale().pages(*piece);
+            let seen = self.seen(&pages);
+            let seen = |page: u64| seen.get((page - pages.start) as usize).copied().flatten();
+            self.model.enter(request, *piece, &huge, &seen)?;
+        }
+        let sharing = sharing_of(&self.scale(), request);
+        let shares = sharing != Tails::None && request.reserved > 0;
+        self.tally.online += 1;
+        self.tally.huge += u64::from(!huge.is_empty());
+        self.tally.unavailable += u64::from(missing > 0);
+        self.tally.remote += u64::from(remote > 0);
+        self.tally.altmap += u64::from(request.reserved > 0);
+        self.tally.compound_altmap += u64::from(shares);
+        Ok(())
+    }
+
+    /// How many frames of an altmap hold descriptors of its own frames that are part of `pieces`.
+    fn described(&self, request: &Request, pieces: &[PfnRange]) -> u64 {
+        let part = |piece: &PfnRange| request.altmap()?.intersection(*piece);
+        let parts = pieces.iter().filter_map(part);
+        parts
+            .map(|part| part.frames() / self.scale().per_page)
+            .sum()
+    }
+}
+
+/// How many frames are left of an altmap.
+pub(super) fn left_of<E: TailEncoding>(both: &BothAltmaps<'_, E>) -> u64 {
+    let altmap = both.ours.allocator();
+    altmap.reserved().frames() - altmap.in_use()
+}
+
+/// What was made, if it was to be.
+pub(super) fn made_as<T>(
+    made: Result<T, PagemapError>,
+    expected: Expected,
+) -> Result<Option<T>, String> {
+    match (made, expected) {
+        (Ok(made), Expected::Done) => Ok(Some(made)),
+        (Err(error), Expected::Refused(kind, _)) if error.kind() == kind => Ok(None),
+        (made, _) => {
+            let made = made.map(drop).map_err(|error| error.kind());
+            Err(format!("the pagemap is {made:?}, expected {expected:?}"))
+        }
+    }
+}
+
+/// Checks how many huge leaves are reported missing, and how many frames remote.
+pub(super) fn check_notes(notes: &Notes, missing: u64, remote: u64) -> Result<(), String> {
+    let mut noted = (0, 0);
+    for note in notes.iter() {
+        match note {
+            Note::HugeLeavesUnavailable { leaves } => noted.0 = leaves,
+            Note::RemoteFrames { frames, .. } => noted.1 = frames,
+            Note::NoHugeLeaves => return Err("there are huge leaves".into()),
+            _ => {}
+        }
+    }
+    match noted == (missing, remote) {
+        true => Ok(()),
+        false => Err(format!(
+            "{missing} huge leaves are missing and {remote} frames are remote, noted are {noted:?}"
+        )),
+    }
+}

@@ -1,0 +1,187 @@
+//! An altmap that is watched, and that can be made to run out.
+
+use super::descriptor::TestDescriptor;
+use arch_sim::SimMemory;
+use hosted::{Backend, Machine};
+use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
+use mm_core::frame::{
+    AcquireError, Altmap, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
+    Released,
+};
+use mm_core::model::MemoryModel;
+use std::cell::Cell;
+
+/// An altmap as tests see it.
+pub trait TestAltmap: Altmap + InspectFrames {
+    /// How many frames are out.
+    fn in_use(&self) -> u64;
+
+    /// How many frames hold the descriptors of the reserved part.
+    fn holder_frames(&self) -> u64;
+
+    /// How many frames were handed out so far, those of the reserved part's descriptors left out.
+    fn granted(&self) -> u64;
+
+    /// Hands out no more than so many frames from now on; `None` ends that.
+    fn grant(&self, frames: Option<u64>);
+}
+
+/// A [`DeviceAltmap`] that sees to it that all its frames are its own, and that the descriptors that
+/// count them go last.
+pub(super) struct WatchedAltmap<'m, D> {
+    altmap: DeviceAltmap<D, &'m SimMemory>,
+    node: NodeId,
+    holders: u64,
+    granted: Cell<u64>,
+    /// How many frames may be handed out in all.
+    limit: Cell<u64>,
+}
+
+impl<'m, D: TestDescriptor> WatchedAltmap<'m, D> {
+    pub(super) fn new<B: Backend>(
+        machine: &'m Machine<B>,
+        model: &MemoryModel,
+        (reserved, node): (PfnRange, NodeId),
+    ) -> Self {
+        // SAFETY: 1: the machine's RAM is elsewhere. 2: it has contents for the reserved part. 3
+        // and 4: it has one vmemmap, and there is one thread.
+        let altmap = unsafe { DeviceAltmap::new(model, machine.memory(), reserved, node) };
+        Self {
+            altmap: altmap.unwrap(),
+            node,
+            holders: reserved.frames() / model.descriptors_per_page(),
+            granted: Cell::new(0),
+            limit: Cell::new(u64::MAX),
+        }
+    }
+}
+
+impl<D: TestDescriptor> WatchedAltmap<'_, D> {
+    fn check(&self, frames: PfnRange) {
+        assert!(
+            self.altmap.reserved().contains_range(frames),
+            "{frames} given to the altmap of {}",
+            self.altmap.reserved()
+        );
+    }
+
+    /// How many of `frames` may be handed out, in blocks of `order`.
+    fn allowed(&self, order: Order, frames: u64) -> Result<u64, OutOfFrames> {
+        let left = self.limit.get().saturating_sub(self.granted.get());
+        let granted = frames.min(left);
+        if granted < order.frames() {
+            let node = self.node;
+            return Err(OutOfFrames { order, node });
+        }
+        Ok(granted)
+    }
+
+    fn handed_out(&self, frames: PfnRange) {
+        self.check(frames);
+        self.granted.set(self.granted.get() + frames.frames());
+    }
+}
+
+impl<D: TestDescriptor> TestAltmap for WatchedAltmap<'_, D> {
+    fn in_use(&self) -> u64 {
+        self.altmap.in_use()
+    }
+
+    fn holder_frames(&self) -> u64 {
+        self.holders
+    }
+
+    fn granted(&self) -> u64 {
+        self.granted.get()
+    }
+
+    fn grant(&self, frames: Option<u64>) {
+        let limit = frames.map_or(u64::MAX, |frames| self.granted.get() + frames);
+        self.limit.set(limit);
+    }
+}
+
+// SAFETY: 1 to 5: those of the altmap inside.
+unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
+    fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
+        self.allowed(order, order.frames())?;
+        let block = self.altmap.allocate(order, node)?;
+        self.handed_out(block.frames());
+        Ok(block)
+    }
+
+    fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
+        let granted = self.allowed(Order::BASE, at_most)?;
+        let run = self.altmap.allocate_run(granted, node)?;
+        self.handed_out(run);
+        Ok(run)
+    }
+
+    unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
+        self.check(PfnRange::single(first));
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.altmap.acquire(first, references) }
+    }
+
+    unsafe fn release(&self, block: Block, references: u64) -> Released {
+        self.check(block.frames());
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.altmap.release(block, references) }
+    }
+
+    fn free(&self, block: OwnedBlock) {
+        let frames = block.block().frames();
+        self.check(frames);
+        let is_holder = frames.start().get() - self.reserved().start().get() < self.holders;
+        assert!(
+            is_holder || self.undescribed().is_none(),
+            "{frames} freed after the descriptors that count them"
+        );
+        self.altmap.free(block);
+    }
+
+    unsafe fn split(&self, block: Block) {
+        self.check(block.frames());
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.altmap.split(block) }
+    }
+
+    fn node_of(&self, frame: Pfn) -> NodeId {
+        self.check(PfnRange::single(frame));
+        self.altmap.node_of(frame)
+    }
+}
+
+// SAFETY: 1 to 3: those of the altmap inside.
+unsafe impl<D: TestDescriptor> Altmap for WatchedAltmap<'_, D> {
+    fn reserved(&self) -> PfnRange {
+        self.altmap.reserved()
+    }
+
+    fn undescribed(&self) -> Option<PfnRange> {
+        self.altmap.undescribed()
+    }
+
+    fn serves_others(&self) -> bool {
+        self.altmap.serves_others()
+    }
+
+    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
+        self.altmap.holders(described)
+    }
+
+    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.altmap.begin_counting(described, order) }
+    }
+}
+
+impl<D: TestDescriptor> InspectFrames for WatchedAltmap<'_, D> {
+    fn references(&self, first: Pfn) -> Option<u64> {
+        self.altmap.references(first)
+    }
+
+    fn outstanding(&self) -> Option<u64> {
+        self.altmap.outstanding()
+    }
+}

@@ -1,0 +1,336 @@
+//! The machine, its page table, its vmemmap and its altmaps, as one value.
+
+use super::altmap::{TestAltmap, WatchedAltmap};
+use super::descriptor::{SeenDescriptor, TestDescriptor};
+use super::setup::{Encoding, Setup};
+use crate::{OnBackend, WithInspect};
+use arch_sim::{Fault, SimFrames, SimMemory};
+use hosted::inspect::{SeenEntry, SeenLeaf};
+use hosted::{BackendKind, Machine};
+use hosted::{Inspect, SimCpus};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use mm_core::descriptor::{Mask, Page, Pointer};
+use mm_core::frame::InspectFrames;
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::DevPagemap;
+use mm_core::paging::Leaf;
+use mm_core::vmemmap::{
+    AuditReport, AuditSlot, Finding, FoldError, Folded, MarkError, MarkStats, Notes, OfflineError,
+    Offlined, OnlineError, Region, Stats, Vmemmap,
+};
+use std::collections::BTreeSet;
+
+/// A vmemmap on a machine with the page table of some backend.
+///
+/// Operations are those of [`Vmemmap`]. What follows from them is in the methods of
+/// `dyn Testbed`.
+pub trait Testbed<'m> {
+    /// The backend's name.
+    fn name(&self) -> &'static str;
+    /// Where descriptors lie.
+    fn model(&self) -> MemoryModel;
+    /// Whether there are tables below the root that cost frames.
+    fn has_tables(&self) -> bool;
+    /// The page table's leaf next in size above a base page.
+    fn huge_leaf(&self) -> Option<Order>;
+    /// Whether the page table can link a table from several places.
+    fn shares_tables(&self) -> bool;
+    /// The allocator of RAM.
+    fn frames(&self) -> &'m SimFrames;
+    /// Physical memory.
+    fn memory(&self) -> &'m SimMemory;
+    /// The altmaps, in the order of the setup.
+    fn altmaps(&self) -> Vec<&'m dyn TestAltmap>;
+
+    /// See [`Vmemmap::online`].
+    fn online<'p>(&mut self, pagemap: &DevPagemap<'p>) -> Result<Region<'p>, OnlineError>;
+    /// See [`Vmemmap::offline`].
+    fn offline(&mut self, region: Region<'_>) -> Offlined;
+    /// See [`Vmemmap::populate`].
+    fn populate(&mut self, pagemap: &DevPagemap<'_>, piece: PfnRange)
+    -> Result<Notes, OnlineError>;
+    /// See [`Vmemmap::depopulate`].
+    fn depopulate(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<Offlined, OfflineError>;
+    /// See [`Vmemmap::fold`].
+    fn fold(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<Folded, FoldError>;
+    /// See [`Vmemmap::unfold`].
+    fn unfold(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<Folded, FoldError>;
+    /// See [`Vmemmap::reshape`].
+    fn reshape(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<(), FoldError>;
+    /// See [`Vmemmap::mark`].
+    fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError>;
+    /// See [`Vmemmap::unmark`].
+    fn unmark(&mut self, frame: Pfn) -> bool;
+    /// See [`Vmemmap::is_marked`].
+    fn is_marked(&self, frame: Pfn) -> bool;
+    /// See [`Vmemmap::marked`]; each frame once.
+    fn marked(&self, frames: PfnRange) -> BTreeSet<Pfn>;
+    /// See [`Vmemmap::mark_stats`].
+    fn mark_stats(&self) -> MarkStats;
+    /// See [`Vmemmap::stats`].
+    fn stats(&self) -> Stats;
+    /// See [`Vmemmap::head_of`].
+    fn head_of(&self, frame: Pfn) -> Option<Pfn>;
+    /// See [`Vmemmap::audit`].
+    fn recount_by_library(&mut self) -> Result<AuditReport, Finding>;
+
+    /// Shows every table and every leaf, as a reader of bytes comes to them.
+    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry));
+    /// The leaf that translates `at`, as a reader of bytes sees it.
+    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf>;
+    /// Reads the bytes of a descriptor, which lies at `at` in the vmemmap.
+    fn read_descriptor(&self, at: VirtAddr, bytes: &[u8]) -> SeenDescriptor;
+    /// What a kernel keeps in the descriptor of `frame`; `None` where it is not online.
+    fn state_of(&self, frame: Pfn) -> Option<[u64; 4]>;
+    /// Keeps something there that follows from `seed`, which is what `state_of` then says.
+    fn set_state_of(&self, frame: Pfn, seed: u64);
+
+    /// Makes all CPUs cache the descriptors of `frames`.
+    fn fill_cpus(&self, frames: PfnRange);
+    /// How many leaves and tables all CPUs have cached.
+    fn cached_by_cpus(&self) -> usize;
+    /// Stores at `at` by a CPU; `None` where there are none.
+    fn store(&self, at: VirtAddr) -> Option<Result<PhysAddr, Fault>>;
+    /// Maps `leaf` at `at` as somebody else would. Says whether there was a place for it.
+    fn plant(&mut self, at: VirtAddr, leaf: Leaf) -> bool;
+    /// Links empty tables for `at` as somebody else would. Says whether it could.
+    fn plant_tables(&mut self, at: VirtAddr) -> bool;
+    /// Takes away what somebody else has at `at`, and their tables that are empty then.
+    fn uproot(&mut self, at: VirtAddr);
+}
+
+struct Bed<'m, B: Inspect, D> {
+    machine: &'m Machine<B>,
+    model: MemoryModel,
+    table: B::Table<'m>,
+    vmemmap: Vmemmap<D, &'m SimFrames, &'m SimMemory>,
+    altmaps: &'m [WatchedAltmap<'m, D>],
+    foreign: B::Foreign<'m>,
+    scratch: Vec<AuditSlot>,
+}
+
+impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
+    fn name(&self) -> &'static str {
+        B::NAME
+    }
+
+    fn model(&self) -> MemoryModel {
+        self.model
+    }
+
+    fn has_tables(&self) -> bool {
+        B::HAS_TABLES
+    }
+
+    fn huge_leaf(&self) -> Option<Order> {
+        B::HUGE_LEAF
+    }
+
+    fn shares_tables(&self) -> bool {
+        B::SHARES_TABLES
+    }
+
+    fn frames(&self) -> &'m SimFrames {
+        self.machine.frames()
+    }
+
+    fn memory(&self) -> &'m SimMemory {
+        self.machine.memory()
+    }
+
+    fn altmaps(&self) -> Vec<&'m dyn TestAltmap> {
+        let altmaps = self.altmaps.iter();
+        altmaps.map(|altmap| altmap as &dyn TestAltmap).collect()
+    }
+
+    fn online<'p>(&mut self, pagemap: &DevPagemap<'p>) -> Result<Region<'p>, OnlineError> {
+        self.vmemmap.online(&mut self.table, pagemap)
+    }
+
+    fn offline(&mut self, region: Region<'_>) -> Offlined {
+        self.vmemmap.offline(&mut self.table, region)
+    }
+
+    fn populate(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<Notes, OnlineError> {
+        self.vmemmap.populate(&mut self.table, pagemap, piece)
+    }
+
+    fn depopulate(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        piece: PfnRange,
+    ) -> Result<Offlined, OfflineError> {
+        self.vmemmap.depopulate(&mut self.table, pagemap, piece)
+    }
+
+    fn fold(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<Folded, FoldError> {
+        self.vmemmap.fold(&mut self.table, pagemap, frames)
+    }
+
+    fn unfold(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<Folded, FoldError> {
+        self.vmemmap.unfold(&mut self.table, pagemap, frames)
+    }
+
+    fn reshape(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<(), FoldError> {
+        self.vmemmap.reshape(&self.table, pagemap, frames)
+    }
+
+    fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError> {
+        self.vmemmap.mark(&self.table, frame, node)
+    }
+
+    fn unmark(&mut self, frame: Pfn) -> bool {
+        self.vmemmap.unmark(frame)
+    }
+
+    fn is_marked(&self, frame: Pfn) -> bool {
+        self.vmemmap.is_marked(frame)
+    }
+
+    fn marked(&self, frames: PfnRange) -> BTreeSet<Pfn> {
+        let found: Vec<Pfn> = self.vmemmap.marked(frames).collect();
+        let set: BTreeSet<Pfn> = found.iter().copied().collect();
+        assert_eq!(set.len(), found.len(), "each marked frame is named once");
+        set
+    }
+
+    fn mark_stats(&self) -> MarkStats {
+        self.vmemmap.mark_stats()
+    }
+
+    fn stats(&self) -> Stats {
+        self.vmemmap.stats(&self.table)
+    }
+
+    fn head_of(&self, frame: Pfn) -> Option<Pfn> {
+        self.vmemmap.head_of(&self.table, frame)
+    }
+
+    fn recount_by_library(&mut self) -> Result<AuditReport, Finding> {
+        let mut allocators: Vec<&dyn InspectFrames> = vec![self.machine.frames()];
+        allocators.extend(self.altmaps.iter().map(|one| one as &dyn InspectFrames));
+        let out: u64 = allocators.iter().filter_map(|one| one.outstanding()).sum();
+        // Room for a slot for each of these, in a hash table that is not full.
+        let slots = 64 + (out + out / 2) as usize;
+        if self.scratch.len() < slots {
+            self.scratch.resize(slots, AuditSlot::default());
+        }
+        let scratch = self.scratch.get_mut(..slots).unwrap_or_default();
+        self.vmemmap.audit(&self.table, &allocators, scratch)
+    }
+
+    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry)) {
+        B::scan(self.machine, &self.table, range, visit);
+    }
+
+    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf> {
+        B::leaf(self.machine, &self.table, at)
+    }
+
+    fn read_descriptor(&self, at: VirtAddr, bytes: &[u8]) -> SeenDescriptor {
+        D::read(at, bytes)
+    }
+
+    fn state_of(&self, frame: Pfn) -> Option<[u64; 4]> {
+        let descriptor = self.vmemmap.descriptor(&self.table, frame);
+        descriptor.map(D::state)
+    }
+
+    fn set_state_of(&self, frame: Pfn, seed: u64) {
+        let descriptor = self.vmemmap.descriptor(&self.table, frame);
+        descriptor.unwrap().set_state(seed);
+    }
+
+    fn fill_cpus(&self, frames: PfnRange) {
+        let range = self.model.descriptors(frames).unwrap();
+        self.machine.cpus().fill(range);
+    }
+
+    fn cached_by_cpus(&self) -> usize {
+        self.machine.cpus().cached()
+    }
+
+    fn store(&self, at: VirtAddr) -> Option<Result<PhysAddr, Fault>> {
+        self.machine.cpus().access(0, at, true)
+    }
+
+    fn plant(&mut self, at: VirtAddr, leaf: Leaf) -> bool {
+        B::plant(&self.foreign, &mut self.table, at, leaf)
+    }
+
+    fn plant_tables(&mut self, at: VirtAddr) -> bool {
+        B::plant_tables(&self.foreign, at)
+    }
+
+    fn uproot(&mut self, at: VirtAddr) {
+        B::uproot(&self.foreign, &mut self.table, at);
+    }
+}
+
+/// A test, once.
+type Test<'t> = &'t mut dyn FnMut(&mut dyn Testbed<'_>);
+
+/// See [`OnBackend::testbed`](crate::OnBackend::testbed). Compiled once, whatever the test is.
+pub fn on_testbed(kind: BackendKind, setup: &Setup, test: Test<'_>) {
+    kind.run_inspect(WithEncoding { setup, test });
+}
+
+struct WithEncoding<'s, 't> {
+    setup: &'s Setup,
+    test: Test<'t>,
+}
+
+impl WithInspect for WithEncoding<'_, '_> {
+    type Output = ();
+
+    fn with<B: Inspect>(self) {
+        with_encoding::<B>(self.setup, self.test);
+    }
+}
+
+fn with_encoding<B: Inspect>(setup: &Setup, test: Test<'_>) {
+    match setup.encoding {
+        Encoding::Mask => on_model::<B, Page<Mask>>(B::MODEL, setup, test),
+        Encoding::Pointer => on_model::<B, Page<Pointer>>(B::MODEL, setup, test),
+    }
+}
+
+/// Makes the machine of `setup` with the page table of `B` and a vmemmap of the descriptors `D` in
+/// the model `model`, and hands it to `test`, after which nothing may be left of what it did.
+pub fn on_model<B: Inspect, D: TestDescriptor>(model: MemoryModel, setup: &Setup, test: Test<'_>) {
+    let machine = Machine::<B>::new(&setup.config::<B>()).unwrap();
+    let altmaps = setup.altmaps.iter();
+    let altmaps: Vec<WatchedAltmap<'_, D>> = altmaps
+        .map(|one| WatchedAltmap::new(&machine, &model, *one))
+        .collect();
+    // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
+    let vmemmap = unsafe { Vmemmap::new(model, machine.frames(), machine.memory()) };
+    if let Some(cached) = setup.cached {
+        let range = model.descriptors(cached).unwrap();
+        machine.cpus().watch(machine.frames(), range);
+    } else {
+        machine.cpus().watch_frees(machine.frames());
+    }
+    let mut bed = Bed {
+        machine: &machine,
+        model,
+        table: machine.take_table().unwrap(),
+        vmemmap: vmemmap.unwrap(),
+        altmaps: &altmaps,
+        foreign: B::foreign(&machine, setup.foreign::<B>()),
+        scratch: Vec::new(),
+    };
+    let bed: &mut dyn Testbed<'_> = &mut bed;
+    let before = bed.snapshot();
+    test(bed);
+    bed.assert_unchanged(&before, "at the end");
+    assert_eq!(bed.audit(), AuditReport::default(), "at the end");
+}

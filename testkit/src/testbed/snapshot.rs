@@ -1,0 +1,114 @@
+//! Everything that a failure must leave as it was.
+
+use super::Testbed;
+use hosted::inspect::{SeenEntry, SeenLeaf};
+use mm_core::addr::{Pfn, PfnRange};
+use mm_core::frame::InspectFrames;
+use mm_core::vmemmap::Stats;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The bytes of all tables and of all frames that hold descriptors, the counts of all of them, what
+/// the allocators have out, marks and stats.
+#[derive(Debug, PartialEq)]
+pub struct Snapshot {
+    tables: BTreeMap<Pfn, Content>,
+    leaves: Vec<SeenLeaf>,
+    frames: BTreeMap<Pfn, Content>,
+    outstanding: u64,
+    altmaps: Vec<(u64, Option<PfnRange>)>,
+    marked: BTreeSet<Pfn>,
+    stats: Stats,
+}
+
+/// The references of a frame, and what is in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Content {
+    references: Option<u64>,
+    /// A digest.
+    bytes: u64,
+}
+
+impl Content {
+    fn of(bed: &dyn Testbed<'_>, frame: Pfn) -> Self {
+        let altmaps = bed.altmaps();
+        let altmap = altmaps.iter().find(|one| one.contains(frame));
+        let references = match altmap {
+            Some(altmap) => altmap.references(frame),
+            None => bed.frames().references(frame),
+        };
+        let page = bed.memory().page_bytes(frame).unwrap_or_default();
+        let (words, _) = page.as_chunks::<8>();
+        let bytes = words.iter().fold(0, |digest: u64, word| {
+            let mixed = (digest ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
+            mixed.rotate_left(23)
+        });
+        Self { references, bytes }
+    }
+}
+
+/// Spreads the bits of a word; each step is reversible, so no two pages that differ in one word only
+/// are taken for the same.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Snapshot {
+    pub(super) fn take(bed: &dyn Testbed<'_>) -> Self {
+        let model = bed.model();
+        let all = model.descriptors(model.all_frames()).unwrap();
+        let mut tables = BTreeMap::new();
+        let mut frames = BTreeMap::new();
+        let mut leaves: Vec<SeenLeaf> = Vec::new();
+        bed.scan(all, &mut |entry| match entry {
+            SeenEntry::Table(table) => {
+                let content = || Content::of(bed, table.frame);
+                tables.entry(table.frame).or_insert_with(content);
+            }
+            SeenEntry::Leaf(leaf) => {
+                if leaf.owned {
+                    for index in 0..leaf.order.frames() {
+                        let frame = leaf.frame.saturating_add(index);
+                        let content = || Content::of(bed, frame);
+                        frames.entry(frame).or_insert_with(content);
+                    }
+                }
+                leaves.push(leaf);
+            }
+        });
+        let altmaps = bed.altmaps().into_iter();
+        Self {
+            tables,
+            leaves,
+            frames,
+            outstanding: bed.frames().outstanding(),
+            altmaps: altmaps
+                .map(|altmap| (altmap.in_use(), altmap.undescribed()))
+                .collect(),
+            marked: bed.marked(model.all_frames()),
+            stats: bed.stats(),
+        }
+    }
+
+    /// The first thing that `after` has otherwise.
+    pub(super) fn difference(&self, after: &Self) -> Option<String> {
+        let parts: [(&str, bool); 7] = [
+            ("leaves", self.leaves == after.leaves),
+            ("tables", self.tables == after.tables),
+            (
+                "descriptors or their references",
+                self.frames == after.frames,
+            ),
+            ("frames of RAM", self.outstanding == after.outstanding),
+            ("altmaps", self.altmaps == after.altmaps),
+            ("marks", self.marked == after.marked),
+            ("stats", self.stats == after.stats),
+        ];
+        let (what, _) = parts.into_iter().find(|(_, same)| !same)?;
+        let counts = |one: &Self| {
+            let (leaves, tables, frames) = (one.leaves.len(), one.tables.len(), one.frames.len());
+            format!(
+                "{leaves} leaves, {tables} tables, {frames} descriptor frames, {} frames out, altmaps {:?}",
+                one.outstanding, one.altmaps
+            )
+        };
+        Some(format!("{what}: {}; then {}", counts(self), counts(after)))
+    }
+}

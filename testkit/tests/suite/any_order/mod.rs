@@ -1,0 +1,8 @@
+//! Pieces in any order and grouping, regions side by side, and whoever else lives there.
+
+mod alignment;
+mod borders;
+mod permutations;
+mod strangers;
+
+use testkit::testbed::{SHARED_TAILS, pagemap};

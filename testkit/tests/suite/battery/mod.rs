@@ -1,0 +1,267 @@
+//! The conformance battery, on every backend.
+
+mod backends;
+
+use backends::AtTheEnds;
+use conformance::{Outcome, checks};
+use hosted::{BackendKind, Inspect, Machine, MachineConfig, SimCpus, X86_64};
+use mm_core::addr::{NodeId, Order, Pfn};
+use mm_core::frame::{FrameAllocator, Released};
+use mm_core::paging::{PageTable, Replacement};
+use testkit::{HostedAltmap, HostedHarness, OnBackend, WithInspect, on_backends};
+
+/// From how many bytes on the descriptors that fill a huge leaf are too many to be written time and
+/// again.
+const LARGE_LEAF: u64 = 512 << 20;
+
+/// How large a stack is that a kernel may have at boot.
+const SMALL_STACK: usize = 32 << 10;
+
+/// Whether each check has a machine of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machines {
+    OneForEach,
+    OneForAll,
+}
+
+/// Runs every check on machines of `config`, and lists what did not pass. Skipped is exactly what
+/// `skipped` names.
+fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &[&[&str]]) {
+    let reserved = HostedHarness::<B>::reserved();
+    let machine = || Machine::<B>::new(config).unwrap();
+    let node = Machine::<B>::NODES[0];
+    let mut outcomes = Vec::new();
+    if machines == Machines::OneForEach {
+        for index in 0..checks::<HostedHarness<'_, B>>().count() {
+            let machine = machine();
+            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and
+            // one thread.
+            let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+            let altmap = altmap.unwrap();
+            let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+            let check = checks().nth(index).unwrap();
+            outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
+            if !machine.violations().is_empty() {
+                eprintln!("{}: {}", check.name(), machine.violations());
+            }
+        }
+    } else {
+        let machine = machine();
+        // SAFETY: 1 to 4: as above.
+        let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
+        let altmap = altmap.unwrap();
+        let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+        let mut report = |name, outcome| outcomes.push((name, outcome));
+        conformance::run(&mut harness, &mut report);
+    }
+    let skips = |name| skipped.iter().any(|names| names.contains(&name));
+    let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
+        Outcome::Passed => skips(*name),
+        Outcome::Skipped(_) => !skips(*name),
+        Outcome::Failed(_) => true,
+    });
+    let bad: Vec<String> = bad.map(|(name, o)| format!("{name}: {o}")).collect();
+    assert!(bad.is_empty(), "{}: {bad:#?}", B::NAME);
+    let names = skipped.iter().copied().flatten();
+    let unknown: Vec<_> = names
+        .filter(|skipped| !outcomes.iter().any(|(name, _)| name == *skipped))
+        .collect();
+    assert!(unknown.is_empty(), "there are no such checks: {unknown:#?}");
+}
+
+/// For those that cannot exchange entries in use.
+const CAN_EXCHANGE: &[&str] = &[
+    "a_fold_is_refused_where_entries_in_use_cannot_be_exchanged",
+    "part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged",
+];
+
+/// Of the root's entries.
+const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
+
+/// About the library's tables.
+const NO_TABLES: &[&str] = &[
+    "only_tables_that_are_alike_become_one",
+    "a_shared_table_that_is_unmapped_in_part_stays",
+    "a_table_is_unlinked_before_it_is_freed",
+    "shared_tables_cost_one_for_each_tail_frame",
+    "every_size_of_piece_gives_the_same_tables",
+    "part_of_a_shared_table_goes_offline_and_the_rest_stays",
+    "part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged",
+    "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
+    "whole_tables_go_offline_without_memory",
+    "a_shared_table_goes_with_its_last_link",
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "a_failed_online_leaves_no_shared_table_behind",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+    "regions_side_by_side_share_tables_at_their_borders",
+];
+
+/// The descriptors of what a huge leaf describes fill 512 MiB there, those of a compound page that
+/// spans two leaf tables twice as much: too much to be written time and again.
+const LARGE_TABLES: &[&str] = &[
+    "unfolding_all_brings_back_the_leaf_that_parts_left_out",
+    "neighbours_of_what_is_folded_stay_as_they_are",
+    "without_blocks_unfolding_gives_base_pages_and_says_so",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+];
+
+/// What takes the exchange of entries in use.
+const EXCHANGES: &[&str] = &[
+    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "part_of_a_shared_table_goes_offline_and_the_rest_stays",
+    "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
+    "shared_tables_can_be_unfolded_and_folded",
+    "folding_base_pages_links_shared_tables",
+    "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+    "folding_names_the_right_heads_by_pointer",
+    "fold_then_unfold_returns_to_the_frames_of_the_start",
+    "unfolding_brings_the_huge_leaf_back",
+    "unfolding_all_brings_back_the_leaf_that_parts_left_out",
+    "what_came_online_folded_can_be_unfolded_and_folded_again",
+    "folding_one_by_one_is_the_same_as_all_at_once",
+    "folding_twice_changes_nothing",
+    "a_fold_is_flushed_by_the_batch",
+    "folding_keeps_what_the_kernel_wrote_in_the_heads_page",
+    "unfolded_descriptors_are_writable_and_nobody_elses",
+    "neighbours_of_what_is_folded_stay_as_they_are",
+    "tails_in_memory_of_boot_are_initialised_when_it_is_folded",
+    "tails_of_others_are_not_folded_over",
+    "what_is_not_whole_and_online_is_not_folded",
+    "a_failed_fold_changes_nothing",
+    "a_failed_unfold_changes_nothing",
+    "without_blocks_unfolding_gives_base_pages_and_says_so",
+    "marks_survive_fold_and_unfold",
+    "folding_gives_frames_back_to_the_altmap",
+    "an_unfold_that_exhausts_the_altmap_changes_nothing",
+    "what_an_altmap_reserves_is_not_folded",
+    "counters_do_not_underflow_on_a_failed_fold",
+];
+
+/// The checks that cannot be done on `B`, whose kernel can keep CPUs away from addresses or not.
+fn skipped<B: Inspect>(config: &MachineConfig) -> Vec<&'static [&'static str]> {
+    let machine = Machine::<B>::new(config).unwrap();
+    let table = machine.take_table().unwrap();
+    let mut skipped = vec![match table.replacement() {
+        Replacement::Refused => EXCHANGES,
+        _ => CAN_EXCHANGE,
+    }];
+    if !B::HAS_TABLES {
+        skipped.push(NO_TABLES);
+    }
+    if machine.cpus().root_changes().is_none() {
+        skipped.push(NOT_TOLD);
+    }
+    let leaf = B::HUGE_LEAF.unwrap_or(Order::BASE).frames() * B::MODEL.granule().bytes();
+    if leaf >= LARGE_LEAF {
+        skipped.push(LARGE_TABLES);
+    }
+    skipped
+}
+
+/// The battery on a backend.
+struct Battery {
+    machines: Machines,
+    quiesce: bool,
+}
+
+impl WithInspect for Battery {
+    type Output = ();
+
+    fn with<B: Inspect>(self) {
+        let config = MachineConfig {
+            quiesce: self.quiesce,
+            ..HostedHarness::<B>::config()
+        };
+        battery_on::<B>(&config, self.machines, &skipped::<B>(&config));
+    }
+}
+
+fn the_battery_passes_on_a_machine_for_each_check(kind: BackendKind) {
+    let machines = Machines::OneForEach;
+    let quiesce = true;
+    kind.run_inspect(Battery { machines, quiesce });
+}
+
+fn the_battery_passes_on_one_machine_for_all_checks(kind: BackendKind) {
+    let machines = Machines::OneForAll;
+    let quiesce = true;
+    kind.run_inspect(Battery { machines, quiesce });
+}
+
+on_backends!(all:
+    the_battery_passes_on_a_machine_for_each_check,
+    the_battery_passes_on_one_machine_for_all_checks,
+);
+
+#[test]
+fn aarch64_without_a_quiesce_hook_passes_the_battery() {
+    for machines in [Machines::OneForEach, Machines::OneForAll] {
+        let quiesce = false;
+        BackendKind::AArch64_4K.run_inspect(Battery { machines, quiesce });
+    }
+}
+
+#[test]
+fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
+    let mut config = HostedHarness::<AtTheEnds>::config();
+    // The first frames are RAM, and described like any others.
+    config.devices.retain(|range| range.start() != Pfn::ZERO);
+    let machine = Machine::<AtTheEnds>::new(&config).unwrap();
+    let first = machine.frames().allocate(Order::BASE, NodeId::new(0));
+    let first = first.unwrap();
+    assert_eq!(
+        first.first(),
+        Pfn::ZERO,
+        "frame 0 is the first that is taken"
+    );
+    // SAFETY: 1 and 2: allocated just now, and not mapped.
+    if let Released::Last(owned) = unsafe { machine.frames().release(first, 1) } {
+        machine.frames().free(owned);
+    }
+    for machines in [Machines::OneForEach, Machines::OneForAll] {
+        battery_on::<AtTheEnds>(&config, machines, &[CAN_EXCHANGE]);
+    }
+}
+
+/// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
+#[test]
+fn the_battery_runs_on_a_small_stack() {
+    let machines = Machines::OneForAll;
+    let quiesce = true;
+    let battery = move || BackendKind::X86_64.run_inspect(Battery { machines, quiesce });
+    let small = std::thread::Builder::new().stack_size(SMALL_STACK);
+    small.spawn(battery).unwrap().join().unwrap();
+}
+
+/// The list of what goes wrong elsewhere is in a comment; what it names is there.
+#[test]
+fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
+    let source = include_str!("../../../../conformance/src/checks/mod.rs");
+    let rows = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "));
+    let rows: Vec<_> = rows.skip(1).collect();
+    assert_eq!(rows.len(), 24, "things that were seen elsewhere");
+    let known: Vec<_> = checks::<HostedHarness<'_, X86_64>>()
+        .map(|check| check.name())
+        .collect();
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for row in rows {
+        let (_, noticed_by) = row.split_once(" | ").unwrap();
+        let quoted = noticed_by.split('`').skip(1).step_by(2);
+        let names: Vec<_> = quoted.filter(|name| !name.contains(' ')).collect();
+        let files = noticed_by.split([' ', ';', ',']);
+        let mut files = files.filter(|word| word.starts_with("testkit/")).peekable();
+        assert!(!names.is_empty() || files.peek().is_some(), "{row}");
+        for name in names {
+            assert!(known.contains(&name), "{name}");
+        }
+        for file in files {
+            assert!(std::path::Path::new(tests).join(file).exists(), "{file}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A million operations on each backend.
+//!
+//! More of them, or others: `CHURN_OPERATIONS=10000000 CHURN_SEED=7 cargo test -p testkit churn`. One world again, as a failure names it: `CHURN_WORLD=0x1234`.
+
+use hosted::{BackendKind, Inspect};
+use mm_core::addr::Granule;
+use mm_core::descriptor::{Mask, Pointer, TailEncoding};
+use testkit::churn::{self, Tally};
+use testkit::{OnBackend, WithInspect, on_backends};
+
+/// How many operations there are on each backend, unless somebody asks for others.
+const OPERATIONS: u64 = 1 << 20;
+
+/// A number from the environment, decimal or hexadecimal.
+fn asked(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+}
+
+fn holds<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Tally {
+    let done = match asked("CHURN_WORLD") {
+        Some(world) => churn::run_world::<B, E>(world, 4096),
+        None => churn::run::<B, E>(asked("CHURN_SEED").unwrap_or(seed), operations),
+    };
+    done.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn million<B: Inspect>(seed: u64) {
+    let operations = asked("CHURN_OPERATIONS").unwrap_or(OPERATIONS);
+    let half = operations / 2;
+    let pointers = holds::<B, Pointer>(seed, half);
+    let masks = holds::<B, Mask>(seed + 100, operations - half);
+    println!("{}: {pointers:?} {masks:?}", B::NAME);
+    if asked("CHURN_WORLD").is_some() {
+        return;
+    }
+    assert!(pointers.operations + masks.operations >= operations);
+    // Operations that do nothing prove nothing. Of what takes long, one in many thousand has to do.
+    for tally in [pointers, masks] {
+        let often = [
+            tally.online,
+            tally.populated,
+            tally.offline,
+            tally.folded,
+            tally.unfolded,
+            tally.reshaped,
+            tally.marked,
+            tally.altmap,
+            tally.refused,
+            tally.undone,
+        ];
+        let enough = often.iter().all(|count| *count >= half / 200);
+        assert!(enough, "{}: {tally:?}", B::NAME);
+    }
+    // Larger pages have larger tables: a huge leaf of theirs is too large to be written often.
+    let has_huge = B::MODEL.granule() == Granule::Size4K;
+    let seldom = |count: fn(&Tally) -> u64| count(&pointers) + count(&masks) >= operations / 10_000;
+    assert!(seldom(|tally| tally.huge) || !has_huge);
+    assert!(seldom(|tally| tally.joined) || !has_huge);
+    // The page table without tables needs no memory to part a leaf.
+    let kept = pointers.kept + masks.kept;
+    assert!(kept >= operations >> 20 || !has_huge || !B::HAS_TABLES);
+    assert!(seldom(|tally| tally.parted));
+    assert!(seldom(|tally| tally.shared_tables) || !B::SHARES_TABLES);
+    assert!(masks.per_order > half / 200 && pointers.per_order == 0);
+}
+
+/// All of them on one backend. Each has seeds of its own.
+struct Million {
+    seed: u64,
+}
+
+impl WithInspect for Million {
+    type Output = ();
+
+    fn with<B: Inspect>(self) {
+        million::<B>(self.seed);
+    }
+}
+
+fn a_million_operations_hold(kind: BackendKind) {
+    kind.run_inspect(Million {
+        seed: 1 + kind as u64,
+    });
+}
+
+on_backends!(all: a_million_operations_hold);

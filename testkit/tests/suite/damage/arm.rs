@@ -1,0 +1,89 @@
+//! An AArch64 whose entries in use become others without a break.
+
+use arch_aarch64::Format4K;
+use arch_sim::SimMemory;
+use arch_sim::walker::AArch64Walker;
+use conformance::{Outcome, checks};
+use hosted::{AArch64_4K, ArmCpus, Backend, Machine, Radix};
+use mm_core::addr::{Pfn, VirtAddr, VirtRange};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{FlushScope, Mmu, Replacement};
+use testkit::{HostedAltmap, HostedHarness};
+
+/// Hardware that says of itself that it needs no break-before-make.
+pub(crate) struct Impatient<'m>(arch_aarch64::Tlb<Format4K, &'m ArmCpus, &'m ArmCpus>);
+
+// SAFETY: 1 and 2: kept by the MMU inside. 3 is broken on purpose.
+unsafe impl Mmu for Impatient<'_> {
+    fn forget(&self, scope: FlushScope<'_>) {
+        self.0.forget(scope);
+    }
+
+    fn publish(&self) {
+        self.0.publish();
+    }
+
+    fn entries_added(&self) {
+        self.0.entries_added();
+    }
+
+    fn replacement(&self) -> Replacement {
+        Replacement::Direct
+    }
+
+    fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
+        self.0.quiesce(range, work);
+    }
+
+    fn root_entry_installed(&self, at: VirtAddr) {
+        self.0.root_entry_installed(at);
+    }
+}
+
+/// [`AArch64_4K`] with that.
+enum Unbroken {}
+
+impl Radix for Unbroken {
+    const RADIX_NAME: &'static str = "aarch64-4k, impatient";
+    const RADIX_MODEL: MemoryModel = AArch64_4K::RADIX_MODEL;
+    const RADIX_ABOUT: &'static str = AArch64_4K::RADIX_ABOUT;
+    type Format = Format4K;
+    type Walker = AArch64Walker;
+    type Processors = ArmCpus;
+    type Mmu<'m> = Impatient<'m>;
+
+    fn walker() -> AArch64Walker {
+        AArch64_4K::walker()
+    }
+
+    fn processors(memory: &SimMemory, root: Pfn, quiesce: bool) -> ArmCpus {
+        AArch64_4K::processors(memory, root, quiesce)
+    }
+
+    fn mmu(cpus: &ArmCpus) -> Impatient<'_> {
+        Impatient(AArch64_4K::mmu(cpus))
+    }
+
+    fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+        AArch64_4K::foreign_leaf(frame, huge)
+    }
+
+    fn foreign_table(frame: Pfn) -> u64 {
+        AArch64_4K::foreign_table(frame)
+    }
+}
+
+/// What comes of the check `name` there.
+pub(crate) fn outcome(name: &str) -> Option<Outcome> {
+    type Harness<'m> = HostedHarness<'m, Unbroken>;
+    let machine = Machine::<Unbroken>::new(&Harness::config()).ok()?;
+    let (model, node) = (Unbroken::MODEL, Machine::<Unbroken>::NODES[0]);
+    let reserved = Harness::reserved();
+    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one
+    // thread.
+    let altmap = unsafe { HostedAltmap::new(&model, machine.memory(), reserved, node) };
+    let altmap = altmap.ok()?;
+    let mut harness = HostedHarness::new(&machine, &altmap)?;
+    let check = checks().find(|check| check.name() == name)?;
+    Some(conformance::run_one(&mut harness, &check))
+}

@@ -1,0 +1,142 @@
+//! A machine with something damaged, as the battery's harness.
+
+use super::frames::{DamagedAltmap, DamagedFrames};
+use super::kinds::Damage;
+use super::table::DamagedTable;
+use arch_sim::SimMemory;
+use conformance::{AltmapUnderTest, Harness, Outcome, Parts, Powers, RootChanges, Seen, checks};
+use hosted::inspect::Foreign;
+use hosted::{Backend, Machine, SimCpus, X86_64};
+use mm_core::addr::{PfnRange, VirtAddr, VirtRange};
+use mm_core::frame::DeviceAltmap;
+use mm_core::paging::Leaf;
+use mm_core::vmemmap::AuditSlot;
+use testkit::HostedHarness;
+
+/// What the machine can do besides, which is not damaged.
+struct Tools<'m> {
+    machine: &'m Machine<X86_64>,
+    foreign: Foreign<'m, X86_64>,
+}
+
+impl<'m> Powers<DamagedTable<'m>> for Tools<'m> {
+    fn translate(&self, _table: &DamagedTable<'m>, at: VirtAddr) -> Option<Option<Seen>> {
+        let granule = X86_64::MODEL.granule();
+        let seen = X86_64::translate(self.machine, at).and_then(|translation| {
+            Some(Seen {
+                frame: translation.address(at, granule).frame(granule)?,
+                writable: translation.writable,
+                executable: translation.executable,
+            })
+        });
+        Some(seen)
+    }
+
+    fn fail_after(&self, n: Option<u64>) -> bool {
+        match n {
+            Some(n) => self.machine.frames().fail_after(n),
+            None => self.machine.frames().no_more_faults(),
+        }
+        true
+    }
+
+    fn fail_blocks(&self, fail: bool) -> bool {
+        self.machine.frames().fail_blocks(fail);
+        true
+    }
+
+    fn plant(&self, _table: &mut DamagedTable<'m>, at: VirtAddr, leaf: Leaf) -> bool {
+        let block = leaf.block;
+        self.foreign.map(at, block.first(), block.order())
+    }
+
+    fn uproot(&self, _table: &mut DamagedTable<'m>, at: VirtAddr) {
+        self.foreign.unmap(at);
+        self.foreign.prune();
+    }
+
+    fn speculate(&self, _table: &DamagedTable<'m>, range: VirtRange) {
+        let all = self.machine.cpus().all().iter();
+        all.for_each(|cpu| cpu.fill(range));
+    }
+
+    fn flushes(&self, _table: &DamagedTable<'m>) -> Option<u64> {
+        Some(self.machine.cpus().flushes())
+    }
+
+    fn root_changes(&self) -> Option<RootChanges> {
+        let (installed, removed) = self.machine.cpus().root_changes()?;
+        Some(RootChanges { installed, removed })
+    }
+
+    fn violations(&self) -> u64 {
+        self.machine.violations().total()
+    }
+}
+
+struct Damaged<'m> {
+    table: DamagedTable<'m>,
+    frames: DamagedFrames<'m>,
+    memory: &'m SimMemory,
+    tools: Tools<'m>,
+    altmap: DamagedAltmap<'m>,
+    device: PfnRange,
+    scratch: Vec<AuditSlot>,
+}
+
+impl<'m> Harness for Damaged<'m> {
+    type Table = DamagedTable<'m>;
+    type Frames = DamagedFrames<'m>;
+    type DirectMap = SimMemory;
+    type Powers = Tools<'m>;
+
+    fn parts(&mut self) -> Parts<'_, Self> {
+        let altmap: &dyn AltmapUnderTest = &self.altmap;
+        Parts {
+            model: X86_64::MODEL,
+            table: &mut self.table,
+            frames: &self.frames,
+            direct_map: self.memory,
+            powers: &self.tools,
+            device: self.device,
+            node: Machine::<X86_64>::NODES[0],
+            altmap: Some(altmap),
+            scratch: &mut self.scratch,
+            ends_are_free: true,
+        }
+    }
+}
+
+/// What comes of the check `name` on a machine of its own with `damage`.
+pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
+    type Hosted<'m> = HostedHarness<'m, X86_64>;
+    let machine = Machine::<X86_64>::new(&Hosted::config()).ok()?;
+    let (reserved, device) = (Hosted::reserved(), Hosted::device());
+    let node = Machine::<X86_64>::NODES[0];
+    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one
+    // thread.
+    let altmap = unsafe { DeviceAltmap::new(&X86_64::MODEL, machine.memory(), reserved, node) };
+    let cpus = machine.cpus();
+    cpus.watch(machine.frames(), X86_64::MODEL.descriptors(device)?);
+    let mut harness = Damaged {
+        table: DamagedTable::new(&machine, damage),
+        frames: DamagedFrames {
+            frames: machine.frames(),
+            damage,
+            for_tables: false,
+        },
+        memory: machine.memory(),
+        tools: Tools {
+            machine: &machine,
+            foreign: Foreign::new(&machine, Hosted::foreign()),
+        },
+        altmap: DamagedAltmap {
+            altmap: altmap.ok()?,
+            damage,
+        },
+        device,
+        scratch: vec![AuditSlot::default(); 1 << 15],
+    };
+    let check = checks().find(|check| check.name() == name)?;
+    Some(conformance::run_one(&mut harness, &check))
+}

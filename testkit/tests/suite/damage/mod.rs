@@ -1,0 +1,189 @@
+//! The battery against page tables, allocators and altmaps that were damaged on purpose: the check
+//! that is named after it has to notice each of them.
+
+mod arm;
+mod frames;
+mod harness;
+mod kinds;
+mod table;
+
+use conformance::Outcome;
+use kinds::Damage;
+
+/// Damage, and checks each of which has to fail by it, and by nothing else.
+const NOTICED_BY: &[(Damage, &[&str])] = &[
+    (
+        Damage::ForgetsARelease,
+        &[
+            "base_pages_cost_a_frame_each",
+            "the_last_piece_to_go_takes_the_tail_with_it",
+            "the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one",
+        ],
+    ),
+    (
+        Damage::FreesBeforeItFlushes,
+        &[
+            "compound_pages_cost_two_frames_each",
+            "a_failed_online_leaves_nothing_behind",
+            "a_shared_table_goes_with_its_last_link",
+        ],
+    ),
+    (
+        Damage::FlushesByThePage,
+        &["going_offline_is_flushed_by_the_run_and_not_by_the_page"],
+    ),
+    (
+        Damage::LeavesTheLastPage,
+        &["the_last_section_of_a_region_does_not_leak"],
+    ),
+    (
+        Damage::LinksTheWrongTail,
+        &[
+            "tails_are_shared_within_a_compound_page_and_nowhere_else",
+            "every_descriptor_finds_its_head_by_a_pointer",
+            "two_orders_have_two_tails",
+        ],
+    ),
+    (Damage::MapsTailsWritable, &["shared_tails_are_read_only"]),
+    (
+        Damage::KeepsWhatItTook,
+        &[
+            "a_failed_online_leaves_nothing_behind",
+            "a_failed_populate_leaves_earlier_pieces_alone",
+        ],
+    ),
+    (
+        Damage::HidesWhatItMapped,
+        &[
+            "a_failed_online_leaves_nothing_behind",
+            "a_failed_online_leaves_no_tail_for_all_behind",
+            "an_altmap_that_runs_out_leaves_nothing_behind",
+        ],
+    ),
+    (
+        Damage::OverwritesLeaves,
+        &["a_leaf_in_use_is_not_overwritten"],
+    ),
+    (
+        Damage::FindsEverythingFree,
+        &["present_and_valid_are_the_same_for_online_memory"],
+    ),
+    (
+        Damage::OwnsForeignLeaves,
+        &[
+            "a_foreign_leaf_is_refused_and_stays",
+            "a_foreign_huge_leaf_next_door_is_never_read_as_a_table",
+        ],
+    ),
+    (
+        Damage::BringsNoLeafBack,
+        &[
+            "unfolding_brings_the_huge_leaf_back",
+            "unfolding_all_brings_back_the_leaf_that_parts_left_out",
+        ],
+    ),
+    (
+        Damage::ExchangesBeforeItFlushes,
+        &[
+            "fold_then_unfold_returns_to_the_frames_of_the_start",
+            "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+        ],
+    ),
+    (
+        Damage::LosesTheReleaseOfASharedTable,
+        &["a_shared_table_goes_with_its_last_link"],
+    ),
+    (
+        Damage::LeaksTables,
+        &[
+            "tables_are_counted_as_frames",
+            "the_last_section_of_a_region_does_not_leak",
+        ],
+    ),
+    (
+        Damage::MiscountsTables,
+        &["tables_are_counted_as_frames", "counters_follow_every_step"],
+    ),
+    (
+        Damage::TellsNoRoots,
+        &["other_roots_are_told_of_the_roots_entries"],
+    ),
+    (
+        Damage::TellsRootsTwice,
+        &["other_roots_are_told_of_the_roots_entries"],
+    ),
+    (
+        Damage::FreesBlocksAsOnePage,
+        &["a_huge_leaf_is_freed_as_a_block"],
+    ),
+    (
+        Damage::RevivesTheDead,
+        &["a_freed_frame_has_no_reference_to_acquire"],
+    ),
+    (
+        Damage::SplitsNothing,
+        &[
+            "a_split_block_is_frames_with_one_reference_each",
+            "unfolding_brings_the_huge_leaf_back",
+            "part_of_a_huge_leaf_goes_offline_and_leaves_the_rest",
+        ],
+    ),
+    (
+        Damage::CountsOneForAll,
+        &[
+            "compound_pages_cost_two_frames_each",
+            "one_tail_frame_serves_all_compound_pages_of_an_order",
+            "folding_twice_changes_nothing",
+        ],
+    ),
+    (
+        Damage::DisownsItsFrames,
+        &[
+            "altmap_frames_go_back_to_the_altmap",
+            "device_frames_never_reach_ram_on_an_error_path",
+            "folding_gives_frames_back_to_the_altmap",
+        ],
+    ),
+    (
+        Damage::KeepsItsFrames,
+        &[
+            "altmap_frames_go_back_to_the_altmap",
+            "an_altmap_that_ends_at_any_frame_leaves_nothing_behind",
+        ],
+    ),
+    (
+        Damage::HandsOutUndescribed,
+        &["the_reserved_part_comes_first_and_goes_last"],
+    ),
+];
+
+#[test]
+fn each_damage_is_noticed_by_the_check_that_is_named_after_it() {
+    for (damage, names) in NOTICED_BY {
+        for name in *names {
+            let outcome = harness::outcome(*damage, name).unwrap();
+            let noticed = matches!(outcome, Outcome::Failed(_));
+            assert!(noticed, "{damage:?} is not noticed by {name}: {outcome}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_damaged_passes_all_of_these_checks() {
+    for name in NOTICED_BY.iter().flat_map(|(_, names)| *names) {
+        let outcome = harness::outcome(Damage::None, name).unwrap();
+        assert_eq!(outcome, Outcome::Passed, "{name}");
+    }
+}
+
+#[test]
+fn entries_that_are_exchanged_without_a_break_are_noticed() {
+    for name in [
+        "fold_then_unfold_returns_to_the_frames_of_the_start",
+        "unfolding_brings_the_huge_leaf_back",
+        "folding_base_pages_links_shared_tables",
+    ] {
+        let outcome = arm::outcome(name).unwrap();
+        assert!(matches!(outcome, Outcome::Failed(_)), "{name}: {outcome}");
+    }
+}

@@ -1,0 +1,360 @@
+//! A page table that is damaged: the engine's, with something wrong around it.
+
+use super::frames::DamagedFrames;
+use super::kinds::Damage;
+use arch_sim::SimMemory;
+use arch_x86_64::FourLevel;
+use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
+use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::frame::PerNode;
+use mm_core::paging::{
+    Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, RadixTable,
+    ReplaceError, Replaced, Replacement, Role, Run, RunSource, Step, TableStats, Visit,
+};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+/// The hardware, which does not always listen.
+pub(crate) struct DamagedMmu<'m> {
+    mmu: <X86_64 as Radix>::Mmu<'m>,
+    damage: Damage,
+    deaf: Rc<Cell<bool>>,
+}
+
+// SAFETY: kept by the MMU inside, except for what is damaged on purpose.
+unsafe impl Mmu for DamagedMmu<'_> {
+    fn forget(&self, scope: FlushScope<'_>) {
+        if !self.deaf.get() {
+            self.mmu.forget(scope);
+        }
+    }
+
+    fn publish(&self) {
+        self.mmu.publish();
+    }
+
+    fn replacement(&self) -> Replacement {
+        self.mmu.replacement()
+    }
+
+    fn root_entry_installed(&self, at: VirtAddr) {
+        let times = match self.damage {
+            Damage::TellsNoRoots => 0,
+            Damage::TellsRootsTwice => 2,
+            _ => 1,
+        };
+        (0..times).for_each(|_| self.mmu.root_entry_installed(at));
+    }
+
+    fn root_entry_removed(&self, at: VirtAddr) {
+        if self.damage != Damage::TellsNoRoots {
+            self.mmu.root_entry_removed(at);
+        }
+    }
+}
+
+/// The engine's table, with the damage around it.
+pub(crate) struct DamagedTable<'m> {
+    table: RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>>,
+    cpus: &'m X86Cpus,
+    damage: Damage,
+    deaf: Rc<Cell<bool>>,
+    /// The first tail frame that was mapped.
+    first_tail: Option<Leaf>,
+}
+
+impl<'m> DamagedTable<'m> {
+    /// The one table of `machine`.
+    pub(crate) fn new(machine: &'m Machine<X86_64>, damage: Damage) -> Self {
+        let deaf = Rc::new(Cell::new(false));
+        let mmu = DamagedMmu {
+            mmu: X86_64::mmu(machine.cpus()),
+            damage,
+            deaf: Rc::clone(&deaf),
+        };
+        let frames = DamagedFrames {
+            frames: machine.frames(),
+            damage,
+            for_tables: true,
+        };
+        Self {
+            // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has
+            // all frames of its allocator, and the root. 3: there is no other table. 4: broken on
+            // purpose where it does not listen.
+            table: unsafe { RadixTable::new(machine.root(), frames, machine.memory(), mmu) },
+            cpus: machine.cpus(),
+            damage,
+            deaf,
+            first_tail: None,
+        }
+    }
+
+    /// Does `work` while CPUs forget nothing, if that is the damage, and has them forget
+    /// everything afterwards.
+    fn flushing_late<T>(&mut self, is_damage: bool, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.deaf.set(is_damage);
+        let done = work(self);
+        self.deaf.set(false);
+        if is_damage {
+            let all = self.cpus.all().iter();
+            all.for_each(|cpu| cpu.forget(FlushScope::Everything));
+        }
+        done
+    }
+
+    fn seen(&self, leaf: Leaf) -> Leaf {
+        match (self.damage, leaf.role) {
+            (Damage::OwnsForeignLeaves, Role::Foreign) => Leaf {
+                role: Role::Descriptors,
+                ..leaf
+            },
+            _ => leaf,
+        }
+    }
+
+    /// The ranges, cut as the damage has it.
+    fn cut(&self, range: VirtRange) -> impl Iterator<Item = VirtRange> + Clone + use<> {
+        let granule = self.table.granule();
+        let page = granule.bytes();
+        let pages = range.pages(granule);
+        let (count, each) = match self.damage {
+            Damage::FlushesByThePage => (pages, 1),
+            Damage::LeavesTheLastPage if pages > 1 => (1, pages - 1),
+            _ => (1, pages),
+        };
+        (0..count).filter_map(move |index| {
+            let start = range.start().checked_add(index * each * page)?;
+            VirtRange::new(start, each * page).ok()
+        })
+    }
+}
+
+// SAFETY: kept by the engine, except for what is damaged on purpose.
+unsafe impl PageTable for DamagedTable<'_> {
+    fn granule(&self) -> Granule {
+        self.table.granule()
+    }
+
+    fn huge_leaf(&self) -> Option<Order> {
+        self.table.huge_leaf()
+    }
+
+    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
+        let found = self.table.lookup(at)?;
+        Some(Mapping {
+            leaf: self.seen(found.leaf),
+            ..found
+        })
+    }
+
+    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError> {
+        if self.damage == Damage::OverwritesLeaves {
+            let mut flush = Flush::nothing();
+            // SAFETY: 1 and 2 are broken on purpose: who uses the old leaf is not asked.
+            let _ = unsafe { self.table.clear_leaf(at, &mut flush) };
+            self.table.flush(flush);
+        }
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.map_leaf(at, leaf, node) }
+    }
+
+    unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.clear_leaf(at, flush) }
+    }
+
+    fn flush(&mut self, obligation: Flush) {
+        self.table.flush(obligation);
+    }
+
+    fn visit(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.table.visit(range, &mut |visit| match visit {
+            Visit::Leaves { at, run } => {
+                let leaf = self.seen(run.leaf);
+                visitor(Visit::Leaves {
+                    at,
+                    run: Run { leaf, ..run },
+                })
+            }
+            visit => visitor(visit),
+        })
+    }
+
+    fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        match self.damage {
+            Damage::FindsEverythingFree => None,
+            _ => self.table.first_in_use(range),
+        }
+    }
+
+    unsafe fn map_runs<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let mut source = DamagedSource {
+            source,
+            damage: self.damage,
+            first: &mut self.first_tail,
+        };
+        // SAFETY: 1 is broken on purpose where what is mapped is not what was given. 2: the
+        // caller's.
+        let mapped = unsafe { self.table.map_runs(range, node, &mut source) };
+        let hides = self.damage == Damage::HidesWhatItMapped;
+        mapped.map_err(|stopped| match stopped {
+            MapStopped::Table { error, .. } if hides => MapStopped::Table {
+                at: range.start(),
+                error,
+            },
+            MapStopped::Source { error, .. } if hides => MapStopped::Source {
+                at: range.start(),
+                error,
+            },
+            stopped => stopped,
+        })
+    }
+
+    fn replacement(&self) -> Replacement {
+        self.table.replacement()
+    }
+
+    unsafe fn replace<X: Exchange>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+    ) -> Result<Replaced, ReplaceError> {
+        let late = self.damage == Damage::ExchangesBeforeItFlushes;
+        let damage = self.damage;
+        let mut exchange = DamagedExchange { exchange, damage };
+        self.flushing_late(late, |this| {
+            // SAFETY: the caller's duties are the same.
+            unsafe { this.table.replace(range, node, &mut exchange) }
+        })
+    }
+
+    fn table_stats(&self) -> Option<PerNode<TableStats>> {
+        match self.damage {
+            Damage::MiscountsTables => Some(PerNode::default()),
+            _ => self.table.table_stats(),
+        }
+    }
+
+    fn can_share_tables(&self) -> bool {
+        self.table.can_share_tables()
+    }
+
+    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.share_tables(range, released) }
+    }
+
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
+    where
+        I: Iterator<Item = VirtRange> + Clone,
+    {
+        let mut forgets = self.damage == Damage::ForgetsARelease;
+        let mut released = |run| {
+            if !std::mem::take(&mut forgets) {
+                released(run);
+            }
+        };
+        let late = self.damage == Damage::FreesBeforeItFlushes;
+        let alone = self.damage == Damage::FlushesByThePage;
+        self.flushing_late(late, |this| {
+            let parts: Vec<_> = ranges.flat_map(|range| this.cut(range)).collect();
+            let at_once = if alone { 1 } else { parts.len().max(1) };
+            for parts in parts.chunks(at_once) {
+                // SAFETY: the caller's duties are the same, for each of them.
+                unsafe { this.table.unmap(parts.iter().copied(), &mut released) };
+            }
+        });
+    }
+}
+
+/// A source, some of whose runs become others on the way.
+struct DamagedSource<'s, S> {
+    source: &'s mut S,
+    damage: Damage,
+    first: &'s mut Option<Leaf>,
+}
+
+impl<S: RunSource> RunSource for DamagedSource<'_, S> {
+    type Error = S::Error;
+
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, S::Error> {
+        let run = self.source.next_run(at, pages, largest)?;
+        if run.leaf.role != Role::Tail {
+            return Ok(run);
+        }
+        Ok(match self.damage {
+            Damage::LinksTheWrongTail if run.step == Step::Same => Run {
+                leaf: *self.first.get_or_insert(run.leaf),
+                ..run
+            },
+            Damage::MapsTailsWritable => Run {
+                leaf: Leaf {
+                    writable: true,
+                    ..run.leaf
+                },
+                ..run
+            },
+            _ => run,
+        })
+    }
+
+    fn share_tables(&self) -> bool {
+        self.source.share_tables()
+    }
+
+    fn put_back(&mut self, run: Run) {
+        if self.damage != Damage::KeepsWhatItTook {
+            self.source.put_back(run);
+        }
+    }
+}
+
+/// An exchange that is not asked for all that it has to say.
+struct DamagedExchange<'x, X> {
+    exchange: &'x mut X,
+    damage: Damage,
+}
+
+impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
+    fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
+        self.exchange.splits(at, leaf)
+    }
+
+    fn split(&mut self, block: Block) {
+        self.exchange.split(block);
+    }
+
+    fn copy(&mut self, run: Run) -> bool {
+        self.exchange.copy(run)
+    }
+
+    fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
+        match self.damage {
+            Damage::BringsNoLeafBack => None,
+            _ => self.exchange.join(at, order),
+        }
+    }
+
+    fn joined(&mut self, at: VirtAddr, old: Run) {
+        self.exchange.joined(at, old);
+    }
+
+    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
+        self.exchange.exchange(at, old)
+    }
+
+    fn released(&mut self, run: Run) {
+        self.exchange.released(run);
+    }
+}

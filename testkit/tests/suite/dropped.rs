@@ -1,0 +1,122 @@
+//! Values that are dropped while memory is online.
+//!
+//! Region, pagemap, page table and vmemmap own nothing that an entry does not: what is mapped is in
+//! use by CPUs and stays mapped, and whoever comes next finds it by its entries. The exceptions are
+//! what has no entry: frames of marks, which are the vmemmap's, and the figures of
+//! [`Vmemmap::stats`], which begin anew.
+
+use arch_sim::walker::X86_64Walker;
+use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
+use arch_x86_64::{FourLevel, MODEL_4_LEVEL};
+use mm_core::addr::{Granule, NodeId, Pfn, PfnRange, PhysAddr};
+use mm_core::descriptor::{Mask, Page};
+use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
+use mm_core::paging::RadixTable;
+use mm_core::vmemmap::{AuditSlot, Vmemmap};
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+const WALKER: X86_64Walker = X86_64Walker::four_level();
+
+type Mmu = SimMmu<X86_64Walker>;
+type Table<'m> = RadixTable<FourLevel, &'m SimFrames, &'m SimMemory, &'m Mmu>;
+type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
+
+struct Machine {
+    memory: SimMemory,
+    frames: SimFrames,
+    root: Pfn,
+    mmu: Mmu,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let ram = PfnRange::new(Pfn::new(1 << 34).unwrap(), 1 << 16).unwrap();
+        let root = ram.last().saturating_add(1 << 10);
+        let memory = SimMemory::new(Granule::Size4K, &[ram, PfnRange::single(root)]).unwrap();
+        let frames = SimFrames::new(&memory, &[(NodeId::new(0), &[ram])]).unwrap();
+        let cpu = SimTlb::new(WALKER, &memory, root);
+        cpu.watch(&frames);
+        Self {
+            memory,
+            frames,
+            root,
+            mmu: SimMmu::new(vec![cpu]),
+        }
+    }
+
+    /// A table over the root, whatever is below it.
+    fn table(&self) -> Table<'_> {
+        // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
+        // the memory has all frames. 3: there is one at a time. 4: there is one CPU.
+        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, &self.mmu) }
+    }
+
+    fn vmemmap(&self) -> Array<'_> {
+        // SAFETY: 1 to 3: one memory, and one table and one vmemmap at a time.
+        unsafe { Vmemmap::new(MODEL_4_LEVEL, &self.frames, &self.memory) }.unwrap()
+    }
+}
+
+fn range(start: u64, bytes: u64) -> PfnRange {
+    PfnRange::from_bytes(PhysAddr::new(start), bytes, Granule::Size4K).unwrap()
+}
+
+#[test]
+fn tables_and_frames_stay_when_the_values_go_and_are_found_by_the_next() {
+    for (align, tails, tables) in [
+        (4 << 10, Tails::None, Tables::Private),
+        (2 * MIB, Tails::PerCompound, Tables::Private),
+        (2 * MIB, Tails::PerOrder, Tables::Private),
+        (GIB, Tails::PerCompound, Tables::Shared),
+        (GIB, Tails::PerOrder, Tables::Shared),
+    ] {
+        let machine = Machine::new();
+        let ranges = [range(GIB, GIB)];
+        let geometry = Geometry::from_bytes(align, Granule::Size4K).unwrap();
+        let pagemap = || {
+            DevPagemap::new(&MODEL_4_LEVEL, &ranges, geometry)
+                .unwrap()
+                .with_tails(tails)
+                .with_tables(tables)
+        };
+        {
+            let (mut table, mut vmemmap) = (machine.table(), machine.vmemmap());
+            let _ = vmemmap.online(&mut table, &pagemap()).unwrap();
+            let mut scratch = vec![AuditSlot::default(); 1 << 13];
+            let audit = vmemmap.audit(&table, &[&machine.frames], &mut scratch);
+            assert_eq!(audit.unwrap().frames(), machine.frames.outstanding());
+        }
+        assert!(machine.frames.outstanding() > 0, "what is mapped is in use");
+        let (mut table, mut vmemmap) = (machine.table(), machine.vmemmap());
+        let head = vmemmap.head_of(&table, ranges[0].last());
+        assert_eq!(head, Some(ranges[0].last().align_down(geometry.order())));
+        machine.mmu.cpus().iter().for_each(|cpu| {
+            cpu.fill(MODEL_4_LEVEL.descriptors(ranges[0]).unwrap());
+        });
+        vmemmap
+            .depopulate(&mut table, &pagemap(), ranges[0])
+            .unwrap();
+        assert_eq!(machine.frames.outstanding(), 0);
+        let mut scratch = vec![AuditSlot::default(); 16];
+        let audit = vmemmap.audit(&table, &[&machine.frames], &mut scratch);
+        assert_eq!(audit.unwrap().frames(), 0);
+        let log = machine.memory.violations();
+        assert!(log.is_empty(), "{log}");
+    }
+}
+
+#[test]
+fn with_nothing_online_and_nothing_marked_there_is_nothing_to_lose() {
+    let machine = Machine::new();
+    let (mut table, mut vmemmap) = (machine.table(), machine.vmemmap());
+    let ranges = [range(GIB, 8 * MIB)];
+    let geometry = Geometry::from_bytes(2 * MIB, Granule::Size4K).unwrap();
+    let pagemap = DevPagemap::new(&MODEL_4_LEVEL, &ranges, geometry).unwrap();
+    let region = vmemmap.online(&mut table, &pagemap).unwrap();
+    let frame = ranges[0].last();
+    assert_eq!(vmemmap.mark(&table, frame, NodeId::new(0)), Ok(true));
+    let offlined = vmemmap.offline(&mut table, region);
+    assert_eq!(offlined.marked, 1);
+    assert_eq!(machine.frames.outstanding(), 0);
+}
