@@ -209,23 +209,11 @@ impl std::str::FromStr for AltmapSize {
 
 /// Reads `--backend`.
 fn backend() -> impl TypedValueParser<Value = BackendKind> {
-    let named = BackendKind::ALL.map(|kind| PossibleValue::new(kind.name()).help(about(kind)));
+    let named = BackendKind::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.about()));
     PossibleValuesParser::new(named).try_map(|name| {
         let mut all = BackendKind::ALL.into_iter();
         all.find(|kind| kind.name() == name).ok_or("no backend")
     })
-}
-
-/// A backend in a few words.
-const fn about(backend: BackendKind) -> &'static str {
-    match backend {
-        BackendKind::Sim => "a plain map, the oracle",
-        BackendKind::X86_64 => "4-level tables in hardware format",
-        BackendKind::X86_64La57 => "5-level tables in hardware format",
-        BackendKind::AArch64_4K => "4-level tables in hardware format, 4K pages",
-        BackendKind::AArch64_16K => "4-level tables in hardware format, 16K pages",
-        BackendKind::AArch64_64K => "3-level tables in hardware format, 64K pages",
-    }
 }
 
 /// `--tails`.

@@ -7,16 +7,26 @@ use crate::request::Request;
 use crate::size::{ByteRange, ByteSize};
 use hosted::{Backend, BackendKind, WithBackend};
 use mm_core::addr::{NodeId, Order};
+use mm_core::model::MemoryModel;
 use mm_core::pagemap::{Piece, Tables, Tails};
 use mm_core::vmemmap::Notes;
 
 pub(super) const GIB: u64 = 1 << 30;
 
-/// Where the memory is, and how much of it there would be.
-pub(super) const WHOLE: ByteRange = ByteRange {
-    start: 1024 * GIB,
-    size: 1024 * GIB,
-};
+/// How much memory there would be at most.
+pub(super) const MOST: u64 = 1024 * GIB;
+
+/// Where the memory is, and how much of it there would be: 1 TiB behind as much, or half of all that
+/// `model` describes, if that is less.
+pub(super) fn whole(model: &MemoryModel) -> ByteRange {
+    let frames = model.all_frames().frames();
+    let all = frames.saturating_mul(model.granule().bytes());
+    let half = MOST.min(1 << (all / 2).max(1).ilog2());
+    ByteRange {
+        start: half,
+        size: half,
+    }
+}
 
 /// How much host memory the descriptors of a region may take; it is halved until they do. Base
 /// pages cost the same per GiB whatever their number, so less of them is enough.
@@ -61,7 +71,7 @@ impl Case {
 
     /// Whether `B` does all of it as asked.
     fn exists_on<B: Backend>(self) -> bool {
-        let request = self.request(BackendKind::Sim, WHOLE);
+        let request = self.request(BackendKind::Sim, whole(&B::MODEL));
         let Ok(frames) = request.in_frames(B::MODEL.granule()) else {
             return false;
         };
@@ -94,7 +104,7 @@ impl Case {
         })
     }
 
-    /// The largest part of [`WHOLE`] whose descriptors fit into `bytes`, but no less than `least`.
+    /// The largest part of [`whole`] whose descriptors fit into `bytes`, but no less than `least`.
     fn largest_range<B: Backend>(self, bytes: u64, least: u64) -> ByteRange {
         let fits = |range: &ByteRange| {
             let request = self.request(BackendKind::Sim, *range);
@@ -110,7 +120,7 @@ impl Case {
             size: range.size / 2,
             ..range
         };
-        let mut range = WHOLE;
+        let mut range = whole(&B::MODEL);
         while !fits(&range) && range.size > least {
             range = half(range);
         }
@@ -216,6 +226,10 @@ impl WithBackend for FoldRows {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use arch_sim::SimMemory;
+    use hosted::{Radix, X86_64};
+    use mm_core::addr::{Granule, Pfn};
+    use mm_core::model::ModelConfig;
 
     /// Align, tails, tables or altmap, and leaves of each row.
     fn told(rows: Vec<Row>) -> Vec<String> {
@@ -261,56 +275,116 @@ mod tests {
         rows
     }
 
+    /// The sizes of a base page, a huge leaf, and a large compound page of a backend.
+    fn sizes(backend: BackendKind) -> [&'static str; 3] {
+        match backend.model().granule() {
+            Granule::Size4K => ["4K", "2M", "1G"],
+            Granule::Size16K => ["16K", "32M", "1G"],
+            Granule::Size64K => ["64K", "512M", "16G"],
+        }
+    }
+
+    /// Whether a leaf table of a backend can be all tails of its large compound page.
+    fn shares(backend: BackendKind) -> bool {
+        backend.has_tables() && backend.model().granule() == Granule::Size4K
+    }
+
     #[test]
     fn every_geometry_has_a_row_for_each_policy_that_its_backend_applies() {
-        let small = rows_of("4K", "2M", "1G", true);
-        for backend in [
-            BackendKind::X86_64,
-            BackendKind::X86_64La57,
-            BackendKind::AArch64_4K,
-        ] {
-            assert_eq!(told(backend.run(Rows)), small, "{}", backend.name());
+        for backend in BackendKind::ALL {
+            let [base, leaf, large] = sizes(backend);
+            let mut rows = rows_of(base, leaf, large, shares(backend));
+            // Leaves make no difference where there are no tables.
+            rows.retain(|row| backend.has_tables() || *row != format!("{base} - {base}"));
+            assert_eq!(told(backend.run(Rows)), rows, "{}", backend.name());
         }
-        // Neither leaves nor tables make a difference where there are no tables.
-        let mut plain = rows_of("4K", "2M", "1G", false);
-        plain.retain(|row| *row != "4K - 4K");
-        assert_eq!(told(BackendKind::Sim.run(Rows)), plain);
-        let large = told(BackendKind::AArch64_16K.run(Rows));
-        assert_eq!(large, rows_of("16K", "32M", "1G", false));
-        let large = told(BackendKind::AArch64_64K.run(Rows));
-        assert_eq!(large, rows_of("64K", "512M", "16G", false));
     }
 
     #[test]
     fn whatever_shares_tails_is_folded_from_the_largest_leaves_that_the_range_has() {
-        let folded = |backend: BackendKind| told(backend.run(FoldRows));
-        let small = [
-            "2M C 2M", "2M O 2M", "1G C 2M", "1G C+ 2M", "1G O 2M", "1G O+ 2M",
-        ];
-        for backend in [
-            BackendKind::X86_64,
-            BackendKind::X86_64La57,
-            BackendKind::AArch64_4K,
-        ] {
-            assert_eq!(folded(backend), small, "{}", backend.name());
-        }
-        let plain = ["2M C 2M", "2M O 2M", "1G C 2M", "1G O 2M"];
-        assert_eq!(folded(BackendKind::Sim), plain);
-        let large = ["32M C 32M", "32M O 32M", "1G C 32M", "1G O 32M"];
-        assert_eq!(folded(BackendKind::AArch64_16K), large);
-        let large = ["512M C 64K", "512M O 64K", "16G C 64K", "16G O 64K"];
-        assert_eq!(folded(BackendKind::AArch64_64K), large);
-        for (backend, size) in [
-            (BackendKind::X86_64, "8G"),
-            (BackendKind::AArch64_16K, "32G"),
-            (BackendKind::AArch64_64K, "128G"),
-        ] {
-            let rows = backend.run(FoldRows);
+        for backend in BackendKind::ALL {
+            let [base, leaf, large] = sizes(backend);
+            // With 64K pages a huge leaf describes more than is folded.
+            let (from, size) = match backend.model().granule() {
+                Granule::Size4K => (leaf, "8G"),
+                Granule::Size16K => (leaf, "32G"),
+                Granule::Size64K => (base, "128G"),
+            };
+            let mut rows: Vec<String> = ["C", "O"].map(|t| format!("{leaf} {t} {from}")).into();
+            for tails in ["C", "C+", "O", "O+"] {
+                if shares(backend) || !tails.contains('+') {
+                    rows.push(format!("{large} {tails} {from}"));
+                }
+            }
+            let folded = backend.run(FoldRows);
+            let size_of = |row: &Row| ByteSize(row.range.size).to_string();
             assert!(
-                rows.iter()
-                    .all(|row| ByteSize(row.range.size).to_string() == size)
+                folded.iter().all(|row| size_of(row) == size),
+                "{}",
+                backend.name()
             );
+            assert_eq!(told(folded), rows, "{}", backend.name());
         }
+    }
+
+    /// x86-64 with room for the descriptors of 256 GiB.
+    enum Small {}
+
+    impl Radix for Small {
+        const RADIX_NAME: &'static str = "x86_64, small";
+        const RADIX_ABOUT: &'static str = X86_64::RADIX_ABOUT;
+        const RADIX_MODEL: MemoryModel = match MemoryModel::new(ModelConfig {
+            frames: 1 << 26,
+            ..*X86_64::RADIX_MODEL.config()
+        }) {
+            Ok(model) => model,
+            Err(_) => panic!("a smaller model"),
+        };
+        type Format = <X86_64 as Radix>::Format;
+        type Walker = <X86_64 as Radix>::Walker;
+        type Processors = <X86_64 as Radix>::Processors;
+        type Mmu<'m> = <X86_64 as Radix>::Mmu<'m>;
+
+        fn walker() -> Self::Walker {
+            X86_64::walker()
+        }
+
+        fn processors(memory: &SimMemory, root: Pfn, quiesce: bool) -> Self::Processors {
+            X86_64::processors(memory, root, quiesce)
+        }
+
+        fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_> {
+            X86_64::mmu(cpus)
+        }
+
+        fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {
+            X86_64::foreign_leaf(frame, huge)
+        }
+
+        fn foreign_table(frame: Pfn) -> u64 {
+            X86_64::foreign_table(frame)
+        }
+    }
+
+    #[test]
+    fn a_backend_with_room_for_less_has_the_same_rows_with_smaller_ranges() {
+        assert_eq!(
+            told(Rows.with::<Small>()),
+            told(BackendKind::X86_64.run(Rows))
+        );
+        let folded = told(FoldRows.with::<Small>());
+        assert_eq!(folded, told(BackendKind::X86_64.run(FoldRows)));
+        let all = Small::RADIX_MODEL.all_frames().frames() << 12;
+        for row in Rows
+            .with::<Small>()
+            .into_iter()
+            .chain(FoldRows.with::<Small>())
+        {
+            let range = row.range;
+            assert!(range.start + range.size <= all, "{range:?}");
+        }
+        let largest = Rows.with::<Small>().into_iter().map(|row| row.range.size);
+        assert_eq!(largest.max(), Some(128 * GIB));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What memory costs online, case by case.
 
-use super::cases::{GIB, Row, WHOLE, descriptor_bytes};
+use super::cases::{GIB, MOST, Row, descriptor_bytes, whole};
 use super::{BackendRow, Survey, add_row, name_of, percent, plain_table};
 use crate::online::online;
 use crate::report::Report;
@@ -108,12 +108,24 @@ pub(super) fn print_notes(out: &mut dyn Write, rows: &[BackendRow]) -> io::Resul
         "Memory comes online section by section, with leaves of {} in one go. Times include the host's zeroing of simulated RAM.",
         leaves.join(" and ")
     )?;
-    if rows.iter().any(|(_, row)| row.range != WHOLE) {
+    let all = |(backend, row): &&BackendRow| row.range == whole(&backend.model());
+    if rows
+        .iter()
+        .filter(all)
+        .any(|(_, row)| row.range.size < MOST)
+    {
+        writeln!(
+            out,
+            "Where a backend describes less than twice {}, ranges are at most half of what it describes.",
+            ByteSize(MOST),
+        )?;
+    }
+    if rows.iter().any(|row| !all(&row)) {
         let limit = |tails| rounded(descriptor_bytes(tails) as f64);
         writeln!(
             out,
             "Ranges below {} are the largest whose descriptors take at most {} of host memory ({} where tails are shared), or one leaf.",
-            ByteSize(WHOLE.size),
+            ByteSize(MOST),
             limit(Tails::None),
             limit(Tails::PerCompound),
         )?;

@@ -1,11 +1,5 @@
 //! What fuzzing has found, and what it starts from, once more.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
 use explorer::{BAD_ARGUMENTS, DONE, FAILED};
 use std::fs;
 

@@ -1,20 +1,11 @@
 //! `fold` brings memory online in base pages, folds and unfolds it, and prints what each state costs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 mod altmap;
 mod costs;
 mod failures;
-#[path = "../geometry/mod.rs"]
-mod geometry;
-#[path = "../program/mod.rs"]
-mod program;
 
-use geometry::{BACKENDS, GIB};
-use program::run;
+use crate::geometry::{self, GIB};
+use crate::program::run;
 use serde_json::{Value, json};
 
 const KEYS: [&str; 28] = [
@@ -214,7 +205,7 @@ fn text_shows_the_frames_of_each_state_and_a_failure_what_is_left() {
 
 #[test]
 fn each_backend_has_a_compound_page_and_a_range_of_its_own_if_nothing_is_said() {
-    for geometry in &BACKENDS {
+    for geometry in geometry::all() {
         let [small, _] = geometry.natural;
         let report = fold(&format!("--backend {}", geometry.backend));
         assert_eq!(report["tails"], "per-compound");

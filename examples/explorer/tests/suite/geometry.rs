@@ -1,5 +1,7 @@
 //! What vmemmap of a region costs by closed formulas, on any backend.
-#![allow(dead_code, reason = "each test binary uses what it needs")]
+
+use hosted::BackendKind;
+use mm_core::addr::Order;
 
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
@@ -23,50 +25,10 @@ pub(crate) struct Geometry {
     subsection: u64,
 }
 
-const SMALL: Geometry = Geometry {
-    backend: "x86_64",
-    page: 0x1000,
-    root_entry: 39,
-    has_tables: true,
-    natural: [2 * MIB, GIB],
-    section: 128 * MIB,
-    subsection: 2 * MIB,
-};
-
-pub(crate) const BACKENDS: [Geometry; 6] = [
-    Geometry {
-        backend: "sim",
-        has_tables: false,
-        ..SMALL
-    },
-    SMALL,
-    Geometry {
-        backend: "x86_64-la57",
-        root_entry: 48,
-        ..SMALL
-    },
-    Geometry {
-        backend: "aarch64-4k",
-        ..SMALL
-    },
-    Geometry {
-        backend: "aarch64-16k",
-        page: 0x4000,
-        root_entry: 47,
-        natural: [32 * MIB, GIB],
-        subsection: 4 * MIB,
-        ..SMALL
-    },
-    Geometry {
-        backend: "aarch64-64k",
-        page: 0x1_0000,
-        root_entry: 42,
-        natural: [512 * MIB, 16 * GIB],
-        section: 512 * MIB,
-        subsection: 64 * MIB,
-        ..SMALL
-    },
-];
+/// That of every backend.
+pub(crate) fn all() -> impl Iterator<Item = Geometry> {
+    BackendKind::ALL.into_iter().map(Geometry::of)
+}
 
 /// How many tables map a region.
 pub(crate) struct Tables {
@@ -79,6 +41,25 @@ pub(crate) struct Tables {
 }
 
 impl Geometry {
+    fn of(backend: BackendKind) -> Self {
+        let model = backend.model();
+        let granule = model.granule();
+        let page = granule.bytes();
+        let bytes = |order: Order| order.frames() * page;
+        let table = page / 8 * page;
+        let index_bits = (page / 8).ilog2();
+        Self {
+            backend: backend.name(),
+            page,
+            root_entry: page.ilog2() + backend.table_levels().saturating_sub(1) * index_bits,
+            has_tables: backend.has_tables(),
+            // What an entry above the leaf tables translates, and the next in size that is used.
+            natural: [table, if table < GIB / 2 { GIB } else { 16 * GIB }],
+            section: bytes(model.section()),
+            subsection: bytes(model.subsection()),
+        }
+    }
+
     /// Entries of a table.
     pub(crate) const fn entries(&self) -> u64 {
         self.page / 8

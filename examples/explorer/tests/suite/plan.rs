@@ -1,14 +1,7 @@
 //! `plan` prints runs that come to what `online` takes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod program;
-
+use crate::program::run;
 use hosted::BackendKind;
-use program::run;
 use serde_json::{Value, json};
 
 fn plan(line: &str) -> Value {

@@ -1,5 +1,4 @@
 //! Running the program without a process.
-#![allow(dead_code, reason = "each test binary uses what it needs")]
 
 use explorer::Console;
 use explorer::need::Limits;

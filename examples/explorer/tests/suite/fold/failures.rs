@@ -1,8 +1,8 @@
 //! What is refused, and memory that runs out in any step.
 
-use crate::geometry::BACKENDS;
+use super::{failing, fold, notes, totals};
+use crate::geometry;
 use crate::program::{run, run_within};
-use crate::{failing, fold, notes, totals};
 use explorer::need::Limits;
 use serde_json::Value;
 
@@ -117,7 +117,7 @@ fn a_range_whose_turn_comes_later_fails_alone_and_is_named() {
 
 #[test]
 fn aarch64_folds_with_a_quiesce_hook_only_and_others_need_none() {
-    for geometry in &BACKENDS {
+    for geometry in geometry::all() {
         let [align, _] = geometry.natural;
         let line = format!(
             "--backend {} --range {}+{}",

@@ -1,16 +1,9 @@
 //! Bad arguments are told in one line, and no arguments make the program panic.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod program;
-
+use crate::program::{run, run_within};
 use explorer::Console;
 use explorer::need::Limits;
 use hosted::BackendKind;
-use program::{run, run_within};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Write};

@@ -1,8 +1,8 @@
 //! Folding memory whose descriptors lie in an altmap.
 
+use super::{failing, fold, notes};
 use crate::geometry::{GIB, MIB};
 use crate::program::run;
-use crate::{failing, fold, notes};
 use serde_json::Value;
 
 /// The note on what an altmap leaves out.

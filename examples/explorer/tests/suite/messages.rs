@@ -1,13 +1,6 @@
 //! `online` says what is wrong in the units and options of the command line.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod program;
-
-use program::{online, run};
+use crate::program::{online, run};
 use serde_json::Value;
 
 fn failing(line: &str) -> Value {

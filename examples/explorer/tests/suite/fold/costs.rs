@@ -1,7 +1,7 @@
 //! What memory costs in base pages, folded and unfolded, by closed formulas; and how many flushes it takes.
 
-use crate::geometry::{BACKENDS, GIB, Geometry, Tables};
-use crate::{fold, notes, totals};
+use super::{fold, notes, totals};
+use crate::geometry::{self, GIB, Geometry, Tables};
 use serde_json::{Value, json};
 
 #[test]
@@ -116,7 +116,7 @@ fn flushes_to_fold(geometry: &Geometry, pages: u64, huge_leaves: u64) -> u64 {
 
 #[test]
 fn every_backend_policy_piece_and_leaf_costs_what_its_geometry_says() {
-    for geometry in &BACKENDS {
+    for geometry in geometry::all() {
         let [small, large] = geometry.natural;
         // Where the memory is, and how much: whole huge leaves, parts of some, and less than one.
         let describes = geometry.leaf_table_describes();
@@ -149,7 +149,7 @@ fn every_backend_policy_piece_and_leaf_costs_what_its_geometry_says() {
                             piece,
                             huge_leaves,
                         };
-                        check_case(geometry, &case);
+                        check_case(&geometry, &case);
                     }
                 }
             }
@@ -185,7 +185,7 @@ fn check_case(geometry: &Geometry, case: &Case<'_>) {
 
 #[test]
 fn one_flush_is_for_a_batch_of_changes_and_nothing_is_flushed_twice() {
-    for geometry in &BACKENDS {
+    for geometry in geometry::all() {
         let [small, _] = geometry.natural;
         for tails in ["per-compound", "per-order"] {
             for huge_leaves in ["yes", "no"] {
@@ -204,7 +204,7 @@ fn one_flush_is_for_a_batch_of_changes_and_nothing_is_flushed_twice() {
                     ("yes", true) => geometry.tables(start, bytes).whole,
                     _ => 0,
                 };
-                let fold = flushes_to_fold(geometry, pages, leaves);
+                let fold = flushes_to_fold(&geometry, pages, leaves);
                 assert_eq!(report["flushes_fold"], fold, "{line}");
                 let unfold = match (geometry.has_tables, leaves) {
                     (false, _) => 1,

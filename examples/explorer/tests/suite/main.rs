@@ -1,0 +1,17 @@
+//! The program as people use it: arguments in, output and exit status out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod arguments;
+mod combinations;
+mod corpus;
+mod fold;
+mod geometry;
+mod messages;
+mod online;
+mod plan;
+mod program;
