@@ -1,7 +1,5 @@
 //! The simulated machine itself.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use hosted::{AArch64_4K, AArch64_16K, AArch64_64K, Backend, Machine, MachineConfig, MachineError};
 use mm_core::addr::{PfnRange, PhysAddr};
 

@@ -1,7 +1,5 @@
 //! What a backend says of its page table is what the page table says.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use hosted::{Backend, BackendKind, Machine, MachineConfig, WithBackend};
 use mm_core::paging::PageTable;
 

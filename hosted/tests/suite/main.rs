@@ -1,0 +1,11 @@
+//! Machines and backends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod abilities;
+mod machine;
+mod readme;
