@@ -139,7 +139,7 @@ pub struct WithoutQuiesce<R>(PhantomData<R>);
 impl<R: Radix<Processors = ArmCpus, Walker = AArch64Walker>> Radix for WithoutQuiesce<R> {
     const RADIX_NAME: &'static str = R::RADIX_NAME;
     const RADIX_MODEL: MemoryModel = R::RADIX_MODEL;
-    const ADDRESS_BITS: u32 = R::ADDRESS_BITS;
+    const RADIX_LAST_FRAME: Pfn = R::RADIX_LAST_FRAME;
     type Format = R::Format;
     type Walker = AArch64Walker;
     type Processors = ArmCpus;
@@ -175,7 +175,6 @@ macro_rules! granule {
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
             const RADIX_MODEL: MemoryModel = $model;
-            const ADDRESS_BITS: u32 = 48;
             type Format = $format;
             type Walker = AArch64Walker;
             type Processors = ArmCpus;

@@ -1,7 +1,6 @@
 //! Backends whose tables are the engine's: what differs from architecture to architecture, and what
 //! does not.
 
-use crate::layout::last_frame;
 use crate::{Backend, Machine};
 use arch_sim::walker::{Translation, Walker};
 use arch_sim::{SimFrames, SimMemory, SimTlb};
@@ -36,8 +35,8 @@ pub trait Radix: Sized + 'static {
     /// Where descriptors lie.
     const RADIX_MODEL: MemoryModel;
 
-    /// How many bits a physical address has.
-    const ADDRESS_BITS: u32;
+    /// The last frame that memory may have: all that an entry can hold, if nothing else is said.
+    const RADIX_LAST_FRAME: Pfn = Self::Format::LAST_FRAME;
 
     /// What the engine writes.
     type Format: EntryFormat + 'static;
@@ -77,7 +76,7 @@ impl<R: Radix> RadixBackend for R {}
 impl<R: Radix> Backend for R {
     const NAME: &'static str = R::RADIX_NAME;
     const MODEL: MemoryModel = R::RADIX_MODEL;
-    const LAST_FRAME: Pfn = last_frame(R::ADDRESS_BITS, R::Format::GRANULE);
+    const LAST_FRAME: Pfn = R::RADIX_LAST_FRAME;
     const HAS_TABLES: bool = true;
     const HUGE_LEAF: Option<Order> = <Self as Backend>::Table::<'static>::HUGE_LEAF;
     const SHARES_TABLES: bool = true;

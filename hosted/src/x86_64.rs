@@ -137,7 +137,6 @@ macro_rules! levels {
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
             const RADIX_MODEL: MemoryModel = $model;
-            const ADDRESS_BITS: u32 = 52;
             type Format = $format;
             type Walker = X86_64Walker;
             type Processors = X86Cpus;

@@ -4,11 +4,7 @@ use crate::{Foreign, Machine, Power, RadixBackend, Sim, SimCpus};
 use arch_sim::walker::{Scanned, Table, Translation, Walker};
 use arch_sim::{Fault, FlatTable};
 use mm_core::addr::{Order, Pfn, PhysAddr, VirtAddr, VirtRange};
-use mm_core::paging::{Mapping, PageTable, Role};
-
-/// The bits of an entry that say "of this library" and "tail", on every architecture so far.
-const OWNED: u64 = 1 << 56;
-const TAIL: u64 = 1 << 57;
+use mm_core::paging::{EntryFormat, Mapping, PageTable, Role};
 
 /// A leaf, as a reader comes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +32,15 @@ impl SeenLeaf {
         self.frame.saturating_add(offset >> shift)
     }
 
-    fn of_walk(translation: &Translation, raw: u64, order: Order) -> Self {
+    fn of_walk<F: EntryFormat>(translation: &Translation, raw: u64, order: Order) -> Self {
         Self {
             at: translation.span.start(),
             order,
             frame: translation.frame,
             writable: translation.writable,
             kernel_data: translation.global && !translation.executable,
-            owned: raw & OWNED != 0,
-            tail: raw & TAIL != 0,
+            owned: raw & F::OWNED != 0,
+            tail: raw & F::TAIL != 0,
         }
     }
 
@@ -158,7 +154,8 @@ impl<R: RadixBackend> Reader for R {
                 }),
                 Scanned::Leaf(leaf) => {
                     let raw = memory.read_u64(leaf.entry).unwrap_or(0);
-                    SeenEntry::Leaf(SeenLeaf::of_walk(&leaf, raw, leaf.order(granule)))
+                    let order = leaf.order(granule);
+                    SeenEntry::Leaf(SeenLeaf::of_walk::<R::Format>(&leaf, raw, order))
                 }
             });
         });
@@ -169,7 +166,7 @@ impl<R: RadixBackend> Reader for R {
         let leaf = R::walker().translate(memory, machine.root(), at).ok()?;
         let raw = memory.read_u64(leaf.entry)?;
         let order = leaf.order(Self::MODEL.granule());
-        Some(SeenLeaf::of_walk(&leaf, raw, order))
+        Some(SeenLeaf::of_walk::<R::Format>(&leaf, raw, order))
     }
 
     fn cached(machine: &Machine<Self>) -> usize {

@@ -3,6 +3,7 @@
 use arch_aarch64::{Format4K, NoQuiesce, Tlb};
 use arch_sim::SimMemory;
 use arch_sim::walker::AArch64Walker;
+use hosted::layout::last_frame;
 use hosted::{AArch64_4K, ArmCpus, Radix, X86_64};
 use mm_core::addr::{Pfn, VirtAddr};
 use mm_core::model::{MemoryModel, ModelConfig};
@@ -13,7 +14,6 @@ pub(crate) enum Unquiesced {}
 impl Radix for Unquiesced {
     const RADIX_NAME: &'static str = "aarch64-4k, never quiesced";
     const RADIX_MODEL: MemoryModel = AArch64_4K::RADIX_MODEL;
-    const ADDRESS_BITS: u32 = AArch64_4K::ADDRESS_BITS;
     type Format = Format4K;
     type Walker = AArch64Walker;
     type Processors = ArmCpus;
@@ -55,7 +55,7 @@ impl Radix for AtTheEnds {
         Ok(model) => model,
         Err(_) => panic!("a model at the top of the address space"),
     };
-    const ADDRESS_BITS: u32 = 45;
+    const RADIX_LAST_FRAME: Pfn = last_frame(45, Self::RADIX_MODEL.granule());
     type Format = <X86_64 as Radix>::Format;
     type Walker = <X86_64 as Radix>::Walker;
     type Processors = <X86_64 as Radix>::Processors;

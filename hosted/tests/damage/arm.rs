@@ -45,7 +45,6 @@ enum Unbroken {}
 impl Radix for Unbroken {
     const RADIX_NAME: &'static str = "aarch64-4k, impatient";
     const RADIX_MODEL: MemoryModel = AArch64_4K::RADIX_MODEL;
-    const ADDRESS_BITS: u32 = AArch64_4K::ADDRESS_BITS;
     type Format = Format4K;
     type Walker = AArch64Walker;
     type Processors = ArmCpus;
