@@ -165,17 +165,25 @@ impl<const PAGE_SHIFT: u32> Stage1<PAGE_SHIFT> {
     }
 }
 
-// SAFETY: 1: `Shape` has the levels, whose root is checked there against the 48 bits of an address,
-// and the engine checks that each level begins where the one below ends. 2: `decode` takes address,
-// role and rights from the very bits that `leaf` and `table` put them in, and does not look at AF;
-// all entries but zero decode as something else than `Free`. 3: entries have V and OWNED set; their
-// format is the Arm ARM's, and OWNED and TAIL are ignored by the MMU. 4: `invalidated` clears V,
-// which leaves OWNED, and `decode` differs by V only in the kind that it answers. 5: a page's frame
-// number starts at the bit of the page size.
+// SAFETY: 1: `Shape` has the levels, with leaves in the last; the root is checked there against the
+// 48 bits of an address, and the engine checks that each level begins where the one below ends. 2:
+// `decode` takes address, role and rights from the very bits that `leaf` and `table` put them in,
+// and does not look at AF; all entries but zero decode as something else than `Free`. 3: entries
+// have V and OWNED set; their format is the Arm ARM's, and OWNED and TAIL are ignored by the MMU.
+// 4: `invalidated` clears V, which leaves OWNED, and `decode` differs by V only in the kind that it
+// answers. 5: a page's frame number starts at the bit of the page size, and the carry behind the
+// last frame ends in bit 48, which no entry of this crate has set. 6: `leaf` and `table` set TAIL
+// for these alone, and `invalidated` leaves it. 7: a frame number has the bits from there to 47. 8:
+// TTBR1 translates the addresses whose bits from 48 on are all set.
 unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const GRANULE: Granule = Self::SHAPE.granule;
 
     const LEVELS: &'static [Level] = Self::SHAPE.levels;
+
+    const LAST_FRAME: Pfn = match Pfn::new((1 << (ADDRESS_BITS - PAGE_SHIFT)) - 1) {
+        Some(frame) => frame,
+        None => Pfn::MAX,
+    };
 
     const FRAME_STEP: u64 = 1 << PAGE_SHIFT;
 
@@ -184,11 +192,8 @@ unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const STATUS_BITS: u64 = Attributes::ACCESSED.bits() as u64;
 
     const OWNED: u64 = OWNED.bits() as u64;
+
     const TAIL: u64 = TAIL.bits() as u64;
-    const LAST_FRAME: Pfn = match Pfn::new((1 << (48 - PAGE_SHIFT)) - 1) {
-        Some(f) => f,
-        None => Pfn::MAX,
-    };
 
     /// Whether `at` is in the region of TTBR1: all bits above those translated are set.
     #[inline]

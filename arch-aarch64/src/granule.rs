@@ -16,7 +16,7 @@
 use mm_core::addr::Granule;
 use mm_core::paging::Level;
 
-/// The bits of an address that TTBR1 translates.
+/// The bits of an address: of one that TTBR1 translates, and of a physical one.
 pub(crate) const ADDRESS_BITS: u32 = 48;
 
 /// What differs from granule to granule.
@@ -84,7 +84,7 @@ const _: () = {
         if let Some(shape) = Shape::of(page_shift) {
             let root = shape.levels[0];
             assert!(
-                root.shift + root.index_bits == ADDRESS_BITS,
+                root.table_shift() == ADDRESS_BITS,
                 "the root takes the upper bits"
             );
             assert!(

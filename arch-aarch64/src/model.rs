@@ -79,7 +79,7 @@ const fn model<F: EntryFormat>(config: Config) -> MemoryModel {
         granule: F::GRANULE,
         descriptor_bytes: 64,
         vmemmap_base: VirtAddr::new(config.vmemmap_base),
-        frames: 1 << (ADDRESS_BITS - F::GRANULE.shift()),
+        frames: F::LAST_FRAME.get() + 1,
         section: order::<F>(config.section_bytes),
         subsection: order::<F>(config.subsection_bytes),
         max_order: order::<F>(1 << 40),

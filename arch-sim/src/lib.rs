@@ -10,6 +10,12 @@
 //!                          └── SimMmu                        all of them ──▶ Violations
 //! ```
 //!
+//! The modules use each other in one direction only; [`FlatTable`] uses none of them:
+//!
+//! ```text
+//!   tlb ──▶ frames, walker ──▶ memory ──▶ violations ──▶ translation
+//! ```
+//!
 //! - [`SimMemory`]: physical memory, sparse, any size; the
 //!   [`DirectMap`](mm_core::frame::DirectMap);
 //! - [`SimFrames`]: a NUMA [`FrameAllocator`](mm_core::frame::FrameAllocator) that can be told to
@@ -66,6 +72,7 @@ mod flat;
 mod frames;
 mod memory;
 mod tlb;
+mod translation;
 mod violations;
 
 pub use flat::FlatTable;

@@ -4,7 +4,7 @@
 //! middle of anything: it writes down what happened, answers as harmlessly as it can, and the test
 //! reads the log at its end.
 
-use crate::walker::Translation;
+use crate::translation::Translation;
 use mm_core::addr::{Block, Pfn, VirtAddr};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

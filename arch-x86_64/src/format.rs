@@ -54,7 +54,10 @@ const TABLE: Flags = Flags::PRESENT
     .union(OWNED);
 
 /// The frame number, in place: bits 12 to 51.
-const ADDRESS: u64 = ((1 << 52) - 1) & !(GRANULE.bytes() - 1);
+const ADDRESS: u64 = ((1 << PHYSICAL_BITS) - 1) & !(GRANULE.bytes() - 1);
+
+/// The most bits that a physical address has, and the position of the first bit above it.
+const PHYSICAL_BITS: u32 = 52;
 
 /// In a leaf above the last level, bit 12 belongs to the memory type.
 const HUGE_PAT: u64 = 1 << 12;
@@ -87,8 +90,7 @@ const fn level(below: u32, leaf: bool) -> Level {
 
 /// The entry format of 64-bit paging with `LEVELS` levels: [`FourLevel`] or [`FiveLevel`].
 ///
-/// Frame numbers have 40 bits (physical addresses 52); a larger one names no memory on this
-/// architecture.
+/// Physical addresses have 52 bits; a frame further up names no memory on this architecture.
 #[derive(Clone, Copy, Debug)]
 pub enum LongMode<const LEVELS: usize> {}
 
@@ -99,21 +101,21 @@ pub type FourLevel = LongMode<4>;
 pub type FiveLevel = LongMode<5>;
 
 impl<const DEPTHS: usize> LongMode<DEPTHS> {
-    /// The bits of an address that the tree translates.
-    const ADDRESS_BITS: u32 = GRANULE.shift() + INDEX_BITS * DEPTHS as u32;
-
     /// How many levels lie below that at `depth`.
     const fn levels_below(depth: usize) -> usize {
         (DEPTHS - 1).saturating_sub(depth)
     }
 }
 
-// SAFETY: 1: `LEVELS` steps by 9 bits down to the granule's 12, and 512 entries of 8 bytes are 4
-// KiB. 2: `decode` takes address, role and rights from the very bits that `leaf` and `table` put
-// them in, and looks at neither A nor D; all entries but zero decode as something else than `Free`.
-// 3: entries have P and OWNED set; their format is the SDM's, and OWNED and TAIL are ignored by the
-// MMU. 4: `invalidated` clears P, which leaves OWNED, and `decode` differs by P only in the kind
-// that it answers. 5: a base page's frame number starts at bit 12.
+// SAFETY: 1: `LEVELS` steps by 9 bits down to the granule's 12, with leaves there, and 512 entries
+// of 8 bytes are 4 KiB. 2: `decode` takes address, role and rights from the very bits that `leaf`
+// and `table` put them in, and looks at neither A nor D; all entries but zero decode as something
+// else than `Free`. 3: entries have P and OWNED set; their format is the SDM's, and OWNED and TAIL
+// are ignored by the MMU. 4: `invalidated` clears P, which leaves OWNED, and `decode` differs by P
+// only in the kind that it answers. 5: a base page's frame number starts at bit 12, and the carry
+// behind the last frame ends in bit 52, which no entry of this crate has set. 6: `leaf` and `table`
+// set TAIL for these alone, and `invalidated` leaves it. 7: a frame number has the bits 12 to 51.
+// 8: canonical addresses are those.
 unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -122,22 +124,24 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
         LEVELS.split_at(LEVELS.len() - DEPTHS).1
     };
 
+    const LAST_FRAME: Pfn = match Pfn::new((1 << (PHYSICAL_BITS - GRANULE.shift())) - 1) {
+        Some(frame) => frame,
+        None => Pfn::MAX,
+    };
+
     const FRAME_STEP: u64 = GRANULE.bytes();
 
     const STATUS_BITS: u64 = Flags::ACCESSED.union(Flags::DIRTY).bits();
 
     const OWNED: u64 = OWNED.bits();
+
     const TAIL: u64 = TAIL.bits();
-    const LAST_FRAME: Pfn = match Pfn::new((1 << 40) - 1) {
-        Some(f) => f,
-        None => Pfn::MAX,
-    };
 
     /// Whether `at` is canonical: all bits above those translated are copies of the highest of
     /// these.
     #[inline]
     fn translates(at: VirtAddr) -> bool {
-        let upper = (at.get() as i64) >> (Self::ADDRESS_BITS - 1);
+        let upper = (at.get() as i64) >> (Self::VIRTUAL_BITS - 1);
         upper == 0 || upper == -1
     }
 

@@ -10,6 +10,8 @@
 //!
 //! No heap, no threads, no panics: a kernel can run it at boot and print what it reports.
 //!
+//! Who brings an entry format for the engine has [`format`] besides, which needs no harness.
+//!
 //! - Checks judge by what they are given from outside the page table where they can: the
 //!   independent reader of translations and the log of broken rules of [`Powers`], the allocator's
 //!   counts, the contents of frames. A check that needs a power which the harness does not have is
@@ -23,6 +25,7 @@
 
 mod bench;
 mod checks;
+pub mod format;
 mod harness;
 mod outcome;
 

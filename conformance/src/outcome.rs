@@ -41,6 +41,17 @@ pub enum Outcome {
     Skipped(&'static str),
 }
 
+impl Outcome {
+    /// What a check has answered.
+    pub(crate) fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Ok(()) => Self::Passed,
+            Err(Stop::Failed(failure)) => Self::Failed(failure),
+            Err(Stop::Skipped(why)) => Self::Skipped(why),
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,9 +1,10 @@
-//! The contract of `EntryFormat`, bit by bit.
+//! Entries: the contract of formats, and bits worked out by hand from the SDM.
 
 use crate::machine::{HUGE, Paging, for_both_formats};
 use arch_x86_64::{OWNED, TAIL};
+use conformance::Outcome;
 use mm_core::addr::{Block, Order, Pfn, VirtAddr};
-use mm_core::paging::{Entry, Leaf, Link, Role};
+use mm_core::paging::{Entry, Leaf, Role};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 const GIANT: Order = Order::new(18).unwrap();
@@ -12,57 +13,18 @@ fn block(first: u64, order: Order) -> Block {
     Block::new(Pfn::new(first).unwrap(), order).unwrap()
 }
 
-fn own_leaves(order: Order) -> impl Iterator<Item = Leaf> {
-    let last = (1 << 40) - order.frames();
-    let firsts = [0, order.frames(), last];
-    firsts.into_iter().flat_map(move |first| {
-        [Role::Descriptors, Role::Tail]
-            .into_iter()
-            .flat_map(move |role| {
-                [true, false].map(|writable| Leaf {
-                    block: block(first, order),
-                    role,
-                    writable,
-                })
-            })
-    })
-}
-
 for_both_formats! {
-    fn what_is_entered_is_read_back_whatever_the_hardware_has_set<F>() {
-        let leaf_depth = F::LEVELS.len() - 1;
-        for (depth, order) in [(leaf_depth, Order::BASE), (leaf_depth - 1, HUGE)] {
-            for leaf in own_leaves(order) {
-                let entry = F::leaf(leaf, depth);
-                assert_ne!(F::invalidated(entry), 0);
-                for status in [0, Flags::ACCESSED.bits(), Flags::DIRTY.bits(), F::STATUS_BITS] {
-                    let entry = entry & !F::STATUS_BITS | status;
-                    assert_eq!(F::decode(entry, depth), Entry::Leaf(leaf));
-                    let invalid = F::invalidated(entry);
-                    assert_eq!(invalid, entry & !1);
-                    assert_eq!(F::decode(invalid, depth), Entry::InvalidLeaf(leaf));
-                }
-            }
-        }
-        for depth in 0..leaf_depth {
-            for frame in [0, 1, (1 << 40) - 1].map(|frame| Pfn::new(frame).unwrap()) {
-                for (shared, link) in [(false, Link::Private), (true, Link::Shared)] {
-                    let entry = F::table(frame, shared);
-                    assert_eq!(F::decode(entry, depth), Entry::Table { frame, link });
-                    let invalid = F::invalidated(entry);
-                    assert_eq!(F::decode(invalid, depth), Entry::InvalidTable { frame });
-                    let foreign = entry & !OWNED.bits();
-                    let link = Link::Foreign;
-                    assert_eq!(F::decode(foreign, depth), Entry::Table { frame, link });
-                }
-            }
-        }
+    fn the_contract_of_formats_is_kept<F>() {
+        conformance::format::run::<F>(&mut |name, outcome| {
+            assert_eq!(outcome, Outcome::Passed, "{name}");
+        });
     }
 
     fn bits_are_where_the_manual_has_them<F>() {
         let leaf_depth = F::LEVELS.len() - 1;
         let mut leaf = Leaf::single(Pfn::new(0xab_cdef_0123).unwrap(), Role::Descriptors);
         assert_eq!(F::leaf(leaf, leaf_depth), 0x810a_bcde_f012_3163);
+        assert_eq!(F::invalidated(0x810a_bcde_f012_3163), 0x810a_bcde_f012_3162);
         leaf.role = Role::Tail;
         leaf.writable = false;
         assert_eq!(F::leaf(leaf, leaf_depth), 0x830a_bcde_f012_3121);
@@ -71,23 +33,13 @@ for_both_formats! {
         let table = Pfn::new(0x123).unwrap();
         assert_eq!(F::table(table, false), 0x0100_0000_0012_3023);
         assert_eq!(F::table(table, true), 0x0300_0000_0012_3023);
-    }
-
-    fn only_zero_is_free<F>() {
-        for depth in 0..F::LEVELS.len() {
-            assert_eq!(F::decode(0, depth), Entry::Free);
-            for bit in 0..64 {
-                assert_ne!(F::decode(1 << bit, depth), Entry::Free);
-            }
-        }
-    }
-
-    fn what_others_keep_in_entries_that_are_not_present_is_reserved<F>() {
-        for depth in 0..F::LEVELS.len() {
-            for entry in [2, 0x1000, TAIL.bits(), !(OWNED | Flags::PRESENT).bits()] {
-                assert_eq!(F::decode(entry, depth), Entry::Reserved);
-            }
-        }
+        assert_eq!((F::OWNED, F::TAIL), (OWNED.bits(), TAIL.bits()));
+        // A and D; 52 bits of physical address.
+        assert_eq!((F::STATUS_BITS, F::LAST_FRAME.get()), (0x60, (1 << 40) - 1));
+        // Which levels index which bits, and have leaves; those of 1 GiB are not made.
+        let levels = F::LEVELS.iter().rev().map(|level| (level.shift, level.leaf));
+        let expected = [(12, true), (21, true), (30, false), (39, false), (48, false)];
+        assert!(levels.eq(expected.into_iter().take(leaf_depth + 1)));
     }
 
     fn leaves_of_others_are_foreign_at_every_size<F>() {
@@ -117,31 +69,10 @@ for_both_formats! {
         }
     }
 
-    fn a_step_is_the_next_frame_and_nothing_else<F>() {
-        let depth = F::LEVELS.len() - 1;
-        for frame in [0, 0xff, (1 << 40) - 2] {
-            let leaf = |frame| Leaf::single(Pfn::new(frame).unwrap(), Role::Tail);
-            assert_eq!(F::leaf(leaf(frame), depth) + F::FRAME_STEP, F::leaf(leaf(frame + 1), depth));
-        }
-        // Behind the last frame no entry of ours follows.
-        let last = F::leaf(Leaf::single(Pfn::new((1 << 40) - 1).unwrap(), Role::Tail), depth);
-        for leaf in own_leaves(Order::BASE) {
-            assert_ne!(last + F::FRAME_STEP, F::leaf(leaf, depth));
-        }
-    }
-
-    fn canonical_addresses_are_translated_and_no_others<F>() {
-        let bits = 12 + 9 * F::LEVELS.len() as u32;
-        let half = 1_u64 << (bits - 1);
-        for (at, translated) in [
-            (0, true),
-            (half - 1, true),
-            (half, false),
-            (half.wrapping_neg() - 1, false),
-            (half.wrapping_neg(), true),
-            (u64::MAX, true),
-        ] {
-            assert_eq!(F::translates(VirtAddr::new(at)), translated, "{at:#x}");
-        }
+    fn the_border_of_canonical_addresses_is_where_the_manual_has_it<F>() {
+        let half = 1_u64 << (if F::LEVELS.len() == 4 { 47 } else { 56 });
+        let translated = [half - 1, half, half.wrapping_neg() - 1, half.wrapping_neg()]
+            .map(|at| F::translates(VirtAddr::new(at)));
+        assert_eq!(translated, [true, false, false, true]);
     }
 }

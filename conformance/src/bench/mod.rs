@@ -90,11 +90,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             }
             Ok(())
         });
-        match verdict {
-            Ok(()) => Outcome::Passed,
-            Err(Stop::Failed(failure)) => Outcome::Failed(failure),
-            Err(Stop::Skipped(why)) => Outcome::Skipped(why),
-        }
+        Outcome::of(verdict)
     }
 
     /// Frames that are out, of RAM and of the altmap; 0 where the allocator cannot tell.

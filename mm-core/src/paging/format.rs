@@ -14,6 +14,14 @@ pub struct Level {
     pub leaf: bool,
 }
 
+impl Level {
+    /// The base-2 logarithm of the bytes that a whole table of this level translates.
+    #[inline]
+    pub const fn table_shift(self) -> u32 {
+        self.shift.saturating_add(self.index_bits)
+    }
+}
+
 /// Whose the link to a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -27,8 +35,8 @@ pub enum Link {
 }
 
 impl Link {
-    /// What the two bits for software say of a link: the one that says "of this library", and the
-    /// one that says "tail" of a leaf.
+    /// What the two bits for software say of a link: [`EntryFormat::OWNED`] and
+    /// [`EntryFormat::TAIL`].
     #[inline]
     pub const fn of(owned: bool, tail: bool) -> Self {
         match (owned, tail) {
@@ -71,25 +79,45 @@ pub enum Entry {
 ///
 /// # Safety
 ///
-/// 1. `LEVELS` has between 3 and 5 levels from the root down, so that the root's entries link tables; each level's shift is the next one's
-///    shift plus index bits; the last level's shift is the granule's, and a table of every level
-///    fits in one page.
-/// 2. `decode` is the inverse of `leaf` and `table`, for every depth that they are valid for,
-///    whatever the hardware has set of [`STATUS_BITS`](Self::STATUS_BITS) since; it decodes zero,
-///    and nothing else, as [`Entry::Free`].
+/// 1. `LEVELS` has between 3 and 5 levels from the root down, so that the root's entries link
+///    tables; each level's shift is the next one's shift plus index bits; the last level's shift is
+///    the granule's and its entries can be leaves, and a table of every level fits in one page.
+///    [`VIRTUAL_BITS`](Self::VIRTUAL_BITS) is what follows from that.
+/// 2. `decode` is the inverse of `leaf` and `table`, for every depth that they are valid for and
+///    all frames up to [`LAST_FRAME`](Self::LAST_FRAME), whatever the hardware has set of
+///    [`STATUS_BITS`](Self::STATUS_BITS) since; it decodes zero, and nothing else, as
+///    [`Entry::Free`].
 /// 3. An entry that `leaf` or `table` makes is never zero, translates as described for the MMU, and
 ///    is told from foreign entries by [`OWNED`](Self::OWNED), a bit that the MMU ignores: set in
-///    these, [`invalidated`](Self::invalidated) or not, and clear in all that decode otherwise.
+///    these, [`invalidated`](Self::invalidated) or not, but for leaves of
+///    [`Role::Foreign`](super::Role::Foreign), and clear in all that decode as foreign.
 /// 4. `invalidated` gives an entry that the MMU takes for not present, that is not zero, and that
 ///    decodes as [`Entry::InvalidTable`] or [`Entry::InvalidLeaf`] with all that the entry said.
-/// 5. Adding [`FRAME_STEP`](Self::FRAME_STEP) to a base-page leaf gives the leaf of the next frame,
-///    alike in all else.
+/// 5. Adding [`FRAME_STEP`](Self::FRAME_STEP) to a base-page leaf, [`invalidated`](Self::invalidated)
+///    or not, gives the leaf of the next frame, alike in all else. Behind `LAST_FRAME` it leaves
+///    `OWNED` and `TAIL` as they are and gives nothing that `leaf` or `invalidated` would make.
+/// 6. [`TAIL`](Self::TAIL) is a bit that the MMU ignores, another one than `OWNED`. Of what `leaf`
+///    and `table` make it is set in leaves of [`Role::Tail`](super::Role::Tail) and in links to
+///    shared tables, [`invalidated`](Self::invalidated) or not, and clear in all else.
+/// 7. No entry holds a frame behind `LAST_FRAME`.
+/// 8. `translates` holds for the addresses that the MMU translates by the tree. For each value of
+///    the lower `VIRTUAL_BITS` bits that is one address, whose bits above those are all the same.
 pub unsafe trait EntryFormat {
     /// The size of a base page and of a table.
     const GRANULE: Granule;
 
     /// The levels, root first.
     const LEVELS: &'static [Level];
+
+    /// How many bits of an address the tree translates. Follows from [`LEVELS`](Self::LEVELS);
+    /// formats leave it as it is.
+    const VIRTUAL_BITS: u32 = match Self::LEVELS {
+        [root, ..] => root.table_shift(),
+        [] => 0,
+    };
+
+    /// The last frame that an entry can hold.
+    const LAST_FRAME: Pfn;
 
     /// What is added to a base-page leaf so that it points at the next frame.
     const FRAME_STEP: u64;
@@ -101,11 +129,8 @@ pub unsafe trait EntryFormat {
     /// The bit that says of an entry that it is this library's.
     const OWNED: u64;
 
-    /// The bit that says tail.
+    /// The bit that says "tail" of a leaf of this library's, and "shared" of a link.
     const TAIL: u64;
-
-    /// The last frame.
-    const LAST_FRAME: Pfn;
 
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).
     fn translates(at: VirtAddr) -> bool;

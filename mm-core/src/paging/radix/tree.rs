@@ -23,7 +23,7 @@ impl<F: EntryFormat> Tree<F> {
                 "a table fits in a page"
             );
             let below = if depth + 1 < F::LEVELS.len() {
-                F::LEVELS[depth + 1].shift + F::LEVELS[depth + 1].index_bits
+                F::LEVELS[depth + 1].table_shift()
             } else {
                 F::GRANULE.shift()
             };
@@ -95,12 +95,10 @@ impl<F: EntryFormat> Tree<F> {
     /// them that it does not translate. The root's entries are then those of the range, each
     /// once.
     pub(super) fn translates(range: VirtRange) -> bool {
-        let root = Self::level(0);
-        let above = root.shift + root.index_bits;
         let ends = range.start().get() ^ range.last().get();
         F::translates(range.start())
             && F::translates(range.last())
-            && ends.checked_shr(above).unwrap_or(0) == 0
+            && ends.checked_shr(F::VIRTUAL_BITS).unwrap_or(0) == 0
     }
 
     /// The entry of `at` in a table at `depth`.

@@ -1,0 +1,106 @@
+//! The tree, and the bits that are not about it.
+
+use crate::outcome::{Verdict, ensure, ensure_at, equal, fail, skip};
+use mm_core::addr::VirtAddr;
+use mm_core::paging::EntryFormat;
+
+/// The base-2 logarithm of the number of entries that fill a page.
+fn most_index_bits<F: EntryFormat>() -> u32 {
+    F::GRANULE.shift() - 3
+}
+
+pub(super) fn levels_lead_from_the_root_to_base_pages<F: EntryFormat>() -> Verdict {
+    let levels = F::LEVELS;
+    ensure(
+        (3..=5).contains(&levels.len()),
+        "there are three to five levels",
+    )?;
+    for (upper, lower) in levels.iter().zip(levels.iter().skip(1)) {
+        equal(
+            lower.table_shift().into(),
+            upper.shift.into(),
+            "an entry translates what the table below it does",
+        )?;
+    }
+    for level in levels {
+        ensure(
+            (1..=most_index_bits::<F>()).contains(&level.index_bits),
+            "a table has entries and fits in a page",
+        )?;
+    }
+    let (Some(root), Some(last)) = (levels.first(), levels.last()) else {
+        return fail("there are three to five levels");
+    };
+    equal(
+        F::GRANULE.shift().into(),
+        last.shift.into(),
+        "an entry of the last level translates a base page",
+    )?;
+    ensure(last.leaf, "entries of the last level are leaves")?;
+    ensure(root.table_shift() <= 64, "an address has 64 bits")?;
+    equal(
+        root.table_shift().into(),
+        F::VIRTUAL_BITS.into(),
+        "the tree translates what the root does",
+    )
+}
+
+/// Looks at both ends of what each entry of the root translates, and so at both sides of every
+/// border: what an entry translates is translated as a whole.
+pub(super) fn each_address_of_the_tree_is_translated_in_one_place<F: EntryFormat>() -> Verdict {
+    let Some(root) = F::LEVELS.first() else {
+        return fail("there is a root");
+    };
+    let all = root.table_shift();
+    if root.index_bits > most_index_bits::<F>() || all > 64 {
+        return fail("the root fits in a page, and addresses in 64 bits");
+    }
+    if all == 64 {
+        return skip("the tree translates all bits of an address");
+    }
+    let above = u64::MAX << all;
+    let entry_bytes = 1u64 << root.shift;
+    let mut seen_higher = false;
+    for index in 0..1u64 << root.index_bits {
+        let first = index << root.shift;
+        for lower in [first, first | (entry_bytes - 1)] {
+            let higher = lower | above;
+            let at = VirtAddr::new(lower);
+            let is_higher = F::translates(VirtAddr::new(higher));
+            ensure_at(
+                F::translates(at) != is_higher,
+                "an address is translated with its upper bits all clear, or all set, and not both",
+                at,
+            )?;
+            ensure_at(
+                is_higher || !seen_higher,
+                "what is translated goes up to the last address, or starts with the first",
+                at,
+            )?;
+            seen_higher = is_higher;
+            let translated = if is_higher { higher } else { lower };
+            for bit in all..64 {
+                let alias = VirtAddr::new(translated ^ 1 << bit);
+                // With a single bit above, this is the other one of the two.
+                ensure_at(
+                    !F::translates(alias),
+                    "no other address has the same entries",
+                    alias,
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn the_bits_for_software_are_two<F: EntryFormat>() -> Verdict {
+    for bit in [F::OWNED, F::TAIL] {
+        equal(1, bit.count_ones().into(), "it is one bit")?;
+    }
+    ensure(F::OWNED != F::TAIL, "it is not the same bit for both")?;
+    equal(
+        0,
+        F::STATUS_BITS & (F::OWNED | F::TAIL),
+        "hardware does not set it",
+    )
+}
