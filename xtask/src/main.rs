@@ -116,7 +116,7 @@ fn run() -> Result<ExitCode> {
                 Missing::Refuse
             };
             let verdict = qemu::build_and_boot(boot, &machine, missing)?;
-            eprintln!("{}: {verdict}", boot.name());
+            eprintln!("{boot}: {verdict}");
             Ok(ExitCode::from(verdict.status()))
         }
         Command::Test { machine, install } => suite::run(&machine, install),

@@ -121,10 +121,7 @@ fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) 
         .args(["-machine", "virt", "-cpu", &machine.cpu])
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
-        .args([
-            "-append",
-            &format!("granule={} device={size}M", granule.name()),
-        ]);
+        .args(["-append", &format!("granule={granule} device={size}M")]);
 }
 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.

@@ -40,9 +40,9 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     };
     let may_skip = !install && !in_ci;
 
-    let mut parts = vec![timed("hosted tests", hosted)];
-    for boot in Boot::SUITE {
-        parts.push(timed(boot.name(), || {
+    let mut parts = vec![timed("hosted tests".to_owned(), hosted)];
+    for boot in Boot::all() {
+        parts.push(timed(boot.to_string(), || {
             let verdict = qemu::build_and_boot(boot, machine, missing);
             Ok(match verdict {
                 Ok(Verdict::Passed(summary)) => Outcome::Passed(summary),
@@ -76,7 +76,7 @@ fn could_not_run(error: &Error, may_skip: bool) -> Outcome {
     }
 }
 
-fn timed(name: &str, part: impl FnOnce() -> Result<Outcome>) -> (&str, Outcome, Duration) {
+fn timed(name: String, part: impl FnOnce() -> Result<Outcome>) -> (String, Outcome, Duration) {
     eprintln!("\n== {name}");
     let start = Instant::now();
     let outcome = part().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
