@@ -39,6 +39,8 @@
 //! CPUs walk the tables at all times without any.
 #![no_std]
 #![deny(missing_docs)]
+// What is copied from the documentation compiles without a warning.
+#![doc(test(attr(deny(warnings))))]
 
 pub mod addr;
 pub mod descriptor;

@@ -1,4 +1,4 @@
-//! Running a program under a time limit, with its output shown as it comes.
+//! Running a program with its output shown as it comes: under a time limit, or line by line.
 
 use anyhow::{Context, Result};
 use std::io::{self, Read, Write};
@@ -35,16 +35,14 @@ impl Outcome {
     }
 }
 
-/// Runs `command` for at most `limit`, and copies what it prints to standard output.
-pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Outcome> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{program} does not start"))?;
-    let mut child = StoppedOnDrop(child);
-    let output = show(child.0.stdout.take());
+/// Runs `command` for at most `limit`, and copies what it prints to `out`.
+pub(crate) fn run(
+    command: Command,
+    limit: Duration,
+    out: impl Write + Send + 'static,
+) -> Result<Outcome> {
+    let (program, mut child) = start(command)?;
+    let output = keep_end(child.0.stdout.take(), out);
     let status = child
         .0
         .wait_timeout(limit)
@@ -55,6 +53,28 @@ pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Outcome> {
         status,
         output: String::from_utf8_lossy(&output).into_owned(),
     })
+}
+
+/// Runs `command` until it ends, copies what it prints to `out`, and shows `look` each line.
+pub(crate) fn watch(
+    command: Command,
+    out: impl Write,
+    mut look: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    let (program, mut child) = start(command)?;
+    let mut line = Vec::new();
+    copy(child.0.stdout.take(), out, |bytes| {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                look(String::from_utf8_lossy(&line).trim_end());
+                line.clear();
+            }
+        }
+    });
+    look(String::from_utf8_lossy(&line).trim_end());
+    let status = child.0.wait();
+    status.with_context(|| format!("{program} cannot be waited for"))
 }
 
 /// A program that does not outlive this.
@@ -68,30 +88,51 @@ impl Drop for StoppedOnDrop {
     }
 }
 
-/// Copies `source` to standard output until it ends, and then sends the end of it.
-fn show(source: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+/// Starts `command`; its name and the program.
+fn start(mut command: Command) -> Result<(String, StoppedOnDrop)> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{program} does not start"))?;
+    Ok((program, StoppedOnDrop(child)))
+}
+
+/// Copies `source` to `out` until it ends, and then sends the end of it.
+fn keep_end(
+    source: Option<impl Read + Send + 'static>,
+    out: impl Write + Send + 'static,
+) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut kept = Vec::new();
-        let mut buffer = [0; 4096];
-        let mut source = source;
-        while let Some(bytes) = source
-            .as_mut()
-            .and_then(|source| source.read(&mut buffer).ok())
-            .and_then(|count| buffer.get(..count))
-            .filter(|bytes| !bytes.is_empty())
-        {
-            // Nobody to read it is no reason to stop the machine.
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(bytes).and_then(|()| out.flush());
+        copy(source, out, |bytes| {
             kept.extend_from_slice(bytes);
             let excess = kept.len().saturating_sub(KEPT_BYTES);
             kept.drain(..excess);
-        }
+        });
         // Nobody waits for it any more, perhaps.
         let _ = sender.send(kept);
     });
     receiver
+}
+
+/// Copies `source` to `out` until it ends, piece by piece as it comes.
+fn copy(mut source: Option<impl Read>, mut out: impl Write, mut look: impl FnMut(&[u8])) {
+    let mut buffer = [0; 4096];
+    while let Some(source) = source.as_mut() {
+        let bytes = match source.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.ok().and_then(|count| buffer.get(..count)),
+        };
+        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
+            break;
+        };
+        // Nobody to read it is no reason to stop the program.
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        look(bytes);
+    }
 }
 
 #[cfg(test)]
@@ -99,15 +140,19 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    fn shell(script: &str, limit: Duration) -> Outcome {
+    fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, limit).unwrap()
+        command
+    }
+
+    fn run_for(script: &str, limit: Duration) -> Outcome {
+        run(shell(script), limit, io::sink()).unwrap()
     }
 
     #[test]
     fn the_end_of_the_output_and_the_status_are_kept() {
-        let outcome = shell("echo one; echo; echo two; exit 35", Duration::from_secs(10));
+        let outcome = run_for("echo one; echo; echo two; exit 35", Duration::from_secs(10));
         assert_eq!(outcome.status.and_then(|status| status.code()), Some(35));
         assert_eq!(outcome.last_lines(1), ["two"]);
         assert_eq!(outcome.last_lines(9), ["one", "two"]);
@@ -116,9 +161,19 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_stopped_at_the_limit() {
         let start = Instant::now();
-        let outcome = shell("echo last words; exec sleep 60", Duration::from_millis(300));
+        let outcome = run_for("echo last words; exec sleep 60", Duration::from_millis(300));
         assert!(outcome.status.is_none());
         assert_eq!(outcome.last_lines(3), ["last words"]);
         assert!(start.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn lines_that_come_in_pieces_are_seen_whole_and_the_output_is_as_it_was() {
+        let script = "printf 'one '; sleep 0.1; printf 'line\\r\\n\\ntwo'; exit 3";
+        let (mut out, mut lines) = (Vec::new(), Vec::new());
+        let status = watch(shell(script), &mut out, |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(lines, ["one line", "", "two"]);
+        assert_eq!(out, b"one line\r\n\ntwo");
     }
 }

@@ -1,8 +1,12 @@
 //! Which example kernels there are, and what each needs.
+//!
+//! [`Kernel`] says what they are called, [`Kernel::parts`] what they are made of and which pages
+//! they have. What the suite boots, and under which names, follows from these.
 
 use crate::bytes::Bytes;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
+use std::fmt;
 
 /// A kernel, and the kind of machine that it is booted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,15 +45,19 @@ impl Granule {
             Self::Size64K => 3 << 10,
         })
     }
+}
 
-    /// As the kernel is told.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Size4K => "4K",
-            Self::Size16K => "16K",
-            Self::Size64K => "64K",
-        }
+impl fmt::Display for Granule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&name_of(self))
     }
+}
+
+/// What something is called on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    // All values that there are can be written there.
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// How a kernel is built, and on what it boots.
@@ -65,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) emulator_package: &'static str,
     /// What the emulator's process status means.
     pub(crate) statuses: Statuses,
+    /// The pages that it can have, at least one size.
+    pub(crate) granules: &'static [Granule],
 }
 
 /// The process statuses by which a kernel tells its verdict.
@@ -102,14 +112,15 @@ pub(crate) struct Boot {
 }
 
 impl Boot {
-    /// What the suite boots.
-    pub(crate) const SUITE: [Self; 5] = [
-        Self::with_4k(Kernel::X86_64),
-        Self::with_4k(Kernel::X86_64La57),
-        Self::with_4k(Kernel::AArch64),
-        Self::aarch64(Granule::Size16K),
-        Self::aarch64(Granule::Size64K),
-    ];
+    /// What the suite boots: each kernel with pages of each size that it can have.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Kernel::value_variants().iter().flat_map(|&kernel| {
+            let granules = kernel.parts().granules;
+            granules
+                .iter()
+                .map(move |&granule| Self { kernel, granule })
+        })
+    }
 
     /// `kernel` with pages of `granule`.
     ///
@@ -117,43 +128,34 @@ impl Boot {
     ///
     /// Where its architecture has no such pages.
     pub(crate) fn new(kernel: Kernel, granule: Granule) -> Result<Self> {
+        let possible = kernel.parts().granules;
+        let names: Vec<String> = possible.iter().map(name_of).collect();
         ensure!(
-            kernel == Kernel::AArch64 || granule == Granule::Size4K,
-            "{} has base pages of 4K only; leave out --granule",
-            kernel.name()
+            possible.contains(&granule),
+            "{kernel} has base pages of {} only, not of {granule}",
+            names.join(", ")
         );
         Ok(Self { kernel, granule })
     }
+}
 
-    const fn with_4k(kernel: Kernel) -> Self {
-        let granule = Granule::Size4K;
-        Self { kernel, granule }
-    }
-
-    const fn aarch64(granule: Granule) -> Self {
-        let kernel = Kernel::AArch64;
-        Self { kernel, granule }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match (self.kernel, self.granule) {
-            (Kernel::AArch64, Granule::Size4K) => "kernel aarch64 4K",
-            (Kernel::AArch64, Granule::Size16K) => "kernel aarch64 16K",
-            (Kernel::AArch64, Granule::Size64K) => "kernel aarch64 64K",
-            (kernel, _) => kernel.name(),
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kernel)?;
+        match self.kernel.parts().granules {
+            [_] => Ok(()),
+            _ => write!(f, " {}", self.granule),
         }
     }
 }
 
-impl Kernel {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "kernel x86_64",
-            Self::X86_64La57 => "kernel x86_64-la57",
-            Self::AArch64 => "kernel aarch64",
-        }
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel {}", name_of(self))
     }
+}
 
+impl Kernel {
     /// What it is made of.
     pub(crate) const fn parts(self) -> Parts {
         match self {
@@ -163,6 +165,7 @@ impl Kernel {
                 emulator: "qemu-system-x86_64",
                 emulator_package: "qemu-system-x86",
                 statuses: DEBUG_EXIT,
+                granules: &[Granule::Size4K],
             },
             Self::AArch64 => Parts {
                 package: "kernel-aarch64",
@@ -170,6 +173,7 @@ impl Kernel {
                 emulator: "qemu-system-aarch64",
                 emulator_package: "qemu-system-arm",
                 statuses: SEMIHOSTING,
+                granules: &[Granule::Size4K, Granule::Size16K, Granule::Size64K],
             },
         }
     }
@@ -178,12 +182,55 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hosted::BackendKind;
+
+    /// The backend whose tables a kernel has the CPU walk, by its name.
+    fn backend_of(boot: Boot) -> String {
+        let name = boot.to_string().replacen("kernel ", "", 1);
+        name.replace(' ', "-").to_lowercase()
+    }
+
+    /// Whether a CPU could walk what the backend writes; the oracle is a plain map.
+    fn has_tables(backend: BackendKind) -> bool {
+        backend.name() != "sim"
+    }
+
+    #[test]
+    fn every_backend_with_tables_boots_a_kernel() {
+        let booted: Vec<String> = Boot::all().map(backend_of).collect();
+        for backend in BackendKind::ALL
+            .into_iter()
+            .filter(|&kind| has_tables(kind))
+        {
+            let name = backend.name();
+            assert!(
+                booted.iter().any(|booted| booted == name),
+                "no kernel boots on the tables of the backend `{name}`: add it to `Kernel`, or its \
+                 granule to `Kernel::parts`, in {}; booted are {}",
+                file!(),
+                booted.join(", ")
+            );
+        }
+    }
+
+    #[test]
+    fn boots_are_named_as_on_the_command_line() {
+        let x86_64 = Boot::new(Kernel::X86_64La57, Granule::Size4K).unwrap();
+        assert_eq!(x86_64.to_string(), "kernel x86_64-la57");
+        let aarch64 = Boot::new(Kernel::AArch64, Granule::Size16K).unwrap();
+        assert_eq!(aarch64.to_string(), "kernel aarch64 16K");
+    }
 
     #[test]
     fn only_aarch64_has_other_granules() {
         assert!(Boot::new(Kernel::X86_64, Granule::Size4K).is_ok());
-        assert!(Boot::new(Kernel::X86_64La57, Granule::Size16K).is_err());
-        for boot in Boot::SUITE {
+        assert_eq!(
+            Boot::new(Kernel::X86_64La57, Granule::Size16K)
+                .unwrap_err()
+                .to_string(),
+            "kernel x86_64-la57 has base pages of 4K only, not of 16K"
+        );
+        for boot in Boot::all() {
             assert_eq!(Boot::new(boot.kernel, boot.granule).unwrap(), boot);
         }
     }

@@ -4,28 +4,33 @@
 //! - `toolchain`: how to compile one on this machine;
 //! - `requirement`: programs that have to be installed, what brings them, and installing them;
 //! - `qemu`: the virtual machine that boots one;
-//! - `console`: running a program under a time limit, with its output shown;
-//! - `suite`: the whole test suite.
+//! - `console`: running a program with its output shown, under a time limit or line by line;
+//! - `suite`: the whole test suite;
+//! - `libtest`: counting tests in what `cargo test` prints;
+//! - `tally`: how many passed, failed and were skipped.
 
 mod bytes;
 mod console;
 mod kernel;
+mod libtest;
 mod qemu;
 mod requirement;
 mod suite;
+mod tally;
 mod toolchain;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bytes::Bytes;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use kernel::{Boot, Granule, Kernel};
-use requirement::Missing;
+use qemu::Verdict;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// The project's own commands.
 #[derive(Parser)]
-#[command(name = "cargo xtask")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -33,52 +38,66 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build an example kernel and boot it in QEMU.
+    /// Build an example kernel and boot it in QEMU
     ///
-    /// Exit status: 0 all checks passed, 10 some failed, 11 the kernel panicked, 12 the machine
-    /// stopped without a verdict, 13 the CPU lacks what was asked for, 124 time limit, 1 it
-    /// could not be built or booted.
+    /// Prints what the kernel prints, and ends with its verdict as exit status:
+    ///
+    ///     0  all checks passed
+    ///     1  it could not be built or booted
+    ///     2  wrong arguments
+    ///    10  some checks failed
+    ///    11  the kernel panicked
+    ///    12  the machine stopped without a verdict
+    ///    13  the CPU lacks what was asked for
+    ///   124  it was stopped at the time limit
+    #[command(verbatim_doc_comment)]
     Qemu {
-        /// Which kernel.
+        /// Which kernel
         kernel: Kernel,
-        /// The size of base pages; other than 4K on aarch64 only.
-        #[arg(long, default_value = "4K", ignore_case = true)]
+        /// The size of base pages; other than 4K on aarch64 only
+        #[arg(long, value_name = "SIZE", default_value = "4K", ignore_case = true)]
         granule: Granule,
-        #[command(flatten)]
-        machine: MachineArguments,
-        /// Install what is missing with apt-get.
+        /// Install what is missing with apt-get first
         #[arg(long)]
         install: bool,
+        #[command(flatten)]
+        machine: MachineArguments,
     },
-    /// Run the whole test suite: hosted tests, then each kernel in QEMU.
+    /// Run the whole test suite: hosted tests and doctests, then each kernel in QEMU.
     ///
-    /// What cannot run is skipped and said to be, except with --install or with CI=true in the
-    /// environment: then it is a failure.
+    /// A part for which something is missing (QEMU, or a `core` for bare metal) is skipped and says
+    /// what would help. With --install, or with CI=true in the environment, it fails.
+    ///
+    /// Ends with a table of the parts, how long each took and what became of it, and, alone on the
+    /// last line, with all tests and checks: `N passed, N failed`, and `N skipped` where something
+    /// was. Exit status: 0 nothing failed, 1 something did, 2 wrong arguments.
     Test {
-        #[command(flatten)]
-        machine: MachineArguments,
-        /// Install what is missing with apt-get.
+        /// Install what is missing with apt-get first, all at once; a part of its own in the table
         #[arg(long)]
         install: bool,
+        #[command(flatten)]
+        machine: MachineArguments,
     },
 }
 
-/// The virtual machine.
+/// The longest time limit for a machine: a day.
+const LONGEST: u64 = 24 * 60 * 60;
+
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The virtual machines")]
 struct MachineArguments {
-    /// RAM, as in 1G, which is what there is by default; 3G with pages of 64K, where a huge leaf
-    /// of vmemmap takes 512M.
-    #[arg(long)]
+    /// RAM, as in 2G [default: 1G; with pages of 64K, where a huge leaf of vmemmap takes 512M, 3G]
+    #[arg(long, value_name = "SIZE")]
     memory: Option<Bytes>,
-    /// Device memory, as in 4G.
-    #[arg(long, default_value = "4G")]
+    /// Device memory, as in 4G: a multiple of 2M
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = device_size)]
     device_size: Bytes,
-    /// The emulated CPU of aarch64, as QEMU names it.
-    #[arg(long, default_value = "max", value_name = "MODEL")]
-    cpu: String,
-    /// After how many seconds the machine is stopped.
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
-    timeout: u64,
+    /// The emulated CPU of aarch64, as QEMU names it [default: max]
+    #[arg(long, value_name = "MODEL", value_parser = cpu)]
+    cpu: Option<String>,
+    /// After how many seconds a machine is stopped
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    timeout: Duration,
 }
 
 impl MachineArguments {
@@ -86,9 +105,41 @@ impl MachineArguments {
         self.memory.unwrap_or(granule.memory())
     }
 
-    fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+    fn cpu(&self) -> &str {
+        self.cpu.as_deref().unwrap_or("max")
     }
+
+    /// What is meant for another kernel would be ignored.
+    fn check(&self, kernel: Kernel) -> Result<()> {
+        ensure!(
+            self.cpu.is_none() || kernel == Kernel::AArch64,
+            "{kernel} has a CPU of its own; leave out --cpu"
+        );
+        Ok(())
+    }
+}
+
+fn device_size(text: &str) -> Result<Bytes, String> {
+    let size: Bytes = text.parse()?;
+    match size.mebibytes().is_multiple_of(2) {
+        true => Ok(size),
+        false => Err(format!("{size} is not a multiple of 2M")),
+    }
+}
+
+fn cpu(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a CPU has a name; `max` has all that QEMU can do".to_owned()),
+        model => Ok(model.to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=LONGEST).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("write a whole number of seconds from 1 to {LONGEST}"))
 }
 
 fn main() -> ExitCode {
@@ -101,24 +152,95 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends as at any other wrong argument.
+fn refuse(error: &anyhow::Error) -> ! {
+    let mut command = Arguments::command();
+    command.error(ErrorKind::ArgumentConflict, error).exit()
+}
+
 fn run() -> Result<ExitCode> {
     match Arguments::parse().command {
         Command::Qemu {
             kernel,
             granule,
-            machine,
             install,
+            machine,
         } => {
-            let boot = Boot::new(kernel, granule)?;
-            let missing = if install {
-                Missing::Install
-            } else {
-                Missing::Refuse
+            let boot = Boot::new(kernel, granule).unwrap_or_else(|error| refuse(&error));
+            machine.check(kernel).unwrap_or_else(|error| refuse(&error));
+            let parts = kernel.parts();
+            if install {
+                requirement::install(|| qemu::missing(&parts))?;
+            }
+            let built = qemu::build(&parts, &toolchain::target_directory()?)?;
+            let verdict = qemu::boot(&built, boot, &machine)?;
+            let head = match &verdict {
+                Verdict::Passed(_) => "",
+                Verdict::Skipped(_) => "skipped: ",
+                _ => "FAILED: ",
             };
-            let verdict = qemu::build_and_boot(boot, &machine, missing)?;
-            eprintln!("{}: {verdict}", boot.name());
+            eprintln!("{boot}: {head}{verdict}");
             Ok(ExitCode::from(verdict.status()))
         }
-        Command::Test { machine, install } => suite::run(&machine, install),
+        Command::Test { install, machine } => suite::run(&machine, install),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(arguments: &str) -> String {
+        let words = ["xtask"].into_iter().chain(arguments.split(' '));
+        match Arguments::try_parse_from(words) {
+            Ok(_) => panic!("{arguments} is taken"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_arguments_contradict_each_other_nowhere() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_can() {
+        for (arguments, why) in [
+            ("test --timeout 0", "from 1 to 86400"),
+            ("test --timeout soon", "whole number of seconds"),
+            ("test --timeout 99999999999999999999", "from 1 to 86400"),
+            ("test --device-size 3M", "3M is not a multiple of 2M"),
+            ("test --device-size 0G", "from 1M to 1024T"),
+            ("test --memory 4", "write for example 512M or 4G"),
+            ("test --memory", "a value is required for '--memory <SIZE>'"),
+            ("test --cpu=", "a CPU has a name"),
+            ("test everything", "unexpected argument 'everything'"),
+            ("test --instal", "unexpected argument '--instal'"),
+            ("tests", "unrecognized subcommand 'tests'"),
+            (
+                "qemu riscv64",
+                "possible values: x86_64, x86_64-la57, aarch64",
+            ),
+            ("qemu aarch64 --granule 8K", "possible values: 4K, 16K, 64K"),
+            ("qemu", "<KERNEL>"),
+        ] {
+            let refusal = refusal(arguments);
+            assert!(refusal.contains(why), "{arguments}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_would_be_ignored_is_refused() {
+        let machine = |arguments: &str| {
+            let words = ["xtask", "test"].into_iter().chain(arguments.split(' '));
+            match Arguments::try_parse_from(words).unwrap().command {
+                Command::Test { machine, .. } => machine,
+                Command::Qemu { .. } => panic!(),
+            }
+        };
+        let with_cpu = machine("--cpu cortex-a72");
+        assert!(with_cpu.check(Kernel::AArch64).is_ok());
+        assert!(with_cpu.check(Kernel::X86_64La57).is_err());
+        assert!(machine("--timeout 1").check(Kernel::X86_64).is_ok());
     }
 }

@@ -3,12 +3,15 @@
 use crate::MachineArguments;
 use crate::bytes::Bytes;
 use crate::console::{self, Outcome};
-use crate::kernel::{Boot, Granule, Kernel, Statuses};
-use crate::requirement::{Missing, need_program};
+use crate::kernel::{Boot, Granule, Kernel, Parts, Statuses};
+use crate::requirement::{Requirement, need_program};
+use crate::tally::Tally;
 use crate::toolchain;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::fmt;
-use std::process::Command;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 use tempfile::NamedTempFile;
 
 /// How many lines of a machine that hung are shown again.
@@ -17,9 +20,9 @@ const LAST_LINES: usize = 8;
 /// How a boot ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// All checks passed; the kernel's last line.
-    Passed(String),
-    /// Some failed; the kernel's last line.
+    /// All checks passed.
+    Passed(Tally),
+    /// The kernel says that some failed; its last line.
     Failed(String),
     /// The kernel panicked.
     Panicked,
@@ -51,10 +54,11 @@ impl Verdict {
             return Self::TimedOut(outcome.last_lines(LAST_LINES).join("\n  "));
         };
         match status.code() {
-            // A kernel that checked nothing, or ended early, has not passed.
-            Some(code) if code == statuses.passed && last().contains(" passed, 0 failed, ") => {
-                Self::Passed(last())
-            }
+            Some(code) if code == statuses.passed => match Tally::of_line(&last()) {
+                Some(tally) if tally.is_good() => Self::Passed(tally),
+                // A kernel that checked nothing, or ended early, has not passed.
+                _ => Self::inconclusive(status, &last()),
+            },
             Some(code) if code == statuses.failed => Self::Failed(last()),
             Some(code) if code == statuses.panicked => Self::Panicked,
             Some(code) if Some(code) == statuses.skipped => {
@@ -62,54 +66,78 @@ impl Verdict {
                 let why = last.strip_prefix("skipped: ").unwrap_or(&last);
                 Self::Skipped(why.to_owned())
             }
-            _ => Self::Inconclusive(format!("{status}; last line: {}", last())),
+            _ => Self::inconclusive(status, &last()),
         }
+    }
+
+    fn inconclusive(status: ExitStatus, last: &str) -> Self {
+        Self::Inconclusive(format!("{status}; last line: {last}"))
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed(summary) => write!(f, "{summary}"),
-            Self::Failed(summary) => write!(f, "FAILED: {summary}"),
-            Self::Panicked => f.write_str("FAILED: the kernel panicked"),
-            Self::Skipped(why) => write!(f, "skipped: {why}"),
-            Self::Inconclusive(why) => write!(f, "FAILED: ended without a verdict ({why})"),
-            Self::TimedOut(last) => write!(
-                f,
-                "FAILED: stopped at the time limit; last output:\n  {last}"
-            ),
+            Self::Passed(tally) => write!(f, "{tally}"),
+            Self::Failed(summary) => write!(f, "{summary}"),
+            Self::Panicked => f.write_str("the kernel panicked"),
+            Self::Skipped(why) => write!(f, "{why}"),
+            Self::Inconclusive(why) => write!(f, "ended without a verdict ({why})"),
+            Self::TimedOut(last) => {
+                write!(f, "stopped at the time limit; last output:\n  {last}")
+            }
         }
     }
 }
 
-/// Builds the kernel and boots it.
-pub(crate) fn build_and_boot(
-    boot: Boot,
-    machine: &MachineArguments,
-    missing: Missing,
-) -> Result<Verdict> {
-    let parts = boot.kernel.parts();
-    let emulator = need_program(parts.emulator, parts.emulator_package, missing)?;
-    let way = toolchain::find(parts.target, missing)?;
-    let image = toolchain::build(&parts, way)?;
+/// A kernel that was built, and what it takes to boot it.
+#[derive(Clone, Debug)]
+pub(crate) struct Built {
+    emulator: PathBuf,
+    image: PathBuf,
+    /// Where files may be written.
+    directory: PathBuf,
+}
 
-    let mut command = Command::new(emulator);
+/// What is missing to build and boot a kernel of `parts`.
+pub(crate) fn missing(parts: &Parts) -> Vec<Requirement> {
+    let emulator = need_program(parts.emulator, parts.emulator_package).err();
+    let compiler = toolchain::find(parts.target).err();
+    emulator.into_iter().chain(compiler).collect()
+}
+
+/// Builds a kernel below `directory`.
+pub(crate) fn build(parts: &Parts, directory: &Path) -> Result<Built> {
+    let emulator = need_program(parts.emulator, parts.emulator_package)?;
+    let way = toolchain::find(parts.target)?;
+    let image = toolchain::build(parts, way, directory)?;
+    let directory = directory.to_path_buf();
+    Ok(Built {
+        emulator,
+        image,
+        directory,
+    })
+}
+
+/// Boots what was built of `boot`'s kernel.
+pub(crate) fn boot(built: &Built, boot: Boot, machine: &MachineArguments) -> Result<Verdict> {
+    let mut command = Command::new(&built.emulator);
     // Always emulated: what a host's hardware makes of it is another experiment.
     command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-serial", "stdio"]);
+    let x86_64 = |command, cpu| x86_64(command, cpu, machine, &built.directory);
     // A file goes with its value.
     let _device = match boot.kernel {
-        Kernel::X86_64 => Some(x86_64(&mut command, "max,la57=off", machine)?),
-        Kernel::X86_64La57 => Some(x86_64(&mut command, "max", machine)?),
+        Kernel::X86_64 => Some(x86_64(&mut command, "max,la57=off")?),
+        Kernel::X86_64La57 => Some(x86_64(&mut command, "max")?),
         Kernel::AArch64 => {
             aarch64(&mut command, boot.granule, machine);
             None
         }
     };
-    command.arg("-kernel").arg(image);
-    let outcome = console::run(command, machine.timeout())?;
-    Ok(Verdict::of(&outcome, parts.statuses))
+    command.arg("-kernel").arg(&built.image);
+    let outcome = console::run(command, machine.timeout, io::stdout())?;
+    Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
 }
 
 /// The machine `virt`, with semihosting to exit by. The device's memory is the top of RAM, as the
@@ -118,18 +146,20 @@ fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) 
     let size = machine.device_size.mebibytes();
     let all = machine.memory(granule).mebibytes() + size;
     command
-        .args(["-machine", "virt", "-cpu", &machine.cpu])
+        .args(["-machine", "virt", "-cpu", machine.cpu()])
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
-        .args([
-            "-append",
-            &format!("granule={} device={size}M", granule.name()),
-        ]);
+        .args(["-append", &format!("granule={granule} device={size}M")]);
 }
 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.
-fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments) -> Result<NamedTempFile> {
-    let device = device_memory(machine.device_size)?;
+fn x86_64(
+    command: &mut Command,
+    cpu: &str,
+    machine: &MachineArguments,
+    directory: &Path,
+) -> Result<NamedTempFile> {
+    let device = device_memory(machine.device_size, directory)?;
     let memory = machine.memory(Granule::Size4K).mebibytes();
     let size = machine.device_size.mebibytes();
     // Slots are aligned to 1 GiB.
@@ -140,20 +170,18 @@ fn x86_64(command: &mut Command, cpu: &str, machine: &MachineArguments) -> Resul
         .arg("-object")
         .arg(format!(
             "memory-backend-file,id=device,share=on,size={size}M,mem-path={}",
-            device.path().display()
+            // A comma would end the path.
+            device.path().display().to_string().replace(',', ",,")
         ))
         .args(["-device", "nvdimm,memdev=device"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
     Ok(device)
 }
 
-/// A sparse file for device memory, which goes with the value.
-fn device_memory(size: Bytes) -> Result<NamedTempFile> {
-    ensure!(
-        size.mebibytes().is_multiple_of(2),
-        "device memory of {size}: make it a multiple of 2M"
-    );
-    let file = NamedTempFile::with_prefix("device-memory-").context("no temporary file")?;
+/// A sparse file in `directory` for device memory, which goes with the value.
+fn device_memory(size: Bytes, directory: &Path) -> Result<NamedTempFile> {
+    let file = NamedTempFile::with_prefix_in("device-memory-", directory)
+        .with_context(|| format!("no file in {}", directory.display()))?;
     file.as_file().set_len(size.get()).with_context(|| {
         format!(
             "a sparse file of {size} does not fit at {}",
@@ -168,7 +196,6 @@ mod tests {
     use super::*;
     use crate::kernel::{DEBUG_EXIT, SEMIHOSTING};
     use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
 
     fn verdict_of(code: i32, output: &str, statuses: Statuses) -> Verdict {
         let outcome = Outcome {
@@ -206,6 +233,7 @@ mod tests {
             0
         );
         assert_eq!(verdict(33, "hello\n").status(), 12);
+        assert_eq!(verdict(33, "0 passed, 0 failed, 7 skipped\n").status(), 12);
         assert_eq!(verdict(33, "7 passed, 10 failed, 0 skipped\n").status(), 12);
         assert_eq!(verdict(35, "6 passed, 1 failed, 0 skipped\n").status(), 10);
         assert_eq!(verdict(37, "PANIC\n").status(), 11);

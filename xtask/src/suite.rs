@@ -1,99 +1,320 @@
 //! The whole test suite, part by part.
+//!
+//! What takes time apart from testing is a part of its own: what apt-get brings, and what is built.
 
 use crate::MachineArguments;
-use crate::kernel::Boot;
-use crate::qemu::{self, Verdict};
-use crate::requirement::{Missing, Requirement};
-use crate::toolchain::cargo;
-use anyhow::{Context, Error, Result};
+use crate::console;
+use crate::kernel::{Boot, Kernel};
+use crate::libtest::Counter;
+use crate::qemu::{self, Built, Verdict};
+use crate::requirement::{self, Requirement};
+use crate::tally::Tally;
+use crate::toolchain::{cargo, target_directory};
+use anyhow::{Error, Result, ensure};
+use clap::ValueEnum;
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+/// Tests that run for a minute or longer, and about how long, as in `("churn", "90 s")`. They are
+/// named before the tests begin, for libtest says of each that it "has been running for over 60
+/// seconds".
+const LONG_TESTS: &[(&str, &str)] = &[];
+
 /// What became of a part.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    Passed(String),
+    /// Something was built or installed.
+    Done(String),
+    /// Tests or checks were run.
+    Ran(Tally),
+    /// It failed as a whole; why.
     Failed(String),
+    /// It could not be done, and need not be; why.
     Skipped(String),
+}
+
+impl Outcome {
+    /// Of an error: where a part may be skipped, it is if it lacks something.
+    fn of_error(error: &Error, may_skip: bool) -> Self {
+        if may_skip && error.downcast_ref::<Requirement>().is_some() {
+            Self::Skipped(error.to_string())
+        } else {
+            Self::Failed(format!("{error:#}"))
+        }
+    }
+
+    /// Of a kernel.
+    fn of_verdict(verdict: &Verdict, may_skip: bool) -> Self {
+        match verdict {
+            Verdict::Passed(tally) => Self::Ran(*tally),
+            Verdict::Skipped(why) if may_skip => Self::Skipped(why.clone()),
+            Verdict::Failed(last) => match Tally::of_line(last) {
+                Some(tally) if tally.failed > 0 => Self::Ran(tally),
+                _ => Self::Failed(format!("the kernel says so; last line: {last}")),
+            },
+            other => Self::Failed(other.to_string()),
+        }
+    }
+
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Ran(tally) => tally.failed > 0,
+            Self::Failed(_) => true,
+            Self::Done(_) | Self::Skipped(_) => false,
+        }
+    }
+
+    /// How it counts: what failed or was skipped as a whole as one.
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        match self {
+            Self::Done(_) => {}
+            Self::Ran(ran) => tally = *ran,
+            Self::Failed(_) => tally.failed = 1,
+            Self::Skipped(_) => tally.skipped = 1,
+        }
+        tally
+    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passed(what) if what.is_empty() => f.write_str("passed"),
-            Self::Passed(what) => write!(f, "passed ({what})"),
-            Self::Failed(why) => write!(f, "FAILED ({why})"),
-            Self::Skipped(why) => write!(f, "skipped ({why})"),
+            Self::Done(what) => f.write_str(what),
+            Self::Ran(tally) if tally.failed > 0 => write!(f, "FAILED: {tally}"),
+            Self::Ran(tally) => write!(f, "{tally}"),
+            Self::Failed(why) => write!(f, "FAILED: {why}"),
+            Self::Skipped(why) => write!(f, "skipped: {why}"),
         }
     }
 }
 
+/// A row of the table.
+#[derive(Clone, Debug)]
+struct Part {
+    name: String,
+    outcome: Outcome,
+    time: Duration,
+    /// Whether it counts in the end. What is built counts by what is run of it.
+    counts: bool,
+}
+
+/// The parts so far.
+#[derive(Debug)]
+struct Suite {
+    may_skip: bool,
+    /// Prints a line.
+    say: fn(fmt::Arguments<'_>),
+    parts: Vec<Part>,
+}
+
+impl Suite {
+    /// Runs a part that prepares for others. What becomes of those where it fails is the error.
+    fn prepare<T>(
+        &mut self,
+        name: &str,
+        counts: bool,
+        part: impl FnOnce() -> Result<(T, String)>,
+    ) -> Result<T, Outcome> {
+        let start = self.begin(name);
+        let (outcome, done) = match part() {
+            Ok((done, what)) => (Outcome::Done(what), Ok(done)),
+            Err(error) => {
+                let outcome = Outcome::of_error(&error, self.may_skip);
+                let of_others = match outcome {
+                    Outcome::Skipped(_) => Outcome::Skipped("not built".to_owned()),
+                    _ => Outcome::Failed("not built".to_owned()),
+                };
+                (outcome, Err(of_others))
+            }
+        };
+        self.end(name, outcome, start, counts);
+        done
+    }
+
+    /// Runs a part that tests, with what was prepared for it.
+    fn test<T>(
+        &mut self,
+        name: &str,
+        prepared: Result<T, Outcome>,
+        part: impl FnOnce(T) -> Result<Outcome>,
+    ) {
+        let start = self.begin(name);
+        let outcome = match prepared.map(part) {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::of_error(&error, self.may_skip),
+            Err(not_prepared) => not_prepared,
+        };
+        self.end(name, outcome, start, true);
+    }
+
+    fn begin(&self, name: &str) -> Instant {
+        (self.say)(format_args!("\n== {name}"));
+        Instant::now()
+    }
+
+    fn end(&mut self, name: &str, outcome: Outcome, start: Instant, counts: bool) {
+        if !matches!(outcome, Outcome::Ran(_)) {
+            (self.say)(format_args!("{outcome}"));
+        }
+        self.parts.push(Part {
+            name: name.to_owned(),
+            outcome,
+            time: start.elapsed(),
+            counts,
+        });
+    }
+
+    fn tally(&self) -> Tally {
+        let counted = self.parts.iter().filter(|part| part.counts);
+        counted.map(|part| part.outcome.tally()).sum()
+    }
+
+    /// What became of each part, and the sum alone on the last line.
+    fn table(&self) -> String {
+        let row = |name: &str, time: Duration, what: &dyn fmt::Display| {
+            let row = format!("{name:<21} {:>7.1} s  {what}", time.as_secs_f64());
+            row.trim_end().to_owned()
+        };
+        let rows = self.parts.iter();
+        let mut lines: Vec<String> = rows
+            .map(|part| row(&part.name, part.time, &part.outcome))
+            .collect();
+        let (packages, own): (Vec<&Part>, Vec<&Part>) =
+            self.parts.iter().partition(|part| part.name == PACKAGES);
+        let all = match packages.is_empty() {
+            true => "all".to_owned(),
+            false => format!("all but {PACKAGES}"),
+        };
+        lines.push(row(&all, own.iter().map(|part| part.time).sum(), &""));
+        lines.push(self.tally().to_string());
+        lines.join("\n")
+    }
+
+    fn status(&self) -> ExitCode {
+        match self.parts.iter().any(|part| part.outcome.is_failure()) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// The part in which apt-get installs what is missing.
+const PACKAGES: &str = "packages";
+
 /// Runs every part, then prints what became of each.
 pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode> {
+    let directory = target_directory()?;
     let in_ci = env::var_os("CI").is_some_and(|ci| ci == "true");
-    let missing = if install {
-        Missing::Install
-    } else {
-        Missing::Refuse
+    let mut suite = Suite {
+        may_skip: !install && !in_ci,
+        say,
+        parts: Vec::new(),
     };
-    let may_skip = !install && !in_ci;
+    if install {
+        // Parts that lack something after that say so.
+        let _ = suite.prepare(PACKAGES, true, || Ok(((), packages()?)));
+    }
+    hosted(&mut suite, &directory);
+    kernels(&mut suite, &directory, machine);
 
-    let mut parts = vec![timed("hosted tests", hosted)];
-    for boot in Boot::SUITE {
-        parts.push(timed(boot.name(), || {
-            let verdict = qemu::build_and_boot(boot, machine, missing);
-            Ok(match verdict {
-                Ok(Verdict::Passed(summary)) => Outcome::Passed(summary),
-                Ok(Verdict::Skipped(why)) if may_skip => Outcome::Skipped(why),
-                Ok(verdict) => Outcome::Failed(verdict.to_string()),
-                Err(error) => could_not_run(&error, may_skip),
+    say(format_args!("\n{}", suite.table()));
+    Ok(suite.status())
+}
+
+/// Prints a line. What the parts print goes to standard output too, so the order is kept.
+fn say(line: fmt::Arguments<'_>) {
+    // Nobody to read it is no reason to stop.
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Installs all that is missing.
+fn packages() -> Result<String> {
+    let kernels = Kernel::value_variants().iter();
+    let parts: Vec<_> = kernels.map(|kernel| kernel.parts()).collect();
+    let missing = || parts.iter().flat_map(qemu::missing).collect();
+    let installed = requirement::install(missing)?;
+    Ok(match installed.is_empty() {
+        true => "nothing was missing".to_owned(),
+        false => format!("installed {}", installed.join(" ")),
+    })
+}
+
+/// Tests and doctests of the workspace. Doctests are built when they are run.
+fn hosted(suite: &mut Suite, directory: &Path) {
+    let built = suite.prepare("hosted build", false, || {
+        let status = cargo_test(directory).arg("--no-run").status()?;
+        ensure!(status.success(), "cargo test --no-run: {status}");
+        Ok(((), "built".to_owned()))
+    });
+    suite.test("hosted tests", built, |()| {
+        if let Some(line) = announcement(LONG_TESTS) {
+            say(format_args!("{line}"));
+        }
+        let mut cargo = cargo_test(directory);
+        cargo.arg("--no-fail-fast");
+        let outcome = count_tests(cargo, io::stdout())?;
+        say(format_args!("\n{}", outcome.tally()));
+        Ok(outcome)
+    });
+}
+
+fn cargo_test(directory: &Path) -> Command {
+    let mut cargo = cargo();
+    cargo
+        .args(["test", "--workspace", "--locked", "--target-dir"])
+        .arg(directory);
+    cargo
+}
+
+/// Which tests take long.
+fn announcement(long: &[(&str, &str)]) -> Option<String> {
+    let tests = long.iter();
+    let tests: Vec<String> = tests
+        .map(|(name, time)| format!("{name} (about {time})"))
+        .collect();
+    (!tests.is_empty()).then(|| {
+        format!(
+            "some tests take long, and libtest will say so of them: {}",
+            tests.join(", ")
+        )
+    })
+}
+
+/// Runs tests and counts them, with their output copied to `out`. Where none ran, something is
+/// wrong.
+fn count_tests(command: Command, out: impl Write) -> Result<Outcome> {
+    let mut counter = Counter::default();
+    let status = console::watch(command, out, |line| counter.line(line))?;
+    let tally = counter.finish(status.success());
+    Ok(match tally.passed + tally.failed {
+        0 => Outcome::Failed("no test ran".to_owned()),
+        _ => Outcome::Ran(tally),
+    })
+}
+
+/// Each kernel in QEMU. Kernels of one package are built once.
+fn kernels(suite: &mut Suite, directory: &Path, machine: &MachineArguments) {
+    let mut built: BTreeMap<&str, Result<Built, Outcome>> = BTreeMap::new();
+    for boot in Boot::all() {
+        let parts = boot.kernel.parts();
+        let built = built.entry(parts.package).or_insert_with(|| {
+            suite.prepare(&format!("{} build", parts.package), false, || {
+                let built = qemu::build(&parts, directory)?;
+                Ok((built, "built".to_owned()))
             })
-        }));
+        });
+        let may_skip = suite.may_skip;
+        suite.test(&boot.to_string(), built.clone(), |built| {
+            let verdict = qemu::boot(&built, boot, machine)?;
+            Ok(Outcome::of_verdict(&verdict, may_skip))
+        });
     }
-
-    eprintln!();
-    for (name, outcome, time) in &parts {
-        eprintln!("{name:<20} {:>6.1} s  {outcome}", time.as_secs_f64());
-    }
-    let all_good = parts
-        .iter()
-        .all(|(_, outcome, _)| !matches!(outcome, Outcome::Failed(_)));
-    Ok(if all_good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-/// A part that lacks something is skipped where that is allowed; any other error is a failure.
-fn could_not_run(error: &Error, may_skip: bool) -> Outcome {
-    if may_skip && error.downcast_ref::<Requirement>().is_some() {
-        Outcome::Skipped(error.to_string())
-    } else {
-        Outcome::Failed(format!("{error:#}"))
-    }
-}
-
-fn timed(name: &str, part: impl FnOnce() -> Result<Outcome>) -> (&str, Outcome, Duration) {
-    eprintln!("\n== {name}");
-    let start = Instant::now();
-    let outcome = part().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-    (name, outcome, start.elapsed())
-}
-
-/// Tests and doctests of the workspace.
-fn hosted() -> Result<Outcome> {
-    let status = cargo()
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .status()
-        .context("cargo does not start")?;
-    Ok(if status.success() {
-        Outcome::Passed(String::new())
-    } else {
-        Outcome::Failed(format!("cargo test: {status}"))
-    })
 }
 
 #[cfg(test)]
@@ -101,20 +322,139 @@ mod tests {
     use super::*;
     use anyhow::anyhow;
 
+    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally {
+            passed,
+            failed,
+            skipped,
+        }
+    }
+
+    fn missing() -> Error {
+        Error::new(Requirement {
+            what: "a thing is missing".to_owned(),
+            packages: vec!["thing"],
+            or: None,
+        })
+    }
+
+    fn suite(may_skip: bool) -> Suite {
+        Suite {
+            may_skip,
+            say: |_| {},
+            parts: Vec::new(),
+        }
+    }
+
+    /// The rows without names and times, and the last line.
+    fn outcomes(suite: &Suite) -> (Vec<String>, String) {
+        let rows = suite.parts.iter().map(|part| part.outcome.to_string());
+        let table = suite.table();
+        let last = table.lines().last().unwrap_or_default();
+        (rows.collect(), last.to_owned())
+    }
+
+    fn tests_of(script: &str) -> Outcome {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        count_tests(command, io::sink()).unwrap()
+    }
+
     #[test]
     fn only_what_is_missing_is_skipped_and_only_where_it_may_be() {
-        let missing = Error::new(Requirement {
-            what: "a thing is missing".to_owned(),
-            remedies: vec!["get it".to_owned(), "make it".to_owned()],
-        });
         assert_eq!(
-            could_not_run(&missing, true).to_string(),
-            "skipped (a thing is missing; run `get it` or `make it`)"
+            Outcome::of_error(&missing(), true).to_string(),
+            "skipped: a thing is missing; run `apt-get install --no-install-recommends thing`"
         );
-        assert!(matches!(could_not_run(&missing, false), Outcome::Failed(_)));
-        assert!(matches!(
-            could_not_run(&anyhow!("broken"), true),
-            Outcome::Failed(_)
-        ));
+        assert!(Outcome::of_error(&missing(), false).is_failure());
+        assert!(Outcome::of_error(&anyhow!("broken"), true).is_failure());
+    }
+
+    #[test]
+    fn kernels_count_by_their_last_line_or_as_one() {
+        let passed = Verdict::Passed(tally(7, 0, 2));
+        assert_eq!(Outcome::of_verdict(&passed, true).tally(), tally(7, 0, 2));
+        let failed = |last: &str| Outcome::of_verdict(&Verdict::Failed(last.to_owned()), true);
+        assert_eq!(
+            failed("6 passed, 1 failed, 0 skipped").to_string(),
+            "FAILED: 6 passed, 1 failed"
+        );
+        for last in ["", "0 passed, 0 failed, 9 skipped"] {
+            assert_eq!(failed(last).tally(), tally(0, 1, 0));
+        }
+        let panicked = Outcome::of_verdict(&Verdict::Panicked, true);
+        assert_eq!(panicked.to_string(), "FAILED: the kernel panicked");
+        let lacking = Verdict::Skipped("no such pages".to_owned());
+        assert!(!Outcome::of_verdict(&lacking, true).is_failure());
+        assert!(Outcome::of_verdict(&lacking, false).is_failure());
+    }
+
+    #[test]
+    fn tests_are_counted_and_none_at_all_are_a_failure() {
+        let result =
+            "running 2 tests\\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured\\n";
+        let good = tests_of(&format!("printf '{result}{result}'"));
+        assert_eq!(good, Outcome::Ran(tally(4, 0, 2)));
+        let crashed = tests_of(&format!("printf '{result}running 1 test\\n'; exit 101"));
+        assert_eq!(crashed, Outcome::Ran(tally(2, 1, 1)));
+        assert!(crashed.is_failure());
+        for nothing in [
+            "true",
+            "echo 'test result: ok. 0 passed; 0 failed; 3 ignored'",
+        ] {
+            assert!(tests_of(nothing).is_failure(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn long_tests_are_announced_where_there_are_any() {
+        assert_eq!(announcement(&[]), None);
+        assert_eq!(
+            announcement(&[("churn", "90 s"), ("scripts", "2 min")]).unwrap(),
+            "some tests take long, and libtest will say so of them: churn (about 90 s), \
+             scripts (about 2 min)"
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_counts_by_what_would_have_run() {
+        for (may_skip, of_tests, sum) in [
+            (true, "skipped: not built", "5 passed, 0 failed, 2 skipped"),
+            (false, "FAILED: not built", "5 passed, 2 failed"),
+        ] {
+            let mut suite = suite(may_skip);
+            suite.test("one", Ok(()), |()| Ok(Outcome::Ran(tally(5, 0, 0))));
+            let built = suite.prepare::<()>("build", false, || Err(missing()));
+            for name in ["two", "three"] {
+                suite.test(name, built.clone(), |()| panic!("{name} is run"));
+            }
+            let (rows, last) = outcomes(&suite);
+            assert_eq!(rows[2..], [of_tests, of_tests]);
+            assert_eq!(last, sum);
+            assert_eq!(suite.status() == ExitCode::SUCCESS, may_skip);
+        }
+    }
+
+    #[test]
+    fn the_time_of_packages_is_told_from_the_rest() {
+        let mut suite = suite(false);
+        let part = |name: &str, seconds| Part {
+            name: name.to_owned(),
+            outcome: Outcome::Done("done".to_owned()),
+            time: Duration::from_secs(seconds),
+            counts: true,
+        };
+        suite.parts = vec![part("hosted build", 60), part("hosted tests", 90)];
+        let all = "hosted build             60.0 s  done\n\
+                   hosted tests             90.0 s  done\n\
+                   all                     150.0 s\n\
+                   0 passed, 0 failed";
+        assert_eq!(suite.table(), all);
+        suite.parts.insert(0, part(PACKAGES, 30));
+        assert!(
+            suite
+                .table()
+                .contains("\nall but packages        150.0 s\n")
+        );
     }
 }

@@ -6,11 +6,12 @@
 //! | Debian | Debian's compiler, which builds the library from its source, also Debian's |
 
 use crate::kernel::Parts;
-use crate::requirement::{Missing, Requirement, apt_command, install};
-use anyhow::{Context, Result, bail};
+use crate::requirement::Requirement;
+use anyhow::{Context, Result, bail, ensure};
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What brings Debian's compiler, its library's source, and the linker that the targets ask for.
 const DEBIAN_PACKAGES: [&str; 5] = [
@@ -45,40 +46,79 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The Cargo that runs this.
+fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The Cargo that runs this, to do something with the workspace.
 pub(crate) fn cargo() -> Command {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(cargo_program());
     command.current_dir(root());
     command
 }
 
-/// The first way that there is on this machine, made if it may be.
-pub(crate) fn find(target: &str, missing: Missing) -> Result<Way> {
+/// The directory that Cargo builds below, and this writes below: by environment or configuration,
+/// or `target`.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    // Asked where this was started, for settings may be relative to that.
+    target_directory_of(Command::new(cargo_program()))
+}
+
+fn target_directory_of(mut cargo: Command) -> Result<PathBuf> {
+    let output = cargo
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo does not start")?;
+    ensure!(output.status.success(), "cargo metadata: {}", output.status);
+    let metadata = String::from_utf8_lossy(&output.stdout);
+    json_string(&metadata, "target_directory")
+        .map(PathBuf::from)
+        .context("cargo metadata names no target directory")
+}
+
+/// The last string with this key. All that is read of JSON here: a parser would have to be compiled
+/// before everything else.
+fn json_string(json: &str, key: &str) -> Option<String> {
+    let key = format!("\"{key}\":\"");
+    let (_, rest) = json.rsplit_once(&key)?;
+    let mut characters = rest.chars();
+    let mut value = String::new();
+    loop {
+        match characters.next()? {
+            '"' => return Some(value),
+            '\\' => value.push(
+                characters
+                    .next()
+                    .filter(|next| matches!(next, '"' | '\\'))?,
+            ),
+            other => value.push(other),
+        }
+    }
+}
+
+/// The first way that there is on this machine.
+///
+/// # Errors
+///
+/// Where there is none.
+pub(crate) fn find(target: &str) -> Result<Way, Requirement> {
     if has_target(target) {
         return Ok(Way::Target);
     }
     if has_debian() {
         return Ok(Way::Debian);
     }
-    if missing == Missing::Refuse {
-        bail!(Requirement {
-            what: format!("the Rust target {target} is not installed"),
-            remedies: vec![
-                format!("rustup target add {target}"),
-                apt_command(&DEBIAN_PACKAGES),
-            ],
-        });
-    }
-    let hint = || format!("`rustup target add {target}` would do as well");
-    install(&DEBIAN_PACKAGES).with_context(hint)?;
-    if !has_debian() {
-        bail!(
-            "the packages have not brought all of {DEBIAN_RUSTC}, {DEBIAN_CARGO}, {DEBIAN_LINKER} and \
-             {DEBIAN_LIBRARY} in a version from 1.{OLDEST_MINOR} on; {}",
-            hint()
-        );
-    }
-    Ok(Way::Debian)
+    Err(Requirement {
+        what: format!(
+            "neither the Rust target {target} is installed nor Debian's compiler with its library's \
+             source, from 1.{OLDEST_MINOR} on"
+        ),
+        packages: DEBIAN_PACKAGES.to_vec(),
+        or: Some(format!("rustup target add {target}")),
+    })
 }
 
 /// What a compiler answers, in one line.
@@ -116,13 +156,13 @@ fn minor_version(version: &str) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// Builds a kernel, and says where it is.
-pub(crate) fn build(parts: &Parts, way: Way) -> Result<PathBuf> {
+/// Builds a kernel below `target_directory`, and says where it is.
+pub(crate) fn build(parts: &Parts, way: Way, target_directory: &Path) -> Result<PathBuf> {
     let (mut command, directory) = match way {
         Way::Target => (cargo(), "kernels"),
         Way::Debian => (debian_cargo(), "kernels-debian"),
     };
-    let directory = root().join("target").join(directory);
+    let directory = target_directory.join(directory);
     command
         .current_dir(root().join("examples/kernels"))
         .args(["build", "--quiet", "--release", "--locked"])
@@ -173,5 +213,34 @@ mod tests {
         );
         assert_eq!(minor_version("rustc 1.63.0"), Some(63));
         assert_eq!(minor_version("gcc 12"), None);
+    }
+
+    #[test]
+    fn a_string_is_found_in_json_with_all_its_characters() {
+        let json = r#"{"a":[{"target":"x"}],"target_directory":"/tmp/\"q\" \\ü","version":1}"#;
+        let value = json_string(json, "target_directory");
+        assert_eq!(value.as_deref(), Some(r#"/tmp/"q" \ü"#));
+        assert_eq!(json_string(json, "version"), None);
+        assert_eq!(json_string(r#"{"a":"not en"#, "a"), None);
+        assert_eq!(json_string(r#"{"a":"\u0009"}"#, "a"), None);
+    }
+
+    #[test]
+    fn cargo_is_asked_where_it_builds() {
+        let of = |variable: &str, directory: &str| {
+            let mut cargo = Command::new(cargo_program());
+            cargo.env_remove("CARGO_TARGET_DIR");
+            cargo.env(variable, directory).current_dir("/");
+            target_directory_of(cargo).unwrap()
+        };
+        assert_eq!(
+            of("CARGO_TARGET_DIR", "/some/where"),
+            Path::new("/some/where")
+        );
+        assert_eq!(of("CARGO_TARGET_DIR", "here"), Path::new("/here"));
+        assert_eq!(
+            of("CARGO_BUILD_TARGET_DIR", "/some/b"),
+            Path::new("/some/b")
+        );
     }
 }

@@ -3,7 +3,8 @@
 //! Every quantity has a type of its own, so that bytes are never taken for frames or physical
 //! addresses for virtual ones. The types hold their invariants: a [`Pfn`] always has a physical
 //! address on every granule, a range is never empty and never runs past the end of its space. What
-//! could leave the space is checked and answered with `None` or an error.
+//! could leave the space is checked and answered with `None` or an error. Addresses and frame
+//! numbers are hexadecimal wherever they are printed, by `{:?}` too.
 
 mod granule;
 mod phys;
@@ -68,5 +69,37 @@ impl NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn addresses_and_frames_are_hexadecimal_for_debugging_too() {
+        let base = VirtAddr::new(0xffff_ea00_0000_0000);
+        let frame = Pfn::new(0x1200).unwrap();
+        assert_eq!(format!("{base:?}"), "VirtAddr(0xffffea0000000000)");
+        assert_eq!(format!("{:?}", PhysAddr::new(4096)), "PhysAddr(0x1000)");
+        assert_eq!(format!("{frame:?}"), "Pfn(0x1200)");
+        assert_eq!(format!("{:?}", Some(Pfn::ZERO)), "Some(Pfn(0x0))");
+    }
+
+    #[test]
+    fn ranges_and_blocks_are_hexadecimal_for_debugging_too() {
+        let frame = Pfn::new(0x1200).unwrap();
+        let frames = PfnRange::new(frame, 256).unwrap();
+        assert_eq!(format!("{frames:?}"), "PfnRange(0x1200..=0x12ff)");
+        let bytes = VirtRange::new(VirtAddr::new(0x1000), 8192).unwrap();
+        assert_eq!(format!("{bytes:?}"), "VirtRange(0x1000..=0x2fff)");
+        let block = Block::new(frame, Order::new(9).unwrap()).unwrap();
+        assert_eq!(
+            format!("{block:?}"),
+            "Block { first: Pfn(0x1200), order: Order(9) }"
+        );
     }
 }

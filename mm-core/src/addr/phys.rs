@@ -4,7 +4,7 @@ use super::{Granule, Order, RangeError};
 use core::fmt;
 
 /// A physical address, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhysAddr(u64);
 
 impl PhysAddr {
@@ -24,6 +24,12 @@ impl PhysAddr {
     }
 }
 
+impl fmt::Debug for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PhysAddr({self})")
+    }
+}
+
 impl fmt::Display for PhysAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
@@ -33,7 +39,7 @@ impl fmt::Display for PhysAddr {
 /// A page frame number. Frame 0 is a frame like any other.
 ///
 /// At most 2^48 - 1, so that every frame has a physical address on every granule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pfn(u64);
 
 impl Pfn {
@@ -88,6 +94,12 @@ impl Pfn {
     /// Whether this frame is the first of an aligned block of `order`.
     pub const fn is_aligned(self, order: Order) -> bool {
         self.0 & (order.frames() - 1) == 0
+    }
+}
+
+impl fmt::Debug for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pfn({self})")
     }
 }
 
@@ -240,7 +252,7 @@ impl PfnRange {
 
 impl fmt::Debug for PfnRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PfnRange({}+{:#x})", self.start, self.frames)
+        write!(f, "PfnRange({}..={})", self.start, self.last())
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Granule, RangeError};
 use core::fmt;
 
 /// A virtual address, in bytes. Not tied to a number of translated bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VirtAddr(u64);
 
 impl VirtAddr {
@@ -39,6 +39,12 @@ impl VirtAddr {
     #[inline]
     pub const fn is_aligned(self, align: u64) -> bool {
         self.0 & align.wrapping_sub(1) == 0
+    }
+}
+
+impl fmt::Debug for VirtAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VirtAddr({self})")
     }
 }
 
