@@ -24,7 +24,7 @@ pub trait Harness {
     /// The direct map.
     type DirectMap: DirectMap;
     /// What the harness can do besides.
-    type Powers: Powers<Self::Table>;
+    type Controls: Controls<Self::Table>;
 
     /// All of it.
     fn parts(&mut self) -> Parts<'_, Self>;
@@ -41,7 +41,7 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     /// The direct map.
     pub direct_map: &'h H::DirectMap,
     /// What the harness can do besides.
-    pub powers: &'h H::Powers,
+    pub controls: &'h H::Controls,
     /// Memory whose descriptors checks may bring online. Never accessed itself, but for the
     /// altmap's part. The more there is, and the larger the blocks that it is aligned to, the
     /// fewer checks are skipped: three blocks of eight sections, or of what two leaf tables describe
@@ -101,7 +101,7 @@ pub struct RootChanges {
 ///
 /// Every method has a body that says that it cannot; what is not possible in a kernel is skipped
 /// there.
-pub trait Powers<T> {
+pub trait Controls<T> {
     /// What `at` translates to, read by other code than the page table's own: the hardware's (a
     /// load, `AT S1E1R`) or a reader of bytes. The outer `None`: cannot.
     fn translate(&self, table: &T, at: VirtAddr) -> Option<Option<Seen>> {
@@ -123,13 +123,13 @@ pub trait Powers<T> {
     }
 
     /// Maps `leaf` at `at` as somebody else would. Says whether it could.
-    fn plant(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
         let _ = (table, at, leaf);
         false
     }
 
-    /// Takes what `plant` has mapped at `at` away, and whatever tables it made for that.
-    fn uproot(&self, table: &mut T, at: VirtAddr) {
+    /// Takes what `map_foreign` has mapped at `at` away, and whatever tables it made for that.
+    fn unmap_foreign(&self, table: &mut T, at: VirtAddr) {
         let _ = (table, at);
     }
 

@@ -11,7 +11,7 @@
 //! No heap, no threads, no panics: a kernel can run it at boot and print what it reports.
 //!
 //! - Checks judge by what they are given from outside the page table where they can: the
-//!   independent reader of translations and the log of broken rules of [`Powers`], the allocator's
+//!   independent reader of translations and the log of broken rules of [`Controls`], the allocator's
 //!   counts, the contents of frames. A check that needs a power which the harness does not have is
 //!   skipped and says so.
 //! - Every check leaves everything as it was; that it did is part of the check.
@@ -27,7 +27,7 @@ mod harness;
 mod outcome;
 
 pub use checks::{Check, checks};
-pub use harness::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
+pub use harness::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 pub use outcome::{Failure, Outcome};
 
 /// Runs every check on `harness` and gives each one's name and outcome to `report`. Says whether

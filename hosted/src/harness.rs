@@ -2,7 +2,7 @@
 
 use crate::{Backend, Foreign, Machine, MachineConfig, RadixBackend, Sim, SimCpus};
 use arch_sim::{FlatTable, SimFrames, SimMemory};
-use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
+use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
@@ -18,10 +18,10 @@ pub trait Power: Backend {
     /// What is kept at first; `foreign` is memory that nobody uses.
     fn state(machine: &Machine<Self>, foreign: PfnRange) -> Self::State<'_>;
 
-    /// See [`Powers::translate`].
+    /// See [`Controls::translate`].
     fn seen(machine: &Machine<Self>, table: &Self::Table<'_>, at: VirtAddr) -> Option<Seen>;
 
-    /// See [`Powers::plant`].
+    /// See [`Controls::map_foreign`].
     fn plant(
         state: &Self::State<'_>,
         table: &mut Self::Table<'_>,
@@ -29,7 +29,7 @@ pub trait Power: Backend {
         leaf: Leaf,
     ) -> bool;
 
-    /// See [`Powers::uproot`].
+    /// See [`Controls::unmap_foreign`].
     fn uproot(state: &Self::State<'_>, table: &mut Self::Table<'_>, at: VirtAddr);
 
     /// Makes all CPUs cache `range`.
@@ -44,10 +44,10 @@ pub trait Power: Backend {
         let _ = machine;
     }
 
-    /// See [`Powers::flushes`].
+    /// See [`Controls::flushes`].
     fn flushes(machine: &Machine<Self>, table: &Self::Table<'_>) -> Option<u64>;
 
-    /// See [`Powers::root_changes`].
+    /// See [`Controls::root_changes`].
     fn root_changes(machine: &Machine<Self>) -> Option<RootChanges>;
 }
 
@@ -158,7 +158,7 @@ pub struct HostedPowers<'m, B: Power> {
     blocks_fail: Cell<bool>,
 }
 
-impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
+impl<'m, B: Power> Controls<B::Table<'m>> for HostedPowers<'m, B> {
     fn translate(&self, table: &B::Table<'m>, at: VirtAddr) -> Option<Option<Seen>> {
         Some(B::seen(self.machine, table, at))
     }
@@ -180,11 +180,11 @@ impl<'m, B: Power> Powers<B::Table<'m>> for HostedPowers<'m, B> {
         true
     }
 
-    fn plant(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
         B::plant(&self.state, table, at, leaf)
     }
 
-    fn uproot(&self, table: &mut B::Table<'m>, at: VirtAddr) {
+    fn unmap_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr) {
         B::uproot(&self.state, table, at);
     }
 
@@ -212,7 +212,7 @@ pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
 pub struct HostedHarness<'m, B: Power> {
     machine: &'m Machine<B>,
     table: B::Table<'m>,
-    powers: HostedPowers<'m, B>,
+    controls: HostedPowers<'m, B>,
     altmap: &'m HostedAltmap<'m>,
     device: PfnRange,
     scratch: Vec<AuditSlot>,
@@ -266,7 +266,7 @@ impl<'m, B: Power> HostedHarness<'m, B> {
         Some(Self {
             machine,
             table: machine.take_table()?,
-            powers: HostedPowers {
+            controls: HostedPowers {
                 machine,
                 state: B::state(machine, Self::foreign()),
                 blocks_fail: Cell::new(false),
@@ -282,7 +282,7 @@ impl<'m, B: Power> Harness for HostedHarness<'m, B> {
     type Table = B::Table<'m>;
     type Frames = SimFrames;
     type DirectMap = SimMemory;
-    type Powers = HostedPowers<'m, B>;
+    type Controls = HostedPowers<'m, B>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         let altmap: &dyn AltmapUnderTest = self.altmap;
@@ -291,7 +291,7 @@ impl<'m, B: Power> Harness for HostedHarness<'m, B> {
             table: &mut self.table,
             frames: self.machine.frames(),
             direct_map: self.machine.memory(),
-            powers: &self.powers,
+            controls: &self.controls,
             device: self.device,
             node: Machine::<B>::NODES[0],
             altmap: Some(altmap),

@@ -10,7 +10,7 @@
 )]
 
 use arch_sim::SimMemory;
-use conformance::{Harness, Outcome, Parts, Powers, Seen};
+use conformance::{Controls, Harness, Outcome, Parts, Seen};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DeviceAltmap, PlainAllocator};
@@ -192,7 +192,7 @@ struct Tools<'p> {
     flushes: Rc<Cell<u64>>,
 }
 
-impl Powers<PerPage> for Tools<'_> {
+impl Controls<PerPage> for Tools<'_> {
     fn translate(&self, table: &PerPage, at: VirtAddr) -> Option<Option<Seen>> {
         // By the map, with nothing of the trait's.
         let found = table
@@ -221,7 +221,7 @@ impl Powers<PerPage> for Tools<'_> {
         true
     }
 
-    fn plant(&self, table: &mut PerPage, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut PerPage, at: VirtAddr, leaf: Leaf) -> bool {
         let free = table.lookup(at).is_none();
         if free {
             table.leaves.insert(at, leaf);
@@ -229,7 +229,7 @@ impl Powers<PerPage> for Tools<'_> {
         free
     }
 
-    fn uproot(&self, table: &mut PerPage, at: VirtAddr) {
+    fn unmap_foreign(&self, table: &mut PerPage, at: VirtAddr) {
         table.leaves.remove(&at);
     }
 
@@ -255,7 +255,7 @@ impl<'p> Harness for Small<'p> {
     type Table = PerPage;
     type Frames = Counted<'p, &'p Plain>;
     type DirectMap = SimMemory;
-    type Powers = Tools<'p>;
+    type Controls = Tools<'p>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         Parts {
@@ -263,7 +263,7 @@ impl<'p> Harness for Small<'p> {
             table: &mut self.table,
             frames: &self.frames,
             direct_map: self.memory,
-            powers: &self.tools,
+            controls: &self.tools,
             device: device(),
             node: NodeId::default(),
             altmap: Some(self.altmap),

@@ -8,7 +8,7 @@
 //!   Layout ──▶ Started ──▶ Experiment ──▶ rows, checks, `N passed, N failed, N skipped`
 //!              memory in hand   │
 //!              tables in use    ├─ Probe: what the CPU sees
-//!                               ├─ ByHand: what the tables say
+//!                               ├─ RawTables: what the tables say
 //!                               └─ MmuRecord: what the MMU was told
 //! ```
 //!
@@ -46,13 +46,13 @@ pub use console::put_text;
 pub use cost::Cost;
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
-pub use memory::{Bitmap, EarlyFrames, Frames, LinearMap, MemoryMap, RangeList, Rationed};
+pub use memory::{Bitmap, EarlyFrames, Frames, Limited, LinearMap, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
 pub use start::{AddressSpace, Layout, Setting, StartError, Started};
 pub use tables::{
-    ArmDescriptors, ByHand, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, Rights, Step,
+    ArmDescriptors, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, RawTables, Rights, Step,
     TableShape, Tables, X86Entries,
 };

@@ -60,7 +60,7 @@ pub trait Exchange {
     /// then; or a shared table of nothing but `leaf` one of its own. Else they stay.
     ///
     /// Answers the same whenever it is asked.
-    fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
+    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
         let _ = (at, leaf);
         false
     }
@@ -73,7 +73,7 @@ pub trait Exchange {
 
     /// Takes a reference for each leaf of `run`, which is mapped in a shared table and is about to
     /// be copied. Says whether there are so many; if not, what the table maps stays.
-    fn copy(&mut self, run: Run) -> bool {
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
         let _ = run;
         false
     }

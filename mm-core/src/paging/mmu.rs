@@ -16,7 +16,7 @@ use crate::addr::{VirtAddr, VirtRange};
 ///
 /// # Safety
 ///
-/// 1. When `forget` returns, no CPU translates any address in scope by what it has cached: neither
+/// 1. When `flush` returns, no CPU translates any address in scope by what it has cached: neither
 ///    leaves, global ones included, nor the upper-level entries on the way to them.
 /// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored
 ///    after it.
@@ -25,7 +25,7 @@ use crate::addr::{VirtAddr, VirtRange};
 ///    where `quiesce` does what it says.
 pub unsafe trait Mmu {
     /// Makes every CPU forget the addresses in `scope`.
-    fn forget(&self, scope: FlushScope<'_>);
+    fn flush(&self, scope: FlushScope<'_>);
 
     /// Orders stores to a table before the store that links it.
     fn publish(&self);
@@ -43,7 +43,7 @@ pub unsafe trait Mmu {
     ///
     /// For [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a time, so
     /// the kernel either stops all other CPUs, or lets their faults in `range` wait until
-    /// `work` has returned. `work` stores to tables and calls [`forget`](Self::forget) and the
+    /// `work` has returned. `work` stores to tables and calls [`flush`](Self::flush) and the
     /// other methods of this trait; it neither allocates nor frees.
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         let _ = range;
@@ -63,8 +63,8 @@ pub unsafe trait Mmu {
 
 // SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
 unsafe impl<T: Mmu + ?Sized> Mmu for &T {
-    fn forget(&self, scope: FlushScope<'_>) {
-        (**self).forget(scope)
+    fn flush(&self, scope: FlushScope<'_>) {
+        (**self).flush(scope)
     }
 
     fn publish(&self) {

@@ -290,7 +290,7 @@ pub unsafe trait PageTable {
                 // SAFETY: 1: the source vouches for the run, whose references go to the entries one
                 // by one. 2: the caller vouches for the range.
                 if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node) } {
-                    source.put_back(run);
+                    source.return_unused(run);
                     return Err(MapStopped::Table { at, error });
                 }
                 rest = run.take(1).1;
@@ -317,7 +317,7 @@ pub unsafe trait PageTable {
     /// # Errors
     ///
     /// [`ReplaceError`]; nothing has changed, and `exchange` was asked for nothing but
-    /// [`Exchange::splits`].
+    /// [`Exchange::should_split`].
     ///
     /// # Safety
     ///
@@ -434,7 +434,7 @@ fn extend(run: &mut Run, leaf: Leaf) -> bool {
     }
     let step = match run.count {
         1 if continues(Step::Same) => Step::Same,
-        1 if leaf.role.runs_on() && continues(Step::Next) => Step::Next,
+        1 if leaf.role.can_step() && continues(Step::Next) => Step::Next,
         1 => return false,
         _ if continues(run.step) => run.step,
         _ => return false,

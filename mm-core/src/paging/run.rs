@@ -18,7 +18,7 @@ impl Role {
     /// Whether leaves whose frames follow each other are one run. Tails of different frames are
     /// tails of different pages, and different runs.
     #[inline]
-    pub(super) const fn runs_on(self) -> bool {
+    pub(super) const fn can_step(self) -> bool {
         !matches!(self, Self::Tail)
     }
 }
@@ -176,12 +176,12 @@ pub trait RunSource {
 
     /// Whether leaf tables that a run of [`Step::Same`] tails fills may be linked from several
     /// places instead of being written each time. The references that the run had for entries
-    /// which are then not written are [put back](Self::put_back).
+    /// which are then not written are [put back](Self::return_unused).
     fn share_tables(&self) -> bool {
         false
     }
 
     /// Takes back a run, or the end of one, that came from here and was not mapped: its references
     /// are the source's again.
-    fn put_back(&mut self, run: Run);
+    fn return_unused(&mut self, run: Run);
 }

@@ -68,13 +68,17 @@ impl AltmapsInUse {
     }
 
     /// The reserved frames of an altmap other than `own` that some leaves of `run` point at.
-    pub(super) fn other(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<PfnRange> {
+    pub(super) fn other_altmap_of(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<PfnRange> {
         self.first_other(run, own).map(|(reserved, _)| reserved)
     }
 
     /// Which leaves of `run` those are, by their numbers: the first ones, if there are several such
     /// altmaps.
-    pub(super) fn other_leaves(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<Range<u64>> {
+    pub(super) fn leaves_in_other(
+        &self,
+        run: &Run,
+        own: Option<&dyn Altmap>,
+    ) -> Option<Range<u64>> {
         self.first_other(run, own).map(|(_, leaves)| leaves)
     }
 

@@ -383,7 +383,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames += 1;
         let actual = self.frames.node_of(frame);
-        self.books.ledger.took_for_marks(actual);
+        self.pool_state.counters.add_mark_frame(actual);
         Ok(bitmap)
     }
 
@@ -426,7 +426,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames = self.marks.stats.frames.saturating_sub(1);
         let node = self.frames.node_of(bitmap.frame);
-        self.books.ledger.freed_of_marks(node);
+        self.pool_state.counters.remove_mark_frame(node);
         // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the
         // frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };

@@ -21,22 +21,22 @@
 
 mod altmaps;
 mod audit;
-mod describe;
+mod descriptor_writer;
 mod error;
 mod fold;
+mod frame_pool;
 mod marks;
 mod note;
 mod offline;
 mod online;
-mod parting;
+mod piece_source;
 mod plan;
-mod pool;
 mod queries;
 mod region;
 mod registry;
 mod shared_tail;
+mod split;
 mod stats;
-mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
@@ -52,8 +52,8 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
+use frame_pool::PoolState;
 use marks::Marks;
-use pool::Books;
 
 /// The array of descriptors of a kernel, and what brings parts of it into being.
 ///
@@ -72,7 +72,7 @@ pub struct Vmemmap<D, A, M> {
     model: MemoryModel,
     frames: A,
     direct_map: M,
-    books: Books,
+    pool_state: PoolState,
     marks: Marks,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -109,7 +109,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             model,
             frames,
             direct_map,
-            books: Books::new(),
+            pool_state: PoolState::new(),
             marks: Marks::new(),
             descriptor: PhantomData,
         })

@@ -2,10 +2,10 @@
 
 use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
-use super::parting::{Across, Ends};
+use super::frame_pool::FramePool;
 use super::plan::Plan;
-use super::pool::Pool;
 use super::region::{Offlined, Region};
+use super::split::{Straddler, Straddlers};
 use crate::addr::{PfnRange, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -32,24 +32,24 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let pagemap = region.pagemap;
         let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
-        let mut is_apart = true;
+        let mut is_split = true;
         for range in ranges.clone() {
-            is_apart &= self.part_ends(table, &pagemap, range);
+            is_split &= self.split_at_ends(table, &pagemap, range);
         }
-        if is_apart && !self.books.altmaps.any_other(altmap) {
+        if is_split && !self.pool_state.altmaps.any_other(altmap) {
             let stays = self.unmap_pieces(table, altmap, ranges.clone());
-            return ranges.map(|range| self.went(range, stays)).sum();
+            return ranges.map(|range| self.offlined(range, stays)).sum();
         }
         let reserved = altmap.map(Altmap::reserved);
         let mut offlined = Offlined::default();
         let mut last = None;
         for range in ranges {
-            let apart = self.without_shared_ends(&*table, range, altmap);
+            let apart = self.without_straddled_ends(&*table, range, altmap);
             let apart_frames = apart.map_or(0, PfnRange::frames);
             offlined.kept += range.frames().saturating_sub(apart_frames);
             let Some(apart) = apart else { continue };
             last = last.or(reserved.and_then(|reserved| apart.intersection(reserved)));
-            if let Some(others) = beside(apart, reserved) {
+            if let Some(others) = without_reserved(apart, reserved) {
                 offlined += self.unmap_own(table, altmap, others);
             }
         }
@@ -69,10 +69,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut offlined = Offlined::default();
         let mut rest = Some(frames);
         while let Some(part) = rest {
-            let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
+            let (goes, later) = self.split_at_other_altmap(&*table, part, altmap);
             if let Some(goes) = goes {
                 let stays = self.unmap_pieces(table, altmap, core::iter::once(goes));
-                offlined += self.went(goes, stays);
+                offlined += self.offlined(goes, stays);
             }
             rest = later;
         }
@@ -80,8 +80,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// `piece` went offline, but for what `stays`.
-    fn went(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
-        let goes = beside(piece, stays);
+    fn offlined(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
+        let goes = without_reserved(piece, stays);
         let frames = goes.map_or(0, PfnRange::frames);
         Offlined {
             marked: goes.map_or(0, |goes| self.forget_marks(goes)),
@@ -91,7 +91,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The first of `frames`, up to those whose descriptors are in frames of another altmap than
     /// `altmap`, and what comes after these.
-    fn up_to_other_altmap<P: PageTable>(
+    fn split_at_other_altmap<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -103,7 +103,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut other = None;
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
-                let leaves = self.books.altmaps.other_leaves(&run, altmap);
+                let leaves = self.pool_state.altmaps.leaves_in_other(&run, altmap);
                 other = leaves.map(|leaves| (at, leaves, run.leaf.block.order().frames()));
                 match other {
                     Some(_) => ControlFlow::Break(()),
@@ -161,11 +161,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Err(_) => return Err(outside),
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
-        let ends = self.check_online(table, range, pagemap.altmap())?;
+        let straddlers = self.check_online(table, range, pagemap.altmap())?;
         self.check_reserved_last(table, pagemap, piece)?;
-        self.part(table, pagemap, range, ends)?;
+        self.split_straddlers(table, pagemap, range, straddlers)?;
         let stays = self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(self.went(piece, stays))
+        Ok(self.offlined(piece, stays))
     }
 
     /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for,
@@ -220,33 +220,33 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         table: &P,
         range: VirtRange,
         altmap: Option<&dyn Altmap>,
-    ) -> Result<Ends, OfflineError> {
+    ) -> Result<Straddlers, OfflineError> {
         let page = self.model.granule().bytes();
         let mut next = Some(range.start());
-        let mut ends = Ends::default();
+        let mut straddlers = Straddlers::default();
         let mut other = None;
         let _ = table.visit(range, &mut |visit| {
-            let Some((at, run, across)) = Across::of(visit) else {
+            let Some((at, run, straddler)) = Straddler::of(visit) else {
                 return ControlFlow::Continue(());
             };
             if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
                 return ControlFlow::Break(());
             }
-            other = self.books.altmaps.other(&run, altmap);
+            other = self.pool_state.altmaps.other_altmap_of(&run, altmap);
             let Ok(span) = VirtRange::new(at, run.pages().saturating_mul(page)) else {
                 return ControlFlow::Break(());
             };
             if other.is_some() {
                 return ControlFlow::Break(());
             }
-            ends.meet(across, span, range);
+            straddlers.meet(straddler, span, range);
             next = span.last().checked_add(1);
             ControlFlow::Continue(())
         });
         match (other, next) {
             (Some(reserved), _) => Err(OfflineError::OtherAltmap { reserved }),
             (None, Some(at)) if at <= range.last() => Err(OfflineError::NotOnline { at }),
-            _ => Ok(ends),
+            _ => Ok(straddlers),
         }
     }
 
@@ -268,7 +268,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let reserved = altmap.reserved();
         let others = pieces
             .clone()
-            .filter_map(move |piece| beside(piece, Some(reserved)))
+            .filter_map(move |piece| without_reserved(piece, Some(reserved)))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), others);
         if altmap.serves_others() {
@@ -278,7 +278,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .filter_map(move |piece| piece.intersection(reserved))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), last);
-        self.books.altmaps.remove_unused(altmap);
+        self.pool_state.altmaps.remove_unused(altmap);
         None
     }
 
@@ -289,7 +289,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         altmap: Option<&dyn Altmap>,
         ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
-        let mut pool = Pool::new(&self.frames, altmap, &mut self.books);
+        let mut pool = FramePool::new(&self.frames, altmap, &mut self.pool_state);
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
         // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
         // were mapped by `map_runs`.
@@ -305,7 +305,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
 /// `frames` without what an altmap has `reserved`, which is the start of a range: so they go beyond
 /// it on one side only.
-fn beside(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
+fn without_reserved(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
     match reserved {
         Some(reserved) if reserved.overlaps(frames) => {
             let behind = reserved.last().get().saturating_sub(frames.start().get());

@@ -2,13 +2,13 @@
 
 use super::Vmemmap;
 use super::altmaps;
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
+use super::frame_pool::FramePool;
 use super::note::Notes;
+use super::piece_source::{ExistingTail, PieceSource};
 use super::plan::Plan;
-use super::pool::Pool;
 use super::region::Region;
-use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -95,7 +95,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Some(range) = self.model.descriptors(frames) else {
             return 0;
         };
-        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         // SAFETY: 1: the caller's. 2: all of it is mapped by this library.
         unsafe {
             table.share_tables(range, &mut |run| {
@@ -156,9 +156,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Err(OnlineError::TailsDiffer);
         }
         if let Some(altmap) = pagemap.altmap() {
-            self.begin_with_altmap(altmap, piece)?;
+            self.register_altmap(altmap, piece)?;
         }
-        let describe = Describe {
+        let writer = DescriptorWriter {
             model: &self.model,
             direct_map: &self.direct_map,
             order: pagemap.geometry().order(),
@@ -166,30 +166,26 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let found = match tails {
             Tails::PerCompound => {
-                self.tails_of_other_pieces(table, &plan, &describe, piece, pagemap.altmap())
+                self.tails_of_other_pieces(table, &plan, &writer, piece, pagemap.altmap())
             }
             Tails::PerOrder | Tails::None => [None; 2],
         };
-        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
-        let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, notes);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let mut source = PieceSource::<D, A, M>::new(pool, writer, pagemap, plan, found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
         // 2: the range is this value's alone (duty 1 of `new`).
-        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut supply) };
-        supply.finish();
+        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source) };
+        source.release_unused();
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
     }
 
     /// Checks that `piece` is not before its turn, and writes down that `altmap` is in use.
     #[inline(never)]
-    fn begin_with_altmap(
-        &mut self,
-        altmap: &dyn Altmap,
-        piece: PfnRange,
-    ) -> Result<(), OnlineError> {
+    fn register_altmap(&mut self, altmap: &dyn Altmap, piece: PfnRange) -> Result<(), OnlineError> {
         match altmap.undescribed() {
             Some(rest) if piece.start() != rest.start() => Err(OnlineError::ReservedFirst { rest }),
-            _ if self.books.altmaps.insert(altmap) => Ok(()),
+            _ if self.pool_state.altmaps.insert(altmap) => Ok(()),
             _ => Err(OnlineError::TooManyAltmaps {
                 capacity: altmaps::CAPACITY,
             }),
@@ -229,16 +225,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         &self,
         table: &P,
         plan: &Plan,
-        describe: &Describe<'_, M>,
+        writer: &DescriptorWriter<'_, M>,
         piece: PfnRange,
         altmap: Option<&dyn Altmap>,
-    ) -> [Option<FoundTail>; 2] {
+    ) -> [Option<ExistingTail>; 2] {
         let of = |frame: Pfn| {
             let compound = plan.compound_page(frame)?;
             if piece.contains_range(compound) {
                 return None;
             }
-            self.find_tail(table, describe, compound, piece, altmap)
+            self.find_tail(table, writer, compound, piece, altmap)
         };
         let first = of(piece.start());
         let last = of(piece.last());
@@ -252,11 +248,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     fn find_tail<P: PageTable>(
         &self,
         table: &P,
-        describe: &Describe<'_, M>,
+        writer: &DescriptorWriter<'_, M>,
         compound: PfnRange,
         piece: PfnRange,
         altmap: Option<&dyn Altmap>,
-    ) -> Option<FoundTail> {
+    ) -> Option<ExistingTail> {
         let head = compound.start();
         let all = self.model.descriptors(compound)?;
         let own = self.model.descriptors(piece)?;
@@ -271,11 +267,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             (leaf.role == Role::Tail
                 && leaf.writable
                 && self
-                    .books
+                    .pool_state
                     .altmaps
-                    .other(&Run::once(*leaf), altmap)
+                    .other_altmap_of(&Run::once(*leaf), altmap)
                     .is_none()
-                && self.holds_tails_of(leaf.block, describe, head))
+                && self.holds_tails_of(leaf.block, writer, head))
             .then_some(leaf.block.first())
         };
         let at = |at| table.lookup(at).and_then(|mapping| is_tail(&mapping.leaf));
@@ -297,12 +293,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .or_else(|| above.and_then(|range| at(range.start())))
             .or_else(|| below.and_then(within))
             .or_else(|| above.and_then(within))?;
-        Some(FoundTail { head, frame })
+        Some(ExistingTail { head, frame })
     }
 
     /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail
     /// frame of that compound page, and not of one of another order that was online there.
-    fn holds_tails_of(&self, block: Block, describe: &Describe<'_, M>, head: Pfn) -> bool {
+    fn holds_tails_of(&self, block: Block, writer: &DescriptorWriter<'_, M>, head: Pfn) -> bool {
         if block.order() != Order::BASE {
             return false;
         }
@@ -311,6 +307,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // reaches it (duty 2 of `new`) and it holds descriptors of `D`'s size; descriptors
         // are only shared.
         let tail = unsafe { page.as_ref() };
-        tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
+        tail.order() == writer.order && tail.word() == writer.tail_word::<D>(head)
     }
 }

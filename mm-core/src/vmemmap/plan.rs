@@ -143,7 +143,7 @@ impl Plan {
 
     /// As much from the start of `rest` on as has one order, and one place that its frames come
     /// from.
-    fn alike(&self, rest: PfnRange) -> PfnRange {
+    fn uniform_prefix(&self, rest: PfnRange) -> PfnRange {
         let mut parts = [self.reserved, self.base_pages].into_iter().flatten();
         parts
             .find_map(|part| {
@@ -153,7 +153,7 @@ impl Plan {
             .unwrap_or(rest)
     }
 
-    /// The run for the first of `rest`, which is [alike](Self::alike), and how many frames it
+    /// The run for the first of `rest`, which is [alike](Self::uniform_prefix), and how many frames it
     /// describes at most.
     fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
         let page = self.model.descriptors_per_page();
@@ -188,7 +188,7 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<PlannedRun> {
         let rest = self.rest?;
         let at = self.model.descriptor_address(rest.start())?;
-        let alike = self.alike(rest);
+        let alike = self.uniform_prefix(rest);
         let (describes, frames) = self.first_run(alike, at);
         let (describes, rest) = rest.take_first(describes.min(alike.frames()));
         self.rest = rest;

@@ -6,15 +6,15 @@
 //!   [`ArmDescriptors`];
 //! - [`Tables`]: a kernel's own tables, from before it has anything else, and what an address
 //!   translates to;
-//! - [`ByHand`]: the same tables in use, with mappings of somebody else put in and taken out.
+//! - [`RawTables`]: the same tables in use, with mappings of somebody else put in and taken out.
 
 mod aarch64;
-mod by_hand;
+mod raw;
 mod shape;
 mod x86_64;
 
 pub use aarch64::ArmDescriptors;
-pub use by_hand::{ByHand, FOREIGN_TABLES, ForeignTables};
+pub use raw::{FOREIGN_TABLES, ForeignTables, RawTables};
 pub use shape::TableShape;
 pub use x86_64::X86Entries;
 

@@ -49,7 +49,7 @@ pub(super) fn for_each_run<F: EntryFormat>(
             continue;
         };
         let (step, more) = match following::<F>(entry, rest) {
-            (Step::Next, _) if !leaf.role.runs_on() => (Step::Same, 0),
+            (Step::Next, _) if !leaf.role.can_step() => (Step::Same, 0),
             following => following,
         };
         let run = Run {

@@ -121,7 +121,7 @@ where
 }
 
 // SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the
-// entries as the MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes
+// entries as the MMU does; the format tells foreign ones. 3: `Mmu::flush`. 4: `unmap` flushes
 // between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
 // exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
 // entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
@@ -166,7 +166,7 @@ where
 
     fn flush(&mut self, obligation: Flush) {
         if obligation.scope() != FlushScope::Nothing {
-            self.mmu.forget(obligation.scope());
+            self.mmu.flush(obligation.scope());
         }
     }
 
@@ -251,7 +251,7 @@ impl RunSource for OneRun {
         self.0.take().ok_or(Exhausted)
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         self.0 = Some(run);
     }
 }

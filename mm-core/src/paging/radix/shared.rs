@@ -12,7 +12,7 @@
 //! compound page may get a second table: more memory, nothing worse.
 
 use super::entries::write_run;
-use super::replace::{Batch, Change, Place};
+use super::replace::{Batch, Change, MappedBy};
 use super::tree::Tree;
 use super::{RadixTable, load, store};
 use crate::addr::{NodeId, Pfn, VirtRange};
@@ -21,7 +21,7 @@ use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Run, St
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many shared tables are remembered at a time.
-const REMEMBERED: usize = 32;
+const CAPACITY: usize = 32;
 
 /// The shared tables, by the entry that fills them.
 ///
@@ -30,14 +30,14 @@ const REMEMBERED: usize = 32;
 #[derive(Debug)]
 pub(super) struct SharedTables {
     /// Entry and frame number; no entry is zero.
-    tables: [(AtomicU64, AtomicU64); REMEMBERED],
+    tables: [(AtomicU64, AtomicU64); CAPACITY],
     next: AtomicUsize,
 }
 
 impl SharedTables {
     pub(super) const fn new() -> Self {
         Self {
-            tables: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; REMEMBERED],
+            tables: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; CAPACITY],
             next: AtomicUsize::new(0),
         }
     }
@@ -49,7 +49,7 @@ impl SharedTables {
     }
 
     fn remember(&self, entry: u64, table: Pfn) {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % REMEMBERED;
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % CAPACITY;
         if let Some((known, frame)) = self.tables.get(next) {
             known.store(entry, Ordering::Relaxed);
             frame.store(table.get(), Ordering::Relaxed);
@@ -151,16 +151,16 @@ where
     /// such table becomes the shared one. Answers with what is left after it.
     fn plan_merge(&self, rest: VirtRange, batch: &mut Batch) -> Option<VirtRange> {
         let at = rest.start();
-        let depth = match self.place(at) {
-            Place::Other { depth } => depth,
-            Place::HugeLeaf(_) | Place::Table { .. } => Self::ABOVE,
+        let depth = match self.mapped_by(at) {
+            MappedBy::Other { depth } => depth,
+            MappedBy::HugeLeaf(_) | MappedBy::Table { .. } => Self::HUGE_LEAF_DEPTH,
         };
         let last = Tree::<F>::last(depth, at);
         let next = rest.after(last);
-        let Place::Table {
+        let MappedBy::Table {
             frame,
             link: Link::Private,
-        } = self.place(at)
+        } = self.mapped_by(at)
         else {
             return next;
         };

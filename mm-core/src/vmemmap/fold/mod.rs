@@ -24,9 +24,9 @@ mod unfolding;
 pub use error::FoldError;
 
 use super::Vmemmap;
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
+use super::frame_pool::FramePool;
 use super::note::Notes;
-use super::pool::Pool;
 use super::shared_tail::shared_tail;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
@@ -36,7 +36,7 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{PageTable, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 use folding::{Folding, reshape_run};
-use survey::demand;
+use survey::requirement;
 use unfolding::Unfolding;
 
 /// What a fold or an unfold has done.
@@ -104,20 +104,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             folded.flushes = self.share_folded(table, pagemap, frames);
             return Ok(folded);
         }
-        let describe = describe_as(pagemap, &self.model, &self.direct_map);
-        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let writer = writer_for(pagemap, &self.model, &self.direct_map);
+        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
                 &mut pool,
-                &describe,
+                &writer,
                 frames.start(),
                 tail_pages,
                 &mut folded.notes,
             )?),
             Tails::PerCompound | Tails::None => None,
         };
-        let mut folding = Folding::<D, A, M>::new(pool, describe, shared);
+        let mut folding = Folding::<D, A, M>::new(pool, writer, shared);
         // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
         // has seen that all of the range is this library's. 3: the caller's promise on
         // tails.
@@ -185,7 +185,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let leaf = table.huge_leaf().filter(|_| pagemap.huge_leaves());
-        let possible = demand(&self.model, table, range, order, leaf, 0).leaves;
+        let possible = requirement(&self.model, table, range, order, leaf, 0).leaves;
         let mut folded = Folded {
             changed: survey.folded,
             unchanged: survey.unfolded,
@@ -194,14 +194,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
-        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;
         let blocks = leaf.map_or(0, |leaf| {
             unfolding.reserve_blocks(possible, leaf, node, notes)
         });
-        let singles = demand(&self.model, table, range, order, leaf, blocks).frames;
+        let singles = requirement(&self.model, table, range, order, leaf, blocks).frames;
         let reserved = unfolding.reserve_frames(singles, node, notes);
         let replaced = reserved.and_then(|()| {
             // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
@@ -209,7 +209,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             // descriptors.
             unsafe { table.replace(range, node, &mut unfolding) }.map_err(FoldError::from)
         });
-        unfolding.finish();
+        unfolding.release_unused();
         folded.flushes = replaced?.flushes;
         Ok(folded)
     }
@@ -238,7 +238,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let range = self.check_request(pagemap, frames)?;
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let mut at_tails = None;
-        let describe = describe_as(pagemap, &self.model, &self.direct_map);
+        let writer = writer_for(pagemap, &self.model, &self.direct_map);
         let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
             let _ = table.visit(range, &mut |visit| match visit {
                 Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
@@ -257,11 +257,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 at: at_tails.unwrap_or(range.start()),
             });
         }
-        if let Some(at) = self.tails_behind(table, frames) {
+        if let Some(at) = self.tails_after(table, frames) {
             return Err(FoldError::OtherTails { at });
         }
         each(&mut |at, run| {
-            reshape_run::<D, M>(&describe, at, &run, range);
+            reshape_run::<D, M>(&writer, at, &run, range);
             ControlFlow::Continue(())
         });
         Ok(())
@@ -296,12 +296,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 }
 
 /// Writes the descriptors of pages as `pagemap` says that they are.
-fn describe_as<'v, M>(
+fn writer_for<'v, M>(
     pagemap: &DevPagemap<'_>,
     model: &'v MemoryModel,
     direct_map: &'v M,
-) -> Describe<'v, M> {
-    Describe {
+) -> DescriptorWriter<'v, M> {
+    DescriptorWriter {
         model,
         direct_map,
         order: pagemap.geometry().order(),

@@ -20,7 +20,7 @@ pub(super) struct Survey {
 
 /// What unfolding a range takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Demand {
+pub(super) struct Requirement {
     /// Huge leaves that can take the place of a table.
     pub(super) leaves: u64,
     /// Single frames for the tails outside of these.
@@ -29,7 +29,7 @@ pub(super) struct Demand {
 
 /// What leaves are not fit for.
 #[derive(Clone, Copy, Debug)]
-enum Unfit {
+enum Mismatch {
     /// Their frames are another altmap's.
     Altmap(PfnRange),
     /// They are tails of another order.
@@ -57,7 +57,7 @@ impl Surveyor<'_> {
     }
 
     /// Meets `run` at `at`, which may be unfit.
-    fn leaves(&mut self, at: VirtAddr, run: &Run, unfit: Option<Unfit>) -> ControlFlow<()> {
+    fn leaves(&mut self, at: VirtAddr, run: &Run, mismatch: Option<Mismatch>) -> ControlFlow<()> {
         let page = self.model.granule().bytes();
         let Some(mut next) = self.next.filter(|next| at <= *next) else {
             return ControlFlow::Break(());
@@ -66,11 +66,11 @@ impl Surveyor<'_> {
         if run.leaf.role == Role::Foreign {
             return ControlFlow::Break(());
         }
-        match unfit {
-            Some(Unfit::Altmap(reserved)) => {
+        match mismatch {
+            Some(Mismatch::Altmap(reserved)) => {
                 return self.refuse(FoldError::OtherAltmap { reserved });
             }
-            Some(Unfit::Order) => return self.refuse(FoldError::OtherTails { at: next }),
+            Some(Mismatch::Order) => return self.refuse(FoldError::OtherTails { at: next }),
             None => {}
         }
         let end = run.pages().saturating_mul(page).saturating_sub(1);
@@ -126,11 +126,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
-                let other = self.books.altmaps.other(&run, altmap).map(Unfit::Altmap);
+                let other = self
+                    .pool_state
+                    .altmaps
+                    .other_altmap_of(&run, altmap)
+                    .map(Mismatch::Altmap);
                 let other = other.or_else(|| {
                     let is_right = run.leaf.role != Role::Tail
                         || self.order_of_tails(run.leaf.block) == Some(order);
-                    (!is_right).then_some(Unfit::Order)
+                    (!is_right).then_some(Mismatch::Order)
                 });
                 surveyor.leaves(at, &run, other)
             }
@@ -145,7 +149,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The first tail behind `frames`, which are online and have no shared tail, of a compound page
     /// whose head is one of them.
-    pub(super) fn tails_behind<P: PageTable>(
+    pub(super) fn tails_after<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -184,18 +188,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
 /// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge
 /// leaves that are possible have one.
-pub(super) fn demand<P: PageTable>(
+pub(super) fn requirement<P: PageTable>(
     model: &MemoryModel,
     table: &P,
     range: VirtRange,
     order: Order,
     leaf: Option<Order>,
     blocks: u64,
-) -> Demand {
+) -> Requirement {
     let granule = model.granule();
     let page = granule.bytes();
     let span = leaf.and_then(|leaf| leaf.bytes(granule)).unwrap_or(page);
-    let mut demand = Demand::default();
+    let mut requirement = Requirement::default();
     let mut foreign_table = None;
     // Which span comes last, and whether it becomes a huge leaf.
     let mut current: Option<(VirtAddr, bool)> = None;
@@ -229,8 +233,8 @@ pub(super) fn demand<P: PageTable>(
                         && range.contains(start)
                         && range.contains(VirtAddr::new(span_last))
                         && foreign_table != Some(start);
-                    demand.leaves += u64::from(possible);
-                    let joins = possible && demand.leaves <= blocks;
+                    requirement.leaves += u64::from(possible);
+                    let joins = possible && requirement.leaves <= blocks;
                     current = Some((start, joins));
                     joins
                 }
@@ -240,7 +244,7 @@ pub(super) fn demand<P: PageTable>(
                 let keeps = part.is_some_and(|part| {
                     run.leaf.writable && has_first_tail_page(model, part, order)
                 });
-                demand.frames += (part_last - next) / page + 1 - u64::from(keeps);
+                requirement.frames += (part_last - next) / page + 1 - u64::from(keeps);
             }
             match part_last.checked_add(1) {
                 Some(after) => next = after,
@@ -249,7 +253,7 @@ pub(super) fn demand<P: PageTable>(
         }
         ControlFlow::Continue(())
     });
-    demand
+    requirement
 }
 
 /// Whether the vmemmap page after a head's is one of `part`, which lies in one page of `order`.

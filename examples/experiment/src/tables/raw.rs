@@ -18,19 +18,19 @@ pub const FOREIGN_TABLES: u64 = MOST_TABLES as u64;
 /// The tables that the CPU walks, whatever their format.
 ///
 /// What is changed through this the CPU may have cached: who changes it flushes.
-pub trait ByHand: fmt::Debug {
+pub trait RawTables: fmt::Debug {
     /// What `at` translates to, read from memory.
     fn translate(&self, at: VirtAddr) -> Option<Seen>;
 
     /// Maps `block` at `at` as somebody else would, in tables that are there or new ones. Says
     /// whether there was a place for it.
-    fn plant(&self, at: VirtAddr, block: Block) -> bool;
+    fn map_foreign(&self, at: VirtAddr, block: Block) -> bool;
 
     /// Clears the entry of the page or block at `at`. Tables stay.
     fn clear_leaf(&self, at: VirtAddr);
 
     /// Unlinks those tables of somebody else's that nothing is in any more.
-    fn prune(&self);
+    fn unlink_empty(&self);
 }
 
 /// [`Tables`] with frames for tables of somebody else's.
@@ -78,12 +78,12 @@ impl<B: EntryBits, M: DirectMap> ForeignTables<B, M> {
     }
 }
 
-impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTables<B, M> {
+impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> RawTables for ForeignTables<B, M> {
     fn translate(&self, at: VirtAddr) -> Option<Seen> {
         self.tables.translate(at)
     }
 
-    fn plant(&self, at: VirtAddr, block: Block) -> bool {
+    fn map_foreign(&self, at: VirtAddr, block: Block) -> bool {
         let granule = self.tables.shape.granule;
         let shift = granule.shift() + u32::from(block.order().get());
         if self.tables.shape.leaf_shifts(shift).next() != Some(shift) {
@@ -91,7 +91,7 @@ impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTab
         }
         let mut link = |_: &Tables<B, M>, place| self.link(place);
         let Some(place) = self.tables.descend(at, shift, &mut link) else {
-            self.prune();
+            self.unlink_empty();
             return false;
         };
         let last = self.tables.is_last(place);
@@ -106,7 +106,7 @@ impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTab
         }
     }
 
-    fn prune(&self) {
+    fn unlink_empty(&self) {
         // A table that goes may leave another one empty.
         for _ in 0..MOST_TABLES {
             for (frame, slot) in self.slots() {

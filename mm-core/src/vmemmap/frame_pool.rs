@@ -3,40 +3,44 @@
 use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
 use super::registry::TailRegistry;
-use super::stats::{Ledger, Origin};
+use super::stats::{Counters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
 use crate::paging::{Role, Run, Step};
 
 /// What a vmemmap writes down of the frames that hold its descriptors.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct PoolState {
     pub(super) registry: TailRegistry,
     pub(super) altmaps: AltmapsInUse,
-    pub(super) ledger: Ledger,
+    pub(super) counters: Counters,
 }
 
-impl Books {
+impl PoolState {
     pub(super) fn new() -> Self {
         Self {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
-            ledger: Ledger::default(),
+            counters: Counters::default(),
         }
     }
 }
 
 /// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they
 /// came from.
-pub(super) struct Pool<'v, A> {
+pub(super) struct FramePool<'v, A> {
     pub(super) ram: &'v A,
     pub(super) altmap: Option<&'v dyn Altmap>,
-    pub(super) books: &'v mut Books,
+    pub(super) state: &'v mut PoolState,
 }
 
-impl<'v, A: FrameAllocator> Pool<'v, A> {
-    pub(super) fn new(ram: &'v A, altmap: Option<&'v dyn Altmap>, books: &'v mut Books) -> Self {
-        Self { ram, altmap, books }
+impl<'v, A: FrameAllocator> FramePool<'v, A> {
+    pub(super) fn new(
+        ram: &'v A,
+        altmap: Option<&'v dyn Altmap>,
+        state: &'v mut PoolState,
+    ) -> Self {
+        Self { ram, altmap, state }
     }
 
     pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
@@ -44,7 +48,7 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
             Some(altmap) => altmap.allocate(order, node),
             None => self.ram.allocate(order, node),
         }?;
-        self.took(block.frames());
+        self.count_taken(block.frames());
         Ok(block)
     }
 
@@ -66,21 +70,21 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 .allocate_run(at_most, node)
                 .map_err(OnlineError::OutOfFrames),
         }?;
-        self.took(run);
+        self.count_taken(run);
         Ok(run)
     }
 
     /// A frame of RAM, whether there is an altmap or not.
     pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OutOfFrames> {
         let block = self.ram.allocate(Order::BASE, node)?;
-        self.took(block.frames());
+        self.count_taken(block.frames());
         Ok(block.first())
     }
 
     /// Writes down that `frames`, which are all on one node, were taken.
-    fn took(&mut self, frames: PfnRange) {
+    fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
-        self.books.ledger.took(origin, frames.frames());
+        self.state.counters.add_frames(origin, frames.frames());
     }
 
     fn origin(&self, frame: Pfn) -> Origin {
@@ -97,15 +101,15 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
     }
 
     /// `frame` holds nothing but tails from now on, and its entries say so.
-    pub(super) fn became_tail(&mut self, frame: Pfn) {
+    pub(super) fn add_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.books.ledger.became_tail(node);
+        self.state.counters.add_tail(node);
     }
 
     /// `frame`, which held nothing but tails, is that of one vmemmap page from now on.
-    pub(super) fn ceased_to_be_tail(&mut self, frame: Pfn) {
+    pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.books.ledger.ceased_to_be_tail(node);
+        self.state.counters.remove_tail(node);
     }
 
     /// Where the descriptors of `described` have to be, if it is part of what the altmap reserves.
@@ -133,7 +137,7 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         {
             // SAFETY: 1 and 2: the caller's.
             unsafe { altmap.begin_counting(described, order) };
-            self.took(holders);
+            self.count_taken(holders);
         }
     }
 
@@ -158,7 +162,7 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         };
         if acquired.is_ok() {
             let node = self.node_of(frame);
-            self.books.ledger.reused(node, references);
+            self.state.counters.add_reused(node, references);
         }
         acquired.is_ok()
     }
@@ -193,16 +197,16 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 None => self.ram.release(block, references),
             }
         };
-        let ledger = &mut self.books.ledger;
+        let counters = &mut self.state.counters;
         let Released::Last(owned) = released else {
-            return ledger.no_longer_reused(origin.node, references);
+            return counters.remove_reused(origin.node, references);
         };
-        ledger.no_longer_reused(origin.node, references.saturating_sub(1));
-        ledger.freed(origin, block.order().frames(), role);
+        counters.remove_reused(origin.node, references.saturating_sub(1));
+        counters.remove_frames(origin, block.order().frames(), role);
         match self.altmap_of(block.first()) {
             Some(altmap) => altmap.free(owned),
             None => {
-                self.books.registry.forget(block.first());
+                self.state.registry.forget(block.first());
                 self.ram.free(owned);
             }
         }
@@ -226,8 +230,8 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.books.ledger.freed(origin, freed, role);
-            self.books.ledger.no_longer_reused(origin.node, kept);
+            self.state.counters.remove_frames(origin, freed, role);
+            self.state.counters.remove_reused(origin.node, kept);
             rest = others;
         }
     }
