@@ -47,7 +47,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// # Safety
     ///
-    /// As for [`page`](Self::page).
+    /// As for [`write_page`](Self::write_page).
     pub(super) unsafe fn write_tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
         let initial = self.initial::<D>(Part::Tail, head);
         for index in 0..self.model.descriptors_per_page() {
@@ -82,7 +82,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
 
     /// # Safety
     ///
-    /// As for [`page`](Self::page); `index` is below the number of descriptors in a page.
+    /// As for [`write_page`](Self::write_page); `index` is below the number of descriptors in a page.
     unsafe fn write_descriptor<D: Descriptor>(&self, frame: Pfn, index: u64, initial: Initial) {
         let page = self.direct_map.frame_pointer(frame).cast::<D>();
         // SAFETY: by 2 the descriptors fill the page exactly and are aligned in it, by 1 it is
