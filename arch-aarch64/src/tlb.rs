@@ -1,4 +1,4 @@
-//! Making CPUs forget translations, and making table walks see new ones.
+//! Flushing translations on CPUs, and making new ones visible to table walks.
 //!
 //! # What has to go
 //!

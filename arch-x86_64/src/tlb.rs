@@ -1,4 +1,4 @@
-//! Making CPUs forget translations.
+//! Flushing translations on CPUs.
 //!
 //! # What has to go
 //!
@@ -194,7 +194,7 @@ where
     }
 }
 
-/// Makes the CPU that this runs on forget `scope`.
+/// Flushes `scope` on the CPU that this runs on.
 fn flush_local(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
     match scope {
         FlushScope::Nothing => {}

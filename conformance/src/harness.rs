@@ -97,9 +97,9 @@ pub struct RootChanges {
     pub removed: u64,
 }
 
-/// What a harness can do besides: watch, break and read.
+/// What a harness can control and observe: faults, foreign mappings, translations, flushes.
 ///
-/// Every method has a body that says that it cannot; what is not possible in a kernel is skipped
+/// Every method has a default body that says that it cannot. What a kernel cannot do is skipped
 /// there.
 pub trait Controls<T> {
     /// What `at` translates to, read by other code than the page table's own: the hardware's (a
@@ -122,13 +122,13 @@ pub trait Controls<T> {
         false
     }
 
-    /// Maps `leaf` at `at` as somebody else would. Says whether it could.
+    /// Maps `leaf` at `at` as other code of the kernel would. Says whether it could.
     fn map_foreign(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
         let _ = (table, at, leaf);
         false
     }
 
-    /// Takes what `map_foreign` has mapped at `at` away, and whatever tables it made for that.
+    /// Removes what `map_foreign` has mapped at `at`, and the tables that it made for that.
     fn unmap_foreign(&self, table: &mut T, at: VirtAddr) {
         let _ = (table, at);
     }
@@ -138,14 +138,14 @@ pub trait Controls<T> {
         let _ = (table, range);
     }
 
-    /// How often CPUs were made to forget something so far, by the count of whoever makes them: one
-    /// for each [`Flush`](mm_core::paging::Flush) that was met, however many addresses it was about.
+    /// How many flushes the CPUs have done so far, as counted where they are started: one for each
+    /// [`Flush`](mm_core::paging::Flush) that was met, however many addresses it was about.
     fn flushes(&self, table: &T) -> Option<u64> {
         let _ = table;
         None
     }
 
-    /// How often other roots were told.
+    /// How many changes of the root's entries other roots were told.
     fn root_changes(&self) -> Option<RootChanges> {
         None
     }

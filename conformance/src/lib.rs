@@ -1,23 +1,24 @@
 //! What every backend has to pass, hosted and inside a kernel.
 //!
-//! The author of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct map
-//! implements [`Harness`] and calls [`run`], which does everything that the library promises to do,
-//! or not to do, on them:
+//! It is for authors of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct
+//! map. They implement [`Harness`] and call [`run`]. The battery then does everything that the
+//! library promises to do, or not to do, on them:
 //!
 //! ```text
 //!   Harness ──parts──▶ Bench ──▶ checks ──▶ Outcome: passed, failed (with numbers), skipped (why)
 //! ```
 //!
-//! No heap, no threads, no panics: a kernel can run it at boot and print what it reports.
+//! It has no heap, no threads and no panics. A kernel can run it at boot and print its report.
 //!
-//! - Checks judge by what they are given from outside the page table where they can: the
-//!   independent reader of translations and the log of broken rules of [`Controls`], the allocator's
-//!   counts, the contents of frames. A check that needs a power which the harness does not have is
-//!   skipped and says so.
-//! - Every check leaves everything as it was; that it did is part of the check.
-//! - A check works on a bench of one tail encoding: by pointer, which tells compound pages apart by
-//!   what their tails say, or by mask, which lets all of an order share a tail frame.
-//! - What is known to have gone wrong elsewhere has a check each; `checks/mod.rs` lists them.
+//! - Where they can, checks look at things outside the page table: the independent reader of
+//!   translations and the log of broken rules (both from [`Controls`]), the allocator's counts, the
+//!   contents of frames. A check that needs a control which the harness does not have is skipped
+//!   and says so.
+//! - Every check leaves everything as it was. That it did is part of the check.
+//! - A check works on a bench with one tail encoding. With the pointer encoding, the tails of each
+//!   compound page are different bytes. With the mask encoding, all compound pages of an order can
+//!   share a tail frame.
+//! - What is known to have gone wrong elsewhere has a check each. `checks/mod.rs` lists them.
 #![no_std]
 #![deny(missing_docs)]
 

@@ -7,7 +7,7 @@ use mm_core::addr::{Block, Order, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
 
-/// How many runs of frames are taken in search of one, or to be poisoned.
+/// How many runs of frames are allocated to be poisoned.
 const RUNS: usize = 64;
 
 impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
@@ -27,8 +27,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(())
     }
 
-    /// Takes `frame`, which is free, as somebody else would, if the allocator hands it out soon, and
-    /// writes all over it. What else it hands out is given back.
+    /// Allocates `frame`, which is free, as other code would, if the allocator hands it out soon.
+    /// Poisons it. What else the allocator hands out is given back.
     pub(crate) fn reuse_frame(&self, frame: Pfn) -> Result<Option<Block>, Stop> {
         let mut reused = None;
         let mut others = [None; 8];
@@ -47,7 +47,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(reused)
     }
 
-    /// Writes all over frames that are then free again, so that the next to be handed out have
+    /// Poisons frames that are free afterwards. So the next frames that are handed out have
     /// something in them.
     pub(crate) fn poison_free_frames(&self) -> Verdict {
         let mut taken = [None; RUNS];
@@ -67,7 +67,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(())
     }
 
-    /// Writes all over `frame`, which the check has taken.
+    /// Fills `frame`, which the check has allocated, with a pattern.
     fn poison(&self, frame: Pfn) {
         let page = self.direct_map.frame_pointer(frame);
         // SAFETY: the frame is the check's, and the direct map reaches it.

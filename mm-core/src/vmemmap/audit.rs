@@ -1,4 +1,4 @@
-//! Recounting: does every entry own one reference, and every reference an entry?
+//! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
 use super::Vmemmap;
 use super::altmaps::AltmapsInUse;
@@ -26,8 +26,7 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
-    /// each such frame.
+    /// Vmemmap pages beyond the first one that are mapped to the same frame.
     pub const fn reused_entries(&self) -> u64 {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
@@ -60,7 +59,7 @@ pub enum Finding {
         /// The address of the entry.
         at: VirtAddr,
     },
-    /// More frames are out than entries reach.
+    /// More frames are allocated than entries reach.
     Leaked {
         /// How many frames the allocators have out.
         outstanding: u64,
@@ -76,7 +75,7 @@ pub enum Finding {
         /// What it says.
         kept: NodeStats,
     },
-    /// The scratch memory has not even room for a table and what it maps.
+    /// The scratch memory has no room for a table and what it maps.
     NoScratch,
 }
 
@@ -117,7 +116,7 @@ impl fmt::Display for Finding {
 
 impl core::error::Error for Finding {}
 
-/// What was counted: in all, and node by node as [`Vmemmap::stats`] keeps it.
+/// What was counted: in total, and for each node as in [`Vmemmap::stats`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     all: AuditReport,
@@ -145,12 +144,12 @@ struct FrameEntries {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares
-    /// with the counts of `allocators` (RAM and altmaps, the first that knows a frame decides), and
-    /// with [`stats`](Self::stats). Entries of others are not counted.
+    /// Walks all of the vmemmap once and counts the entries that point at each frame. Compares them
+    /// with the counts of `allocators` (RAM and altmaps; the first that knows a frame decides), and
+    /// with [`stats`](Self::stats). Foreign entries are not counted.
     ///
-    /// Needs no memory but `scratch`, at least two slots: with fewer slots than there are frames it
-    /// walks several times.
+    /// The only memory that it needs is `scratch`, at least two slots. With fewer slots than there
+    /// are frames, it walks several times.
     ///
     /// # Errors
     ///
@@ -263,7 +262,8 @@ fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(
     }
 }
 
-/// The entries of the frames that one pass is about: a hash table in the scratch memory.
+/// One pass, which is about a part of the frames. It counts their entries in a hash table in the
+/// scratch memory.
 struct AuditPass<'t, A> {
     slots: &'t mut [AuditSlot],
     used: usize,

@@ -1,4 +1,4 @@
-//! Where frames for descriptors come from and go back to: RAM, or the altmap.
+//! Where frames for descriptors come from, and where they are released to: RAM, or the altmap.
 
 use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
@@ -8,7 +8,7 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
 use crate::paging::{Role, Run, Step};
 
-/// What a vmemmap writes down of the frames that hold its descriptors.
+/// What a vmemmap remembers of the frames that hold its descriptors.
 #[derive(Debug)]
 pub(super) struct PoolState {
     pub(super) registry: TailRegistry,
@@ -26,8 +26,10 @@ impl PoolState {
     }
 }
 
-/// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they
-/// came from.
+/// Frames for descriptors: from the altmap if there is one, else from RAM. Each frame is released
+/// to where it came from.
+///
+/// The pool lives as long as one operation; its state belongs to the [`Vmemmap`](super::Vmemmap).
 pub(super) struct FramePool<'v, A> {
     pub(super) ram: &'v A,
     pub(super) altmap: Option<&'v dyn Altmap>,
@@ -81,7 +83,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         Ok(block.first())
     }
 
-    /// Writes down that `frames`, which are all on one node, were taken.
+    /// Counts that `frames`, which are all on one node, were taken.
     fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
         self.state.counters.add_frames(origin, frames.frames());
@@ -100,19 +102,20 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         }
     }
 
-    /// `frame` holds nothing but tails from now on, and its entries say so.
+    /// Counts that `frame` holds only tails from now on, and that its entries say so.
     pub(super) fn add_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
         self.state.counters.add_tail(node);
     }
 
-    /// `frame`, which held nothing but tails, is that of one vmemmap page from now on.
+    /// Counts that `frame`, which held only tails, belongs to one vmemmap page from now on.
     pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
         self.state.counters.remove_tail(node);
     }
 
-    /// Where the descriptors of `described` have to be, if it is part of what the altmap reserves.
+    /// The frames in which the descriptors of `described` have to be, if it is part of the altmap's
+    /// reserved part.
     pub(super) fn holders(&self, described: PfnRange) -> Result<Option<PfnRange>, OnlineError> {
         match self.altmap_of(described.start()) {
             Some(altmap) => match altmap.holders(described) {
@@ -125,12 +128,12 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         }
     }
 
-    /// Hands out the holders of `described`, in blocks of `order`, if it is part of what the altmap
-    /// reserves.
+    /// Hands out the holders of `described`, in blocks of `order`, if it is part of the altmap's
+    /// reserved part.
     ///
     /// # Safety
     ///
-    /// As for [`Altmap::begin_counting`], where it is.
+    /// As for [`Altmap::begin_counting`], if it is.
     pub(super) unsafe fn begin_counting(&mut self, described: PfnRange, order: Order) {
         if let Some(altmap) = self.altmap_of(described.start())
             && let Some(holders) = altmap.holders(described)
@@ -167,7 +170,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         acquired.is_ok()
     }
 
-    /// Makes single frames of a block.
+    /// Splits a block into single frames.
     ///
     /// # Safety
     ///
@@ -182,8 +185,8 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         }
     }
 
-    /// Gives back `references` of `block`, whose entries had this role, and the block with the last
-    /// one.
+    /// Releases `references` of `block`, whose entries had this role. Frees the block with its last
+    /// reference.
     ///
     /// # Safety
     ///
@@ -212,7 +215,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         }
     }
 
-    /// Gives back one reference of each frame, whose entries had this role.
+    /// Releases one reference of each frame, whose entries had this role.
     ///
     /// # Safety
     ///
@@ -236,8 +239,8 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         }
     }
 
-    /// How many of the first of `frames` came from where the first one did. Frames that follow each
-    /// other in memory may have come from several allocations.
+    /// How many of the first of `frames` have the same origin as the first one. Consecutive frames
+    /// may have come from several allocations.
     fn of_one_origin(&self, frames: PfnRange) -> u64 {
         let all = frames.frames();
         let start = frames.start().get();
@@ -262,13 +265,13 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
             .unwrap_or(same_source)
     }
 
-    /// Gives back the references that the entries of `run` owned.
+    /// Releases the references that the entries of `run` owned.
     ///
     /// # Safety
     ///
-    /// 1. `run` was mapped with frames of this pool, or was about to be, one reference for each
-    ///    leaf.
-    /// 2. No entry, and no translation cached by a CPU, depends on those any more.
+    /// 1. `run` was mapped with frames of this pool, or was about to be, with one reference for
+    ///    each leaf.
+    /// 2. No entry depends on those references any more, and no translation that a CPU has cached.
     pub(super) unsafe fn release_run(&mut self, run: Run) {
         let role = run.leaf.role;
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.

@@ -1,4 +1,4 @@
-//! Bringing memory online.
+//! Brings memory online.
 
 use super::Vmemmap;
 use super::altmaps;
@@ -21,7 +21,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call, and the
+    /// [`OnlineError`]. Tables, allocator and altmap are then as they were before the call. The
     /// same call succeeds once the cause is gone.
     pub fn online<'p, P: PageTable>(
         &mut self,
@@ -56,12 +56,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
     ///
-    /// Pieces come in any order, but the reserved part of an altmap comes first, from its start on.
-    /// All pieces of a compound page share its tail frame.
+    /// Pieces come in any order, except for the reserved part of an altmap: it comes first, from
+    /// its start on. All pieces of a compound page share its tail frame.
     ///
     /// # Errors
     ///
-    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call.
+    /// [`OnlineError`]. Tables, allocator and altmap are then as they were before the call.
     pub fn populate<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -78,7 +78,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(notes)
     }
 
-    /// Makes one table of those in `frames`, within one range of `pagemap`, that are alike. Says how
+    /// Merges equal leaf tables of `frames`, which lie within one range of `pagemap`. Returns how
     /// many flushes that took.
     ///
     /// # Safety
@@ -139,9 +139,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .ok_or(OnlineError::PieceOutside { piece: frames })
     }
 
-    /// Brings one piece online, all of whose addresses are free.
-    // The deepest calls are those that take frames. What is done before and after is not inlined, so
-    // that its stack is not there meanwhile.
+    /// Brings one piece online. All of its addresses are free.
+    // The deepest calls are those that take frames. What comes before and after is not inlined, so
+    // that it uses no stack during those calls.
     fn populate_piece<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -180,7 +180,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
     }
 
-    /// Checks that `piece` is not before its turn, and writes down that `altmap` is in use.
+    /// Checks that `piece` comes in the right order, and registers that `altmap` is in use.
     #[inline(never)]
     fn register_altmap(&mut self, altmap: &dyn Altmap, piece: PfnRange) -> Result<(), OnlineError> {
         match altmap.undescribed() {
@@ -192,7 +192,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Unmaps what was mapped of `piece` until it stopped, and says why that was.
+    /// Unmaps what was mapped of `piece` before it stopped, and returns the reason.
     #[inline(never)]
     fn undo_piece<P: PageTable>(
         &mut self,
@@ -218,8 +218,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.unmap_pieces(table, pagemap.altmap(), done);
     }
 
-    /// The tail frames of the compound pages that `piece` has only a part of, where another part is
-    /// online.
+    /// The existing tail frames of the compound pages that only partly lie in `piece`.
     #[inline(never)]
     fn tails_of_other_pieces<P: PageTable>(
         &self,
@@ -243,8 +242,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The tail frame of `compound` that a piece other than `piece` has mapped.
     ///
-    /// Looks next to the piece first, where a piece-by-piece populate has left it, then in the rest
-    /// of the compound page, and nowhere else.
+    /// It looks next to the piece first, where populating piece by piece leaves it. Then it looks
+    /// in the rest of the compound page, and nowhere else.
     fn find_tail<P: PageTable>(
         &self,
         table: &P,
@@ -261,8 +260,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let below = tails.before(own.start());
         let above = tails.after(own.last());
 
-        // A read-only tail belongs to all compound pages of its order, also where the encoding
-        // makes both the same bytes. One of another altmap cannot be counted here.
+        // A read-only tail belongs to all compound pages of its order, even if its bytes are those of
+        // this compound page's tails. A frame of another altmap cannot be counted here.
         let is_tail = |leaf: &Leaf| {
             (leaf.role == Role::Tail
                 && leaf.writable
@@ -297,7 +296,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail
-    /// frame of that compound page, and not of one of another order that was online there.
+    /// frame of that compound page. It may be that of a page of another order that was online
+    /// there.
     fn holds_tails_of(&self, block: Block, writer: &DescriptorWriter<'_, M>, head: Pfn) -> bool {
         if block.order() != Order::BASE {
             return false;

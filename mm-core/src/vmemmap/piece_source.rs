@@ -1,7 +1,8 @@
-//! Where the runs of a plan get their frames.
+//! Provides the frames for the runs of a plan.
 //!
-//! The page table pulls; each pull takes frames from RAM or the altmap, describes them, and hands
-//! them over with one reference for each entry that will point at them.
+//! The page table asks for one run after another. For each of them, the source takes frames from
+//! RAM or the altmap and writes the descriptors into them. The frames come with one reference for
+//! each entry that will point at them.
 
 use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
@@ -16,10 +17,10 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
 
-/// How many frames are asked for ahead of the run that needs them.
+/// How many frames are allocated at most ahead of the run that needs them.
 const PREFETCH: u64 = 512;
 
-/// The tail frame that other pieces of a compound page have.
+/// The tail frame of a compound page, which other pieces of that page have mapped already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExistingTail {
     /// The first frame of the compound page.
@@ -28,19 +29,20 @@ pub(super) struct ExistingTail {
     pub(super) frame: Pfn,
 }
 
-/// The runs of one piece, with frames.
+/// The [`RunSource`] of one piece: its planned runs, with frames.
 pub(super) struct PieceSource<'v, D, A, M> {
     pub(super) pool: FramePool<'v, A>,
     pub(super) writer: DescriptorWriter<'v, M>,
     tails: Tails,
     share_tables: bool,
     plan: Plan,
-    /// What is left of the run that the plan gave last, the nearer part first.
+    /// The rest of the run that the plan gave last. It may be in two parts: `current` comes first,
+    /// then `later`.
     current: Option<PlannedRun>,
     later: Option<PlannedRun>,
-    /// Frames taken ahead, each with its one reference.
+    /// Frames that were allocated ahead, with one reference each.
     prefetched: Option<PfnRange>,
-    /// Tail frames of the compound pages that reach across the ends of the piece.
+    /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
     descriptor: PhantomData<fn() -> D>,
@@ -70,7 +72,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         }
     }
 
-    /// Gives back what was taken ahead and not used.
+    /// Releases the frames that were allocated ahead and not used.
     pub(super) fn release_unused(&mut self) {
         if let Some(prefetched) = self.prefetched.take() {
             // SAFETY: the stock's references are this value's and no entry was made for them.
@@ -86,7 +88,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             .map(|tail| tail.frame)
     }
 
-    /// How many single frames `run`, which needs some, and the runs after it need, up to a limit.
+    /// How many single frames `run` and the runs after it need, up to a limit. `run` needs at least
+    /// one.
     #[inline(never)]
     fn frames_to_prefetch(&self, run: &PlannedRun) -> u64 {
         let mut frames = 0;
@@ -107,7 +110,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         frames.min(PREFETCH)
     }
 
-    /// Between 1 and `at_most` frames for `run`, which follow each other.
+    /// Between 1 and `at_most` consecutive frames for `run`.
     fn take_frames(&mut self, run: &PlannedRun, at_most: u64) -> Result<PfnRange, OnlineError> {
         let prefetched = match self.prefetched.take() {
             Some(prefetched) => prefetched,
@@ -126,7 +129,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(taken)
     }
 
-    /// Frames for the first pages of the run, one for each.
+    /// Frames for the first pages of `run`, one for each page.
     fn own_run(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
         let per_page = self.writer.model.descriptors_per_page();
         let at_most = run.describes.take_first(PREFETCH * per_page).0;
@@ -142,7 +145,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(Run::each(frames, Role::Descriptors))
     }
 
-    /// The tail frame for the compound page at `head`, for every page of the run.
+    /// The tail frame of the compound page at `head`, for every page of `run`.
     #[inline(never)]
     fn tail_run(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
         if self.tails == Tails::PerOrder {
@@ -166,7 +169,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(self.tail_leaves(frame, run.pages))
     }
 
-    /// The leaves of a tail frame. What belongs to all compound pages of an order is read-only.
+    /// The leaves of a tail frame. A tail frame for all compound pages of an order is read-only.
     fn tail_leaves(&self, frame: Pfn, pages: u64) -> Run {
         let run = Run::repeat(frame, pages, Role::Tail);
         let leaf = Leaf {
@@ -176,8 +179,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Run { leaf, ..run }
     }
 
-    /// The block of the first huge leaf of the run, if there is one and the page table can enter
-    /// it.
+    /// The block for the first huge leaf of `run`. `None` if there is no block, or if the page
+    /// table cannot enter the leaf.
     #[inline(never)]
     fn huge_leaf_run(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
         if order > largest {
@@ -199,7 +202,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         }))
     }
 
-    /// Base pages in place of the first huge leaf, of `order`, of `planned`.
+    /// Maps base pages in place of the first huge leaf, of `order`, of `planned`.
     #[inline(never)]
     fn base_pages_instead(
         &mut self,
@@ -218,8 +221,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(run)
     }
 
-    /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are
-    /// about to be mapped.
+    /// Writes the descriptors for the first pages of `run` into `frames`, which are about to be
+    /// mapped as blocks of `order`.
     fn write_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
         let per_page = self.writer.model.descriptors_per_page();
         let writer = DescriptorWriter {

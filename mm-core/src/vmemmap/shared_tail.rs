@@ -1,4 +1,4 @@
-//! The tail frame of all compound pages of an order and node: found, or made.
+//! Tail frames: finds or makes the one that all compound pages of an order and node share.
 
 use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
@@ -10,10 +10,11 @@ use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::paging::{Role, Run};
 
-/// The tail frame that the compound page at `head`, of the order and node that `describe` says, has
-/// in common with all others of these, with `references` (at least 1) more than it had.
+/// The tail frame that all compound pages of the order and node of `writer` share, with
+/// `references` more than before, at least 1. `head` is one of these compound pages.
 ///
-/// A new one is of RAM: it outlives the device, so it never comes from an altmap.
+/// A new one is made if there is none. It comes from RAM, never from an altmap, since it outlives
+/// the device.
 pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     pool: &mut FramePool<'_, A>,
     writer: &DescriptorWriter<'_, M>,
@@ -46,8 +47,8 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     Ok(frame)
 }
 
-/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1. Gives
-/// it back where the allocator cannot count so many.
+/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1.
+/// Releases the frame if the allocator cannot count so many.
 ///
 /// # Safety
 ///

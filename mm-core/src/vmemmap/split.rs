@@ -1,14 +1,14 @@
-//! Parting what reaches across the ends of memory that goes offline: huge leaves and shared
-//! tables, the rest of which stays.
+//! Splits what is mapped across the ends of memory that goes offline: huge leaves and shared
+//! tables. Their other part stays online.
 //!
 //! ```text
-//!   the piece                     |<-------------- goes -------------->|
+//!   the piece                     |<----------- goes offline --------->|
 //!   before       [     huge leaf      ]  ...           [    shared table, linked elsewhere too   ]
 //!   after        [ table of its own   ]  ...           [          table of its own               ]
 //! ```
 //!
-//! Entries of memory that stays online are exchanged for others that say the same, so it goes by
-//! the rule of the page table for [entries in use](crate::paging::Replacement).
+//! Entries of memory that stays online are exchanged for others with the same translations. So this
+//! follows the rule of the page table for [entries in use](crate::paging::Replacement).
 
 use super::Vmemmap;
 use super::error::OfflineError;
@@ -20,7 +20,7 @@ use crate::pagemap::DevPagemap;
 use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 
-/// What reaches across an end of a piece.
+/// A huge leaf or a shared table that reaches across an end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Straddler {
     HugeLeaf {
@@ -34,7 +34,8 @@ pub(super) enum Straddler {
 }
 
 impl Straddler {
-    /// What a visit meets that maps something, with where it starts and all of its leaves.
+    /// What a visit has met, if it is a mapping: the address where it starts, all of its leaves,
+    /// and what to split if it straddles an end.
     pub(super) fn of(visit: Visit) -> Option<(VirtAddr, Run, Self)> {
         match visit {
             Visit::Leaves { at, run } => Some((at, run, Self::HugeLeaf { at })),
@@ -49,7 +50,7 @@ impl Straddler {
         }
     }
 
-    /// Why the piece cannot go, on a page table that cannot exchange entries in use.
+    /// Why the piece cannot go offline, on a page table that cannot exchange entries in use.
     fn refusal(&self) -> OfflineError {
         match self {
             Self::HugeLeaf { at } => OfflineError::SplitsHugeLeaf { at: *at },
@@ -66,7 +67,7 @@ pub(super) struct Straddlers {
 }
 
 impl Straddlers {
-    /// Meets a leaf or a table of `span`, which overlaps `range`.
+    /// Records `straddler`, which maps `span`, if that reaches across an end of `range`.
     pub(super) fn meet(&mut self, straddler: Straddler, span: VirtRange, range: VirtRange) {
         if span.start() < range.start() {
             self.first = Some(straddler);
@@ -80,7 +81,7 @@ impl Straddlers {
     }
 }
 
-/// The exchange that parts, with the references for the tables' copies.
+/// The exchange that splits, with the references for the copies of shared tables.
 struct Split<'v, A> {
     pool: FramePool<'v, A>,
     straddlers: Straddlers,
@@ -88,7 +89,7 @@ struct Split<'v, A> {
 }
 
 impl<A: FrameAllocator> Split<'_, A> {
-    /// Takes the references for copies of shared tables. Says whether they could be counted; if
+    /// Takes the references for copies of shared tables. Says whether they could be counted. If
     /// not, none is held.
     fn take_references(&mut self) -> bool {
         for (slot, straddler) in self.held.iter_mut().zip(self.straddlers.iter()) {
@@ -106,7 +107,7 @@ impl<A: FrameAllocator> Split<'_, A> {
         true
     }
 
-    /// Gives back what no copy was made for.
+    /// Releases the references for which no copy was made.
     fn release_unused(&mut self) {
         for run in self.held.iter_mut().filter_map(Option::take) {
             // SAFETY: 1: the references were acquired by `take_references`. 2: no entry was made for them.
@@ -144,8 +145,8 @@ impl<A: FrameAllocator> Exchange for Split<'_, A> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Gives what is at the `ends` of `range` tables of its own, so that `range` can be unmapped
-    /// without the rest. After an error nothing has changed.
+    /// Gives the `straddlers` at the ends of `range` tables of their own, so that `range` can be
+    /// unmapped alone. After an error nothing has changed.
     pub(super) fn split_straddlers<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -187,8 +188,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Gives what reaches across an end of `frames` a table of its own. Says whether nothing
-    /// does any more.
+    /// Splits what reaches across an end of `frames`. Says whether nothing does any more.
     pub(super) fn split_at_ends<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -212,7 +212,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         is_split
     }
 
-    /// `frames` without those at its ends whose descriptors are mapped by what reaches further.
+    /// `frames` without those at its ends whose descriptors are mapped by a huge leaf or a shared
+    /// table that reaches further.
     pub(super) fn without_straddled_ends<P: PageTable>(
         &self,
         table: &P,
@@ -237,8 +238,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Some(rest)
     }
 
-    /// What maps `at`, if that is this library's, with frames of RAM or of `altmap`, and all that
-    /// it maps.
+    /// The mapping of `at`, and all addresses that it maps, if it is this library's and its frames
+    /// are of RAM or of `altmap`.
     fn own_span<P: PageTable>(
         &self,
         table: &P,
@@ -265,12 +266,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// The page of `page` bytes that has `at`.
+/// The page, of `page` bytes, that contains `at`.
 fn page_of(at: VirtAddr, page: u64) -> Option<VirtRange> {
     VirtRange::new(VirtAddr::new(at.get() & !(page - 1)), page).ok()
 }
 
-/// The allocator cannot count the references of another table.
+/// The error for an allocator that cannot count the references of another table.
 fn uncounted(node: NodeId) -> OfflineError {
     let order = Order::BASE;
     OfflineError::OutOfFrames(OutOfFrames { order, node })

@@ -1,8 +1,8 @@
-//! What the vmemmap costs now, node by node, kept up to date by every operation.
+//! What the vmemmap costs now, node by node. Every operation keeps the figures up to date.
 //!
-//! The figures follow from the rule of ownership: whatever takes or gives back frames or references
-//! passes through the [pool](super::frame_pool) or the page table's own tables, in groups, and is written
-//! down there. [`Vmemmap::audit`] counts them again from the entries.
+//! The figures follow from the rule of ownership. All frames and references pass through the
+//! [pool](super::frame_pool), or through the page table's own tables. They are counted there, in
+//! groups. [`Vmemmap::audit`] counts them again from the entries.
 
 use super::Vmemmap;
 use crate::addr::NodeId;
@@ -24,9 +24,9 @@ pub struct NodeStats {
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
-    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
-    /// each such frame: frames that are not needed. Those that a shared leaf table maps count with
-    /// the table's node, for every link after the first.
+    /// Vmemmap pages beyond the first one that are mapped to the same frame. Each of them saves a
+    /// frame. The entries of a shared leaf table count on the table's node, once for every link
+    /// after the first.
     pub reused_entries: u64,
 }
 
@@ -100,7 +100,7 @@ pub(super) struct Origin {
     pub(super) altmap: bool,
 }
 
-/// The figures of one node, but for tables, which are the page table's.
+/// The figures of one node, without tables. The page table counts these.
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeCounters {
     descriptor_frames: u64,
@@ -110,7 +110,7 @@ struct NodeCounters {
     reused_entries: u64,
 }
 
-/// The figures of a vmemmap.
+/// The figures of a vmemmap, without tables.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     rows: PerNode<NodeCounters>,
@@ -138,7 +138,7 @@ impl Counters {
         row.altmap_frames += if origin.altmap { frames } else { 0 };
     }
 
-    /// `frames`, whose last entries had this role, were given back.
+    /// `frames`, whose last entries had this role, were freed.
     pub(super) fn remove_frames(&mut self, origin: Origin, frames: u64, role: Role) {
         let row = self.rows.row_mut(origin.node);
         let less = |figure: &mut u64| *figure = figure.saturating_sub(frames);
@@ -151,23 +151,23 @@ impl Counters {
         }
     }
 
-    /// A frame holds nothing but tails from now on.
+    /// A frame holds only tails from now on.
     pub(super) fn add_tail(&mut self, node: NodeId) {
         self.rows.row_mut(node).tail_frames += 1;
     }
 
-    /// A frame that held nothing but tails is that of one vmemmap page from now on.
+    /// A frame that held only tails belongs to one vmemmap page from now on.
     pub(super) fn remove_tail(&mut self, node: NodeId) {
         let tails = &mut self.rows.row_mut(node).tail_frames;
         *tails = tails.saturating_sub(1);
     }
 
-    /// So many more entries point at frames that others point at.
+    /// `entries` more point at frames that other entries point at.
     pub(super) fn add_reused(&mut self, node: NodeId, entries: u64) {
         self.rows.row_mut(node).reused_entries += entries;
     }
 
-    /// So many fewer.
+    /// `entries` fewer point at frames that other entries point at.
     pub(super) fn remove_reused(&mut self, node: NodeId, entries: u64) {
         let reused = &mut self.rows.row_mut(node).reused_entries;
         *reused = reused.saturating_sub(entries);
@@ -178,7 +178,7 @@ impl Counters {
         self.rows.row_mut(node).mark_frames += 1;
     }
 
-    /// A frame of marks was given back.
+    /// A frame of marks was freed.
     pub(super) fn remove_mark_frame(&mut self, node: NodeId) {
         let marks = &mut self.rows.row_mut(node).mark_frames;
         *marks = marks.saturating_sub(1);
@@ -186,10 +186,10 @@ impl Counters {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// What the vmemmap costs now, node by node. Reads counters: nothing is walked.
+    /// What the vmemmap costs now, node by node. This reads counters and walks nothing.
     ///
-    /// Tables are those that `table` has made since it was made itself; none where it
-    /// [does not count them](PageTable::table_stats).
+    /// Tables are those that `table` has made since `table` itself was made. The figure is zero if
+    /// it [does not count them](PageTable::table_stats).
     pub fn stats<P: PageTable>(&self, table: &P) -> Stats {
         let tables = table.table_stats();
         let mut stats = Stats::default();

@@ -1,4 +1,4 @@
-//! The kernel's memory: what there is, and who hands it out.
+//! The kernel's memory: what there is, and its allocators.
 //!
 //! ```text
 //!   MemoryMap ──▶ EarlyFrames ──▶ Bitmap ─▶ Limited ─▶ Counted

@@ -19,7 +19,7 @@ pub(super) struct Usage {
 }
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
-    /// Recounts.
+    /// Counts what is in use now.
     pub(super) fn usage(&mut self, report: &mut Report<'_>) -> Usage {
         let ram: &dyn InspectFrames = self.on.frames;
         let both = [self.altmap.unwrap_or(ram), ram];

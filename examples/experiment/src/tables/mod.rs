@@ -1,12 +1,12 @@
-//! Page tables read and written by hand, entry by entry: no code of the engine's that is under
-//! test, nor of a backend's.
+//! Page tables that are read and written entry by entry. No code of the engine under test is used,
+//! nor of a backend.
 //!
 //! - [`TableShape`]: how many levels there are, and what a table of each translates;
 //! - [`EntryBits`]: what an architecture's entries look like, [`X86Entries`] and
 //!   [`ArmDescriptors`];
 //! - [`Tables`]: a kernel's own tables, from before it has anything else, and what an address
 //!   translates to;
-//! - [`RawTables`]: the same tables in use, with mappings of somebody else put in and taken out.
+//! - [`RawTables`]: the same tables in use, with foreign mappings added and removed.
 
 mod aarch64;
 mod raw;

@@ -1,5 +1,5 @@
-//! A kernel's tables in use, as another part of the kernel would write into them: without the bits
-//! by which the library knows its own entries.
+//! A kernel's tables in use, written as another part of the kernel would: without the bits by which
+//! the library knows its own entries.
 
 use super::{EntryBits, Place, Tables};
 use conformance::Seen;
@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use mm_core::addr::{Block, Pfn, PfnRange, VirtAddr};
 use mm_core::frame::DirectMap;
 
-/// How many tables somebody else can have at a time.
+/// How many foreign tables there can be at a time.
 const MOST_TABLES: usize = 8;
 
 /// How many frames [`ForeignTables`] can use.
@@ -17,23 +17,23 @@ pub const FOREIGN_TABLES: u64 = MOST_TABLES as u64;
 
 /// The tables that the CPU walks, whatever their format.
 ///
-/// What is changed through this the CPU may have cached: who changes it flushes.
+/// The CPU may have cached what is changed through this. The caller flushes.
 pub trait RawTables: fmt::Debug {
     /// What `at` translates to, read from memory.
     fn translate(&self, at: VirtAddr) -> Option<Seen>;
 
-    /// Maps `block` at `at` as somebody else would, in tables that are there or new ones. Says
+    /// Maps `block` at `at` as other code of the kernel would, in existing tables or new ones. Says
     /// whether there was a place for it.
     fn map_foreign(&self, at: VirtAddr, block: Block) -> bool;
 
     /// Clears the entry of the page or block at `at`. Tables stay.
     fn clear_leaf(&self, at: VirtAddr);
 
-    /// Unlinks those tables of somebody else's that nothing is in any more.
+    /// Unlinks the foreign tables that are empty.
     fn unlink_empty(&self);
 }
 
-/// [`Tables`] with frames for tables of somebody else's.
+/// [`Tables`], with frames for foreign tables.
 #[derive(Debug)]
 pub struct ForeignTables<B, M> {
     tables: Tables<B, M>,

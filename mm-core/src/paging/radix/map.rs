@@ -10,7 +10,7 @@ use crate::paging::{
 };
 use core::sync::atomic::AtomicU64;
 
-/// The runs on their way into entries: the source, and what of its last run is not yet entered.
+/// The source of runs, and the rest of its last run that is not entered yet.
 struct Cursor<'s, S> {
     source: &'s mut S,
     run: Option<Run>,
@@ -89,7 +89,7 @@ impl<S: RunSource> Cursor<'_, S> {
     }
 }
 
-/// Whether a table can be seen by CPUs while it is filled.
+/// Whether CPUs can see a table while it is filled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Visibility {
     Live,
@@ -176,8 +176,8 @@ where
     }
 
     /// Enters a huge leaf, or a link to a shared table, at the free entry `slot` at `depth` for
-    /// `range`, if that is what comes next; else takes a table that is to be filled and linked
-    /// there.
+    /// `range`, if the next run is one. Otherwise allocates a table, which is to be filled and then
+    /// linked there.
     #[inline(never)]
     fn fill_free_entry<S: RunSource>(
         &self,
@@ -215,8 +215,8 @@ where
         Ok(Some(table))
     }
 
-    /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`; or
-    /// gives it back where there is nothing in it.
+    /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`. Frees
+    /// it instead if it is empty.
     fn link_or_free(
         &self,
         is_empty: bool,

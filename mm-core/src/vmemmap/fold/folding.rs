@@ -1,4 +1,4 @@
-//! Folding: from a frame for each vmemmap page to one for all tails.
+//! Folds: from a frame for each vmemmap page to one frame for all tails.
 
 use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape};
@@ -12,15 +12,14 @@ use core::marker::PhantomData;
 pub(super) struct Folding<'v, D, A, M> {
     pub(super) pool: FramePool<'v, A>,
     pub(super) writer: DescriptorWriter<'v, M>,
-    /// The tail frame of all compound pages, with a reference for each entry; else each one's
-    /// second vmemmap page becomes its tail frame.
+    /// The tail frame of all compound pages, with a reference for each entry. If there is none, the
+    /// second vmemmap page of each compound page becomes its tail frame.
     pub(super) shared: Option<Pfn>,
     /// The frame of the head's vmemmap page, until it is known whether its tails are shared already.
     head: Option<Pfn>,
     /// The tail frame of the compound page that is being folded.
     tail: Option<Pfn>,
-    /// How many compound pages were left unfolded, since the allocator cannot count the
-    /// references.
+    /// How many compound pages stay unfolded because the allocator cannot count the references.
     pub(super) uncounted: u64,
     descriptor: PhantomData<fn() -> D>,
 }

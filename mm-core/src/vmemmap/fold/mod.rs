@@ -1,5 +1,5 @@
-//! Fold and unfold: sharing the tails of memory that is online, and giving each vmemmap page its
-//! own frame again.
+//! Fold and unfold, for memory that is online. Fold makes the tails of compound pages share frames.
+//! Unfold gives each vmemmap page a frame of its own again.
 //!
 //! ```text
 //!                      | head | tail | tail | tail | tail | tail | tail | tail |
@@ -8,13 +8,14 @@
 //!   folded, per order  |  A      T      T      T      T      T      T      T   |   B to H freed
 //! ```
 //!
-//! A [`DevPagemap`] says how the memory is used *now*: the one that it was brought online with may
-//! have said base pages.
+//! A [`DevPagemap`] says how the memory is used *now*. The pagemap that it was brought online with
+//! may have said base pages.
 //!
-//! - `survey` looks before anything is changed, and refuses;
-//! - `folding` and `unfolding` are what the page table asks for each vmemmap page
-//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the first
-//!   question.
+//! - `survey` looks at what is mapped before anything is changed, and refuses what cannot be
+//!   changed.
+//! - `folding` and `unfolding` answer what replaces each vmemmap page
+//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the page table
+//!   asks for the first time.
 
 mod error;
 mod folding;
@@ -45,31 +46,32 @@ use unfolding::Unfolding;
 pub struct Folded {
     /// How many compound pages were folded, or unfolded.
     pub changed: u64,
-    /// How many were so before, or could not be changed.
+    /// How many were folded, or unfolded, before, or could not be changed.
     pub unchanged: u64,
-    /// How often CPUs had to forget.
+    /// How many flushes that took.
     pub flushes: u64,
     /// What was done otherwise than asked.
     pub notes: Notes,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that
-    /// they are, and gives the frames back that are not needed any more. `frames` are whole
-    /// compound pages of the pagemap's order, within one of its ranges, and online, whatever
-    /// they were brought online as, but not what an altmap reserves.
+    /// Maps the tails of the compound pages in `frames` to shared frames, in the way that `pagemap`
+    /// says, and frees the frames that are not needed any more.
     ///
-    /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but
-    /// for those that share the head's vmemmap page. Heads and these keep all but their word
-    /// and order; the others lose what was in them. While this runs, descriptors of `frames`
-    /// may be read: a tail then reads as before or as after. Compound pages whose tails are shared
-    /// already, of either kind, are left as they are.
+    /// `frames` are whole compound pages of the pagemap's order, within one of its ranges. They are
+    /// online, however they were brought online. They are not in the reserved part of an altmap.
     ///
-    /// Where the pagemap shares tables, leaf tables of `frames` that are all one tail frame then
-    /// become one.
+    /// The kernel has made them compound pages before. So nobody keeps state in a tail any more,
+    /// except in those that are in the same vmemmap page as the head. The head and these tails keep
+    /// everything but their word and order. The other tails lose their contents. While this runs,
+    /// descriptors of `frames` may be read: a tail reads as before or as after. Compound pages
+    /// whose tails are shared already, per compound page or per order, stay as they are.
     ///
-    /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound
-    /// page of an order and node where tails are shared by all.
+    /// If the pagemap shares tables, leaf tables of `frames` that hold only one tail frame are
+    /// merged afterwards.
+    ///
+    /// This needs a table for each huge leaf that `frames` touch. Where tails are shared per order,
+    /// it also needs one frame for the first compound page of an order and node.
     ///
     /// # Errors
     ///
@@ -141,9 +143,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Makes one of the leaf tables of `frames`, which are folded on a page table that can exchange
-    /// entries in use, that are alike, if the pagemap shares tables. Says how many flushes that
-    /// took.
+    /// Merges equal leaf tables of `frames` if the pagemap shares tables. `frames` are folded, on a
+    /// page table that can exchange entries in use. Returns how many flushes that took.
     fn share_folded<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -158,16 +159,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// Gives each vmemmap page of the compound pages in `frames` a frame of its own again, with the
-    /// descriptors that it shows now, and the vmemmap its huge leaves where `frames` cover a
-    /// whole one and the pagemap wants them. `frames` as for [`fold`](Self::fold).
+    /// descriptors that it shows now. Restores a huge leaf of vmemmap where `frames` cover all of
+    /// it and the pagemap wants it. `frames` are as for [`fold`](Self::fold).
     ///
-    /// The frames are compound pages still; when the kernel has taken one apart it calls
-    /// [`reshape`](Self::reshape). While this runs nobody stores to descriptors of `frames`,
-    /// since what holds them is copied; they may be read. Compound pages whose tails are not
-    /// shared stay as they are, but for the huge leaves: taking all of a larger range again brings
-    /// back those that unfolding it by parts has left out.
+    /// The frames are still compound pages afterwards. When the kernel splits one, it calls
+    /// [`reshape`](Self::reshape).
     ///
-    /// A huge leaf for which there is no block becomes single frames, which is noted.
+    /// While this runs, nobody stores to descriptors of `frames`, since their contents are copied.
+    /// They may be read. Compound pages whose tails are not shared stay as they are, except for the
+    /// huge leaves: to unfold a larger range once more restores huge leaves that unfolding it part
+    /// by part could not restore.
+    ///
+    /// If there is no block for a huge leaf, single frames are used, and that is noted.
     ///
     /// # Errors
     ///
@@ -215,16 +218,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// Makes the descriptors of `frames` parts of pages of the pagemap's order: heads and tails, or
-    /// base pages. What the kernel keeps in them stays. `frames` are whole pages of
-    /// that order, within one of the pagemap's ranges, and online.
+    /// base pages. Whatever else the kernel keeps in them stays. `frames` are whole pages of that
+    /// order, within one of the pagemap's ranges, and online.
     ///
-    /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without
-    /// sharing tails.
+    /// This is for a kernel that splits unfolded compound pages, or makes compound pages of base
+    /// pages without sharing tails.
     ///
     /// # Errors
     ///
-    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, also behind
-    /// `frames` where these have the head only, and nothing has changed.
+    /// [`FoldError`], and nothing has changed. [`OtherTails`](FoldError::OtherTails) where tails
+    /// are shared; also where `frames` have the head only, and the tails after them are shared.
     pub fn reshape<P: PageTable>(
         &mut self,
         table: &P,
@@ -267,7 +270,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(())
     }
 
-    /// The descriptors of `frames`, if they are what a fold can be asked for.
+    /// The addresses of the descriptors of `frames`, if the request is valid.
     fn check_request(
         &self,
         pagemap: &DevPagemap<'_>,
@@ -295,7 +298,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// Writes the descriptors of pages as `pagemap` says that they are.
+/// The writer for descriptors of pages as `pagemap` says.
 fn writer_for<'v, M>(
     pagemap: &DevPagemap<'_>,
     model: &'v MemoryModel,

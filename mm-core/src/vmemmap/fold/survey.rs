@@ -1,4 +1,4 @@
-//! What is mapped, before anything is changed.
+//! Looks at what is mapped before anything is changed.
 
 use super::error::FoldError;
 use crate::addr::{Block, Order, PfnRange, VirtAddr, VirtRange};
@@ -18,16 +18,16 @@ pub(super) struct Survey {
     pub(super) unfolded: u64,
 }
 
-/// What unfolding a range takes.
+/// What unfolding a range needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Requirement {
-    /// Huge leaves that can take the place of a table.
+    /// Blocks for huge leaves that can replace a table.
     pub(super) leaves: u64,
-    /// Single frames for the tails outside of these.
+    /// Single frames for the tails that no such huge leaf maps.
     pub(super) frames: u64,
 }
 
-/// What leaves are not fit for.
+/// Why leaves cannot be folded or unfolded as asked.
 #[derive(Clone, Copy, Debug)]
 enum Mismatch {
     /// Their frames are another altmap's.
@@ -39,10 +39,10 @@ enum Mismatch {
 /// Compares what is mapped with pages of one order.
 struct Surveyor<'v> {
     model: &'v MemoryModel,
-    /// The vmemmap of how many bytes each page has.
+    /// How many bytes of vmemmap a page of the order has.
     unit: u64,
     range: VirtRange,
-    /// The first address that has not been met; `None` behind the last of the address space.
+    /// The first address that has not been visited; `None` after the end of the address space.
     next: Option<VirtAddr>,
     /// How many vmemmap pages of the page at `next` are mapped to tails.
     tails: u64,
@@ -56,7 +56,7 @@ impl Surveyor<'_> {
         ControlFlow::Break(())
     }
 
-    /// Meets `run` at `at`, which may be unfit.
+    /// Visits `run` at `at`, which may have a mismatch.
     fn leaves(&mut self, at: VirtAddr, run: &Run, mismatch: Option<Mismatch>) -> ControlFlow<()> {
         let page = self.model.granule().bytes();
         let Some(mut next) = self.next.filter(|next| at <= *next) else {
@@ -104,9 +104,9 @@ impl Surveyor<'_> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap
-    /// pages, with frames of RAM or of `altmap`, that tails are shared within such pages only, and all of them or none; and
-    /// counts.
+    /// Checks `range`, whole pages of `order` and whole vmemmap pages, and counts. This library
+    /// must have mapped all of it, with frames of RAM or of `altmap`. Tails must be shared only
+    /// within such pages, and either all of a page's tails or none.
     pub(super) fn survey<P: PageTable>(
         &self,
         table: &P,
@@ -147,8 +147,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// The first tail behind `frames`, which are online and have no shared tail, of a compound page
-    /// whose head is one of them.
+    /// The first tail after `frames` that is shared, of a compound page whose head is one of
+    /// `frames`. These are online and have no shared tail.
     pub(super) fn tails_after<P: PageTable>(
         &self,
         table: &P,
@@ -173,7 +173,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         found
     }
 
-    /// The order of the compound pages whose tails `block` holds, which is mapped as a tail frame.
+    /// The order of the compound pages whose tails are in `block`, which is mapped as a tail frame.
     fn order_of_tails(&self, block: Block) -> Option<Order> {
         if block.order() != Order::BASE {
             return None;
@@ -186,8 +186,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge
-/// leaves that are possible have one.
+/// What unfolding `range`, which was surveyed for `order`, needs. The first `blocks` of the
+/// possible huge leaves have a block; the others become single frames.
 pub(super) fn requirement<P: PageTable>(
     model: &MemoryModel,
     table: &P,
@@ -256,7 +256,7 @@ pub(super) fn requirement<P: PageTable>(
     requirement
 }
 
-/// Whether the vmemmap page after a head's is one of `part`, which lies in one page of `order`.
+/// Whether `part`, which lies in one page of `order`, contains the vmemmap page after the head's.
 fn has_first_tail_page(model: &MemoryModel, part: VirtRange, order: Order) -> bool {
     let page = model.granule().bytes();
     let bytes = model.vmemmap_pages(order).saturating_mul(page);

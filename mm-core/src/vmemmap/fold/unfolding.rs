@@ -1,4 +1,4 @@
-//! Unfolding: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap
+//! Unfolds: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap
 //! page.
 
 use super::error::FoldError;
@@ -42,8 +42,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         }
     }
 
-    /// Takes blocks for up to `leaves` huge leaves of `order`, as many as there are, and answers
-    /// with how many.
+    /// Allocates blocks for up to `leaves` huge leaves of `order`. Returns how many it got.
     pub(super) fn reserve_blocks(
         &mut self,
         leaves: u64,
@@ -66,7 +65,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         leaves
     }
 
-    /// Takes `frames` single frames. What was reserved before a failure is given back by `release_unused`.
+    /// Allocates `frames` single frames. After a failure, `release_unused` releases those that were
+    /// reserved.
     pub(super) fn reserve_frames(
         &mut self,
         frames: u64,
@@ -85,7 +85,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         Ok(())
     }
 
-    /// Gives back what was not needed.
+    /// Releases what was not needed.
     pub(super) fn release_unused(&mut self) {
         while let Some(frames) = self.frames.pop() {
             // SAFETY: the references came with the frames, and no entry was made for them.

@@ -229,7 +229,7 @@ where
     }
 }
 
-/// The addresses that CPUs have to forget for `change`.
+/// The addresses that have to be flushed for `change`.
 fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
     match *change {
         Change::Leaves { live: false, .. } => None,

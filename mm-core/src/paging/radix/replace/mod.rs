@@ -46,7 +46,7 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// The depth of the entries that link leaf tables or are huge leaves.
+    /// The depth of entries that link leaf tables or are huge leaves.
     pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
 
     /// See [`PageTable::replace`](crate::paging::PageTable::replace).
