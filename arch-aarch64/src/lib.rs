@@ -3,11 +3,10 @@
 //!
 //! - [`Format4K`], [`Format16K`] and [`Format64K`] say what descriptors look like.
 //! - [`MODEL_4K`], [`MODEL_16K`] and [`MODEL_64K`] say where the vmemmap lies.
-//! - [`Tlb`] makes CPUs forget translations; `Cpu` executes the instructions for it.
+//! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it.
 //! - [`BreakBeforeMake`] says what may be changed in place. Nothing here depends on it.
 //!
-//! A kernel that lets this library handle the translation tables puts them together, below the root
-//! that TTBR1 names:
+//! A kernel that uses this library's translation tables combines them, below the root in TTBR1:
 //!
 //! ```
 //! use arch_aarch64::{Format16K, Table16K, Tlb, TlbInstructions};
@@ -35,13 +34,15 @@
 //! }
 //! ```
 //!
-//! What the kernel has set up, besides TTBR1_EL1: TCR_EL1 with T1SZ = 16, TG1 = the granule, DS =
-//! 0, and inner shareable write-back walks; TCR2_EL1, where there is one, with PIE = 0 and D128 =
-//! 0, since the rights are in the descriptors and these have 64 bits; and [`NORMAL_MEMORY`] in
-//! field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1.
+//! Besides TTBR1_EL1, the kernel has set up:
+//!
+//! - TCR_EL1 with T1SZ = 16, TG1 = the granule, DS = 0, and inner shareable write-back walks;
+//! - TCR2_EL1, where there is one, with PIE = 0 and D128 = 0, since the rights are in the descriptors
+//!   and these have 64 bits;
+//! - [`NORMAL_MEMORY`] in field [`NORMAL_MEMORY_INDEX`] of MAIR_EL1.
 //!
 //! Facts about the processor are from the *Arm Architecture Reference Manual for A-profile
-//! architecture* (DDI 0487; below: Arm ARM); sections are cited by their titles, since their
+//! architecture* (DDI 0487; below: Arm ARM). Sections are cited by their titles, since their
 //! numbers change between editions.
 #![no_std]
 #![deny(missing_docs)]

@@ -1,4 +1,4 @@
-//! Making CPUs forget translations, and making table walks see new ones.
+//! Flushing translations on CPUs, and making new ones visible to table walks.
 //!
 //! # What has to go
 //!
@@ -189,7 +189,7 @@ impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
 // barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`. 3: duties 1 and 2 of
 // `Quiesce`; without one, entries in use are not exchanged.
 unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu for Tlb<F, I, Q> {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
             return;
         }

@@ -212,7 +212,7 @@ unsafe impl PageTable for FlatTable {
                 continue;
             }
             if leaf.block.order() != Order::BASE {
-                if exchange.splits(first, leaf) {
+                if exchange.should_split(first, leaf) {
                     self.break_up(first, leaf);
                     exchange.split(leaf.block);
                     next = Some(rest);
@@ -444,7 +444,7 @@ mod tests {
             Ok(Run::repeat(Pfn::new(9).unwrap(), pages, Role::Tail))
         }
 
-        fn put_back(&mut self, _run: Run) {}
+        fn return_unused(&mut self, _run: Run) {}
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
-//! - [`Tlb`] makes CPUs forget translations; `Cpu` executes the instructions for it, and a kernel
-//!   adds how it reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
+//! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
+//!   reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
 //!
-//! A kernel that lets this library handle the page tables puts them together:
+//! A kernel that uses this library's page tables combines them:
 //!
 //! ```
 //! use arch_x86_64::{FourLevelTable, OneRoot, Shootdown, Tlb, TlbInstructions};
@@ -36,7 +36,7 @@
 //! ```
 //!
 //! Facts about the processor are from the *Intel 64 and IA-32 Architectures Software Developer's
-//! Manual* (below: SDM), volume 3A, chapter "Paging"; sections are cited by their titles, since
+//! Manual* (below: SDM), volume 3A, chapter "Paging". Sections are cited by their titles, since
 //! their numbers change between editions.
 #![no_std]
 #![deny(missing_docs)]

@@ -1,4 +1,4 @@
-//! Making CPUs forget translations.
+//! Flushing translations on CPUs.
 //!
 //! # What has to go
 //!
@@ -194,8 +194,8 @@ where
     }
 }
 
-/// Makes the CPU that this runs on forget `scope`.
-fn forget_here(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
+/// Flushes `scope` on the CPU that this runs on.
+fn flush_local(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
     match scope {
         FlushScope::Nothing => {}
         FlushScope::Ranges(ranges)
@@ -245,14 +245,14 @@ where
     S: Shootdown,
     R: Roots,
 {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
             return;
         }
         let instructions = &self.instructions;
-        forget_here(instructions, scope);
+        flush_local(instructions, scope);
         self.other_cpus
-            .on_other_cpus(&|| forget_here(instructions, scope));
+            .on_other_cpus(&|| flush_local(instructions, scope));
     }
 
     fn publish(&self) {

@@ -11,7 +11,7 @@ struct NoCpu;
 
 // SAFETY: 1 and 2: there is no CPU to translate or to walk.
 unsafe impl Mmu for NoCpu {
-    fn forget(&self, _scope: FlushScope<'_>) {}
+    fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {
         core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);

@@ -85,7 +85,7 @@ impl RunSource for Runs {
         Ok(run)
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         self.next -= run.count;
     }
 }

@@ -24,7 +24,7 @@ pub trait Harness {
     /// The direct map.
     type DirectMap: DirectMap;
     /// What the harness can do besides.
-    type Powers: Powers<Self::Table>;
+    type Controls: Controls<Self::Table>;
 
     /// All of it.
     fn parts(&mut self) -> Parts<'_, Self>;
@@ -41,7 +41,7 @@ pub struct Parts<'h, H: Harness + ?Sized> {
     /// The direct map.
     pub direct_map: &'h H::DirectMap,
     /// What the harness can do besides.
-    pub powers: &'h H::Powers,
+    pub controls: &'h H::Controls,
     /// Memory whose descriptors checks may bring online. Never accessed itself, but for the
     /// altmap's part. The more there is, and the larger the blocks that it is aligned to, the
     /// fewer checks are skipped: three blocks of eight sections, or of what two leaf tables describe
@@ -97,11 +97,11 @@ pub struct RootChanges {
     pub removed: u64,
 }
 
-/// What a harness can do besides: watch, break and read.
+/// What a harness can control and observe: faults, foreign mappings, translations, flushes.
 ///
-/// Every method has a body that says that it cannot; what is not possible in a kernel is skipped
+/// Every method has a default body that says that it cannot. What a kernel cannot do is skipped
 /// there.
-pub trait Powers<T> {
+pub trait Controls<T> {
     /// What `at` translates to, read by other code than the page table's own: the hardware's (a
     /// load, `AT S1E1R`) or a reader of bytes. The outer `None`: cannot.
     fn translate(&self, table: &T, at: VirtAddr) -> Option<Option<Seen>> {
@@ -122,14 +122,14 @@ pub trait Powers<T> {
         false
     }
 
-    /// Maps `leaf` at `at` as somebody else would. Says whether it could.
-    fn plant(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
+    /// Maps `leaf` at `at` as other code of the kernel would. Says whether it could.
+    fn map_foreign(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
         let _ = (table, at, leaf);
         false
     }
 
-    /// Takes what `plant` has mapped at `at` away, and whatever tables it made for that.
-    fn uproot(&self, table: &mut T, at: VirtAddr) {
+    /// Removes what `map_foreign` has mapped at `at`, and the tables that it made for that.
+    fn unmap_foreign(&self, table: &mut T, at: VirtAddr) {
         let _ = (table, at);
     }
 
@@ -138,14 +138,14 @@ pub trait Powers<T> {
         let _ = (table, range);
     }
 
-    /// How often CPUs were made to forget something so far, by the count of whoever makes them: one
-    /// for each [`Flush`](mm_core::paging::Flush) that was met, however many addresses it was about.
+    /// How many flushes the CPUs have done so far, as counted where they are started: one for each
+    /// [`Flush`](mm_core::paging::Flush) that was met, however many addresses it was about.
     fn flushes(&self, table: &T) -> Option<u64> {
         let _ = table;
         None
     }
 
-    /// How often other roots were told.
+    /// How many changes of the root's entries other roots were told.
     fn root_changes(&self) -> Option<RootChanges> {
         None
     }

@@ -1,25 +1,26 @@
 //! What every backend has to pass, hosted and inside a kernel.
 //!
-//! The author of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct map
-//! implements [`Harness`] and calls [`run`], which does everything that the library promises to do,
-//! or not to do, on them:
+//! It is for authors of a [`PageTable`](mm_core::paging::PageTable), of an allocator or of a direct
+//! map. They implement [`Harness`] and call [`run`]. The battery then does everything that the
+//! library promises to do, or not to do, on them:
 //!
 //! ```text
 //!   Harness ──parts──▶ Bench ──▶ checks ──▶ Outcome: passed, failed (with numbers), skipped (why)
 //! ```
 //!
-//! No heap, no threads, no panics: a kernel can run it at boot and print what it reports.
+//! It has no heap, no threads and no panics. A kernel can run it at boot and print its report.
 //!
-//! Who brings an entry format for the engine has [`format`] besides, which needs no harness.
+//! The author of an entry format for the engine has [`format`] besides. It needs no harness.
 //!
-//! - Checks judge by what they are given from outside the page table where they can: the
-//!   independent reader of translations and the log of broken rules of [`Powers`], the allocator's
-//!   counts, the contents of frames. A check that needs a power which the harness does not have is
-//!   skipped and says so.
-//! - Every check leaves everything as it was; that it did is part of the check.
-//! - A check works on a bench of one tail encoding: by pointer, which tells compound pages apart by
-//!   what their tails say, or by mask, which lets all of an order share a tail frame.
-//! - What is known to have gone wrong elsewhere has a check each; `checks/mod.rs` lists them.
+//! - Where they can, checks look at things outside the page table: the independent reader of
+//!   translations and the log of broken rules (both from [`Controls`]), the allocator's counts, the
+//!   contents of frames. A check that needs a control which the harness does not have is skipped
+//!   and says so.
+//! - Every check leaves everything as it was. That it did is part of the check.
+//! - A check works on a bench with one tail encoding. With the pointer encoding, the tails of each
+//!   compound page are different bytes. With the mask encoding, all compound pages of an order can
+//!   share a tail frame.
+//! - What is known to have gone wrong elsewhere has a check each. `checks/mod.rs` lists them.
 #![no_std]
 #![deny(missing_docs)]
 
@@ -30,7 +31,7 @@ mod harness;
 mod outcome;
 
 pub use checks::{Check, checks};
-pub use harness::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
+pub use harness::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 pub use outcome::{Failure, Outcome};
 
 /// Runs every check on `harness` and gives each one's name and outcome to `report`. Says whether

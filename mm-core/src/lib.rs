@@ -7,18 +7,18 @@
 //! descriptor(pfn) = base + pfn * size of a descriptor
 //! ```
 //!
-//! This library brings parts of that array into being when memory comes online, and spends as few
-//! frames on it as the use of the memory allows: all vmemmap pages that hold only the tail
-//! descriptors of a compound page are mapped to one frame.
+//! This library maps parts of that array when memory comes online. It uses as few frames as the use
+//! of the memory allows: all vmemmap pages that hold only tail descriptors of a compound page are
+//! mapped to one frame.
 //!
 //! # Where to start
 //!
-//! - Embedding: implement [`frame::FrameAllocator`] (or [`frame::PlainAllocator`] and wrap it in
-//!   [`frame::Counted`]) and [`frame::DirectMap`]; take [`paging::RadixTable`] with an
-//!   architecture's entry format, or implement [`paging::PageTable`] over your own tables; make a
-//!   [`vmemmap::Vmemmap`]. The README has a complete example.
-//! - Bringing memory online: a [`pagemap::DevPagemap`], then [`vmemmap::Vmemmap::online`].
-//! - Porting to an architecture: [`paging::EntryFormat`] and [`paging::Mmu`].
+//! - To embed it: implement [`frame::FrameAllocator`], or [`frame::PlainAllocator`] and wrap it in
+//!   [`frame::Counted`]. Implement [`frame::DirectMap`]. Use [`paging::RadixTable`] with an
+//!   architecture's entry format, or implement [`paging::PageTable`] over your own tables. Then
+//!   make a [`vmemmap::Vmemmap`]. The README has a complete example.
+//! - To bring memory online: make a [`pagemap::DevPagemap`] and call [`vmemmap::Vmemmap::online`].
+//! - To port it to an architecture: implement [`paging::EntryFormat`] and [`paging::Mmu`].
 //!
 //! # Modules, from the bottom up
 //!
@@ -27,16 +27,16 @@
 //! | [`addr`] | physical and virtual addresses, frame numbers, ranges |
 //! | [`model`] | page, section and descriptor sizes; where descriptors lie |
 //! | [`descriptor`] | what a descriptor is and how a tail names its head |
-//! | [`frame`] | who hands out frames and counts references |
+//! | [`frame`] | allocators of frames, and reference counts |
 //! | [`paging`] | page tables |
-//! | [`pagemap`] | what is to be brought online, and how |
-//! | [`vmemmap`] | how that is done, and undone |
+//! | [`pagemap`] | what to bring online, and how |
+//! | [`vmemmap`] | bringing it online, and taking it offline |
 //!
 //! # Locks
 //!
-//! The page table and the [`Vmemmap`](vmemmap::Vmemmap) are handed over by `&mut`: the kernel holds
-//! its locks for them. Allocators take `&self` and bring their own lock, which is the innermost.
-//! CPUs walk the tables at all times without any.
+//! The page table and the [`Vmemmap`](vmemmap::Vmemmap) are passed by `&mut`: the kernel holds its
+//! locks for them. Allocators take `&self` and have a lock of their own, which is the innermost.
+//! CPUs walk the tables at all times, without any lock.
 #![no_std]
 #![deny(missing_docs)]
 // What is copied from the documentation compiles without a warning.

@@ -1,7 +1,7 @@
 //! A simulated machine as the conformance battery's harness.
 
 use arch_sim::{SimFrames, SimMemory};
-use conformance::{AltmapUnderTest, Harness, Parts, Powers, RootChanges, Seen};
+use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 use hosted::{Inspect, Machine, MachineConfig, SimCpus};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
@@ -11,13 +11,13 @@ use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 
 /// What the machine of a [`HostedHarness`] can do besides.
-pub struct HostedPowers<'m, B: Inspect> {
+pub struct HostedControls<'m, B: Inspect> {
     machine: &'m Machine<B>,
     foreign: B::Foreign<'m>,
     blocks_fail: Cell<bool>,
 }
 
-impl<'m, B: Inspect> Powers<B::Table<'m>> for HostedPowers<'m, B> {
+impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
     fn translate(&self, table: &B::Table<'m>, at: VirtAddr) -> Option<Option<Seen>> {
         let leaf = B::leaf(self.machine, table, at);
         Some(leaf.map(|leaf| Seen {
@@ -44,11 +44,11 @@ impl<'m, B: Inspect> Powers<B::Table<'m>> for HostedPowers<'m, B> {
         true
     }
 
-    fn plant(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
         B::plant(&self.foreign, table, at, leaf)
     }
 
-    fn uproot(&self, table: &mut B::Table<'m>, at: VirtAddr) {
+    fn unmap_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr) {
         B::uproot(&self.foreign, table, at);
         B::prune(&self.foreign);
     }
@@ -78,7 +78,7 @@ pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
 pub struct HostedHarness<'m, B: Inspect> {
     machine: &'m Machine<B>,
     table: B::Table<'m>,
-    powers: HostedPowers<'m, B>,
+    controls: HostedControls<'m, B>,
     altmap: &'m HostedAltmap<'m>,
     device: PfnRange,
     scratch: Vec<AuditSlot>,
@@ -134,7 +134,7 @@ impl<'m, B: Inspect> HostedHarness<'m, B> {
         Some(Self {
             machine,
             table: machine.take_table()?,
-            powers: HostedPowers {
+            controls: HostedControls {
                 machine,
                 foreign: B::foreign(machine, Self::foreign()),
                 blocks_fail: Cell::new(false),
@@ -150,7 +150,7 @@ impl<'m, B: Inspect> Harness for HostedHarness<'m, B> {
     type Table = B::Table<'m>;
     type Frames = SimFrames;
     type DirectMap = SimMemory;
-    type Powers = HostedPowers<'m, B>;
+    type Controls = HostedControls<'m, B>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         let altmap: &dyn AltmapUnderTest = self.altmap;
@@ -159,7 +159,7 @@ impl<'m, B: Inspect> Harness for HostedHarness<'m, B> {
             table: &mut self.table,
             frames: self.machine.frames(),
             direct_map: self.machine.memory(),
-            powers: &self.powers,
+            controls: &self.controls,
             device: self.device,
             node: Machine::<B>::NODES[0],
             altmap: Some(altmap),

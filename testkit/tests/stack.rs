@@ -105,7 +105,7 @@ struct NoCpu(Replacement);
 
 // SAFETY: 1 to 3: there is no CPU.
 unsafe impl Mmu for NoCpu {
-    fn forget(&self, _scope: FlushScope<'_>) {}
+    fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {}
 

@@ -102,7 +102,7 @@ impl<F: Paging> RunSource for Source<'_, F> {
         Ok(run)
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         for index in (0..run.count).rev() {
             let block = run.block(index).unwrap();
             let (_, leaf) = self.mapped.pop_last().unwrap();

@@ -61,7 +61,7 @@ fn forgotten<F: EntryFormat>(ranges: &[(u64, u64)]) -> Vec<Instruction> {
         VirtRange::new(VirtAddr::new(*at), pages * F::GRANULE.bytes()).ok()
     };
     let ranges: Vec<_> = ranges.iter().map(range).collect();
-    executed::<F>(|tlb| tlb.forget(FlushScope::Ranges(&ranges)))
+    executed::<F>(|tlb| tlb.flush(FlushScope::Ranges(&ranges)))
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_flush_is_stores_then_tlbi_then_completion_then_context() {
         Isb,
     ];
     assert_eq!(pages, expected);
-    let everything = executed::<Format4K>(|tlb| tlb.forget(FlushScope::Everything));
+    let everything = executed::<Format4K>(|tlb| tlb.flush(FlushScope::Everything));
     assert_eq!(everything, [DsbIshst, TlbiVmalle1is, DsbIsh, Isb]);
-    let nothing = executed::<Format4K>(|tlb| tlb.forget(FlushScope::Nothing));
+    let nothing = executed::<Format4K>(|tlb| tlb.flush(FlushScope::Nothing));
     assert_eq!(nothing, []);
 }
 

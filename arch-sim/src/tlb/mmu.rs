@@ -101,7 +101,7 @@ impl<W: Walker> SimMmu<W> {
 // them, in the order of the host's threads. 3: CPUs access addresses when a test makes them, which
 // is not within a call of the engine; what they speculate is checked.
 unsafe impl<W: Walker> Mmu for SimMmu<W> {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         self.speculate_now();
         self.cpus.iter().for_each(|cpu| cpu.forget(scope));
         {

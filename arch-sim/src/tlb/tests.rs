@@ -431,9 +431,9 @@ fn every_cpu_forgets_what_the_mmu_is_told() {
     let other = SimTlb::new(X86_64Walker::four_level(), &machine.memory, pfn(1));
     let mmu = SimMmu::new(vec![machine.cpu.clone(), other]);
     mmu.cpus().iter().for_each(|cpu| cpu.fill(bytes(0, 0x1000)));
-    mmu.forget(FlushScope::Nothing);
+    mmu.flush(FlushScope::Nothing);
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_leaves() == 1));
-    mmu.forget(flush_of(bytes(0, 1)).scope());
+    mmu.flush(flush_of(bytes(0, 1)).scope());
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_leaves() == 0));
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_tables() == 0));
 }
@@ -447,8 +447,8 @@ fn what_the_mmu_is_told_is_recorded() {
     mmu.quiesce(bytes(0, 0x1000), &mut || {});
     mmu.root_entry_installed(virt(1 << 39));
     mmu.root_entry_removed(virt(2 << 39));
-    mmu.forget(FlushScope::Nothing);
-    mmu.forget(FlushScope::Everything);
+    mmu.flush(FlushScope::Nothing);
+    mmu.flush(FlushScope::Everything);
     let expected = MmuRecord {
         forgets: 1,
         full_forgets: 1,
@@ -469,12 +469,12 @@ fn an_entry_cleared_only_after_the_flush_is_caught_by_speculation() {
     let page = frames.allocate_run(1, NODE).unwrap();
     machine.set(4, 0, 1024 << 12 | PRESENT);
     mmu.entries_added();
-    mmu.forget(flush_of(bytes(0, 0x1000)).scope());
+    mmu.flush(flush_of(bytes(0, 0x1000)).scope());
     machine.set(4, 0, 0);
     release_run(&frames, page);
     assert_eq!(machine.memory.violations().take().len(), 1);
     mmu.speculate(None);
-    mmu.forget(FlushScope::Everything);
+    mmu.flush(FlushScope::Everything);
     assert_eq!(machine.cpu.cached_leaves(), 0);
 }
 

@@ -64,7 +64,7 @@ struct Publisher<'m, F> {
 
 // SAFETY: 1 and 2: no CPU uses the tables, and the test has one thread.
 unsafe impl<F: Paging> Mmu for Publisher<'_, F> {
-    fn forget(&self, _scope: FlushScope<'_>) {}
+    fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {
         let seen = self.publishes.get();

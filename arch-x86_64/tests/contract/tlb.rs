@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
     machine.cpus.take_events();
-    Tlb::new(&machine.cpus, &machine.cpus, &machine.cpus).forget(scope);
+    Tlb::new(&machine.cpus, &machine.cpus, &machine.cpus).flush(scope);
     machine.cpus.take_events()
 }
 

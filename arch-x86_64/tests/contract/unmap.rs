@@ -21,7 +21,7 @@ struct Scopes(RefCell<Vec<Vec<VirtRange>>>);
 
 // SAFETY: 1 and 2: for tables that no CPU uses.
 unsafe impl Mmu for Scopes {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         let FlushScope::Ranges(ranges) = scope else {
             panic!("{scope:?}")
         };

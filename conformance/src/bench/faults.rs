@@ -1,7 +1,7 @@
 //! Making each allocation of an operation fail in turn.
 
 use super::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, equal, fail};
 use mm_core::addr::{PfnRange, VirtAddr};
 use mm_core::descriptor::TailEncoding;
@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     outstanding: u64,
     of_altmap: u64,
     marked: u64,
-    picture: u64,
+    fingerprint: u64,
     in_use: Option<VirtAddr>,
 }
 
@@ -32,7 +32,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
             outstanding: self.outstanding(),
             of_altmap: self.altmap.and_then(|one| one.outstanding()).unwrap_or(0),
             marked: self.vmemmap.mark_stats().marked,
-            picture: self.picture(frames)?,
+            fingerprint: self.fingerprint(frames)?,
             in_use: range.and_then(|range| self.table.first_in_use(range)),
         })
     }
@@ -47,7 +47,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
             now.report.frames(),
             "frames that are in use",
         )?;
-        equal(before.picture, now.picture, "what is mapped")?;
+        equal(before.fingerprint, now.fingerprint, "what is mapped")?;
         match now == *before {
             true => Ok(()),
             false => fail("nothing has changed"),
@@ -68,9 +68,9 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         self.needs_faults()?;
         let before = self.snapshot(frames)?;
         for allocations in 0..MANY {
-            self.powers.fail_after(Some(allocations));
+            self.controls.fail_after(Some(allocations));
             let outcome = operation(self);
-            self.powers.fail_after(None);
+            self.controls.fail_after(None);
             match outcome {
                 Ok(done) => return Ok((done, allocations)),
                 Err(ErrorKind::OutOfFrames) => self.unchanged(&before, frames)?,

@@ -1,7 +1,7 @@
 //! What is mapped, and what the descriptors say.
 
 use super::Bench;
-use crate::harness::{Harness, Powers, Seen};
+use crate::harness::{Controls, Harness, Seen};
 use crate::outcome::{Stop, Verdict, ensure_at, equal_at, fail, skip};
 use core::sync::atomic::Ordering;
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
@@ -44,7 +44,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// What the independent reader sees at the descriptor of `frame`.
     pub(crate) fn seen(&self, frame: Pfn) -> Result<Option<Seen>, Stop> {
         let at = self.address(frame)?;
-        match self.powers.translate(self.table, at) {
+        match self.controls.translate(self.table, at) {
             Some(seen) => Ok(seen),
             None => skip("the harness has no independent reader of translations"),
         }
@@ -72,7 +72,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
                 "memory that is not online is not valid",
                 at,
             )?;
-            if let Some(seen) = self.powers.translate(self.table, at) {
+            if let Some(seen) = self.controls.translate(self.table, at) {
                 ensure_at(seen.is_none(), "nothing is mapped", at)?;
             }
         }
@@ -88,7 +88,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
             ensure_at(false, "the page table finds the descriptors", at)?;
             return fail("the page table finds the descriptors");
         };
-        if let Some(seen) = self.powers.translate(self.table, at) {
+        if let Some(seen) = self.controls.translate(self.table, at) {
             let seen = seen.map_or(u64::MAX, |seen| seen.frame.get());
             equal_at(found.get(), seen, "both readers find the same frame", at)?;
         }
@@ -172,40 +172,40 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// A number that stands for what each vmemmap page of `frames` is mapped to, by both readers,
     /// and for what its first and last descriptor say. What becomes of tables and of the size of
     /// leaves is not in it.
-    pub(crate) fn picture(&self, frames: PfnRange) -> Result<u64, Stop> {
+    pub(crate) fn fingerprint(&self, frames: PfnRange) -> Result<u64, Stop> {
         let last_in_page = self.model.descriptors_per_page() - 1;
-        let mut picture = Picture(0);
+        let mut fingerprint = Fingerprint(0);
         for page in 0..self.pages(frames) {
             let first = self.frame_of_page(frames, page);
             let at = self.address(first)?;
             let found = self.table.lookup(at);
             let frame = found.and_then(|found| found.frame_of(at, self.model.granule()));
-            picture.add(frame.map_or(u64::MAX, Pfn::get));
+            fingerprint.add(frame.map_or(u64::MAX, Pfn::get));
             let Some(found) = found else { continue };
-            picture.add(found.leaf.writable.into());
-            picture.add(found.leaf.role as u64);
-            if let Some(seen) = self.powers.translate(self.table, at) {
-                picture.add(seen.map_or(u64::MAX, |seen| seen.frame.get()));
-                picture.add(seen.is_some_and(|seen| seen.writable).into());
+            fingerprint.add(found.leaf.writable.into());
+            fingerprint.add(found.leaf.role as u64);
+            if let Some(seen) = self.controls.translate(self.table, at) {
+                fingerprint.add(seen.map_or(u64::MAX, |seen| seen.frame.get()));
+                fingerprint.add(seen.is_some_and(|seen| seen.writable).into());
             }
             if !self.vmemmap.is_valid(self.table, first) {
                 continue;
             }
             for frame in [first, first.saturating_add(last_in_page)] {
                 let page = self.descriptor(frame)?;
-                picture.add(page.word());
-                picture.add(page.order().get().into());
-                picture.add(self.state(frame)?.flags);
+                fingerprint.add(page.word());
+                fingerprint.add(page.order().get().into());
+                fingerprint.add(self.state(frame)?.flags);
             }
         }
-        Ok(picture.0)
+        Ok(fingerprint.0)
     }
 }
 
 /// A hash, of numbers in order.
-struct Picture(u64);
+struct Fingerprint(u64);
 
-impl Picture {
+impl Fingerprint {
     fn add(&mut self, number: u64) {
         let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.0 = mixed ^ mixed >> 29;

@@ -1,7 +1,7 @@
 //! Memory for checks: which frames, in pages of which order, and the pagemaps of them.
 
 use super::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, fail, skip};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -91,7 +91,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
 
     /// Skips a check that needs allocations to fail, before it has done anything.
     pub(crate) fn needs_faults(&self) -> Verdict {
-        if self.powers.fail_after(None) {
+        if self.controls.fail_after(None) {
             Ok(())
         } else {
             skip("the harness cannot make allocations fail")

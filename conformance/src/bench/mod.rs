@@ -15,7 +15,7 @@ mod ram;
 pub(crate) use look::State;
 pub(crate) use memory::part;
 
-use crate::harness::{AltmapUnderTest, Harness, Parts, Powers};
+use crate::harness::{AltmapUnderTest, Controls, Harness, Parts};
 use crate::outcome::{Failure, Outcome, Stop, Verdict, equal};
 use mm_core::addr::{NodeId, Pfn, PfnRange};
 use mm_core::descriptor::{Page, Pointer, TailEncoding};
@@ -34,7 +34,7 @@ pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
     pub(crate) table: &'h mut H::Table,
     pub(crate) frames: &'h H::Frames,
     pub(crate) direct_map: &'h H::DirectMap,
-    pub(crate) powers: &'h H::Powers,
+    pub(crate) controls: &'h H::Controls,
     pub(crate) node: NodeId,
     pub(crate) altmap: Option<&'h dyn AltmapUnderTest>,
     pub(crate) ends_are_free: bool,
@@ -51,7 +51,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             table: parts.table,
             frames: parts.frames,
             direct_map: parts.direct_map,
-            powers: parts.powers,
+            controls: parts.controls,
             node: parts.node,
             altmap: parts.altmap,
             ends_are_free: parts.ends_are_free,
@@ -72,12 +72,12 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
     pub(crate) fn run(&mut self, check: fn(&mut Self) -> Verdict) -> Outcome {
         let verdict = self.audit().and_then(|before| {
             let outstanding = self.outstanding();
-            let violations = self.powers.violations();
+            let violations = self.controls.violations();
             let verdict = check(self);
-            self.powers.fail_after(None);
-            self.powers.fail_blocks(false);
+            self.controls.fail_after(None);
+            self.controls.fail_blocks(false);
             verdict?;
-            equal(violations, self.powers.violations(), "no rule was broken")?;
+            equal(violations, self.controls.violations(), "no rule was broken")?;
             equal(outstanding, self.outstanding(), "every frame came back")?;
             let after = self.audit()?;
             equal(
@@ -165,7 +165,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
 
     /// How often CPUs were made to forget so far.
     pub(crate) fn flushes(&self) -> Option<u64> {
-        self.powers.flushes(self.table)
+        self.controls.flushes(self.table)
     }
 
     /// How many references the allocators count for the block at `frame`.

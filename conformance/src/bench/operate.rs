@@ -1,7 +1,7 @@
 //! What is done to the vmemmap, while CPUs cache what they can.
 
 use super::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, fail};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -56,7 +56,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// Lets CPUs cache all that is mapped for `frames`.
     pub(crate) fn speculate(&self, frames: PfnRange) {
         if let Some(range) = self.model.descriptors(frames) {
-            self.powers.speculate(self.table, range);
+            self.controls.speculate(self.table, range);
         }
     }
 

@@ -7,7 +7,7 @@ use mm_core::addr::{Block, Order, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
 
-/// How many runs of frames are taken in search of one, or to be soiled.
+/// How many runs of frames are allocated to be poisoned.
 const RUNS: usize = 64;
 
 impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
@@ -27,16 +27,16 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(())
     }
 
-    /// Takes `frame`, which is free, as somebody else would, if the allocator hands it out soon, and
-    /// writes all over it. What else it hands out is given back.
-    pub(crate) fn squat(&self, frame: Pfn) -> Result<Option<Block>, Stop> {
-        let mut squatter = None;
+    /// Allocates `frame`, which is free, as other code would, if the allocator hands it out soon.
+    /// Poisons it. What else the allocator hands out is given back.
+    pub(crate) fn reuse_frame(&self, frame: Pfn) -> Result<Option<Block>, Stop> {
+        let mut reused = None;
         let mut others = [None; 8];
         for slot in &mut others {
             let block = self.take_frame()?;
             if block.first() == frame {
-                self.soil(frame);
-                squatter = Some(block);
+                self.poison(frame);
+                reused = Some(block);
                 break;
             }
             *slot = Some(block);
@@ -44,12 +44,12 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         for block in others.into_iter().flatten() {
             self.give_back(block)?;
         }
-        Ok(squatter)
+        Ok(reused)
     }
 
-    /// Writes all over frames that are then free again, so that the next to be handed out have
+    /// Poisons frames that are free afterwards. So the next frames that are handed out have
     /// something in them.
-    pub(crate) fn soil_free_frames(&self) -> Verdict {
+    pub(crate) fn poison_free_frames(&self) -> Verdict {
         let mut taken = [None; RUNS];
         for slot in &mut taken {
             match self.frames.allocate_run(8, self.node) {
@@ -59,7 +59,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         }
         for run in taken.into_iter().flatten() {
             for index in 0..run.frames() {
-                self.soil(run.start().saturating_add(index));
+                self.poison(run.start().saturating_add(index));
             }
             // SAFETY: 1 and 2: allocated above, one reference each, and mapped nowhere.
             let _ = unsafe { self.frames.release_run(run) };
@@ -67,8 +67,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         Ok(())
     }
 
-    /// Writes all over `frame`, which the check has taken.
-    fn soil(&self, frame: Pfn) {
+    /// Fills `frame`, which the check has allocated, with a pattern.
+    fn poison(&self, frame: Pfn) {
         let page = self.direct_map.frame_pointer(frame);
         // SAFETY: the frame is the check's, and the direct map reaches it.
         unsafe { page.write_bytes(0xa5, self.model.granule().bytes() as usize) };

@@ -22,7 +22,7 @@ pub(super) fn descriptors_are_blank_whatever_their_frames_held<H: Harness>(
         (small, Tails::PerCompound),
         (small, Tails::PerOrder),
     ] {
-        bench.soil_free_frames()?;
+        bench.poison_free_frames()?;
         let pagemap = bench.sharing(&ranges, order, tails)?;
         let region = bench.online(&pagemap.with_huge_leaves(false))?;
         bench.described_as_new(range, order)?;
@@ -40,18 +40,18 @@ pub(super) fn tails_beside_memory_of_boot_are_initialised<H: Harness>(
     let device = [bench.blocks(order, 1, 3)?, bench.blocks(order, 5, 2)?];
     let pagemap = bench.pagemap(&boot, Order::BASE)?.with_huge_leaves(false);
     let early = bench.online(&pagemap)?;
-    let pictures = [bench.picture(boot[0])?, bench.picture(boot[1])?];
+    let fingerprints = [bench.fingerprint(boot[0])?, bench.fingerprint(boot[1])?];
     for tails in TAILS {
         for piece in super::online::PIECES {
-            bench.soil_free_frames()?;
+            bench.poison_free_frames()?;
             let pagemap = bench.sharing(&device, order, tails)?.with_piece(piece);
             let late = bench.online(&pagemap)?;
             for range in device {
                 bench.described_as_new(range, order)?;
             }
-            for (boot, picture) in boot.into_iter().zip(pictures) {
+            for (boot, fingerprint) in boot.into_iter().zip(fingerprints) {
                 bench.described_as_new(boot, Order::BASE)?;
-                equal(picture, bench.picture(boot)?, "memory of boot")?;
+                equal(fingerprint, bench.fingerprint(boot)?, "memory of boot")?;
             }
             bench.offline(late);
         }

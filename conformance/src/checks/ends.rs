@@ -1,7 +1,7 @@
 //! The ends of the vmemmap, and the root of the tables.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure_at, equal, skip};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -74,7 +74,7 @@ pub(super) fn the_last_frame_of_the_vmemmap_can_be_online<H: Harness>(
 pub(super) fn other_roots_are_told_of_the_roots_entries<H: Harness>(
     bench: &mut Bench<'_, H>,
 ) -> Verdict {
-    let Some(before) = bench.powers.root_changes() else {
+    let Some(before) = bench.controls.root_changes() else {
         return skip("the harness does not watch the root's entries");
     };
     let order = bench.small();
@@ -82,7 +82,7 @@ pub(super) fn other_roots_are_told_of_the_roots_entries<H: Harness>(
     let ranges = [range];
     let pagemap = bench.pagemap(&ranges, order)?;
     let region = bench.online(&pagemap)?;
-    let online = bench.powers.root_changes().unwrap_or_default();
+    let online = bench.controls.root_changes().unwrap_or_default();
     equal(
         before.installed + 1,
         online.installed,
@@ -94,7 +94,7 @@ pub(super) fn other_roots_are_told_of_the_roots_entries<H: Harness>(
     let pagemap = bench.pagemap(&others, order)?;
     let other = bench.online(&pagemap)?;
     bench.offline(other);
-    let still = bench.powers.root_changes().unwrap_or_default();
+    let still = bench.controls.root_changes().unwrap_or_default();
     equal(
         online.installed,
         still.installed,
@@ -102,6 +102,6 @@ pub(super) fn other_roots_are_told_of_the_roots_entries<H: Harness>(
     )?;
     equal(online.removed, still.removed, "entries that went")?;
     bench.offline(region);
-    let offline = bench.powers.root_changes().unwrap_or_default();
+    let offline = bench.controls.root_changes().unwrap_or_default();
     equal(before.removed + 1, offline.removed, "entries that went")
 }

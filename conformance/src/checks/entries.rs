@@ -2,7 +2,7 @@
 //! reach further than what is asked for, which a vmemmap takes care not to ask.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::{FrameAllocator, Released};
@@ -30,7 +30,7 @@ impl<A: FrameAllocator> RunSource for Runs<'_, A> {
         self.share
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         release(self.frames, run);
     }
 }
@@ -93,7 +93,7 @@ fn map<H: Harness>(
 fn unmap<H: Harness>(bench: &mut Bench<'_, H>, range: VirtRange) -> u64 {
     let frames = bench.frames;
     let mut leaves = 0;
-    bench.powers.speculate(bench.table, range);
+    bench.controls.speculate(bench.table, range);
     // SAFETY: 1: nobody uses the addresses. 2: whole pages, mapped by `map`.
     unsafe {
         bench.table.unmap([range].into_iter(), &mut |run| {
@@ -118,7 +118,7 @@ fn maps<H: Harness>(
     let found = bench.table.lookup(at);
     let found = found.and_then(|found| found.frame_of(at, granule));
     equal_at(expected, found.map_or(u64::MAX, Pfn::get), "the frame", at)?;
-    if let Some(seen) = bench.powers.translate(bench.table, at) {
+    if let Some(seen) = bench.controls.translate(bench.table, at) {
         let seen = seen.map_or(u64::MAX, |seen| seen.frame.get());
         equal_at(expected, seen, "the frame, by another reader", at)?;
     }
@@ -190,7 +190,7 @@ pub(super) fn a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole<H: Harness
         return fail("a page of the vmemmap");
     };
     // CPUs may know the leaf by any of its addresses.
-    bench.powers.speculate(bench.table, range);
+    bench.controls.speculate(bench.table, range);
     equal(1, unmap(bench, part), "leaves that come back")?;
     for page in [0, 1, order.frames() - 1] {
         maps(bench, range, page, None)?;

@@ -1,7 +1,7 @@
 //! Allocations that fail: nothing stays behind, and the same call then succeeds.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, equal, fail, skip};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -96,9 +96,9 @@ pub(super) fn a_rollback_leaves_the_head_of_an_earlier_piece_alone<H: Harness>(
     let tail = bench.holder(bench.frame_of_page(first, 1))?;
     // One table is to be had, so that a part of the piece is entered before it fails.
     for allocations in [0, 1, 2] {
-        bench.powers.fail_after(Some(allocations));
+        bench.controls.fail_after(Some(allocations));
         let outcome = bench.vmemmap.populate(bench.table, &pagemap, rest);
-        bench.powers.fail_after(None);
+        bench.controls.fail_after(None);
         if outcome.is_ok() {
             bench.depopulate(&pagemap, rest)?;
         }
@@ -131,7 +131,7 @@ pub(super) fn a_failure_next_to_foreign_memory_leaves_it_alone<H: Harness>(
     let at = bench.address(neighbour.start())?;
     let foreign = Leaf::single(neighbour.start(), Role::Foreign);
     bench.needs_faults()?;
-    if !bench.powers.plant(bench.table, at, foreign) {
+    if !bench.controls.map_foreign(bench.table, at, foreign) {
         return skip("the harness cannot map anything foreign");
     }
     let in_section = bench.model.section().frames() / small.frames();
@@ -139,7 +139,7 @@ pub(super) fn a_failure_next_to_foreign_memory_leaves_it_alone<H: Harness>(
     let pagemap = bench.pagemap(&ranges, small)?.with_piece(Piece::Range);
     let outcome = online_fails_whole(bench, &pagemap, ranges[0]);
     let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
-    bench.powers.uproot(bench.table, at);
+    bench.controls.unmap_foreign(bench.table, at);
     outcome?;
     ensure(found == Some(foreign), "the foreign leaf stays")
 }

@@ -2,7 +2,7 @@
 
 use super::fold::{FEW, TAILS, base_pages, eight, whole_leaf};
 use crate::bench::{Bench, State, part};
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Verdict, ensure_at, equal, equal_at};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, TailEncoding};
@@ -89,7 +89,7 @@ pub(super) fn unfolded_descriptors_are_writable_and_nobody_elses<H: Harness>(
             let at = bench.address(frame)?;
             let holder = bench.holder(frame)?;
             equal_at(1, bench.references(holder).unwrap_or(0), "owners", at)?;
-            if let Some(seen) = bench.powers.translate(bench.table, at) {
+            if let Some(seen) = bench.controls.translate(bench.table, at) {
                 let writable = seen.is_some_and(|seen| seen.writable);
                 ensure_at(writable, "an unfolded page can be written to", at)?;
             }
@@ -124,7 +124,7 @@ pub(super) fn neighbours_of_what_is_folded_stay_as_they_are<H: Harness>(
                 bench.keep(frame, State::of(frame))?;
             }
         }
-        let pictures = [bench.picture(others[0])?, bench.picture(others[1])?];
+        let fingerprints = [bench.fingerprint(others[0])?, bench.fingerprint(others[1])?];
         let compound = bench.sharing(&ranges, order, tails)?;
         for step in 0..2 {
             let _ = match step {
@@ -132,8 +132,8 @@ pub(super) fn neighbours_of_what_is_folded_stay_as_they_are<H: Harness>(
                 _ => bench.unfold(&compound, some)?,
             };
             bench.described(some, order)?;
-            for (other, picture) in others.into_iter().zip(pictures) {
-                equal(picture, bench.picture(other)?, "what is beside it")?;
+            for (other, fingerprint) in others.into_iter().zip(fingerprints) {
+                equal(fingerprint, bench.fingerprint(other)?, "what is beside it")?;
                 for frame in corners(bench, other) {
                     keeps(bench, frame, State::of(frame))?;
                 }

@@ -2,7 +2,7 @@
 
 use super::fold::{FEW, TAILS, base_pages, eight, folded_frames, whole_leaf};
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, equal, skip};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::Mask;
@@ -141,8 +141,8 @@ pub(super) fn what_is_not_whole_and_online_is_not_folded<H: Harness>(
     bench.depopulate(&pagemap, gap)?;
     let at = bench.address(gap.start())?;
     let foreign = Leaf::single(gap.start(), Role::Foreign);
-    for planted in [false, true] {
-        if planted && !bench.powers.plant(bench.table, at, foreign) {
+    for mapped in [false, true] {
+        if mapped && !bench.controls.map_foreign(bench.table, at, foreign) {
             break;
         }
         let before = bench.snapshot(all)?;
@@ -152,9 +152,9 @@ pub(super) fn what_is_not_whole_and_online_is_not_folded<H: Harness>(
             })?;
         }
         bench.unchanged(&before, all)?;
-        if planted {
+        if mapped {
             let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
-            bench.powers.uproot(bench.table, at);
+            bench.controls.unmap_foreign(bench.table, at);
             ensure(found == Some(foreign), "the foreign leaf stays as it was")?;
         }
     }
@@ -236,7 +236,7 @@ pub(super) fn without_blocks_unfolding_gives_base_pages_and_says_so<H: Harness>(
     let [range] = ranges;
     let compound = bench.sharing(&ranges, order, Tails::PerCompound)?;
     let region = bench.online(&compound)?;
-    if !bench.powers.fail_blocks(true) {
+    if !bench.controls.fail_blocks(true) {
         bench.offline(region);
         return skip("the harness cannot fragment memory");
     }

@@ -1,7 +1,7 @@
 //! Huge leaves of vmemmap: one's own and others'.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Block, Order, Pfn, PfnRange};
 use mm_core::pagemap::Piece;
@@ -40,7 +40,7 @@ pub(super) fn a_subsection_is_never_mapped_by_a_huge_leaf<H: Harness>(
             let valid = bench.vmemmap.is_valid(&*bench.table, frame);
             let at = bench.address(frame)?;
             ensure_at(valid == part.contains(frame), "only the part is valid", at)?;
-            if let Some(seen) = bench.powers.translate(bench.table, at) {
+            if let Some(seen) = bench.controls.translate(bench.table, at) {
                 ensure_at(seen.is_some() == valid, "only the part is mapped", at)?;
             }
         }
@@ -85,7 +85,7 @@ pub(super) fn without_blocks_huge_leaves_become_base_pages_and_say_so<H: Harness
 ) -> Verdict {
     let (leaf, describes) = bench.huge_leaf()?;
     let range = bench.blocks(describes, 0, 1)?;
-    if !bench.powers.fail_blocks(true) {
+    if !bench.controls.fail_blocks(true) {
         return skip("the harness cannot fragment memory");
     }
     let ranges = [range];
@@ -160,7 +160,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
         writable: true,
     };
     let at = bench.address(before.start())?;
-    if !bench.powers.plant(bench.table, at, foreign) {
+    if !bench.controls.map_foreign(bench.table, at, foreign) {
         return skip("the harness cannot map anything foreign");
     }
     let seen = bench.table.lookup(at).map(|mapping| mapping.leaf);
@@ -183,7 +183,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
         "the foreign leaf stays as it was",
         at,
     )?;
-    bench.powers.uproot(bench.table, at);
+    bench.controls.unmap_foreign(bench.table, at);
     Ok(())
 }
 
@@ -262,9 +262,9 @@ pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Har
         }
         bench.speculate(range);
         let allocations = (!has_memory).then_some(0);
-        bench.powers.fail_after(allocations);
+        bench.controls.fail_after(allocations);
         let kept = bench.vmemmap.offline(bench.table, region).kept;
-        bench.powers.fail_after(None);
+        bench.controls.fail_after(None);
         let at = bench.address(first.start())?;
         let is_possible = match (bench.table.replacement(), has_memory) {
             (Replacement::Refused, _) => kept == first.frames(),
@@ -274,7 +274,7 @@ pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Har
         };
         ensure_at(
             is_possible,
-            "what cannot be parted stays, and that is said",
+            "what cannot be split stays, and that is said",
             at,
         )?;
         bench.described(rest, Order::BASE)?;

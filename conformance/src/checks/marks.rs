@@ -2,7 +2,7 @@
 
 use super::fold::{TAILS, base_pages, eight};
 use crate::bench::{Bench, part};
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Verdict, ensure, equal, equal_at, fail};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
@@ -47,7 +47,7 @@ pub(super) fn a_mark_is_of_one_frame_on_a_tail_of_many<H: Harness>(
     for tails in TAILS {
         let region = bench.online(&bench.sharing(&ranges, order, tails)?)?;
         let frames = some(bench, range, order);
-        let picture = bench.picture(range)?;
+        let fingerprint = bench.fingerprint(range)?;
         for (index, frame) in frames.into_iter().enumerate() {
             bench.mark(frame)?;
             let again = bench.vmemmap.mark(bench.table, frame, bench.node);
@@ -60,7 +60,7 @@ pub(super) fn a_mark_is_of_one_frame_on_a_tail_of_many<H: Harness>(
             are_marked(bench, range, frames.get(index + 1..).unwrap_or_default())?;
         }
         // No descriptor, shared or not, knows of any of that.
-        equal(picture, bench.picture(range)?, "what is mapped")?;
+        equal(fingerprint, bench.fingerprint(range)?, "what is mapped")?;
         bench.offline(region);
     }
     Ok(())
@@ -144,9 +144,9 @@ pub(super) fn a_mark_that_finds_no_frame_changes_nothing<H: Harness>(
     let (marked, failures) = bench.failing_at_every_allocation(range, mark)?;
     ensure(marked && failures == 1, "the first mark needs one frame")?;
     // The next one needs none.
-    bench.powers.fail_after(Some(0));
+    bench.controls.fail_after(Some(0));
     let second = bench.vmemmap.mark(bench.table, other, bench.node);
-    bench.powers.fail_after(None);
+    bench.controls.fail_after(None);
     ensure(second == Ok(true), "there is room for more marks")?;
     are_marked(bench, range, &[frame, other])?;
     bench.offline(region);

@@ -24,7 +24,7 @@
 //! | a new entry of the root is not copied to other roots | `other_roots_are_told_of_the_roots_entries` |
 //! | a leaf for a section where only a subsection was added | `a_subsection_is_never_mapped_by_a_huge_leaf` |
 //! | out of memory leaves half of a range mapped | `a_failed_online_leaves_nothing_behind`, `a_failed_populate_leaves_earlier_pieces_alone`, `an_altmap_that_runs_out_leaves_nothing_behind` |
-//! | a table is freed before its parent's entry is invalid | `a_table_is_unlinked_before_it_is_freed`, `a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush` |
+//! | a table is freed before its parent's entry is invalid | `a_table_is_unlinked_before_it_is_freed`, `a_shared_table_that_is_split_everywhere_is_freed_after_the_flush` |
 //! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in hosted/tests/battery and hosted/tests/third_party.rs |
 //! | frame 0 is taken for "no frame" | `the_first_frame_is_a_frame_like_any_other`; all checks with RAM that starts there, in the same places |
 //! | "present" is confused with "in use" | `present_and_valid_are_the_same_for_online_memory`, `a_leaf_in_use_is_not_overwritten` |
@@ -206,7 +206,7 @@ checks! {
         a_copy_of_a_table_that_finds_no_frame_changes_nothing
         whole_tables_go_offline_without_memory
         a_shared_table_goes_with_its_last_link
-        a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush
+        a_shared_table_that_is_split_everywhere_is_freed_after_the_flush
         a_failed_online_leaves_no_shared_table_behind
         shared_tables_can_be_unfolded_and_folded
         folding_base_pages_links_shared_tables

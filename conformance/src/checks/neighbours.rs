@@ -2,7 +2,7 @@
 
 use super::fold::TAILS;
 use crate::bench::{Bench, part};
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure_at, equal, fail, skip};
 use mm_core::addr::{Block, Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
@@ -143,7 +143,7 @@ impl<'r> Beside<'r> {
             writable: true,
         };
         let address = bench.address(at)?;
-        if bench.powers.plant(bench.table, address, leaf) {
+        if bench.controls.map_foreign(bench.table, address, leaf) {
             beside.foreign = Some((at, leaf));
         }
         Ok(beside)
@@ -166,7 +166,7 @@ impl<'r> Beside<'r> {
     fn go<H: Harness>(self, bench: &mut Bench<'_, H, Mask>) -> Verdict {
         if let Some((at, _)) = self.foreign {
             let at = bench.address(at)?;
-            bench.powers.uproot(bench.table, at);
+            bench.controls.unmap_foreign(bench.table, at);
         }
         if let Some(region) = self.region {
             bench.offline(region);

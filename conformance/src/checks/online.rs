@@ -1,7 +1,7 @@
 //! What online memory looks like and costs.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Verdict, ensure, ensure_at, equal, equal_at, skip};
 use mm_core::addr::{Order, Pfn};
 use mm_core::descriptor::{Mask, TailEncoding};
@@ -184,7 +184,7 @@ pub(super) fn present_and_valid_are_the_same_for_online_memory<H: Harness>(
             "has a descriptor",
             at,
         )?;
-        if let Some(seen) = bench.powers.translate(bench.table, at) {
+        if let Some(seen) = bench.controls.translate(bench.table, at) {
             equal_at(valid.into(), seen.is_some().into(), "present", at)?;
         }
     }

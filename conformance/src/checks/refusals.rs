@@ -1,7 +1,7 @@
 //! What is refused, and leaves everything as it was.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Verdict, ensure, ensure_at, fail, skip};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
@@ -174,7 +174,7 @@ pub(super) fn a_foreign_leaf_is_refused_and_stays<H: Harness>(bench: &mut Bench<
     // Any frame will do: nobody may touch it.
     let foreign = Leaf::single(range.start(), Role::Foreign);
     let before = bench.audit()?;
-    if !bench.powers.plant(bench.table, at, foreign) {
+    if !bench.controls.map_foreign(bench.table, at, foreign) {
         return skip("the harness cannot map anything foreign");
     }
     for order in [Order::BASE, unit] {
@@ -206,7 +206,7 @@ pub(super) fn a_foreign_leaf_is_refused_and_stays<H: Harness>(bench: &mut Bench<
         ensure_at(found == Some(foreign), "the foreign leaf stays", at)?;
         ensure(bench.audit()? == before, "the foreign leaf is not counted")?;
     }
-    bench.powers.uproot(bench.table, at);
+    bench.controls.unmap_foreign(bench.table, at);
     bench.absent(range)
 }
 
@@ -253,14 +253,14 @@ pub(super) fn a_foreign_leaf_in_a_gap_stays_when_the_region_goes<H: Harness>(
         let pagemap = bench.pagemap(&ranges, order)?;
         let region = bench.online(&pagemap)?;
         bench.depopulate(&pagemap, gap)?;
-        if !bench.powers.plant(bench.table, at, foreign) {
+        if !bench.controls.map_foreign(bench.table, at, foreign) {
             bench.offline(region);
             return skip("the harness cannot map anything foreign");
         }
         bench.offline(region);
         let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
-        let seen = bench.powers.translate(bench.table, at).flatten();
-        bench.powers.uproot(bench.table, at);
+        let seen = bench.controls.translate(bench.table, at).flatten();
+        bench.controls.unmap_foreign(bench.table, at);
         ensure_at(found == Some(foreign), "the foreign leaf stays", at)?;
         ensure_at(
             seen.is_none_or(|seen| seen.frame == gap.start()),

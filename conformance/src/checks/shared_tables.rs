@@ -2,7 +2,7 @@
 
 use super::fold::{TAILS, all_changed, base_pages};
 use crate::bench::{Bench, part};
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
 use core::ops::ControlFlow;
 use mm_core::addr::{Order, Pfn, PfnRange};
@@ -212,12 +212,16 @@ pub(super) fn part_of_a_shared_table_goes_offline_and_the_rest_stays<H: Harness>
         let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
         let region = bench.online(&pagemap)?;
         let before = bench.audit()?;
-        let untouched = bench.picture(other)?;
+        let untouched = bench.fingerprint(other)?;
         for (done, &piece) in pieces.iter().enumerate() {
             bench.depopulate(&pagemap, piece)?;
             let gone = pieces.get(..=done).unwrap_or_default();
             described_but_for(bench, range, spans.order, gone)?;
-            equal(untouched, bench.picture(other)?, "the other compound page")?;
+            equal(
+                untouched,
+                bench.fingerprint(other)?,
+                "the other compound page",
+            )?;
             let report = bench.audit()?;
             equal(
                 before.descriptor_frames,
@@ -299,10 +303,10 @@ pub(super) fn whole_tables_go_offline_without_memory<H: Harness>(
     for tails in TAILS {
         let pagemap = sharing_tables(bench, &ranges, spans.order, tails)?;
         let region = bench.online(&pagemap)?;
-        bench.powers.fail_after(Some(0));
+        bench.controls.fail_after(Some(0));
         let outcome = bench.try_depopulate(&pagemap, part(range, spans.frames, spans.frames));
         bench.offline(region);
-        bench.powers.fail_after(None);
+        bench.controls.fail_after(None);
         ensure(outcome.is_ok(), "a whole table goes without memory")?;
         bench.absent(range)?;
     }
@@ -355,7 +359,7 @@ pub(super) fn a_shared_table_goes_with_its_last_link<H: Harness>(
     )
 }
 
-pub(super) fn a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush<H: Harness>(
+pub(super) fn a_shared_table_that_is_split_everywhere_is_freed_after_the_flush<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let spans = Spans::new(bench)?;

@@ -1,7 +1,7 @@
 //! The page table by itself.
 
 use crate::bench::Bench;
-use crate::harness::{Harness, Powers};
+use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
 use core::ops::ControlFlow;
 use mm_core::addr::{Block, Pfn, VirtAddr, VirtRange};
@@ -22,7 +22,7 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Result<Option<Bl
         return fail("a page lies in the address space");
     };
     let mut found = None;
-    bench.powers.speculate(bench.table, range);
+    bench.controls.speculate(bench.table, range);
     // SAFETY: 1: nobody uses the address. 2: one page, which was mapped by `map_leaf`.
     unsafe {
         bench.table.unmap([range].into_iter(), &mut |run| {
@@ -83,7 +83,7 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
         ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
     }
     if let Ok(both) = VirtRange::new(at, 2 * page) {
-        bench.powers.speculate(bench.table, both);
+        bench.controls.speculate(bench.table, both);
     }
     let mut flush = Flush::nothing();
     // SAFETY: 1: nobody uses the address. 2: flushed below, before the frame is given back.
@@ -187,10 +187,10 @@ pub(super) fn a_table_is_unlinked_before_it_is_freed<H: Harness>(
             "links to the table",
         )?;
         // Whoever has the frame now writes what he likes.
-        let squatter = bench.squat(table)?;
+        let reused = bench.reuse_frame(table)?;
         let absent = bench.absent(all);
-        if let Some(squatter) = squatter {
-            bench.give_back(squatter)?;
+        if let Some(reused) = reused {
+            bench.give_back(reused)?;
         }
         absent?;
     }

@@ -160,15 +160,15 @@ pub(super) fn the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one<H: Ha
     has_references(bench, tail, 0)?;
 
     // Nothing remembers the frame, whatever it is now.
-    let squatter = bench.squat(tail)?;
+    let reused = bench.reuse_frame(tail)?;
     let again = bench.online(&per_order(bench, &first_ranges, order)?)?;
     let new = tail_of(bench, first, order)?;
     let described = bench.described(first, order);
     let references = has_references(bench, new, tails(bench, first, order));
     bench.offline(again);
-    if let Some(squatter) = squatter {
+    if let Some(reused) = reused {
         has_references(bench, tail, 1)?;
-        bench.give_back(squatter)?;
+        bench.give_back(reused)?;
         ensure(new != tail, "a frame that is somebody else's is not used")?;
     }
     described.and(references)

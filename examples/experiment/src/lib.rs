@@ -1,29 +1,29 @@
-//! What the example kernels do, whatever they run on.
+//! What the example kernels do, on any architecture.
 //!
-//! A kernel brings its memory map, a page table that its CPU translates by, a direct map, and a way
-//! to touch an address and come back when that faults ([`Probe`]). This crate does the rest, on the
-//! public interface of mm-core alone:
+//! A kernel provides its memory map, a page table that its CPU translates by, a direct map, and a
+//! way to access an address and to return when that faults ([`Probe`]). This crate does the rest.
+//! It uses only the public interface of mm-core:
 //!
 //! ```text
 //!   Layout ──▶ Started ──▶ Experiment ──▶ rows, checks, `N passed, N failed, N skipped`
 //!              memory in hand   │
 //!              tables in use    ├─ Probe: what the CPU sees
-//!                               ├─ ByHand: what the tables say
+//!                               ├─ RawTables: what the tables say
 //!                               └─ MmuRecord: what the MMU was told
 //! ```
 //!
-//! - `memory`: what there is ([`MemoryMap`]), and who hands it out;
-//! - `tables`: page tables written and read by hand, before there is an allocator and beside the
-//!   library;
+//! - `memory`: what memory there is ([`MemoryMap`]), and its allocators;
+//! - `tables`: page tables that are written and read without the library, before there is an
+//!   allocator and beside the library's own;
 //! - `probe`: loads and stores that may fault; `mmu`: what the MMU is told;
-//! - [`Started`]: from the one to the other;
+//! - [`Started`]: the kernel from its memory map to the experiment;
 //! - [`FrameInfo`]: the kernel's own descriptor;
 //! - [`Case`]: one geometry and policy on one range; [`Cost`]: what it has to cost, by arithmetic;
-//! - [`Experiment`]: memory online in every way, looked at, offline and looked at again; and the
-//!   conformance battery.
+//! - [`Experiment`]: brings memory online in every way, looks at it, takes it offline, and looks
+//!   again; and runs the conformance battery.
 //!
-//! The same code runs hosted, on simulated memory, in this crate's tests; so what a kernel reports
-//! and what the simulation reports are held to the same figures.
+//! This crate's tests run the same code hosted, on simulated memory. So the reports of a kernel and
+//! of the simulation are held to the same figures.
 #![no_std]
 #![deny(missing_docs)]
 
@@ -46,13 +46,13 @@ pub use console::put_text;
 pub use cost::Cost;
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
-pub use memory::{Bitmap, EarlyFrames, Frames, LinearMap, MemoryMap, RangeList, Rationed};
+pub use memory::{Bitmap, EarlyFrames, Frames, Limited, LinearMap, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
 pub use start::{AddressSpace, Layout, Setting, StartError, Started};
 pub use tables::{
-    ArmDescriptors, ByHand, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, Rights, Step,
+    ArmDescriptors, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, RawTables, Rights, Step,
     TableShape, Tables, X86Entries,
 };

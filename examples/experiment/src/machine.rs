@@ -2,7 +2,7 @@
 
 use crate::memory::Frames;
 use crate::mmu::MmuRecord;
-use crate::tables::{ByHand, TableShape};
+use crate::tables::{RawTables, TableShape};
 use mm_core::model::MemoryModel;
 
 /// What the experiment runs on, apart from the page table: a CPU, memory, and ways to look at both
@@ -20,7 +20,7 @@ pub struct Machine<'m, P, M> {
     /// The direct map.
     pub direct_map: &'m M,
     /// The page table's tables, read by hand.
-    pub by_hand: &'m dyn ByHand,
+    pub raw_tables: &'m dyn RawTables,
     /// What the page table's MMU was told.
     pub record: &'m MmuRecord,
 }

@@ -65,11 +65,11 @@ impl<'r> Recorded<'r> {
 
 // SAFETY: 1 to 3 hold because they hold for the MMU behind it.
 unsafe impl Mmu for Recorded<'_> {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing {
             count(&self.record.flushes);
         }
-        self.mmu.forget(scope);
+        self.mmu.flush(scope);
     }
 
     fn publish(&self) {
@@ -106,8 +106,8 @@ pub struct Refusing<U>(pub U);
 
 // SAFETY: 1 and 2 hold because they hold for the MMU behind it. 3: nothing is exchanged.
 unsafe impl<U: Mmu> Mmu for Refusing<U> {
-    fn forget(&self, scope: FlushScope<'_>) {
-        self.0.forget(scope);
+    fn flush(&self, scope: FlushScope<'_>) {
+        self.0.flush(scope);
     }
 
     fn publish(&self) {

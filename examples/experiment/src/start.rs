@@ -4,7 +4,9 @@
 //!   Layout ─▶ early frames ─▶ own tables, in use ─▶ scratch, spare tables ─▶ allocator ─▶ Experiment
 //! ```
 
-use crate::memory::{EarlyFrames, Frames, LinearMap, MemoryMap, early_range, early_slice, frames};
+use crate::memory::{
+    EarlyFrames, Frames, LinearMap, MemoryMap, allocator, early_range, early_slice,
+};
 use crate::mmu::{MmuRecord, Recorded};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
 use crate::{Experiment, Machine, Probe, Report, Subject, Verdict};
@@ -65,8 +67,8 @@ pub enum StartError {
     NoEarlyMemory,
     /// The kernel's own tables cannot be made.
     Tables(NoTable),
-    /// No memory for the audit, or for the allocator's books.
-    NoBooks,
+    /// No memory for the audit, or for the allocator's bookkeeping.
+    NoBookkeeping,
 }
 
 impl fmt::Display for StartError {
@@ -77,7 +79,9 @@ impl fmt::Display for StartError {
             }
             Self::NoEarlyMemory => f.write_str("no RAM behind the image that is mapped"),
             Self::Tables(error) => error.fmt(f),
-            Self::NoBooks => f.write_str("no memory for the audit and the allocator's books"),
+            Self::NoBookkeeping => {
+                f.write_str("no memory for the audit and the allocator's bookkeeping")
+            }
         }
     }
 }
@@ -143,19 +147,22 @@ impl<'l, P: Probe> Started<'l, P> {
                 AuditSlot::default,
             )
         };
-        let scratch = scratch.ok_or(StartError::NoBooks)?;
-        let spare = early.take(FOREIGN_TABLES).ok_or(StartError::NoBooks)?;
+        let scratch = scratch.ok_or(StartError::NoBookkeeping)?;
+        let spare = early
+            .take(FOREIGN_TABLES)
+            .ok_or(StartError::NoBookkeeping)?;
         let first_free = layout.first_free.max(layout.image_end);
         // SAFETY: 1: duty 1; `early` came from `early_range`, and nothing else was taken. 2: it
         // maps all RAM linearly.
-        let frames = unsafe { frames(map, early_range, &early, granule, &direct_map, first_free) };
+        let frames =
+            unsafe { allocator(map, early_range, &early, granule, &direct_map, first_free) };
         Ok(Self {
             probe,
             map,
             device,
             root: space.root(),
             direct_map,
-            frames: frames.ok_or(StartError::NoBooks)?,
+            frames: frames.ok_or(StartError::NoBookkeeping)?,
             spare,
             scratch,
         })
@@ -217,7 +224,7 @@ impl<'l, P: Probe> Started<'l, P> {
         // unlinks first. 2: the direct map reaches all RAM.
         let tables = unsafe { Tables::<B, _>::new(self.root, shape, self.direct_map) };
         // SAFETY: 1: taken from early memory for this. 2: there is one thread.
-        let by_hand = unsafe { ForeignTables::new(tables, self.spare) };
+        let raw_tables = unsafe { ForeignTables::new(tables, self.spare) };
         let record = MmuRecord::default();
         let mmu = Recorded::new(mmu, &record);
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has
@@ -229,7 +236,7 @@ impl<'l, P: Probe> Started<'l, P> {
             shape,
             frames: &self.frames,
             direct_map: &self.direct_map,
-            by_hand: &by_hand,
+            raw_tables: &raw_tables,
             record: &record,
         };
         // SAFETY: 1: duty 1, and duty 4 of `new`. 2: nothing is mapped in the vmemmap (duty 1), and

@@ -12,7 +12,7 @@ use arch_sim::{Fault as SimFault, SimMemory, SimMmu, SimTlb};
 use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL};
 use experiment::{
     ArmDescriptors, Bitmap, Case, Cost, EntryBits, Experiment, FOREIGN_TABLES, Fault, FaultKind,
-    ForeignTables, Frames, Machine, MemoryMap, MmuRecord, Probe, Rationed, Recorded, Report,
+    ForeignTables, Frames, Limited, Machine, MemoryMap, MmuRecord, Probe, Recorded, Report,
     Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
@@ -138,13 +138,13 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
     // SAFETY: 1: nobody else uses simulated RAM above 64 MiB. 2: the memory has all of it.
     unsafe { bitmap.add(usable) };
     let counts: Vec<AtomicU64> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames: Frames<'_> = Counted::new(Rationed::new(bitmap), ram, &counts).unwrap();
+    let frames: Frames<'_> = Counted::new(Limited::new(bitmap), ram, &counts).unwrap();
 
     // SAFETY: 1: the engine's tables lie there. 2: the memory has all RAM.
     let tables = unsafe { Tables::<B, _>::new(root, shape, &memory) };
     let spare = PfnRange::new(Pfn::new(2).unwrap(), FOREIGN_TABLES).unwrap();
     // SAFETY: 1: RAM that nobody else uses. 2: there is one thread.
-    let by_hand = unsafe { ForeignTables::new(tables, spare) };
+    let raw_tables = unsafe { ForeignTables::new(tables, spare) };
     let mut map = MemoryMap::default();
     assert!(map.ram.add(bytes(0, 640 * 1024)) && map.ram.add(bytes(MIB, setting.ram - 2 * MIB)));
     assert!(map.device.add(device));
@@ -172,7 +172,7 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
             shape,
             frames: &frames,
             direct_map: &memory,
-            by_hand: &by_hand,
+            raw_tables: &raw_tables,
             record: &record,
         };
         // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one

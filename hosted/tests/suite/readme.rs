@@ -32,7 +32,8 @@ fn row(kind: BackendKind) -> String {
 #[test]
 fn the_readme_has_a_row_for_each_backend_and_no_other() {
     let rows: Vec<String> = BackendKind::ALL.into_iter().map(row).collect();
-    let header = "| backend | what it is | page | a vmemmap page describes | a leaf table describes |";
+    let header =
+        "| backend | what it is | page | a vmemmap page describes | a leaf table describes |";
     let table = README.lines().skip_while(|line| *line != header).skip(2);
     let found: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
     assert!(

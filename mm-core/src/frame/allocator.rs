@@ -3,12 +3,12 @@
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use core::fmt;
 
-/// No memory for a request.
+/// There is no memory for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames {
-    /// The size of the block that was asked for.
+    /// The size of the requested block.
     pub order: Order,
-    /// The node that it was asked of.
+    /// The requested node.
     pub node: NodeId,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for OutOfFrames {
 
 impl core::error::Error for OutOfFrames {}
 
-/// References were asked for on a frame that has none: it is free, or about to be.
+/// References were requested on a frame that has none: it is free, or is about to be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcquireError {
     /// The frame.
@@ -47,9 +47,9 @@ impl fmt::Display for AcquireError {
 
 impl core::error::Error for AcquireError {}
 
-/// A block whose last reference is gone and which nobody has freed yet.
+/// A block without references that is not freed yet.
 ///
-/// Whoever holds it may still read what is in it (a dead table's entries), and then gives it to
+/// Its owner may still read its contents (the entries of a table), and then passes it to
 /// [`FrameAllocator::free`].
 #[must_use = "the block leaks unless it is given to `FrameAllocator::free`"]
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct OwnedBlock {
 }
 
 impl OwnedBlock {
-    /// Takes charge of `block`.
+    /// Takes ownership of `block`.
     ///
     /// # Safety
     ///
@@ -74,13 +74,13 @@ impl OwnedBlock {
     }
 }
 
-/// What giving references back has left.
+/// The result of releasing references.
 #[must_use = "the last holder has to free the block"]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Released {
-    /// Somebody else still holds references.
+    /// Others still hold references.
     Shared,
-    /// These were the last ones; the block is the caller's to free.
+    /// These were the last ones. The caller has to free the block.
     Last(OwnedBlock),
 }
 
@@ -90,38 +90,37 @@ pub enum Released {
 ///
 /// Every present entry of a page table that this library writes owns one reference on the block
 /// that it points to: a leaf entry on a block of descriptors, a table entry on a table. `allocate`
-/// hands a block out with one reference, for the entry that is about to point to it. Further
-/// entries acquire theirs first, cleared entries release theirs after the flush, and the block is
-/// freed when its last reference goes. A block has one count, whatever its order;
-/// [`split`](Self::split) gives each of its frames one.
+/// hands out a block with one reference, for the entry that is about to point to it. Further
+/// entries acquire a reference before they are made. Cleared entries release theirs after the
+/// flush. The block is freed when its last reference is released. A block has one count, whatever
+/// its order. [`split`](Self::split) gives each of its frames a count.
 ///
 /// # For callers
 ///
-/// Take and give references by the group: one call for a run of entries.
+/// Acquire and release references in groups: one call for a run of entries.
 ///
 /// # For implementers
 ///
-/// Methods take `&self`: the allocator brings its own lock or atomics. It is called with the
+/// Methods take `&self`: the allocator has its own lock, or uses atomics. It is called with the
 /// kernel's page-table lock held, so it must not take that lock and must not sleep on it. Counts
-/// need 64 bits, or 32 where no more than 2^32 vmemmap pages ever share a frame. An allocator
-/// without counts becomes one through [`Counted`](crate::frame::Counted).
+/// need 64 bits, or 32 bits if no more than 2^32 vmemmap pages ever share a frame.
+/// [`Counted`](crate::frame::Counted) adds counts to an allocator that has none.
 ///
-/// A request names the node that it wants. The allocator may answer with memory of another node
-/// (the nearest, when the node has none); the library compares with [`node_of`](Self::node_of) and
-/// reports it.
+/// A request names a node. The allocator may return memory of another node (the nearest, if the
+/// node has none). The library compares with [`node_of`](Self::node_of) and reports it.
 ///
 /// # Safety
 ///
-/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on
-///    one node, until it is freed; it is not handed out twice in between.
-/// 2. Its count is 1 then, changes by what `acquire` and `release` are asked for and by nothing
-///    else.
+/// 1. A block that was handed out belongs to the caller alone until it is freed, and is not handed
+///    out twice in between. It is aligned to its size, and all of it is on one node.
+/// 2. Its count is then 1. It changes by what `acquire` and `release` are called for, and by
+///    nothing else.
 /// 3. `acquire` fails on a block whose count is zero, and a count never wraps.
-/// 4. `release` answers [`Released::Last`] exactly when the count becomes zero, and frees nothing.
-/// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) while it
-///    is out.
+/// 4. `release` returns [`Released::Last`] exactly when the count becomes zero, and frees nothing.
+/// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) from
+///    when it is handed out until it is freed.
 pub unsafe trait FrameAllocator {
-    /// Hands out a block of `order` with one reference, from `node` if it has one. Contents are
+    /// Hands out a block of `order` with one reference, from `node` if it has one. The contents are
     /// arbitrary.
     ///
     /// # Errors
@@ -129,12 +128,12 @@ pub unsafe trait FrameAllocator {
     /// [`OutOfFrames`], and nothing has changed.
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames>;
 
-    /// Hands out between 1 and `at_most` single frames that follow each other, each with one
-    /// reference, all on one node. The caller comes again for the rest. `at_most` is not zero.
+    /// Hands out between 1 and `at_most` consecutive single frames, each with one reference, all on
+    /// one node. The caller calls again for the rest. `at_most` is not zero.
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`] where not even one is left.
+    /// [`OutOfFrames`] where there is not even one.
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
         let _ = at_most;
         self.allocate(Order::BASE, node).map(Block::frames)
@@ -149,22 +148,22 @@ pub unsafe trait FrameAllocator {
     /// # Safety
     ///
     /// 1. The block came from this allocator.
-    /// 2. The references are given back by [`release`](Self::release) or
+    /// 2. The references are released by [`release`](Self::release) or
     ///    [`release_run`](Self::release_run).
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError>;
 
-    /// Gives back `references` of `block`.
+    /// Releases `references` of `block`.
     ///
     /// # Safety
     ///
-    /// 1. The block came from this allocator, in this size, or as a single frame of a block since
-    ///    split.
+    /// 1. The block came from this allocator in this size, or it is a single frame of a block that
+    ///    was split since.
     /// 2. The caller owns that many references and uses none of them any more: no entry, and no
     ///    translation cached by a CPU, depends on them.
     unsafe fn release(&self, block: Block, references: u64) -> Released;
 
-    /// Gives back one reference of each frame of `run`, frees those for which it was the last, and
-    /// tells how many these were.
+    /// Releases one reference of each frame of `run`, and frees those without references. Returns
+    /// how many it freed.
     ///
     /// # Safety
     ///
@@ -183,7 +182,7 @@ pub unsafe trait FrameAllocator {
         freed
     }
 
-    /// Takes a block back whose last reference has gone.
+    /// Frees a block without references.
     fn free(&self, block: OwnedBlock);
 
     /// Makes single frames of a block: each then has a count of its own, 1.
@@ -207,8 +206,8 @@ pub trait InspectFrames {
     /// is not this allocator's.
     fn references(&self, first: Pfn) -> Option<u64>;
 
-    /// How many frames are out, if the allocator can tell and serves nothing but the vmemmap that
-    /// is audited. Frames that are out and reached by no entry have leaked.
+    /// How many frames are handed out, if the allocator can tell and serves only the vmemmap that
+    /// is audited. A frame that is handed out and reached by no entry has leaked.
     fn outstanding(&self) -> Option<u64> {
         None
     }

@@ -6,9 +6,9 @@
 //!   holder i      descriptors, with the counts, of the frames 64 i to 64 i + 63 of the reserved part
 //! ```
 //!
-//! The reserved part describes itself: its first frames, the *holders*, hold the descriptors of all
-//! its frames, in order. So the count of any frame is found by arithmetic and the direct map, and
-//! needs neither the page table nor memory of its own.
+//! The reserved part holds its own descriptors: its first frames, the *holders*, hold the
+//! descriptors of all its frames, in order. So the count of any frame is found by arithmetic and
+//! the direct map. It needs neither the page table nor extra memory.
 
 #[cfg(test)]
 mod tests;
@@ -26,25 +26,25 @@ use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Frames for descriptors, taken from a reserved part of the device whose descriptors they hold.
+/// Frames for descriptors, from a reserved part of the device that they describe.
 ///
-/// An altmap is a [`FrameAllocator`] with the same duties and the same rule of reference counts;
-/// only where its frames lie is different. So the algorithm treats both alike, and a frame goes
-/// back to the one that it came from: [`contains`](Self::contains) tells which that is. Page tables
-/// never come from an altmap.
+/// An altmap is a [`FrameAllocator`] with the same duties and the same rule of reference counts.
+/// Only the place of its frames is different, so the library treats both alike. A frame is released
+/// to the allocator that it came from; [`contains`](Self::contains) tells which one that is. Page
+/// tables never come from an altmap.
 ///
 /// The reserved part starts where the device's first range does and is whole subsections. Its own
-/// descriptors come online before all others, from its start to its end, and go offline after all
-/// others, and the [`holders`](Self::holders) that hold them are handed out for that alone. Other
-/// frames are handed out only while all of the reserved part is described.
+/// descriptors come online first, from its start to its end, and go offline last. The
+/// [`holders`](Self::holders) that hold them are handed out for that alone. Other frames are handed
+/// out only while all of the reserved part has descriptors.
 ///
 /// # Safety
 ///
 /// 1. Every frame that is handed out lies in [`reserved`](Self::reserved), and nobody else uses the
 ///    frames of that range.
 /// 2. `reserved` is the same range at each call.
-/// 3. What `holders` names is nobody's until `begin_counting`, and from then on handed out with one
-///    reference each, as by `allocate`.
+/// 3. The frames that `holders` returns are not handed out before `begin_counting`. From then on
+///    they are handed out with one reference each, as by `allocate`.
 pub unsafe trait Altmap: FrameAllocator {
     /// The reserved frames.
     fn reserved(&self) -> PfnRange;
@@ -54,30 +54,31 @@ pub unsafe trait Altmap: FrameAllocator {
         self.reserved().contains(frame)
     }
 
-    /// The part of the reserved frames that has no descriptors yet; `None` once all have.
+    /// The part of the reserved frames that has no descriptors yet; `None` if all have.
     fn undescribed(&self) -> Option<PfnRange>;
 
-    /// Whether frames are out that hold descriptors of others than the reserved frames. As long as
-    /// they are, the reserved part's descriptors have to stay: they count them.
+    /// Whether frames are in use that hold descriptors of memory other than the reserved frames. As
+    /// long as they are, the reserved part's descriptors have to stay, since they hold the counts
+    /// of those frames.
     fn serves_others(&self) -> bool;
 
-    /// The frames that will hold the descriptors of `described`, in the order of addresses; `None`
-    /// unless that is the first of what is [undescribed](Self::undescribed), in whole vmemmap
-    /// pages, and can be described now.
+    /// The frames that will hold the descriptors of `described`, in the order of addresses. `None`
+    /// unless `described` is whole vmemmap pages from the start of what is
+    /// [undescribed](Self::undescribed), and can be described now.
     fn holders(&self, described: PfnRange) -> Option<PfnRange>;
 
-    /// Hands out the holders of `described`, in blocks of `order`, with one reference each, and
-    /// begins to count the frames that they describe.
+    /// Hands out the holders of `described`, in blocks of `order`, with one reference each. From
+    /// now on the frames that they describe are counted.
     ///
     /// # Safety
     ///
-    /// 1. [`holders`](Self::holders) has just answered for `described`, in whole aligned blocks of
-    ///    `order`.
+    /// 1. [`holders`](Self::holders) has just returned frames for `described`, which are whole
+    ///    aligned blocks of `order`.
     /// 2. The descriptors of `described` have been written into them.
     unsafe fn begin_counting(&self, described: PfnRange, order: Order);
 }
 
-/// Why there is no [`DeviceAltmap`].
+/// Why a [`DeviceAltmap`] could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AltmapError {
@@ -127,7 +128,7 @@ impl fmt::Display for AltmapError {
 
 impl core::error::Error for AltmapError {}
 
-/// The counts of reserved frames, in the descriptors that the first of these frames hold.
+/// The counts of the reserved frames. They are in the descriptors, which are in the holders.
 struct InDescriptors<D, M> {
     reserved: PfnRange,
     /// How many frames a holder describes.
@@ -137,7 +138,7 @@ struct InDescriptors<D, M> {
 }
 
 impl<D: CountedDescriptor, M: DirectMap> InDescriptors<D, M> {
-    /// How many frames the holders are.
+    /// How many holders there are.
     fn holders(&self) -> u64 {
         self.reserved.frames() >> self.per_holder.get()
     }
@@ -194,16 +195,16 @@ impl<D: CountedDescriptor, M: DirectMap> CountStore for InDescriptors<D, M> {
 
 /// An [`Altmap`] over a reserved range, with its counts in the descriptors of that range.
 ///
-/// Hands frames out from the lowest on and uses freed ones again; blocks are aligned to their size.
-/// Counts have 32 bits.
+/// Hands out the lowest free frame after the last one, and starts again at the lowest. Blocks are
+/// aligned to their size. Counts have 32 bits.
 ///
 /// How much to reserve: [`DevPagemap::altmap_needed`](crate::pagemap::DevPagemap::altmap_needed).
 pub struct DeviceAltmap<D, M> {
     counts: Counts<InDescriptors<D, M>>,
     node: NodeId,
-    /// How many holders are out: always the first ones.
+    /// How many holders are handed out. They are always the first ones.
     holders_out: AtomicU64,
-    /// How many other frames are out.
+    /// How many other frames are handed out.
     others_out: AtomicU64,
     /// Where the next search starts: an offset in frames.
     next: AtomicU64,
@@ -268,7 +269,7 @@ impl<D: CountedDescriptor, M: DirectMap> DeviceAltmap<D, M> {
         })
     }
 
-    /// How many frames are out.
+    /// How many frames are handed out.
     pub fn in_use(&self) -> u64 {
         self.holders_out.load(Ordering::Relaxed) + self.others_out.load(Ordering::Relaxed)
     }
@@ -401,7 +402,7 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> Altmap for DeviceAltmap<D, M> {
         let in_order = first == out << store.per_holder.get()
             && store.reserved.contains_range(described)
             && described.is_aligned(store.per_holder);
-        // A frame that somebody has kept since the last time would be counted anew, and handed out
+        // A frame that was not released since the last time would be counted anew, and so handed out
         // twice.
         if !in_order || (out == 0 && self.serves_others()) {
             return None;

@@ -46,7 +46,7 @@ pub(super) trait CountStore {
     fn update(&self, frame: Pfn, change: impl FnMut(u64) -> Option<u64>) -> Option<u64>;
 }
 
-/// Counts in memory that somebody else owns: a word for each frame.
+/// Counts in memory that the caller owns: a word for each frame.
 #[derive(Debug)]
 pub(super) struct Words<'c> {
     frames: PfnRange,

@@ -1,6 +1,6 @@
-//! Physical frames: who hands them out, who counts the references to them, how they are reached.
+//! Physical frames: allocators, reference counts, and access to contents.
 //!
-//! Three traits are the embedding kernel's side of the contract:
+//! Three traits are the kernel's side of the contract:
 //!
 //! - [`FrameAllocator`]: frames of RAM with reference counts;
 //! - [`Altmap`]: the same for frames that come from the device itself;
@@ -8,8 +8,8 @@
 //!
 //! [`PerNode`] has a row for each NUMA node.
 //!
-//! A kernel whose allocator keeps no counts wraps it in [`Counted`]. [`DeviceAltmap`] is an
-//! [`Altmap`] over a reserved part of a device, which describes and counts itself.
+//! [`Counted`] adds counts to an allocator that has none. [`DeviceAltmap`] is an [`Altmap`] over a
+//! reserved part of a device. That part holds its own descriptors and counts.
 
 mod allocator;
 mod altmap;

@@ -1,4 +1,4 @@
-//! Frames kept for later, without a heap: the list of them lies in the frames themselves.
+//! A list of reserved frames. It needs no heap: the list is inside the frames themselves.
 
 use super::DirectMap;
 use crate::addr::{Pfn, PfnRange};

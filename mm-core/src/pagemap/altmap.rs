@@ -1,4 +1,4 @@
-//! What an altmap makes of the ranges, and how large it has to be.
+//! How an altmap divides the ranges, and how large it has to be.
 //!
 //! ```text
 //!   the first range   | reserved |    gap    | compound page | compound page | ...
@@ -13,13 +13,13 @@ use crate::frame::Altmap;
 impl<'p> DevPagemap<'p> {
     /// Takes the frames that hold descriptors from `altmap` instead of RAM.
     ///
-    /// The reserved part, at the start of the first range, is used in base pages. So is what lies
-    /// between it and the next multiple of the compound size; compound pages start there.
+    /// The reserved part, at the start of the first range, is used in base pages. So is the gap
+    /// between it and the next multiple of the compound size. Compound pages start there.
     ///
     /// # Errors
     ///
     /// [`PagemapError`] where the reserved part is not whole subsections at the start of the first
-    /// range, or leaves it without a compound page.
+    /// range, or leaves that range without a compound page.
     pub fn with_altmap(self, altmap: &'p dyn Altmap) -> Result<Self, PagemapError> {
         self.check_reserved(altmap.reserved())?;
         Ok(Self {
@@ -28,8 +28,8 @@ impl<'p> DevPagemap<'p> {
         })
     }
 
-    /// The start of the first range that is used in base pages, because the reserved part of the
-    /// altmap lies there; `None` without an altmap.
+    /// The start of the first range that is used in base pages because of the altmap; `None`
+    /// without an altmap.
     pub fn base_pages(&self) -> Option<PfnRange> {
         let reserved = self.altmap?.reserved();
         let frames = self.align_up(reserved.frames())?;
@@ -37,20 +37,21 @@ impl<'p> DevPagemap<'p> {
         PfnRange::new(reserved.start(), frames).ok()
     }
 
-    /// The frames that are used in base pages only because they lie between the reserved part and
-    /// the first compound page.
+    /// The frames between the reserved part and the first compound page. They are used in base
+    /// pages.
     pub fn altmap_gap(&self) -> Option<PfnRange> {
         let reserved = self.altmap?.reserved();
         self.base_pages()?.split_at(reserved.frames()).1
     }
 
-    /// The fewest subsections at the start of the first range that hold all descriptor frames of
-    /// this pagemap, as an altmap; whether it has one already makes no difference.
+    /// How much an altmap for this pagemap has to reserve: the fewest subsections at the start of
+    /// the first range that hold all of its descriptor frames. It makes no difference whether the
+    /// pagemap has an altmap already.
     ///
     /// # Errors
     ///
-    /// [`PagemapError`] where so many would leave the first range without a compound page, or are
-    /// more than it has.
+    /// [`PagemapError`] where so many subsections would leave the first range without a compound
+    /// page, or where it does not have so many.
     pub fn altmap_needed(&self) -> Result<PfnRange, PagemapError> {
         let first = self.ranges.first().copied();
         let first = first.ok_or(PagemapError::NoRanges)?;
@@ -65,15 +66,15 @@ impl<'p> DevPagemap<'p> {
 
     /// How many subsections suffice for all descriptor frames.
     ///
-    /// Of n subsections all units that they touch become base pages. With k such units, out of a
-    /// total of u,
+    /// All units that are touched by the reserved subsections become base pages. With k such units
+    /// out of u in total,
     ///
     /// ```text
     ///   needed(k) = k * (vmemmap pages of a unit) + (u - k) * (frames of a unit of compound pages)
     /// ```
     ///
-    /// must fit into the subsections. What k units can hold grows faster with k than what is
-    /// needed, so the first k at which it suffices has the fewest subsections.
+    /// must fit into the subsections. With growing k, the frames that k units provide grow faster
+    /// than the frames that are needed. So the first k that suffices has the fewest subsections.
     fn altmap_subsections(&self) -> u64 {
         let model = &self.model;
         let subsection = model.subsection().frames();

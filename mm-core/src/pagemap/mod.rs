@@ -1,4 +1,4 @@
-//! What is to be brought online, and how: ranges, compound size, policies.
+//! The request to bring memory online: ranges, size of compound pages, policies.
 
 mod altmap;
 mod error;
@@ -16,7 +16,8 @@ use pieces::{Pieces, aligned_part};
 
 /// Device memory to bring online, and how.
 ///
-/// Made for one [`MemoryModel`], against which the ranges are checked once.
+/// A pagemap is made for one [`MemoryModel`]. Its ranges are checked against the model once, when
+/// it is made.
 #[derive(Clone, Copy)]
 pub struct DevPagemap<'p> {
     model: MemoryModel,
@@ -48,15 +49,15 @@ impl fmt::Debug for DevPagemap<'_> {
 impl<'p> DevPagemap<'p> {
     /// The frames of `ranges`, in any order, used in pages of `geometry`.
     ///
-    /// Tails are shared per compound page where there are any, tables are private, base pages are
-    /// mapped by huge leaves where aligned, populated section by section, from node 0, without
-    /// an altmap; the `with_` methods change that.
+    /// The defaults, which the `with_` methods change: tails are shared per compound page (base
+    /// pages have none); tables are private; base pages are mapped by huge leaves where these are
+    /// aligned; memory is populated section by section, from node 0, without an altmap.
     ///
     /// # Errors
     ///
-    /// [`PagemapError`] where there are no ranges, or one is not whole subsections and whole
-    /// compound pages, overlaps another, or lies outside the model, or the compound pages are
-    /// too large.
+    /// [`PagemapError`] where there are no ranges, or where a range is not whole subsections and
+    /// whole compound pages, overlaps another, or lies outside the model, or where the compound
+    /// pages are too large.
     pub fn new(
         model: &MemoryModel,
         ranges: &'p [PfnRange],
@@ -125,9 +126,9 @@ impl<'p> DevPagemap<'p> {
         Self { tables, ..self }
     }
 
-    /// Maps base pages by huge leaves of vmemmap, where a piece covers a whole one, or never. With
-    /// an altmap, where the reserved part or the rest of its range covers a whole one, and not
-    /// in a pagemap of compound pages that share tails.
+    /// Maps the vmemmap of base pages by huge leaves, or never does. A huge leaf is used where a
+    /// piece covers all that it describes. With an altmap, the reserved part or the rest of its
+    /// range has to cover it, and a pagemap of compound pages that share tails uses none.
     pub const fn with_huge_leaves(self, huge_leaves: bool) -> Self {
         Self {
             huge_leaves,
@@ -140,33 +141,33 @@ impl<'p> DevPagemap<'p> {
         Self { piece, ..self }
     }
 
-    /// Takes frames from `node`, and expects the memory to be there.
+    /// Takes frames from `node`, where the memory is expected to be.
     pub const fn with_node(self, node: NodeId) -> Self {
         Self { node, ..self }
     }
 
-    /// The model that it was checked against.
+    /// The model that the pagemap was checked against.
     pub const fn model(&self) -> &MemoryModel {
         &self.model
     }
 
-    /// The frames.
+    /// The memory.
     pub const fn ranges(&self) -> &'p [PfnRange] {
         self.ranges
     }
 
-    /// The page size that they are used in.
+    /// The size of the pages in which the memory is used.
     pub const fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// How tables are to be shared.
+    /// How tables are to be shared, as requested.
     pub const fn tables(&self) -> Tables {
         self.tables
     }
 
-    /// How tables are shared on a page table that can share them or not, and why it is not as asked
-    /// where it is not.
+    /// How tables are shared on a page table that can share them, or cannot; and the reason if that
+    /// is not as requested.
     pub fn tables_on(&self, can_share: bool) -> (Tables, Option<TablesFallback>) {
         if self.tables == Tables::Private {
             return (Tables::Private, None);
@@ -214,14 +215,14 @@ impl<'p> DevPagemap<'p> {
         self.altmap
     }
 
-    /// How tails are shared, and why it is not as asked where it is not.
+    /// How tails are shared, and the reason if that is not as requested.
     pub fn tails(&self) -> (Tails, Option<TailsFallback>) {
         if self.tails == Tails::None {
             return (Tails::None, None);
         }
         let order = self.geometry.order();
         let vmemmap_pages = self.model.vmemmap_pages(order);
-        // The head's page is always there, and a tail frame of one's own costs a second.
+        // The head's page always has a frame. A tail frame for one compound page is a second.
         let needed = match self.tails {
             Tails::PerOrder => 1,
             Tails::PerCompound | Tails::None => 2,
@@ -239,7 +240,7 @@ impl<'p> DevPagemap<'p> {
         (Tails::None, Some(fallback))
     }
 
-    /// The range that `frames` lie in, if all of them lie in one.
+    /// The range that contains all of `frames`, if there is one.
     pub fn range_of(&self, frames: PfnRange) -> Option<PfnRange> {
         self.ranges
             .iter()
@@ -256,8 +257,8 @@ impl<'p> DevPagemap<'p> {
         }
     }
 
-    /// Whether huge leaves of vmemmap of the order `leaf` would have a place in the ranges, if only
-    /// the pieces were not smaller than what each describes.
+    /// Whether the ranges have room for huge leaves of vmemmap, of the order `leaf`, but the pieces
+    /// are smaller than what each describes.
     pub(crate) fn pieces_are_smaller_than(&self, leaf: Order) -> bool {
         let describes = leaf.get() + self.model.vmemmap_page_order().get();
         let Some(describes) = Order::new(describes) else {
@@ -268,7 +269,7 @@ impl<'p> DevPagemap<'p> {
             && self.ranges.iter().any(has_room)
     }
 
-    /// The pieces that the ranges are populated in, range by range.
+    /// The pieces in which the ranges are populated, range by range.
     pub fn pieces(&self) -> impl Iterator<Item = PfnRange> + Clone + use<'p> {
         let unit = self.piece_order();
         self.ranges
@@ -276,7 +277,7 @@ impl<'p> DevPagemap<'p> {
             .flat_map(move |&range| Pieces::new(range, unit))
     }
 
-    /// The pieces that `range`, one of the ranges, is populated in.
+    /// The pieces in which `range`, one of the ranges, is populated.
     pub(crate) fn pieces_of(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + use<> {
         Pieces::new(range, self.piece_order())
     }

@@ -1,14 +1,13 @@
-//! The page size that memory is used in, and what is shared: what can be asked for, and why it may
-//! not be had.
+//! The policies of a pagemap: the page size, and what is shared. And why a policy may not apply.
 
 use crate::addr::{Granule, Order};
 use core::fmt;
 
-/// The size of the pages that memory is used in.
+/// The size of the pages in which memory is used.
 ///
-/// Base pages, or compound pages of one order. [`from_bytes`](Self::from_bytes) names it by size:
-/// with 4 KiB pages the natural ones are 4 KiB, 2 MiB and 1 GiB, and any power of two between works
-/// too.
+/// These are base pages, or compound pages of one order. [`from_bytes`](Self::from_bytes) names the
+/// order by its size. With 4 KiB pages the natural sizes are 4 KiB, 2 MiB and 1 GiB. Any power of
+/// two between works too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Geometry(Order);
 
@@ -55,7 +54,8 @@ pub enum Tails {
 pub enum Tables {
     /// Nothing: every table is linked once.
     Private,
-    /// Leaf tables all of whose entries are the same tail frame: there is one for each tail frame.
+    /// Leaf tables whose entries are all the same tail frame. There is one such table for each tail
+    /// frame.
     Shared,
 }
 
@@ -70,13 +70,14 @@ pub enum Piece {
     Range,
 }
 
-/// Why a policy was not applied as asked.
+/// Why tails are not shared as requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TailsFallback {
     /// Base pages have no tails.
     BasePages,
-    /// The descriptors of a compound page fill too few vmemmap pages for a shared one to save any.
+    /// The descriptors of a compound page fill too few vmemmap pages. A shared page would save
+    /// nothing.
     NothingToSave {
         /// The order of the compound page.
         order: Order,
@@ -100,7 +101,7 @@ impl fmt::Display for TailsFallback {
     }
 }
 
-/// Why tables are not shared as asked.
+/// Why tables are not shared as requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TablesFallback {

@@ -9,19 +9,20 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Replacement {
-    /// Not at all: the architecture asks for break-before-make, and the kernel has no way to keep
+    /// Not at all. The architecture requires break-before-make, and the kernel has no way to keep
     /// CPUs from the addresses in between.
     #[default]
     Refused,
-    /// By one store, at any time. What the old one pointed at is used until the flush (x86-64).
+    /// By one store, at any time. What the old entry pointed at may be used until the flush
+    /// (x86-64).
     Direct,
-    /// Invalid first, then the flush, then valid again, while the kernel keeps all accesses away
-    /// (AArch64). FEAT_BBM spares this for changes of a block's *size* only; the exchanges of this
-    /// library change where an address leads.
+    /// The entry is made invalid, then flushed, then made valid again. Meanwhile the kernel keeps
+    /// all accesses away (AArch64). FEAT_BBM spares this only for changes of a block's *size*. The
+    /// exchanges of this library change where an address leads.
     BreakBeforeMake,
 }
 
-/// What [`PageTable::replace`](super::PageTable::replace) has done.
+/// The result of [`PageTable::replace`](super::PageTable::replace).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replaced {
     /// How many flushes it took.
@@ -51,29 +52,30 @@ impl fmt::Display for ReplaceError {
 
 impl core::error::Error for ReplaceError {}
 
-/// What takes the place of entries in use.
+/// Says what replaces entries in use.
 ///
-/// The page table asks, from the first address of a range to its last. It asks only when nothing
-/// can fail any more, and may do so for a part of the range, make CPUs forget that part, and go on.
+/// The page table asks about a range from its first address to its last. It asks only when nothing
+/// can fail any more. It may do so for a part of the range, flush that part, and go on.
 pub trait Exchange {
-    /// Whether the huge leaf `leaf` at `at` is to become leaves of base pages, which are exchanged
-    /// then; or a shared table of nothing but `leaf` one of its own. Else they stay.
+    /// Whether to split `leaf` at `at`. A huge leaf becomes leaves of base pages, which are then
+    /// exchanged. A shared table, which holds only `leaf`, becomes a private one. If it is not
+    /// split, it stays.
     ///
-    /// Answers the same whenever it is asked.
-    fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
+    /// The answer is the same each time.
+    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
         let _ = (at, leaf);
         false
     }
 
-    /// A huge leaf of `block` becomes leaves of its frames, each of which owns a reference of its
-    /// own from now on.
+    /// A huge leaf of `block` becomes leaves of its frames. From now on each of them owns a
+    /// reference of its own.
     fn split(&mut self, block: Block) {
         let _ = block;
     }
 
-    /// Takes a reference for each leaf of `run`, which is mapped in a shared table and is about to
-    /// be copied. Says whether there are so many; if not, what the table maps stays.
-    fn copy(&mut self, run: Run) -> bool {
+    /// Takes a reference for each leaf of `run`, which is mapped in a shared table that is about to
+    /// be copied. Says whether they could be counted. If not, what the table maps stays.
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
         let _ = run;
         false
     }
@@ -85,20 +87,20 @@ pub trait Exchange {
         None
     }
 
-    /// The leaf that `join` gave last takes the place of `old` at `at`, among others. CPUs still
-    /// read by the old leaves, or by the new one already.
+    /// The leaf that `join` returned last replaces, among others, `old` at `at`. CPUs may still
+    /// read by the old leaves, or already by the new one.
     fn joined(&mut self, at: VirtAddr, old: Run) {
         let _ = (at, old);
     }
 
-    /// What takes the place of `old`, base pages at `at`: a run of base pages, not longer. If it is
-    /// shorter, what is left is asked for again. `old` itself, or the start of it, stays as it
-    /// is.
+    /// What replaces `old`, base pages at `at`: a run of base pages that is not longer. If it is
+    /// shorter, the page table asks again for the rest. To keep entries, return `old` or the start
+    /// of it.
     ///
-    /// The references that the new entries will own come with it.
+    /// The references that the new entries will own come with the run.
     fn exchange(&mut self, at: VirtAddr, old: Run) -> Run;
 
-    /// Takes the references of `run`, entries that were exchanged and by which no CPU translates
-    /// any more.
+    /// Takes the references of `run`, entries that were exchanged. No CPU translates by them any
+    /// more.
     fn released(&mut self, run: Run);
 }

@@ -1,16 +1,16 @@
-//! What CPUs have to forget.
+//! What CPUs have to drop from their caches of translations.
 
 use crate::addr::VirtRange;
 
-/// How many separate ranges an obligation remembers before it becomes "everything".
+/// How many separate ranges are kept before the obligation becomes "everything".
 const RANGES: usize = 8;
 
-/// An obligation: entries were changed, and CPUs may still translate by what they were.
+/// An obligation to flush: entries were changed, and CPUs may still translate by the old ones.
 ///
-/// Frames that the old entries pointed at, tables included, may not be given back before the
-/// obligation is met. Ranges that touch are joined; when there are too many, the obligation is to
-/// forget everything. All translations are of kernel addresses and may be global. Where a table was
-/// detached, the cached path to it has to go too, for its whole span.
+/// Frames that the old entries pointed at, tables included, may not be freed before the obligation
+/// is met. Ranges that touch are joined. When there are too many, everything has to be flushed. All
+/// translations are of kernel addresses and may be global. Where a table was detached, cached
+/// entries on the path to it must be flushed too, for all addresses below it.
 #[must_use = "translations stay cached until the flush; give this to `PageTable::flush`"]
 #[derive(Debug, Default)]
 pub struct Flush {
@@ -60,7 +60,7 @@ impl Flush {
         }
     }
 
-    /// What has to be forgotten.
+    /// What has to be flushed.
     pub fn scope(&self) -> FlushScope<'_> {
         if self.everything {
             return FlushScope::Everything;

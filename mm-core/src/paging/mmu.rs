@@ -1,36 +1,36 @@
-//! What the engine asks of the hardware.
+//! What the engine needs of the hardware.
 
 use super::{FlushScope, Replacement};
 use crate::addr::{VirtAddr, VirtRange};
 
-/// The translating hardware of all CPUs that use a table tree.
+/// The translation hardware of all CPUs that use a table tree.
 ///
 /// # For implementers
 ///
-/// On a machine this is a handful of instructions and an interrupt to the other CPUs; hosted, it is
+/// On a machine this is a handful of instructions and an interrupt to the other CPUs. Hosted, it is
 /// a model of them. Methods may be called with the kernel's page-table lock held.
 ///
-/// The two root hooks are for kernels in which every address space has a root table of its own that
-/// copies the kernel's entries: they are told once when an entry of the root that the engine works
-/// on becomes present, and once when it goes, after the entry is cleared and before the flush.
+/// The two root hooks are for kernels where every address space has its own root table with copies
+/// of the kernel's entries. They are called once when an entry of the root that the engine works on
+/// becomes present, and once when it goes: after the entry is cleared, and before the flush.
 ///
 /// # Safety
 ///
-/// 1. When `forget` returns, no CPU translates any address in scope by what it has cached: neither
-///    leaves, global ones included, nor the upper-level entries on the way to them.
+/// 1. When `flush` returns, no CPU translates any address in scope by what it has cached: neither
+///    by leaves, global ones included, nor by upper-level entries on the way to them.
 /// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored
 ///    after it.
 /// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to
 ///    become another valid one that leads elsewhere, and [`Replacement::BreakBeforeMake`] only
 ///    where `quiesce` does what it says.
 pub unsafe trait Mmu {
-    /// Makes every CPU forget the addresses in `scope`.
-    fn forget(&self, scope: FlushScope<'_>);
+    /// Makes every CPU drop what it has cached for the addresses in `scope`.
+    fn flush(&self, scope: FlushScope<'_>);
 
     /// Orders stores to a table before the store that links it.
     fn publish(&self);
 
-    /// Makes entries that were not present before, and now are, visible to table walks.
+    /// Makes entries visible to table walks that have become present.
     fn entries_added(&self) {}
 
     /// How entries in use may be exchanged. By default not at all.
@@ -38,24 +38,25 @@ pub unsafe trait Mmu {
         Replacement::Refused
     }
 
-    /// Calls `work`, once, while no CPU accesses `range` but what `work` does; other CPUs' accesses
-    /// to it wait, or the CPUs do.
+    /// Calls `work` once. Until it returns, no CPU accesses `range`, apart from what `work` does.
+    /// Accesses of other CPUs to the range wait, or these CPUs do.
     ///
-    /// For [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a time, so
-    /// the kernel either stops all other CPUs, or lets their faults in `range` wait until
-    /// `work` has returned. `work` stores to tables and calls [`forget`](Self::forget) and the
-    /// other methods of this trait; it neither allocates nor frees.
+    /// This is for [`Replacement::BreakBeforeMake`] only. Some of `range` has no translation for a
+    /// time. So the kernel either stops all other CPUs, or lets their faults in `range` wait until
+    /// `work` has returned. `work` stores to tables and calls [`flush`](Self::flush) and the other
+    /// methods of this trait. It neither allocates nor frees.
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         let _ = range;
         work();
     }
 
-    /// The root's entry for `at` has become present, or another one: roots that copy it have to.
+    /// The root's entry for `at` has become present, or has changed. Roots with a copy have to copy
+    /// it again.
     fn root_entry_installed(&self, at: VirtAddr) {
         let _ = at;
     }
 
-    /// The root's entry for `at` is gone: roots that copied it have to clear it.
+    /// The root's entry for `at` has been cleared. Roots with a copy have to clear it.
     fn root_entry_removed(&self, at: VirtAddr) {
         let _ = at;
     }
@@ -63,8 +64,8 @@ pub unsafe trait Mmu {
 
 // SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
 unsafe impl<T: Mmu + ?Sized> Mmu for &T {
-    fn forget(&self, scope: FlushScope<'_>) {
-        (**self).forget(scope)
+    fn flush(&self, scope: FlushScope<'_>) {
+        (**self).flush(scope)
     }
 
     fn publish(&self) {

@@ -1,8 +1,8 @@
-//! Page tables: the trait that the algorithm works on, and an engine that implements it.
+//! Page tables: the trait that the library works on, and an engine that implements it.
 //!
-//! [`PageTable`] is the contract with the embedding kernel. A kernel that has page-table code of
-//! its own implements the trait over it; one that has none takes [`RadixTable`], says what its
-//! entries look like ([`EntryFormat`]) and what its MMU needs to be told ([`Mmu`]).
+//! [`PageTable`] is the contract with the kernel. A kernel that has page-table code implements the
+//! trait over it. Any other kernel uses [`RadixTable`]. It provides the format of its entries
+//! ([`EntryFormat`]) and the operations of its MMU ([`Mmu`]).
 //!
 //! ```text
 //!   RunSource ──runs──▶ PageTable::map_runs ──▶ entries

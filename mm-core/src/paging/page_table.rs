@@ -6,10 +6,10 @@ use crate::frame::{OutOfFrames, PerNode};
 use core::fmt;
 use core::ops::ControlFlow;
 
-/// How many runs the default [`PageTable::unmap`] gathers before it flushes.
+/// How many runs the default [`PageTable::unmap`] collects before it flushes.
 const UNMAP_BATCH: usize = 32;
 
-/// A translation, at whatever level it is made.
+/// A translation, at any level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The first address that the leaf translates.
@@ -32,17 +32,17 @@ impl Mapping {
     }
 }
 
-/// Tables that a page table has made for the vmemmap and not given back.
+/// Tables that a page table has made for the vmemmap and not freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableStats {
     /// How many.
     pub tables: u64,
-    /// How many leaves the links to shared tables spare: those of one table for each link after the
-    /// first.
+    /// How many leaves are saved by links to shared tables: the leaves of the table, for each link
+    /// after the first.
     pub reused_entries: u64,
 }
 
-/// What [`PageTable::visit`] meets.
+/// What [`PageTable::visit`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
     /// An entry that links a table.
@@ -56,9 +56,9 @@ pub enum Visit {
         /// Whether the entry is this library's, and owns a reference on the table.
         owned: bool,
     },
-    /// An entry that links a leaf table which other entries link too, all of whose leaves are the
-    /// same. The entry owns a reference on the table, and the table one for each of its leaves. Its
-    /// leaves are not reported besides.
+    /// An entry that links a shared leaf table: other entries may link it too, and all of its
+    /// leaves are the same. The entry owns a reference on the table. The table owns one for each of
+    /// its leaves. The leaves are not reported separately.
     SharedTable {
         /// The first address below the table.
         at: VirtAddr,
@@ -67,7 +67,7 @@ pub enum Visit {
         /// All of its leaves.
         run: Run,
     },
-    /// Leaf entries that follow each other and form a run. A run may be reported in several parts.
+    /// Consecutive leaf entries that form a run. A run may be reported in several parts.
     Leaves {
         /// The address of the first.
         at: VirtAddr,
@@ -82,12 +82,13 @@ pub enum Visit {
 pub enum MapError {
     /// A table was needed and there was no frame for it.
     OutOfFrames(OutOfFrames),
-    /// Something is there already.
+    /// There is an entry already.
     InUse {
         /// Where.
         at: VirtAddr,
     },
-    /// The page table has no leaf of this size here: `at` is not aligned to it, or no level has it.
+    /// The page table has no leaf of this size here. Either `at` is not aligned to it, or no level
+    /// has it.
     Unsupported {
         /// Where.
         at: VirtAddr,
@@ -130,7 +131,7 @@ pub enum MapStopped<E> {
 }
 
 impl<E> MapStopped<E> {
-    /// The first address that is not mapped: what lies below it in the range is.
+    /// The first address that is not mapped. The range is mapped up to it.
     pub const fn at(&self) -> VirtAddr {
         match self {
             Self::Table { at, .. } | Self::Source { at, .. } => *at,
@@ -143,78 +144,80 @@ impl<E> MapStopped<E> {
 /// # For callers
 ///
 /// Work on runs. The kernel's lock on this part of its page tables is held for as long as the
-/// `&mut` lives; nobody else changes entries or tables of the range in between. Readers need no
-/// lock: CPUs walk the tables at all times, and every state in between is one that they may see.
+/// `&mut` lives. Nobody else changes entries or tables of the range in that time. Readers need no
+/// lock: CPUs walk the tables at all times, and they may see every intermediate state.
 ///
 /// # For implementers
 ///
-/// What a page and a huge leaf are ([`granule`](Self::granule), [`huge_leaf`](Self::huge_leaf)),
-/// [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf), [`clear_leaf`](Self::clear_leaf) and
-/// [`flush`](Self::flush) are enough; the other methods have bodies in terms of these, at a walk
-/// per page. An implementation that can do better overrides them: [`RadixTable`](super::RadixTable)
-/// does all of them by runs and makes one flush per `unmap`.
+/// Required are the sizes of a page and a huge leaf ([`granule`](Self::granule),
+/// [`huge_leaf`](Self::huge_leaf)), [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf),
+/// [`clear_leaf`](Self::clear_leaf) and [`flush`](Self::flush). The other methods have default
+/// bodies that use these, with a walk for each page. An implementation that can do better overrides
+/// them: [`RadixTable`](super::RadixTable) works on runs in all of them, and flushes once per
+/// `unmap`.
 ///
-/// Each leaf has a [`Role`](super::Role), which the entry has to remember: one bit that says "of
-/// this library", and one for a shared tail. Page-table formats have bits for software.
+/// Each leaf has a [`Role`](super::Role), which its entry has to keep: one bit for "of this
+/// library", and one for a shared tail. Page-table formats have bits for software.
 ///
-/// Tables that the implementation allocates on the way follow the rule of
-/// [`FrameAllocator`](crate::frame::FrameAllocator): a table is freed when its last entry goes,
-/// after the flush. An implementation that keeps empty tables says so by
+/// Tables that the implementation allocates follow the rule of
+/// [`FrameAllocator`](crate::frame::FrameAllocator): a table is freed with its last entry, after
+/// the flush. An implementation that keeps empty tables says so by
 /// [`KEEPS_TABLES`](Self::KEEPS_TABLES).
 ///
 /// # Safety
 ///
 /// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, and
 ///    no other address's translation has changed.
-/// 2. `lookup`, `visit` and `first_in_use` tell what the CPU would see, and report a leaf that this
-///    library did not enter as [`Role::Foreign`](super::Role::Foreign).
+/// 2. `lookup`, `visit` and `first_in_use` report what the CPU would see. They report a leaf that
+///    this library did not enter as [`Role::Foreign`](super::Role::Foreign).
 /// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation
 ///    was given.
 /// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
 /// 5. `clear_leaf`, `unmap` and `replace` leave foreign entries and foreign tables as they are.
-/// 6. After `replace` each address of the range translates as `exchange` or `join` said last, and
-///    did so as before or as after at each moment in between at which CPUs could access it;
-///    `released` is called for an entry only when no CPU can still translate by it.
+/// 6. After `replace` each address of the range translates as `exchange` or `join` said last. At
+///    each moment before, at which CPUs could access the address, it translated as before or as
+///    after. `released` is called for an entry only when no CPU can still translate by it.
 pub unsafe trait PageTable {
-    /// Whether tables that have become empty stay. They then count as resident, not as leaked.
+    /// Whether tables that have become empty are kept. They then count as resident, not as leaked.
     const KEEPS_TABLES: bool = false;
 
     /// The size of a base page.
     fn granule(&self) -> Granule;
 
-    /// The leaf next in size above a base page, if this table can map one.
+    /// The next larger leaf after a base page, if this table can map one.
     fn huge_leaf(&self) -> Option<Order>;
 
-    /// What `at` translates to, at any level; leaves of others included.
+    /// What `at` translates to, at any level. Foreign leaves are included.
     fn lookup(&self, at: VirtAddr) -> Option<Mapping>;
 
-    /// Enters one leaf at `at`; tables for it come from `node`.
+    /// Enters one leaf at `at`. Tables for it come from `node`.
     ///
     /// # Errors
     ///
-    /// [`MapError`]; nothing has changed, and the leaf's reference is still the caller's.
+    /// [`MapError`]; nothing has changed, and the leaf's reference still belongs to the caller.
     ///
     /// # Safety
     ///
-    /// 1. The block is the caller's to map, with one reference that the entry owns from now on.
+    /// 1. The caller may map the block, and has one reference for it. The entry owns that reference
+    ///    from now on.
     /// 2. `at` is an address of the vmemmap that no other part of the kernel uses.
     unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError>;
 
-    /// Clears the leaf that maps `at`, if it is this library's, and hands its reference to the
-    /// caller. Adds what CPUs have to forget to `flush`.
+    /// Clears the leaf that maps `at`, if it is this library's, and passes its reference to the
+    /// caller. Adds to `flush` what has to be flushed.
     ///
     /// # Safety
     ///
     /// 1. Nobody uses the addresses of the leaf any more.
-    /// 2. The reference is given back only after `flush` was given to [`flush`](Self::flush).
+    /// 2. The reference is released only after `flush` was passed to [`flush`](Self::flush).
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping>;
 
-    /// Meets the obligation on every CPU, and returns when it is met.
+    /// Flushes on every CPU what the obligation says, and returns when that is done.
     fn flush(&mut self, obligation: Flush);
 
     /// Walks what is mapped in `range`, in the order of addresses, until the visitor breaks. Tables
-    /// and leaves that reach across the ends of the range are reported too, as far as they lie
-    /// in it; a huge leaf is reported whole. The default reports leaves only.
+    /// and leaves that reach across the ends of the range are reported too, as far as they lie in
+    /// it. A huge leaf is reported whole. The default reports leaves only.
     fn visit(
         &self,
         range: VirtRange,
@@ -252,18 +255,19 @@ pub unsafe trait PageTable {
         found
     }
 
-    /// Enters the runs that `source` gives, from the start of `range` to its end; tables come from
-    /// `node`.
+    /// Enters the runs that `source` provides, from the start of `range` to its end. Tables come
+    /// from `node`.
     ///
     /// # Errors
     ///
-    /// [`MapStopped`]: what lies below [`MapStopped::at`] is mapped, what lies above is as it was, no
-    /// table is left without an entry, and every run that was taken is mapped or put back.
+    /// [`MapStopped`]. The range is mapped up to [`MapStopped::at`], and above it nothing has
+    /// changed. No table without an entry is left. Every run that was taken is mapped, or was
+    /// returned to the source.
     ///
     /// # Safety
     ///
-    /// 1. The blocks that the source gives are the caller's to map, each entry's reference
-    ///    included.
+    /// 1. The caller may map the blocks that the source provides, and has a reference for each
+    ///    entry.
     /// 2. `range` is whole pages of the vmemmap that no other part of the kernel uses.
     unsafe fn map_runs<S: RunSource>(
         &mut self,
@@ -290,7 +294,7 @@ pub unsafe trait PageTable {
                 // SAFETY: 1: the source vouches for the run, whose references go to the entries one
                 // by one. 2: the caller vouches for the range.
                 if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node) } {
-                    source.put_back(run);
+                    source.return_unused(run);
                     return Err(MapStopped::Table { at, error });
                 }
                 rest = run.take(1).1;
@@ -303,30 +307,30 @@ pub unsafe trait PageTable {
         }
     }
 
-    /// How entries in use can be exchanged. By default not at all.
+    /// How entries in use can be exchanged. The default refuses it.
     fn replacement(&self) -> Replacement {
         Replacement::Refused
     }
 
-    /// Exchanges entries of `range` that are in use for what `exchange` says; new tables come from
+    /// Exchanges entries of `range` that are in use for what `exchange` says. New tables come from
     /// `node`.
     ///
-    /// All that can fail comes first. Then the exchange goes from the start of the range to its
-    /// end, in parts of a fixed number of runs, with one flush for each.
+    /// Everything that can fail comes first. Then the exchange goes from the start of the range to
+    /// its end, in parts of a fixed number of runs, with one flush for each.
     ///
     /// # Errors
     ///
-    /// [`ReplaceError`]; nothing has changed, and `exchange` was asked for nothing but
-    /// [`Exchange::splits`].
+    /// [`ReplaceError`]; nothing has changed, and of `exchange` only [`Exchange::should_split`] was
+    /// called.
     ///
     /// # Safety
     ///
-    /// 1. The blocks that `exchange` gives are the caller's to map, each entry's reference
-    ///    included.
+    /// 1. The caller may map the blocks that `exchange` provides, and has a reference for each
+    ///    entry.
     /// 2. `range` is whole pages of the vmemmap, all of them mapped by
     ///    [`map_leaf`](Self::map_leaf), [`map_runs`](Self::map_runs) or this.
-    /// 3. Until this returns, readers of an address are served by the old entry as well as by the
-    ///    new one.
+    /// 3. Until this returns, the old entry and the new one of an address are equally good for
+    ///    readers.
     unsafe fn replace<X: Exchange>(
         &mut self,
         range: VirtRange,
@@ -337,21 +341,21 @@ pub unsafe trait PageTable {
         Err(ReplaceError::Refused)
     }
 
-    /// What tables there are of this library's, by the node that they are on; `None` if the page
-    /// table does not count them, as by default.
+    /// How many tables of this library's there are on each node. `None` if the page table does not
+    /// count them, which is the default.
     fn table_stats(&self) -> Option<PerNode<TableStats>> {
         None
     }
 
-    /// Whether one table can be linked from several places, as [`RunSource::share_tables`] asks
+    /// Whether one table can be linked from several places, which [`RunSource::share_tables`] asks
     /// for.
     fn can_share_tables(&self) -> bool {
         false
     }
 
-    /// Makes one table of all the leaf tables in `range` whose entries are all the same tail leaf,
-    /// and reports what the others pointed at once no CPU can use them any more. Says how many
-    /// flushes that took.
+    /// Merges the leaf tables in `range` whose entries are all the same tail leaf: one table
+    /// remains for each such leaf. Reports what the other tables pointed at when no CPU can use
+    /// them any more. Returns how many flushes that took.
     ///
     /// The default does nothing.
     ///
@@ -365,20 +369,20 @@ pub unsafe trait PageTable {
         0
     }
 
-    /// Clears this library's entries of all `ranges`, makes CPUs forget them, and only then reports
-    /// to `released` what they pointed at. The references of a reported run, one per leaf, are
-    /// then the callee's.
+    /// Clears this library's entries of all `ranges`, flushes them on all CPUs, and only then
+    /// reports to `released` what they pointed at. The references of a reported run, one per leaf,
+    /// then belong to the callee.
     ///
-    /// A huge leaf that reaches across the end of a range goes whole; a shared table that does
-    /// stays. [`replace`](Self::replace) can split either first.
+    /// A huge leaf that reaches across the end of a range is cleared whole. A shared table that
+    /// does so stays. [`replace`](Self::replace) can split either of them first.
     ///
-    /// The default gathers a fixed number of runs before each flush.
+    /// The default collects a fixed number of runs before each flush.
     ///
     /// # Safety
     ///
     /// 1. Nobody uses addresses of the ranges any more.
-    /// 2. `ranges` yields the same ranges each time it is cloned, whole pages of the vmemmap each,
-    ///    in which every page was mapped by [`map_leaf`](Self::map_leaf) or
+    /// 2. `ranges` yields the same ranges each time it is cloned. Each is whole pages of the
+    ///    vmemmap, and every page in it was mapped by [`map_leaf`](Self::map_leaf) or
     ///    [`map_runs`](Self::map_runs).
     unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
     where
@@ -423,7 +427,7 @@ pub unsafe trait PageTable {
     }
 }
 
-/// Makes `leaf` part of `run` if it continues it.
+/// Adds `leaf` to `run` if it continues the run.
 fn extend(run: &mut Run, leaf: Leaf) -> bool {
     let continues = |step| {
         let longer = Run { step, ..*run };
@@ -434,7 +438,7 @@ fn extend(run: &mut Run, leaf: Leaf) -> bool {
     }
     let step = match run.count {
         1 if continues(Step::Same) => Step::Same,
-        1 if leaf.role.runs_on() && continues(Step::Next) => Step::Next,
+        1 if leaf.role.can_step() && continues(Step::Next) => Step::Next,
         1 => return false,
         _ if continues(run.step) => run.step,
         _ => return false,

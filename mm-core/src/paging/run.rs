@@ -2,23 +2,23 @@
 
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 
-/// What a leaf means to the vmemmap. Kept in the entry, so that a frame is never taken for what it
-/// is not.
+/// What a leaf is to the vmemmap. The entry itself keeps the role, so that the library never
+/// mistakes one frame for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Descriptors that only this entry maps.
     Descriptors,
     /// Tail descriptors of one compound page, which other entries map too.
     Tail,
-    /// Not written by this library: seen, never counted, never freed, never reused.
+    /// Not written by this library. What it points at is never counted, freed or reused.
     Foreign,
 }
 
 impl Role {
-    /// Whether leaves whose frames follow each other are one run. Tails of different frames are
-    /// tails of different pages, and different runs.
+    /// Whether leaves of consecutive frames are one run. Tails in different frames belong to
+    /// different pages, so they are different runs.
     #[inline]
-    pub(super) const fn runs_on(self) -> bool {
+    pub(super) const fn can_step(self) -> bool {
         !matches!(self, Self::Tail)
     }
 }
@@ -55,7 +55,7 @@ pub enum Step {
     Next,
 }
 
-/// Leaves that follow each other in the virtual address space and form a pattern.
+/// Consecutive leaves in the virtual address space that form a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
     /// The first of them.
@@ -119,8 +119,7 @@ impl Run {
         }
     }
 
-    /// Takes the first `count` leaves (at least 1) off this run; what remains is `None` once
-    /// nothing does.
+    /// Splits the run: its first `count` leaves (at least 1), and the rest, if any.
     #[inline]
     pub(crate) const fn take(self, count: u64) -> (Run, Option<Run>) {
         if count >= self.count {
@@ -156,32 +155,31 @@ impl Run {
 
 /// Where a page table gets the runs that it maps.
 ///
-/// The page table pulls, so that frames are taken only when there is a place for them, and the walk
-/// to that place is made once for many runs.
+/// The page table asks for runs. So a frame is taken only when there is a place for it, and one
+/// walk to that place serves many runs.
 pub trait RunSource {
     /// Why there is no next run.
     type Error;
 
-    /// The leaves for the address `at` and on, for at most `pages` base pages.
+    /// The leaves from the address `at` on, for at most `pages` base pages.
     ///
-    /// A run may be shorter than that, and is then followed by another. The references that its
-    /// entries will own come with it. `largest` is the order of the largest leaf that can be
-    /// entered at `at`: a run starts with leaves of that order, one at a time, or of base
-    /// pages.
+    /// A run may be shorter than that; the page table then asks again. The references that the
+    /// entries will own come with the run. `largest` is the order of the largest leaf that can be
+    /// entered at `at`. A run consists of one leaf of that order, or of base pages.
     ///
     /// # Errors
     ///
-    /// What stopped it; nothing was taken by this call.
+    /// Why there is no run. Nothing was taken by this call.
     fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
 
-    /// Whether leaf tables that a run of [`Step::Same`] tails fills may be linked from several
-    /// places instead of being written each time. The references that the run had for entries
-    /// which are then not written are [put back](Self::put_back).
+    /// Whether a leaf table that a run of [`Step::Same`] tails fills may be linked from several
+    /// places, instead of being written each time. The references for entries that are then not
+    /// written are [returned](Self::return_unused).
     fn share_tables(&self) -> bool {
         false
     }
 
-    /// Takes back a run, or the end of one, that came from here and was not mapped: its references
-    /// are the source's again.
-    fn put_back(&mut self, run: Run);
+    /// Takes back a run from this source that was not mapped, or the end of one. Its references
+    /// belong to the source again.
+    fn return_unused(&mut self, run: Run);
 }

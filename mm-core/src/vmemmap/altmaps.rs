@@ -1,7 +1,7 @@
 //! Which altmaps have frames in the vmemmap.
 //!
-//! A frame goes back to where it came from, and where that is, only the pagemap knows that it was
-//! taken with. What is known here is enough to tell that another pagemap does not.
+//! A frame must go back to the altmap that it came from, but only the pagemap knows that altmap.
+//! The list here is enough to see that a pagemap has another altmap, or none.
 
 use crate::addr::{NodeId, Pfn, PfnRange};
 use crate::frame::Altmap;
@@ -24,7 +24,7 @@ impl AltmapsInUse {
         }
     }
 
-    /// Writes `altmap` down. Says whether there was room.
+    /// Registers `altmap`. Says whether there was room.
     pub(super) fn insert(&mut self, altmap: &dyn Altmap) -> bool {
         let reserved = altmap.reserved();
         let mut known = self.known.iter().flatten();
@@ -40,7 +40,7 @@ impl AltmapsInUse {
         }
     }
 
-    /// Strikes `altmap` off if none of its frames has a descriptor any more.
+    /// Removes `altmap` if none of its frames has a descriptor any more.
     pub(super) fn remove_unused(&mut self, altmap: &dyn Altmap) {
         let reserved = altmap.reserved();
         if altmap.undescribed() != Some(reserved) {
@@ -67,14 +67,18 @@ impl AltmapsInUse {
         known.any(|(reserved, _)| Some(*reserved) != own)
     }
 
-    /// The reserved frames of an altmap other than `own` that some leaves of `run` point at.
-    pub(super) fn other(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<PfnRange> {
+    /// The reserved frames of an altmap other than `own`, if leaves of `run` point at some of them.
+    pub(super) fn other_altmap_of(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<PfnRange> {
         self.first_other(run, own).map(|(reserved, _)| reserved)
     }
 
-    /// Which leaves of `run` those are, by their numbers: the first ones, if there are several such
-    /// altmaps.
-    pub(super) fn other_leaves(&self, run: &Run, own: Option<&dyn Altmap>) -> Option<Range<u64>> {
+    /// The numbers of those leaves of `run`. If there are several such altmaps, the leaves of the
+    /// one that comes first in the run.
+    pub(super) fn leaves_in_other(
+        &self,
+        run: &Run,
+        own: Option<&dyn Altmap>,
+    ) -> Option<Range<u64>> {
         self.first_other(run, own).map(|(_, leaves)| leaves)
     }
 

@@ -1,4 +1,4 @@
-//! Recounting: does every entry own one reference, and every reference an entry?
+//! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
 use super::Vmemmap;
 use super::altmaps::AltmapsInUse;
@@ -26,8 +26,7 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
-    /// each such frame.
+    /// Vmemmap pages beyond the first one that are mapped to the same frame.
     pub const fn reused_entries(&self) -> u64 {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
@@ -60,7 +59,7 @@ pub enum Finding {
         /// The address of the entry.
         at: VirtAddr,
     },
-    /// More frames are out than entries reach.
+    /// More frames are allocated than entries reach.
     Leaked {
         /// How many frames the allocators have out.
         outstanding: u64,
@@ -76,7 +75,7 @@ pub enum Finding {
         /// What it says.
         kept: NodeStats,
     },
-    /// The scratch memory has not even room for a table and what it maps.
+    /// The scratch memory has no room for a table and what it maps.
     NoScratch,
 }
 
@@ -117,14 +116,14 @@ impl fmt::Display for Finding {
 
 impl core::error::Error for Finding {}
 
-/// What was counted: in all, and node by node as [`Vmemmap::stats`] keeps it.
+/// What was counted: in total, and for each node as in [`Vmemmap::stats`].
 #[derive(Clone, Copy, Debug, Default)]
-struct Recount {
+struct Totals {
     all: AuditReport,
     stats: Stats,
 }
 
-impl Recount {
+impl Totals {
     fn clear(&mut self) {
         self.all = AuditReport::default();
         for (_, row) in self.stats.rows.iter_mut() {
@@ -135,22 +134,22 @@ impl Recount {
 
 /// Scratch memory of an audit, for one frame. Contents do not matter.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AuditSlot(Option<Counted>);
+pub struct AuditSlot(Option<FrameEntries>);
 
 #[derive(Clone, Copy, Debug)]
-struct Counted {
+struct FrameEntries {
     frame: Pfn,
     at: VirtAddr,
     entries: u64,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Walks all of the vmemmap once, counts the entries that point at each frame, and compares
-    /// with the counts of `allocators` (RAM and altmaps, the first that knows a frame decides), and
-    /// with [`stats`](Self::stats). Entries of others are not counted.
+    /// Walks all of the vmemmap once and counts the entries that point at each frame. Compares them
+    /// with the counts of `allocators` (RAM and altmaps; the first that knows a frame decides), and
+    /// with [`stats`](Self::stats). Foreign entries are not counted.
     ///
-    /// Needs no memory but `scratch`, at least two slots: with fewer slots than there are frames it
-    /// walks several times.
+    /// The only memory that it needs is `scratch`, at least two slots. With fewer slots than there
+    /// are frames, it walks several times.
     ///
     /// # Errors
     ///
@@ -161,9 +160,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
-        let mut recount = Recount::default();
+        let mut totals = Totals::default();
         let mut passes = 1;
-        while !self.audit_in_passes(table, allocators, scratch, passes, &mut recount)? {
+        while !self.audit_in_passes(table, allocators, scratch, passes, &mut totals)? {
             // A shared table and its tail need a slot each.
             if passes > 1 << 40 || scratch.len() < 2 {
                 return Err(Finding::NoScratch);
@@ -171,14 +170,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             passes *= 2;
         }
         for (frame, at) in self.mark_frames() {
-            recount.all.mark_frames += 1;
+            totals.all.mark_frames += 1;
             let entries = 1;
-            compare(Counted { frame, at, entries }, allocators)?;
+            compare(FrameEntries { frame, at, entries }, allocators)?;
             let node = self.frames.node_of(frame);
-            recount.stats.rows.row_mut(node).mark_frames += 1;
+            totals.stats.rows.row_mut(node).mark_frames += 1;
         }
-        self.compare_stats(table, &recount.stats)?;
-        let report = recount.all;
+        self.compare_stats(table, &totals.stats)?;
+        let report = totals.all;
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
             Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {
@@ -197,26 +196,26 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
         passes: u64,
-        recount: &mut Recount,
+        totals: &mut Totals,
     ) -> Result<bool, Finding> {
-        recount.clear();
+        totals.clear();
         let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
             return Ok(true);
         };
         for pass in 0..passes {
             scratch.fill(AuditSlot(None));
-            let mut tally = Tally {
+            let mut audit_pass = AuditPass {
                 slots: scratch,
                 used: 0,
                 pass,
                 passes,
-                recount,
+                totals,
                 ram: &self.frames,
-                altmaps: &self.books.altmaps,
+                altmaps: &self.pool_state.altmaps,
             };
             let page = self.model.granule().bytes();
             if table
-                .visit(vmemmap, &mut |visit| tally.count(visit, page))
+                .visit(vmemmap, &mut |visit| audit_pass.count(visit, page))
                 .is_break()
             {
                 return Ok(false);
@@ -231,7 +230,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     fn compare_stats<P: PageTable>(&self, table: &P, counted: &Stats) -> Result<(), Finding> {
         let tables = table.table_stats();
         for (node, counted) in counted.rows.iter() {
-            let kept = self.books.ledger.node(node, tables.as_ref());
+            let kept = self.pool_state.counters.node(node, tables.as_ref());
             let mut counted = *counted;
             if tables.is_none() {
                 counted.table_frames = 0;
@@ -249,8 +248,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 }
 
 /// Compares the entries of one frame with its references.
-fn compare(counted: Counted, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
-    let Counted { frame, at, entries } = counted;
+fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
+    let FrameEntries { frame, at, entries } = counted;
     match allocators.iter().find_map(|one| one.references(frame)) {
         Some(references) if references == entries => Ok(()),
         Some(references) => Err(Finding::Count {
@@ -263,18 +262,19 @@ fn compare(counted: Counted, allocators: &[&dyn InspectFrames]) -> Result<(), Fi
     }
 }
 
-/// The entries of the frames that one pass is about: a hash table in the scratch memory.
-struct Tally<'t, A> {
+/// One pass, which is about a part of the frames. It counts their entries in a hash table in the
+/// scratch memory.
+struct AuditPass<'t, A> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
     passes: u64,
-    recount: &'t mut Recount,
+    totals: &'t mut Totals,
     ram: &'t A,
     altmaps: &'t AltmapsInUse,
 }
 
-impl<A: FrameAllocator> Tally<'_, A> {
+impl<A: FrameAllocator> AuditPass<'_, A> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
         match visit {
             Visit::Table {
@@ -289,13 +289,13 @@ impl<A: FrameAllocator> Tally<'_, A> {
             }
             Visit::SharedTable { at, frame, run } => {
                 if self.pass == 0 {
-                    self.recount.all.mapped_pages += run.pages();
+                    self.totals.all.mapped_pages += run.pages();
                 }
                 self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
                 if self.pass == 0 {
-                    self.recount.all.mapped_pages += run.pages();
+                    self.totals.all.mapped_pages += run.pages();
                 }
                 self.count_run(at, run, page)?;
             }
@@ -330,13 +330,13 @@ impl<A: FrameAllocator> Tally<'_, A> {
     fn count_block(&mut self, is_new: bool, order: Order, run: &Run, first: Pfn, entries: u64) {
         let altmap = self.altmaps.node_of(first);
         let node = altmap.unwrap_or_else(|| self.ram.node_of(first));
-        let row = self.recount.stats.rows.row_mut(node);
+        let row = self.totals.stats.rows.row_mut(node);
         if !is_new {
             row.reused_entries += entries;
             return;
         }
         let frames = order.frames();
-        self.recount.all.descriptor_frames += frames;
+        self.totals.all.descriptor_frames += frames;
         row.descriptor_frames += frames;
         row.altmap_frames += if altmap.is_some() { frames } else { 0 };
         row.tail_frames += u64::from(run.leaf.role == Role::Tail);
@@ -345,12 +345,12 @@ impl<A: FrameAllocator> Tally<'_, A> {
 
     fn count_table(&mut self, table: Pfn, leaf_table: bool) {
         if leaf_table {
-            self.recount.all.leaf_tables += 1;
+            self.totals.all.leaf_tables += 1;
         } else {
-            self.recount.all.upper_tables += 1;
+            self.totals.all.upper_tables += 1;
         }
         let node = self.ram.node_of(table);
-        self.recount.stats.rows.row_mut(node).table_frames += 1;
+        self.totals.stats.rows.row_mut(node).table_frames += 1;
     }
 
     /// Counts a link to a shared table, and with the first one the table's leaves, once for all
@@ -366,7 +366,7 @@ impl<A: FrameAllocator> Tally<'_, A> {
             self.count_block(is_new, Order::BASE, &run, tail, run.count);
         } else {
             let node = self.ram.node_of(table);
-            self.recount.stats.rows.row_mut(node).reused_entries += run.count;
+            self.totals.stats.rows.row_mut(node).reused_entries += run.count;
         }
         ControlFlow::Continue(())
     }
@@ -395,7 +395,7 @@ impl<A: FrameAllocator> Tally<'_, A> {
                 None if self.used == limit => break,
                 empty @ None => {
                     self.used += 1;
-                    *empty = Some(Counted { frame, at, entries });
+                    *empty = Some(FrameEntries { frame, at, entries });
                     return ControlFlow::Continue(true);
                 }
             }

@@ -45,7 +45,7 @@ pub enum OnlineError {
         /// The piece.
         piece: PfnRange,
     },
-    /// Descriptors are mapped there already, by this library or by somebody else.
+    /// Descriptors are mapped there already, by this library or by other code.
     AlreadyMapped {
         /// The first such address.
         at: VirtAddr,

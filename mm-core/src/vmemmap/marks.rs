@@ -1,6 +1,6 @@
-//! State of single frames: one bit for each, whatever their descriptors are mapped to.
+//! One bit of state for each frame, whatever its descriptor is mapped to.
 //!
-//! A tail on a shared frame has no place for state of its own. Marks lie beside the vmemmap, in
+//! A tail on a shared frame has no place for state of its own. Marks are beside the vmemmap, in
 //! bitmaps of a frame each, by frame number:
 //!
 //! ```text
@@ -10,12 +10,14 @@
 //! ```
 //!
 //! One bitmap has the bits of 32 compound pages of 2 MiB, or of a sixteenth of one of 1 GiB (4K
-//! granule). It is taken with its first mark and given back with its last. Since nothing of this
-//! depends on how descriptors are mapped, marks survive fold, unfold and whatever the kernel makes
-//! of the pages. A word in each head would be found as fast but has to be there in every
-//! descriptor; a table by frame number would be found in two steps but costs two more frames for a
-//! single mark. What is paid for is what is marked: a look-up passes over a 64th of the bitmaps,
-//! and where nothing is marked over none.
+//! granule). It is allocated with its first mark and freed with its last. Nothing of this depends
+//! on how descriptors are mapped. So marks survive fold, unfold and whatever the kernel makes of
+//! the pages.
+//!
+//! There are two alternatives. A word in each head would be found as fast, but every descriptor
+//! would need it. A table by frame number would be found in two steps, but would cost two more
+//! frames for a single mark. With bitmaps, only what is marked costs memory. A look-up passes over
+//! one in 64 of the bitmaps, and over none where nothing is marked.
 
 use super::Vmemmap;
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
@@ -383,7 +385,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames += 1;
         let actual = self.frames.node_of(frame);
-        self.books.ledger.took_for_marks(actual);
+        self.pool_state.counters.add_mark_frame(actual);
         Ok(bitmap)
     }
 
@@ -426,7 +428,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames = self.marks.stats.frames.saturating_sub(1);
         let node = self.frames.node_of(bitmap.frame);
-        self.books.ledger.freed_of_marks(node);
+        self.pool_state.counters.remove_mark_frame(node);
         // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the
         // frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };

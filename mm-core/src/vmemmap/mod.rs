@@ -1,42 +1,43 @@
 //! The vmemmap: bringing memory online and taking it offline.
 //!
 //! ```text
-//!   DevPagemap ──▶ Plan ──▶ supply ──▶ PageTable ──▶ Region ──▶ offline
-//!     (what)      (runs)   (frames)    (entries)    (handle)  (runs back)
+//!   DevPagemap ──▶ Plan ──▶ PieceSource ──▶ PageTable ──▶ Region ──▶ offline
+//!     (what)      (runs)     (frames)       (entries)    (handle)
 //! ```
 //!
-//! - [`Plan`] says, without touching memory, which vmemmap pages get frames of their own and which
-//!   repeat one.
-//! - The supply takes those frames from RAM or from the altmap, writes the descriptors into them,
-//!   and hands them to the page table as the runs that it asks for. A frame is described before it
-//!   is mapped, so nobody ever sees a descriptor that is not there yet.
-//! - [`Vmemmap::online`] does a whole pagemap, piece by piece, and answers with a [`Region`];
-//!   [`Vmemmap::populate`] does one piece.
-//! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that, and so does every failure: one way
-//!   back, for all.
-//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change, while memory is online, whether its tails
-//!   are shared.
-//! - [`Vmemmap::mark`] keeps a bit for a frame that has no descriptor of its own.
-//! - [`Vmemmap::stats`] says what it costs, node by node; [`Vmemmap::audit`] recounts.
+//! - [`Plan`] says which vmemmap pages get frames of their own, and which share one. It does not
+//!   touch memory.
+//! - `PieceSource` takes those frames from RAM or from the altmap, and writes the descriptors into
+//!   them. The page table asks it for runs of frames. Descriptors are written before their frame is
+//!   mapped, so nobody sees a vmemmap page without descriptors.
+//! - [`Vmemmap::online`] brings a whole pagemap online, piece by piece, and returns a [`Region`].
+//!   [`Vmemmap::populate`] brings one piece online.
+//! - [`Vmemmap::offline`] and [`Vmemmap::depopulate`] undo that. Failures are undone by the same
+//!   code.
+//! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change whether tails are shared, while memory is
+//!   online.
+//! - [`Vmemmap::mark`] sets a bit for a frame that has no descriptor of its own.
+//! - [`Vmemmap::stats`] says what the vmemmap costs on each node. [`Vmemmap::audit`] counts it
+//!   again.
 
 mod altmaps;
 mod audit;
-mod describe;
+mod descriptor_writer;
 mod error;
 mod fold;
+mod frame_pool;
 mod marks;
 mod note;
 mod offline;
 mod online;
-mod parting;
+mod piece_source;
 mod plan;
-mod pool;
 mod queries;
 mod region;
 mod registry;
 mod shared_tail;
+mod split;
 mod stats;
-mod supply;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
@@ -52,27 +53,28 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
+use frame_pool::PoolState;
 use marks::Marks;
-use pool::Books;
 
-/// The array of descriptors of a kernel, and what brings parts of it into being.
+/// The array of descriptors of a kernel. It brings parts of the array online and takes them
+/// offline.
 ///
-/// One value for each vmemmap, owned by the kernel, under the kernel's lock for it (hence `&mut`).
-/// The page table is handed to each operation, since others use it too.
+/// There is one value for each vmemmap. The kernel owns it and holds its lock for it, hence `&mut`.
+/// The page table is passed to each operation, since other code uses it too.
 ///
 /// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
 ///
-/// Dropping it leaves what is online as it is: CPUs use it, and the entries own the frames. A new
-/// value for the same page table finds it there and can take it [offline](Self::depopulate). Only
-/// what no entry knows is lost: marks with their frames, the figures of [`stats`](Self::stats), and
-/// which frames are an altmap's. Memory with an altmap has to go offline by a pagemap with that
-/// altmap; the old value would have refused another, the new one cannot.
+/// Dropping the value leaves memory online: CPUs use it, and the entries own the frames. A new
+/// value for the same page table finds it and can take it [offline](Self::depopulate). Only what is
+/// in no entry is lost: marks and their frames, the figures of [`stats`](Self::stats), and which
+/// frames belong to an altmap. Memory with an altmap has to go offline by a pagemap with the same
+/// altmap. The old value would have refused a pagemap with another altmap; the new value cannot.
 #[derive(Debug)]
 pub struct Vmemmap<D, A, M> {
     model: MemoryModel,
     frames: A,
     direct_map: M,
-    books: Books,
+    pool_state: PoolState,
     marks: Marks,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -82,16 +84,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`DescriptorMismatch`] where `D` is not of the size that the model says.
+    /// [`DescriptorMismatch`] where the size or alignment of `D` does not fit the model.
     ///
     /// # Safety
     ///
     /// 1. The addresses from the model's base on, for as many frames as it has room, are used for
-    ///    descriptors by this value alone, in every page table that is handed to it; what others
+    ///    descriptors by this value alone, in every page table that is passed to it. What others
     ///    have mapped there stays mapped.
     /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out.
-    /// 3. The same page table, or tables that share the part below the root, is handed to every
-    ///    operation.
+    /// 3. The same page table is passed to every operation, or tables that share the part below the
+    ///    root.
     pub unsafe fn new(
         model: MemoryModel,
         frames: A,
@@ -109,7 +111,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             model,
             frames,
             direct_map,
-            books: Books::new(),
+            pool_state: PoolState::new(),
             marks: Marks::new(),
             descriptor: PhantomData,
         })

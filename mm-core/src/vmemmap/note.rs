@@ -1,4 +1,5 @@
-//! What was done otherwise than asked. Never silent: every operation that can fall back reports it.
+//! What was done otherwise than asked. Every operation that can fall back to something else reports
+//! it.
 
 use crate::addr::{NodeId, Order, PfnRange};
 use crate::pagemap::{DevPagemap, TablesFallback, Tails, TailsFallback};
@@ -14,8 +15,8 @@ pub enum Note {
     Tails(TailsFallback),
     /// Tables are not shared.
     Tables(TablesFallback),
-    /// Vmemmap that a huge leaf could have mapped is mapped by base pages: no block was free, or a
-    /// table is there.
+    /// Base pages map vmemmap that a huge leaf could have mapped. Either there was no free block,
+    /// or a table is there.
     HugeLeavesUnavailable {
         /// How many leaves.
         leaves: u64,
@@ -25,9 +26,9 @@ pub enum Note {
     /// The pieces are smaller than what a huge leaf describes, so base pages map all of the
     /// vmemmap.
     ///
-    /// Not noted where no range holds all that one describes: then there is no place for a huge
-    /// leaf in pieces of any size, and nothing is done otherwise than asked. With 64 KiB pages that
-    /// is 512 GiB, aligned to as much.
+    /// There is no such note if no range contains all that a huge leaf describes. Then pieces of
+    /// any size have no place for one, and nothing is done otherwise than asked. With 64 KiB pages
+    /// a huge leaf describes 512 GiB, aligned to as much.
     PiecesSmallerThanHugeLeaf,
     /// Frames between the reserved part of the altmap and the first compound page are used as base
     /// pages.
@@ -82,7 +83,7 @@ fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
     pagemap.huge_leaves() && pagemap.tails().0 == Tails::None
 }
 
-/// All that was done otherwise than asked.
+/// Everything that was done otherwise than asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     tails: Option<TailsFallback>,
@@ -96,11 +97,11 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// What will be done otherwise than `pagemap` asks for, as far as that is known before anything
-    /// is done, on a page table with this [`huge_leaf`](PageTable::huge_leaf) that [shares
+    /// What will be done otherwise than `pagemap` asks for, as far as that is known before the
+    /// operation. The page table has this [`huge_leaf`](PageTable::huge_leaf), and [shares
     /// tables](PageTable::can_share_tables) or not.
     ///
-    /// What depends on the memory that is free, or on what is mapped nearby, is not among it.
+    /// Whatever depends on free memory, or on mappings nearby, is not included.
     pub fn known_ahead(
         pagemap: &DevPagemap<'_>,
         huge_leaf: Option<Order>,
@@ -114,7 +115,7 @@ impl Notes {
         }
     }
 
-    /// The same whatever the size of the pieces.
+    /// The same, without what depends on the size of the pieces.
     pub(super) fn for_any_piece(
         pagemap: &DevPagemap<'_>,
         huge_leaf: Option<Order>,

@@ -1,11 +1,11 @@
-//! Taking memory offline, and undoing what failed half-way: the same way back for both.
+//! Takes memory offline. Undoing a failed operation uses the same code.
 
 use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
-use super::parting::{Across, Ends};
+use super::frame_pool::FramePool;
 use super::plan::Plan;
-use super::pool::Pool;
 use super::region::{Offlined, Region};
+use super::split::{Straddler, Straddlers};
 use crate::addr::{PfnRange, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -14,42 +14,47 @@ use crate::paging::{PageTable, Role, Visit};
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Takes all of `region` offline: its entries are cleared, CPUs forget them, and then its
-    /// frames go back to where they came from. Parts that were taken offline before are passed
-    /// over. Marks of its frames go with it, and are counted.
+    /// Takes all of `region` offline. Its entries are cleared and flushed, and then its frames go
+    /// back to where they came from. Parts that are offline already are skipped. Marks of its
+    /// frames are removed and counted.
     ///
-    /// No descriptor of the region may be in use any more. What has come online in a gap of the
-    /// region since then goes too, unless its descriptors are in frames of an altmap that is not
-    /// the region's: that stays.
+    /// No descriptor of the region may be in use any more. Memory that has come online in a gap of
+    /// the region since then goes offline too. It stays online if its descriptors are in frames of
+    /// an altmap that is not the region's.
     ///
-    /// Cannot fail, and needs no memory, with one exception. Where a huge leaf or a shared table
-    /// reaches across an end of one of its ranges, since somebody has brought memory online across
-    /// it, or folded or unfolded there, the rest of that needs a table of its own. If there is none
-    /// to be had, all that it maps stays online. What an altmap reserves stays online as long as
-    /// its frames hold descriptors of memory outside the region. [`Offlined::kept`] says how much
-    /// stays; [`depopulate`](Self::depopulate) takes it offline later.
+    /// This cannot fail, and it needs memory in one case only: a huge leaf or a shared table
+    /// reaches across an end of one of the ranges. That happens where memory came online, was
+    /// folded or was unfolded across that end. The part outside of the region then needs a table of
+    /// its own. If there is no frame for it, all that the huge leaf or shared table maps stays
+    /// online.
+    ///
+    /// The reserved part of an altmap stays online as long as its frames hold descriptors of memory
+    /// outside the region.
+    ///
+    /// [`Offlined::kept`] says how many frames stay online. [`depopulate`](Self::depopulate) takes
+    /// them offline later.
     pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
         let pagemap = region.pagemap;
         let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
-        let mut is_apart = true;
+        let mut is_split = true;
         for range in ranges.clone() {
-            is_apart &= self.part_ends(table, &pagemap, range);
+            is_split &= self.split_at_ends(table, &pagemap, range);
         }
-        if is_apart && !self.books.altmaps.any_other(altmap) {
+        if is_split && !self.pool_state.altmaps.any_other(altmap) {
             let stays = self.unmap_pieces(table, altmap, ranges.clone());
-            return ranges.map(|range| self.went(range, stays)).sum();
+            return ranges.map(|range| self.offlined(range, stays)).sum();
         }
         let reserved = altmap.map(Altmap::reserved);
         let mut offlined = Offlined::default();
         let mut last = None;
         for range in ranges {
-            let apart = self.without_shared_ends(&*table, range, altmap);
+            let apart = self.without_straddled_ends(&*table, range, altmap);
             let apart_frames = apart.map_or(0, PfnRange::frames);
             offlined.kept += range.frames().saturating_sub(apart_frames);
             let Some(apart) = apart else { continue };
             last = last.or(reserved.and_then(|reserved| apart.intersection(reserved)));
-            if let Some(others) = beside(apart, reserved) {
+            if let Some(others) = without_reserved(apart, reserved) {
                 offlined += self.unmap_own(table, altmap, others);
             }
         }
@@ -59,7 +64,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         offlined
     }
 
-    /// Unmaps what of `frames` is not in frames of another altmap than `altmap`.
+    /// Unmaps the descriptors of `frames`, except those that are in frames of another altmap than
+    /// `altmap`.
     fn unmap_own<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -69,19 +75,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut offlined = Offlined::default();
         let mut rest = Some(frames);
         while let Some(part) = rest {
-            let (goes, later) = self.up_to_other_altmap(&*table, part, altmap);
+            let (goes, later) = self.split_at_other_altmap(&*table, part, altmap);
             if let Some(goes) = goes {
                 let stays = self.unmap_pieces(table, altmap, core::iter::once(goes));
-                offlined += self.went(goes, stays);
+                offlined += self.offlined(goes, stays);
             }
             rest = later;
         }
         offlined
     }
 
-    /// `piece` went offline, but for what `stays`.
-    fn went(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
-        let goes = beside(piece, stays);
+    /// What it means that `piece` went offline, except for the part that `stays`. Removes the
+    /// marks.
+    fn offlined(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
+        let goes = without_reserved(piece, stays);
         let frames = goes.map_or(0, PfnRange::frames);
         Offlined {
             marked: goes.map_or(0, |goes| self.forget_marks(goes)),
@@ -89,9 +96,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// The first of `frames`, up to those whose descriptors are in frames of another altmap than
-    /// `altmap`, and what comes after these.
-    fn up_to_other_altmap<P: PageTable>(
+    /// Two parts of `frames`: those before the first ones whose descriptors are in frames of
+    /// another altmap than `altmap`, and those after these.
+    fn split_at_other_altmap<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -103,7 +110,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut other = None;
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
-                let leaves = self.books.altmaps.other_leaves(&run, altmap);
+                let leaves = self.pool_state.altmaps.leaves_in_other(&run, altmap);
                 other = leaves.map(|leaves| (at, leaves, run.leaf.block.order().frames()));
                 match other {
                     Some(_) => ControlFlow::Break(()),
@@ -122,7 +129,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let in_frames =
             |at: u64| at.saturating_sub(range.start().get()) / self.model.descriptor_bytes();
         let first = at.get().saturating_add(bytes(leaves.start));
-        // By the last byte, since the one behind it may be behind the last address.
+        // By the last byte, since there may be no address after it.
         let last = at.get().saturating_add(bytes(leaves.end).saturating_sub(1));
         (
             frames.split_at(in_frames(first)).0,
@@ -130,15 +137,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         )
     }
 
-    /// Takes one piece of `pagemap` offline: whole subsections within one of its ranges, all of
-    /// them online.
+    /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the
+    /// pagemap, all of them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go in any order, but the reserved
-    /// part of an altmap goes last, from its end on, and stays ([`Offlined::kept`]) as long as its
-    /// frames hold descriptors of memory outside the pagemap. Needs memory only where the piece is a
-    /// part of what a huge leaf or a shared table maps: the rest is then mapped by a table of its
-    /// own, at no moment differently, if the page table can
-    /// [exchange entries in use](PageTable::replacement).
+    /// No descriptor of the piece may be in use any more. Pieces go offline in any order, except
+    /// for the reserved part of an altmap: it goes last, from its end on. It stays online
+    /// ([`Offlined::kept`]) as long as its frames hold descriptors of memory outside the pagemap.
+    ///
+    /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
+    /// is then mapped by a table of its own, if the page table can [exchange entries in
+    /// use](PageTable::replacement). Its translations do not change at any moment.
     ///
     /// # Errors
     ///
@@ -161,15 +169,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Err(_) => return Err(outside),
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
-        let ends = self.check_online(table, range, pagemap.altmap())?;
+        let straddlers = self.check_online(table, range, pagemap.altmap())?;
         self.check_reserved_last(table, pagemap, piece)?;
-        self.part(table, pagemap, range, ends)?;
+        self.split_straddlers(table, pagemap, range, straddlers)?;
         let stays = self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(self.went(piece, stays))
+        Ok(self.offlined(piece, stays))
     }
 
-    /// Checks that nothing is online but `piece` that the reserved part of an altmap is needed for,
-    /// if `piece` has some of that.
+    /// If `piece` has some of the reserved part of an altmap: checks that no other memory that
+    /// needs the reserved part is online.
     fn check_reserved_last<P: PageTable>(
         &self,
         table: &P,
@@ -180,8 +188,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if !reserved.is_some_and(|reserved| reserved.overlaps(piece)) {
             return Ok(());
         }
-        // What lies before the piece is reserved as well, since that is where the first range
-        // starts.
+        // The first range starts with the reserved part, so what lies before the piece is reserved too.
         let after = |range: PfnRange| match range.contains_range(piece) {
             true => {
                 range
@@ -213,46 +220,46 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .is_break()
     }
 
-    /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`,
-    /// and says what reaches across its ends.
+    /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.
+    /// Returns what reaches across the ends of the range.
     fn check_online<P: PageTable>(
         &self,
         table: &P,
         range: VirtRange,
         altmap: Option<&dyn Altmap>,
-    ) -> Result<Ends, OfflineError> {
+    ) -> Result<Straddlers, OfflineError> {
         let page = self.model.granule().bytes();
         let mut next = Some(range.start());
-        let mut ends = Ends::default();
+        let mut straddlers = Straddlers::default();
         let mut other = None;
         let _ = table.visit(range, &mut |visit| {
-            let Some((at, run, across)) = Across::of(visit) else {
+            let Some((at, run, straddler)) = Straddler::of(visit) else {
                 return ControlFlow::Continue(());
             };
             if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
                 return ControlFlow::Break(());
             }
-            other = self.books.altmaps.other(&run, altmap);
+            other = self.pool_state.altmaps.other_altmap_of(&run, altmap);
             let Ok(span) = VirtRange::new(at, run.pages().saturating_mul(page)) else {
                 return ControlFlow::Break(());
             };
             if other.is_some() {
                 return ControlFlow::Break(());
             }
-            ends.meet(across, span, range);
+            straddlers.meet(straddler, span, range);
             next = span.last().checked_add(1);
             ControlFlow::Continue(())
         });
         match (other, next) {
             (Some(reserved), _) => Err(OfflineError::OtherAltmap { reserved }),
             (None, Some(at)) if at <= range.last() => Err(OfflineError::NotOnline { at }),
-            _ => Ok(ends),
+            _ => Ok(straddlers),
         }
     }
 
-    /// Unmaps the descriptors of `pieces` and gives their frames back; what an altmap reserves goes
-    /// last, since the counts of its frames are there. If any of these are out then, that part
-    /// stays, and is the answer.
+    /// Unmaps the descriptors of `pieces` and releases their frames. The reserved part of an altmap
+    /// goes last, since it holds the counts of the altmap's frames. If any of these frames is still
+    /// in use then, the reserved part stays online and is returned.
     pub(super) fn unmap_pieces<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -268,7 +275,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let reserved = altmap.reserved();
         let others = pieces
             .clone()
-            .filter_map(move |piece| beside(piece, Some(reserved)))
+            .filter_map(move |piece| without_reserved(piece, Some(reserved)))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), others);
         if altmap.serves_others() {
@@ -278,18 +285,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .filter_map(move |piece| piece.intersection(reserved))
             .filter_map(move |part| model.descriptors(part));
         self.unmap_ranges(table, Some(altmap), last);
-        self.books.altmaps.remove_unused(altmap);
+        self.pool_state.altmaps.remove_unused(altmap);
         None
     }
 
-    /// Unmaps `ranges` of the vmemmap and gives their frames back.
+    /// Unmaps `ranges` of the vmemmap and releases their frames.
     fn unmap_ranges<P: PageTable>(
         &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,
         ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
-        let mut pool = Pool::new(&self.frames, altmap, &mut self.books);
+        let mut pool = FramePool::new(&self.frames, altmap, &mut self.pool_state);
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
         // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
         // were mapped by `map_runs`.
@@ -303,9 +310,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// `frames` without what an altmap has `reserved`, which is the start of a range: so they go beyond
-/// it on one side only.
-fn beside(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
+/// `frames` without the reserved part of an altmap. That is the start of a range, so `frames` reach
+/// beyond it on one side only.
+fn without_reserved(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
     match reserved {
         Some(reserved) if reserved.overlaps(frames) => {
             let behind = reserved.last().get().saturating_sub(frames.start().get());

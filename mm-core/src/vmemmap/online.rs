@@ -1,14 +1,14 @@
-//! Bringing memory online.
+//! Brings memory online.
 
 use super::Vmemmap;
 use super::altmaps;
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
+use super::frame_pool::FramePool;
 use super::note::Notes;
+use super::piece_source::{ExistingTail, PieceSource};
 use super::plan::Plan;
-use super::pool::Pool;
 use super::region::Region;
-use super::supply::{FoundTail, Supply};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -21,7 +21,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call, and the
+    /// [`OnlineError`]. Tables, allocator and altmap are then as they were before the call. The
     /// same call succeeds once the cause is gone.
     pub fn online<'p, P: PageTable>(
         &mut self,
@@ -56,12 +56,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
     ///
-    /// Pieces come in any order, but the reserved part of an altmap comes first, from its start on.
-    /// All pieces of a compound page share its tail frame.
+    /// Pieces come in any order, except for the reserved part of an altmap: it comes first, from
+    /// its start on. All pieces of a compound page share its tail frame.
     ///
     /// # Errors
     ///
-    /// [`OnlineError`]; tables, allocator and altmap are then as they were before the call.
+    /// [`OnlineError`]. Tables, allocator and altmap are then as they were before the call.
     pub fn populate<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -78,7 +78,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(notes)
     }
 
-    /// Makes one table of those in `frames`, within one range of `pagemap`, that are alike. Says how
+    /// Merges equal leaf tables of `frames`, which lie within one range of `pagemap`. Returns how
     /// many flushes that took.
     ///
     /// # Safety
@@ -95,7 +95,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Some(range) = self.model.descriptors(frames) else {
             return 0;
         };
-        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         // SAFETY: 1: the caller's. 2: all of it is mapped by this library.
         unsafe {
             table.share_tables(range, &mut |run| {
@@ -139,9 +139,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .ok_or(OnlineError::PieceOutside { piece: frames })
     }
 
-    /// Brings one piece online, all of whose addresses are free.
-    // The deepest calls are those that take frames. What is done before and after is not inlined, so
-    // that its stack is not there meanwhile.
+    /// Brings one piece online. All of its addresses are free.
+    // The deepest calls are those that take frames. What comes before and after is not inlined, so
+    // that it uses no stack during those calls.
     fn populate_piece<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -156,9 +156,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Err(OnlineError::TailsDiffer);
         }
         if let Some(altmap) = pagemap.altmap() {
-            self.begin_with_altmap(altmap, piece)?;
+            self.register_altmap(altmap, piece)?;
         }
-        let describe = Describe {
+        let writer = DescriptorWriter {
             model: &self.model,
             direct_map: &self.direct_map,
             order: pagemap.geometry().order(),
@@ -166,37 +166,33 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let found = match tails {
             Tails::PerCompound => {
-                self.tails_of_other_pieces(table, &plan, &describe, piece, pagemap.altmap())
+                self.tails_of_other_pieces(table, &plan, &writer, piece, pagemap.altmap())
             }
             Tails::PerOrder | Tails::None => [None; 2],
         };
-        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
-        let mut supply = Supply::<D, A, M>::new(pool, describe, pagemap, plan, found, notes);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let mut source = PieceSource::<D, A, M>::new(pool, writer, pagemap, plan, found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
         // 2: the range is this value's alone (duty 1 of `new`).
-        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut supply) };
-        supply.finish();
+        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source) };
+        source.release_unused();
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
     }
 
-    /// Checks that `piece` is not before its turn, and writes down that `altmap` is in use.
+    /// Checks that `piece` comes in the right order, and registers that `altmap` is in use.
     #[inline(never)]
-    fn begin_with_altmap(
-        &mut self,
-        altmap: &dyn Altmap,
-        piece: PfnRange,
-    ) -> Result<(), OnlineError> {
+    fn register_altmap(&mut self, altmap: &dyn Altmap, piece: PfnRange) -> Result<(), OnlineError> {
         match altmap.undescribed() {
             Some(rest) if piece.start() != rest.start() => Err(OnlineError::ReservedFirst { rest }),
-            _ if self.books.altmaps.insert(altmap) => Ok(()),
+            _ if self.pool_state.altmaps.insert(altmap) => Ok(()),
             _ => Err(OnlineError::TooManyAltmaps {
                 capacity: altmaps::CAPACITY,
             }),
         }
     }
 
-    /// Unmaps what was mapped of `piece` until it stopped, and says why that was.
+    /// Unmaps what was mapped of `piece` before it stopped, and returns the reason.
     #[inline(never)]
     fn undo_piece<P: PageTable>(
         &mut self,
@@ -222,23 +218,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.unmap_pieces(table, pagemap.altmap(), done);
     }
 
-    /// The tail frames of the compound pages that `piece` has only a part of, where another part is
-    /// online.
+    /// The existing tail frames of the compound pages that only partly lie in `piece`.
     #[inline(never)]
     fn tails_of_other_pieces<P: PageTable>(
         &self,
         table: &P,
         plan: &Plan,
-        describe: &Describe<'_, M>,
+        writer: &DescriptorWriter<'_, M>,
         piece: PfnRange,
         altmap: Option<&dyn Altmap>,
-    ) -> [Option<FoundTail>; 2] {
+    ) -> [Option<ExistingTail>; 2] {
         let of = |frame: Pfn| {
             let compound = plan.compound_page(frame)?;
             if piece.contains_range(compound) {
                 return None;
             }
-            self.find_tail(table, describe, compound, piece, altmap)
+            self.find_tail(table, writer, compound, piece, altmap)
         };
         let first = of(piece.start());
         let last = of(piece.last());
@@ -247,16 +242,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The tail frame of `compound` that a piece other than `piece` has mapped.
     ///
-    /// Looks next to the piece first, where a piece-by-piece populate has left it, then in the rest
-    /// of the compound page, and nowhere else.
+    /// It looks next to the piece first, where populating piece by piece leaves it. Then it looks
+    /// in the rest of the compound page, and nowhere else.
     fn find_tail<P: PageTable>(
         &self,
         table: &P,
-        describe: &Describe<'_, M>,
+        writer: &DescriptorWriter<'_, M>,
         compound: PfnRange,
         piece: PfnRange,
         altmap: Option<&dyn Altmap>,
-    ) -> Option<FoundTail> {
+    ) -> Option<ExistingTail> {
         let head = compound.start();
         let all = self.model.descriptors(compound)?;
         let own = self.model.descriptors(piece)?;
@@ -265,17 +260,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let below = tails.before(own.start());
         let above = tails.after(own.last());
 
-        // A read-only tail belongs to all compound pages of its order, also where the encoding
-        // makes both the same bytes. One of another altmap cannot be counted here.
+        // A read-only tail belongs to all compound pages of its order, even if its bytes are those of
+        // this compound page's tails. A frame of another altmap cannot be counted here.
         let is_tail = |leaf: &Leaf| {
             (leaf.role == Role::Tail
                 && leaf.writable
                 && self
-                    .books
+                    .pool_state
                     .altmaps
-                    .other(&Run::once(*leaf), altmap)
+                    .other_altmap_of(&Run::once(*leaf), altmap)
                     .is_none()
-                && self.holds_tails_of(leaf.block, describe, head))
+                && self.holds_tails_of(leaf.block, writer, head))
             .then_some(leaf.block.first())
         };
         let at = |at| table.lookup(at).and_then(|mapping| is_tail(&mapping.leaf));
@@ -297,12 +292,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .or_else(|| above.and_then(|range| at(range.start())))
             .or_else(|| below.and_then(within))
             .or_else(|| above.and_then(within))?;
-        Some(FoundTail { head, frame })
+        Some(ExistingTail { head, frame })
     }
 
     /// Whether `block`, mapped as a tail frame within the compound page at `head`, is the tail
-    /// frame of that compound page, and not of one of another order that was online there.
-    fn holds_tails_of(&self, block: Block, describe: &Describe<'_, M>, head: Pfn) -> bool {
+    /// frame of that compound page. It may be that of a page of another order that was online
+    /// there.
+    fn holds_tails_of(&self, block: Block, writer: &DescriptorWriter<'_, M>, head: Pfn) -> bool {
         if block.order() != Order::BASE {
             return false;
         }
@@ -311,6 +307,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // reaches it (duty 2 of `new`) and it holds descriptors of `D`'s size; descriptors
         // are only shared.
         let tail = unsafe { page.as_ref() };
-        tail.order() == describe.order && tail.word() == describe.tail_word::<D>(head)
+        tail.order() == writer.order && tail.word() == writer.tail_word::<D>(head)
     }
 }

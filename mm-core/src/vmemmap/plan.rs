@@ -1,4 +1,4 @@
-//! Which vmemmap pages of a piece get frames of their own, and which repeat one.
+//! Which vmemmap pages of a piece get frames of their own, and which share one.
 //!
 //! ```text
 //!   a compound page of 2 MiB       | head | tail | tail | tail | tail | tail | tail | tail |
@@ -6,15 +6,15 @@
 //!   a later piece of a larger one  |  T      T      T  ...                (T of the earlier piece)
 //! ```
 //!
-//! With an altmap, the reserved part of the device and what lies between it and the first compound
-//! page are base pages:
+//! With an altmap, the reserved part of the device is base pages. So is the gap between it and the
+//! first compound page:
 //!
 //! ```text
 //!   the first range                | reserved |   gap    |   compound page    |   compound page    |
 //!   frames                         |  own     |   own    |  H   T  T  T  ...  |  H   T  T  T  ...  |
 //! ```
 //!
-//! Pure: nothing is looked up, allocated or written here.
+//! Everything here is pure: it looks up, allocates and writes nothing.
 
 use super::error::OnlineError;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
@@ -22,13 +22,14 @@ use crate::frame::Altmap;
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tails};
 
-/// What a run of vmemmap pages is mapped to.
+/// What the vmemmap pages of a run are mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlannedFrames {
-    /// A frame for each page.
+    /// A frame of its own for each page.
     Own,
-    /// One tail frame for every page of the run: that of the compound page, which another piece of
-    /// it may have already, or that of all compound pages of its order.
+    /// One tail frame for every page of the run. It is the tail frame of the compound page, which
+    /// another piece of that page may have already, or the tail frame of all compound pages of the
+    /// order.
     Tail {
         /// The first frame of the compound page.
         head: Pfn,
@@ -40,7 +41,7 @@ pub enum PlannedFrames {
     },
 }
 
-/// Vmemmap pages that follow each other and are mapped alike.
+/// Consecutive vmemmap pages that are mapped in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedRun {
     /// The address of the first page.
@@ -49,7 +50,7 @@ pub struct PlannedRun {
     pub pages: u64,
     /// The frames that the pages describe.
     pub describes: PfnRange,
-    /// The order of the pages that these frames are used in.
+    /// The order of the pages in which the memory is used.
     pub order: Order,
     /// What they are mapped to.
     pub frames: PlannedFrames,
@@ -79,16 +80,17 @@ pub struct Plan {
     order: Order,
     /// Whether tails are shared.
     shares_tails: bool,
-    /// What an altmap reserves, and that with the gap behind it.
+    /// The reserved part of the altmap.
     reserved: Option<PfnRange>,
+    /// The reserved part, and the gap after it.
     base_pages: Option<PfnRange>,
     huge_leaf: Option<Order>,
     rest: Option<PfnRange>,
 }
 
 impl Plan {
-    /// The plan for `piece` of `pagemap`, on a page table whose huge leaf is of the order
-    /// `huge_leaf`, if it has one.
+    /// The plan for `piece` of `pagemap`, on a page table whose huge leaf, if it has one, is of the
+    /// order `huge_leaf`.
     ///
     /// # Errors
     ///
@@ -132,7 +134,8 @@ impl Plan {
         }
     }
 
-    /// The frames of the compound page of `frame`, where tails are shared.
+    /// The compound page that `frame` is part of; `None` for a base page, or where tails are not
+    /// shared.
     pub(super) fn compound_page(&self, frame: Pfn) -> Option<PfnRange> {
         let order = self.order_of(frame);
         if order == Order::BASE || !self.shares_tails {
@@ -141,9 +144,8 @@ impl Plan {
         PfnRange::new(frame.align_down(order), order.frames()).ok()
     }
 
-    /// As much from the start of `rest` on as has one order, and one place that its frames come
-    /// from.
-    fn alike(&self, rest: PfnRange) -> PfnRange {
+    /// The first part of `rest` that has one order, and whose frames come from one place.
+    fn uniform_prefix(&self, rest: PfnRange) -> PfnRange {
         let mut parts = [self.reserved, self.base_pages].into_iter().flatten();
         parts
             .find_map(|part| {
@@ -153,8 +155,8 @@ impl Plan {
             .unwrap_or(rest)
     }
 
-    /// The run for the first of `rest`, which is [alike](Self::alike), and how many frames it
-    /// describes at most.
+    /// The run at the start of `rest`, a [uniform](Self::uniform_prefix) range whose vmemmap is at
+    /// `at`: how many frames it describes at most, and what it is mapped to.
     fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
         let page = self.model.descriptors_per_page();
         if let Some(compound) = self.compound_page(rest.start()) {
@@ -168,7 +170,7 @@ impl Plan {
         let Some(order) = self.huge_leaf else {
             return (rest.frames(), PlannedFrames::Own);
         };
-        // A leaf's vmemmap describes this many frames.
+        // What one huge leaf of vmemmap describes, in frames.
         let describes = order.frames() * page;
         let bytes = order.frames() * self.model.granule().bytes();
         let past_boundary = (at.get() & (bytes - 1)) / self.model.descriptor_bytes();
@@ -188,7 +190,7 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<PlannedRun> {
         let rest = self.rest?;
         let at = self.model.descriptor_address(rest.start())?;
-        let alike = self.alike(rest);
+        let alike = self.uniform_prefix(rest);
         let (describes, frames) = self.first_run(alike, at);
         let (describes, rest) = rest.take_first(describes.min(alike.frames()));
         self.rest = rest;

@@ -1,4 +1,4 @@
-//! Between frames and descriptors.
+//! From frames to descriptors, and back.
 
 use super::Vmemmap;
 use crate::addr::{Pfn, VirtAddr};

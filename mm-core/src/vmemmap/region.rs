@@ -5,9 +5,10 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use core::iter::Sum;
 use core::ops::AddAssign;
 
-/// Memory that was brought online as a whole, and will go offline as a whole.
+/// Memory that was brought online as a whole, and goes offline as a whole.
 ///
-/// Dropping it leaves the memory online for good.
+/// Dropping it leaves the memory online. A [`Vmemmap`](super::Vmemmap) can still take it offline
+/// piece by piece.
 #[must_use = "the memory stays online until this is given to `Vmemmap::offline`"]
 #[derive(Debug)]
 pub struct Region<'p> {
@@ -44,10 +45,10 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
-    /// How many of the frames are online still: those at the ends of a region's ranges whose
-    /// descriptors a huge leaf or a shared table maps together with those of other memory, if there
-    /// was no frame for a table to part it; and those that an altmap reserves, as long as its
-    /// frames hold descriptors of other memory.
+    /// How many of the frames are still online. There are two reasons. A huge leaf or a shared
+    /// table maps the descriptors at an end of a range together with others, and there was no frame
+    /// for a table to split it. Or an altmap reserves the frames, and other memory has descriptors
+    /// in frames of that altmap.
     pub kept: u64,
 }
 

@@ -1,11 +1,11 @@
 //! The tail frames that all compound pages of an order share: one for each order and node.
 //!
-//! The registry holds no reference. A frame lives as long as entries point at it; whoever releases
-//! the last of those strikes it off here.
+//! The registry holds no reference. A tail frame lives as long as entries point at it. When its
+//! last reference is released, it is removed from the registry.
 
 use crate::addr::{NodeId, Order, Pfn};
 
-/// How many tail frames can be known at a time.
+/// How many tail frames the registry has room for.
 pub(super) const CAPACITY: usize = 32;
 
 /// What a shared tail frame is for.
@@ -41,8 +41,8 @@ impl TailRegistry {
         self.tails.iter().any(Option::is_none)
     }
 
-    /// Writes down `frame` for `key`, in place of what was known for it. Says whether there was
-    /// room.
+    /// Registers `frame` for `key`, in place of the frame that was registered for it. Says whether
+    /// there was room.
     pub(super) fn insert(&mut self, key: TailKey, frame: Pfn) -> bool {
         let same = |slot: &Option<(TailKey, Pfn)>| slot.is_some_and(|(found, _)| found == key);
         let slot = match self.tails.iter().position(same) {
@@ -58,7 +58,7 @@ impl TailRegistry {
         }
     }
 
-    /// Strikes `frame` off, if it is known.
+    /// Removes `frame`, if it is registered.
     pub(super) fn forget(&mut self, frame: Pfn) {
         for slot in &mut self.tails {
             if slot.is_some_and(|(_, known)| known == frame) {

@@ -1,38 +1,39 @@
-//! The tail frame of all compound pages of an order and node: found, or made.
+//! Tail frames: finds or makes the one that all compound pages of an order and node share.
 
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
+use super::frame_pool::FramePool;
 use super::note::Notes;
-use super::pool::Pool;
 use super::registry::{CAPACITY, TailKey};
 use crate::addr::{Order, Pfn};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::paging::{Role, Run};
 
-/// The tail frame that the compound page at `head`, of the order and node that `describe` says, has
-/// in common with all others of these, with `references` (at least 1) more than it had.
+/// The tail frame that all compound pages of the order and node of `writer` share, with
+/// `references` more than before, at least 1. `head` is one of these compound pages.
 ///
-/// A new one is of RAM: it outlives the device, so it never comes from an altmap.
+/// A new one is made if there is none. It comes from RAM, never from an altmap, since it outlives
+/// the device.
 pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
-    pool: &mut Pool<'_, A>,
-    describe: &Describe<'_, M>,
+    pool: &mut FramePool<'_, A>,
+    writer: &DescriptorWriter<'_, M>,
     head: Pfn,
     references: u64,
     notes: &mut Notes,
 ) -> Result<Pfn, OnlineError> {
     let key = TailKey {
-        order: describe.order,
-        node: describe.node,
+        order: writer.order,
+        node: writer.node,
     };
-    if let Some(frame) = pool.books.registry.find(key) {
+    if let Some(frame) = pool.state.registry.find(key) {
         // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to
         // be made own the references.
         if unsafe { pool.acquire(frame, references) } {
             return Ok(frame);
         }
     }
-    if !pool.books.registry.has_room() {
+    if !pool.state.registry.has_room() {
         return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
     }
     let frame = pool
@@ -40,29 +41,29 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
         .map_err(OnlineError::OutOfFrames)?;
     notes.frames_from(key.node, pool.node_of(frame), 1);
     // SAFETY: 1 and 2: as for `new_tail`.
-    let tail = unsafe { new_tail::<D, A, M>(pool, describe, frame, head, references) };
+    let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references) };
     tail.map_err(OnlineError::OutOfFrames)?;
-    pool.books.registry.insert(key, frame);
+    pool.state.registry.insert(key, frame);
     Ok(frame)
 }
 
-/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1. Gives
-/// it back where the allocator cannot count so many.
+/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1.
+/// Releases the frame if the allocator cannot count so many.
 ///
 /// # Safety
 ///
 /// 1. `frame` was allocated from the pool with one reference just now, and nobody has seen it.
 /// 2. `D` has the size that the model says.
 pub(super) unsafe fn new_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
-    pool: &mut Pool<'_, A>,
-    describe: &Describe<'_, M>,
+    pool: &mut FramePool<'_, A>,
+    writer: &DescriptorWriter<'_, M>,
     frame: Pfn,
     head: Pfn,
     references: u64,
 ) -> Result<(), OutOfFrames> {
     // SAFETY: 1 and 2: the caller's.
-    unsafe { describe.tails::<D>(frame, head) };
-    pool.became_tail(frame);
+    unsafe { writer.write_tails::<D>(frame, head) };
+    pool.add_tail(frame);
     // SAFETY: 1: the frame came from the pool. 2: the entries that are about to be made own these
     // and the one that it came with.
     if references > 1 && !unsafe { pool.acquire(frame, references - 1) } {
@@ -70,7 +71,7 @@ pub(super) unsafe fn new_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
         unsafe { pool.release_run(Run::repeat(frame, 1, Role::Tail)) };
         return Err(OutOfFrames {
             order: Order::BASE,
-            node: describe.node,
+            node: writer.node,
         });
     }
     Ok(())

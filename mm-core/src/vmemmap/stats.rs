@@ -1,8 +1,8 @@
-//! What the vmemmap costs now, node by node, kept up to date by every operation.
+//! What the vmemmap costs now, node by node. Every operation keeps the figures up to date.
 //!
-//! The figures follow from the rule of ownership: whatever takes or gives back frames or references
-//! passes through the [pool](super::pool) or the page table's own tables, in groups, and is written
-//! down there. [`Vmemmap::audit`] counts them again from the entries.
+//! The figures follow from the rule of ownership. All frames and references pass through the
+//! [pool](super::frame_pool), or through the page table's own tables. They are counted there, in
+//! groups. [`Vmemmap::audit`] counts them again from the entries.
 
 use super::Vmemmap;
 use crate::addr::NodeId;
@@ -24,9 +24,9 @@ pub struct NodeStats {
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
-    /// Vmemmap pages that are mapped to a frame that another one is mapped to as well, less one for
-    /// each such frame: frames that are not needed. Those that a shared leaf table maps count with
-    /// the table's node, for every link after the first.
+    /// Vmemmap pages beyond the first one that are mapped to the same frame. Each of them saves a
+    /// frame. The entries of a shared leaf table count on the table's node, once for every link
+    /// after the first.
     pub reused_entries: u64,
 }
 
@@ -100,9 +100,9 @@ pub(super) struct Origin {
     pub(super) altmap: bool,
 }
 
-/// The figures of one node, but for tables, which are the page table's.
+/// The figures of one node, without tables. The page table counts these.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct NodeCounters {
     descriptor_frames: u64,
     tail_frames: u64,
     altmap_frames: u64,
@@ -110,13 +110,13 @@ struct Row {
     reused_entries: u64,
 }
 
-/// The figures of a vmemmap.
+/// The figures of a vmemmap, without tables.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    rows: PerNode<Row>,
+pub(super) struct Counters {
+    rows: PerNode<NodeCounters>,
 }
 
-impl Ledger {
+impl Counters {
     /// The figures of `node`, with those of the page table's `tables`.
     pub(super) fn node(&self, node: NodeId, tables: Option<&PerNode<TableStats>>) -> NodeStats {
         let row = self.rows.row(node);
@@ -132,14 +132,14 @@ impl Ledger {
     }
 
     /// `frames` were taken for descriptors.
-    pub(super) fn took(&mut self, origin: Origin, frames: u64) {
+    pub(super) fn add_frames(&mut self, origin: Origin, frames: u64) {
         let row = self.rows.row_mut(origin.node);
         row.descriptor_frames += frames;
         row.altmap_frames += if origin.altmap { frames } else { 0 };
     }
 
-    /// `frames`, whose last entries had this role, were given back.
-    pub(super) fn freed(&mut self, origin: Origin, frames: u64, role: Role) {
+    /// `frames`, whose last entries had this role, were freed.
+    pub(super) fn remove_frames(&mut self, origin: Origin, frames: u64, role: Role) {
         let row = self.rows.row_mut(origin.node);
         let less = |figure: &mut u64| *figure = figure.saturating_sub(frames);
         less(&mut row.descriptor_frames);
@@ -151,50 +151,50 @@ impl Ledger {
         }
     }
 
-    /// A frame holds nothing but tails from now on.
-    pub(super) fn became_tail(&mut self, node: NodeId) {
+    /// A frame holds only tails from now on.
+    pub(super) fn add_tail(&mut self, node: NodeId) {
         self.rows.row_mut(node).tail_frames += 1;
     }
 
-    /// A frame that held nothing but tails is that of one vmemmap page from now on.
-    pub(super) fn ceased_to_be_tail(&mut self, node: NodeId) {
+    /// A frame that held only tails belongs to one vmemmap page from now on.
+    pub(super) fn remove_tail(&mut self, node: NodeId) {
         let tails = &mut self.rows.row_mut(node).tail_frames;
         *tails = tails.saturating_sub(1);
     }
 
-    /// So many more entries point at frames that others point at.
-    pub(super) fn reused(&mut self, node: NodeId, entries: u64) {
+    /// `entries` more point at frames that other entries point at.
+    pub(super) fn add_reused(&mut self, node: NodeId, entries: u64) {
         self.rows.row_mut(node).reused_entries += entries;
     }
 
-    /// So many fewer.
-    pub(super) fn no_longer_reused(&mut self, node: NodeId, entries: u64) {
+    /// `entries` fewer point at frames that other entries point at.
+    pub(super) fn remove_reused(&mut self, node: NodeId, entries: u64) {
         let reused = &mut self.rows.row_mut(node).reused_entries;
         *reused = reused.saturating_sub(entries);
     }
 
     /// A frame was taken for marks.
-    pub(super) fn took_for_marks(&mut self, node: NodeId) {
+    pub(super) fn add_mark_frame(&mut self, node: NodeId) {
         self.rows.row_mut(node).mark_frames += 1;
     }
 
-    /// A frame of marks was given back.
-    pub(super) fn freed_of_marks(&mut self, node: NodeId) {
+    /// A frame of marks was freed.
+    pub(super) fn remove_mark_frame(&mut self, node: NodeId) {
         let marks = &mut self.rows.row_mut(node).mark_frames;
         *marks = marks.saturating_sub(1);
     }
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// What the vmemmap costs now, node by node. Reads counters: nothing is walked.
+    /// What the vmemmap costs now, node by node. This reads counters and walks nothing.
     ///
-    /// Tables are those that `table` has made since it was made itself; none where it
-    /// [does not count them](PageTable::table_stats).
+    /// Tables are those that `table` has made since `table` itself was made. The figure is zero if
+    /// it [does not count them](PageTable::table_stats).
     pub fn stats<P: PageTable>(&self, table: &P) -> Stats {
         let tables = table.table_stats();
         let mut stats = Stats::default();
         for (node, row) in stats.rows.iter_mut() {
-            *row = self.books.ledger.node(node, tables.as_ref());
+            *row = self.pool_state.counters.node(node, tables.as_ref());
         }
         stats
     }

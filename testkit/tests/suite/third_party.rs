@@ -4,7 +4,7 @@
 //! Its RAM starts with frame 0, and its vmemmap ends with the address space.
 
 use arch_sim::SimMemory;
-use conformance::{Harness, Outcome, Parts, Powers, Seen};
+use conformance::{Controls, Harness, Outcome, Parts, Seen};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DeviceAltmap, PlainAllocator};
@@ -186,7 +186,7 @@ struct Tools<'p> {
     flushes: Rc<Cell<u64>>,
 }
 
-impl Powers<PerPage> for Tools<'_> {
+impl Controls<PerPage> for Tools<'_> {
     fn translate(&self, table: &PerPage, at: VirtAddr) -> Option<Option<Seen>> {
         // By the map, with nothing of the trait's.
         let found = table
@@ -215,7 +215,7 @@ impl Powers<PerPage> for Tools<'_> {
         true
     }
 
-    fn plant(&self, table: &mut PerPage, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut PerPage, at: VirtAddr, leaf: Leaf) -> bool {
         let free = table.lookup(at).is_none();
         if free {
             table.leaves.insert(at, leaf);
@@ -223,7 +223,7 @@ impl Powers<PerPage> for Tools<'_> {
         free
     }
 
-    fn uproot(&self, table: &mut PerPage, at: VirtAddr) {
+    fn unmap_foreign(&self, table: &mut PerPage, at: VirtAddr) {
         table.leaves.remove(&at);
     }
 
@@ -249,7 +249,7 @@ impl<'p> Harness for Small<'p> {
     type Table = PerPage;
     type Frames = Counted<'p, &'p Plain>;
     type DirectMap = SimMemory;
-    type Powers = Tools<'p>;
+    type Controls = Tools<'p>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         Parts {
@@ -257,7 +257,7 @@ impl<'p> Harness for Small<'p> {
             table: &mut self.table,
             frames: &self.frames,
             direct_map: self.memory,
-            powers: &self.tools,
+            controls: &self.tools,
             device: device(),
             node: NodeId::default(),
             altmap: Some(self.altmap),

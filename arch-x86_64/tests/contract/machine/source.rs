@@ -140,7 +140,7 @@ impl RunSource for Source<'_> {
         Ok(run)
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         for index in (0..run.count).rev() {
             let block = run.block(index).unwrap();
             let (_, leaf) = self.mapped.pop_last().unwrap();

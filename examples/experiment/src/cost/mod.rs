@@ -149,7 +149,7 @@ fn shared_by(case: &Case) -> u64 {
 /// the case's range, is a part; `None` where they are mapped by a table that nobody shares.
 ///
 /// When a part goes offline, the rest gets a table of its own there, which stays.
-pub(crate) fn parted_span_at(
+pub(crate) fn split_span_at(
     case: &Case,
     part: PfnRange,
     model: &MemoryModel,

@@ -1,24 +1,24 @@
-//! The kernel's memory: what there is, and who hands it out.
+//! The kernel's memory: what there is, and its allocators.
 //!
 //! ```text
-//!   MemoryMap ──▶ EarlyFrames ──▶ Bitmap ─▶ Rationed ─▶ Counted
+//!   MemoryMap ──▶ EarlyFrames ──▶ Bitmap ─▶ Limited ─▶ Counted
 //! ```
 
 mod bitmap;
-mod books;
 mod early;
+mod limited;
 mod linear;
 mod map;
-mod ration;
+mod setup;
 
 pub use bitmap::Bitmap;
-pub(crate) use books::{early_range, early_slice, frames};
 pub use early::EarlyFrames;
+pub use limited::Limited;
 pub use linear::LinearMap;
 pub use map::{MemoryMap, RangeList};
-pub use ration::Rationed;
+pub(crate) use setup::{allocator, early_range, early_slice};
 
 use mm_core::frame::Counted;
 
 /// The kernel's frames, with reference counts.
-pub type Frames<'m> = Counted<'m, Rationed<Bitmap<'m>>>;
+pub type Frames<'m> = Counted<'m, Limited<Bitmap<'m>>>;

@@ -3,7 +3,7 @@
 
 use super::{Experiment, Subject};
 use crate::{Frames, Machine, Probe, Report};
-use conformance::{AltmapUnderTest, Failure, Harness, Outcome, Parts, Powers, RootChanges, Seen};
+use conformance::{AltmapUnderTest, Controls, Failure, Harness, Outcome, Parts, RootChanges, Seen};
 use core::cell::Cell;
 use mm_core::addr::{NodeId, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
@@ -47,7 +47,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let mut battery = Battery {
             on,
             table: &mut self.table,
-            powers: Live {
+            controls: Live {
                 on,
                 contradictions: Cell::new(0),
             },
@@ -101,7 +101,7 @@ fn addresses<P, M>(device: PfnRange, on: &Machine<'_, P, M>) -> PfnRange {
 struct Battery<'b, 'm, P, T, M> {
     on: Machine<'m, P, M>,
     table: &'b mut T,
-    powers: Live<'m, P, M>,
+    controls: Live<'m, P, M>,
     device: PfnRange,
     altmap: Option<&'b dyn AltmapUnderTest>,
     scratch: &'b mut [AuditSlot],
@@ -111,7 +111,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'_, 'm, P, T,
     type Table = T;
     type Frames = Frames<'m>;
     type DirectMap = M;
-    type Powers = Live<'m, P, M>;
+    type Controls = Live<'m, P, M>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         Parts {
@@ -119,7 +119,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'_, 'm, P, T,
             table: self.table,
             frames: self.on.frames,
             direct_map: self.on.direct_map,
-            powers: &self.powers,
+            controls: &self.controls,
             device: self.device,
             node: NodeId::new(0),
             altmap: self.altmap,
@@ -163,9 +163,9 @@ fn forget<T: PageTable>(table: &mut T, at: VirtAddr) {
     table.flush(flush);
 }
 
-impl<P: Probe, T: PageTable, M: DirectMap> Powers<T> for Live<'_, P, M> {
+impl<P: Probe, T: PageTable, M: DirectMap> Controls<T> for Live<'_, P, M> {
     fn translate(&self, _table: &T, at: VirtAddr) -> Option<Option<Seen>> {
-        let seen = self.on.by_hand.translate(at);
+        let seen = self.on.raw_tables.translate(at);
         if !self.agrees(at, seen) {
             self.contradictions.set(self.contradictions.get() + 1);
         }
@@ -173,7 +173,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Powers<T> for Live<'_, P, M> {
     }
 
     fn fail_after(&self, n: Option<u64>) -> bool {
-        self.on.frames.allocator().set_calls(n);
+        self.on.frames.allocator().set_call_limit(n);
         true
     }
 
@@ -182,17 +182,17 @@ impl<P: Probe, T: PageTable, M: DirectMap> Powers<T> for Live<'_, P, M> {
         true
     }
 
-    fn plant(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
-        let planted = self.on.by_hand.plant(at, leaf.block);
+    fn map_foreign(&self, table: &mut T, at: VirtAddr, leaf: Leaf) -> bool {
+        let mapped = self.on.raw_tables.map_foreign(at, leaf.block);
         // Makes the entry visible to walks.
         forget(table, at);
-        planted
+        mapped
     }
 
-    fn uproot(&self, table: &mut T, at: VirtAddr) {
-        self.on.by_hand.clear_leaf(at);
+    fn unmap_foreign(&self, table: &mut T, at: VirtAddr) {
+        self.on.raw_tables.clear_leaf(at);
         forget(table, at);
-        self.on.by_hand.prune();
+        self.on.raw_tables.unlink_empty();
         forget(table, at);
     }
 

@@ -1,8 +1,8 @@
 //! RAM online, as at boot, and each geometry and policy of a device beside it.
 
-use super::ledger::Ledger;
 use super::problem::Problem;
 use super::table::{CASES, Ending, Figures};
+use super::usage::Usage;
 use super::{Experiment, Session, Subject};
 use crate::case::{Case, CaseList, cases, ram_case};
 use crate::cost::{Cost, vmemmap_pages};
@@ -43,7 +43,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let all = ram_cases(&self.on.model, &self.on.shape, &described);
         let ram = all.as_slice();
 
-        let before = self.ledger(report);
+        let before = self.usage(report);
         let Some(region) = self.bring_ram_online(&described, &all, before, report) else {
             return;
         };
@@ -65,7 +65,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         &mut self,
         described: &'r RangeList,
         all: &RamCases,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Option<Region<'r>> {
         let ram = all.as_slice();
@@ -113,7 +113,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             Ok(pagemap) => pagemap,
             Err(error) => return report.check("pagemap", Err(Problem::Pagemap(error))),
         };
-        let before = self.ledger(report);
+        let before = self.usage(report);
         let expected = Cost::of(case, online, &model, &self.on.shape);
         self.check_refusals(case, &pagemap, expected, before, report);
 
@@ -138,7 +138,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         case: &Case,
         pagemap: &DevPagemap<'_>,
         (online, expected): (&[Case], Cost),
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Option<Cost> {
         let region = match self.vmemmap.online(self.table, pagemap) {

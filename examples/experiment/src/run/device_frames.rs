@@ -1,9 +1,9 @@
 //! Descriptors in the device's own memory: an altmap, with every geometry and policy.
 
-use super::ledger::Ledger;
 use super::pages::every;
 use super::problem::{Problem, equal};
 use super::table::{ALTMAPS, AltmapFigures, Ending};
+use super::usage::Usage;
 use super::{Experiment, Session, Subject};
 use crate::case::{Case, with_tails_per_compound};
 use crate::cost::DeviceCost;
@@ -70,7 +70,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         let Some(mut session) = self.session::<E>(Some(&altmap), report) else {
             return;
         };
-        let before = session.ledger(report);
+        let before = session.usage(report);
         let too_small = too_small.as_ref().map(|altmap| altmap as &dyn Altmap);
         session.check_too_small(case, too_small, before, report);
         let used = session.in_the_device(case, device, &altmap, before, report);
@@ -103,7 +103,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         let Some(mut session) = self.session::<E>(Some(&altmap), report) else {
             return;
         };
-        let before = session.ledger(report);
+        let before = session.usage(report);
         let outcome = session.fold_in_the_device(case, device, &altmap, order, report);
         let (folded, outcome) = match outcome {
             Ok(folded) => (folded, Ok(())),
@@ -143,7 +143,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         &mut self,
         case: &Case,
         altmap: Option<&dyn Altmap>,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) {
         let Some(altmap) = altmap else { return };
@@ -159,7 +159,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         case: &Case,
         device: &DeviceCost,
         altmap: &dyn Altmap,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Result<Option<Cost>, Problem> {
         let DeviceCost {
@@ -231,7 +231,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn lies_in(&self, case: &Case, reserved: PfnRange) -> Result<(), Problem> {
         for frame in every(case.range, self.on.model.descriptors_per_page()) {
             let at = self.word_address(frame, FrameInfo::<E>::WORD)?;
-            let seen = self.on.by_hand.translate(at);
+            let seen = self.on.raw_tables.translate(at);
             let holder = seen.map(|seen| seen.frame);
             let is_tail = frame != frame.align_down(case.order);
             let of_ram = is_tail && self.has_read_only_tails(case);
@@ -286,10 +286,10 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         };
         let as_compound = with_altmap(&all, altmap, &model)?;
 
-        let before = self.ledger(report);
+        let before = self.usage(report);
         let online = self.vmemmap.online(self.table, &as_base);
         let region = online.map_err(Problem::Online)?;
-        let start = self.ledger(report);
+        let start = self.usage(report);
         self.exchange(Self::fold, &as_compound, range, report);
         let of_ram = u64::from(tails == Tails::PerOrder);
         let pages = |case: &Case| Cost::of(case, &[], &model, &self.on.shape).descriptor_frames;

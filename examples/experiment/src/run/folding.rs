@@ -5,9 +5,9 @@
 //!   frames:   those of the start    compound pages'    the start's                the start's    none
 //! ```
 
-use super::ledger::Ledger;
 use super::problem::{Problem, equal};
 use super::table::{Ending, FOLDS, FoldFigures};
+use super::usage::Usage;
 use super::{Experiment, Session, Subject};
 use crate::case::{Case, Fold, Leaves, described_by_leaf, folds};
 use crate::{Cost, Probe, Report};
@@ -42,7 +42,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
             let Some(mut session) = self.session::<Mask>(None, report) else {
                 return;
             };
-            let before = session.ledger(report);
+            let before = session.usage(report);
             let outcome = session.refuses_to_fold(&fold, report);
             report.check("refused", outcome);
             session.check_unchanged("all frames are back", before, report);
@@ -55,7 +55,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         let Some(mut session) = self.session::<E>(None, report) else {
             return;
         };
-        let before = session.ledger(report);
+        let before = session.usage(report);
         let needed = session.cost(&fold.base).frames();
         // Unfolding has all of its frames before it gives any back.
         if 2 * needed > before.free {
@@ -87,7 +87,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn fold_and_unfold(
         &mut self,
         fold: &Fold,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Result<FoldFigures, Problem> {
         let Fold { base, folded } = fold;
@@ -103,7 +103,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let marked = self.mark(base, report);
         report.check("kept", self.keep(folded));
         report.check("left behind", self.leave_behind(folded));
-        let start = self.ledger(report);
+        let start = self.usage(report);
 
         let needed = self.needed_to_fold(fold);
         self.check_refused(fold, (Self::fold, needed), &as_compound, start, report);
@@ -116,7 +116,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         report.check("marks stay", self.marks_hold(marked));
 
         report.check("kept", self.keep(folded));
-        let in_between = self.ledger(report);
+        let in_between = self.usage(report);
         let needed = self.needed_to_unfold(fold);
         self.check_refused(
             fold,
@@ -216,17 +216,17 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         fold: &Fold,
         (work, needed): (Exchange<Self>, u64),
         pagemap: &DevPagemap<'_>,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) {
         let flushes = self.on.record.flushes();
-        for ration in [0, needed / 2, needed.saturating_sub(1)] {
-            if ration >= needed {
+        for limit in [0, needed / 2, needed.saturating_sub(1)] {
+            if limit >= needed {
                 continue;
             }
-            self.on.frames.allocator().set_ration(Some(ration));
+            self.on.frames.allocator().set_frame_limit(Some(limit));
             let outcome = work(self, pagemap, fold.base.range);
-            self.on.frames.allocator().set_ration(None);
+            self.on.frames.allocator().set_frame_limit(None);
             let outcome = match outcome {
                 Err(FoldError::OutOfFrames(_)) => Ok(()),
                 Err(error) => Err(Problem::Fold(error)),
@@ -293,7 +293,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn fold_a_part(
         &mut self,
         fold: &Fold,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Result<(), Problem> {
         let Fold { base, folded } = fold;
@@ -359,7 +359,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let (as_base, as_compound) = self.pagemaps(fold)?;
         let online = self.vmemmap.online(self.table, &as_base);
         let region = online.map_err(Problem::Online)?;
-        let before = self.ledger(report);
+        let before = self.usage(report);
         let flushes = self.on.record.flushes();
         for work in [Self::fold as Exchange<Self>, Self::unfold] {
             let outcome = match work(self, &as_compound, fold.base.range) {

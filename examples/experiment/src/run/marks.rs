@@ -51,10 +51,10 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     /// Marks frames of the case's range, first with no memory for it.
     pub(super) fn mark(&mut self, case: &Case, report: &mut Report<'_>) -> Marked {
         let marked = Marked::of(case, &self.on.model);
-        let before = self.ledger(report);
-        self.on.frames.allocator().set_ration(Some(0));
+        let before = self.usage(report);
+        self.on.frames.allocator().set_frame_limit(Some(0));
         let refused = self.mark_all(Marked([case.range.start(); 3]));
-        self.on.frames.allocator().set_ration(None);
+        self.on.frames.allocator().set_frame_limit(None);
         let outcome = match refused {
             Err(Problem::Mark(MarkError::OutOfFrames(_))) => Ok(()),
             Err(problem) => Err(problem),
@@ -65,7 +65,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
         report.check("marked", self.mark_all(marked));
         report.check("marks of single frames", self.marks_hold(marked));
-        let now = self.ledger(report);
+        let now = self.usage(report);
         let frames = now.mark_frames.saturating_sub(before.mark_frames);
         let taken = before.free.saturating_sub(now.free);
         let expected = marked.holders(&self.on.model);

@@ -23,7 +23,6 @@ mod cases;
 mod contents;
 mod device_frames;
 mod folding;
-mod ledger;
 mod marks;
 mod pages;
 mod parts;
@@ -32,6 +31,7 @@ mod refusal;
 mod sharing;
 mod side_by_side;
 mod table;
+mod usage;
 
 use crate::{FrameInfo, Frames, Machine, MemoryMap, Probe, Report};
 use core::fmt;
@@ -85,7 +85,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     /// # Safety
     ///
     /// 1. The CPU that the machine's probe uses translates by `table`, which is in the format and
-    ///    of the shape that its `by_hand` reads.
+    ///    of the shape that its `raw_tables` reads.
     /// 2. The vmemmap of its model is empty, and free for this value alone.
     /// 3. Its direct map reaches all frames of its allocator and all memory of devices, `table`
     ///    takes its tables from that allocator, and nobody else takes any.

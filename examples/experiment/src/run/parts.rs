@@ -4,10 +4,10 @@
 //! that they are in stays.
 
 use super::Session;
-use super::ledger::Ledger;
 use super::problem::Problem;
+use super::usage::Usage;
 use crate::case::Case;
-use crate::cost::parted_span_at;
+use crate::cost::split_span_at;
 use crate::{Cost, Probe, Report};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -26,13 +26,13 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         case: &Case,
         pagemap: &DevPagemap<'_>,
         mut expected: Cost,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) {
         let unit = self.on.model.subsection();
         let start = case.range.start();
         let middle = start.saturating_add(case.range.frames() / 2);
-        let mut parted = None;
+        let mut split = None;
         for first in [start, middle, case.range.last()] {
             let Ok(part) = PfnRange::new(first.align_down(unit), unit.frames()) else {
                 continue;
@@ -47,9 +47,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             );
             report.check("a part comes back", self.part_online(case, &part, pagemap));
             // There are more links of a shared table than parts here, so that it stays.
-            let span = parted_span_at(case, part.range, &self.on.model, &self.on.shape);
-            if span.is_some() && span != parted && !self.refuses_to_part(case, &part) {
-                parted = span;
+            let span = split_span_at(case, part.range, &self.on.model, &self.on.shape);
+            if span.is_some() && span != split && !self.refuses_to_split(case, &part) {
+                split = span;
                 expected.leaf_tables += 1;
             }
             self.check_cost(expected, before, report);
@@ -69,7 +69,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         match outcome {
             Ok(_) => self.all_fault(part)?,
             Err(OfflineError::SplitsHugeLeaf { .. } | OfflineError::SplitsSharedTable { .. })
-                if self.refuses_to_part(case, part) =>
+                if self.refuses_to_split(case, part) =>
             {
                 return self.all_readable(part);
             }
@@ -96,7 +96,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         part: &Case,
         pagemap: &DevPagemap<'_>,
     ) -> Result<(), Problem> {
-        if !self.refuses_to_part(case, part) {
+        if !self.refuses_to_split(case, part) {
             self.vmemmap
                 .populate(self.table, pagemap, part.range)
                 .map_err(Problem::Online)?;
@@ -105,9 +105,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     /// Whether the part cannot go offline, since entries in use would have to be exchanged.
-    fn refuses_to_part(&self, case: &Case, part: &Case) -> bool {
+    fn refuses_to_split(&self, case: &Case, part: &Case) -> bool {
         self.table.replacement() == Replacement::Refused
-            && parted_span_at(case, part.range, &self.on.model, &self.on.shape).is_some()
+            && split_span_at(case, part.range, &self.on.model, &self.on.shape).is_some()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can turn out otherwise than it must.
 
-use super::ledger::Ledger;
+use super::usage::Usage;
 use crate::{Cost, Fault};
 use core::fmt;
 use mm_core::addr::{Pfn, VirtAddr};
@@ -80,8 +80,8 @@ pub(super) enum Problem {
         expected: u64,
     },
     Changed {
-        before: Ledger,
-        now: Ledger,
+        before: Usage,
+        now: Usage,
     },
     Audit(Finding),
     Pagemap(PagemapError),

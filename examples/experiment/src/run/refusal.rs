@@ -1,8 +1,8 @@
 //! Memory that runs out half-way: nothing is left, and no page is mapped.
 
 use super::Session;
-use super::ledger::Ledger;
 use super::problem::Problem;
+use super::usage::Usage;
 use crate::case::Case;
 use crate::{Cost, Probe, Report};
 use mm_core::descriptor::TailEncoding;
@@ -18,17 +18,17 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         case: &Case,
         pagemap: &DevPagemap<'_>,
         expected: Cost,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) {
         let needed = expected.ram_frames().min(before.free + 1);
-        for ration in [0, 1, needed / 2, needed.saturating_sub(1)] {
-            if ration >= needed {
+        for limit in [0, 1, needed / 2, needed.saturating_sub(1)] {
+            if limit >= needed {
                 continue;
             }
-            self.on.frames.allocator().set_ration(Some(ration));
+            self.on.frames.allocator().set_frame_limit(Some(limit));
             let outcome = self.must_refuse(pagemap, ErrorKind::OutOfFrames);
-            self.on.frames.allocator().set_ration(None);
+            self.on.frames.allocator().set_frame_limit(None);
             report.check("too few frames are refused", outcome);
             self.check_unchanged("a refusal leaves nothing", before, report);
             report.check("a refusal maps nothing", self.all_fault(case));

@@ -2,12 +2,12 @@
 //! common, and somebody else's mapping among them. They come and go in any order, and parts of them
 //! too; each time all others are looked at.
 
-use super::ledger::Ledger;
 use super::problem::Problem;
 use super::table::{CASES, Ending};
+use super::usage::Usage;
 use super::{Experiment, Session, Subject};
 use crate::case::{Case, CaseList, Neighbours, REGIONS};
-use crate::cost::{Cost, parted_span_at, tail_frames, vmemmap_pages};
+use crate::cost::{Cost, split_span_at, tail_frames, vmemmap_pages};
 use crate::{Probe, Report};
 use mm_core::addr::{Block, NodeId, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Mask, TailEncoding};
@@ -33,7 +33,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
             return;
         };
         report.line(format_args!("side by side: {CASES}"));
-        let before = session.ledger(report);
+        let before = session.usage(report);
         let outcome = session.come_and_go(&neighbours, before, report);
         report.check("side by side", outcome);
         session.check_unchanged("all frames are back", before, report);
@@ -46,7 +46,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn come_and_go(
         &mut self,
         neighbours: &Neighbours,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Result<(), Problem> {
         let all = neighbours.regions.as_slice();
@@ -57,13 +57,13 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                 continue;
             };
             let pagemap = case.pagemap(&self.on.model).map_err(Problem::Pagemap)?;
-            let before_it = self.ledger(report);
+            let before_it = self.usage(report);
             let expected = Cost::of(case, online.as_slice(), &self.on.model, &self.on.shape);
             let came = self.vmemmap.online(self.table, &pagemap);
             *region = Some(came.map_err(Problem::Online)?);
             let used = self.check_cost(expected, before_it, report);
             if online.as_slice().is_empty() {
-                self.plant(neighbours.foreign)?;
+                self.map_foreign(neighbours.foreign)?;
             }
             online.add(*case);
             report.check(
@@ -86,12 +86,12 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             report.check("written and seen", outcome);
         }
         self.check_stats(&online, before, report);
-        let parted = self.parts_go_and_come(&online, neighbours, before, report)?;
+        let split = self.parts_go_and_come(&online, neighbours, before, report)?;
 
         let last = OFFLINE.len() - 1;
         for (step, index) in OFFLINE.into_iter().enumerate() {
             if step == last {
-                self.uproot(neighbours.foreign)?;
+                self.unmap_foreign(neighbours.foreign)?;
             }
             let (Some(case), Some(region)) = (all.get(index), regions.get_mut(index)) else {
                 continue;
@@ -109,8 +109,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                 );
             }
             let mut expected = online.cost(&self.on.model, &self.on.shape);
-            let parted = parted.filter(|parted| online.as_slice().contains(parted));
-            expected.leaf_tables += u64::from(parted.is_some());
+            let split = split.filter(|split| online.as_slice().contains(split));
+            expected.leaf_tables += u64::from(split.is_some());
             self.check_cost(expected, before, report);
         }
         Ok(())
@@ -122,11 +122,11 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         &mut self,
         online: &CaseList<REGIONS>,
         neighbours: &Neighbours,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Result<Option<Case>, Problem> {
         let model = self.on.model;
-        let mut parted = None;
+        let mut split = None;
         let mut expected = online.cost(&model, &self.on.shape);
         for case in online.as_slice() {
             let middle = case.range.start().saturating_add(case.range.frames() / 2);
@@ -134,8 +134,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             let Ok(part) = PfnRange::new(middle, model.subsection().frames()) else {
                 continue;
             };
-            if parted_span_at(case, part, &model, &self.on.shape).is_some() {
-                parted = Some(*case);
+            if split_span_at(case, part, &model, &self.on.shape).is_some() {
+                split = Some(*case);
                 expected.leaf_tables += 1;
             }
             let pagemap = case.pagemap(&model).map_err(Problem::Pagemap)?;
@@ -156,7 +156,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             );
             self.check_cost(expected, before, report);
         }
-        Ok(parted)
+        Ok(split)
     }
 
     /// Every region is readable by the MMU, and somebody else's page is where it was.
@@ -166,7 +166,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         neighbours: &Neighbours,
     ) -> Result<(), Problem> {
         let frame = neighbours.foreign.start();
-        let holder = self.on.by_hand.translate(self.address(frame)?);
+        let holder = self.on.raw_tables.translate(self.address(frame)?);
         let holder = holder.map(|seen| seen.frame);
         if holder != Some(frame) {
             return Err(Problem::Holder { frame, holder });
@@ -178,7 +178,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
     /// The counters, node by node, are what arithmetic says; they are printed. (That they are what
     /// an audit counts is checked whenever there is one.)
-    fn check_stats(&mut self, online: &CaseList<REGIONS>, before: Ledger, report: &mut Report<'_>) {
+    fn check_stats(&mut self, online: &CaseList<REGIONS>, before: Usage, report: &mut Report<'_>) {
         let (model, shape) = (self.on.model, self.on.shape);
         let cost = online.cost(&model, &shape);
         let all = online.as_slice().iter();
@@ -202,16 +202,16 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     /// Maps a page of `memory` where the first of its descriptors would be, as somebody else.
-    fn plant(&mut self, memory: PfnRange) -> Result<(), Problem> {
+    fn map_foreign(&mut self, memory: PfnRange) -> Result<(), Problem> {
         let frame = memory.start();
         let at = self.address(frame)?;
-        let planted = self.on.by_hand.plant(at, Block::single(frame));
+        let mapped = self.on.raw_tables.map_foreign(at, Block::single(frame));
         self.forget(frame)?;
-        planted.then_some(()).ok_or(Problem::NotPlanted { at })
+        mapped.then_some(()).ok_or(Problem::NotPlanted { at })
     }
 
-    fn uproot(&mut self, memory: PfnRange) -> Result<(), Problem> {
-        self.on.by_hand.clear_leaf(self.address(memory.start())?);
+    fn unmap_foreign(&mut self, memory: PfnRange) -> Result<(), Problem> {
+        self.on.raw_tables.clear_leaf(self.address(memory.start())?);
         self.forget(memory.start())
     }
 

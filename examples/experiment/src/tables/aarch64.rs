@@ -38,21 +38,17 @@ impl EntryBits for ArmDescriptors {
 
     fn step(entry: u64, last: bool) -> Step {
         let has = |bits: u64| entry & bits != 0;
+        let rights = |read_only, execute_never| {
+            let mut rights = Rights::empty();
+            rights.set(Rights::WRITE, !has(read_only));
+            rights.set(Rights::EXECUTE, !has(execute_never));
+            rights
+        };
         let address = PhysAddr::new(entry & ADDRESS);
         match (has(VALID), has(TABLE_OR_PAGE), last) {
-            (true, true, false) => {
-                let rights = Rights {
-                    writable: !has(READ_ONLY_BELOW),
-                    executable: !has(PXN_BELOW),
-                };
-                Step::Table(address, rights)
-            }
+            (true, true, false) => Step::Table(address, rights(READ_ONLY_BELOW, PXN_BELOW)),
             (true, true, true) | (true, false, false) => {
-                let rights = Rights {
-                    writable: !has(READ_ONLY),
-                    executable: !has(PXN),
-                };
-                Step::Leaf(address, rights)
+                Step::Leaf(address, rights(READ_ONLY, PXN))
             }
             _ => Step::NotPresent,
         }

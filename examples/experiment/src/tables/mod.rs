@@ -1,20 +1,20 @@
-//! Page tables read and written by hand, entry by entry: no code of the engine's that is under
-//! test, nor of a backend's.
+//! Page tables that are read and written entry by entry. No code of the engine under test is used,
+//! nor of a backend.
 //!
 //! - [`TableShape`]: how many levels there are, and what a table of each translates;
 //! - [`EntryBits`]: what an architecture's entries look like, [`X86Entries`] and
 //!   [`ArmDescriptors`];
 //! - [`Tables`]: a kernel's own tables, from before it has anything else, and what an address
 //!   translates to;
-//! - [`ByHand`]: the same tables in use, with mappings of somebody else put in and taken out.
+//! - [`RawTables`]: the same tables in use, with foreign mappings added and removed.
 
 mod aarch64;
-mod by_hand;
+mod raw;
 mod shape;
 mod x86_64;
 
 pub use aarch64::ArmDescriptors;
-pub use by_hand::{ByHand, FOREIGN_TABLES, ForeignTables};
+pub use raw::{FOREIGN_TABLES, ForeignTables, RawTables};
 pub use shape::TableShape;
 pub use x86_64::X86Entries;
 
@@ -25,22 +25,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::{Pfn, PhysAddr, VirtAddr};
 use mm_core::frame::DirectMap;
 
-/// What a present entry allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rights {
-    /// Stores.
-    pub writable: bool,
-    /// Instruction fetches by the kernel.
-    pub executable: bool,
-}
-
-impl Rights {
-    /// What both allow.
-    const fn within(self, above: Self) -> Self {
-        Self {
-            writable: self.writable && above.writable,
-            executable: self.executable && above.executable,
-        }
+bitflags::bitflags! {
+    /// What a present entry allows the kernel, besides loads.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Rights: u8 {
+        /// Stores.
+        const WRITE = 1 << 0;
+        /// Instruction fetches.
+        const EXECUTE = 1 << 1;
     }
 }
 
@@ -196,8 +188,8 @@ impl<B: EntryBits, M: DirectMap> Tables<B, M> {
             frame: first
                 .frame(granule)?
                 .checked_add(offset >> granule.shift())?,
-            writable: rights.writable,
-            executable: rights.executable,
+            writable: rights.contains(Rights::WRITE),
+            executable: rights.contains(Rights::EXECUTE),
         })
     }
 
@@ -205,16 +197,13 @@ impl<B: EntryBits, M: DirectMap> Tables<B, M> {
     /// it allows together with the tables above it.
     fn walk(&self, at: VirtAddr) -> Option<(Place, PhysAddr, Rights)> {
         let mut place = self.place(self.root, self.shape.root_shift(), at);
-        let mut above = Rights {
-            writable: true,
-            executable: true,
-        };
+        let mut above = Rights::all();
         loop {
             match B::step(self.read(place), self.is_last(place)) {
                 Step::NotPresent => return None,
-                Step::Leaf(address, rights) => return Some((place, address, rights.within(above))),
+                Step::Leaf(address, rights) => return Some((place, address, above & rights)),
                 Step::Table(address, rights) => {
-                    above = rights.within(above);
+                    above &= rights;
                     let table = address.frame(self.shape.granule)?;
                     place = self.place(table, self.shape.below(place.shift)?, at);
                 }

@@ -37,10 +37,9 @@ impl EntryBits for X86Entries {
         if entry & PRESENT == 0 {
             return Step::NotPresent;
         }
-        let rights = Rights {
-            writable: entry & WRITABLE != 0,
-            executable: entry & EXECUTE_DISABLE == 0,
-        };
+        let mut rights = Rights::empty();
+        rights.set(Rights::WRITE, entry & WRITABLE != 0);
+        rights.set(Rights::EXECUTE, entry & EXECUTE_DISABLE == 0);
         let address = entry & ADDRESS;
         match (last, entry & PAGE_SIZE != 0) {
             (true, _) => Step::Leaf(PhysAddr::new(address), rights),

@@ -32,9 +32,9 @@ pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
     }
 }
 
-/// Reports the leaves in `slots`, entries at `depth`, as runs with the index of the first; valid
-/// and invalidated ones alike, as long as `wanted` says so of the entry. Whatever else is there is
-/// passed over.
+/// Reports the leaves in `slots`, entries at `depth`, as runs, each with the index of its first
+/// entry. `wanted` says of an entry whether it is reported; it may be valid or invalidated. All
+/// other entries are skipped.
 #[inline]
 pub(super) fn for_each_run<F: EntryFormat>(
     slots: &[u64],
@@ -49,7 +49,7 @@ pub(super) fn for_each_run<F: EntryFormat>(
             continue;
         };
         let (step, more) = match following::<F>(entry, rest) {
-            (Step::Next, _) if !leaf.role.runs_on() => (Step::Same, 0),
+            (Step::Next, _) if !leaf.role.can_step() => (Step::Same, 0),
             following => following,
         };
         let run = Run {

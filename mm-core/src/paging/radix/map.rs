@@ -10,7 +10,7 @@ use crate::paging::{
 };
 use core::sync::atomic::AtomicU64;
 
-/// The runs on their way into entries: the source, and what of its last run is not yet entered.
+/// The source of runs, and the rest of its last run that is not entered yet.
 struct Cursor<'s, S> {
     source: &'s mut S,
     run: Option<Run>,
@@ -89,11 +89,11 @@ impl<S: RunSource> Cursor<'_, S> {
     }
 }
 
-/// Whether a table can be seen by CPUs while it is filled.
+/// Whether CPUs can see a table while it is filled.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum Visibility {
     Live,
-    NotYet,
+    Unlinked,
 }
 
 impl<F, A, M, U> RadixTable<F, A, M, U>
@@ -123,9 +123,9 @@ where
             last: range.last(),
             page_shift: F::GRANULE.shift(),
         };
-        let filled = self.fill_table(0, self.root, Seen::Live, range, node, &mut cursor);
+        let filled = self.fill_table(0, self.root, Visibility::Live, range, node, &mut cursor);
         if let Some(rest) = cursor.run {
-            cursor.source.put_back(rest);
+            cursor.source.return_unused(rest);
         }
         self.mmu.entries_added();
         filled
@@ -138,17 +138,17 @@ where
         &self,
         depth: usize,
         frame: Pfn,
-        seen: Seen,
+        visibility: Visibility,
         range: VirtRange,
         node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
         let slots = self.live_table(frame, depth);
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let (table, table_seen) = match F::decode(load(slot), depth) {
-                Entry::Table { frame, .. } => (frame, Seen::Live),
+            let (table, table_visibility) = match F::decode(load(slot), depth) {
+                Entry::Table { frame, .. } => (frame, Visibility::Live),
                 Entry::Free => match self.fill_free_entry(depth, slot, part, node, cursor)? {
-                    Some(table) => (table, Seen::NotYet),
+                    Some(table) => (table, Visibility::Unlinked),
                     None => continue,
                 },
                 _ => {
@@ -159,16 +159,16 @@ where
                 }
             };
             let filled = if depth + 1 < Tree::<F>::LEAF_DEPTH {
-                self.fill_table(depth + 1, table, table_seen, part, node, cursor)
-            } else if table_seen == Seen::Live {
+                self.fill_table(depth + 1, table, table_visibility, part, node, cursor)
+            } else if table_visibility == Visibility::Live {
                 self.fill_live_leaf_table(table, part, cursor)
             } else {
                 self.fill_new_leaf_table(table, part, cursor)
             };
-            if table_seen == Seen::NotYet {
-                let nothing = filled.as_ref();
-                let nothing = nothing.is_err_and(|stopped| stopped.at() == part.start());
-                self.link_unless(nothing, depth, slot, seen, table, part);
+            if table_visibility == Visibility::Unlinked {
+                let is_empty = filled.as_ref();
+                let is_empty = is_empty.is_err_and(|stopped| stopped.at() == part.start());
+                self.link_or_free(is_empty, depth, slot, visibility, table, part);
             }
             filled?;
         }
@@ -176,8 +176,8 @@ where
     }
 
     /// Enters a huge leaf, or a link to a shared table, at the free entry `slot` at `depth` for
-    /// `range`, if that is what comes next; else takes a table that is to be filled and linked
-    /// there.
+    /// `range`, if the next run is one. Otherwise allocates a table, which is to be filled and then
+    /// linked there.
     #[inline(never)]
     fn fill_free_entry<S: RunSource>(
         &self,
@@ -215,22 +215,22 @@ where
         Ok(Some(table))
     }
 
-    /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`; or
-    /// gives it back where there is nothing in it.
-    fn link_unless(
+    /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`. Frees
+    /// it instead if it is empty.
+    fn link_or_free(
         &self,
-        nothing: bool,
+        is_empty: bool,
         depth: usize,
         slot: &AtomicU64,
-        seen: Seen,
+        visibility: Visibility,
         table: Pfn,
         range: VirtRange,
     ) {
-        if nothing {
+        if is_empty {
             // SAFETY: 1: taken by `fill_free_entry`, and not linked.
             return unsafe { self.tables.give_back(table) };
         }
-        if seen == Seen::Live {
+        if visibility == Visibility::Live {
             self.mmu.publish();
         }
         store(slot, F::table(table, false));
@@ -268,7 +268,7 @@ where
         let (replaced, rest) = run.take(Tree::<F>::LEAVES_PER_TABLE);
         cursor.run = rest;
         if !is_new {
-            cursor.source.put_back(replaced);
+            cursor.source.return_unused(replaced);
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ where
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
         let depth = Tree::<F>::LEAF_DEPTH;
-        // SAFETY: 1 and 2: `fill_new_table` allocated it and has not linked it.
+        // SAFETY: 1 and 2: `fill_free_entry` allocated it and has not linked it.
         let slots = unsafe { self.private_table(frame, depth) };
         let (below, slots) = slots.split_at_mut(Tree::<F>::index(depth, range.start()));
         below.fill(0);

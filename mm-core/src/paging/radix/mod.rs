@@ -5,19 +5,19 @@
 //!                       └──▶ huge leaf
 //! ```
 //!
-//! - `map` goes down once for a whole range and fills one leaf table after the other from a source
-//!   of runs. A table that does not exist yet is filled first and linked last, so it is never
-//!   zeroed where it is overwritten, and a failure finds it unseen.
-//! - `unmap` invalidates, flushes once, reclaims. With no heap the invalidated entries themselves
-//!   remember what they pointed at; a table that has nothing else in it is detached whole, with one
-//!   store.
-//! - `replace` exchanges entries in use, with break-before-make where the MMU asks for it.
-//! - `shared` links one leaf table from several places where all of its entries are the same tail
+//! - `map` walks down once for a whole range and fills one leaf table after the other with the runs
+//!   of a source. It fills a new table first and links it last. So entries that it is about to
+//!   write are never zeroed before, and after a failure no CPU has seen the table.
+//! - `unmap` invalidates entries, flushes once, and reclaims. There is no heap, so the invalidated
+//!   entries themselves keep what they pointed at. A table without other entries is detached whole,
+//!   by one store.
+//! - `replace` exchanges entries in use, with break-before-make if the MMU requires it.
+//! - `shared` links one leaf table from several places if all of its entries are the same tail
 //!   leaf.
 //! - `visit` reads.
-//! - `tables` takes and gives back the frames of tables, and counts them.
-//! - `entries` knows runs of entries in memory, `tree` which entry of which level an address
-//!   belongs to.
+//! - `tables` allocates and frees the frames of tables, and counts them.
+//! - `entries` reads and writes runs of entries in memory. `tree` finds the entry of each level for
+//!   an address.
 
 mod entries;
 mod map;
@@ -41,7 +41,7 @@ use shared::SharedTables;
 use tables::Tables;
 use tree::Tree;
 
-/// The [`PageTable`] of a kernel that brings entry format, frames, direct map and MMU.
+/// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU.
 #[derive(Debug)]
 pub struct RadixTable<F, A, M, U> {
     root: Pfn,
@@ -59,19 +59,19 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// The leaf next in size above a base page, if the format has one: [`PageTable::huge_leaf`],
-    /// known without a table.
+    /// The next larger leaf after a base page, if the format has one. This is
+    /// [`PageTable::huge_leaf`], known without a table.
     pub const HUGE_LEAF: Option<Order> = Tree::<F>::HUGE_LEAF;
 
-    /// Works on the tree below `root`, with tables from `frames`.
+    /// Works on the tree below `root`. New tables are allocated from `frames`.
     ///
     /// # Safety
     ///
-    /// 1. `root` is a root table in the format `F`, and all that is linked below it in the range
-    ///    that this value is used for is well formed.
+    /// 1. `root` is a root table in the format `F`, and everything that is linked below it, in the
+    ///    range that this value is used for, is well formed.
     /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
     /// 3. While a method runs, nobody else changes entries of the addresses that it is called for,
-    ///    or of tables on the way to them, apart from what hardware writes of its own.
+    ///    or of tables on the way to them, apart from what hardware writes by itself.
     /// 4. `mmu` stands for every CPU that uses the tree.
     pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
@@ -89,7 +89,7 @@ where
         self.root
     }
 
-    /// The entries of a table that may be live.
+    /// The entries of a table that CPUs may be walking.
     #[inline]
     fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
         let entries = Tree::<F>::entries(depth);
@@ -103,8 +103,7 @@ where
     ///
     /// # Safety
     ///
-    /// 1. The table is owned by the caller and linked nowhere: either not yet, or no longer and
-    ///    flushed.
+    /// 1. The caller owns the table, and it is linked nowhere: not yet, or no longer and flushed.
     /// 2. There is no other reference to its contents while this one lives.
     #[expect(
         clippy::mut_from_ref,
@@ -121,7 +120,7 @@ where
 }
 
 // SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the
-// entries as the MMU does; the format tells foreign ones. 3: `Mmu::forget`. 4: `unmap` flushes
+// entries as the MMU does; the format tells foreign ones. 3: `Mmu::flush`. 4: `unmap` flushes
 // between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
 // exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
 // entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
@@ -166,7 +165,7 @@ where
 
     fn flush(&mut self, obligation: Flush) {
         if obligation.scope() != FlushScope::Nothing {
-            self.mmu.forget(obligation.scope());
+            self.mmu.flush(obligation.scope());
         }
     }
 
@@ -251,7 +250,7 @@ impl RunSource for OneRun {
         self.0.take().ok_or(Exhausted)
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         self.0 = Some(run);
     }
 }

@@ -7,12 +7,12 @@
 //!   leaf tables                 [H T T T]          [T T T T]   one for each tail frame
 //! ```
 //!
-//! Which tables there are is remembered by their entries, without a reference: a table is forgotten
-//! when its last link goes. Should more tail frames be in use at a time than are remembered, a
-//! compound page may get a second table: more memory, nothing worse.
+//! The list of shared tables has the entry of each table, and no reference. A table is removed when
+//! its last link goes. The list has a fixed size. If more tail frames are in use at a time, a
+//! compound page may get a second table. That costs memory and does no other harm.
 
 use super::entries::write_run;
-use super::replace::{Batch, Change, Place};
+use super::replace::{Batch, Change, MappedBy};
 use super::tree::Tree;
 use super::{RadixTable, load, store};
 use crate::addr::{NodeId, Pfn, VirtRange};
@@ -20,8 +20,8 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Run, Step};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How many shared tables are remembered at a time.
-const REMEMBERED: usize = 32;
+/// How many shared tables the list has room for.
+const CAPACITY: usize = 32;
 
 /// The shared tables, by the entry that fills them.
 ///
@@ -30,14 +30,14 @@ const REMEMBERED: usize = 32;
 #[derive(Debug)]
 pub(super) struct SharedTables {
     /// Entry and frame number; no entry is zero.
-    tables: [(AtomicU64, AtomicU64); REMEMBERED],
+    tables: [(AtomicU64, AtomicU64); CAPACITY],
     next: AtomicUsize,
 }
 
 impl SharedTables {
     pub(super) const fn new() -> Self {
         Self {
-            tables: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; REMEMBERED],
+            tables: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; CAPACITY],
             next: AtomicUsize::new(0),
         }
     }
@@ -49,7 +49,7 @@ impl SharedTables {
     }
 
     fn remember(&self, entry: u64, table: Pfn) {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % REMEMBERED;
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % CAPACITY;
         if let Some((known, frame)) = self.tables.get(next) {
             known.store(entry, Ordering::Relaxed);
             frame.store(table.get(), Ordering::Relaxed);
@@ -72,8 +72,8 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// Links a table of nothing but `leaf` at the free entry `slot`: one that there is, or a new
-    /// one. Says whether it is new, in which case it owns a reference for each of its leaves.
+    /// Links a table of nothing but `leaf` at the free entry `slot`: an existing one, or a new one.
+    /// Says whether it is new. A new one owns a reference for each of its leaves.
     pub(super) fn link_shared(
         &self,
         slot: &AtomicU64,
@@ -146,21 +146,21 @@ where
         flushes
     }
 
-    /// Plans the link of a shared table in place of the leaf table at the start of `rest`, if that
-    /// is private, all of it is in `rest`, and all of its entries are one tail leaf. The first
-    /// such table becomes the shared one. Answers with what is left after it.
+    /// Plans the link of a shared table in place of the leaf table at the start of `rest`. That
+    /// table must be private, lie in `rest` with all of its addresses, and hold only one tail leaf.
+    /// The first such table becomes the shared one. Returns what is left after it.
     fn plan_merge(&self, rest: VirtRange, batch: &mut Batch) -> Option<VirtRange> {
         let at = rest.start();
-        let depth = match self.place(at) {
-            Place::Other { depth } => depth,
-            Place::HugeLeaf(_) | Place::Table { .. } => Self::ABOVE,
+        let depth = match self.mapped_by(at) {
+            MappedBy::Other { depth } => depth,
+            MappedBy::HugeLeaf(_) | MappedBy::Table { .. } => Self::HUGE_LEAF_DEPTH,
         };
         let last = Tree::<F>::last(depth, at);
         let next = rest.after(last);
-        let Place::Table {
+        let MappedBy::Table {
             frame,
             link: Link::Private,
-        } = self.place(at)
+        } = self.mapped_by(at)
         else {
             return next;
         };
@@ -187,7 +187,7 @@ where
         next
     }
 
-    /// The entry that fills all of the leaf table `frame`, if it is one and that of a tail.
+    /// The entry that fills all of the leaf table `frame`, if there is one and it is a tail.
     fn only_tail_of(&self, frame: Pfn) -> Option<u64> {
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(frame, depth);

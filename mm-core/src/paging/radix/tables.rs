@@ -84,8 +84,8 @@ impl<A: FrameAllocator> Tables<A> {
         linked
     }
 
-    /// Gives back the reference of one link. With the last one the table is the caller's, to
-    /// [free](Self::free).
+    /// Releases the reference of one link. With the last one, the caller gets the table, to
+    /// [free](Self::free) it.
     ///
     /// # Safety
     ///
@@ -107,7 +107,7 @@ impl<A: FrameAllocator> Tables<A> {
         self.frames.free(table);
     }
 
-    /// Gives back `table`, to which there is no link.
+    /// Frees `table`, to which there is no link.
     ///
     /// # Safety
     ///

@@ -1,7 +1,7 @@
 //! Invalidate, flush, reclaim.
 //!
-//! Invalidating makes entries not present and leaves in them what they pointed at. After the flush
-//! the same entries are found again, zeroed, and reported.
+//! Invalidating makes an entry not present and leaves in it what it pointed at. After the flush the
+//! same entries are found again, zeroed, and reported.
 //!
 //! ```text
 //!   before           a table with other entries      a table with nothing else
@@ -28,8 +28,8 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// Makes this library's entries of `range` not present, and adds to `obligation` what CPUs have
-    /// to forget.
+    /// Makes this library's entries of `range` not present, and adds to `obligation` what has to be
+    /// flushed.
     pub(super) fn invalidate(&self, range: VirtRange, obligation: &mut Flush) {
         if Tree::<F>::translates(range) {
             self.invalidate_table(0, self.root, false, range, obligation);
@@ -37,9 +37,9 @@ where
         }
     }
 
-    /// Invalidates within the table `frame` at `depth`. Says whether the table has nothing left to
-    /// keep and can be detached from its parent, which is so only if it is `owned`. What a huge
-    /// leaf translates beyond `range` is added to `obligation`.
+    /// Invalidates entries within the table `frame` at `depth`. Says whether no entry has to be
+    /// kept, so that the table can be detached from its parent. Only an `owned` table can be. What
+    /// a huge leaf translates beyond `range` is added to `obligation`.
     fn invalidate_table(
         &self,
         depth: usize,
@@ -230,7 +230,7 @@ where
 }
 
 /// Whether all entries of a part of a leaf table are this library's or free. A range that is
-/// unmapped may have gaps, and somebody else may have mapped something there.
+/// unmapped may have gaps, and other code may have mapped something there.
 fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
     let load = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
     let (chunks, rest) = slots.as_chunks::<8>();

@@ -1,26 +1,25 @@
-//! Folding: from a frame for each vmemmap page to one for all tails.
+//! Folds: from a frame for each vmemmap page to one frame for all tails.
 
 use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Exchange, Leaf, Role, Run};
-use crate::vmemmap::describe::Describe;
-use crate::vmemmap::pool::Pool;
+use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::frame_pool::FramePool;
 use core::marker::PhantomData;
 
 /// The exchange that folds.
 pub(super) struct Folding<'v, D, A, M> {
-    pub(super) pool: Pool<'v, A>,
-    pub(super) describe: Describe<'v, M>,
-    /// The tail frame of all compound pages, with a reference for each entry; else each one's
-    /// second vmemmap page becomes its tail frame.
+    pub(super) pool: FramePool<'v, A>,
+    pub(super) writer: DescriptorWriter<'v, M>,
+    /// The tail frame of all compound pages, with a reference for each entry. If there is none, the
+    /// second vmemmap page of each compound page becomes its tail frame.
     pub(super) shared: Option<Pfn>,
     /// The frame of the head's vmemmap page, until it is known whether its tails are shared already.
     head: Option<Pfn>,
     /// The tail frame of the compound page that is being folded.
     tail: Option<Pfn>,
-    /// How many compound pages were left unfolded, since the allocator cannot count the
-    /// references.
+    /// How many compound pages stay unfolded because the allocator cannot count the references.
     pub(super) uncounted: u64,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -35,10 +34,14 @@ enum Keep {
 }
 
 impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
-    pub(super) fn new(pool: Pool<'v, A>, describe: Describe<'v, M>, shared: Option<Pfn>) -> Self {
+    pub(super) fn new(
+        pool: FramePool<'v, A>,
+        writer: DescriptorWriter<'v, M>,
+        shared: Option<Pfn>,
+    ) -> Self {
         Self {
             pool,
-            describe,
+            writer,
             shared,
             head: None,
             tail: None,
@@ -50,9 +53,9 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
     /// The number of the vmemmap page at `at` within its compound page, and the compound page's
     /// first frame.
     fn page_at(&self, at: VirtAddr) -> Option<(u64, Pfn)> {
-        let model = self.describe.model;
+        let model = self.writer.model;
         let frame = model.frame_of_descriptor(at)?;
-        let head = frame.align_down(self.describe.order);
+        let head = frame.align_down(self.writer.order);
         Some((
             (frame.get() - head.get()) / model.descriptors_per_page(),
             head,
@@ -60,12 +63,12 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
     }
 
     fn reshape(&self, frame: Pfn, first: Pfn, keep: Keep) {
-        reshape_page::<D, M>(&self.describe, frame, first, keep);
+        reshape_page::<D, M>(&self.writer, frame, first, keep);
     }
 }
 
 impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A, M> {
-    fn splits(&self, _at: VirtAddr, leaf: Leaf) -> bool {
+    fn should_split(&self, _at: VirtAddr, leaf: Leaf) -> bool {
         leaf.role == Role::Descriptors
     }
 
@@ -85,7 +88,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
             self.tail = None;
             return Run::once(old.leaf);
         }
-        let pages = self.describe.model.vmemmap_pages(self.describe.order);
+        let pages = self.writer.model.vmemmap_pages(self.writer.order);
         let count = old.count.min(pages - page);
         let old = Run { count, ..old };
         let of_head = self.head.take();
@@ -96,7 +99,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
         if let Some(of_head) = of_head {
             self.reshape(of_head, head, Keep::State);
         }
-        let per_page = self.describe.model.descriptors_per_page();
+        let per_page = self.writer.model.descriptors_per_page();
         let first = head.saturating_add(page * per_page);
         if let Some(tail) = self.shared {
             let tails = Run::repeat(tail, count, Role::Tail);
@@ -110,7 +113,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
         // pages own the references.
         if page == 1 && unsafe { self.pool.acquire(own, pages - 1) } {
             self.reshape(own, first, Keep::Nothing);
-            self.pool.became_tail(own);
+            self.pool.add_tail(own);
             self.tail = Some(own);
         } else if page == 1 {
             self.uncounted += 1;
@@ -140,15 +143,15 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Folding<'_, D, A,
 /// Makes the descriptors in `frame`, which is mapped for the memory from `first` on, parts of pages
 /// of the order and node that `describe` says.
 fn reshape_page<D: Reshape, M: DirectMap>(
-    describe: &Describe<'_, M>,
+    writer: &DescriptorWriter<'_, M>,
     frame: Pfn,
     first: Pfn,
     keep: Keep,
 ) {
-    let page = describe.direct_map.frame_pointer(frame).cast::<D>();
-    for index in 0..describe.model.descriptors_per_page() {
+    let page = writer.direct_map.frame_pointer(frame).cast::<D>();
+    for index in 0..writer.model.descriptors_per_page() {
         let described = first.saturating_add(index);
-        let initial = initial_of::<D, M>(describe, described);
+        let initial = initial_of::<D, M>(writer, described);
         // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
         // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
         // shared, and change by atomics (duty 1 of `Reshape`).
@@ -161,26 +164,29 @@ fn reshape_page<D: Reshape, M: DirectMap>(
 }
 
 /// What the descriptor of `frame` starts with.
-fn initial_of<D: Descriptor, M: DirectMap>(describe: &Describe<'_, M>, frame: Pfn) -> Initial {
-    let part = if describe.order == Order::BASE {
+fn initial_of<D: Descriptor, M: DirectMap>(
+    writer: &DescriptorWriter<'_, M>,
+    frame: Pfn,
+) -> Initial {
+    let part = if writer.order == Order::BASE {
         Part::Base
-    } else if frame.is_aligned(describe.order) {
+    } else if frame.is_aligned(writer.order) {
         Part::Head
     } else {
         Part::Tail
     };
-    describe.initial::<D>(part, frame.align_down(describe.order))
+    writer.initial::<D>(part, frame.align_down(writer.order))
 }
 
 /// Makes all descriptors of a run, mapped at `at`, each in a frame of its own, parts of pages of
 /// the order and node that `describe` says. What the kernel keeps in them stays.
 pub(super) fn reshape_run<D: Reshape, M: DirectMap>(
-    describe: &Describe<'_, M>,
+    writer: &DescriptorWriter<'_, M>,
     at: VirtAddr,
     run: &Run,
     range: VirtRange,
 ) {
-    let model = describe.model;
+    let model = writer.model;
     let page = model.granule().bytes();
     let per_block = run.leaf.block.order().frames();
     for index in 0..run.pages() {
@@ -192,7 +198,7 @@ pub(super) fn reshape_run<D: Reshape, M: DirectMap>(
         if let (true, Some(frame), Some(first)) =
             (range.contains(at), frame, model.frame_of_descriptor(at))
         {
-            reshape_page::<D, M>(describe, frame, first, Keep::State);
+            reshape_page::<D, M>(writer, frame, first, Keep::State);
         }
     }
 }

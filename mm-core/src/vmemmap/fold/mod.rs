@@ -1,5 +1,5 @@
-//! Fold and unfold: sharing the tails of memory that is online, and giving each vmemmap page its
-//! own frame again.
+//! Fold and unfold, for memory that is online. Fold makes the tails of compound pages share frames.
+//! Unfold gives each vmemmap page a frame of its own again.
 //!
 //! ```text
 //!                      | head | tail | tail | tail | tail | tail | tail | tail |
@@ -8,13 +8,14 @@
 //!   folded, per order  |  A      T      T      T      T      T      T      T   |   B to H freed
 //! ```
 //!
-//! A [`DevPagemap`] says how the memory is used *now*: the one that it was brought online with may
-//! have said base pages.
+//! A [`DevPagemap`] says how the memory is used *now*. The pagemap that it was brought online with
+//! may have said base pages.
 //!
-//! - `survey` looks before anything is changed, and refuses;
-//! - `folding` and `unfolding` are what the page table asks for each vmemmap page
-//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the first
-//!   question.
+//! - `survey` looks at what is mapped before anything is changed, and refuses what cannot be
+//!   changed.
+//! - `folding` and `unfolding` answer what replaces each vmemmap page
+//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the page table
+//!   asks for the first time.
 
 mod error;
 mod folding;
@@ -24,9 +25,9 @@ mod unfolding;
 pub use error::FoldError;
 
 use super::Vmemmap;
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
+use super::frame_pool::FramePool;
 use super::note::Notes;
-use super::pool::Pool;
 use super::shared_tail::shared_tail;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
@@ -36,7 +37,7 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{PageTable, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 use folding::{Folding, reshape_run};
-use survey::demand;
+use survey::requirement;
 use unfolding::Unfolding;
 
 /// What a fold or an unfold has done.
@@ -45,31 +46,32 @@ use unfolding::Unfolding;
 pub struct Folded {
     /// How many compound pages were folded, or unfolded.
     pub changed: u64,
-    /// How many were so before, or could not be changed.
+    /// How many were folded, or unfolded, before, or could not be changed.
     pub unchanged: u64,
-    /// How often CPUs had to forget.
+    /// How many flushes that took.
     pub flushes: u64,
     /// What was done otherwise than asked.
     pub notes: Notes,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Maps the tails of the compound pages in `frames` to shared frames, as `pagemap` says that
-    /// they are, and gives the frames back that are not needed any more. `frames` are whole
-    /// compound pages of the pagemap's order, within one of its ranges, and online, whatever
-    /// they were brought online as, but not what an altmap reserves.
+    /// Maps the tails of the compound pages in `frames` to shared frames, in the way that `pagemap`
+    /// says, and frees the frames that are not needed any more.
     ///
-    /// The kernel has made them compound pages before: nobody keeps state in a tail any more, but
-    /// for those that share the head's vmemmap page. Heads and these keep all but their word
-    /// and order; the others lose what was in them. While this runs, descriptors of `frames`
-    /// may be read: a tail then reads as before or as after. Compound pages whose tails are shared
-    /// already, of either kind, are left as they are.
+    /// `frames` are whole compound pages of the pagemap's order, within one of its ranges. They are
+    /// online, however they were brought online. They are not in the reserved part of an altmap.
     ///
-    /// Where the pagemap shares tables, leaf tables of `frames` that are all one tail frame then
-    /// become one.
+    /// The kernel has made them compound pages before. So nobody keeps state in a tail any more,
+    /// except in those that are in the same vmemmap page as the head. The head and these tails keep
+    /// everything but their word and order. The other tails lose their contents. While this runs,
+    /// descriptors of `frames` may be read: a tail reads as before or as after. Compound pages
+    /// whose tails are shared already, per compound page or per order, stay as they are.
     ///
-    /// Needs a table for each huge leaf that `frames` touch, and one frame for the first compound
-    /// page of an order and node where tails are shared by all.
+    /// If the pagemap shares tables, leaf tables of `frames` that hold only one tail frame are
+    /// merged afterwards.
+    ///
+    /// This needs a table for each huge leaf that `frames` touch. Where tails are shared per order,
+    /// it also needs one frame for the first compound page of an order and node.
     ///
     /// # Errors
     ///
@@ -104,20 +106,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             folded.flushes = self.share_folded(table, pagemap, frames);
             return Ok(folded);
         }
-        let describe = describe_as(pagemap, &self.model, &self.direct_map);
-        let mut pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let writer = writer_for(pagemap, &self.model, &self.direct_map);
+        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
                 &mut pool,
-                &describe,
+                &writer,
                 frames.start(),
                 tail_pages,
                 &mut folded.notes,
             )?),
             Tails::PerCompound | Tails::None => None,
         };
-        let mut folding = Folding::<D, A, M>::new(pool, describe, shared);
+        let mut folding = Folding::<D, A, M>::new(pool, writer, shared);
         // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
         // has seen that all of the range is this library's. 3: the caller's promise on
         // tails.
@@ -141,9 +143,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Makes one of the leaf tables of `frames`, which are folded on a page table that can exchange
-    /// entries in use, that are alike, if the pagemap shares tables. Says how many flushes that
-    /// took.
+    /// Merges equal leaf tables of `frames` if the pagemap shares tables. `frames` are folded, on a
+    /// page table that can exchange entries in use. Returns how many flushes that took.
     fn share_folded<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -158,16 +159,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// Gives each vmemmap page of the compound pages in `frames` a frame of its own again, with the
-    /// descriptors that it shows now, and the vmemmap its huge leaves where `frames` cover a
-    /// whole one and the pagemap wants them. `frames` as for [`fold`](Self::fold).
+    /// descriptors that it shows now. Restores a huge leaf of vmemmap where `frames` cover all of
+    /// it and the pagemap wants it. `frames` are as for [`fold`](Self::fold).
     ///
-    /// The frames are compound pages still; when the kernel has taken one apart it calls
-    /// [`reshape`](Self::reshape). While this runs nobody stores to descriptors of `frames`,
-    /// since what holds them is copied; they may be read. Compound pages whose tails are not
-    /// shared stay as they are, but for the huge leaves: taking all of a larger range again brings
-    /// back those that unfolding it by parts has left out.
+    /// The frames are still compound pages afterwards. When the kernel splits one, it calls
+    /// [`reshape`](Self::reshape).
     ///
-    /// A huge leaf for which there is no block becomes single frames, which is noted.
+    /// While this runs, nobody stores to descriptors of `frames`, since their contents are copied.
+    /// They may be read. Compound pages whose tails are not shared stay as they are, except for the
+    /// huge leaves: to unfold a larger range once more restores huge leaves that unfolding it part
+    /// by part could not restore.
+    ///
+    /// If there is no block for a huge leaf, single frames are used, and that is noted.
     ///
     /// # Errors
     ///
@@ -185,7 +188,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let leaf = table.huge_leaf().filter(|_| pagemap.huge_leaves());
-        let possible = demand(&self.model, table, range, order, leaf, 0).leaves;
+        let possible = requirement(&self.model, table, range, order, leaf, 0).leaves;
         let mut folded = Folded {
             changed: survey.folded,
             unchanged: survey.unfolded,
@@ -194,14 +197,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
-        let pool = Pool::new(&self.frames, pagemap.altmap(), &mut self.books);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;
         let blocks = leaf.map_or(0, |leaf| {
             unfolding.reserve_blocks(possible, leaf, node, notes)
         });
-        let singles = demand(&self.model, table, range, order, leaf, blocks).frames;
+        let singles = requirement(&self.model, table, range, order, leaf, blocks).frames;
         let reserved = unfolding.reserve_frames(singles, node, notes);
         let replaced = reserved.and_then(|()| {
             // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
@@ -209,22 +212,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             // descriptors.
             unsafe { table.replace(range, node, &mut unfolding) }.map_err(FoldError::from)
         });
-        unfolding.finish();
+        unfolding.release_unused();
         folded.flushes = replaced?.flushes;
         Ok(folded)
     }
 
     /// Makes the descriptors of `frames` parts of pages of the pagemap's order: heads and tails, or
-    /// base pages. What the kernel keeps in them stays. `frames` are whole pages of
-    /// that order, within one of the pagemap's ranges, and online.
+    /// base pages. Whatever else the kernel keeps in them stays. `frames` are whole pages of that
+    /// order, within one of the pagemap's ranges, and online.
     ///
-    /// For a kernel that takes unfolded compound pages apart, or makes others of base pages without
-    /// sharing tails.
+    /// This is for a kernel that splits unfolded compound pages, or makes compound pages of base
+    /// pages without sharing tails.
     ///
     /// # Errors
     ///
-    /// [`FoldError`], [`OtherTails`](FoldError::OtherTails) where tails are shared, also behind
-    /// `frames` where these have the head only, and nothing has changed.
+    /// [`FoldError`], and nothing has changed. [`OtherTails`](FoldError::OtherTails) where tails
+    /// are shared; also where `frames` have the head only, and the tails after them are shared.
     pub fn reshape<P: PageTable>(
         &mut self,
         table: &P,
@@ -238,7 +241,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let range = self.check_request(pagemap, frames)?;
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let mut at_tails = None;
-        let describe = describe_as(pagemap, &self.model, &self.direct_map);
+        let writer = writer_for(pagemap, &self.model, &self.direct_map);
         let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
             let _ = table.visit(range, &mut |visit| match visit {
                 Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
@@ -257,17 +260,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 at: at_tails.unwrap_or(range.start()),
             });
         }
-        if let Some(at) = self.tails_behind(table, frames) {
+        if let Some(at) = self.tails_after(table, frames) {
             return Err(FoldError::OtherTails { at });
         }
         each(&mut |at, run| {
-            reshape_run::<D, M>(&describe, at, &run, range);
+            reshape_run::<D, M>(&writer, at, &run, range);
             ControlFlow::Continue(())
         });
         Ok(())
     }
 
-    /// The descriptors of `frames`, if they are what a fold can be asked for.
+    /// The addresses of the descriptors of `frames`, if the request is valid.
     fn check_request(
         &self,
         pagemap: &DevPagemap<'_>,
@@ -295,13 +298,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// Writes the descriptors of pages as `pagemap` says that they are.
-fn describe_as<'v, M>(
+/// The writer for descriptors of pages as `pagemap` says.
+fn writer_for<'v, M>(
     pagemap: &DevPagemap<'_>,
     model: &'v MemoryModel,
     direct_map: &'v M,
-) -> Describe<'v, M> {
-    Describe {
+) -> DescriptorWriter<'v, M> {
+    DescriptorWriter {
         model,
         direct_map,
         order: pagemap.geometry().order(),

@@ -1,4 +1,4 @@
-//! What is mapped, before anything is changed.
+//! Looks at what is mapped before anything is changed.
 
 use super::error::FoldError;
 use crate::addr::{Block, Order, PfnRange, VirtAddr, VirtRange};
@@ -18,18 +18,18 @@ pub(super) struct Survey {
     pub(super) unfolded: u64,
 }
 
-/// What unfolding a range takes.
+/// What unfolding a range needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Demand {
-    /// Huge leaves that can take the place of a table.
+pub(super) struct Requirement {
+    /// Blocks for huge leaves that can replace a table.
     pub(super) leaves: u64,
-    /// Single frames for the tails outside of these.
+    /// Single frames for the tails that no such huge leaf maps.
     pub(super) frames: u64,
 }
 
-/// What leaves are not fit for.
+/// Why leaves cannot be folded or unfolded as asked.
 #[derive(Clone, Copy, Debug)]
-enum Unfit {
+enum Mismatch {
     /// Their frames are another altmap's.
     Altmap(PfnRange),
     /// They are tails of another order.
@@ -39,10 +39,10 @@ enum Unfit {
 /// Compares what is mapped with pages of one order.
 struct Surveyor<'v> {
     model: &'v MemoryModel,
-    /// The vmemmap of how many bytes each page has.
+    /// How many bytes of vmemmap a page of the order has.
     unit: u64,
     range: VirtRange,
-    /// The first address that has not been met; `None` behind the last of the address space.
+    /// The first address that has not been visited; `None` after the end of the address space.
     next: Option<VirtAddr>,
     /// How many vmemmap pages of the page at `next` are mapped to tails.
     tails: u64,
@@ -56,8 +56,8 @@ impl Surveyor<'_> {
         ControlFlow::Break(())
     }
 
-    /// Meets `run` at `at`, which may be unfit.
-    fn leaves(&mut self, at: VirtAddr, run: &Run, unfit: Option<Unfit>) -> ControlFlow<()> {
+    /// Visits `run` at `at`, which may have a mismatch.
+    fn leaves(&mut self, at: VirtAddr, run: &Run, mismatch: Option<Mismatch>) -> ControlFlow<()> {
         let page = self.model.granule().bytes();
         let Some(mut next) = self.next.filter(|next| at <= *next) else {
             return ControlFlow::Break(());
@@ -66,11 +66,11 @@ impl Surveyor<'_> {
         if run.leaf.role == Role::Foreign {
             return ControlFlow::Break(());
         }
-        match unfit {
-            Some(Unfit::Altmap(reserved)) => {
+        match mismatch {
+            Some(Mismatch::Altmap(reserved)) => {
                 return self.refuse(FoldError::OtherAltmap { reserved });
             }
-            Some(Unfit::Order) => return self.refuse(FoldError::OtherTails { at: next }),
+            Some(Mismatch::Order) => return self.refuse(FoldError::OtherTails { at: next }),
             None => {}
         }
         let end = run.pages().saturating_mul(page).saturating_sub(1);
@@ -104,9 +104,9 @@ impl Surveyor<'_> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Checks that this library has mapped all of `range`, whole pages of `order` and whole vmemmap
-    /// pages, with frames of RAM or of `altmap`, that tails are shared within such pages only, and all of them or none; and
-    /// counts.
+    /// Checks `range`, whole pages of `order` and whole vmemmap pages, and counts. This library
+    /// must have mapped all of it, with frames of RAM or of `altmap`. Tails must be shared only
+    /// within such pages, and either all of a page's tails or none.
     pub(super) fn survey<P: PageTable>(
         &self,
         table: &P,
@@ -126,11 +126,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => {
-                let other = self.books.altmaps.other(&run, altmap).map(Unfit::Altmap);
+                let other = self
+                    .pool_state
+                    .altmaps
+                    .other_altmap_of(&run, altmap)
+                    .map(Mismatch::Altmap);
                 let other = other.or_else(|| {
                     let is_right = run.leaf.role != Role::Tail
                         || self.order_of_tails(run.leaf.block) == Some(order);
-                    (!is_right).then_some(Unfit::Order)
+                    (!is_right).then_some(Mismatch::Order)
                 });
                 surveyor.leaves(at, &run, other)
             }
@@ -143,9 +147,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// The first tail behind `frames`, which are online and have no shared tail, of a compound page
-    /// whose head is one of them.
-    pub(super) fn tails_behind<P: PageTable>(
+    /// The first tail after `frames` that is shared, of a compound page whose head is one of
+    /// `frames`. These are online and have no shared tail.
+    pub(super) fn tails_after<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -169,7 +173,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         found
     }
 
-    /// The order of the compound pages whose tails `block` holds, which is mapped as a tail frame.
+    /// The order of the compound pages whose tails are in `block`, which is mapped as a tail frame.
     fn order_of_tails(&self, block: Block) -> Option<Order> {
         if block.order() != Order::BASE {
             return None;
@@ -182,20 +186,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 }
 
-/// What unfolding `range`, which was surveyed for `order`, takes, if the first `blocks` of the huge
-/// leaves that are possible have one.
-pub(super) fn demand<P: PageTable>(
+/// What unfolding `range`, which was surveyed for `order`, needs. The first `blocks` of the
+/// possible huge leaves have a block; the others become single frames.
+pub(super) fn requirement<P: PageTable>(
     model: &MemoryModel,
     table: &P,
     range: VirtRange,
     order: Order,
     leaf: Option<Order>,
     blocks: u64,
-) -> Demand {
+) -> Requirement {
     let granule = model.granule();
     let page = granule.bytes();
     let span = leaf.and_then(|leaf| leaf.bytes(granule)).unwrap_or(page);
-    let mut demand = Demand::default();
+    let mut requirement = Requirement::default();
     let mut foreign_table = None;
     // Which span comes last, and whether it becomes a huge leaf.
     let mut current: Option<(VirtAddr, bool)> = None;
@@ -229,8 +233,8 @@ pub(super) fn demand<P: PageTable>(
                         && range.contains(start)
                         && range.contains(VirtAddr::new(span_last))
                         && foreign_table != Some(start);
-                    demand.leaves += u64::from(possible);
-                    let joins = possible && demand.leaves <= blocks;
+                    requirement.leaves += u64::from(possible);
+                    let joins = possible && requirement.leaves <= blocks;
                     current = Some((start, joins));
                     joins
                 }
@@ -240,7 +244,7 @@ pub(super) fn demand<P: PageTable>(
                 let keeps = part.is_some_and(|part| {
                     run.leaf.writable && has_first_tail_page(model, part, order)
                 });
-                demand.frames += (part_last - next) / page + 1 - u64::from(keeps);
+                requirement.frames += (part_last - next) / page + 1 - u64::from(keeps);
             }
             match part_last.checked_add(1) {
                 Some(after) => next = after,
@@ -249,10 +253,10 @@ pub(super) fn demand<P: PageTable>(
         }
         ControlFlow::Continue(())
     });
-    demand
+    requirement
 }
 
-/// Whether the vmemmap page after a head's is one of `part`, which lies in one page of `order`.
+/// Whether `part`, which lies in one page of `order`, contains the vmemmap page after the head's.
 fn has_first_tail_page(model: &MemoryModel, part: VirtRange, order: Order) -> bool {
     let page = model.granule().bytes();
     let bytes = model.vmemmap_pages(order).saturating_mul(page);

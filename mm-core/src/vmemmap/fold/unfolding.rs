@@ -1,4 +1,4 @@
-//! Unfolding: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap
+//! Unfolds: from one frame for all tails to a frame, or a place in a huge leaf, for each vmemmap
 //! page.
 
 use super::error::FoldError;
@@ -6,12 +6,12 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::model::MemoryModel;
 use crate::paging::{Exchange, Leaf, Role, Run, Step};
+use crate::vmemmap::frame_pool::FramePool;
 use crate::vmemmap::note::Notes;
-use crate::vmemmap::pool::Pool;
 
 /// The exchange that unfolds, with all frames that it needs.
 pub(super) struct Unfolding<'v, A, M> {
-    pool: Pool<'v, A>,
+    pool: FramePool<'v, A>,
     model: &'v MemoryModel,
     direct_map: &'v M,
     order: Order,
@@ -26,7 +26,7 @@ pub(super) struct Unfolding<'v, A, M> {
 impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     /// Unfolds compound pages of `order` with frames of `pool`, once they are reserved.
     pub(super) fn new(
-        pool: Pool<'v, A>,
+        pool: FramePool<'v, A>,
         model: &'v MemoryModel,
         direct_map: &'v M,
         order: Order,
@@ -42,8 +42,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         }
     }
 
-    /// Takes blocks for up to `leaves` huge leaves of `order`, as many as there are, and answers
-    /// with how many.
+    /// Allocates blocks for up to `leaves` huge leaves of `order`. Returns how many it got.
     pub(super) fn reserve_blocks(
         &mut self,
         leaves: u64,
@@ -66,7 +65,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         leaves
     }
 
-    /// Takes `frames` single frames. What was reserved before a failure is given back by `finish`.
+    /// Allocates `frames` single frames. After a failure, `release_unused` releases those that were
+    /// reserved.
     pub(super) fn reserve_frames(
         &mut self,
         frames: u64,
@@ -85,8 +85,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         Ok(())
     }
 
-    /// Gives back what was not needed.
-    pub(super) fn finish(&mut self) {
+    /// Releases what was not needed.
+    pub(super) fn release_unused(&mut self) {
         while let Some(frames) = self.frames.pop() {
             // SAFETY: the references came with the frames, and no entry was made for them.
             unsafe { self.pool.release_frames(frames, Role::Descriptors) };
@@ -130,11 +130,11 @@ fn block_of(frames: PfnRange) -> Option<Block> {
 }
 
 impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
-    fn splits(&self, _at: VirtAddr, leaf: Leaf) -> bool {
+    fn should_split(&self, _at: VirtAddr, leaf: Leaf) -> bool {
         leaf.role == Role::Tail
     }
 
-    fn copy(&mut self, run: Run) -> bool {
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
         // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries
         // own the references.
         unsafe { self.pool.acquire(run.leaf.block.first(), run.count) }
@@ -178,7 +178,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
             if !unsafe { self.pool.acquire(tail, 1) } {
                 return one;
             }
-            self.pool.ceased_to_be_tail(tail);
+            self.pool.remove_tail(tail);
             return Run::once(Leaf::single(tail, Role::Descriptors));
         }
         let alike = if old.step == Step::Same { old.count } else { 1 };

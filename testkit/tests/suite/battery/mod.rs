@@ -90,7 +90,7 @@ const NO_TABLES: &[&str] = &[
     "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
     "whole_tables_go_offline_without_memory",
     "a_shared_table_goes_with_its_last_link",
-    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "a_shared_table_that_is_split_everywhere_is_freed_after_the_flush",
     "a_failed_online_leaves_no_shared_table_behind",
     "shared_tables_can_be_unfolded_and_folded",
     "folding_base_pages_links_shared_tables",
@@ -111,7 +111,7 @@ const LARGE_TABLES: &[&str] = &[
 
 /// What takes the exchange of entries in use.
 const EXCHANGES: &[&str] = &[
-    "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+    "a_shared_table_that_is_split_everywhere_is_freed_after_the_flush",
     "part_of_a_shared_table_goes_offline_and_the_rest_stays",
     "a_copy_of_a_table_that_finds_no_frame_changes_nothing",
     "shared_tables_can_be_unfolded_and_folded",

@@ -15,8 +15,8 @@ pub(crate) struct Impatient<'m>(arch_aarch64::Tlb<Format4K, &'m ArmCpus, &'m Arm
 
 // SAFETY: 1 and 2: kept by the MMU inside. 3 is broken on purpose.
 unsafe impl Mmu for Impatient<'_> {
-    fn forget(&self, scope: FlushScope<'_>) {
-        self.0.forget(scope);
+    fn flush(&self, scope: FlushScope<'_>) {
+        self.0.flush(scope);
     }
 
     fn publish(&self) {

@@ -4,7 +4,7 @@ use super::frames::{DamagedAltmap, DamagedFrames};
 use super::kinds::Damage;
 use super::table::DamagedTable;
 use arch_sim::SimMemory;
-use conformance::{AltmapUnderTest, Harness, Outcome, Parts, Powers, RootChanges, Seen, checks};
+use conformance::{AltmapUnderTest, Controls, Harness, Outcome, Parts, RootChanges, Seen, checks};
 use hosted::inspect::Foreign;
 use hosted::{Backend, Machine, SimCpus, X86_64};
 use mm_core::addr::{PfnRange, VirtAddr, VirtRange};
@@ -19,7 +19,7 @@ struct Tools<'m> {
     foreign: Foreign<'m, X86_64>,
 }
 
-impl<'m> Powers<DamagedTable<'m>> for Tools<'m> {
+impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
     fn translate(&self, _table: &DamagedTable<'m>, at: VirtAddr) -> Option<Option<Seen>> {
         let granule = X86_64::MODEL.granule();
         let seen = X86_64::translate(self.machine, at).and_then(|translation| {
@@ -45,12 +45,12 @@ impl<'m> Powers<DamagedTable<'m>> for Tools<'m> {
         true
     }
 
-    fn plant(&self, _table: &mut DamagedTable<'m>, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, _table: &mut DamagedTable<'m>, at: VirtAddr, leaf: Leaf) -> bool {
         let block = leaf.block;
         self.foreign.map(at, block.first(), block.order())
     }
 
-    fn uproot(&self, _table: &mut DamagedTable<'m>, at: VirtAddr) {
+    fn unmap_foreign(&self, _table: &mut DamagedTable<'m>, at: VirtAddr) {
         self.foreign.unmap(at);
         self.foreign.prune();
     }
@@ -88,7 +88,7 @@ impl<'m> Harness for Damaged<'m> {
     type Table = DamagedTable<'m>;
     type Frames = DamagedFrames<'m>;
     type DirectMap = SimMemory;
-    type Powers = Tools<'m>;
+    type Controls = Tools<'m>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         let altmap: &dyn AltmapUnderTest = &self.altmap;
@@ -97,7 +97,7 @@ impl<'m> Harness for Damaged<'m> {
             table: &mut self.table,
             frames: &self.frames,
             direct_map: self.memory,
-            powers: &self.tools,
+            controls: &self.tools,
             device: self.device,
             node: Machine::<X86_64>::NODES[0],
             altmap: Some(altmap),

@@ -86,7 +86,7 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
         Damage::ExchangesBeforeItFlushes,
         &[
             "fold_then_unfold_returns_to_the_frames_of_the_start",
-            "a_shared_table_that_is_parted_everywhere_is_freed_after_the_flush",
+            "a_shared_table_that_is_split_everywhere_is_freed_after_the_flush",
         ],
     ),
     (

@@ -24,9 +24,9 @@ pub(crate) struct DamagedMmu<'m> {
 
 // SAFETY: kept by the MMU inside, except for what is damaged on purpose.
 unsafe impl Mmu for DamagedMmu<'_> {
-    fn forget(&self, scope: FlushScope<'_>) {
+    fn flush(&self, scope: FlushScope<'_>) {
         if !self.deaf.get() {
-            self.mmu.forget(scope);
+            self.mmu.flush(scope);
         }
     }
 
@@ -313,9 +313,9 @@ impl<S: RunSource> RunSource for DamagedSource<'_, S> {
         self.source.share_tables()
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         if self.damage != Damage::KeepsWhatItTook {
-            self.source.put_back(run);
+            self.source.return_unused(run);
         }
     }
 }
@@ -327,16 +327,16 @@ struct DamagedExchange<'x, X> {
 }
 
 impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
-    fn splits(&self, at: VirtAddr, leaf: Leaf) -> bool {
-        self.exchange.splits(at, leaf)
+    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
+        self.exchange.should_split(at, leaf)
     }
 
     fn split(&mut self, block: Block) {
         self.exchange.split(block);
     }
 
-    fn copy(&mut self, run: Run) -> bool {
-        self.exchange.copy(run)
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
+        self.exchange.acquire_for_copy(run)
     }
 
     fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {

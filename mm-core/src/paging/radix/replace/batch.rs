@@ -109,14 +109,14 @@ where
             for change in batch.iter() {
                 self.break_entries(change);
             }
-            self.mmu.forget(obligation.scope());
+            self.mmu.flush(obligation.scope());
             make();
             self.mmu.entries_added();
         };
         match rule {
             Replacement::Direct => {
                 make();
-                self.mmu.forget(obligation.scope());
+                self.mmu.flush(obligation.scope());
                 self.mmu.entries_added();
             }
             Replacement::BreakBeforeMake => self.mmu.quiesce(all, &mut || break_and_make()),
@@ -137,7 +137,7 @@ where
             Change::Split { at, .. } | Change::Relink { at, .. } | Change::Join { at, .. } => {
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
-                    if Self::ABOVE == 0 {
+                    if Self::HUGE_LEAF_DEPTH == 0 {
                         self.mmu.root_entry_removed(at);
                     }
                 }
@@ -164,7 +164,7 @@ where
         };
         if let Some(slot) = self.slot_above(at) {
             store(slot, new);
-            if Self::ABOVE == 0 {
+            if Self::HUGE_LEAF_DEPTH == 0 {
                 self.mmu.root_entry_installed(at);
             }
         }
@@ -202,7 +202,7 @@ where
     /// The entry that links the leaf table for `at`, or is the huge leaf for it.
     pub(in crate::paging::radix) fn slot_above(&self, at: VirtAddr) -> Option<&AtomicU64> {
         let mut frame = self.root;
-        for depth in 0..Self::ABOVE {
+        for depth in 0..Self::HUGE_LEAF_DEPTH {
             let slot = self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at))?;
@@ -211,15 +211,15 @@ where
                 _ => return None,
             }
         }
-        self.live_table(frame, Self::ABOVE)
-            .get(Tree::<F>::index(Self::ABOVE, at))
+        self.live_table(frame, Self::HUGE_LEAF_DEPTH)
+            .get(Tree::<F>::index(Self::HUGE_LEAF_DEPTH, at))
     }
 
     /// The entries of the leaf table for `at`, from that of `at` on.
     fn leaf_slots(&self, at: VirtAddr) -> &[AtomicU64] {
         let depth = Tree::<F>::LEAF_DEPTH;
         let slot = self.slot_above(at);
-        match slot.map(|slot| F::decode(load(slot), Self::ABOVE)) {
+        match slot.map(|slot| F::decode(load(slot), Self::HUGE_LEAF_DEPTH)) {
             Some(Entry::Table { frame, .. }) => self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at)..)
@@ -229,7 +229,7 @@ where
     }
 }
 
-/// The addresses that CPUs have to forget for `change`.
+/// The addresses that have to be flushed for `change`.
 fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
     match *change {
         Change::Leaves { live: false, .. } => None,

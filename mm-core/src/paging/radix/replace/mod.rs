@@ -30,7 +30,7 @@ pub(super) use batch::{Batch, Change};
 use old_run::{old_run, write};
 
 /// What maps an address.
-pub(super) enum Place {
+pub(super) enum MappedBy {
     /// A leaf table.
     Table { frame: Pfn, link: Link },
     /// A huge leaf of this library's.
@@ -46,8 +46,8 @@ where
     M: DirectMap,
     U: Mmu,
 {
-    /// The depth of the entries that link leaf tables or are huge leaves.
-    pub(super) const ABOVE: usize = Tree::<F>::LEAF_DEPTH - 1;
+    /// The depth of entries that link leaf tables or are huge leaves.
+    pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
 
     /// See [`PageTable::replace`](crate::paging::PageTable::replace).
     ///
@@ -93,20 +93,20 @@ where
         let mut rest = Some(range);
         while let Some(left) = rest {
             let at = left.start();
-            let depth = match self.place(at) {
-                Place::Other { depth } => depth,
-                Place::Table { frame, link } => {
+            let depth = match self.mapped_by(at) {
+                MappedBy::Other { depth } => depth,
+                MappedBy::Table { frame, link } => {
                     let run = (link == Link::Shared).then(|| self.shared_run(frame));
                     if let Some(run) = run.flatten() {
-                        let base = Tree::<F>::base(Self::ABOVE, at);
-                        splits += u64::from(exchange.splits(base, run.leaf));
+                        let base = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at);
+                        splits += u64::from(exchange.should_split(base, run.leaf));
                     }
-                    Self::ABOVE
+                    Self::HUGE_LEAF_DEPTH
                 }
-                Place::HugeLeaf(leaf) => {
-                    let base = Tree::<F>::base(Self::ABOVE, at);
-                    splits += u64::from(exchange.splits(base, leaf));
-                    Self::ABOVE
+                MappedBy::HugeLeaf(leaf) => {
+                    let base = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at);
+                    splits += u64::from(exchange.should_split(base, leaf));
+                    Self::HUGE_LEAF_DEPTH
                 }
             };
             rest = left.after(Tree::<F>::last(depth, at));
@@ -144,25 +144,27 @@ where
     }
 
     /// What maps `at`.
-    pub(super) fn place(&self, at: VirtAddr) -> Place {
+    pub(super) fn mapped_by(&self, at: VirtAddr) -> MappedBy {
         let mut frame = self.root;
-        for depth in 0..=Self::ABOVE {
+        for depth in 0..=Self::HUGE_LEAF_DEPTH {
             let slots = self.live_table(frame, depth);
             let Some(slot) = slots.get(Tree::<F>::index(depth, at)) else {
-                return Place::Other { depth };
+                return MappedBy::Other { depth };
             };
             match F::decode(load(slot), depth) {
-                Entry::Table { frame, link } if depth == Self::ABOVE => {
-                    return Place::Table { frame, link };
+                Entry::Table { frame, link } if depth == Self::HUGE_LEAF_DEPTH => {
+                    return MappedBy::Table { frame, link };
                 }
                 Entry::Table { frame: next, .. } => frame = next,
-                Entry::Leaf(leaf) if depth == Self::ABOVE && leaf.role != Role::Foreign => {
-                    return Place::HugeLeaf(leaf);
+                Entry::Leaf(leaf)
+                    if depth == Self::HUGE_LEAF_DEPTH && leaf.role != Role::Foreign =>
+                {
+                    return MappedBy::HugeLeaf(leaf);
                 }
-                _ => return Place::Other { depth },
+                _ => return MappedBy::Other { depth },
             }
         }
-        Place::Other { depth: 0 }
+        MappedBy::Other { depth: 0 }
     }
 
     /// Plans at most one change for the start of `rest`, and answers with what is left after it.
@@ -179,12 +181,12 @@ where
         {
             return self.plan_leaves(table, false, rest, batch, exchange);
         }
-        match self.place(at) {
-            Place::Other { depth } => rest.after(Tree::<F>::last(depth, at)),
-            Place::HugeLeaf(leaf) => {
-                let base = Tree::<F>::base(Self::ABOVE, at);
-                let last = Tree::<F>::last(Self::ABOVE, at);
-                if !exchange.splits(base, leaf) {
+        match self.mapped_by(at) {
+            MappedBy::Other { depth } => rest.after(Tree::<F>::last(depth, at)),
+            MappedBy::HugeLeaf(leaf) => {
+                let base = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at);
+                let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
+                if !exchange.should_split(base, leaf) {
                     return rest.after(last);
                 }
                 // There is one for each that is split.
@@ -206,7 +208,7 @@ where
                 batch.unlinked = Some((span, table));
                 Some(rest)
             }
-            Place::Table { frame, link } => {
+            MappedBy::Table { frame, link } => {
                 if link != Link::Foreign
                     && let Some(next) = self.plan_join(frame, rest, batch, exchange)
                 {
@@ -238,20 +240,20 @@ where
         tables: &mut FrameStack<'_, M>,
         exchange: &mut X,
     ) -> Option<VirtRange> {
-        let at = Tree::<F>::base(Self::ABOVE, rest.start());
-        let last = Tree::<F>::last(Self::ABOVE, at);
+        let at = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, rest.start());
+        let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
         let stays = rest.after(last);
         let (Some(run), Some(span)) = (self.shared_run(old), VirtRange::between(at, last)) else {
             return stays;
         };
-        if !exchange.splits(at, run.leaf) {
+        if !exchange.should_split(at, run.leaf) {
             return stays;
         }
         // There is one for each that is copied.
         let Some(table) = tables.take(1).map(PfnRange::start) else {
             return stays;
         };
-        if !exchange.copy(run) {
+        if !exchange.acquire_for_copy(run) {
             // SAFETY: 1: it was taken just now.
             unsafe { tables.push(PfnRange::single(table)) };
             return stays;
@@ -277,9 +279,9 @@ where
         exchange: &mut X,
     ) -> Option<Option<VirtRange>> {
         let at = rest.start();
-        let last = Tree::<F>::last(Self::ABOVE, at);
+        let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
         let order = Tree::<F>::HUGE_LEAF?;
-        if Tree::<F>::base(Self::ABOVE, at) != at || last > rest.last() {
+        if Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at) != at || last > rest.last() {
             return None;
         }
         let leaf = exchange.join(at, order)?;
@@ -292,7 +294,7 @@ where
             }
             first += usize::from(old.count);
         }
-        let new = F::leaf(leaf, Self::ABOVE);
+        let new = F::leaf(leaf, Self::HUGE_LEAF_DEPTH);
         batch.push(Change::Join { at, table, new });
         Some(rest.after(last))
     }

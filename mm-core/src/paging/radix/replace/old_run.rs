@@ -39,12 +39,12 @@ pub(super) fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
         };
         rest.iter().enumerate().take_while(same).count()
     };
-    let runs_on = match F::decode(entry, Tree::<F>::LEAF_DEPTH) {
-        Entry::Leaf(leaf) => leaf.role.runs_on(),
+    let can_step = match F::decode(entry, Tree::<F>::LEAF_DEPTH) {
+        Entry::Leaf(leaf) => leaf.role.can_step(),
         _ => true,
     };
     let (step, more) = match continues(0) {
-        0 if !runs_on => (Step::Same, 0),
+        0 if !can_step => (Step::Same, 0),
         0 => (Step::Next, continues(F::FRAME_STEP)),
         same => (Step::Same, same),
     };

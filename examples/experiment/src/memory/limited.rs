@@ -1,19 +1,19 @@
-//! Memory that runs out when told to.
+//! An allocator with limits, to test what happens when memory runs out.
 
 use core::cell::Cell;
 use mm_core::addr::{Block, NodeId, Order, Pfn};
 use mm_core::frame::PlainAllocator;
 
-/// An allocator that hands out a ration and then refuses.
+/// An allocator that hands out a limited number of frames and then refuses.
 #[derive(Debug)]
-pub struct Rationed<A> {
+pub struct Limited<A> {
     allocator: A,
     left: Cell<Option<u64>>,
     calls_left: Cell<Option<u64>>,
     no_blocks: Cell<bool>,
 }
 
-impl<A> Rationed<A> {
+impl<A> Limited<A> {
     /// `allocator`, without a limit.
     pub const fn new(allocator: A) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl<A> Rationed<A> {
 
     /// Lets `calls` more allocations succeed, of whatever size; `None` for as many as there is
     /// memory for.
-    pub fn set_calls(&self, calls: Option<u64>) {
+    pub fn set_call_limit(&self, calls: Option<u64>) {
         self.calls_left.set(calls);
     }
 
@@ -36,7 +36,7 @@ impl<A> Rationed<A> {
     }
 
     /// Lets `frames` more go out; `None` for as many as there are. What comes back does not count.
-    pub fn set_ration(&self, frames: Option<u64>) {
+    pub fn set_frame_limit(&self, frames: Option<u64>) {
         self.left.set(frames);
     }
 
@@ -47,7 +47,7 @@ impl<A> Rationed<A> {
 }
 
 // SAFETY: 1 to 3 hold because they hold for the allocator behind it.
-unsafe impl<A: PlainAllocator> PlainAllocator for Rationed<A> {
+unsafe impl<A: PlainAllocator> PlainAllocator for Limited<A> {
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block> {
         if self.no_blocks.get() && order != Order::BASE {
             return None;

@@ -1,18 +1,18 @@
-//! Parting what reaches across the ends of memory that goes offline: huge leaves and shared
-//! tables, the rest of which stays.
+//! Splits what is mapped across the ends of memory that goes offline: huge leaves and shared
+//! tables. Their other part stays online.
 //!
 //! ```text
-//!   the piece                     |<-------------- goes -------------->|
+//!   the piece                     |<----------- goes offline --------->|
 //!   before       [     huge leaf      ]  ...           [    shared table, linked elsewhere too   ]
 //!   after        [ table of its own   ]  ...           [          table of its own               ]
 //! ```
 //!
-//! Entries of memory that stays online are exchanged for others that say the same, so it goes by
-//! the rule of the page table for [entries in use](crate::paging::Replacement).
+//! Entries of memory that stays online are exchanged for others with the same translations. So this
+//! follows the rule of the page table for [entries in use](crate::paging::Replacement).
 
 use super::Vmemmap;
 use super::error::OfflineError;
-use super::pool::Pool;
+use super::frame_pool::FramePool;
 use crate::addr::{Block, NodeId, Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
@@ -20,9 +20,9 @@ use crate::pagemap::DevPagemap;
 use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 
-/// What reaches across an end of a piece.
+/// A huge leaf or a shared table that reaches across an end of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Across {
+pub(super) enum Straddler {
     HugeLeaf {
         at: VirtAddr,
     },
@@ -33,8 +33,9 @@ pub(super) enum Across {
     },
 }
 
-impl Across {
-    /// What a visit meets that maps something, with where it starts and all of its leaves.
+impl Straddler {
+    /// What a visit has met, if it is a mapping: the address where it starts, all of its leaves,
+    /// and what to split if it straddles an end.
     pub(super) fn of(visit: Visit) -> Option<(VirtAddr, Run, Self)> {
         match visit {
             Visit::Leaves { at, run } => Some((at, run, Self::HugeLeaf { at })),
@@ -49,7 +50,7 @@ impl Across {
         }
     }
 
-    /// Why the piece cannot go, on a page table that cannot exchange entries in use.
+    /// Why the piece cannot go offline, on a page table that cannot exchange entries in use.
     fn refusal(&self) -> OfflineError {
         match self {
             Self::HugeLeaf { at } => OfflineError::SplitsHugeLeaf { at: *at },
@@ -60,45 +61,45 @@ impl Across {
 
 /// What reaches across the first end of a piece, and across the last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ends {
-    first: Option<Across>,
-    last: Option<Across>,
+pub(super) struct Straddlers {
+    first: Option<Straddler>,
+    last: Option<Straddler>,
 }
 
-impl Ends {
-    /// Meets a leaf or a table of `span`, which overlaps `range`.
-    pub(super) fn meet(&mut self, across: Across, span: VirtRange, range: VirtRange) {
+impl Straddlers {
+    /// Records `straddler`, which maps `span`, if that reaches across an end of `range`.
+    pub(super) fn meet(&mut self, straddler: Straddler, span: VirtRange, range: VirtRange) {
         if span.start() < range.start() {
-            self.first = Some(across);
+            self.first = Some(straddler);
         } else if span.last() > range.last() {
-            self.last = Some(across);
+            self.last = Some(straddler);
         }
     }
 
-    fn iter(&self) -> impl Iterator<Item = Across> + use<> {
+    fn iter(&self) -> impl Iterator<Item = Straddler> + use<> {
         [self.first, self.last].into_iter().flatten()
     }
 }
 
-/// The exchange that parts, with the references for the tables' copies.
-struct Parting<'v, A> {
-    pool: Pool<'v, A>,
-    ends: Ends,
+/// The exchange that splits, with the references for the copies of shared tables.
+struct Split<'v, A> {
+    pool: FramePool<'v, A>,
+    straddlers: Straddlers,
     held: [Option<Run>; 2],
 }
 
-impl<A: FrameAllocator> Parting<'_, A> {
-    /// Takes the references for copies of shared tables. Says whether they could be counted; if
+impl<A: FrameAllocator> Split<'_, A> {
+    /// Takes the references for copies of shared tables. Says whether they could be counted. If
     /// not, none is held.
-    fn hold(&mut self) -> bool {
-        for (slot, across) in self.held.iter_mut().zip(self.ends.iter()) {
-            let Across::SharedTable { run, .. } = across else {
+    fn take_references(&mut self) -> bool {
+        for (slot, straddler) in self.held.iter_mut().zip(self.straddlers.iter()) {
+            let Straddler::SharedTable { run, .. } = straddler else {
                 continue;
             };
             // SAFETY: 1: the frame is mapped by a shared table of this library's. 2: given to the
-            // copy's entries, or released by `finish`.
+            // copy's entries, or released by `release_unused`.
             if !unsafe { self.pool.acquire(run.leaf.block.first(), run.count) } {
-                self.finish();
+                self.release_unused();
                 return false;
             }
             *slot = Some(run);
@@ -106,18 +107,18 @@ impl<A: FrameAllocator> Parting<'_, A> {
         true
     }
 
-    /// Gives back what no copy was made for.
-    fn finish(&mut self) {
+    /// Releases the references for which no copy was made.
+    fn release_unused(&mut self) {
         for run in self.held.iter_mut().filter_map(Option::take) {
-            // SAFETY: 1: the references were acquired by `hold`. 2: no entry was made for them.
+            // SAFETY: 1: the references were acquired by `take_references`. 2: no entry was made for them.
             unsafe { self.pool.release_run(run) };
         }
     }
 }
 
-impl<A: FrameAllocator> Exchange for Parting<'_, A> {
-    fn splits(&self, at: VirtAddr, _leaf: Leaf) -> bool {
-        self.ends.iter().any(|across| across.at() == at)
+impl<A: FrameAllocator> Exchange for Split<'_, A> {
+    fn should_split(&self, at: VirtAddr, _leaf: Leaf) -> bool {
+        self.straddlers.iter().any(|straddler| straddler.at() == at)
     }
 
     fn split(&mut self, block: Block) {
@@ -126,7 +127,7 @@ impl<A: FrameAllocator> Exchange for Parting<'_, A> {
         unsafe { self.pool.split(block) };
     }
 
-    fn copy(&mut self, run: Run) -> bool {
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
         let mut held = self.held.iter_mut();
         let same = held.find(|held| **held == Some(run));
         same.and_then(Option::take).is_some()
@@ -144,33 +145,33 @@ impl<A: FrameAllocator> Exchange for Parting<'_, A> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// Gives what is at the `ends` of `range` tables of its own, so that `range` can be unmapped
-    /// without the rest. After an error nothing has changed.
-    pub(super) fn part<P: PageTable>(
+    /// Gives the `straddlers` at the ends of `range` tables of their own, so that `range` can be
+    /// unmapped alone. After an error nothing has changed.
+    pub(super) fn split_straddlers<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         range: VirtRange,
-        ends: Ends,
+        straddlers: Straddlers,
     ) -> Result<(), OfflineError> {
-        let Some(first) = ends.iter().next() else {
+        let Some(first) = straddlers.iter().next() else {
             return Ok(());
         };
         if table.replacement() == Replacement::Refused {
             return Err(first.refusal());
         }
         let node = pagemap.node();
-        let mut parting = Parting {
-            pool: Pool::new(&self.frames, pagemap.altmap(), &mut self.books),
-            ends,
+        let mut split = Split {
+            pool: FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state),
+            straddlers,
             held: [None; 2],
         };
-        if !parting.hold() {
+        if !split.take_references() {
             return Err(uncounted(node));
         }
         // One page at an end is enough to meet what is there.
         let page = self.model.granule().bytes();
-        let range = match (ends.first, ends.last) {
+        let range = match (straddlers.first, straddlers.last) {
             (Some(_), None) => page_of(range.start(), page).unwrap_or(range),
             (None, Some(_)) => page_of(range.last(), page).unwrap_or(range),
             _ => range,
@@ -178,18 +179,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // SAFETY: 1: the references of the new entries are those of the block, or held. 2: the
         // caller has seen that all of the range is this library's. 3: the new entries say what
         // the old ones do.
-        let parted = unsafe { table.replace(range, node, &mut parting) };
-        parting.finish();
-        match parted {
+        let replaced = unsafe { table.replace(range, node, &mut split) };
+        split.release_unused();
+        match replaced {
             Ok(_) => Ok(()),
             Err(ReplaceError::OutOfFrames(error)) => Err(OfflineError::OutOfFrames(error)),
             Err(ReplaceError::Refused) => Err(first.refusal()),
         }
     }
 
-    /// Gives what reaches across an end of `frames` a table of its own. Says whether nothing
-    /// does any more.
-    pub(super) fn part_ends<P: PageTable>(
+    /// Splits what reaches across an end of `frames`. Says whether nothing does any more.
+    pub(super) fn split_at_ends<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
@@ -199,19 +199,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return true;
         };
         // One after the other, since nothing is known of what lies between them.
-        let mut is_apart = true;
+        let mut is_split = true;
         for at in [range.start(), range.last()] {
-            let mut ends = Ends::default();
-            if let Some((across, span)) = self.own_span(&*table, at, pagemap.altmap()) {
-                ends.meet(across, span, range);
+            let mut straddlers = Straddlers::default();
+            if let Some((straddler, span)) = self.own_span(&*table, at, pagemap.altmap()) {
+                straddlers.meet(straddler, span, range);
             }
-            is_apart &= self.part(table, pagemap, range, ends).is_ok();
+            is_split &= self
+                .split_straddlers(table, pagemap, range, straddlers)
+                .is_ok();
         }
-        is_apart
+        is_split
     }
 
-    /// `frames` without those at its ends whose descriptors are mapped by what reaches further.
-    pub(super) fn without_shared_ends<P: PageTable>(
+    /// `frames` without those at its ends whose descriptors are mapped by a huge leaf or a shared
+    /// table that reaches further.
+    pub(super) fn without_straddled_ends<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -235,36 +238,40 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Some(rest)
     }
 
-    /// What maps `at`, if that is this library's, with frames of RAM or of `altmap`, and all that
-    /// it maps.
+    /// The mapping of `at`, and all addresses that it maps, if it is this library's and its frames
+    /// are of RAM or of `altmap`.
     fn own_span<P: PageTable>(
         &self,
         table: &P,
         at: VirtAddr,
         altmap: Option<&dyn Altmap>,
-    ) -> Option<(Across, VirtRange)> {
+    ) -> Option<(Straddler, VirtRange)> {
         let page = self.model.granule().bytes();
         let mut found = None;
         let _ = table.visit(page_of(at, page)?, &mut |visit| {
-            let Some((start, run, across)) = Across::of(visit) else {
+            let Some((start, run, straddler)) = Straddler::of(visit) else {
                 return ControlFlow::Continue(());
             };
-            let is_own =
-                run.leaf.role != Role::Foreign && self.books.altmaps.other(&run, altmap).is_none();
+            let is_own = run.leaf.role != Role::Foreign
+                && self
+                    .pool_state
+                    .altmaps
+                    .other_altmap_of(&run, altmap)
+                    .is_none();
             let span = VirtRange::new(start, run.pages().saturating_mul(page)).ok();
-            found = span.filter(|_| is_own).map(|span| (across, span));
+            found = span.filter(|_| is_own).map(|span| (straddler, span));
             ControlFlow::Break(())
         });
         found
     }
 }
 
-/// The page of `page` bytes that has `at`.
+/// The page, of `page` bytes, that contains `at`.
 fn page_of(at: VirtAddr, page: u64) -> Option<VirtRange> {
     VirtRange::new(VirtAddr::new(at.get() & !(page - 1)), page).ok()
 }
 
-/// The allocator cannot count the references of another table.
+/// The error for an allocator that cannot count the references of another table.
 fn uncounted(node: NodeId) -> OfflineError {
     let order = Order::BASE;
     OfflineError::OutOfFrames(OutOfFrames { order, node })

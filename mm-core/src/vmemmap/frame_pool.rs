@@ -1,42 +1,48 @@
-//! Where frames for descriptors come from and go back to: RAM, or the altmap.
+//! Where frames for descriptors come from, and where they are released to: RAM, or the altmap.
 
 use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
 use super::registry::TailRegistry;
-use super::stats::{Ledger, Origin};
+use super::stats::{Counters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
 use crate::paging::{Role, Run, Step};
 
-/// What a vmemmap writes down of the frames that hold its descriptors.
+/// What a vmemmap remembers of the frames that hold its descriptors.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(super) struct PoolState {
     pub(super) registry: TailRegistry,
     pub(super) altmaps: AltmapsInUse,
-    pub(super) ledger: Ledger,
+    pub(super) counters: Counters,
 }
 
-impl Books {
+impl PoolState {
     pub(super) fn new() -> Self {
         Self {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
-            ledger: Ledger::default(),
+            counters: Counters::default(),
         }
     }
 }
 
-/// Frames for descriptors: from the altmap if there is one, else from RAM. Given back to where they
-/// came from.
-pub(super) struct Pool<'v, A> {
+/// Frames for descriptors: from the altmap if there is one, else from RAM. Each frame is released
+/// to where it came from.
+///
+/// The pool lives as long as one operation; its state belongs to the [`Vmemmap`](super::Vmemmap).
+pub(super) struct FramePool<'v, A> {
     pub(super) ram: &'v A,
     pub(super) altmap: Option<&'v dyn Altmap>,
-    pub(super) books: &'v mut Books,
+    pub(super) state: &'v mut PoolState,
 }
 
-impl<'v, A: FrameAllocator> Pool<'v, A> {
-    pub(super) fn new(ram: &'v A, altmap: Option<&'v dyn Altmap>, books: &'v mut Books) -> Self {
-        Self { ram, altmap, books }
+impl<'v, A: FrameAllocator> FramePool<'v, A> {
+    pub(super) fn new(
+        ram: &'v A,
+        altmap: Option<&'v dyn Altmap>,
+        state: &'v mut PoolState,
+    ) -> Self {
+        Self { ram, altmap, state }
     }
 
     pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
@@ -44,7 +50,7 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
             Some(altmap) => altmap.allocate(order, node),
             None => self.ram.allocate(order, node),
         }?;
-        self.took(block.frames());
+        self.count_taken(block.frames());
         Ok(block)
     }
 
@@ -66,21 +72,21 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 .allocate_run(at_most, node)
                 .map_err(OnlineError::OutOfFrames),
         }?;
-        self.took(run);
+        self.count_taken(run);
         Ok(run)
     }
 
     /// A frame of RAM, whether there is an altmap or not.
     pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OutOfFrames> {
         let block = self.ram.allocate(Order::BASE, node)?;
-        self.took(block.frames());
+        self.count_taken(block.frames());
         Ok(block.first())
     }
 
-    /// Writes down that `frames`, which are all on one node, were taken.
-    fn took(&mut self, frames: PfnRange) {
+    /// Counts that `frames`, which are all on one node, were taken.
+    fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
-        self.books.ledger.took(origin, frames.frames());
+        self.state.counters.add_frames(origin, frames.frames());
     }
 
     fn origin(&self, frame: Pfn) -> Origin {
@@ -96,19 +102,20 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         }
     }
 
-    /// `frame` holds nothing but tails from now on, and its entries say so.
-    pub(super) fn became_tail(&mut self, frame: Pfn) {
+    /// Counts that `frame` holds only tails from now on, and that its entries say so.
+    pub(super) fn add_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.books.ledger.became_tail(node);
+        self.state.counters.add_tail(node);
     }
 
-    /// `frame`, which held nothing but tails, is that of one vmemmap page from now on.
-    pub(super) fn ceased_to_be_tail(&mut self, frame: Pfn) {
+    /// Counts that `frame`, which held only tails, belongs to one vmemmap page from now on.
+    pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.books.ledger.ceased_to_be_tail(node);
+        self.state.counters.remove_tail(node);
     }
 
-    /// Where the descriptors of `described` have to be, if it is part of what the altmap reserves.
+    /// The frames in which the descriptors of `described` have to be, if it is part of the altmap's
+    /// reserved part.
     pub(super) fn holders(&self, described: PfnRange) -> Result<Option<PfnRange>, OnlineError> {
         match self.altmap_of(described.start()) {
             Some(altmap) => match altmap.holders(described) {
@@ -121,19 +128,19 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         }
     }
 
-    /// Hands out the holders of `described`, in blocks of `order`, if it is part of what the altmap
-    /// reserves.
+    /// Hands out the holders of `described`, in blocks of `order`, if it is part of the altmap's
+    /// reserved part.
     ///
     /// # Safety
     ///
-    /// As for [`Altmap::begin_counting`], where it is.
+    /// As for [`Altmap::begin_counting`], if it is.
     pub(super) unsafe fn begin_counting(&mut self, described: PfnRange, order: Order) {
         if let Some(altmap) = self.altmap_of(described.start())
             && let Some(holders) = altmap.holders(described)
         {
             // SAFETY: 1 and 2: the caller's.
             unsafe { altmap.begin_counting(described, order) };
-            self.took(holders);
+            self.count_taken(holders);
         }
     }
 
@@ -158,12 +165,12 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         };
         if acquired.is_ok() {
             let node = self.node_of(frame);
-            self.books.ledger.reused(node, references);
+            self.state.counters.add_reused(node, references);
         }
         acquired.is_ok()
     }
 
-    /// Makes single frames of a block.
+    /// Splits a block into single frames.
     ///
     /// # Safety
     ///
@@ -178,8 +185,8 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
         }
     }
 
-    /// Gives back `references` of `block`, whose entries had this role, and the block with the last
-    /// one.
+    /// Releases `references` of `block`, whose entries had this role. Frees the block with its last
+    /// reference.
     ///
     /// # Safety
     ///
@@ -193,22 +200,22 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 None => self.ram.release(block, references),
             }
         };
-        let ledger = &mut self.books.ledger;
+        let counters = &mut self.state.counters;
         let Released::Last(owned) = released else {
-            return ledger.no_longer_reused(origin.node, references);
+            return counters.remove_reused(origin.node, references);
         };
-        ledger.no_longer_reused(origin.node, references.saturating_sub(1));
-        ledger.freed(origin, block.order().frames(), role);
+        counters.remove_reused(origin.node, references.saturating_sub(1));
+        counters.remove_frames(origin, block.order().frames(), role);
         match self.altmap_of(block.first()) {
             Some(altmap) => altmap.free(owned),
             None => {
-                self.books.registry.forget(block.first());
+                self.state.registry.forget(block.first());
                 self.ram.free(owned);
             }
         }
     }
 
-    /// Gives back one reference of each frame, whose entries had this role.
+    /// Releases one reference of each frame, whose entries had this role.
     ///
     /// # Safety
     ///
@@ -226,14 +233,14 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.books.ledger.freed(origin, freed, role);
-            self.books.ledger.no_longer_reused(origin.node, kept);
+            self.state.counters.remove_frames(origin, freed, role);
+            self.state.counters.remove_reused(origin.node, kept);
             rest = others;
         }
     }
 
-    /// How many of the first of `frames` came from where the first one did. Frames that follow each
-    /// other in memory may have come from several allocations.
+    /// How many of the first of `frames` have the same origin as the first one. Consecutive frames
+    /// may have come from several allocations.
     fn of_one_origin(&self, frames: PfnRange) -> u64 {
         let all = frames.frames();
         let start = frames.start().get();
@@ -258,13 +265,13 @@ impl<'v, A: FrameAllocator> Pool<'v, A> {
             .unwrap_or(same_source)
     }
 
-    /// Gives back the references that the entries of `run` owned.
+    /// Releases the references that the entries of `run` owned.
     ///
     /// # Safety
     ///
-    /// 1. `run` was mapped with frames of this pool, or was about to be, one reference for each
-    ///    leaf.
-    /// 2. No entry, and no translation cached by a CPU, depends on those any more.
+    /// 1. `run` was mapped with frames of this pool, or was about to be, with one reference for
+    ///    each leaf.
+    /// 2. No entry depends on those references any more, and no translation that a CPU has cached.
     pub(super) unsafe fn release_run(&mut self, run: Run) {
         let role = run.leaf.role;
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.

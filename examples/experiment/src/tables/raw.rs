@@ -1,5 +1,5 @@
-//! A kernel's tables in use, as another part of the kernel would write into them: without the bits
-//! by which the library knows its own entries.
+//! A kernel's tables in use, written as another part of the kernel would: without the bits by which
+//! the library knows its own entries.
 
 use super::{EntryBits, Place, Tables};
 use conformance::Seen;
@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use mm_core::addr::{Block, Pfn, PfnRange, VirtAddr};
 use mm_core::frame::DirectMap;
 
-/// How many tables somebody else can have at a time.
+/// How many foreign tables there can be at a time.
 const MOST_TABLES: usize = 8;
 
 /// How many frames [`ForeignTables`] can use.
@@ -17,23 +17,23 @@ pub const FOREIGN_TABLES: u64 = MOST_TABLES as u64;
 
 /// The tables that the CPU walks, whatever their format.
 ///
-/// What is changed through this the CPU may have cached: who changes it flushes.
-pub trait ByHand: fmt::Debug {
+/// The CPU may have cached what is changed through this. The caller flushes.
+pub trait RawTables: fmt::Debug {
     /// What `at` translates to, read from memory.
     fn translate(&self, at: VirtAddr) -> Option<Seen>;
 
-    /// Maps `block` at `at` as somebody else would, in tables that are there or new ones. Says
+    /// Maps `block` at `at` as other code of the kernel would, in existing tables or new ones. Says
     /// whether there was a place for it.
-    fn plant(&self, at: VirtAddr, block: Block) -> bool;
+    fn map_foreign(&self, at: VirtAddr, block: Block) -> bool;
 
     /// Clears the entry of the page or block at `at`. Tables stay.
     fn clear_leaf(&self, at: VirtAddr);
 
-    /// Unlinks those tables of somebody else's that nothing is in any more.
-    fn prune(&self);
+    /// Unlinks the foreign tables that are empty.
+    fn unlink_empty(&self);
 }
 
-/// [`Tables`] with frames for tables of somebody else's.
+/// [`Tables`], with frames for foreign tables.
 #[derive(Debug)]
 pub struct ForeignTables<B, M> {
     tables: Tables<B, M>,
@@ -78,12 +78,12 @@ impl<B: EntryBits, M: DirectMap> ForeignTables<B, M> {
     }
 }
 
-impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTables<B, M> {
+impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> RawTables for ForeignTables<B, M> {
     fn translate(&self, at: VirtAddr) -> Option<Seen> {
         self.tables.translate(at)
     }
 
-    fn plant(&self, at: VirtAddr, block: Block) -> bool {
+    fn map_foreign(&self, at: VirtAddr, block: Block) -> bool {
         let granule = self.tables.shape.granule;
         let shift = granule.shift() + u32::from(block.order().get());
         if self.tables.shape.leaf_shifts(shift).next() != Some(shift) {
@@ -91,7 +91,7 @@ impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTab
         }
         let mut link = |_: &Tables<B, M>, place| self.link(place);
         let Some(place) = self.tables.descend(at, shift, &mut link) else {
-            self.prune();
+            self.unlink_empty();
             return false;
         };
         let last = self.tables.is_last(place);
@@ -106,7 +106,7 @@ impl<B: EntryBits + fmt::Debug, M: DirectMap + fmt::Debug> ByHand for ForeignTab
         }
     }
 
-    fn prune(&self) {
+    fn unlink_empty(&self) {
         // A table that goes may leave another one empty.
         for _ in 0..MOST_TABLES {
             for (frame, slot) in self.slots() {

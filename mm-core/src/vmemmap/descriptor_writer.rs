@@ -7,14 +7,14 @@ use crate::model::MemoryModel;
 
 /// Writes the descriptors of memory on one node, used in pages of one order.
 #[derive(Clone, Copy)]
-pub(super) struct Describe<'v, M> {
+pub(super) struct DescriptorWriter<'v, M> {
     pub(super) model: &'v MemoryModel,
     pub(super) direct_map: &'v M,
     pub(super) order: Order,
     pub(super) node: NodeId,
 }
 
-impl<M: DirectMap> Describe<'_, M> {
+impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// Writes into `frame` the descriptors of the page of memory that starts at `first`: base
     /// pages, or heads and tails.
     ///
@@ -22,7 +22,7 @@ impl<M: DirectMap> Describe<'_, M> {
     ///
     /// 1. `frame` was allocated, is reached by the direct map, and nobody else uses it.
     /// 2. `D` has the size that the model says.
-    pub(super) unsafe fn page<D: Descriptor>(&self, frame: Pfn, first: Pfn) {
+    pub(super) unsafe fn write_page<D: Descriptor>(&self, frame: Pfn, first: Pfn) {
         let in_page = self.model.vmemmap_page_order();
         let is_head = |index: u64| {
             first
@@ -39,7 +39,7 @@ impl<M: DirectMap> Describe<'_, M> {
                 self.initial::<D>(Part::Tail, described.align_down(self.order))
             };
             // SAFETY: 1 and 2: the caller's.
-            unsafe { self.write::<D>(frame, index, initial) };
+            unsafe { self.write_descriptor::<D>(frame, index, initial) };
         }
     }
 
@@ -47,12 +47,12 @@ impl<M: DirectMap> Describe<'_, M> {
     ///
     /// # Safety
     ///
-    /// As for [`page`](Self::page).
-    pub(super) unsafe fn tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
+    /// As for [`write_page`](Self::write_page).
+    pub(super) unsafe fn write_tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
         let initial = self.initial::<D>(Part::Tail, head);
         for index in 0..self.model.descriptors_per_page() {
             // SAFETY: 1 and 2: the caller's.
-            unsafe { self.write::<D>(frame, index, initial) };
+            unsafe { self.write_descriptor::<D>(frame, index, initial) };
         }
     }
 
@@ -82,8 +82,8 @@ impl<M: DirectMap> Describe<'_, M> {
 
     /// # Safety
     ///
-    /// As for [`page`](Self::page); `index` is below the number of descriptors in a page.
-    unsafe fn write<D: Descriptor>(&self, frame: Pfn, index: u64, initial: Initial) {
+    /// As for [`write_page`](Self::write_page); `index` is below the number of descriptors in a page.
+    unsafe fn write_descriptor<D: Descriptor>(&self, frame: Pfn, index: u64, initial: Initial) {
         let page = self.direct_map.frame_pointer(frame).cast::<D>();
         // SAFETY: by 2 the descriptors fill the page exactly and are aligned in it, by 1 it is
         // writable and nobody else's; duty 1 of `Descriptor` allows writing without dropping.

@@ -1,13 +1,14 @@
-//! Where the runs of a plan get their frames.
+//! Provides the frames for the runs of a plan.
 //!
-//! The page table pulls; each pull takes frames from RAM or the altmap, describes them, and hands
-//! them over with one reference for each entry that will point at them.
+//! The page table asks for one run after another. For each of them, the source takes frames from
+//! RAM or the altmap and writes the descriptors into them. The frames come with one reference for
+//! each entry that will point at them.
 
-use super::describe::Describe;
+use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
+use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
-use super::pool::Pool;
 use super::shared_tail::{new_tail, shared_tail};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
@@ -16,158 +17,160 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
 
-/// How many frames are asked for ahead of the run that needs them.
-const AHEAD: u64 = 512;
+/// How many frames are allocated at most ahead of the run that needs them.
+const PREFETCH: u64 = 512;
 
-/// The tail frame that other pieces of a compound page have.
+/// The tail frame of a compound page, which other pieces of that page have mapped already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FoundTail {
+pub(super) struct ExistingTail {
     /// The first frame of the compound page.
     pub(super) head: Pfn,
     /// Its tail frame.
     pub(super) frame: Pfn,
 }
 
-/// The runs of one piece, with frames.
-pub(super) struct Supply<'v, D, A, M> {
-    pub(super) pool: Pool<'v, A>,
-    pub(super) describe: Describe<'v, M>,
+/// The [`RunSource`] of one piece: its planned runs, with frames.
+pub(super) struct PieceSource<'v, D, A, M> {
+    pub(super) pool: FramePool<'v, A>,
+    pub(super) writer: DescriptorWriter<'v, M>,
     tails: Tails,
     share_tables: bool,
     plan: Plan,
-    /// What is left of the run that the plan gave last, the nearer part first.
+    /// The rest of the run that the plan gave last. It may be in two parts: `current` comes first,
+    /// then `later`.
     current: Option<PlannedRun>,
     later: Option<PlannedRun>,
-    /// Frames taken ahead, each with its one reference.
-    stock: Option<PfnRange>,
-    /// Tail frames of the compound pages that reach across the ends of the piece.
-    found: [Option<FoundTail>; 2],
+    /// Frames that were allocated ahead, with one reference each.
+    prefetched: Option<PfnRange>,
+    /// Existing tail frames of the compound pages that reach across the ends of the piece.
+    existing_tails: [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
     descriptor: PhantomData<fn() -> D>,
 }
 
-impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
+impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M> {
     pub(super) fn new(
-        pool: Pool<'v, A>,
-        describe: Describe<'v, M>,
+        pool: FramePool<'v, A>,
+        writer: DescriptorWriter<'v, M>,
         pagemap: &DevPagemap<'_>,
         plan: Plan,
-        found: [Option<FoundTail>; 2],
+        existing_tails: [Option<ExistingTail>; 2],
         notes: &'v mut Notes,
     ) -> Self {
         Self {
             pool,
-            describe,
+            writer,
             tails: pagemap.tails().0,
             share_tables: pagemap.tables() == Tables::Shared,
             plan,
             current: None,
             later: None,
-            stock: None,
-            found,
+            prefetched: None,
+            existing_tails,
             notes,
             descriptor: PhantomData,
         }
     }
 
-    /// Gives back what was taken ahead and not used.
-    pub(super) fn finish(&mut self) {
-        if let Some(stock) = self.stock.take() {
+    /// Releases the frames that were allocated ahead and not used.
+    pub(super) fn release_unused(&mut self) {
+        if let Some(prefetched) = self.prefetched.take() {
             // SAFETY: the stock's references are this value's and no entry was made for them.
-            unsafe { self.pool.release_frames(stock, Role::Descriptors) };
+            unsafe { self.pool.release_frames(prefetched, Role::Descriptors) };
         }
     }
 
-    fn found_tail(&self, head: Pfn) -> Option<Pfn> {
-        self.found
+    fn existing_tail(&self, head: Pfn) -> Option<Pfn> {
+        self.existing_tails
             .iter()
             .flatten()
-            .find(|found| found.head == head)
-            .map(|found| found.frame)
+            .find(|tail| tail.head == head)
+            .map(|tail| tail.frame)
     }
 
-    /// How many single frames `run`, which needs some, and the runs after it need, up to a limit.
+    /// How many single frames `run` and the runs after it need, up to a limit. `run` needs at least
+    /// one.
     #[inline(never)]
-    fn frames_ahead(&self, run: &PlannedRun) -> u64 {
+    fn frames_to_prefetch(&self, run: &PlannedRun) -> u64 {
         let mut frames = 0;
         let mut plan = self.plan;
         let mut later = self.later;
         let mut next = Some(*run);
         while let Some(run) = next
-            && frames < AHEAD
+            && frames < PREFETCH
         {
             frames += match run.frames {
                 PlannedFrames::Own => run.pages,
                 PlannedFrames::Tail { .. } if self.tails == Tails::PerOrder => 0,
-                PlannedFrames::Tail { head } => u64::from(self.found_tail(head).is_none()),
+                PlannedFrames::Tail { head } => u64::from(self.existing_tail(head).is_none()),
                 PlannedFrames::HugeLeaves { .. } => break,
             };
             next = later.take().or_else(|| plan.next());
         }
-        frames.min(AHEAD)
+        frames.min(PREFETCH)
     }
 
-    /// Between 1 and `at_most` frames for `run`, which follow each other.
+    /// Between 1 and `at_most` consecutive frames for `run`.
     fn take_frames(&mut self, run: &PlannedRun, at_most: u64) -> Result<PfnRange, OnlineError> {
-        let stock = match self.stock.take() {
-            Some(stock) => stock,
+        let prefetched = match self.prefetched.take() {
+            Some(prefetched) => prefetched,
             None => {
-                let node = self.describe.node;
+                let node = self.writer.node;
                 let frames = self
                     .pool
-                    .allocate_run(self.frames_ahead(run).max(1), node)?;
+                    .allocate_run(self.frames_to_prefetch(run).max(1), node)?;
                 let actual = self.pool.node_of(frames.start());
                 self.notes.frames_from(node, actual, frames.frames());
                 frames
             }
         };
-        let (taken, stock) = stock.take_first(at_most);
-        self.stock = stock;
+        let (taken, prefetched) = prefetched.take_first(at_most);
+        self.prefetched = prefetched;
         Ok(taken)
     }
 
-    /// Frames for the first pages of the run, one for each.
-    fn own(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
-        let per_page = self.describe.model.descriptors_per_page();
-        let at_most = run.describes.take_first(AHEAD * per_page).0;
+    /// Frames for the first pages of `run`, one for each page.
+    fn own_run(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
+        let per_page = self.writer.model.descriptors_per_page();
+        let at_most = run.describes.take_first(PREFETCH * per_page).0;
         let frames = match self.pool.holders(at_most)? {
             Some(holders) => {
-                let (asked, actual) = (self.describe.node, self.pool.node_of(holders.start()));
+                let (asked, actual) = (self.writer.node, self.pool.node_of(holders.start()));
                 self.notes.frames_from(asked, actual, holders.frames());
                 holders
             }
             None => self.take_frames(run, run.pages)?,
         };
-        self.describe_pages(frames, run, Order::BASE);
+        self.write_pages(frames, run, Order::BASE);
         Ok(Run::each(frames, Role::Descriptors))
     }
 
-    /// The tail frame for the compound page at `head`, for every page of the run.
+    /// The tail frame of the compound page at `head`, for every page of `run`.
     #[inline(never)]
-    fn tail(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
+    fn tail_run(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
         if self.tails == Tails::PerOrder {
             let pool = &mut self.pool;
-            let frame = shared_tail::<D, A, M>(pool, &self.describe, head, run.pages, self.notes)?;
-            return Ok(self.tail_run(frame, run.pages));
+            let frame = shared_tail::<D, A, M>(pool, &self.writer, head, run.pages, self.notes)?;
+            return Ok(self.tail_leaves(frame, run.pages));
         }
-        if let Some(frame) = self.found_tail(head) {
+        if let Some(frame) = self.existing_tail(head) {
             // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
             // the references.
             if unsafe { self.pool.acquire(frame, run.pages) } {
-                return Ok(self.tail_run(frame, run.pages));
+                return Ok(self.tail_leaves(frame, run.pages));
             }
         }
         let frame = self.take_frames(run, 1)?.start();
         let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
-        unsafe { new_tail::<D, A, M>(pool, &self.describe, frame, head, run.pages) }
+        unsafe { new_tail::<D, A, M>(pool, &self.writer, frame, head, run.pages) }
             .map_err(OnlineError::OutOfFrames)?;
-        Ok(self.tail_run(frame, run.pages))
+        Ok(self.tail_leaves(frame, run.pages))
     }
 
-    /// The leaves of a tail frame. What belongs to all compound pages of an order is read-only.
-    fn tail_run(&self, frame: Pfn, pages: u64) -> Run {
+    /// The leaves of a tail frame. A tail frame for all compound pages of an order is read-only.
+    fn tail_leaves(&self, frame: Pfn, pages: u64) -> Run {
         let run = Run::repeat(frame, pages, Role::Tail);
         let leaf = Leaf {
             writable: self.tails != Tails::PerOrder,
@@ -176,14 +179,14 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         Run { leaf, ..run }
     }
 
-    /// The block of the first huge leaf of the run, if there is one and the page table can enter
-    /// it.
+    /// The block for the first huge leaf of `run`. `None` if there is no block, or if the page
+    /// table cannot enter the leaf.
     #[inline(never)]
-    fn huge_leaf(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
+    fn huge_leaf_run(&mut self, run: &PlannedRun, order: Order, largest: Order) -> Option<Run> {
         if order > largest {
             return None;
         }
-        let node = self.describe.node;
+        let node = self.writer.node;
         let block = match self.pool.holders(run.describes) {
             Ok(Some(holders)) => Block::new(holders.start(), order)?,
             Ok(None) => self.pool.allocate(order, node).ok()?,
@@ -191,7 +194,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         };
         let actual = self.pool.node_of(block.first());
         self.notes.frames_from(node, actual, order.frames());
-        self.describe_pages(block.frames(), run, order);
+        self.write_pages(block.frames(), run, order);
         Some(Run::once(Leaf {
             block,
             role: Role::Descriptors,
@@ -199,28 +202,32 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
         }))
     }
 
-    /// Base pages in place of the first huge leaf, of `order`, of `planned`.
+    /// Maps base pages in place of the first huge leaf, of `order`, of `planned`.
     #[inline(never)]
-    fn without_huge_leaf(&mut self, planned: PlannedRun, order: Order) -> Result<Run, OnlineError> {
+    fn base_pages_instead(
+        &mut self,
+        planned: PlannedRun,
+        order: Order,
+    ) -> Result<Run, OnlineError> {
         self.notes.huge_leaf_unavailable();
-        let (leaf, later) = planned.split_at(order.frames(), self.describe.model);
+        let (leaf, later) = planned.split_at(order.frames(), self.writer.model);
         self.later = later;
         let small = PlannedRun {
             frames: PlannedFrames::Own,
             ..leaf
         };
-        let run = self.own(&small)?;
-        self.current = small.split_at(run.pages(), self.describe.model).1;
+        let run = self.own_run(&small)?;
+        self.current = small.split_at(run.pages(), self.writer.model).1;
         Ok(run)
     }
 
-    /// Describes the memory of the first pages of `run` in `frames`, blocks of `order` that are
-    /// about to be mapped.
-    fn describe_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
-        let per_page = self.describe.model.descriptors_per_page();
-        let describe = Describe {
+    /// Writes the descriptors for the first pages of `run` into `frames`, which are about to be
+    /// mapped as blocks of `order`.
+    fn write_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
+        let per_page = self.writer.model.descriptors_per_page();
+        let writer = DescriptorWriter {
             order: run.order,
-            ..self.describe
+            ..self.writer
         };
         let described = run.describes.take_first(frames.frames() * per_page).0;
         for index in 0..frames.frames() {
@@ -228,7 +235,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
             let first = described.start().saturating_add(index * per_page);
             // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is
             // not mapped. 2: `Vmemmap::new` has compared the sizes.
-            unsafe { describe.page::<D>(frame, first) };
+            unsafe { writer.write_page::<D>(frame, first) };
         }
         // SAFETY: 1: the frames are in order, and if they are holders then because of what they
         // describe. 2: written just now.
@@ -236,7 +243,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> Supply<'v, D, A, M> {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'_, D, A, M> {
     type Error = OnlineError;
 
     fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
@@ -251,15 +258,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
                 order: Order::BASE,
             }))?;
         let taken = match planned.frames {
-            PlannedFrames::Own => self.own(&planned),
-            PlannedFrames::Tail { head } => self.tail(&planned, head),
-            PlannedFrames::HugeLeaves { order } => match self.huge_leaf(&planned, order, largest) {
-                Some(run) => Ok(run),
-                None => return self.without_huge_leaf(planned, order),
-            },
+            PlannedFrames::Own => self.own_run(&planned),
+            PlannedFrames::Tail { head } => self.tail_run(&planned, head),
+            PlannedFrames::HugeLeaves { order } => {
+                match self.huge_leaf_run(&planned, order, largest) {
+                    Some(run) => Ok(run),
+                    None => return self.base_pages_instead(planned, order),
+                }
+            }
         };
         let run = taken?;
-        self.current = planned.split_at(run.pages(), self.describe.model).1;
+        self.current = planned.split_at(run.pages(), self.writer.model).1;
         Ok(run)
     }
 
@@ -267,7 +276,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for Supply<'_, D,
         self.share_tables
     }
 
-    fn put_back(&mut self, run: Run) {
+    fn return_unused(&mut self, run: Run) {
         // SAFETY: 1: it came from `next_run`. 2: it was not mapped.
         unsafe { self.pool.release_run(run) };
     }

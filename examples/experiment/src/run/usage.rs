@@ -9,7 +9,7 @@ use mm_core::paging::PageTable;
 
 /// What is in use at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ledger {
+pub(super) struct Usage {
     /// By the audit's count, but for what comes from the altmap, which counts that itself.
     pub(super) used: Cost,
     /// Frames that hold marks.
@@ -19,8 +19,8 @@ pub(super) struct Ledger {
 }
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
-    /// Recounts.
-    pub(super) fn ledger(&mut self, report: &mut Report<'_>) -> Ledger {
+    /// Counts what is in use now.
+    pub(super) fn usage(&mut self, report: &mut Report<'_>) -> Usage {
         let ram: &dyn InspectFrames = self.on.frames;
         let both = [self.altmap.unwrap_or(ram), ram];
         let audit = match self.altmap {
@@ -32,7 +32,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             Default::default()
         });
         let altmap = self.altmap.and_then(InspectFrames::outstanding);
-        Ledger {
+        Usage {
             used: Cost {
                 descriptor_frames: found.descriptor_frames,
                 leaf_tables: found.leaf_tables,
@@ -48,10 +48,10 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     pub(super) fn check_cost(
         &mut self,
         expected: Cost,
-        before: Ledger,
+        before: Usage,
         report: &mut Report<'_>,
     ) -> Option<Cost> {
-        let now = self.ledger(report);
+        let now = self.usage(report);
         let found = now.used.since(&before.used);
         let outcome = match found {
             Some(found) if found == expected => Ok(()),
@@ -70,8 +70,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     /// Checks that the same frames are in use as before.
-    pub(super) fn check_unchanged(&mut self, what: &str, before: Ledger, report: &mut Report<'_>) {
-        let now = self.ledger(report);
+    pub(super) fn check_unchanged(&mut self, what: &str, before: Usage, report: &mut Report<'_>) {
+        let now = self.usage(report);
         let outcome = (now == before).then_some(());
         report.check(what, outcome.ok_or(Problem::Changed { before, now }));
     }

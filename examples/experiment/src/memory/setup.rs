@@ -1,6 +1,6 @@
-//! The kernel's frames, and the memory for their books.
+//! Sets up the allocator of the kernel, and the memory that it keeps its records in.
 
-use super::{Bitmap, EarlyFrames, Frames, MemoryMap, Rationed};
+use super::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap};
 use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicU64;
@@ -61,7 +61,7 @@ pub(crate) unsafe fn early_slice<T>(
 /// 1. All RAM of `map` from `first_free` on is free, but for what was taken from `early`, which
 ///    came from `early_range`.
 /// 2. `direct_map` is linear and reaches all RAM, for good.
-pub(crate) unsafe fn frames(
+pub(crate) unsafe fn allocator(
     map: &MemoryMap,
     early_range: PfnRange,
     early: &EarlyFrames,
@@ -109,5 +109,5 @@ pub(crate) unsafe fn frames(
         // SAFETY: 1: duty 1. 2: duty 2.
         unsafe { bitmap.add(range) };
     }
-    Counted::new(Rationed::new(bitmap), all, counts).ok()
+    Counted::new(Limited::new(bitmap), all, counts).ok()
 }
