@@ -45,11 +45,11 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
     }
 
     fn map_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
-        B::plant(&self.foreign, table, at, leaf)
+        B::map_foreign(&self.foreign, table, at, leaf)
     }
 
     fn unmap_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr) {
-        B::uproot(&self.foreign, table, at);
+        B::unmap_foreign(&self.foreign, table, at);
         B::prune(&self.foreign);
     }
 

@@ -190,17 +190,12 @@ mod tests {
         name.replace(' ', "-").to_lowercase()
     }
 
-    /// Whether a CPU could walk what the backend writes; the oracle is a plain map.
-    fn has_tables(backend: BackendKind) -> bool {
-        backend.name() != "sim"
-    }
-
     #[test]
     fn every_backend_with_tables_boots_a_kernel() {
         let booted: Vec<String> = Boot::all().map(backend_of).collect();
         for backend in BackendKind::ALL
             .into_iter()
-            .filter(|&kind| has_tables(kind))
+            .filter(|kind| kind.has_tables())
         {
             let name = backend.name();
             assert!(

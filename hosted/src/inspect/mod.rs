@@ -36,7 +36,7 @@ pub trait Inspect: Backend {
     fn foreign(machine: &Machine<Self>, frames: PfnRange) -> Self::Foreign<'_>;
 
     /// Somebody else maps `leaf` at `at`. Says whether there was a place for it.
-    fn plant(
+    fn map_foreign(
         foreign: &Self::Foreign<'_>,
         table: &mut Self::Table<'_>,
         at: VirtAddr,
@@ -45,10 +45,10 @@ pub trait Inspect: Backend {
 
     /// Somebody else links tables down to that of base pages for `at`. Says whether there was a
     /// place for them.
-    fn plant_tables(foreign: &Self::Foreign<'_>, at: VirtAddr) -> bool;
+    fn link_foreign_tables(foreign: &Self::Foreign<'_>, at: VirtAddr) -> bool;
 
     /// Takes somebody else's leaf at `at` away. Tables stay.
-    fn uproot(foreign: &Self::Foreign<'_>, table: &mut Self::Table<'_>, at: VirtAddr);
+    fn unmap_foreign(foreign: &Self::Foreign<'_>, table: &mut Self::Table<'_>, at: VirtAddr);
 
     /// Takes away somebody else's tables in which there is nothing.
     fn prune(foreign: &Self::Foreign<'_>);
@@ -89,15 +89,15 @@ impl Inspect for Sim {
 
     fn foreign(_machine: &Machine<Self>, _frames: PfnRange) {}
 
-    fn plant(_foreign: &(), table: &mut FlatTable, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(_foreign: &(), table: &mut FlatTable, at: VirtAddr, leaf: Leaf) -> bool {
         table.map_foreign(at, leaf).is_ok()
     }
 
-    fn plant_tables(_foreign: &(), _at: VirtAddr) -> bool {
+    fn link_foreign_tables(_foreign: &(), _at: VirtAddr) -> bool {
         false
     }
 
-    fn uproot(_foreign: &(), table: &mut FlatTable, at: VirtAddr) {
+    fn unmap_foreign(_foreign: &(), table: &mut FlatTable, at: VirtAddr) {
         table.unmap_foreign(at);
     }
 
@@ -164,7 +164,7 @@ impl<R: RadixBackend> Inspect for R {
         Foreign::new(machine, frames)
     }
 
-    fn plant(
+    fn map_foreign(
         foreign: &Foreign<'_, Self>,
         _table: &mut Self::Table<'_>,
         at: VirtAddr,
@@ -173,11 +173,11 @@ impl<R: RadixBackend> Inspect for R {
         foreign.map(at, leaf.block.first(), leaf.block.order())
     }
 
-    fn plant_tables(foreign: &Foreign<'_, Self>, at: VirtAddr) -> bool {
+    fn link_foreign_tables(foreign: &Foreign<'_, Self>, at: VirtAddr) -> bool {
         foreign.link_tables(at)
     }
 
-    fn uproot(foreign: &Foreign<'_, Self>, _table: &mut Self::Table<'_>, at: VirtAddr) {
+    fn unmap_foreign(foreign: &Foreign<'_, Self>, _table: &mut Self::Table<'_>, at: VirtAddr) {
         foreign.unmap(at);
     }
 

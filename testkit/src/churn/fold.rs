@@ -1,9 +1,9 @@
 //! Memory that is online and changes its shape.
 
 use super::Churn;
-use super::acts::Expected;
-use super::aim::FEW;
-use super::model::{Misfit, Policy};
+use super::model::{FoldRefusal, Policy};
+use super::operations::Expected;
+use super::targets::FEW;
 use hosted::Inspect;
 use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
@@ -19,15 +19,15 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             survey.is_ok_and(|(_, unfolded)| unfolded > 0)
                 && churn.model.tails_of(policy) != Tails::None
         };
-        let (pagemap, policy, frames) = self.aim(Self::unit, unfolded)?;
+        let (pagemap, policy, frames) = self.target(Self::unit, unfolded)?;
         self.fold_by(&pagemap, &policy, frames)
     }
 
     fn surveyed(&self, pages: &Range<u64>, policy: &Policy) -> (Expected, u64, u64) {
         match self.model.survey(pages, policy.order) {
             Ok((folded, unfolded)) => (Ok(()), folded, unfolded),
-            Err(Misfit::NotOnline) => (Err(ErrorKind::NotOnline), 0, 0),
-            Err(Misfit::OtherTails) => (Err(ErrorKind::Overlap), 0, 0),
+            Err(FoldRefusal::NotOnline) => (Err(ErrorKind::NotOnline), 0, 0),
+            Err(FoldRefusal::OtherTails) => (Err(ErrorKind::Overlap), 0, 0),
         }
     }
 
@@ -66,7 +66,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             let survey = churn.model.survey(pages, policy.order);
             pages.end - pages.start <= most && survey.is_ok_and(|(folded, _)| folded > 0)
         };
-        let (pagemap, policy, frames) = self.aim(Self::unit, folded)?;
+        let (pagemap, policy, frames) = self.target(Self::unit, folded)?;
         let pages = self.world.layout.pages_of(frames);
         // What is unfolded gets frames of its own.
         if pages.end - pages.start > most {
@@ -106,7 +106,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             pages.end - pages.start <= FEW
                 && matches!(churn.model.survey(pages, policy.order), Ok((0, _)))
         };
-        let (pagemap, policy, frames) = self.aim(Self::unit, unfolded)?;
+        let (pagemap, policy, frames) = self.target(Self::unit, unfolded)?;
         let pages = self.world.layout.pages_of(frames);
         self.act = format!("reshape {pages:?} {policy:?}");
         self.touched = pages.clone();

@@ -16,15 +16,15 @@
 //! pieces, fold, unfold, reshape, marks; CPUs that cache; memory that runs out; wrong arguments;
 //! somebody else's mapping in the same tables.
 
-mod acts;
-mod aim;
+mod checks;
 mod devices;
 mod fold;
 mod frames;
 mod layout;
-mod look;
 mod model;
 mod online;
+mod operations;
+mod targets;
 mod world;
 
 use crate::backend::chosen_backend;
@@ -71,8 +71,8 @@ pub struct Tally {
     /// Regions and pieces that went offline.
     pub offline: u64,
     /// Of both, those that were a part of a huge leaf or of a shared table.
-    pub parted: u64,
-    /// Of the regions, those that left a part, since there was no memory to part it.
+    pub split_offline: u64,
+    /// Of the regions, those that left a part, since there was no memory to split it.
     pub kept: u64,
     /// Compound pages that were folded.
     pub folded: u64,
@@ -101,7 +101,7 @@ impl Tally {
         self.shared_tables += other.shared_tables;
         self.per_order += other.per_order;
         self.offline += other.offline;
-        self.parted += other.parted;
+        self.split_offline += other.split_offline;
         self.kept += other.kept;
         self.folded += other.folded;
         self.unfolded += other.unfolded;
@@ -236,10 +236,10 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
                 role: Role::Foreign,
                 writable: true,
             };
-            if !B::plant(&state, &mut table, world.layout.address(page), leaf) {
+            if !B::map_foreign(&state, &mut table, world.layout.address(page), leaf) {
                 return Err("there is no place for a foreign leaf".into());
             }
-            model.plant(page);
+            model.map_foreign(page);
         }
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap =

@@ -108,7 +108,7 @@ impl Model {
     }
 
     /// Somebody else maps `page`, in a table of their own.
-    pub(super) fn plant(&mut self, page: u64) {
+    pub(super) fn map_foreign(&mut self, page: u64) {
         self.set(page, Cell::Foreign);
         let span = page / self.layout.table;
         self.spans[span as usize] = Span::Foreign;
@@ -381,8 +381,8 @@ impl Model {
     /// Whether a part of what a huge leaf or a shared table maps goes with `pages`.
     pub(super) fn parts(&self, pages: &Range<u64>) -> bool {
         self.spans_of(pages).any(|span| {
-            let parted = matches!(self.spans[span], Span::Huge | Span::Shared(_));
-            parted && !Self::covers(pages, &self.span_pages(span))
+            let split = matches!(self.spans[span], Span::Huge | Span::Shared(_));
+            split && !Self::covers(pages, &self.span_pages(span))
         })
     }
 
@@ -407,17 +407,17 @@ impl Model {
 
     /// How many compound pages of `order` in `pages` have their tails shared, and how many have
     /// not; or the first page that does not fit.
-    pub(super) fn survey(&self, pages: &Range<u64>, order: u8) -> Result<(u64, u64), Misfit> {
+    pub(super) fn survey(&self, pages: &Range<u64>, order: u8) -> Result<(u64, u64), FoldRefusal> {
         let unit = self.pages_of(order);
         let (mut folded, mut unfolded) = (0, 0);
         for head in pages.clone().step_by(unit as usize) {
             let mut tails = 0;
             for page in head..head + unit {
                 match self.cell(page) {
-                    Cell::Free | Cell::Foreign => return Err(Misfit::NotOnline),
+                    Cell::Free | Cell::Foreign => return Err(FoldRefusal::NotOnline),
                     Cell::Own { .. } => {}
                     Cell::Tail { order: other, .. } if other != order || page == head => {
-                        return Err(Misfit::OtherTails);
+                        return Err(FoldRefusal::OtherTails);
                     }
                     Cell::Tail { .. } => tails += 1,
                 }
@@ -425,7 +425,7 @@ impl Model {
             match tails {
                 0 => unfolded += 1,
                 tails if tails == unit - 1 => folded += 1,
-                _ => return Err(Misfit::OtherTails),
+                _ => return Err(FoldRefusal::OtherTails),
             }
         }
         Ok((folded, unfolded))
@@ -521,7 +521,7 @@ impl Model {
 
 /// Why pages cannot be folded, unfolded or reshaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub(super) enum FoldRefusal {
     NotOnline,
     OtherTails,
 }

@@ -1,7 +1,7 @@
 //! Regions and pieces that come online and go offline.
 
-use super::acts::Expected;
 use super::model::{Cell, Policy};
+use super::operations::Expected;
 use super::{Churn, Live};
 use hosted::Inspect;
 use mm_core::addr::PfnRange;
@@ -132,7 +132,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         if offlined.kept != kept {
             return Err(format!("{} frames stay, not {kept}", offlined.kept));
         }
-        self.tally.parted += u64::from(parts && kept == 0);
+        self.tally.split_offline += u64::from(parts && kept == 0);
         self.tally.kept += u64::from(kept > 0);
         match goes.is_empty() {
             true => Ok(()),
@@ -185,7 +185,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
     }
 
     pub(super) fn populate(&mut self) -> Result<(), String> {
-        let (pagemap, policy, frames) = self.aim(
+        let (pagemap, policy, frames) = self.target(
             |churn, _| churn.world.layout.subsection,
             |churn, pages, _| churn.free_or_online(pages).is_ok(),
         )?;
@@ -282,7 +282,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
     }
 
     pub(super) fn depopulate(&mut self) -> Result<(), String> {
-        let (pagemap, _, frames) = self.aim(
+        let (pagemap, _, frames) = self.target(
             |churn, _| churn.world.layout.subsection,
             |churn, pages, _| churn.is_online(pages),
         )?;
@@ -312,7 +312,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             churn.vmemmap.depopulate(&mut churn.table, pagemap, frames)
         })?;
         if let Some(offlined) = offlined {
-            self.tally.parted += u64::from(parts);
+            self.tally.split_offline += u64::from(parts);
             self.went(&pages, offlined.marked)?;
         }
         Ok(())

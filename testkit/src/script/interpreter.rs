@@ -155,9 +155,9 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             Op::Unmark(one) => self.unmark(*one)?,
             Op::Write(one, value) => self.write(*one, *value)?,
             Op::Fault(fault) => self.arm(*fault),
-            Op::Plant { page, huge } => self.plant(*page, *huge)?,
-            Op::PlantTables { page } => self.plant_tables(*page)?,
-            Op::Uproot(index) => self.uproot(*index),
+            Op::Plant { page, huge } => self.map_foreign(*page, *huge)?,
+            Op::PlantTables { page } => self.link_foreign_tables(*page)?,
+            Op::Uproot(index) => self.unmap_foreign(*index),
             Op::Prune => self.prune(),
             Op::Access { one, cpu, store } => self.access(*one, *cpu, *store)?,
             Op::Speculate => self.parts.machine.cpus().fill(self.addresses),
@@ -187,7 +187,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             }
         }
         while !self.planted.is_empty() {
-            self.uproot(0);
+            self.unmap_foreign(0);
         }
         self.prune();
         // Tables that only foreign leaves were left in go with the next that comes and goes there.

@@ -39,7 +39,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     ) -> Result<(), String> {
         let pagemaps = match self.with_altmap(piece).filter(|_| by_region) {
             Some(live) => live.pagemaps(),
-            None => match self.asked(request, None)? {
+            None => match self.prepare(request, None)? {
                 Some(asked) => asked.pagemaps,
                 None => return Ok(()),
             },
@@ -52,11 +52,11 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let altmap = pagemaps.ours.altmap().map(Altmap::reserved);
         let expected = self.model.piece(ranges, piece);
         let expected = expected.and(|| self.model.depopulate(ranges, altmap, piece));
-        let parted = !self.model.parted(&self.scale().pages(piece)).is_empty();
+        let split = !self.model.straddlers(&self.scale().pages(piece)).is_empty();
         let attempt = Attempt {
             pages: self.hull(&[piece]),
             expected,
-            needs_ram: parted && B::HAS_TABLES,
+            needs_ram: split && B::HAS_TABLES,
             altmap: None,
         };
         let gone = self.attempt(&attempt, |this: &mut Self| {
@@ -76,7 +76,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             return Ok(());
         };
         self.tally.offline += 1;
-        self.tally.parted += u64::from(parted);
+        self.tally.split_offline += u64::from(split);
         let marked = self.model.take_piece(piece);
         self.gone(gone.marked, theirs.map(|theirs| theirs.marked), marked)
     }
@@ -90,8 +90,8 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let Live { ours, theirs, .. } = live;
         let ranges = ours.pagemap().ranges();
         let altmap = ours.pagemap().altmap().map(Altmap::reserved);
-        let parted = self.model.parted_by_region(ranges, altmap);
-        if self.oracle.is_some() && !parted.is_empty() {
+        let split = self.model.split_by_region(ranges, altmap);
+        if self.oracle.is_some() && !split.is_empty() {
             // The oracle's tables cost nothing, so it would not keep what the machine does.
             self.arm(Fault::None);
         }
@@ -104,22 +104,22 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             }
             _ => None,
         };
-        self.tally.parted += u64::from(!parted.is_empty() && gone.kept == 0);
-        let kept = self.kept(ranges, parted, gone.kept)?;
+        self.tally.split_offline += u64::from(!split.is_empty() && gone.kept == 0);
+        let kept = self.kept(ranges, split, gone.kept)?;
         let marked = self.model.take_region(ranges, altmap, &kept);
         self.model.altmaps.retain(|other| Some(*other) != altmap);
         self.gone(gone.marked, same, marked)
     }
 
-    /// Which of the spans `parted` are kept, by which `kept` frames of `ranges` stay: those that
+    /// Which of the spans `split` are kept, by which `kept` frames of `ranges` stay: those that
     /// there was no frame for a table for.
     fn kept(
         &mut self,
         ranges: &[PfnRange],
-        mut parted: Vec<Range<u64>>,
+        mut split: Vec<Range<u64>>,
         kept: u64,
     ) -> Result<Vec<Range<u64>>, String> {
-        parted.retain(|span| self.is_one(span));
+        split.retain(|span| self.is_one(span));
         let scale = self.scale();
         let frames = |span: &Range<u64>| -> u64 {
             let pages = ranges.iter().map(|range| scale.pages(*range));
@@ -127,12 +127,12 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             both.map(|both| both.end.saturating_sub(both.start) * scale.per_page)
                 .sum()
         };
-        let expected = parted.iter().map(frames).sum();
+        let expected = split.iter().map(frames).sum();
         if kept != expected || kept > 0 && !(self.armed && B::HAS_TABLES) {
             return Err(format!("{kept} frames stay, expected {expected}"));
         }
         self.tally.kept += kept.min(1);
-        Ok(parted)
+        Ok(split)
     }
 
     /// Whether the page table maps all of `span` together.

@@ -38,7 +38,7 @@ impl Gain<'_> {
 }
 
 /// What is asked for, with all that it takes.
-pub(super) struct Asked<'s, E: TailEncoding> {
+pub(super) struct PreparedRequest<'s, E: TailEncoding> {
     pub(super) pagemaps: Pagemaps<'s>,
     pub(super) request: Request,
     pub(super) altmaps: Option<&'s BothAltmaps<'s, E>>,
@@ -64,11 +64,11 @@ impl Trace {
 
 impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     /// The pagemaps of `request`, if it makes any, with these altmaps.
-    pub(super) fn asked(
+    pub(super) fn prepare(
         &self,
         request: &'s Request,
         altmaps: Option<&'s BothAltmaps<'s, E>>,
-    ) -> Result<Option<Asked<'s, E>>, String> {
+    ) -> Result<Option<PreparedRequest<'s, E>>, String> {
         let expected = self.model.pagemap(&request.ranges, request.order);
         let geometry = Geometry::compound(request.order);
         let made = DevPagemap::new(&B::MODEL, &request.ranges, geometry);
@@ -92,7 +92,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             ..request.clone()
         };
         let pagemaps = self.with_altmaps(pagemap, altmaps)?;
-        Ok(pagemaps.map(|pagemaps| Asked {
+        Ok(pagemaps.map(|pagemaps| PreparedRequest {
             pagemaps,
             request,
             altmaps,
@@ -139,7 +139,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
                 .iter()
                 .any(|other| other.overlaps(reserved))
         };
-        let Some(asked) = self.asked(request, altmaps.filter(free))? else {
+        let Some(asked) = self.prepare(request, altmaps.filter(free))? else {
             return Ok(());
         };
         let expected = self.model.free(&request.ranges);
@@ -156,12 +156,12 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         by_region: bool,
     ) -> Result<(), String> {
         let asked = match self.with_altmap(piece).filter(|_| by_region) {
-            Some(live) => Asked {
+            Some(live) => PreparedRequest {
                 pagemaps: live.pagemaps(),
                 request: live.request.clone(),
                 altmaps: live.altmaps,
             },
-            None => match self.asked(request, None)? {
+            None => match self.prepare(request, None)? {
                 Some(asked) => asked,
                 None => return Ok(()),
             },
@@ -179,11 +179,11 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     /// Brings `extent` of what is asked for online, for which `expected` is to be the answer.
     fn bring(
         &mut self,
-        asked: Asked<'s, E>,
+        asked: PreparedRequest<'s, E>,
         extent: Extent,
         expected: Expected,
     ) -> Result<(), String> {
-        let Asked {
+        let PreparedRequest {
             pagemaps,
             request,
             altmaps,

@@ -19,9 +19,9 @@ pub struct Tally {
     pub compound_altmap: u64,
     /// Regions and pieces that went offline.
     pub offline: u64,
-    /// Of these, such as parted a huge leaf or a shared table.
-    pub parted: u64,
-    /// Of the regions, such as had to leave a part for want of RAM to part it.
+    /// Of these, such as split a huge leaf or a shared table.
+    pub split_offline: u64,
+    /// Of the regions, such as had to leave a part for want of RAM to split it.
     pub kept: u64,
     /// Folds that folded something.
     pub folded: u64,
@@ -70,7 +70,7 @@ impl AddAssign for Tally {
         self.altmap += other.altmap;
         self.compound_altmap += other.compound_altmap;
         self.offline += other.offline;
-        self.parted += other.parted;
+        self.split_offline += other.split_offline;
         self.kept += other.kept;
         self.folded += other.folded;
         self.split += other.split;

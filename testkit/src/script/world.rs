@@ -30,7 +30,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
     }
 
     /// Maps something foreign, where nothing is mapped.
-    pub(super) fn plant(&mut self, page: u64, huge: bool) -> Result<(), String> {
+    pub(super) fn map_foreign(&mut self, page: u64, huge: bool) -> Result<(), String> {
         let count = if huge { self.scale().per_table } else { 1 };
         let number = self.number(page);
         let first = number - number % count;
@@ -52,7 +52,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             writable: true,
         };
         let at = self.scale().address(first);
-        let planted = B::plant(&self.others, &mut self.table, at, leaf);
+        let planted = B::map_foreign(&self.others, &mut self.table, at, leaf);
         let place = !huge || self.model.tables.leaf_table(first).is_none();
         if planted != place {
             return Err(format!(
@@ -66,37 +66,37 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             let entered = oracle.table.map_foreign(at, leaf);
             entered.map_err(|error| format!("the oracle has no place for it: {error}"))?;
         }
-        self.model.plant(first, count, FOREIGN_FRAME + first);
+        self.model.map_foreign(first, count, FOREIGN_FRAME + first);
         self.planted.push(first);
         self.tally.planted += 1;
         Ok(())
     }
 
     /// Links foreign tables, with nothing in them.
-    pub(super) fn plant_tables(&mut self, page: u64) -> Result<(), String> {
+    pub(super) fn link_foreign_tables(&mut self, page: u64) -> Result<(), String> {
         let number = self.number(page);
         if self.model.page(number).is_some() {
             return Ok(());
         }
-        let planted = B::plant_tables(&self.others, self.scale().address(number));
-        match planted == self.model.tables.plant(number) {
+        let planted = B::link_foreign_tables(&self.others, self.scale().address(number));
+        match planted == self.model.tables.map_foreign(number) {
             true => Ok(()),
             false => Err(format!("foreign tables are linked: {planted}")),
         }
     }
 
     /// Takes a foreign leaf away.
-    pub(super) fn uproot(&mut self, index: usize) {
+    pub(super) fn unmap_foreign(&mut self, index: usize) {
         if self.planted.is_empty() {
             return;
         }
         let first = self.planted.remove(index % self.planted.len());
         let at = self.scale().address(first);
-        B::uproot(&self.others, &mut self.table, at);
+        B::unmap_foreign(&self.others, &mut self.table, at);
         if let Some(oracle) = &mut self.oracle {
             oracle.table.unmap_foreign(at);
         }
-        self.model.uproot(first);
+        self.model.unmap_foreign(first);
     }
 
     /// Takes foreign tables away in which there is nothing.

@@ -96,11 +96,11 @@ pub trait Testbed<'m> {
     /// Stores at `at` by a CPU; `None` where there are none.
     fn store(&self, at: VirtAddr) -> Option<Result<PhysAddr, Fault>>;
     /// Maps `leaf` at `at` as somebody else would. Says whether there was a place for it.
-    fn plant(&mut self, at: VirtAddr, leaf: Leaf) -> bool;
+    fn map_foreign(&mut self, at: VirtAddr, leaf: Leaf) -> bool;
     /// Links empty tables for `at` as somebody else would. Says whether it could.
-    fn plant_tables(&mut self, at: VirtAddr) -> bool;
+    fn link_foreign_tables(&mut self, at: VirtAddr) -> bool;
     /// Takes away what somebody else has at `at`, and their tables that are empty then.
-    fn uproot(&mut self, at: VirtAddr);
+    fn unmap_foreign(&mut self, at: VirtAddr);
 }
 
 struct Bed<'m, B: Inspect, D> {
@@ -262,16 +262,16 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
         self.machine.cpus().access(0, at, true)
     }
 
-    fn plant(&mut self, at: VirtAddr, leaf: Leaf) -> bool {
-        B::plant(&self.foreign, &mut self.table, at, leaf)
+    fn map_foreign(&mut self, at: VirtAddr, leaf: Leaf) -> bool {
+        B::map_foreign(&self.foreign, &mut self.table, at, leaf)
     }
 
-    fn plant_tables(&mut self, at: VirtAddr) -> bool {
-        B::plant_tables(&self.foreign, at)
+    fn link_foreign_tables(&mut self, at: VirtAddr) -> bool {
+        B::link_foreign_tables(&self.foreign, at)
     }
 
-    fn uproot(&mut self, at: VirtAddr) {
-        B::uproot(&self.foreign, &mut self.table, at);
+    fn unmap_foreign(&mut self, at: VirtAddr) {
+        B::unmap_foreign(&self.foreign, &mut self.table, at);
     }
 }
 

@@ -29,11 +29,11 @@
 )]
 
 mod altmap;
+mod assertions;
 mod bed;
 mod costs;
 mod descriptor;
 mod failures;
-mod looking;
 mod neighbour;
 mod recount;
 mod request;
@@ -46,7 +46,7 @@ pub use bed::{Testbed, on_model, on_testbed};
 pub use costs::{Costs, Used};
 pub use descriptor::{SeenDescriptor, TestDescriptor};
 pub use failures::{Fails, Faults, Outcome, fail_each};
-pub use neighbour::{Neighbour, Tenant};
+pub use neighbour::{Neighbour, OnlineNeighbour};
 pub use request::{SHARED_TAILS, pagemap};
 pub use setup::{Encoding, Setup};
 pub use sizes::{Sizes, shuffled};

@@ -38,8 +38,8 @@ impl Neighbour {
 
     /// Moves in to `frames`, which are [`Sizes::small`] blocks; a huge leaf takes all that the leaf
     /// table that describes them does, and whoever else needs less moves to the last of them.
-    pub fn move_in(self, bed: &mut dyn Testbed<'_>, frames: PfnRange) -> Tenant {
-        let tenant = Tenant { kind: self, frames };
+    pub fn move_in(self, bed: &mut dyn Testbed<'_>, frames: PfnRange) -> OnlineNeighbour {
+        let tenant = OnlineNeighbour { kind: self, frames };
         let at = bed.address_of(frames.last());
         let model = bed.model();
         let page = model.granule().shift();
@@ -47,16 +47,19 @@ impl Neighbour {
             Self::Nobody => {}
             Self::ForeignPage => {
                 let leaf = foreign(Order::BASE);
-                assert!(bed.plant(at.align_down(page), leaf), "a place for a page");
+                assert!(
+                    bed.map_foreign(at.align_down(page), leaf),
+                    "a place for a page"
+                );
             }
             Self::ForeignHugeLeaf => {
                 let leaf = foreign(bed.huge_leaf().unwrap_or(Sizes::of(model).natural()));
                 let span = page + u32::from(leaf.block.order().get());
-                let planted = bed.plant(at.align_down(span), leaf);
+                let planted = bed.map_foreign(at.align_down(span), leaf);
                 assert!(planted, "a place for a huge leaf");
             }
             Self::ForeignTables => {
-                let planted = bed.plant_tables(at);
+                let planted = bed.link_foreign_tables(at);
                 assert_eq!(planted, bed.has_tables(), "a place for tables");
             }
             Self::BasePages | Self::OtherOrder | Self::OtherNode => {
@@ -79,15 +82,15 @@ fn foreign(order: Order) -> Leaf {
     }
 }
 
-/// A neighbour that has moved in.
+/// What a neighbour has online.
 #[derive(Debug)]
-#[must_use = "it has to move out before the end"]
-pub struct Tenant {
+#[must_use = "it has to go offline before the end"]
+pub struct OnlineNeighbour {
     kind: Neighbour,
     frames: PfnRange,
 }
 
-impl Tenant {
+impl OnlineNeighbour {
     fn with_pagemap(
         &self,
         bed: &mut dyn Testbed<'_>,
@@ -116,9 +119,9 @@ impl Tenant {
             Neighbour::ForeignPage | Neighbour::ForeignHugeLeaf => {
                 let leaf = bed.leaf(at);
                 assert!(leaf.is_some_and(|leaf| !leaf.owned), "{leaf:?}");
-                bed.uproot(at);
+                bed.unmap_foreign(at);
             }
-            Neighbour::ForeignTables => bed.uproot(at),
+            Neighbour::ForeignTables => bed.unmap_foreign(at),
             Neighbour::BasePages | Neighbour::OtherOrder | Neighbour::OtherNode => {
                 let order = match self.kind {
                     Neighbour::BasePages => Order::BASE,

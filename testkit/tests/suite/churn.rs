@@ -12,7 +12,7 @@ use testkit::{OnBackend, WithInspect, on_backends};
 const OPERATIONS: u64 = 1 << 20;
 
 /// A number from the environment, decimal or hexadecimal.
-fn asked(name: &str) -> Option<u64> {
+fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     let number = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
@@ -22,20 +22,20 @@ fn asked(name: &str) -> Option<u64> {
 }
 
 fn holds<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Tally {
-    let done = match asked("CHURN_WORLD") {
+    let done = match from_environment("CHURN_WORLD") {
         Some(world) => churn::run_world::<B, E>(world, 4096),
-        None => churn::run::<B, E>(asked("CHURN_SEED").unwrap_or(seed), operations),
+        None => churn::run::<B, E>(from_environment("CHURN_SEED").unwrap_or(seed), operations),
     };
     done.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn million<B: Inspect>(seed: u64) {
-    let operations = asked("CHURN_OPERATIONS").unwrap_or(OPERATIONS);
+    let operations = from_environment("CHURN_OPERATIONS").unwrap_or(OPERATIONS);
     let half = operations / 2;
     let pointers = holds::<B, Pointer>(seed, half);
     let masks = holds::<B, Mask>(seed + 100, operations - half);
     println!("{}: {pointers:?} {masks:?}", B::NAME);
-    if asked("CHURN_WORLD").is_some() {
+    if from_environment("CHURN_WORLD").is_some() {
         return;
     }
     assert!(pointers.operations + masks.operations >= operations);
@@ -61,10 +61,10 @@ fn million<B: Inspect>(seed: u64) {
     let seldom = |count: fn(&Tally) -> u64| count(&pointers) + count(&masks) >= operations / 10_000;
     assert!(seldom(|tally| tally.huge) || !has_huge);
     assert!(seldom(|tally| tally.joined) || !has_huge);
-    // The page table without tables needs no memory to part a leaf.
+    // The page table without tables needs no memory to split a leaf.
     let kept = pointers.kept + masks.kept;
     assert!(kept >= operations >> 20 || !has_huge || !B::HAS_TABLES);
-    assert!(seldom(|tally| tally.parted));
+    assert!(seldom(|tally| tally.split_offline));
     assert!(seldom(|tally| tally.shared_tables) || !B::SHARES_TABLES);
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);
 }

@@ -32,7 +32,7 @@ fn every_narrow_script_of_the_corpus_holds() {
         done.joined,
         done.split,
         done.shared,
-        done.parted,
+        done.split_offline,
         done.marks_kept,
         done.exhausted,
     ];

@@ -32,21 +32,21 @@ fn offsets(sizes: Sizes) -> Vec<usize> {
     [0, all - 1].into_iter().chain(some).collect()
 }
 
-/// What is left of `leaves` huge leaves without `frames` of them, which have parted `parted` of
+/// What is left of `leaves` huge leaves without `frames` of them, which have split `split` of
 /// these.
 fn without(
     kind: BackendKind,
     model: &MemoryModel,
     all: PfnRange,
     frames: u64,
-    parted: u64,
+    split: u64,
 ) -> AuditReport {
     let whole = Costs::of(kind, model).report(&[Used::base_pages(all, true)], Tables::Private);
     let pages = frames / model.descriptors_per_page();
     AuditReport {
         descriptor_frames: whole.descriptor_frames - pages,
         mapped_pages: whole.mapped_pages - pages,
-        leaf_tables: if !kind.has_tables() { 0 } else { parted },
+        leaf_tables: if !kind.has_tables() { 0 } else { split },
         ..whole
     }
 }
@@ -133,7 +133,7 @@ fn a_piece_may_end_within_leaves_at_both_ends(kind: BackendKind) {
         let start = ranges[0].start().saturating_add(first);
         PfnRange::new(start, end - first).unwrap()
     };
-    for (piece, parted, gone) in [
+    for (piece, split, gone) in [
         (part(table - small, table + small), 2, 0),
         (part(table - small, 2 * table + small), 2, 1),
         (part(table, 2 * table + small), 1, 1),
@@ -145,7 +145,7 @@ fn a_piece_may_end_within_leaves_at_both_ends(kind: BackendKind) {
             let region = bed.online(&pagemap).unwrap();
             bed.fill_cpus(ranges[0]);
             bed.depopulate(&pagemap, piece).unwrap();
-            let expected = without(kind, &model, ranges[0], piece.frames(), parted);
+            let expected = without(kind, &model, ranges[0], piece.frames(), split);
             assert_eq!(bed.audit(), expected, "{piece}");
             bed.assert_offline(piece);
             let offset = |frame: Pfn| frame.get() - ranges[0].start().get();
@@ -154,7 +154,7 @@ fn a_piece_may_end_within_leaves_at_both_ends(kind: BackendKind) {
             bed.assert_described(part(last + 1, 3 * table), Order::BASE);
             // A whole leaf of it comes back as one.
             bed.populate(&pagemap, piece).map(drop).unwrap();
-            let back = without(kind, &model, ranges[0], 0, parted);
+            let back = without(kind, &model, ranges[0], 0, split);
             assert_eq!(bed.audit(), back, "{piece}, {gone} whole");
             bed.offline(region);
         });
@@ -191,7 +191,7 @@ fn a_leaf_that_has_gone_piece_by_piece_comes_back_whole(kind: BackendKind) {
 }
 
 /// A block that came as one goes back in parts, and is whole again then.
-fn the_block_of_a_parted_leaf_is_whole_again_when_all_has_gone(kind: BackendKind) {
+fn the_block_of_a_split_leaf_is_whole_again_when_all_has_gone(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let ranges = [memory(sizes, 1)];
@@ -235,6 +235,6 @@ on_backends!(all:
     any_subsection_of_a_huge_leaf_can_go,
     a_piece_may_end_within_leaves_at_both_ends,
     a_leaf_that_has_gone_piece_by_piece_comes_back_whole,
-    the_block_of_a_parted_leaf_is_whole_again_when_all_has_gone,
+    the_block_of_a_split_leaf_is_whole_again_when_all_has_gone,
     without_blocks_base_pages_take_their_place_and_it_is_said,
 );

@@ -1,4 +1,4 @@
-//! Exchanging entries while CPUs use them, to fold memory and to part what a huge leaf or a shared
+//! Exchanging entries while CPUs use them, to fold memory and to split what a huge leaf or a shared
 //! table maps: two CPUs that cache all they can whenever they can, with and without
 //! break-before-make, on the tables of every architecture.
 
@@ -230,7 +230,7 @@ fn exchanging_at_once_is_caught_where_break_before_make_is_demanded<R: Radix>() 
 
 /// Base pages by a huge leaf, or compound pages by shared tables, and the last subsection of what
 /// one of them maps.
-fn to_be_parted<R: Radix>(ranges: &[PfnRange], tables: Tables) -> (DevPagemap<'_>, PfnRange) {
+fn to_be_split<R: Radix>(ranges: &[PfnRange], tables: Tables) -> (DevPagemap<'_>, PfnRange) {
     let sizes = Sizes::of(R::RADIX_MODEL);
     let pagemap = match tables {
         Tables::Shared => pagemap::<R>(ranges, sizes.gigantic()).with_tables(Tables::Shared),
@@ -247,13 +247,13 @@ fn memory_for_both<R: Radix>(tables: Tables) -> [PfnRange; 1] {
     }
 }
 
-fn what_stays_of_a_parted_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
+fn what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
     for rule in [Replacement::Direct, Replacement::BreakBeforeMake] {
         for tables in [Tables::Private, Tables::Shared] {
             let machine = Machine::<R>::new(rule);
             let (mut table, mut vmemmap) = machine.parts();
             let ranges = memory_for_both::<R>(tables);
-            let (pagemap, piece) = to_be_parted::<R>(&ranges, tables);
+            let (pagemap, piece) = to_be_split::<R>(&ranges, tables);
             let region = vmemmap.online(&mut table, &pagemap).unwrap();
             let stays = ranges[0].frames() - piece.frames();
             let stays = descriptors::<R>(ranges[0].take_first(stays).0);
@@ -273,13 +273,13 @@ fn what_stays_of_a_parted_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
     }
 }
 
-fn without_a_way_to_keep_cpus_away_nothing_is_parted<R: Radix>() {
+fn without_a_way_to_keep_cpus_away_nothing_is_split<R: Radix>() {
     let sizes = Sizes::of(R::RADIX_MODEL);
     for tables in [Tables::Private, Tables::Shared] {
         let machine = Machine::<R>::new(Replacement::Refused);
         let (mut table, mut vmemmap) = machine.parts();
         let ranges = memory_for_both::<R>(tables);
-        let (pagemap, piece) = to_be_parted::<R>(&ranges, tables);
+        let (pagemap, piece) = to_be_split::<R>(&ranges, tables);
         let region = vmemmap.online(&mut table, &pagemap).unwrap();
         let before = (machine.audit(&table, &vmemmap), machine.mmu.record());
         // All that the leaf or the table maps.
@@ -360,8 +360,8 @@ fn a_failed_fold_or_unfold_flushes_nothing<R: Radix>() {
 on_radix_backends!(
     no_cpu_translates_by_what_was_exchanged_and_nothing_is_unmapped_in_between,
     exchanging_at_once_is_caught_where_break_before_make_is_demanded,
-    what_stays_of_a_parted_leaf_or_table_is_reachable_at_all_times,
-    without_a_way_to_keep_cpus_away_nothing_is_parted,
+    what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times,
+    without_a_way_to_keep_cpus_away_nothing_is_split,
     without_a_way_to_keep_cpus_away_folding_is_refused,
     a_failed_fold_or_unfold_flushes_nothing,
 );

@@ -47,14 +47,14 @@ const WITH_TABLES: [Least; 3] = [
 ];
 const WITH_SMALL_TABLES: [Least; 5] = [
     (|tally| tally.huge, [3, 0]),
-    (|tally| tally.parted, [2, 5]),
+    (|tally| tally.split_offline, [2, 5]),
     (|tally| tally.split, [1, 0]),
     (|tally| tally.joined, [2, 5]),
     (|tally| tally.exhausted, [1, 0]),
 ];
 
 /// A number from the environment.
-fn asked(name: &str) -> Option<u32> {
+fn from_environment(name: &str) -> Option<u32> {
     let text = std::env::var(name).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|error| panic!("{name}={text}: {error}")))
@@ -62,7 +62,7 @@ fn asked(name: &str) -> Option<u32> {
 
 /// Runs random scripts, every other one with each encoding.
 fn scripts_hold(backend: BackendKind, width: Width) {
-    let times = asked("SCRIPTS").unwrap_or(1);
+    let times = from_environment("SCRIPTS").unwrap_or(1);
     let persistence = FileFailurePersistence::Direct("tests/suite/data/properties.regressions");
     let config = Config {
         cases: times * if width == Width::Wide { WIDE } else { NARROW },
@@ -70,7 +70,10 @@ fn scripts_hold(backend: BackendKind, width: Width) {
         ..Config::default()
     };
     // The same ones each time, so that whoever changes something can tell what has changed.
-    let [seed, backend_seed] = [asked("SCRIPTS_SEED").unwrap_or(0), backend as u32];
+    let [seed, backend_seed] = [
+        from_environment("SCRIPTS_SEED").unwrap_or(0),
+        backend as u32,
+    ];
     let seed: Vec<u8> = [seed, backend_seed, 0, 0, 0, 0, 0, 0]
         .into_iter()
         .flat_map(u32::to_le_bytes)

@@ -131,18 +131,18 @@ fn four_tables(model: &MemoryModel) -> Order {
         .min(model.max_order())
 }
 
-/// The leaf tables of compound pages of `order`, when a part of each table in `parted` has been
+/// The leaf tables of compound pages of `order`, when a part of each table in `split` has been
 /// offline.
 fn leaf_tables_with_copies(
     model: &MemoryModel,
     frames: PfnRange,
     order: Order,
     tails: Tails,
-    parted: &[PfnRange],
+    split: &[PfnRange],
 ) -> u64 {
     let table = Sizes::of(*model).table();
     let number = |frame: Pfn| frame.get() >> table.get();
-    let copies: BTreeSet<u64> = parted.iter().map(|piece| number(piece.start())).collect();
+    let copies: BTreeSet<u64> = split.iter().map(|piece| number(piece.start())).collect();
     let per_compound = 1 << (order.get() - table.get());
     let mut private = 0;
     let mut with_links = 0;

@@ -132,7 +132,7 @@ fn leaves_that_links_spare_count_with_the_table(kind: BackendKind) {
 }
 
 /// A block of one node becomes frames of it, some of which go.
-fn a_parted_huge_leaf_counts_by_frames(kind: BackendKind) {
+fn a_split_huge_leaf_counts_by_frames(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let ranges = [sizes.blocks(sizes.table(), 6, 1)];
@@ -164,5 +164,5 @@ on_backends!(all:
     remote_frames_count_where_they_came_from,
     frames_of_an_altmap_count_with_its_node,
     leaves_that_links_spare_count_with_the_table,
-    a_parted_huge_leaf_counts_by_frames,
+    a_split_huge_leaf_counts_by_frames,
 );

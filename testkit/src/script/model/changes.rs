@@ -221,11 +221,11 @@ impl Model {
         Ok(page)
     }
 
-    /// Takes out `piece`. What reaches across its ends is parted first. Answers with how many of
+    /// Takes out `piece`. What reaches across its ends is split first. Answers with how many of
     /// its frames were marked.
     pub(in crate::script) fn take_piece(&mut self, piece: PfnRange) -> u64 {
         let pages = self.scale.pages(piece);
-        for span in self.parted(&pages) {
+        for span in self.straddlers(&pages) {
             self.part(&span);
         }
         self.take_out(&pages);
@@ -241,7 +241,7 @@ impl Model {
     }
 
     /// The spans of huge leaves and shared tables that reach across an end of `pages`.
-    pub(in crate::script) fn parted(&self, pages: &Range<u64>) -> Vec<Range<u64>> {
+    pub(in crate::script) fn straddlers(&self, pages: &Range<u64>) -> Vec<Range<u64>> {
         let whole = |span: &Range<u64>| pages.start <= span.start && span.end <= pages.end;
         let one_leaf = |span: &Range<u64>| {
             let shared = matches!(self.tables.leaf_table(span.start), Some(Table::Shared(_)));
@@ -270,14 +270,14 @@ impl Model {
 
     /// The spans of huge leaves and shared tables that a region of `ranges` has a part of, but for
     /// those of other altmaps than its own.
-    pub(in crate::script) fn parted_by_region(
+    pub(in crate::script) fn split_by_region(
         &self,
         ranges: &[PfnRange],
         altmap: Option<PfnRange>,
     ) -> Vec<Range<u64>> {
-        let parted = ranges.iter().map(|range| self.scale.pages(*range));
-        let parted = parted.flat_map(|pages| self.parted(&pages));
-        let own = parted.filter(|span| !self.is_of_other_altmap(span.start, altmap));
+        let split = ranges.iter().map(|range| self.scale.pages(*range));
+        let split = split.flat_map(|pages| self.straddlers(&pages));
+        let own = split.filter(|span| !self.is_of_other_altmap(span.start, altmap));
         own.collect()
     }
 
@@ -295,7 +295,7 @@ impl Model {
         altmap: Option<PfnRange>,
         kept: &[Range<u64>],
     ) -> u64 {
-        for span in self.parted_by_region(ranges, altmap) {
+        for span in self.split_by_region(ranges, altmap) {
             if !kept.contains(&span) {
                 self.part(&span);
             }

@@ -221,7 +221,7 @@ impl Model {
     }
 
     /// Somebody else maps a page, or a huge leaf's worth. `frame` is the first.
-    pub(super) fn plant(&mut self, first: u64, pages: u64, frame: u64) {
+    pub(super) fn map_foreign(&mut self, first: u64, pages: u64, frame: u64) {
         for index in 0..pages {
             let page = Page {
                 frame: frame + index,
@@ -239,7 +239,7 @@ impl Model {
     }
 
     /// Somebody else's leaf at a page goes.
-    pub(super) fn uproot(&mut self, first: u64) {
+    pub(super) fn unmap_foreign(&mut self, first: u64) {
         let pages = match self.page(first) {
             Some(page) if page.is_huge() => self.scale.per_table,
             _ => 1,

@@ -110,7 +110,7 @@ impl Tables {
 
     /// Somebody else links tables for `page`, which nothing is mapped at. Says whether there is a
     /// place for them.
-    pub(in crate::script) fn plant(&mut self, page: u64) -> bool {
+    pub(in crate::script) fn map_foreign(&mut self, page: u64) -> bool {
         let place = self.exist && self.span(page).huge == 0;
         if place {
             self.make(page, true, Table::Foreign);

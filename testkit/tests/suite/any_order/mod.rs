@@ -2,7 +2,7 @@
 
 mod alignment;
 mod borders;
+mod foreign_neighbours;
 mod permutations;
-mod strangers;
 
 use testkit::testbed::{SHARED_TAILS, pagemap};

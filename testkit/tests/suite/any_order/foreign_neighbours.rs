@@ -98,7 +98,7 @@ fn what_somebody_else_has_mapped_is_in_the_way(kind: BackendKind) {
             bed.populate(&pagemap, pieces[2]).map(drop).unwrap();
             let at = bed.address_of(pieces[4].start());
             let theirs = Leaf::single(Pfn::new(7).unwrap(), Role::Foreign);
-            assert!(bed.plant(at, theirs));
+            assert!(bed.map_foreign(at, theirs));
             let before = bed.snapshot();
             for frames in [pieces[4], ranges[0]] {
                 let refused = bed.populate(&pagemap, frames).unwrap_err();
@@ -128,7 +128,7 @@ fn what_somebody_else_has_mapped_is_in_the_way(kind: BackendKind) {
             for index in [2, 3, 5, 0, 7] {
                 bed.depopulate(&pagemap, pieces[index]).unwrap();
             }
-            bed.uproot(at);
+            bed.unmap_foreign(at);
             // Tables that were ours and that they kept in place go with what comes and goes there
             // next.
             bed.populate(&pagemap, pieces[4]).map(drop).unwrap();

@@ -59,7 +59,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
     }
 
     /// What to do an operation with: mostly something of which `is_fit` says that it can be done.
-    pub(super) fn aim(
+    pub(super) fn target(
         &mut self,
         unit: impl Fn(&Self, &Policy) -> u64,
         is_fit: impl Fn(&Self, &Range<u64>, &Policy) -> bool,
