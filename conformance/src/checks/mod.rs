@@ -19,21 +19,21 @@
 //! | the block of a huge leaf is freed as one page | `a_huge_leaf_is_freed_as_a_block` |
 //! | tails stay uninitialised beside, or in, memory that was there at boot | `tails_beside_memory_of_boot_are_initialised`, `tails_in_memory_of_boot_are_initialised_when_it_is_folded`, `descriptors_are_blank_whatever_their_frames_held` |
 //! | the last section of a region leaks | `the_last_section_of_a_region_does_not_leak` |
-//! | two threads both make the shared tail | hosted/tests/creators.rs; `the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one` |
+//! | two threads both make the shared tail | testkit/tests/suite/creators.rs; `the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one` |
 //! | a rollback writes a tail over the head | `a_rollback_leaves_the_head_of_an_earlier_piece_alone` |
 //! | a new entry of the root is not copied to other roots | `other_roots_are_told_of_the_roots_entries` |
 //! | a leaf for a section where only a subsection was added | `a_subsection_is_never_mapped_by_a_huge_leaf` |
 //! | out of memory leaves half of a range mapped | `a_failed_online_leaves_nothing_behind`, `a_failed_populate_leaves_earlier_pieces_alone`, `an_altmap_that_runs_out_leaves_nothing_behind` |
 //! | a table is freed before its parent's entry is invalid | `a_table_is_unlinked_before_it_is_freed`, `a_shared_table_that_is_split_everywhere_is_freed_after_the_flush` |
-//! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in hosted/tests/battery and hosted/tests/third_party.rs |
+//! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in testkit/tests/suite/battery and testkit/tests/suite/third_party.rs |
 //! | frame 0 is taken for "no frame" | `the_first_frame_is_a_frame_like_any_other`; all checks with RAM that starts there, in the same places |
 //! | "present" is confused with "in use" | `present_and_valid_are_the_same_for_online_memory`, `a_leaf_in_use_is_not_overwritten` |
-//! | a scan for emptiness, or a walk, for each page that is unmapped | walks: hosted/tests/visits.rs; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
+//! | a scan for emptiness, or a walk, for each page that is unmapped | walks: testkit/tests/suite/visits.rs; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
 //! | an entry in use is overwritten silently | `a_leaf_in_use_is_not_overwritten`, `memory_that_is_online_is_refused_and_stays` |
-//! | tables leak when the value is dropped | `a_dropped_region_stays_online_and_leaks_nothing`, `a_dropped_vmemmap_leaves_its_memory_to_the_next`; hosted/tests/dropped.rs |
+//! | tables leak when the value is dropped | `a_dropped_region_stays_online_and_leaks_nothing`, `a_dropped_vmemmap_leaves_its_memory_to_the_next`; testkit/tests/suite/dropped.rs |
 //!
 //! That these notice what they are named after is shown by damage that is kept as tests, in
-//! hosted/tests/damage.
+//! testkit/tests/suite/damage.
 
 mod altmap;
 mod altmap_compound;
