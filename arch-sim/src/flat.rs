@@ -4,10 +4,9 @@
 //! does on real tables has to look, from outside, as if it were done here.
 
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use mm_core::frame::PerNode;
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Leaf, MapError, Mapping, PageTable, ReplaceError, Replaced,
-    Replacement, Role, Run, TableStats, Visit,
+    Replacement, Role, Run, TableRecords, Visit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -144,6 +143,9 @@ impl FlatTable {
 // `replace` passes foreign leaves over. 6: `replace` puts in what it is told, and no CPU translates
 // by the map.
 unsafe impl PageTable for FlatTable {
+    // It has none.
+    const COUNTS_TABLES: bool = true;
+
     fn granule(&self) -> Granule {
         self.granule
     }
@@ -161,7 +163,13 @@ unsafe impl PageTable for FlatTable {
         })
     }
 
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, _node: NodeId) -> Result<(), MapError> {
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        _node: NodeId,
+        _records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
         let order = leaf.block.order();
         if order != Order::BASE && Some(order) != self.huge {
             return Err(MapError::Unsupported { at, order });
@@ -189,15 +197,12 @@ unsafe impl PageTable for FlatTable {
         Replacement::Direct
     }
 
-    fn table_stats(&self) -> Option<PerNode<TableStats>> {
-        Some(PerNode::default())
-    }
-
     unsafe fn replace<X: Exchange>(
         &mut self,
         range: VirtRange,
         _node: NodeId,
         exchange: &mut X,
+        _records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
         let mut old = Vec::new();
         let mut next = Some(range);

@@ -4,7 +4,7 @@ use crate::{Arena, Pattern, Runs, addresses};
 use arch_x86_64::{FourLevel, FourLevelTable};
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::frame::DirectMap;
-use mm_core::paging::{FlushScope, Mmu, PageTable, RadixTable};
+use mm_core::paging::{FlushScope, Mmu, NoRecords, PageTable, RadixTable};
 
 /// No CPU uses the tables.
 struct NoCpu;
@@ -44,7 +44,7 @@ impl<'a> Engine<'a> {
         // SAFETY: 1: the frames are numbers. 2: nobody uses the addresses.
         let mapped = unsafe {
             self.table
-                .map_runs(addresses(), NodeId::default(), &mut runs)
+                .map_runs(addresses(), NodeId::default(), &mut runs, &NoRecords)
         };
         mapped.expect("the arena has enough frames");
     }
@@ -55,11 +55,15 @@ impl<'a> Engine<'a> {
         let (mut entries, mut runs, mut frames) = (0, 0, 0);
         // SAFETY: 1: nobody uses the addresses. 2: `map` mapped all of them.
         unsafe {
-            self.table.unmap(core::iter::once(addresses()), &mut |run| {
-                entries += run.count;
-                frames ^= run.leaf.block.first().get();
-                runs += 1;
-            });
+            self.table.unmap(
+                core::iter::once(addresses()),
+                &mut |run| {
+                    entries += run.count;
+                    frames ^= run.leaf.block.first().get();
+                    runs += 1;
+                },
+                &NoRecords,
+            );
         }
         core::hint::black_box(frames);
         (entries, runs)

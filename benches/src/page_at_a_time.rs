@@ -1,7 +1,7 @@
 //! The way that everybody starts with: a walk from the root for each page.
 
 use mm_core::addr::{Granule, NodeId, Order, VirtAddr};
-use mm_core::paging::{Flush, Leaf, MapError, Mapping, PageTable};
+use mm_core::paging::{Flush, Leaf, MapError, Mapping, PageTable, TableRecords};
 
 /// A page table without its methods for runs.
 #[derive(Debug)]
@@ -22,9 +22,15 @@ unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
         self.0.lookup(at)
     }
 
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError> {
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
         // SAFETY: the caller's duties are the same.
-        unsafe { self.0.map_leaf(at, leaf, node) }
+        unsafe { self.0.map_leaf(at, leaf, node, records) }
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {

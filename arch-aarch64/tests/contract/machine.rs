@@ -11,7 +11,7 @@ use arch_sim::{SimFrames, SimMemory, SimTlb};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
 use mm_core::paging::{
-    EntryFormat, FlushScope, Leaf, MapStopped, PageTable, RadixTable, Role, Run,
+    EntryFormat, FlushScope, Leaf, MapStopped, NoRecords, PageTable, RadixTable, Role, Run,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -279,7 +279,7 @@ impl<F: Paging> Machine<F> {
         source: &mut Source<'_, F>,
     ) -> Result<(), MapStopped<&'static str>> {
         // SAFETY: 1: the source gives frames of its own. 2: nobody uses the addresses.
-        unsafe { self.table().map_runs(range, NODE, source) }
+        unsafe { self.table().map_runs(range, NODE, source, &NoRecords) }
     }
 
     /// Unmaps `ranges`, gives back what is reported, and answers the runs.
@@ -297,7 +297,10 @@ impl<F: Paging> Machine<F> {
             runs.push(run);
         };
         // SAFETY: 1: nobody uses the addresses. 2: the ranges were mapped.
-        unsafe { self.table().unmap(ranges.iter().copied(), &mut release) };
+        unsafe {
+            self.table()
+                .unmap(ranges.iter().copied(), &mut release, &NoRecords)
+        };
         runs
     }
 

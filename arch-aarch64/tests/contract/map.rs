@@ -4,7 +4,7 @@ use crate::machine::{Event, LOWEST, Machine, NODE, Paging, at, for_each_granule,
 use crate::source::{Plan, Source};
 use mm_core::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Leaf, MapError, MapStopped, PageTable, Role};
+use mm_core::paging::{Leaf, MapError, MapStopped, NoRecords, PageTable, Role};
 use std::collections::BTreeSet;
 
 /// Maps `range`, reads it back in every way there is, and unmaps it.
@@ -128,12 +128,12 @@ for_each_granule! {
         let small = Leaf { block: Block::new(block.first(), smaller).unwrap(), ..leaf };
         for (at, leaf) in [(at::<F>(1), leaf), (at::<F>(F::ENTRIES - 1), leaf), (at::<F>(0), small)] {
             // SAFETY: 1: the block is this test's. 2: nobody uses the addresses.
-            let refused = unsafe { table.map_leaf(at, leaf, NODE) };
+            let refused = unsafe { table.map_leaf(at, leaf, NODE, &NoRecords) };
             let order = leaf.block.order();
             assert_eq!(refused, Err(MapError::Unsupported { at, order }));
         }
         // SAFETY: as above.
-        unsafe { table.map_leaf(at::<F>(F::ENTRIES), leaf, NODE) }.unwrap();
+        unsafe { table.map_leaf(at::<F>(F::ENTRIES), leaf, NODE, &NoRecords) }.unwrap();
         machine.unmap(&[vmemmap::<F>(F::ENTRIES, 1)]);
         machine.assert_clean();
     }
@@ -195,7 +195,7 @@ fn pages_of_4_kib_can_be_mapped_by_blocks_of_1_gib() {
     let mut table = machine.table();
     let at = at::<F>(1 << 18);
     // SAFETY: 1: frames that no memory has, and nobody accesses. 2: nobody uses the addresses.
-    unsafe { table.map_leaf(at, leaf, NODE) }.unwrap();
+    unsafe { table.map_leaf(at, leaf, NODE, &NoRecords) }.unwrap();
     let range = vmemmap::<F>(1 << 18, 1 << 18);
     assert_eq!(
         machine.read(range).0.into_iter().collect::<Vec<_>>(),
@@ -203,7 +203,7 @@ fn pages_of_4_kib_can_be_mapped_by_blocks_of_1_gib() {
     );
     let mut runs = Vec::new();
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-    unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run)) };
+    unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run), &NoRecords) };
     assert_eq!(runs.len(), 1);
     machine.assert_clean();
 }

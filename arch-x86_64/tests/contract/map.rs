@@ -6,7 +6,9 @@ use crate::machine::{
 use core::cell::Cell;
 use mm_core::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{FlushScope, Leaf, MapError, MapStopped, Mmu, PageTable, RadixTable, Role};
+use mm_core::paging::{
+    FlushScope, Leaf, MapError, MapStopped, Mmu, NoRecords, PageTable, RadixTable, Role,
+};
 
 /// Pages per entry of a PD, a PDPT and a PML4 table.
 const PD: u64 = 512;
@@ -230,7 +232,7 @@ for_both_formats! {
             let mut source = Source::new(&machine.frames, Plan::Distinct);
             mmu.publishes.set(0);
             // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-            unsafe { table.map_runs(vmemmap::<F>(first, count), NODE, &mut source) }.unwrap();
+            unsafe { table.map_runs(vmemmap::<F>(first, count), NODE, &mut source, &NoRecords) }.unwrap();
             assert_eq!(mmu.publishes.get(), links);
         }
     }
@@ -261,14 +263,14 @@ for_both_formats! {
         let outstanding = machine.outstanding();
         for (at, leaf) in [(at::<F>(1), leaf), (at::<F>(511), leaf), (at::<F>(0), small)] {
             // SAFETY: 1: the block is this test's. 2: nobody uses the addresses.
-            let refused = unsafe { table.map_leaf(at, leaf, NODE) };
+            let refused = unsafe { table.map_leaf(at, leaf, NODE, &NoRecords) };
             assert_eq!(refused, Err(MapError::Unsupported { at, order: leaf.block.order() }));
             assert_eq!(machine.outstanding(), outstanding);
         }
         // SAFETY: as above.
-        unsafe { table.map_leaf(at::<F>(512), leaf, NODE) }.unwrap();
+        unsafe { table.map_leaf(at::<F>(512), leaf, NODE, &NoRecords) }.unwrap();
         // SAFETY: as above.
-        let again = unsafe { table.map_leaf(at::<F>(512), leaf, NODE) };
+        let again = unsafe { table.map_leaf(at::<F>(512), leaf, NODE, &NoRecords) };
         assert_eq!(again, Err(MapError::InUse { at: at::<F>(512) }));
         let found = table.lookup(at::<F>(700)).unwrap();
         assert_eq!((found.at, found.leaf), (at::<F>(512), leaf));

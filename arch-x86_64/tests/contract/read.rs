@@ -6,7 +6,7 @@ use arch_x86_64::FourLevel;
 use core::ops::ControlFlow;
 use mm_core::addr::{Granule, Order, VirtAddr};
 use mm_core::frame::{DirectMap, FrameAllocator};
-use mm_core::paging::{Leaf, PageTable, Role, Visit};
+use mm_core::paging::{Leaf, NoRecords, PageTable, Role, Visit};
 use x86_64::structures::paging::mapper::TranslateResult;
 use x86_64::structures::paging::{OffsetPageTable, PageTableFlags, Translate};
 
@@ -167,7 +167,7 @@ for_both_formats! {
         let mut table = machine.table();
         let leaf = Leaf::single(machine.frames.allocate(Order::BASE, NODE).unwrap().first(), Role::Tail);
         // SAFETY: 1: the frame is this test's. 2: nobody uses the address.
-        unsafe { table.map_leaf(at::<F>(9), leaf, NODE) }.unwrap();
+        unsafe { table.map_leaf(at::<F>(9), leaf, NODE, &NoRecords) }.unwrap();
         let mut flush = mm_core::paging::Flush::nothing();
         // SAFETY: 1: nobody uses the address. 2: the frame is kept.
         unsafe { table.clear_leaf(at::<F>(9), &mut flush) }.unwrap();

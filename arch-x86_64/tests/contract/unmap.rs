@@ -6,7 +6,7 @@ use crate::machine::{
 use arch_x86_64::INVLPG_LIMIT;
 use core::cell::RefCell;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{Flush, FlushScope, Mmu, PageTable, RadixTable, Role, Run, Step};
+use mm_core::paging::{Flush, FlushScope, Mmu, NoRecords, PageTable, RadixTable, Role, Run, Step};
 
 fn is_flush(event: &Event) -> bool {
     matches!(
@@ -192,9 +192,9 @@ for_both_formats! {
         table.flush(flush);
         assert_eq!(cleared.at, at::<F>(1024));
         // SAFETY: 1 and 2: nobody uses the addresses, all were mapped.
-        unsafe { table.unmap([vmemmap::<F>(5, 1)].into_iter(), &mut |_| ()) };
+        unsafe { table.unmap([vmemmap::<F>(5, 1)].into_iter(), &mut |_| (), &NoRecords) };
         // SAFETY: as above.
-        unsafe { table.unmap([vmemmap::<F>(1000, 24)].into_iter(), &mut |_| ()) };
+        unsafe { table.unmap([vmemmap::<F>(1000, 24)].into_iter(), &mut |_| (), &NoRecords) };
         let scopes = [vmemmap::<F>(1024, 512), vmemmap::<F>(0, 512), vmemmap::<F>(512, 512)];
         assert_eq!(*mmu.0.borrow(), scopes.map(|range| vec![range]));
     }
@@ -216,7 +216,7 @@ for_both_formats! {
         }
         // It can be entered again, and then everything goes.
         // SAFETY: 1: the block is this test's again. 2: nobody uses the address.
-        unsafe { table.map_leaf(at::<F>(1), cleared.leaf, NODE) }.unwrap();
+        unsafe { table.map_leaf(at::<F>(1), cleared.leaf, NODE, &NoRecords) }.unwrap();
         machine.unmap(&[range]);
         assert_eq!(machine.outstanding(), 0);
         machine.assert_no_violations();

@@ -11,6 +11,7 @@ mod look;
 mod memory;
 mod operate;
 mod ram;
+mod records;
 
 pub(crate) use look::State;
 pub(crate) use memory::part;
@@ -23,6 +24,7 @@ use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use records::Records;
 
 /// The vmemmap that checks work on.
 type Subject<'h, H, E> =
@@ -38,6 +40,8 @@ pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
     pub(crate) node: NodeId,
     pub(crate) altmap: Option<&'h dyn AltmapUnderTest>,
     pub(crate) ends_are_free: bool,
+    /// For calls of the page table's that are not the vmemmap's.
+    pub(crate) records: Records,
     pub(crate) vmemmap: Subject<'h, H, E>,
     device: PfnRange,
     scratch: &'h mut [AuditSlot],
@@ -55,6 +59,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             node: parts.node,
             altmap: parts.altmap,
             ends_are_free: parts.ends_are_free,
+            records: Records::default(),
             vmemmap,
             device: parts.device,
             scratch: parts.scratch,

@@ -20,23 +20,24 @@ fn says<H: Harness>(
     mark_frames: u64,
 ) -> Verdict {
     let report = bench.audit()?;
-    let stats = bench.vmemmap.stats(&*bench.table);
-    let counts_tables = bench.table.table_stats().is_some();
+    let stats = bench.vmemmap.stats_on(node);
+    let counts_tables = H::Table::COUNTS_TABLES;
     let expected = NodeStats {
         descriptor_frames,
         tail_frames,
         altmap_frames: 0,
         table_frames: match counts_tables {
-            true => stats.node(node).table_frames,
+            true => stats.table_frames,
             false => 0,
         },
         mark_frames,
+        record_frames: 0,
         reused_entries: pages - descriptor_frames,
     };
-    ensure(stats.node(node) == expected, "the figures of the node")?;
+    ensure(stats == expected, "the figures of the node")?;
     if counts_tables && !H::Table::KEEPS_TABLES {
         let tables = report.leaf_tables + report.upper_tables;
-        equal(tables, stats.total().table_frames, "tables")?;
+        equal(tables, bench.vmemmap.stats().table_frames, "tables")?;
     }
     Ok(())
 }
@@ -139,8 +140,11 @@ pub(super) fn counters_do_not_underflow_on_a_failure<H: Harness>(
             }
         }
     }
-    let stats = bench.vmemmap.stats(&*bench.table);
-    ensure(stats.nodes().count() == 0, "nothing is counted at the end")
+    let stats = bench.vmemmap.stats();
+    ensure(
+        stats == NodeStats::default(),
+        "nothing is counted at the end",
+    )
 }
 
 pub(super) fn counters_do_not_underflow_on_a_failed_fold<H: Harness>(
@@ -165,8 +169,11 @@ pub(super) fn counters_do_not_underflow_on_a_failed_fold<H: Harness>(
         })?;
         bench.offline(region);
     }
-    let stats = bench.vmemmap.stats(&*bench.table);
-    ensure(stats.nodes().count() == 0, "nothing is counted at the end")
+    let stats = bench.vmemmap.stats();
+    ensure(
+        stats == NodeStats::default(),
+        "nothing is counted at the end",
+    )
 }
 
 /// Does `operation` with too few allocations, and checks that the figures stay.
@@ -175,12 +182,12 @@ fn fails_with_the_same_figures<H: Harness, T>(
     range: PfnRange,
     mut operation: impl FnMut(&mut Bench<'_, H, Mask>) -> Result<T, ErrorKind>,
 ) -> Result<T, Stop> {
-    let before = bench.vmemmap.stats(&*bench.table);
+    let before = bench.vmemmap.stats();
     let (done, _) = bench.failing_at_every_allocation(range, |bench| {
         let outcome = operation(bench);
         match outcome {
             // An error that is not about frames fails the check.
-            Err(_) if bench.vmemmap.stats(&*bench.table) != before => Err(ErrorKind::Overlap),
+            Err(_) if bench.vmemmap.stats() != before => Err(ErrorKind::Overlap),
             outcome => outcome,
         }
     })?;

@@ -85,7 +85,11 @@ fn map<H: Harness>(
     };
     // SAFETY: 1: the frames are the check's, with a reference for each leaf. 2: nobody uses the
     // vmemmap.
-    let mapped = unsafe { bench.table.map_runs(range, bench.node, &mut source) };
+    let mapped = unsafe {
+        bench
+            .table
+            .map_runs(range, bench.node, &mut source, &bench.records)
+    };
     mapped.or_else(|_| fail("free pages can be mapped"))
 }
 
@@ -96,10 +100,14 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, range: VirtRange) -> u64 {
     bench.controls.speculate(bench.table, range);
     // SAFETY: 1: nobody uses the addresses. 2: whole pages, mapped by `map`.
     unsafe {
-        bench.table.unmap([range].into_iter(), &mut |run| {
-            leaves += run.count;
-            release(frames, run);
-        });
+        bench.table.unmap(
+            [range].into_iter(),
+            &mut |run| {
+                leaves += run.count;
+                release(frames, run);
+            },
+            &bench.records,
+        );
     }
     leaves
 }
@@ -137,7 +145,7 @@ pub(super) fn only_tables_that_are_alike_become_one<H: Harness>(
     let _ = unsafe {
         bench
             .table
-            .share_tables(range, &mut |run| release(frames, run))
+            .share_tables(range, &mut |run| release(frames, run), &bench.records)
     };
     for page in [0, leaves - 1, leaves, 2 * leaves - 2] {
         maps(bench, range, page, Some(most.leaf.block.first()))?;
@@ -183,7 +191,7 @@ pub(super) fn a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole<H: Harness
     };
     let at = range.start();
     // SAFETY: 1: the block was allocated for this. 2: nobody uses the vmemmap.
-    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node) };
+    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
     ensure_at(mapped.is_ok(), "a free place can be mapped", at)?;
     let page = bench.model.granule().bytes();
     let Ok(part) = VirtRange::new(at, page) else {

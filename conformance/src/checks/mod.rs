@@ -197,7 +197,7 @@ checks! {
         two_nodes_have_two_tails
         a_tail_for_all_is_not_taken_for_a_compound_pages_own
         a_failed_online_leaves_no_tail_for_all_behind
-        more_tails_than_can_be_known_are_refused;
+        any_number_of_tails_is_shared;
     shared_tables by Mask:
         shared_tables_cost_one_for_each_tail_frame
         every_size_of_piece_gives_the_same_tables

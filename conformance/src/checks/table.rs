@@ -25,9 +25,13 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Result<Option<Bl
     bench.controls.speculate(bench.table, range);
     // SAFETY: 1: nobody uses the address. 2: one page, which was mapped by `map_leaf`.
     unsafe {
-        bench.table.unmap([range].into_iter(), &mut |run| {
-            found = Some(run.leaf.block);
-        });
+        bench.table.unmap(
+            [range].into_iter(),
+            &mut |run| {
+                found = Some(run.leaf.block);
+            },
+            &bench.records,
+        );
     }
     Ok(found)
 }
@@ -38,9 +42,9 @@ pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_,
     let leaf = Leaf::single(block.first(), Role::Descriptors);
     let rival = Leaf::single(other.first(), Role::Tail);
     // SAFETY: 1: the frames were allocated for this. 2: nothing else uses the vmemmap.
-    let first = unsafe { bench.table.map_leaf(at, leaf, bench.node) };
+    let first = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
     // SAFETY: as above; it has to be refused.
-    let second = unsafe { bench.table.map_leaf(at, rival, bench.node) };
+    let second = unsafe { bench.table.map_leaf(at, rival, bench.node, &bench.records) };
     ensure_at(first.is_ok(), "a free page can be mapped", at)?;
     ensure_at(
         second == Err(MapError::InUse { at }),
@@ -79,7 +83,7 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
     for (at, block, role) in [(at, block, Role::Tail), (next, anchor, Role::Descriptors)] {
         let leaf = Leaf::single(block.first(), role);
         // SAFETY: 1: the frame was allocated for this. 2: nothing else uses the vmemmap.
-        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node) };
+        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
         ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
     }
     if let Ok(both) = VirtRange::new(at, 2 * page) {
@@ -122,7 +126,11 @@ pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<
     };
     // SAFETY: 1: the block was allocated for this. 2: nothing else uses the vmemmap; it has to be
     // refused.
-    let refused = unsafe { bench.table.map_leaf(misaligned, leaf, bench.node) };
+    let refused = unsafe {
+        bench
+            .table
+            .map_leaf(misaligned, leaf, bench.node, &bench.records)
+    };
     ensure_at(
         matches!(refused, Err(MapError::Unsupported { .. })),
         "a misaligned huge leaf is refused",

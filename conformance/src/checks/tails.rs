@@ -9,8 +9,8 @@ use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, OnlineError};
 
-/// More tail frames than are known at a time.
-const MANY_TAILS: u64 = 128;
+/// More tail frames than have room in the vmemmap itself.
+const MANY_TAILS: u64 = 48;
 
 /// A pagemap of `ranges`, used in compound pages of `order` that share one tail frame.
 fn per_order<'r, H: Harness>(
@@ -304,46 +304,36 @@ pub(super) fn a_failed_online_leaves_no_tail_for_all_behind<H: Harness>(
     Ok(())
 }
 
-pub(super) fn more_tails_than_can_be_known_are_refused<H: Harness>(
-    bench: &mut Bench<'_, H, Mask>,
-) -> Verdict {
+pub(super) fn any_number_of_tails_is_shared<H: Harness>(bench: &mut Bench<'_, H, Mask>) -> Verdict {
     let order = bench.small();
-    let ranges = [bench.blocks(order, 0, MANY_TAILS)?];
+    let ranges = [bench.blocks(order, 0, 2 * MANY_TAILS)?];
     let node = bench.node.number();
     let pagemap = per_order(bench, &ranges, order)?;
     let on_node = |index: u64| pagemap.with_node(NodeId::new(node ^ index as u32));
-    let mut known = 0;
-    let refused = loop {
-        if known == MANY_TAILS {
-            return fail("there is a limit");
-        }
-        let piece = bench.blocks(order, known, 1)?;
-        let outcome = bench.vmemmap.populate(bench.table, &on_node(known), piece);
-        match outcome {
-            Ok(_) => known += 1,
-            Err(error) => break error,
-        }
-    };
-    let OnlineError::TooManySharedTails { capacity } = refused else {
-        return fail("what is refused is one tail frame too many");
-    };
-    equal(known, capacity as u64, "tail frames that can be known")?;
-    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
-    // Those that are known are shared still, and one that goes makes room.
-    let last = bench.blocks(order, known, 1)?;
-    bench.populate(&on_node(0), last)?;
-    bench.costs(
-        2 * known + 1,
-        (known + 1) * bench.model.vmemmap_pages(order),
-    )?;
-    bench.depopulate(&on_node(0), last)?;
-    bench.depopulate(&on_node(0), bench.blocks(order, 0, 1)?)?;
-    bench.populate(&on_node(known), last)?;
-    bench.costs(2 * known, known * bench.model.vmemmap_pages(order))?;
-    for index in 1..=known {
-        let piece = bench.blocks(order, index, 1)?;
+    let pages = bench.model.vmemmap_pages(order);
+    for index in 0..MANY_TAILS {
+        bench.populate(&on_node(index), bench.blocks(order, index, 1)?)?;
+    }
+    bench.costs(2 * MANY_TAILS, MANY_TAILS * pages)?;
+    // Each of them is found again, whichever came first.
+    for index in (0..MANY_TAILS).rev() {
+        let piece = bench.blocks(order, MANY_TAILS + index, 1)?;
+        bench.populate(&on_node(index), piece)?;
+    }
+    bench.costs(3 * MANY_TAILS, 2 * MANY_TAILS * pages)?;
+    for index in 0..MANY_TAILS {
+        bench.depopulate(&on_node(index), bench.blocks(order, index, 1)?)?;
+    }
+    bench.costs(2 * MANY_TAILS, MANY_TAILS * pages)?;
+    for index in 0..MANY_TAILS {
+        let piece = bench.blocks(order, MANY_TAILS + index, 1)?;
         bench.depopulate(&on_node(index), piece)?;
     }
+    equal(
+        0,
+        bench.audit()?.record_frames,
+        "frames for records of nothing",
+    )?;
     bench.absent(ranges[0])
 }
 

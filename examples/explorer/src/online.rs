@@ -101,7 +101,7 @@ impl Online<'_> {
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
             report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
         }
-        report.stats = Some(stats::rows(None, &vmemmap.stats(&table)));
+        report.stats = Some(stats::rows(None, &vmemmap));
         let (_, offline) = timed(|| vmemmap.offline(&mut table, region));
         report.offline = Some(offline);
         report.after_offline = AfterOffline {

@@ -1,10 +1,10 @@
 //! What the vmemmap costs on each node, by its own counters.
 
+use crate::simulation::MachineVmemmap;
 use crate::table::{align_right, number};
 use comfy_table::{Table, presets};
 use mm_core::addr::NodeId;
-use mm_core::frame::PerNode;
-use mm_core::vmemmap::{NodeStats, Stats};
+use mm_core::vmemmap::NodeStats;
 use serde::Serialize;
 
 /// What it costs on one node.
@@ -13,7 +13,7 @@ pub struct NodeRow {
     /// The state that this was counted in, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
-    /// The node; the last row is for all nodes above it, too.
+    /// The node.
     pub node: u32,
     /// Frames that hold descriptors, the next two kinds included.
     pub descriptor_frames: u64,
@@ -25,13 +25,15 @@ pub struct NodeRow {
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
+    /// Frames that hold what the library has to remember of many nodes and orders.
+    pub record_frames: u64,
     /// Leaf entries less distinct descriptor frames.
     pub reused_entries: u64,
 }
 
 /// A row for each node that has anything.
-pub fn rows(state: Option<&'static str>, stats: &Stats) -> Vec<NodeRow> {
-    let row = |(node, costs): (NodeId, NodeStats)| NodeRow {
+pub fn rows(state: Option<&'static str>, vmemmap: &MachineVmemmap<'_>) -> Vec<NodeRow> {
+    let row = |node: NodeId, costs: NodeStats| NodeRow {
         state,
         node: node.number(),
         descriptor_frames: costs.descriptor_frames,
@@ -39,9 +41,12 @@ pub fn rows(state: Option<&'static str>, stats: &Stats) -> Vec<NodeRow> {
         altmap_frames: costs.altmap_frames,
         table_frames: costs.table_frames,
         mark_frames: costs.mark_frames,
+        record_frames: costs.record_frames,
         reused_entries: costs.reused_entries,
     };
-    stats.nodes().map(row).collect()
+    let mut rows = Vec::new();
+    vmemmap.for_each_node(&mut |node, costs| rows.push(row(node, costs)));
+    rows
 }
 
 /// `rows` for people, if they want them or there is more than one node.
@@ -68,10 +73,6 @@ pub fn table(rows: &[NodeRow], wanted: bool) -> Option<Table> {
         .load_style(presets::UTF8_FULL_CONDENSED)
         .set_header(header);
     for row in rows {
-        let more = match row.node == PerNode::<()>::LAST.number() {
-            true => " and above",
-            false => "",
-        };
         let figures = [
             row.descriptor_frames,
             row.tail_frames,
@@ -81,7 +82,7 @@ pub fn table(rows: &[NodeRow], wanted: bool) -> Option<Table> {
             row.reused_entries,
         ];
         let state = row.state.map(str::to_owned).into_iter();
-        let node = std::iter::once(format!("{}{more}", row.node));
+        let node = std::iter::once(row.node.to_string());
         table.add_row(
             state
                 .chain(node)

@@ -6,8 +6,6 @@
 //! - [`Altmap`]: the same for frames that come from the device itself;
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
-//! [`PerNode`] has a row for each NUMA node.
-//!
 //! [`Counted`] adds counts to an allocator that has none. [`DeviceAltmap`] is an [`Altmap`] over a
 //! reserved part of a device. That part holds its own descriptors and counts.
 
@@ -16,7 +14,7 @@ mod altmap;
 mod counted;
 mod counts;
 mod direct_map;
-mod per_node;
+mod ordered_map;
 mod stack;
 
 pub use allocator::{
@@ -26,6 +24,5 @@ pub use altmap::{Altmap, AltmapError, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;
-pub use per_node::PerNode;
-pub(crate) use per_node::ROWS;
+pub(crate) use ordered_map::{MapMemory, OrderedMap};
 pub(crate) use stack::FrameStack;

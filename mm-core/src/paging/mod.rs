@@ -16,12 +16,14 @@ mod format;
 mod mmu;
 mod page_table;
 mod radix;
+mod records;
 mod run;
 
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;
-pub use page_table::{MapError, MapStopped, Mapping, PageTable, TableStats, Visit};
+pub use page_table::{MapError, MapStopped, Mapping, PageTable, Visit};
 pub use radix::RadixTable;
+pub use records::{NoRecords, TableRecords};
 pub use run::{Leaf, Role, Run, RunSource, Step};

@@ -1,8 +1,10 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step};
+use super::{
+    Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step, TableRecords,
+};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use crate::frame::{OutOfFrames, PerNode};
+use crate::frame::OutOfFrames;
 use core::fmt;
 use core::ops::ControlFlow;
 
@@ -30,16 +32,6 @@ impl Mapping {
             None => None,
         }
     }
-}
-
-/// Tables that a page table has made for the vmemmap and not freed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TableStats {
-    /// How many.
-    pub tables: u64,
-    /// How many leaves are saved by links to shared tables: the leaves of the table, for each link
-    /// after the first.
-    pub reused_entries: u64,
 }
 
 /// What [`PageTable::visit`] reports.
@@ -159,6 +151,10 @@ impl<E> MapStopped<E> {
 /// Each leaf has a [`Role`](super::Role), which its entry has to keep: one bit for "of this
 /// library", and one for a shared tail. Page-table formats have bits for software.
 ///
+/// Values have no state of their own that a later call depends on: kernels make one each time that
+/// they take their lock. What has to be remembered goes to the [`TableRecords`] that come with the
+/// calls. An implementation that neither shares nor counts tables ignores them.
+///
 /// Tables that the implementation allocates follow the rule of
 /// [`FrameAllocator`](crate::frame::FrameAllocator): a table is freed with its last entry, after
 /// the flush. An implementation that keeps empty tables says so by
@@ -181,6 +177,10 @@ pub unsafe trait PageTable {
     /// Whether tables that have become empty are kept. They then count as resident, not as leaked.
     const KEEPS_TABLES: bool = false;
 
+    /// Whether the implementation has its tables counted by the [`TableRecords`] that come with a
+    /// call. If not, statistics have none.
+    const COUNTS_TABLES: bool = false;
+
     /// The size of a base page.
     fn granule(&self) -> Granule;
 
@@ -201,7 +201,13 @@ pub unsafe trait PageTable {
     /// 1. The caller may map the block, and has one reference for it. The entry owns that reference
     ///    from now on.
     /// 2. `at` is an address of the vmemmap that no other part of the kernel uses.
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError>;
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError>;
 
     /// Clears the leaf that maps `at`, if it is this library's, and passes its reference to the
     /// caller. Adds to `flush` what has to be flushed.
@@ -274,6 +280,7 @@ pub unsafe trait PageTable {
         range: VirtRange,
         node: NodeId,
         source: &mut S,
+        records: &dyn TableRecords,
     ) -> Result<(), MapStopped<S::Error>> {
         let granule = self.granule();
         let mut at = range.start();
@@ -293,7 +300,7 @@ pub unsafe trait PageTable {
             while let Some(run) = rest {
                 // SAFETY: 1: the source vouches for the run, whose references go to the entries one
                 // by one. 2: the caller vouches for the range.
-                if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node) } {
+                if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node, records) } {
                     source.return_unused(run);
                     return Err(MapStopped::Table { at, error });
                 }
@@ -336,15 +343,10 @@ pub unsafe trait PageTable {
         range: VirtRange,
         node: NodeId,
         exchange: &mut X,
+        records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
-        let _ = (range, node, exchange);
+        let _ = (range, node, exchange, records);
         Err(ReplaceError::Refused)
-    }
-
-    /// How many tables of this library's there are on each node. `None` if the page table does not
-    /// count them, which is the default.
-    fn table_stats(&self) -> Option<PerNode<TableStats>> {
-        None
     }
 
     /// Whether one table can be linked from several places, which [`RunSource::share_tables`] asks
@@ -364,8 +366,13 @@ pub unsafe trait PageTable {
     /// 1. Where [`replacement`](Self::replacement) is refused, nobody uses the addresses of `range`
     ///    yet: for a moment some of them are not mapped.
     /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs).
-    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
-        let _ = (range, released);
+    unsafe fn share_tables(
+        &mut self,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) -> u64 {
+        let _ = (range, released, records);
         0
     }
 
@@ -384,10 +391,15 @@ pub unsafe trait PageTable {
     /// 2. `ranges` yields the same ranges each time it is cloned. Each is whole pages of the
     ///    vmemmap, and every page in it was mapped by [`map_leaf`](Self::map_leaf) or
     ///    [`map_runs`](Self::map_runs).
-    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
-    where
+    unsafe fn unmap<I>(
+        &mut self,
+        ranges: I,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
+        let _ = records;
         let page = self.granule().bytes();
         let mut batch: [Option<Run>; UNMAP_BATCH] = [None; UNMAP_BATCH];
         let mut used = 0;

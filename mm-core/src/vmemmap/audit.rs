@@ -1,8 +1,8 @@
 //! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
 use super::Vmemmap;
-use super::altmaps::AltmapsInUse;
-use super::stats::{NodeStats, Stats};
+use super::stats::{NODES, NodeStats};
+use super::table_records::TableFigures;
 use crate::addr::{NodeId, Order, Pfn, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
@@ -23,6 +23,9 @@ pub struct AuditReport {
     pub mapped_pages: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
+    /// Frames that hold what the library has to remember; see
+    /// [`NodeStats::record_frames`](super::NodeStats::record_frames).
+    pub record_frames: u64,
 }
 
 impl AuditReport {
@@ -31,9 +34,13 @@ impl AuditReport {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
 
-    /// All frames, tables and marks included.
+    /// All frames: of descriptors, tables, marks and records.
     pub const fn frames(&self) -> u64 {
-        self.descriptor_frames + self.leaf_tables + self.upper_tables + self.mark_frames
+        self.descriptor_frames
+            + self.leaf_tables
+            + self.upper_tables
+            + self.mark_frames
+            + self.record_frames
     }
 }
 
@@ -68,8 +75,8 @@ pub enum Finding {
     },
     /// [`Vmemmap::stats`] says other than what was counted.
     Stats {
-        /// The node; see [`PerNode`](crate::frame::PerNode) for nodes that share a row.
-        node: NodeId,
+        /// The node. `None`: all nodes together for whose figures there was no memory.
+        node: Option<NodeId>,
         /// What was counted.
         counted: NodeStats,
         /// What it says.
@@ -106,7 +113,13 @@ impl fmt::Display for Finding {
                 node,
                 counted,
                 kept,
-            } => write!(f, "the stats of node {node} say {kept}; counted: {counted}"),
+            } => {
+                match node {
+                    Some(node) => write!(f, "the stats of node {node}")?,
+                    None => f.write_str("the stats of other nodes")?,
+                }
+                write!(f, " say {kept}; counted: {counted}")
+            }
             Self::NoScratch => {
                 f.write_str("too little scratch memory; hand over two slots at least")
             }
@@ -116,19 +129,37 @@ impl fmt::Display for Finding {
 
 impl core::error::Error for Finding {}
 
-/// What was counted: in total, and for each node as in [`Vmemmap::stats`].
+/// What was counted on a node, without tables and with those alone.
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeTotals {
+    frames: NodeStats,
+    tables: TableFigures,
+}
+
+/// What was counted: in total, and on each of a few nodes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     all: AuditReport,
-    stats: Stats,
+    nodes: [Option<(NodeId, NodeTotals)>; NODES],
+    /// On nodes for whose figures there is no row.
+    others: NodeTotals,
 }
 
 impl Totals {
+    /// Nothing counted yet, of the same nodes.
     fn clear(&mut self) {
         self.all = AuditReport::default();
-        for (_, row) in self.stats.rows.iter_mut() {
-            *row = NodeStats::default();
+        self.others = NodeTotals::default();
+        for (_, totals) in self.nodes.iter_mut().flatten() {
+            *totals = NodeTotals::default();
         }
+    }
+
+    fn of(&mut self, node: NodeId) -> Option<&mut NodeTotals> {
+        let mut nodes = self.nodes.iter_mut().flatten();
+        nodes
+            .find(|(listed, _)| *listed == node)
+            .map(|(_, totals)| totals)
     }
 }
 
@@ -161,22 +192,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
         let mut totals = Totals::default();
-        let mut passes = 1;
-        while !self.audit_in_passes(table, allocators, scratch, passes, &mut totals)? {
-            // A shared table and its tail need a slot each.
-            if passes > 1 << 40 || scratch.len() < 2 {
-                return Err(Finding::NoScratch);
-            }
-            passes *= 2;
+        let mut next = Some(NodeId::new(0));
+        // Where there are many nodes, the figures of a few of them are compared in each walk.
+        while let Some(from) = next {
+            next = self.list_nodes(from, &mut totals);
+            self.recount(table, allocators, scratch, &mut totals)?;
+            self.compare_stats::<P>(&totals)?;
         }
-        for (frame, at) in self.mark_frames() {
-            totals.all.mark_frames += 1;
-            let entries = 1;
-            compare(FrameEntries { frame, at, entries }, allocators)?;
-            let node = self.frames.node_of(frame);
-            totals.stats.rows.row_mut(node).mark_frames += 1;
-        }
-        self.compare_stats(table, &totals.stats)?;
         let report = totals.all;
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
@@ -185,6 +207,77 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 reached: report.frames(),
             }),
             _ => Ok(report),
+        }
+    }
+
+    /// Lists the nodes that come first from `from` on, to be counted. Returns the next one to begin
+    /// with, if there may be more.
+    #[inline(never)]
+    fn list_nodes(&self, from: NodeId, totals: &mut Totals) -> Option<NodeId> {
+        let nodes = self.lowest_nodes(from);
+        totals.nodes = nodes.map(|node| node.map(|node| (node, NodeTotals::default())));
+        let last = nodes.last().copied().flatten()?;
+        last.number().checked_add(1).map(NodeId::new)
+    }
+
+    /// Counts everything, in as many walks as the scratch memory makes necessary.
+    fn recount<P: PageTable>(
+        &self,
+        table: &P,
+        allocators: &[&dyn InspectFrames],
+        scratch: &mut [AuditSlot],
+        totals: &mut Totals,
+    ) -> Result<(), Finding> {
+        let mut passes = 1;
+        while !self.audit_in_passes(table, allocators, scratch, passes, totals)? {
+            // A shared table and its tail need a slot each.
+            if passes > 1 << 40 || scratch.len() < 2 {
+                return Err(Finding::NoScratch);
+            }
+            passes *= 2;
+        }
+        self.recount_beside_the_vmemmap(allocators, totals)
+    }
+
+    /// Counts the frames that no entry points at: those of marks, and of records.
+    #[inline(never)]
+    fn recount_beside_the_vmemmap(
+        &self,
+        allocators: &[&dyn InspectFrames],
+        totals: &mut Totals,
+    ) -> Result<(), Finding> {
+        for (frame, at) in self.mark_frames() {
+            totals.all.mark_frames += 1;
+            let entries = 1;
+            compare(FrameEntries { frame, at, entries }, allocators)?;
+            if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
+                row.mark_frames += 1;
+            }
+        }
+        let at = self.model.config().vmemmap_base;
+        let mut wrong = None;
+        self.for_each_record_frame(&mut |frame| {
+            totals.all.record_frames += 1;
+            let entries = 1;
+            if let Err(finding) = compare(FrameEntries { frame, at, entries }, allocators) {
+                wrong.get_or_insert(finding);
+            }
+            if let Some(row) = totals.of(self.frames.node_of(frame)) {
+                row.frames.record_frames += 1;
+            }
+        });
+        match wrong {
+            Some(finding) => Err(finding),
+            None => Ok(()),
+        }
+    }
+
+    /// Where frames of `node` are counted: `None` if that is in another walk.
+    fn frame_totals<'t>(&self, node: NodeId, totals: &'t mut Totals) -> Option<&'t mut NodeStats> {
+        let has_row = self.pool_state.counters.row(node, self.memory()).is_some();
+        match has_row {
+            true => totals.of(node).map(|totals| &mut totals.frames),
+            false => Some(&mut totals.others.frames),
         }
     }
 
@@ -204,14 +297,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         for pass in 0..passes {
             scratch.fill(AuditSlot(None));
-            let mut audit_pass = AuditPass {
+            let mut audit_pass: AuditPass<'_, D, A, M> = AuditPass {
                 slots: scratch,
                 used: 0,
                 pass,
                 passes,
                 totals,
-                ram: &self.frames,
-                altmaps: &self.pool_state.altmaps,
+                vmemmap: self,
             };
             let page = self.model.granule().bytes();
             if table
@@ -227,14 +319,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Ok(true)
     }
 
-    fn compare_stats<P: PageTable>(&self, table: &P, counted: &Stats) -> Result<(), Finding> {
-        let tables = table.table_stats();
-        for (node, counted) in counted.rows.iter() {
-            let kept = self.pool_state.counters.node(node, tables.as_ref());
-            let mut counted = *counted;
-            if tables.is_none() {
-                counted.table_frames = 0;
-            }
+    /// Compares the figures of the nodes that were counted.
+    #[inline(never)]
+    fn compare_stats<P: PageTable>(&self, counted: &Totals) -> Result<(), Finding> {
+        let listed = counted.nodes.iter().flatten();
+        let rows = listed.map(|(node, totals)| (Some(*node), totals, self.stats_on(*node)));
+        let others = (None, &counted.others, self.stats_of_other_nodes());
+        for (node, totals, kept) in rows.chain([others]) {
+            let tables = match P::COUNTS_TABLES {
+                true => totals.tables,
+                false => TableFigures::default(),
+            };
+            let counted = NodeStats {
+                table_frames: tables.tables,
+                reused_entries: totals.frames.reused_entries + tables.reused_entries,
+                ..totals.frames
+            };
             if kept != counted {
                 return Err(Finding::Stats {
                     node,
@@ -264,17 +364,16 @@ fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(
 
 /// One pass, which is about a part of the frames. It counts their entries in a hash table in the
 /// scratch memory.
-struct AuditPass<'t, A> {
+struct AuditPass<'t, D, A, M> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
     passes: u64,
     totals: &'t mut Totals,
-    ram: &'t A,
-    altmaps: &'t AltmapsInUse,
+    vmemmap: &'t Vmemmap<D, A, M>,
 }
 
-impl<A: FrameAllocator> AuditPass<'_, A> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
         match visit {
             Visit::Table {
@@ -328,15 +427,19 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
 
     /// Counts `entries` leaves of the block at `first`, the first ones or more.
     fn count_block(&mut self, is_new: bool, order: Order, run: &Run, first: Pfn, entries: u64) {
-        let altmap = self.altmaps.node_of(first);
-        let node = altmap.unwrap_or_else(|| self.ram.node_of(first));
-        let row = self.totals.stats.rows.row_mut(node);
+        let altmap = self.vmemmap.pool_state.altmaps.node_of(first);
+        let node = altmap.unwrap_or_else(|| self.vmemmap.frames.node_of(first));
+        let frames = order.frames();
+        if is_new {
+            self.totals.all.descriptor_frames += frames;
+        }
+        let Some(row) = self.vmemmap.frame_totals(node, self.totals) else {
+            return;
+        };
         if !is_new {
             row.reused_entries += entries;
             return;
         }
-        let frames = order.frames();
-        self.totals.all.descriptor_frames += frames;
         row.descriptor_frames += frames;
         row.altmap_frames += if altmap.is_some() { frames } else { 0 };
         row.tail_frames += u64::from(run.leaf.role == Role::Tail);
@@ -349,8 +452,19 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
         } else {
             self.totals.all.upper_tables += 1;
         }
-        let node = self.ram.node_of(table);
-        self.totals.stats.rows.row_mut(node).table_frames += 1;
+        if let Some(row) = self.table_totals(table) {
+            row.tables += 1;
+        }
+    }
+
+    /// Where `table` is counted: `None` if that is in another walk.
+    fn table_totals(&mut self, table: Pfn) -> Option<&mut TableFigures> {
+        let node = self.vmemmap.frames.node_of(table);
+        let figures = &self.vmemmap.table_records.figures;
+        match figures.row(node, self.vmemmap.memory()).is_some() {
+            true => self.totals.of(node).map(|totals| &mut totals.tables),
+            false => Some(&mut self.totals.others.tables),
+        }
     }
 
     /// Counts a link to a shared table, and with the first one the table's leaves, once for all
@@ -365,8 +479,10 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
             let is_new = self.add(tail, at, run.count)?;
             self.count_block(is_new, Order::BASE, &run, tail, run.count);
         } else {
-            let node = self.ram.node_of(table);
-            self.totals.stats.rows.row_mut(node).reused_entries += run.count;
+            let leaves = run.count;
+            if let Some(row) = self.table_totals(table) {
+                row.reused_entries += leaves;
+            }
         }
         ControlFlow::Continue(())
     }

@@ -64,11 +64,6 @@ pub enum OnlineError {
     },
     /// The descriptor's tails name their own compound page, so compound pages cannot share them.
     TailsDiffer,
-    /// Tail frames of too many orders and nodes are in use already.
-    TooManySharedTails {
-        /// How many there can be.
-        capacity: usize,
-    },
     /// Frames of too many altmaps are in use already.
     TooManyAltmaps {
         /// How many altmaps there can be.
@@ -82,11 +77,9 @@ impl OnlineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel
-            | Self::TailsDiffer
-            | Self::TooManySharedTails { .. }
-            | Self::TooManyAltmaps { .. }
-            | Self::Table(_) => ErrorKind::Unsupported,
+            Self::OtherModel | Self::TailsDiffer | Self::TooManyAltmaps { .. } | Self::Table(_) => {
+                ErrorKind::Unsupported
+            }
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
@@ -137,10 +130,6 @@ impl fmt::Display for OnlineError {
             ),
             Self::TailsDiffer => f.write_str(
                 "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
-            ),
-            Self::TooManySharedTails { capacity } => write!(
-                f,
-                "{capacity} shared tail frames are in use, which is all that can be known; share tails per compound page"
             ),
             Self::TooManyAltmaps { capacity } => write!(
                 f,

@@ -2,10 +2,11 @@
 
 use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
-use super::registry::TailRegistry;
-use super::stats::{Counters, Origin};
+use super::node_rows::NodeRows;
+use super::registry::{TailKey, TailRegistry};
+use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use crate::frame::{Altmap, FrameAllocator, OutOfFrames, Released};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, MapMemory, OutOfFrames, Released};
 use crate::paging::{Role, Run, Step};
 
 /// What a vmemmap remembers of the frames that hold its descriptors.
@@ -13,7 +14,7 @@ use crate::paging::{Role, Run, Step};
 pub(super) struct PoolState {
     pub(super) registry: TailRegistry,
     pub(super) altmaps: AltmapsInUse,
-    pub(super) counters: Counters,
+    pub(super) counters: NodeRows<NodeCounters>,
 }
 
 impl PoolState {
@@ -21,8 +22,18 @@ impl PoolState {
         Self {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
-            counters: Counters::default(),
+            counters: NodeRows::new(),
         }
+    }
+
+    /// Shows each frame that the state is in.
+    pub(super) fn for_each_frame<A: FrameAllocator, M: DirectMap>(
+        &self,
+        memory: MapMemory<'_, A, M>,
+        visit: &mut dyn FnMut(Pfn),
+    ) {
+        self.registry.for_each_frame(memory, visit);
+        self.counters.map().for_each_frame(&memory, visit);
     }
 }
 
@@ -30,25 +41,53 @@ impl PoolState {
 /// to where it came from.
 ///
 /// The pool lives as long as one operation; its state belongs to the [`Vmemmap`](super::Vmemmap).
-pub(super) struct FramePool<'v, A> {
-    pub(super) ram: &'v A,
+pub(super) struct FramePool<'v, A, M> {
+    /// RAM.
+    memory: MapMemory<'v, A, M>,
     pub(super) altmap: Option<&'v dyn Altmap>,
     pub(super) state: &'v mut PoolState,
 }
 
-impl<'v, A: FrameAllocator> FramePool<'v, A> {
+impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     pub(super) fn new(
-        ram: &'v A,
+        memory: MapMemory<'v, A, M>,
         altmap: Option<&'v dyn Altmap>,
         state: &'v mut PoolState,
     ) -> Self {
-        Self { ram, altmap, state }
+        Self {
+            memory,
+            altmap,
+            state,
+        }
+    }
+
+    /// The allocator of RAM.
+    pub(super) const fn ram(&self) -> &'v A {
+        self.memory.allocator()
+    }
+
+    /// Changes the figures of `node`.
+    // Not inlined: what it takes of the stack is not needed while frames are allocated.
+    #[inline(never)]
+    fn count(&mut self, node: NodeId, change: impl FnOnce(&mut NodeCounters)) {
+        self.state.counters.update(node, self.memory, change);
+    }
+
+    /// The tail frame that is registered for `key`.
+    pub(super) fn registered_tail(&self, key: TailKey) -> Option<Pfn> {
+        self.state.registry.find(key, self.memory)
+    }
+
+    /// Registers `frame` for `key`. Says whether there was memory for that.
+    pub(super) fn register_tail(&mut self, key: TailKey, frame: Pfn) -> bool {
+        let registered = self.state.registry.insert(key, frame, self.memory);
+        registered.is_ok()
     }
 
     pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let block = match self.altmap {
             Some(altmap) => altmap.allocate(order, node),
-            None => self.ram.allocate(order, node),
+            None => self.ram().allocate(order, node),
         }?;
         self.count_taken(block.frames());
         Ok(block)
@@ -68,7 +107,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
                     })
             }
             None => self
-                .ram
+                .ram()
                 .allocate_run(at_most, node)
                 .map_err(OnlineError::OutOfFrames),
         }?;
@@ -78,7 +117,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
 
     /// A frame of RAM, whether there is an altmap or not.
     pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OutOfFrames> {
-        let block = self.ram.allocate(Order::BASE, node)?;
+        let block = self.ram().allocate(Order::BASE, node)?;
         self.count_taken(block.frames());
         Ok(block.first())
     }
@@ -86,7 +125,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
     /// Counts that `frames`, which are all on one node, were taken.
     fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
-        self.state.counters.add_frames(origin, frames.frames());
+        self.count(origin.node, |row| row.add_frames(origin, frames.frames()));
     }
 
     fn origin(&self, frame: Pfn) -> Origin {
@@ -96,7 +135,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
                 altmap: true,
             },
             None => Origin {
-                node: self.ram.node_of(frame),
+                node: self.ram().node_of(frame),
                 altmap: false,
             },
         }
@@ -105,13 +144,13 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
     /// Counts that `frame` holds only tails from now on, and that its entries say so.
     pub(super) fn add_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.state.counters.add_tail(node);
+        self.count(node, NodeCounters::add_tail);
     }
 
     /// Counts that `frame`, which held only tails, belongs to one vmemmap page from now on.
     pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.state.counters.remove_tail(node);
+        self.count(node, NodeCounters::remove_tail);
     }
 
     /// The frames in which the descriptors of `described` have to be, if it is part of the altmap's
@@ -160,12 +199,12 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         let acquired = unsafe {
             match self.altmap_of(frame) {
                 Some(altmap) => altmap.acquire(frame, references),
-                None => self.ram.acquire(frame, references),
+                None => self.ram().acquire(frame, references),
             }
         };
         if acquired.is_ok() {
             let node = self.node_of(frame);
-            self.state.counters.add_reused(node, references);
+            self.count(node, |row| row.add_reused(references));
         }
         acquired.is_ok()
     }
@@ -180,7 +219,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         unsafe {
             match self.altmap_of(block.first()) {
                 Some(altmap) => altmap.split(block),
-                None => self.ram.split(block),
+                None => self.ram().split(block),
             }
         }
     }
@@ -197,20 +236,21 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         let released = unsafe {
             match self.altmap_of(block.first()) {
                 Some(altmap) => altmap.release(block, references),
-                None => self.ram.release(block, references),
+                None => self.ram().release(block, references),
             }
         };
-        let counters = &mut self.state.counters;
         let Released::Last(owned) = released else {
-            return counters.remove_reused(origin.node, references);
+            return self.count(origin.node, |row| row.remove_reused(references));
         };
-        counters.remove_reused(origin.node, references.saturating_sub(1));
-        counters.remove_frames(origin, block.order().frames(), role);
+        self.count(origin.node, |row| {
+            row.remove_reused(references.saturating_sub(1));
+            row.remove_frames(origin, block.order().frames(), role);
+        });
         match self.altmap_of(block.first()) {
             Some(altmap) => altmap.free(owned),
             None => {
-                self.state.registry.forget(block.first());
-                self.ram.free(owned);
+                self.state.registry.forget(block.first(), self.memory);
+                self.ram().free(owned);
             }
         }
     }
@@ -229,12 +269,14 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
             let freed = unsafe {
                 match self.altmap_of(alike.start()) {
                     Some(altmap) => altmap.release_run(alike),
-                    None => self.ram.release_run(alike),
+                    None => self.ram().release_run(alike),
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.state.counters.remove_frames(origin, freed, role);
-            self.state.counters.remove_reused(origin.node, kept);
+            self.count(origin.node, |row| {
+                row.remove_frames(origin, freed, role);
+                row.remove_reused(kept);
+            });
             rest = others;
         }
     }

@@ -19,7 +19,8 @@
 //! frames for a single mark. With bitmaps, only what is marked costs memory. A look-up passes over
 //! one in 64 of the bitmaps, and over none where nothing is marked.
 
-use super::Vmemmap;
+use super::stats::NodeCounters;
+use super::{Vmemmap, memory_of};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::error::ErrorKind;
@@ -385,7 +386,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames += 1;
         let actual = self.frames.node_of(frame);
-        self.pool_state.counters.add_mark_frame(actual);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let counters = &mut self.pool_state.counters;
+        counters.update(actual, memory, NodeCounters::add_mark_frame);
         Ok(bitmap)
     }
 
@@ -428,7 +431,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         self.marks.stats.frames = self.marks.stats.frames.saturating_sub(1);
         let node = self.frames.node_of(bitmap.frame);
-        self.pool_state.counters.remove_mark_frame(node);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let counters = &mut self.pool_state.counters;
+        counters.update(node, memory, NodeCounters::remove_mark_frame);
         // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the
         // frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };

@@ -27,6 +27,7 @@ mod error;
 mod fold;
 mod frame_pool;
 mod marks;
+mod node_rows;
 mod note;
 mod offline;
 mod online;
@@ -38,6 +39,7 @@ mod registry;
 mod shared_tail;
 mod split;
 mod stats;
+mod table_records;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
@@ -46,15 +48,17 @@ pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
 pub use region::{Offlined, Region};
-pub use stats::{NodeStats, Stats};
+pub use stats::NodeStats;
 
+use crate::addr::NodeId;
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{DirectMap, FrameAllocator, MapMemory};
 use crate::model::MemoryModel;
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
 use marks::Marks;
+use table_records::TableRecordsState;
 
 /// The array of descriptors of a kernel. It brings parts of the array online and takes them
 /// offline.
@@ -75,6 +79,7 @@ pub struct Vmemmap<D, A, M> {
     frames: A,
     direct_map: M,
     pool_state: PoolState,
+    table_records: TableRecordsState,
     marks: Marks,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -112,6 +117,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             frames,
             direct_map,
             pool_state: PoolState::new(),
+            table_records: TableRecordsState::new(),
             marks: Marks::new(),
             descriptor: PhantomData,
         })
@@ -121,4 +127,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     pub const fn model(&self) -> &MemoryModel {
         &self.model
     }
+
+    /// RAM, for what has to be remembered.
+    const fn memory(&self) -> MapMemory<'_, A, M> {
+        memory_of(&self.model, &self.frames, &self.direct_map)
+    }
+}
+
+/// RAM of a vmemmap, for what it has to remember. The parts are passed one by one where others of
+/// the vmemmap are in use.
+const fn memory_of<'v, A: FrameAllocator, M: DirectMap>(
+    model: &MemoryModel,
+    frames: &'v A,
+    direct_map: &'v M,
+) -> MapMemory<'v, A, M> {
+    // SAFETY: 1: duty 2 of `Vmemmap::new`. 2: these are the vmemmap's own.
+    unsafe { MapMemory::new(frames, direct_map, model.granule(), NodeId::new(0)) }
 }

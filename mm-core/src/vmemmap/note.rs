@@ -36,6 +36,12 @@ pub enum Note {
         /// The frames.
         frames: PfnRange,
     },
+    /// Tail frames that were to serve all compound pages of their order could not be registered, for
+    /// want of a frame for that. Each serves the compound pages of one call, or of one piece.
+    TailsNotRegistered {
+        /// How many.
+        tails: u64,
+    },
     /// Frames for descriptors come from another node than the one asked for.
     RemoteFrames {
         /// How many.
@@ -66,6 +72,10 @@ impl fmt::Display for Note {
                 f,
                 "{frames} lie between the altmap and the first compound page; populated as base pages"
             ),
+            Self::TailsNotRegistered { tails } => write!(
+                f,
+                "{tails} tail frames could not be registered for want of a frame; other compound pages of the order get tail frames of their own"
+            ),
             Self::RemoteFrames {
                 frames,
                 asked,
@@ -92,6 +102,7 @@ pub struct Notes {
     small_pieces: bool,
     unavailable_leaves: u64,
     gap: Option<PfnRange>,
+    unregistered_tails: u64,
     remote_frames: u64,
     remote: Option<(NodeId, NodeId)>,
 }
@@ -133,6 +144,10 @@ impl Notes {
         self.unavailable_leaves += 1;
     }
 
+    pub(super) fn tail_not_registered(&mut self) {
+        self.unregistered_tails += 1;
+    }
+
     pub(super) fn altmap_gap(&mut self, frames: Option<PfnRange>) {
         self.gap = self.gap.or(frames);
     }
@@ -158,6 +173,9 @@ impl Notes {
         let unavailable = (self.unavailable_leaves > 0).then_some(Note::HugeLeavesUnavailable {
             leaves: self.unavailable_leaves,
         });
+        let tails_alone = (self.unregistered_tails > 0).then_some(Note::TailsNotRegistered {
+            tails: self.unregistered_tails,
+        });
         let frames = self.remote_frames;
         let remote = self.remote.map(|(asked, first)| Note::RemoteFrames {
             frames,
@@ -165,8 +183,17 @@ impl Notes {
             first,
         });
         let gap = self.gap.map(|frames| Note::AltmapGap { frames });
-        [tails, tables, none, small, unavailable, gap, remote]
-            .into_iter()
-            .flatten()
+        [
+            tails,
+            tables,
+            none,
+            small,
+            unavailable,
+            tails_alone,
+            gap,
+            remote,
+        ]
+        .into_iter()
+        .flatten()
     }
 }

@@ -3,9 +3,11 @@
 use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
 use super::frame_pool::FramePool;
+use super::memory_of;
 use super::plan::Plan;
 use super::region::{Offlined, Region};
 use super::split::{Straddler, Straddlers};
+use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -296,16 +298,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         altmap: Option<&dyn Altmap>,
         ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
-        let mut pool = FramePool::new(&self.frames, altmap, &mut self.pool_state);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let mut pool = FramePool::new(memory, altmap, &mut self.pool_state);
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
         // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
         // were mapped by `map_runs`.
         unsafe {
-            table.unmap(ranges, &mut |run| {
-                // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table
-                // reports them after the flush (duty 4 of `PageTable`).
-                pool.release_run(run)
-            });
+            table.unmap(
+                ranges,
+                &mut |run| {
+                    // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table
+                    // reports them after the flush (duty 4 of `PageTable`).
+                    pool.release_run(run)
+                },
+                &records,
+            );
         }
     }
 }

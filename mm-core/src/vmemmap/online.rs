@@ -5,10 +5,12 @@ use super::altmaps;
 use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
 use super::frame_pool::FramePool;
+use super::memory_of;
 use super::note::Notes;
 use super::piece_source::{ExistingTail, PieceSource};
 use super::plan::Plan;
 use super::region::Region;
+use super::table_records::RecordsInUse;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -95,14 +97,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let Some(range) = self.model.descriptors(frames) else {
             return 0;
         };
-        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
         // SAFETY: 1: the caller's. 2: all of it is mapped by this library.
         unsafe {
-            table.share_tables(range, &mut |run| {
-                // SAFETY: 1: the frames of the range came from this pool. 2: the page table reports
-                // them after the flush.
-                pool.release_run(run)
-            })
+            table.share_tables(
+                range,
+                &mut |run| {
+                    // SAFETY: 1: the frames of the range came from this pool. 2: the page table reports
+                    // them after the flush.
+                    pool.release_run(run)
+                },
+                &records,
+            )
         }
     }
 
@@ -142,6 +150,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Brings one piece online. All of its addresses are free.
     // The deepest calls are those that take frames. What comes before and after is not inlined, so
     // that it uses no stack during those calls.
+    #[inline(never)]
     fn populate_piece<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -149,7 +158,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         piece: PfnRange,
         notes: &mut Notes,
     ) -> Result<(), OnlineError> {
-        let plan = Plan::new(pagemap, piece, table.huge_leaf())?;
+        let mut plan = Plan::new(pagemap, piece, table.huge_leaf())?;
         let range = self.descriptors(piece)?;
         let tails = pagemap.tails().0;
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
@@ -170,12 +179,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }
             Tails::PerOrder | Tails::None => [None; 2],
         };
-        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
-        let mut source = PieceSource::<D, A, M>::new(pool, writer, pagemap, plan, found, notes);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
+        let mut source =
+            PieceSource::<D, A, M>::new(pool, &writer, pagemap, &mut plan, &found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
         // 2: the range is this value's alone (duty 1 of `new`).
-        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source) };
+        let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source, &records) };
         source.release_unused();
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
     }

@@ -31,11 +31,11 @@ pub(super) struct ExistingTail {
 
 /// The [`RunSource`] of one piece: its planned runs, with frames.
 pub(super) struct PieceSource<'v, D, A, M> {
-    pub(super) pool: FramePool<'v, A>,
-    pub(super) writer: DescriptorWriter<'v, M>,
+    pub(super) pool: FramePool<'v, A, M>,
+    pub(super) writer: &'v DescriptorWriter<'v, M>,
     tails: Tails,
     share_tables: bool,
-    plan: Plan,
+    plan: &'v mut Plan,
     /// The rest of the run that the plan gave last. It may be in two parts: `current` comes first,
     /// then `later`.
     current: Option<PlannedRun>,
@@ -43,18 +43,18 @@ pub(super) struct PieceSource<'v, D, A, M> {
     /// Frames that were allocated ahead, with one reference each.
     prefetched: Option<PfnRange>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
-    existing_tails: [Option<ExistingTail>; 2],
+    existing_tails: &'v [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
     descriptor: PhantomData<fn() -> D>,
 }
 
 impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M> {
     pub(super) fn new(
-        pool: FramePool<'v, A>,
-        writer: DescriptorWriter<'v, M>,
+        pool: FramePool<'v, A, M>,
+        writer: &'v DescriptorWriter<'v, M>,
         pagemap: &DevPagemap<'_>,
-        plan: Plan,
-        existing_tails: [Option<ExistingTail>; 2],
+        plan: &'v mut Plan,
+        existing_tails: &'v [Option<ExistingTail>; 2],
         notes: &'v mut Notes,
     ) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     #[inline(never)]
     fn frames_to_prefetch(&self, run: &PlannedRun) -> u64 {
         let mut frames = 0;
-        let mut plan = self.plan;
+        let mut plan = *self.plan;
         let mut later = self.later;
         let mut next = Some(*run);
         while let Some(run) = next
@@ -227,7 +227,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         let per_page = self.writer.model.descriptors_per_page();
         let writer = DescriptorWriter {
             order: run.order,
-            ..self.writer
+            ..*self.writer
         };
         let described = run.describes.take_first(frames.frames() * per_page).0;
         for index in 0..frames.frames() {

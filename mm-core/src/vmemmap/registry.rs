@@ -4,9 +4,10 @@
 //! last reference is released, it is removed from the registry.
 
 use crate::addr::{NodeId, Order, Pfn};
+use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap, OutOfFrames};
 
-/// How many tail frames the registry has room for.
-pub(super) const CAPACITY: usize = 32;
+/// How many tail frames are known without a frame for that.
+const INLINE: usize = 16;
 
 /// What a shared tail frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,55 +16,80 @@ pub(super) struct TailKey {
     pub(super) node: NodeId,
 }
 
+impl TailKey {
+    fn number(self) -> u64 {
+        u64::from(self.node.number()) << 8 | u64::from(self.order.get())
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct TailRegistry {
-    tails: [Option<(TailKey, Pfn)>; CAPACITY],
+    frames: OrderedMap<Pfn, INLINE>,
+    /// What each of them is for, by its frame.
+    keys: OrderedMap<u64, INLINE>,
 }
 
 impl TailRegistry {
     pub(super) const fn new() -> Self {
         Self {
-            tails: [None; CAPACITY],
+            frames: OrderedMap::new(),
+            keys: OrderedMap::new(),
         }
     }
 
     /// The tail frame for `key`.
-    pub(super) fn find(&self, key: TailKey) -> Option<Pfn> {
-        let mut known = self.tails.iter().flatten();
-        known
-            .find(|(found, _)| *found == key)
-            .map(|(_, frame)| *frame)
+    pub(super) fn find<A: FrameAllocator, M: DirectMap>(
+        &self,
+        key: TailKey,
+        memory: MapMemory<'_, A, M>,
+    ) -> Option<Pfn> {
+        self.frames.get(key.number(), &memory)
     }
 
-    /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
-        self.tails.iter().any(Option::is_none)
-    }
-
-    /// Registers `frame` for `key`, in place of the frame that was registered for it. Says whether
-    /// there was room.
-    pub(super) fn insert(&mut self, key: TailKey, frame: Pfn) -> bool {
-        let same = |slot: &Option<(TailKey, Pfn)>| slot.is_some_and(|(found, _)| found == key);
-        let slot = match self.tails.iter().position(same) {
-            Some(index) => Some(index),
-            None => self.tails.iter().position(Option::is_none),
-        };
-        match slot.and_then(|index| self.tails.get_mut(index)) {
-            Some(slot) => {
-                *slot = Some((key, frame));
-                true
+    /// Registers `frame` for `key`, in place of the frame that was registered for it.
+    pub(super) fn insert<A: FrameAllocator, M: DirectMap>(
+        &mut self,
+        key: TailKey,
+        frame: Pfn,
+        memory: MapMemory<'_, A, M>,
+    ) -> Result<(), OutOfFrames> {
+        let memory = memory.on(key.node);
+        self.keys.insert(frame.get(), key.number(), &memory)?;
+        match self.frames.insert(key.number(), frame, &memory) {
+            Ok(before) => {
+                if let Some(before) = before.filter(|before| *before != frame) {
+                    self.keys.remove(before.get(), &memory);
+                }
+                Ok(())
             }
-            None => false,
+            Err(error) => {
+                self.keys.remove(frame.get(), &memory);
+                Err(error)
+            }
         }
     }
 
     /// Removes `frame`, if it is registered.
-    pub(super) fn forget(&mut self, frame: Pfn) {
-        for slot in &mut self.tails {
-            if slot.is_some_and(|(_, known)| known == frame) {
-                *slot = None;
-            }
+    pub(super) fn forget<A: FrameAllocator, M: DirectMap>(
+        &mut self,
+        frame: Pfn,
+        memory: MapMemory<'_, A, M>,
+    ) {
+        if let Some(key) = self.keys.remove(frame.get(), &memory)
+            && self.frames.get(key, &memory) == Some(frame)
+        {
+            self.frames.remove(key, &memory);
         }
+    }
+
+    /// Shows each frame that the registry is in.
+    pub(super) fn for_each_frame<A: FrameAllocator, M: DirectMap>(
+        &self,
+        memory: MapMemory<'_, A, M>,
+        visit: &mut dyn FnMut(Pfn),
+    ) {
+        self.frames.for_each_frame(&memory, visit);
+        self.keys.for_each_frame(&memory, visit);
     }
 }

@@ -4,7 +4,7 @@ use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
-use super::registry::{CAPACITY, TailKey};
+use super::registry::TailKey;
 use crate::addr::{Order, Pfn};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
@@ -14,9 +14,10 @@ use crate::paging::{Role, Run};
 /// `references` more than before, at least 1. `head` is one of these compound pages.
 ///
 /// A new one is made if there is none. It comes from RAM, never from an altmap, since it outlives
-/// the device.
+/// the device. Where there is no memory to register it, it serves this call only, and a note says
+/// so.
 pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
-    pool: &mut FramePool<'_, A>,
+    pool: &mut FramePool<'_, A, M>,
     writer: &DescriptorWriter<'_, M>,
     head: Pfn,
     references: u64,
@@ -26,15 +27,12 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
         order: writer.order,
         node: writer.node,
     };
-    if let Some(frame) = pool.state.registry.find(key) {
+    if let Some(frame) = pool.registered_tail(key) {
         // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to
         // be made own the references.
         if unsafe { pool.acquire(frame, references) } {
             return Ok(frame);
         }
-    }
-    if !pool.state.registry.has_room() {
-        return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
     }
     let frame = pool
         .allocate_ram(key.node)
@@ -43,7 +41,10 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     // SAFETY: 1 and 2: as for `new_tail`.
     let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references) };
     tail.map_err(OnlineError::OutOfFrames)?;
-    pool.state.registry.insert(key, frame);
+    if !pool.register_tail(key, frame) {
+        // Nobody will find it. It is the tail frame of this one compound page, or range.
+        notes.tail_not_registered();
+    }
     Ok(frame)
 }
 
@@ -55,7 +56,7 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
 /// 1. `frame` was allocated from the pool with one reference just now, and nobody has seen it.
 /// 2. `D` has the size that the model says.
 pub(super) unsafe fn new_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
-    pool: &mut FramePool<'_, A>,
+    pool: &mut FramePool<'_, A, M>,
     writer: &DescriptorWriter<'_, M>,
     frame: Pfn,
     head: Pfn,

@@ -13,6 +13,8 @@
 use super::Vmemmap;
 use super::error::OfflineError;
 use super::frame_pool::FramePool;
+use super::memory_of;
+use super::table_records::RecordsInUse;
 use crate::addr::{Block, NodeId, Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
@@ -82,13 +84,13 @@ impl Straddlers {
 }
 
 /// The exchange that splits, with the references for the copies of shared tables.
-struct Split<'v, A> {
-    pool: FramePool<'v, A>,
+struct Split<'v, A, M> {
+    pool: FramePool<'v, A, M>,
     straddlers: Straddlers,
     held: [Option<Run>; 2],
 }
 
-impl<A: FrameAllocator> Split<'_, A> {
+impl<A: FrameAllocator, M: DirectMap> Split<'_, A, M> {
     /// Takes the references for copies of shared tables. Says whether they could be counted. If
     /// not, none is held.
     fn take_references(&mut self) -> bool {
@@ -116,7 +118,7 @@ impl<A: FrameAllocator> Split<'_, A> {
     }
 }
 
-impl<A: FrameAllocator> Exchange for Split<'_, A> {
+impl<A: FrameAllocator, M: DirectMap> Exchange for Split<'_, A, M> {
     fn should_split(&self, at: VirtAddr, _leaf: Leaf) -> bool {
         self.straddlers.iter().any(|straddler| straddler.at() == at)
     }
@@ -161,8 +163,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Err(first.refusal());
         }
         let node = pagemap.node();
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut split = Split {
-            pool: FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state),
+            pool: FramePool::new(memory, pagemap.altmap(), &mut self.pool_state),
             straddlers,
             held: [None; 2],
         };
@@ -179,7 +183,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // SAFETY: 1: the references of the new entries are those of the block, or held. 2: the
         // caller has seen that all of the range is this library's. 3: the new entries say what
         // the old ones do.
-        let replaced = unsafe { table.replace(range, node, &mut split) };
+        let replaced = unsafe { table.replace(range, node, &mut split, &records) };
         split.release_unused();
         match replaced {
             Ok(_) => Ok(()),

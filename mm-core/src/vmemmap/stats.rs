@@ -5,10 +5,11 @@
 //! groups. [`Vmemmap::audit`] counts them again from the entries.
 
 use super::Vmemmap;
-use crate::addr::NodeId;
+use super::table_records::TableFigures;
+use crate::addr::{NodeId, Pfn};
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator, PerNode};
-use crate::paging::{PageTable, Role, TableStats};
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::paging::Role;
 use core::fmt;
 
 /// What the vmemmap costs on one node, or on all.
@@ -24,6 +25,9 @@ pub struct NodeStats {
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
+    /// Frames that hold what the library has to remember, beyond what has room in the
+    /// [`Vmemmap`] itself: shared tails and tables, and the figures of many nodes.
+    pub record_frames: u64,
     /// Vmemmap pages beyond the first one that are mapped to the same frame. Each of them saves a
     /// frame. The entries of a shared leaf table count on the table's node, once for every link
     /// after the first.
@@ -33,17 +37,18 @@ pub struct NodeStats {
 impl NodeStats {
     /// Frames of RAM.
     pub const fn ram_frames(&self) -> u64 {
-        (self.descriptor_frames + self.table_frames + self.mark_frames)
+        (self.descriptor_frames + self.table_frames + self.mark_frames + self.record_frames)
             .saturating_sub(self.altmap_frames)
     }
 
-    const fn plus(&self, other: &Self) -> Self {
+    pub(super) const fn plus(&self, other: &Self) -> Self {
         Self {
             descriptor_frames: self.descriptor_frames + other.descriptor_frames,
             tail_frames: self.tail_frames + other.tail_frames,
             altmap_frames: self.altmap_frames + other.altmap_frames,
             table_frames: self.table_frames + other.table_frames,
             mark_frames: self.mark_frames + other.mark_frames,
+            record_frames: self.record_frames + other.record_frames,
             reused_entries: self.reused_entries + other.reused_entries,
         }
     }
@@ -53,45 +58,20 @@ impl fmt::Display for NodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptor frames ({} of tails, {} of altmaps), {} tables, {} of marks, {} reused entries",
+            "{} descriptor frames ({} of tails, {} of altmaps), {} tables, {} of marks, {} of records, {} reused entries",
             self.descriptor_frames,
             self.tail_frames,
             self.altmap_frames,
             self.table_frames,
             self.mark_frames,
+            self.record_frames,
             self.reused_entries
         )
     }
 }
 
-/// What the vmemmap costs, by the node that the frames are on. See [`PerNode`] for how many nodes
-/// are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    pub(super) rows: PerNode<NodeStats>,
-}
-
-impl Stats {
-    /// What it costs on `node`.
-    pub fn node(&self, node: NodeId) -> NodeStats {
-        *self.rows.row(node)
-    }
-
-    /// The nodes on which it costs anything.
-    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, NodeStats)> {
-        let costs = |(_, row): &(NodeId, &NodeStats)| **row != NodeStats::default();
-        self.rows
-            .iter()
-            .filter(costs)
-            .map(|(node, row)| (node, *row))
-    }
-
-    /// What it costs on all of them.
-    pub fn total(&self) -> NodeStats {
-        let none = NodeStats::default();
-        self.rows.iter().fold(none, |all, (_, row)| all.plus(row))
-    }
-}
+/// How many nodes are looked at together.
+pub(super) const NODES: usize = 8;
 
 /// Where a frame came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +80,9 @@ pub(super) struct Origin {
     pub(super) altmap: bool,
 }
 
-/// The figures of one node, without tables. The page table counts these.
-#[derive(Clone, Copy, Debug, Default)]
-struct NodeCounters {
+/// The figures of one node, without tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeCounters {
     descriptor_frames: u64,
     tail_frames: u64,
     altmap_frames: u64,
@@ -110,92 +90,142 @@ struct NodeCounters {
     reused_entries: u64,
 }
 
-/// The figures of a vmemmap, without tables.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    rows: PerNode<NodeCounters>,
-}
-
-impl Counters {
-    /// The figures of `node`, with those of the page table's `tables`.
-    pub(super) fn node(&self, node: NodeId, tables: Option<&PerNode<TableStats>>) -> NodeStats {
-        let row = self.rows.row(node);
-        let tables = tables.map(|tables| *tables.row(node)).unwrap_or_default();
-        NodeStats {
-            descriptor_frames: row.descriptor_frames,
-            tail_frames: row.tail_frames,
-            altmap_frames: row.altmap_frames,
-            table_frames: tables.tables,
-            mark_frames: row.mark_frames,
-            reused_entries: row.reused_entries + tables.reused_entries,
-        }
-    }
-
+impl NodeCounters {
     /// `frames` were taken for descriptors.
     pub(super) fn add_frames(&mut self, origin: Origin, frames: u64) {
-        let row = self.rows.row_mut(origin.node);
-        row.descriptor_frames += frames;
-        row.altmap_frames += if origin.altmap { frames } else { 0 };
+        self.descriptor_frames += frames;
+        self.altmap_frames += if origin.altmap { frames } else { 0 };
     }
 
     /// `frames`, whose last entries had this role, were freed.
     pub(super) fn remove_frames(&mut self, origin: Origin, frames: u64, role: Role) {
-        let row = self.rows.row_mut(origin.node);
         let less = |figure: &mut u64| *figure = figure.saturating_sub(frames);
-        less(&mut row.descriptor_frames);
+        less(&mut self.descriptor_frames);
         if origin.altmap {
-            less(&mut row.altmap_frames);
+            less(&mut self.altmap_frames);
         }
         if role == Role::Tail {
-            less(&mut row.tail_frames);
+            less(&mut self.tail_frames);
         }
     }
 
     /// A frame holds only tails from now on.
-    pub(super) fn add_tail(&mut self, node: NodeId) {
-        self.rows.row_mut(node).tail_frames += 1;
+    pub(super) fn add_tail(&mut self) {
+        self.tail_frames += 1;
     }
 
     /// A frame that held only tails belongs to one vmemmap page from now on.
-    pub(super) fn remove_tail(&mut self, node: NodeId) {
-        let tails = &mut self.rows.row_mut(node).tail_frames;
-        *tails = tails.saturating_sub(1);
+    pub(super) fn remove_tail(&mut self) {
+        self.tail_frames = self.tail_frames.saturating_sub(1);
     }
 
     /// `entries` more point at frames that other entries point at.
-    pub(super) fn add_reused(&mut self, node: NodeId, entries: u64) {
-        self.rows.row_mut(node).reused_entries += entries;
+    pub(super) fn add_reused(&mut self, entries: u64) {
+        self.reused_entries += entries;
     }
 
     /// `entries` fewer point at frames that other entries point at.
-    pub(super) fn remove_reused(&mut self, node: NodeId, entries: u64) {
-        let reused = &mut self.rows.row_mut(node).reused_entries;
-        *reused = reused.saturating_sub(entries);
+    pub(super) fn remove_reused(&mut self, entries: u64) {
+        self.reused_entries = self.reused_entries.saturating_sub(entries);
     }
 
     /// A frame was taken for marks.
-    pub(super) fn add_mark_frame(&mut self, node: NodeId) {
-        self.rows.row_mut(node).mark_frames += 1;
+    pub(super) fn add_mark_frame(&mut self) {
+        self.mark_frames += 1;
     }
 
     /// A frame of marks was freed.
-    pub(super) fn remove_mark_frame(&mut self, node: NodeId) {
-        let marks = &mut self.rows.row_mut(node).mark_frames;
-        *marks = marks.saturating_sub(1);
+    pub(super) fn remove_mark_frame(&mut self) {
+        self.mark_frames = self.mark_frames.saturating_sub(1);
+    }
+
+    /// The figures, with those of tables.
+    const fn with(&self, tables: &TableFigures) -> NodeStats {
+        NodeStats {
+            descriptor_frames: self.descriptor_frames,
+            tail_frames: self.tail_frames,
+            altmap_frames: self.altmap_frames,
+            table_frames: tables.tables,
+            mark_frames: self.mark_frames,
+            record_frames: 0,
+            reused_entries: self.reused_entries + tables.reused_entries,
+        }
     }
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// What the vmemmap costs now, node by node. This reads counters and walks nothing.
+    /// What the vmemmap costs now, on all nodes together. This reads figures, and walks nothing but
+    /// them.
     ///
-    /// Tables are those that `table` has made since `table` itself was made. The figure is zero if
-    /// it [does not count them](PageTable::table_stats).
-    pub fn stats<P: PageTable>(&self, table: &P) -> Stats {
-        let tables = table.table_stats();
-        let mut stats = Stats::default();
-        for (node, row) in stats.rows.iter_mut() {
-            *row = self.pool_state.counters.node(node, tables.as_ref());
+    /// Tables count if the page table [has them counted](crate::paging::PageTable::COUNTS_TABLES).
+    pub fn stats(&self) -> NodeStats {
+        let mut all = self.stats_of_other_nodes();
+        self.for_each_node(&mut |_, row| all = all.plus(&row));
+        all
+    }
+
+    /// What it costs on `node`.
+    pub fn stats_on(&self, node: NodeId) -> NodeStats {
+        let memory = self.memory();
+        let counters = self.pool_state.counters.row(node, memory);
+        let tables = self.table_records.figures.row(node, memory);
+        let mut row = counters
+            .unwrap_or_default()
+            .with(&tables.unwrap_or_default());
+        self.for_each_record_frame(&mut |frame| {
+            row.record_frames += u64::from(self.frames.node_of(frame) == node);
+        });
+        row
+    }
+
+    /// What it costs on nodes for whose figures there was no memory, together. Mostly nothing.
+    pub fn stats_of_other_nodes(&self) -> NodeStats {
+        let tables = self.table_records.figures.others();
+        self.pool_state.counters.others().with(tables)
+    }
+
+    /// Shows what it costs on each node on which it costs anything, in the order of nodes.
+    pub fn for_each_node(&self, visit: &mut dyn FnMut(NodeId, NodeStats)) {
+        let mut next = Some(NodeId::new(0));
+        while let Some(from) = next {
+            let nodes = self.lowest_nodes(from);
+            for node in nodes.iter().flatten() {
+                visit(*node, self.stats_on(*node));
+            }
+            let last = nodes.last().copied().flatten();
+            next = last.and_then(|last| last.number().checked_add(1).map(NodeId::new));
         }
-        stats
+    }
+
+    /// The lowest nodes from `from` on that have figures, as many as have room, in their order.
+    pub(super) fn lowest_nodes(&self, from: NodeId) -> [Option<NodeId>; NODES] {
+        let memory = self.memory();
+        let mut lowest: [Option<NodeId>; NODES] = [None; NODES];
+        let mut offer = |node: NodeId| {
+            if node < from || lowest.contains(&Some(node)) {
+                return;
+            }
+            // Each of the higher ones moves up by one place, and the highest out.
+            let mut moving = Some(node);
+            for place in &mut lowest {
+                if place.is_none_or(|placed| moving.is_some_and(|moving| moving < placed)) {
+                    core::mem::swap(place, &mut moving);
+                }
+                if moving.is_none() {
+                    break;
+                }
+            }
+        };
+        self.pool_state.counters.for_each_node(memory, &mut offer);
+        self.table_records.figures.for_each_node(memory, &mut offer);
+        self.for_each_record_frame(&mut |frame| offer(self.frames.node_of(frame)));
+        lowest
+    }
+
+    /// Shows each frame that holds what has to be remembered.
+    pub(super) fn for_each_record_frame(&self, visit: &mut dyn FnMut(Pfn)) {
+        let memory = self.memory();
+        self.pool_state.for_each_frame(memory, visit);
+        self.table_records.for_each_frame(memory, visit);
     }
 }

@@ -25,12 +25,12 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
         }
         let ram = expected.descriptors - expected.of_altmaps + expected.tables + expected.marks;
         if out != ram {
-            let stats = self.vmemmap.stats(&self.table).total();
+            let stats = self.vmemmap.stats();
             return Err(format!(
                 "{out} frames of RAM are out, not {ram}: {expected:?}; the stats say {stats}"
             ));
         }
-        let stats = self.vmemmap.stats(&self.table).total();
+        let stats = self.vmemmap.stats();
         let found = super::model::Costs {
             descriptors: stats.descriptor_frames,
             tails: stats.tail_frames,

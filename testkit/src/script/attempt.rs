@@ -230,7 +230,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
                 "{out} frames of RAM and {of_altmaps} of altmaps are out, expected {expected:?}"
             ));
         }
-        let stats = self.vmemmap.stats(&self.table).total();
+        let stats = self.vmemmap.stats();
         let found = Costs {
             descriptors: stats.descriptor_frames,
             tails: stats.tail_frames,

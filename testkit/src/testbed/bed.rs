@@ -3,6 +3,7 @@
 use super::altmap::{TestAltmap, WatchedAltmap};
 use super::descriptor::{SeenDescriptor, TestDescriptor};
 use super::setup::{Encoding, Setup};
+use super::stats::Stats;
 use crate::{OnBackend, WithInspect};
 use arch_sim::{Fault, SimFrames, SimMemory};
 use hosted::inspect::{SeenEntry, SeenLeaf};
@@ -16,9 +17,9 @@ use mm_core::pagemap::DevPagemap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::{
     AuditReport, AuditSlot, Finding, FoldError, Folded, MarkError, MarkStats, Notes, OfflineError,
-    Offlined, OnlineError, Region, Stats, Vmemmap,
+    Offlined, OnlineError, Region, Vmemmap,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A vmemmap on a machine with the page table of some backend.
 ///
@@ -71,7 +72,7 @@ pub trait Testbed<'m> {
     fn marked(&self, frames: PfnRange) -> BTreeSet<Pfn>;
     /// See [`Vmemmap::mark_stats`].
     fn mark_stats(&self) -> MarkStats;
-    /// See [`Vmemmap::stats`].
+    /// See [`Vmemmap::for_each_node`] and [`Vmemmap::stats`].
     fn stats(&self) -> Stats;
     /// See [`Vmemmap::head_of`].
     fn head_of(&self, frame: Pfn) -> Option<Pfn>;
@@ -207,7 +208,13 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn stats(&self) -> Stats {
-        self.vmemmap.stats(&self.table)
+        let mut nodes = BTreeMap::new();
+        self.vmemmap.for_each_node(&mut |node, row| {
+            nodes.insert(node, row);
+        });
+        let stats = Stats { nodes };
+        assert_eq!(stats.total(), self.vmemmap.stats(), "node by node, and all");
+        stats
     }
 
     fn head_of(&self, frame: Pfn) -> Option<Pfn> {
@@ -272,6 +279,7 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
 
     fn unmap_foreign(&mut self, at: VirtAddr) {
         B::unmap_foreign(&self.foreign, &mut self.table, at);
+        B::prune(&self.foreign);
     }
 }
 

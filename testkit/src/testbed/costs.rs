@@ -145,6 +145,7 @@ impl Costs {
             upper_tables,
             mapped_pages,
             mark_frames: 0,
+            record_frames: 0,
         }
     }
 }

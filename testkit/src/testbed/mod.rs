@@ -40,6 +40,7 @@ mod request;
 mod setup;
 mod sizes;
 mod snapshot;
+mod stats;
 
 pub use altmap::TestAltmap;
 pub use bed::{Testbed, on_model, on_testbed};
@@ -51,3 +52,4 @@ pub use request::{SHARED_TAILS, pagemap};
 pub use setup::{Encoding, Setup};
 pub use sizes::{Sizes, shuffled};
 pub use snapshot::Snapshot;
+pub use stats::Stats;

@@ -1,10 +1,10 @@
 //! Everything that a failure must leave as it was.
 
 use super::Testbed;
+use super::stats::Stats;
 use hosted::inspect::{SeenEntry, SeenLeaf};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::frame::InspectFrames;
-use mm_core::vmemmap::Stats;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bytes of all tables and of all frames that hold descriptors, the counts of all of them, what

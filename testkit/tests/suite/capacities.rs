@@ -1,13 +1,12 @@
-//! What can be known at a time has a limit, since there is no heap: beyond it there is an error, and
-//! nothing has changed.
+//! What has to be remembered has no limit but memory.
 
 use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::error::ErrorKind;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::vmemmap::{FoldError, OnlineError};
-use testkit::testbed::{Setup, Sizes};
+use mm_core::vmemmap::{Note, OnlineError};
+use testkit::testbed::{Setup, Sizes, Testbed};
 use testkit::{OnBackend, on_backends};
 
 /// More than can be known of anything.
@@ -18,46 +17,86 @@ fn small<'p>(model: &MemoryModel, ranges: &'p [PfnRange]) -> DevPagemap<'p> {
     DevPagemap::new(model, ranges, Geometry::compound(order)).unwrap()
 }
 
-fn one_shared_tail_too_many_is_refused_until_another_goes(kind: BackendKind) {
+/// A pagemap for each of many nodes, each with a compound page of its own.
+fn on_many_nodes(kind: BackendKind, test: impl Fn(&mut dyn Testbed<'_>, &[DevPagemap<'_>])) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let range = |index| [sizes.blocks(sizes.small(), 8 + index, 1)];
     let ranges: Vec<[PfnRange; 1]> = (0..MANY).map(range).collect();
     kind.testbed(&Setup::new(&ranges.concat()), |bed| {
-        let of_node = |node: usize| {
-            let pagemap = small(&model, &ranges[node]).with_tails(Tails::PerOrder);
-            pagemap.with_node(NodeId::new(node as u32))
+        let pagemaps: Vec<DevPagemap<'_>> = (0..)
+            .zip(&ranges)
+            .map(|(node, ranges)| {
+                let pagemap = small(&model, ranges).with_tails(Tails::PerOrder);
+                pagemap.with_node(NodeId::new(node))
+            })
+            .collect();
+        test(bed, &pagemaps);
+    });
+}
+
+fn tails_of_any_number_of_nodes_are_shared(kind: BackendKind) {
+    on_many_nodes(kind, |bed, pagemaps| {
+        let online = |bed: &mut dyn Testbed<'_>, pagemap: &DevPagemap<'_>| {
+            let piece = pagemap.ranges()[0];
+            let notes = bed.populate(pagemap, piece).unwrap();
+            let far = |note| matches!(note, Note::RemoteFrames { .. });
+            assert!(notes.iter().all(far), "{notes:?}");
         };
-        let mut regions = Vec::new();
-        let (capacity, before) = loop {
-            let before = bed.snapshot();
-            match bed.online(&of_node(regions.len())) {
-                Ok(region) => regions.push(region),
-                Err(OnlineError::TooManySharedTails { capacity }) => break (capacity, before),
-                Err(error) => panic!("{error}"),
+        for pagemap in pagemaps {
+            online(bed, pagemap);
+        }
+        let report = bed.audit();
+        assert_eq!(report.descriptor_frames, 2 * MANY);
+        // What has no room in the vmemmap is in frames, and they are few.
+        assert!((1..=4).contains(&report.record_frames), "{report:?}");
+        assert_eq!(bed.stats().total().record_frames, report.record_frames);
+        // Folding finds them, too.
+        let (first, rest) = pagemaps.split_first().unwrap();
+        for pagemap in rest {
+            bed.depopulate(pagemap, pagemap.ranges()[0]).unwrap();
+        }
+        for pagemap in pagemaps.iter().rev().take(2) {
+            let order = pagemap.geometry();
+            let base = DevPagemap::new(pagemap.model(), pagemap.ranges(), Geometry::BASE_PAGES);
+            bed.populate(&base.unwrap(), pagemap.ranges()[0]).unwrap();
+            let folded = bed.fold(pagemap, pagemap.ranges()[0]).unwrap();
+            assert_eq!(folded.changed, 1, "{order:?}");
+            bed.audit();
+            bed.depopulate(pagemap, pagemap.ranges()[0]).unwrap();
+        }
+        bed.depopulate(first, first.ranges()[0]).unwrap();
+        assert_eq!(bed.audit().record_frames, 0);
+    });
+}
+
+/// Where there is no frame to register a tail in, the compound page gets a tail frame of its own,
+/// and a note says so; nothing fails.
+fn a_tail_that_cannot_be_registered_is_noted(kind: BackendKind) {
+    on_many_nodes(kind, |bed, pagemaps| {
+        let mut noted = 0;
+        for pagemap in pagemaps {
+            let piece = pagemap.ranges()[0];
+            for allocations in 0.. {
+                let before = bed.snapshot();
+                bed.frames().fail_after(allocations);
+                let outcome = bed.populate(pagemap, piece);
+                bed.frames().no_more_faults();
+                match outcome {
+                    Ok(notes) => {
+                        let is_noted = |note| matches!(note, Note::TailsNotRegistered { tails: 1 });
+                        noted += notes.iter().filter(|note| is_noted(*note)).count();
+                        break;
+                    }
+                    Err(OnlineError::OutOfFrames(_)) => bed.assert_unchanged(&before, "failed"),
+                    Err(error) => panic!("{error}"),
+                }
             }
-        };
-        bed.assert_unchanged(&before, "refused");
-        assert_eq!(regions.len(), capacity);
-        // All orders up to the largest, on a node.
-        assert!(capacity > usize::from(model.max_order().get()));
-
-        // Folding asks for the same.
-        let base = DevPagemap::new(&model, &ranges[capacity], Geometry::BASE_PAGES).unwrap();
-        let unfolded = bed.online(&base).unwrap();
-        let before = bed.snapshot();
-        let refused = bed.fold(&of_node(capacity), ranges[capacity][0]);
-        let refused = refused.unwrap_err();
-        assert_eq!(refused, FoldError::TooManySharedTails { capacity });
-        assert_eq!(refused.kind(), ErrorKind::Unsupported);
-        bed.assert_unchanged(&before, "refused");
-        bed.offline(unfolded);
-
-        bed.offline(regions.swap_remove(capacity / 2));
-        regions.push(bed.online(&of_node(capacity)).unwrap());
-        bed.audit();
-        for region in regions {
-            bed.offline(region);
+            bed.audit();
+        }
+        assert!(noted > 0, "some tail found no frame to be registered in");
+        for pagemap in pagemaps {
+            bed.depopulate(pagemap, pagemap.ranges()[0]).unwrap();
         }
     });
 }
@@ -142,7 +181,8 @@ fn more_shared_tables_than_are_remembered_cost_memory_and_nothing_else(kind: Bac
 }
 
 on_backends!(all:
-    one_shared_tail_too_many_is_refused_until_another_goes,
+    tails_of_any_number_of_nodes_are_shared,
+    a_tail_that_cannot_be_registered_is_noted,
     one_altmap_too_many_is_refused_until_another_goes,
     more_shared_tables_than_are_remembered_cost_memory_and_nothing_else,
 );

@@ -36,7 +36,7 @@ impl<T: PageTable> Locked<'_, T> {
     }
 
     fn tail_frames(&self) -> u64 {
-        self.vmemmap.stats(&self.table).node(NODE).tail_frames
+        self.vmemmap.stats_on(NODE).tail_frames
     }
 }
 

@@ -1,7 +1,4 @@
-//! The library on every backend: one program for all tests that can share a process.
-//!
-//! The test of the stack (`tests/stack.rs`) has a process of its own, since it looks at memory that
-//! other threads would change.
+//! The library on every backend, in one program.
 
 #![allow(
     clippy::unwrap_used,

@@ -9,7 +9,7 @@ use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, Virt
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DeviceAltmap, PlainAllocator};
 use mm_core::model::{MemoryModel, ModelConfig};
-use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role};
+use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role, TableRecords};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,13 @@ unsafe impl PageTable for PerPage {
         })
     }
 
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, _node: NodeId) -> Result<(), MapError> {
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        _node: NodeId,
+        _records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
         let order = leaf.block.order();
         let bytes = Self::bytes(&leaf);
         let is_known = order == Order::BASE || Some(order) == self.huge;

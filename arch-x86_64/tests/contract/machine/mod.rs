@@ -12,7 +12,7 @@ use arch_sim::{SimFrames, SimMemory};
 use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
-use mm_core::paging::{EntryFormat, Leaf, MapStopped, PageTable, RadixTable, Role, Run};
+use mm_core::paging::{EntryFormat, Leaf, MapStopped, NoRecords, PageTable, RadixTable, Role, Run};
 use std::collections::BTreeMap;
 
 pub(crate) const NODE: NodeId = NodeId::new(0);
@@ -201,7 +201,7 @@ impl<F: Paging> Machine<F> {
         source: &mut Source<'_>,
     ) -> Result<(), MapStopped<&'static str>> {
         // SAFETY: 1: the source gives frames of its own. 2: nobody uses the addresses.
-        unsafe { self.table().map_runs(range, NODE, source) }
+        unsafe { self.table().map_runs(range, NODE, source, &NoRecords) }
     }
 
     /// Unmaps `ranges` and gives back what is reported; answers the runs.
@@ -231,7 +231,10 @@ impl<F: Paging> Machine<F> {
             runs.push(run);
         };
         // SAFETY: 1: nobody uses the addresses. 2: the ranges were mapped.
-        unsafe { self.table().unmap(ranges.iter().copied(), &mut release) };
+        unsafe {
+            self.table()
+                .unmap(ranges.iter().copied(), &mut release, &NoRecords)
+        };
         runs
     }
 

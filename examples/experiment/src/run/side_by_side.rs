@@ -189,14 +189,14 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             altmap_frames: 0,
             table_frames: cost.leaf_tables + cost.upper_tables,
             mark_frames: 0,
+            record_frames: 0,
             reused_entries: pages - cost.descriptor_frames,
         };
-        let stats = self.vmemmap.stats(&*self.table);
-        for (node, found) in stats.nodes() {
+        self.vmemmap.for_each_node(&mut |node, found| {
             report.line(format_args!("stats, node {node}: {found}"));
-        }
-        let found = stats.node(NodeId::new(0));
-        let outcome = (found == expected && stats.total() == expected).then_some(());
+        });
+        let found = self.vmemmap.stats_on(NodeId::new(0));
+        let outcome = (found == expected && self.vmemmap.stats() == expected).then_some(());
         report.check("stats", outcome.ok_or(Problem::Stats { found, expected }));
         self.check_cost(cost, before, report);
     }

@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use crate::notes;
 use crate::report::{AfterError, AfterOffline, CLEAN, Frames, nanoseconds, saved_percent};
 use crate::request::{Request, tables_name, tails_name};
+use crate::simulation::MachineVmemmap;
 use crate::size::ByteRange;
 use crate::stats::{self, NodeRow};
 use mm_core::addr::Granule;
 use mm_core::pagemap::{Tables, Tails};
-use mm_core::vmemmap::{AuditReport, Folded, Note, Notes, Stats};
+use mm_core::vmemmap::{AuditReport, Folded, Note, Notes};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -169,12 +170,12 @@ impl FoldReport {
         step: Step,
         counted: Option<&AuditReport>,
         altmap: u64,
-        stats: &Stats,
+        vmemmap: &MachineVmemmap<'_>,
         took: Duration,
     ) {
         let frames = counted.map_or(Frames::default(), |counted| Frames::of(counted, altmap));
         let total = frames.total;
-        self.stats.extend(stats::rows(Some(step.state()), stats));
+        self.stats.extend(stats::rows(Some(step.state()), vmemmap));
         match step {
             Step::Online => {
                 (self.base, self.frames_base, self.online) = (frames, total, Some(took))

@@ -215,9 +215,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
 
     fn enter(&mut self, step: Step, mapped: &Mapped<'r, B>, seen: &Snapshot, took: Duration) {
         let in_altmap = self.simulation.altmap.as_ref().map_or(0, Altmap::in_use);
-        let stats = mapped.1.stats(&mapped.0);
         self.report
-            .enter_step(step, seen.counted.as_ref(), in_altmap, &stats, took);
+            .enter_step(step, seen.counted.as_ref(), in_altmap, &mapped.1, took);
     }
 
     /// Each page of what is folded has the head that it has to have after `step`.

@@ -94,8 +94,8 @@ impl Geometry {
         let spans = (leaf_span..=self.root_entry).step_by(self.entries().ilog2() as usize);
         let tables: Vec<u64> = spans.map(touched).collect();
         Tables {
-            leaf: tables[0],
-            upper: tables[1..].iter().sum(),
+            leaf: tables.first().copied().unwrap_or(0),
+            upper: tables.iter().skip(1).sum(),
             whole: (end >> leaf_span).saturating_sub(first.div_ceil(1 << leaf_span)),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::entries::{step_of, write_run};
 use super::tree::{Tree, entries_of};
-use super::{RadixTable, load, store};
+use super::{Engine, load, store};
 use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
@@ -96,7 +96,7 @@ enum Visibility {
     Unlinked,
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,

@@ -15,7 +15,7 @@
 //! - `shared` links one leaf table from several places if all of its entries are the same tail
 //!   leaf.
 //! - `visit` reads.
-//! - `tables` allocates and frees the frames of tables, and counts them.
+//! - `tables` allocates and frees the frames of tables, and has them counted.
 //! - `entries` reads and writes runs of entries in memory. `tree` finds the entry of each level for
 //!   an address.
 
@@ -29,26 +29,37 @@ mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
-    ReplaceError, Replaced, Replacement, Run, RunSource, TableStats, Visit,
+    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, NoRecords,
+    PageTable, ReplaceError, Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator, PerNode};
+use crate::frame::{DirectMap, FrameAllocator};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
-use shared::SharedTables;
 use tables::Tables;
 use tree::Tree;
 
 /// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU.
+///
+/// The value has no state of its own. A kernel may keep it, or make one each time that it takes its
+/// lock; there may be several for one tree, as long as only one of them is used at a time.
 #[derive(Debug)]
 pub struct RadixTable<F, A, M, U> {
     root: Pfn,
-    tables: Tables<A>,
+    frames: A,
     direct_map: M,
     mmu: U,
-    shared: SharedTables,
+    format: PhantomData<F>,
+}
+
+/// A table tree at work, with the records that came with the call.
+struct Engine<'t, F, A, M, U> {
+    root: Pfn,
+    tables: Tables<'t, A>,
+    records: &'t dyn TableRecords,
+    direct_map: &'t M,
+    mmu: &'t U,
     format: PhantomData<F>,
 }
 
@@ -76,10 +87,9 @@ where
     pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
             root,
-            tables: Tables::new(frames, Tree::<F>::LEAVES_PER_TABLE),
+            frames,
             direct_map,
             mmu,
-            shared: SharedTables::new(),
             format: PhantomData,
         }
     }
@@ -89,6 +99,31 @@ where
         self.root
     }
 
+    /// The tree, for a call that came with `records`.
+    fn with<'t>(&'t self, records: &'t dyn TableRecords) -> Engine<'t, F, A, M, U> {
+        Engine {
+            root: self.root,
+            tables: Tables::new(&self.frames, records, Tree::<F>::LEAVES_PER_TABLE),
+            records,
+            direct_map: &self.direct_map,
+            mmu: &self.mmu,
+            format: PhantomData,
+        }
+    }
+
+    /// The tree, for a call that only reads.
+    fn reader(&self) -> Engine<'_, F, A, M, U> {
+        self.with(&NoRecords)
+    }
+}
+
+impl<F, A, M, U> Engine<'_, F, A, M, U>
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu,
+{
     /// The entries of a table that CPUs may be walking.
     #[inline]
     fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
@@ -131,6 +166,8 @@ where
     M: DirectMap,
     U: Mmu,
 {
+    const COUNTS_TABLES: bool = true;
+
     fn granule(&self) -> Granule {
         F::GRANULE
     }
@@ -140,10 +177,16 @@ where
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
-        self.find_leaf(at)
+        self.reader().find_leaf(at)
     }
 
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError> {
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
         let bytes = Run::once(leaf).pages().saturating_mul(F::GRANULE.bytes());
         let unsupported = MapError::Unsupported {
             at,
@@ -152,7 +195,7 @@ where
         let range = VirtRange::new(at, bytes).map_err(|_| unsupported)?;
         let mut source = OneRun(Some(Run::once(leaf)));
         // SAFETY: 1 and 2: the caller's duties.
-        match unsafe { self.fill(range, node, &mut source) } {
+        match unsafe { self.with(records).fill(range, node, &mut source) } {
             Ok(()) => Ok(()),
             Err(MapStopped::Table { error, .. }) => Err(error),
             Err(MapStopped::Source { .. }) => Err(unsupported),
@@ -160,7 +203,7 @@ where
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
-        self.clear_entry(at, flush)
+        self.reader().clear_entry(at, flush)
     }
 
     fn flush(&mut self, obligation: Flush) {
@@ -174,11 +217,11 @@ where
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.visit_tree(range, visitor)
+        self.reader().visit_tree(range, visitor)
     }
 
     fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
-        self.find_in_use(range)
+        self.reader().find_in_use(range)
     }
 
     unsafe fn map_runs<S: RunSource>(
@@ -186,9 +229,10 @@ where
         range: VirtRange,
         node: NodeId,
         source: &mut S,
+        records: &dyn TableRecords,
     ) -> Result<(), MapStopped<S::Error>> {
         // SAFETY: 1 and 2: the caller's duties.
-        unsafe { self.fill(range, node, source) }
+        unsafe { self.with(records).fill(range, node, source) }
     }
 
     fn replacement(&self) -> Replacement {
@@ -200,39 +244,45 @@ where
         range: VirtRange,
         node: NodeId,
         exchange: &mut X,
+        records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
         // SAFETY: 1 to 3: the caller's duties.
-        unsafe { self.replace_entries(range, node, exchange) }
-    }
-
-    fn table_stats(&self) -> Option<PerNode<TableStats>> {
-        Some(self.tables.stats())
+        unsafe { self.with(records).replace_entries(range, node, exchange) }
     }
 
     fn can_share_tables(&self) -> bool {
         true
     }
 
-    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
+    unsafe fn share_tables(
+        &mut self,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) -> u64 {
         match Tree::<F>::translates(range) {
             // SAFETY: 1 and 2: the caller's duties.
-            true => unsafe { self.merge_tables(range, released) },
+            true => unsafe { self.with(records).merge_tables(range, released) },
             false => 0,
         }
     }
 
-    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
-    where
+    unsafe fn unmap<I>(
+        &mut self,
+        ranges: I,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let mut obligation = Flush::nothing();
         for range in ranges.clone() {
-            self.invalidate(range, &mut obligation);
+            self.reader().invalidate(range, &mut obligation);
         }
         self.flush(obligation);
         for range in ranges {
             // SAFETY: 1: the flush above was for all ranges. 2: the caller's duty 1.
-            unsafe { self.reclaim(range, released) };
+            unsafe { self.with(records).reclaim(range, released) };
         }
     }
 }

@@ -7,65 +7,19 @@
 //!   leaf tables                 [H T T T]          [T T T T]   one for each tail frame
 //! ```
 //!
-//! The list of shared tables has the entry of each table, and no reference. A table is removed when
-//! its last link goes. The list has a fixed size. If more tail frames are in use at a time, a
-//! compound page may get a second table. That costs memory and does no other harm.
+//! The [records](crate::paging::TableRecords) that come with a call know the table of each tail leaf,
+//! and hold no reference. A record is removed when the last link to its table goes.
 
 use super::entries::write_run;
 use super::replace::{Batch, Change, MappedBy};
 use super::tree::Tree;
-use super::{RadixTable, load, store};
+use super::{Engine, load, store};
 use crate::addr::{NodeId, Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Run, Step};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::AtomicU64;
 
-/// How many shared tables the list has room for.
-const CAPACITY: usize = 32;
-
-/// The shared tables, by the entry that fills them.
-///
-/// Changed only with the page table borrowed mutably; atomic so that it may be read by others
-/// meanwhile.
-#[derive(Debug)]
-pub(super) struct SharedTables {
-    /// Entry and frame number; no entry is zero.
-    tables: [(AtomicU64, AtomicU64); CAPACITY],
-    next: AtomicUsize,
-}
-
-impl SharedTables {
-    pub(super) const fn new() -> Self {
-        Self {
-            tables: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; CAPACITY],
-            next: AtomicUsize::new(0),
-        }
-    }
-
-    fn find(&self, entry: u64) -> Option<Pfn> {
-        let mut known = self.tables.iter();
-        let (_, frame) = known.find(|(known, _)| known.load(Ordering::Relaxed) == entry)?;
-        Pfn::new(frame.load(Ordering::Relaxed))
-    }
-
-    fn remember(&self, entry: u64, table: Pfn) {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % CAPACITY;
-        if let Some((known, frame)) = self.tables.get(next) {
-            known.store(entry, Ordering::Relaxed);
-            frame.store(table.get(), Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn forget(&self, table: Pfn) {
-        for (known, frame) in &self.tables {
-            if frame.load(Ordering::Relaxed) == table.get() {
-                known.store(0, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,
@@ -81,24 +35,23 @@ where
         node: NodeId,
     ) -> Result<bool, MapError> {
         let depth = Tree::<F>::LEAF_DEPTH;
-        let entry = F::leaf(leaf, depth);
-        if let Some(table) = self.shared.find(entry) {
+        if let Some(table) = self.records.shared_table(leaf) {
             // SAFETY: 1: tables come from there. 2: the link owns the reference.
             if unsafe { self.tables.link_again(table) } {
                 store(slot, F::table(table, true));
                 return Ok(false);
             }
-            self.shared.forget(table);
+            self.records.remove_shared_table(leaf, table);
         }
         let table = self.tables.allocate(node);
         let table = table.map_err(MapError::OutOfFrames)?;
         // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
         write_run::<F>(
             unsafe { self.private_table(table, depth) },
-            entry,
+            F::leaf(leaf, depth),
             Step::Same,
         );
-        self.shared.remember(entry, table);
+        self.records.add_shared_table(leaf, table);
         self.mmu.publish();
         store(slot, F::table(table, true));
         Ok(true)
@@ -149,6 +102,7 @@ where
     /// Plans the link of a shared table in place of the leaf table at the start of `rest`. That
     /// table must be private, lie in `rest` with all of its addresses, and hold only one tail leaf.
     /// The first such table becomes the shared one. Returns what is left after it.
+    #[inline(never)]
     fn plan_merge(&self, rest: VirtRange, batch: &mut Batch) -> Option<VirtRange> {
         let at = rest.start();
         let depth = match self.mapped_by(at) {
@@ -170,7 +124,7 @@ where
         };
         // SAFETY: 1: tables come from there. 2: the link that the batch makes owns the reference.
         let again = |table: &Pfn| unsafe { self.tables.link_again(*table) };
-        match self.shared.find(leaf).filter(again) {
+        match self.records.shared_table(leaf).filter(again) {
             Some(table) => batch.push(Change::Relink {
                 at,
                 old: frame,
@@ -178,7 +132,7 @@ where
                 shared: true,
             }),
             None => {
-                self.shared.remember(leaf, frame);
+                self.records.add_shared_table(leaf, frame);
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::table(frame, true));
                 }
@@ -187,8 +141,8 @@ where
         next
     }
 
-    /// The entry that fills all of the leaf table `frame`, if there is one and it is a tail.
-    fn only_tail_of(&self, frame: Pfn) -> Option<u64> {
+    /// The leaf that fills all of the leaf table `frame`, if there is one and it is a tail.
+    fn only_tail_of(&self, frame: Pfn) -> Option<Leaf> {
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(frame, depth);
         let first = load(slots.first()?) & !F::STATUS_BITS;
@@ -198,6 +152,6 @@ where
         let alike = slots
             .iter()
             .all(|slot| load(slot) & !F::STATUS_BITS == first);
-        (leaf.role == Role::Tail && alike).then(|| F::leaf(leaf, depth))
+        (leaf.role == Role::Tail && alike).then_some(leaf)
     }
 }

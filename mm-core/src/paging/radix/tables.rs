@@ -1,71 +1,40 @@
-//! The frames that tables are made of, counted by node.
+//! The frames that tables are made of.
 
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use crate::frame::{FrameAllocator, OutOfFrames, OwnedBlock, PerNode, ROWS, Released};
-use crate::paging::TableStats;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::frame::{FrameAllocator, OutOfFrames, OwnedBlock, Released};
+use crate::paging::TableRecords;
 
-/// The allocator of tables, and what was taken from it.
-#[derive(Debug)]
-pub(super) struct Tables<A> {
-    frames: A,
+/// The allocator of tables, with the records of what was taken from it.
+pub(super) struct Tables<'t, A> {
+    frames: &'t A,
+    records: &'t dyn TableRecords,
     /// How many leaves a shared table has.
     leaves: u64,
-    counts: PerNode<Counts>,
 }
 
-/// Changed only with the page table borrowed mutably; atomic so that it may be read by others
-/// meanwhile.
-#[derive(Debug)]
-struct Counts {
-    tables: AtomicU64,
-    reused_links: AtomicU64,
-}
-
-impl<A> Tables<A> {
-    pub(super) const fn new(frames: A, leaves: u64) -> Self {
+impl<'t, A: FrameAllocator> Tables<'t, A> {
+    pub(super) fn new(frames: &'t A, records: &'t dyn TableRecords, leaves: u64) -> Self {
         Self {
             frames,
+            records,
             leaves,
-            counts: PerNode::of(
-                [const {
-                    Counts {
-                        tables: AtomicU64::new(0),
-                        reused_links: AtomicU64::new(0),
-                    }
-                }; ROWS],
-            ),
         }
-    }
-
-    pub(super) fn stats(&self) -> PerNode<TableStats> {
-        let mut stats = PerNode::new(TableStats::default());
-        for (node, counts) in self.counts.iter() {
-            *stats.row_mut(node) = TableStats {
-                tables: counts.tables.load(Ordering::Relaxed),
-                reused_entries: counts.reused_links.load(Ordering::Relaxed) * self.leaves,
-            };
-        }
-        stats
-    }
-}
-
-impl<A: FrameAllocator> Tables<A> {
-    fn counts_of(&self, table: Pfn) -> &Counts {
-        self.counts.row(self.frames.node_of(table))
     }
 
     /// A table with one reference. Contents are arbitrary.
+    // Not inlined, to keep the stack of the recursion over levels small.
+    #[inline(never)]
     pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, OutOfFrames> {
         let table = self.frames.allocate(Order::BASE, node)?.first();
-        add(&self.counts_of(table).tables, 1);
+        self.records.add_tables(self.frames.node_of(table), 1);
         Ok(table)
     }
 
     /// Between 1 and `at_most` tables.
     pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
         let tables = self.frames.allocate_run(at_most, node)?;
-        add(&self.counts_of(tables.start()).tables, tables.frames());
+        let node = self.frames.node_of(tables.start());
+        self.records.add_tables(node, tables.frames());
         Ok(tables)
     }
 
@@ -79,7 +48,8 @@ impl<A: FrameAllocator> Tables<A> {
         // SAFETY: 1 and 2: the caller's.
         let linked = unsafe { self.frames.acquire(table, 1) }.is_ok();
         if linked {
-            add(&self.counts_of(table).reused_links, 1);
+            let node = self.frames.node_of(table);
+            self.records.add_shared_link(node, self.leaves);
         }
         linked
     }
@@ -96,14 +66,16 @@ impl<A: FrameAllocator> Tables<A> {
         match unsafe { self.frames.release(Block::single(table), 1) } {
             Released::Last(owned) => Some(owned),
             Released::Shared => {
-                subtract(&self.counts_of(table).reused_links, 1);
+                let node = self.frames.node_of(table);
+                self.records.remove_shared_link(node, self.leaves);
                 None
             }
         }
     }
 
     pub(super) fn free(&self, table: OwnedBlock) {
-        subtract(&self.counts_of(table.block().first()).tables, 1);
+        let node = self.frames.node_of(table.block().first());
+        self.records.remove_tables(node, 1);
         self.frames.free(table);
     }
 
@@ -118,14 +90,4 @@ impl<A: FrameAllocator> Tables<A> {
             self.free(owned);
         }
     }
-}
-
-/// There is one writer at a time, so that no locked instruction is needed.
-fn add(count: &AtomicU64, more: u64) {
-    count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-}
-
-fn subtract(count: &AtomicU64, less: u64) {
-    let left = count.load(Ordering::Relaxed).saturating_sub(less);
-    count.store(left, Ordering::Relaxed);
 }

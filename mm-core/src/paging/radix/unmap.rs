@@ -12,7 +12,7 @@
 
 use super::entries::for_each_run;
 use super::tree::{Tree, entries_of};
-use super::{RadixTable, load, store};
+use super::{Engine, load, store};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,
@@ -193,7 +193,9 @@ where
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
-            self.shared.forget(frame);
+            if let Some(run) = self.shared_run(frame) {
+                self.records.remove_shared_table(run.leaf, frame);
+            }
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
             for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));

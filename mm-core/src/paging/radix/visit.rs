@@ -2,7 +2,7 @@
 
 use super::entries::for_each_run;
 use super::tree::{Tree, entries_of};
-use super::{RadixTable, load};
+use super::{Engine, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Entry, EntryFormat, Link, Mapping, Mmu, Run, Visit};
@@ -12,7 +12,7 @@ use core::sync::atomic::AtomicU64;
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,

@@ -41,11 +41,6 @@ pub enum FoldError {
     NothingToShare(Option<TailsFallback>),
     /// The descriptor's tails name their own compound page, so compound pages cannot share them.
     TailsDiffer,
-    /// Tail frames of too many orders and nodes are in use already.
-    TooManySharedTails {
-        /// How many there can be.
-        capacity: usize,
-    },
     /// Tails are shared there by compound pages of another order, or by a part of one. Unfold them
     /// first.
     OtherTails {
@@ -75,7 +70,6 @@ impl FoldError {
             Self::OtherModel
             | Self::NothingToShare(_)
             | Self::TailsDiffer
-            | Self::TooManySharedTails { .. }
             | Self::OtherAltmap { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } => ErrorKind::Misaligned,
@@ -94,7 +88,6 @@ impl From<OnlineError> for FoldError {
         match error {
             OnlineError::OutOfFrames(error) => Self::OutOfFrames(error),
             OnlineError::AltmapExhausted { reserved } => Self::AltmapExhausted { reserved },
-            OnlineError::TooManySharedTails { capacity } => Self::TooManySharedTails { capacity },
             _ => Self::Refused,
         }
     }
@@ -133,10 +126,6 @@ impl fmt::Display for FoldError {
                 f.write_str("the pagemap says that tails are not shared; say how they are to be")
             }
             Self::TailsDiffer => OnlineError::TailsDiffer.fmt(f),
-            Self::TooManySharedTails { capacity } => OnlineError::TooManySharedTails {
-                capacity: *capacity,
-            }
-            .fmt(f),
             Self::OtherTails { at } => write!(
                 f,
                 "the tails at {at} are shared by a compound page of another order, or by a part of one; unfold it first"

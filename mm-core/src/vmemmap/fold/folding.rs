@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 
 /// The exchange that folds.
 pub(super) struct Folding<'v, D, A, M> {
-    pub(super) pool: FramePool<'v, A>,
+    pub(super) pool: FramePool<'v, A, M>,
     pub(super) writer: DescriptorWriter<'v, M>,
     /// The tail frame of all compound pages, with a reference for each entry. If there is none, the
     /// second vmemmap page of each compound page becomes its tail frame.
@@ -35,7 +35,7 @@ enum Keep {
 
 impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Folding<'v, D, A, M> {
     pub(super) fn new(
-        pool: FramePool<'v, A>,
+        pool: FramePool<'v, A, M>,
         writer: DescriptorWriter<'v, M>,
         shared: Option<Pfn>,
     ) -> Self {

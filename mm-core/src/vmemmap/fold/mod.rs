@@ -27,8 +27,10 @@ pub use error::FoldError;
 use super::Vmemmap;
 use super::descriptor_writer::DescriptorWriter;
 use super::frame_pool::FramePool;
+use super::memory_of;
 use super::note::Notes;
 use super::shared_tail::shared_tail;
+use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -107,7 +109,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Ok(folded);
         }
         let writer = writer_for(pagemap, &self.model, &self.direct_map);
-        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
@@ -123,7 +127,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
         // has seen that all of the range is this library's. 3: the caller's promise on
         // tails.
-        match unsafe { table.replace(range, pagemap.node(), &mut folding) } {
+        match unsafe { table.replace(range, pagemap.node(), &mut folding, &records) } {
             Ok(replaced) => {
                 folded.flushes = replaced.flushes;
                 folded.changed = survey.unfolded - folding.uncounted;
@@ -197,7 +201,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
-        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;
@@ -210,7 +216,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
             // range is this library's. 3: old and new entries lead to the same
             // descriptors.
-            unsafe { table.replace(range, node, &mut unfolding) }.map_err(FoldError::from)
+            unsafe { table.replace(range, node, &mut unfolding, &records) }.map_err(FoldError::from)
         });
         unfolding.release_unused();
         folded.flushes = replaced?.flushes;

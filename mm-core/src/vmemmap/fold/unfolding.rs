@@ -11,7 +11,7 @@ use crate::vmemmap::note::Notes;
 
 /// The exchange that unfolds, with all frames that it needs.
 pub(super) struct Unfolding<'v, A, M> {
-    pool: FramePool<'v, A>,
+    pool: FramePool<'v, A, M>,
     model: &'v MemoryModel,
     direct_map: &'v M,
     order: Order,
@@ -26,7 +26,7 @@ pub(super) struct Unfolding<'v, A, M> {
 impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     /// Unfolds compound pages of `order` with frames of `pool`, once they are reserved.
     pub(super) fn new(
-        pool: FramePool<'v, A>,
+        pool: FramePool<'v, A, M>,
         model: &'v MemoryModel,
         direct_map: &'v M,
         order: Order,

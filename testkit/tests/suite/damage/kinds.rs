@@ -1,5 +1,7 @@
 //! What can be damaged.
 
+use mm_core::paging::{NoRecords, TableRecords};
+
 /// One thing that is done wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
@@ -35,7 +37,7 @@ pub(crate) enum Damage {
     LosesTheReleaseOfASharedTable,
     /// It does not give back tables.
     LeaksTables,
-    /// It says that it has made no tables.
+    /// It has no table counted that it makes.
     MiscountsTables,
     /// Other roots are not told of the root's entries.
     TellsNoRoots,
@@ -55,4 +57,14 @@ pub(crate) enum Damage {
     KeepsItsFrames,
     /// It hands frames out before they are described.
     HandsOutUndescribed,
+}
+
+impl Damage {
+    /// The records that calls get with this damage.
+    pub(crate) fn records(self, records: &dyn TableRecords) -> &dyn TableRecords {
+        match self {
+            Self::MiscountsTables => &NoRecords,
+            _ => records,
+        }
+    }
 }

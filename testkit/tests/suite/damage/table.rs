@@ -6,10 +6,9 @@ use arch_sim::SimMemory;
 use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
-use mm_core::frame::PerNode;
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, RadixTable,
-    ReplaceError, Replaced, Replacement, Role, Run, RunSource, Step, TableStats, Visit,
+    ReplaceError, Replaced, Replacement, Role, Run, RunSource, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -132,6 +131,8 @@ impl<'m> DamagedTable<'m> {
 
 // SAFETY: kept by the engine, except for what is damaged on purpose.
 unsafe impl PageTable for DamagedTable<'_> {
+    const COUNTS_TABLES: bool = true;
+
     fn granule(&self) -> Granule {
         self.table.granule()
     }
@@ -148,7 +149,13 @@ unsafe impl PageTable for DamagedTable<'_> {
         })
     }
 
-    unsafe fn map_leaf(&mut self, at: VirtAddr, leaf: Leaf, node: NodeId) -> Result<(), MapError> {
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
         if self.damage == Damage::OverwritesLeaves {
             let mut flush = Flush::nothing();
             // SAFETY: 1 and 2 are broken on purpose: who uses the old leaf is not asked.
@@ -156,7 +163,7 @@ unsafe impl PageTable for DamagedTable<'_> {
             self.table.flush(flush);
         }
         // SAFETY: the caller's duties are the same.
-        unsafe { self.table.map_leaf(at, leaf, node) }
+        unsafe { self.table.map_leaf(at, leaf, node, records) }
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
@@ -197,6 +204,7 @@ unsafe impl PageTable for DamagedTable<'_> {
         range: VirtRange,
         node: NodeId,
         source: &mut S,
+        records: &dyn TableRecords,
     ) -> Result<(), MapStopped<S::Error>> {
         let mut source = DamagedSource {
             source,
@@ -205,7 +213,10 @@ unsafe impl PageTable for DamagedTable<'_> {
         };
         // SAFETY: 1 is broken on purpose where what is mapped is not what was given. 2: the
         // caller's.
-        let mapped = unsafe { self.table.map_runs(range, node, &mut source) };
+        let mapped = unsafe {
+            self.table
+                .map_runs(range, node, &mut source, self.damage.records(records))
+        };
         let hides = self.damage == Damage::HidesWhatItMapped;
         mapped.map_err(|stopped| match stopped {
             MapStopped::Table { error, .. } if hides => MapStopped::Table {
@@ -229,34 +240,37 @@ unsafe impl PageTable for DamagedTable<'_> {
         range: VirtRange,
         node: NodeId,
         exchange: &mut X,
+        records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
         let late = self.damage == Damage::ExchangesBeforeItFlushes;
         let damage = self.damage;
         let mut exchange = DamagedExchange { exchange, damage };
         self.flushing_late(late, |this| {
             // SAFETY: the caller's duties are the same.
-            unsafe { this.table.replace(range, node, &mut exchange) }
+            unsafe { this.table.replace(range, node, &mut exchange, records) }
         })
-    }
-
-    fn table_stats(&self) -> Option<PerNode<TableStats>> {
-        match self.damage {
-            Damage::MiscountsTables => Some(PerNode::default()),
-            _ => self.table.table_stats(),
-        }
     }
 
     fn can_share_tables(&self) -> bool {
         self.table.can_share_tables()
     }
 
-    unsafe fn share_tables(&mut self, range: VirtRange, released: &mut dyn FnMut(Run)) -> u64 {
+    unsafe fn share_tables(
+        &mut self,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) -> u64 {
         // SAFETY: the caller's duties are the same.
-        unsafe { self.table.share_tables(range, released) }
+        unsafe { self.table.share_tables(range, released, records) }
     }
 
-    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn FnMut(Run))
-    where
+    unsafe fn unmap<I>(
+        &mut self,
+        ranges: I,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let mut forgets = self.damage == Damage::ForgetsARelease;
@@ -272,7 +286,10 @@ unsafe impl PageTable for DamagedTable<'_> {
             let at_once = if alone { 1 } else { parts.len().max(1) };
             for parts in parts.chunks(at_once) {
                 // SAFETY: the caller's duties are the same, for each of them.
-                unsafe { this.table.unmap(parts.iter().copied(), &mut released) };
+                unsafe {
+                    this.table
+                        .unmap(parts.iter().copied(), &mut released, records)
+                };
             }
         });
     }

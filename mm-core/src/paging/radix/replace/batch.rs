@@ -4,7 +4,7 @@ use super::old_run::{OldRun, write};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::radix::tree::Tree;
-use crate::paging::radix::{RadixTable, load, store};
+use crate::paging::radix::{Engine, load, store};
 use crate::paging::{Entry, EntryFormat, Flush, FlushScope, Mmu, Replacement, Run, Step};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
@@ -75,7 +75,7 @@ impl Batch {
     }
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,

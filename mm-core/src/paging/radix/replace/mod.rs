@@ -20,7 +20,7 @@ mod batch;
 mod old_run;
 
 use super::tree::Tree;
-use super::{RadixTable, load};
+use super::{Engine, load};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
 use crate::paging::{
@@ -39,7 +39,7 @@ pub(super) enum MappedBy {
     Other { depth: usize },
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U> Engine<'_, F, A, M, U>
 where
     F: EntryFormat,
     A: FrameAllocator,
@@ -116,7 +116,7 @@ where
 
     /// Takes `count` tables.
     fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, OutOfFrames> {
-        let mut tables = FrameStack::new(&self.direct_map);
+        let mut tables = FrameStack::new(self.direct_map);
         let mut left = count;
         while left > 0 {
             match self.tables.allocate_run(left, node) {

@@ -1,4 +1,6 @@
 //! How much stack operations take: kernels have little.
+//!
+//! A process of its own, since it looks at memory below the stack pointer that nothing else may use.
 
 #![allow(
     clippy::unwrap_used,
@@ -171,7 +173,7 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
             done &= vmemmap.mark(&table, piece.start(), node).is_ok();
         });
         watch("stats", &mut || {
-            black_box(vmemmap.stats(&table));
+            black_box(vmemmap.stats());
         });
         watch("audit", &mut || {
             done &= vmemmap.audit(&table, &[frames], &mut scratch).is_ok();

@@ -1,0 +1,59 @@
+//! What has to be remembered of a table tree from one call to the next.
+
+use super::Leaf;
+use crate::addr::{NodeId, Pfn};
+
+/// What has to be remembered of a table tree from one call to the next: which leaf tables are
+/// linked from several places, and how many tables there are on each node.
+///
+/// A [`PageTable`](super::PageTable) value remembers nothing of its own. Kernels make one each time
+/// that they take their lock. So the records belong to the
+/// [`Vmemmap`](crate::vmemmap::Vmemmap), and come with each call.
+///
+/// Whoever calls a method of `PageTable` without a vmemmap passes [`NoRecords`].
+pub trait TableRecords {
+    /// The table whose entries are all `leaf`, if one was recorded and not removed since.
+    fn shared_table(&self, leaf: Leaf) -> Option<Pfn>;
+
+    /// Records that all entries of `table` are `leaf`. A record may be lost for want of memory, or
+    /// in favour of a younger one. Then there will be a second table for the same leaf, which costs
+    /// a frame and does no other harm.
+    fn add_shared_table(&self, leaf: Leaf, table: Pfn);
+
+    /// Removes the record of `table`, whose entries are all `leaf`. The table is about to be freed.
+    fn remove_shared_table(&self, leaf: Leaf, table: Pfn);
+
+    /// Counts `tables` that were allocated on `node`.
+    fn add_tables(&self, node: NodeId, tables: u64);
+
+    /// Counts `tables` that were freed on `node`.
+    fn remove_tables(&self, node: NodeId, tables: u64);
+
+    /// Counts one more link to a shared table on `node`, which has so many `leaves`.
+    fn add_shared_link(&self, node: NodeId, leaves: u64);
+
+    /// Counts one link less to a shared table on `node`, which has so many `leaves`.
+    fn remove_shared_link(&self, node: NodeId, leaves: u64);
+}
+
+/// Records that remember nothing: no table is shared, none is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRecords;
+
+impl TableRecords for NoRecords {
+    fn shared_table(&self, _leaf: Leaf) -> Option<Pfn> {
+        None
+    }
+
+    fn add_shared_table(&self, _leaf: Leaf, _table: Pfn) {}
+
+    fn remove_shared_table(&self, _leaf: Leaf, _table: Pfn) {}
+
+    fn add_tables(&self, _node: NodeId, _tables: u64) {}
+
+    fn remove_tables(&self, _node: NodeId, _tables: u64) {}
+
+    fn add_shared_link(&self, _node: NodeId, _leaves: u64) {}
+
+    fn remove_shared_link(&self, _node: NodeId, _leaves: u64) {}
+}
