@@ -78,15 +78,16 @@ unsafe impl<E: TailEncoding> CountedDescriptor for FrameInfo<E> {
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl<E: TailEncoding> Reshape for FrameInfo<E> {
-    fn reshape(&self, initial: Initial) {
+    unsafe fn reshape(&self, initial: Initial) {
         self.order.store(initial.order.get(), Ordering::Relaxed);
         self.word.store(initial.word, Ordering::Release);
     }
 
-    fn reset(&self, initial: Initial) {
+    unsafe fn reset(&self, initial: Initial) {
         self.owner.store(0, Ordering::Relaxed);
         self.references.store(0, Ordering::Relaxed);
         self.node.store(initial.node.number(), Ordering::Relaxed);
-        self.reshape(initial);
+        // SAFETY: 1: the caller's.
+        unsafe { self.reshape(initial) };
     }
 }

@@ -94,9 +94,19 @@ pub unsafe trait CountedDescriptor: Descriptor {
 pub unsafe trait Reshape: Descriptor {
     /// Makes this descriptor the part of another page that `initial` says. What the kernel keeps in
     /// it stays: only what names the page, its order and its head, changes.
-    fn reshape(&self, initial: Initial);
+    ///
+    /// # Safety
+    ///
+    /// 1. The frame is to be the part of a page that `initial` says. The library finds heads and
+    ///    tail frames by what descriptors say.
+    unsafe fn reshape(&self, initial: Initial);
 
     /// Makes this descriptor what [`initial`](Descriptor::initial) would make of it, in everything:
     /// it is to stand for other frames too.
-    fn reset(&self, initial: Initial);
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`reshape`](Self::reshape).
+    /// 2. Nobody needs what is kept in it any more.
+    unsafe fn reset(&self, initial: Initial);
 }

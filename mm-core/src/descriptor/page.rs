@@ -102,12 +102,12 @@ unsafe impl<E: TailEncoding> CountedDescriptor for Page<E> {
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl<E: TailEncoding> Reshape for Page<E> {
-    fn reshape(&self, initial: Initial) {
+    unsafe fn reshape(&self, initial: Initial) {
         self.order.store(initial.order.get(), Ordering::Relaxed);
         self.word.store(initial.word, Ordering::Release);
     }
 
-    fn reset(&self, initial: Initial) {
+    unsafe fn reset(&self, initial: Initial) {
         let new = Self::initial(initial);
         let word = |to: &AtomicU64, from: &AtomicU64| {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -122,7 +122,8 @@ unsafe impl<E: TailEncoding> Reshape for Page<E> {
         for (to, from) in self.private.iter().zip(&new.private) {
             word(to, from);
         }
-        self.reshape(initial);
+        // SAFETY: 1: the caller's.
+        unsafe { self.reshape(initial) };
     }
 }
 
@@ -160,7 +161,8 @@ mod tests {
         let page: Page = Page::initial(initial(Part::Base, 0, Pointer::head_word()));
         page.flags().store(5, Ordering::Relaxed);
         page.private()[2].store(7, Ordering::Relaxed);
-        page.reshape(initial(Part::Head, 9, Pointer::head_word()));
+        // SAFETY: 1: the page is this test's.
+        unsafe { page.reshape(initial(Part::Head, 9, Pointer::head_word())) };
         assert_eq!(page.order().get(), 9);
         assert_eq!(page.flags().load(Ordering::Relaxed), 5);
         assert_eq!(page.private()[2].load(Ordering::Relaxed), 7);
@@ -173,7 +175,8 @@ mod tests {
         page.mappings().store(3, Ordering::Relaxed);
         page.private()[2].store(7, Ordering::Relaxed);
         let tail = initial(Part::Tail, 9, 0xffff_ea00_0000_0001);
-        page.reset(tail);
+        // SAFETY: 1 and 2: as above.
+        unsafe { page.reset(tail) };
         let words = |page: &Page| {
             // SAFETY: a page is eight words without padding.
             let words: &[u64; 8] = unsafe { &*core::ptr::from_ref(page).cast() };

@@ -47,7 +47,8 @@ pub use fold::{FoldError, Folded};
 pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
-pub use region::{Offlined, Region};
+pub use queries::Described;
+pub use region::{Offlined, OtherVmemmap, Region};
 pub use stats::NodeStats;
 
 use crate::addr::NodeId;

@@ -5,7 +5,7 @@ use super::error::{OfflineError, OnlineError};
 use super::frame_pool::FramePool;
 use super::memory_of;
 use super::plan::Plan;
-use super::region::{Offlined, Region};
+use super::region::{Offlined, OtherVmemmap, Region};
 use super::split::{Straddler, Straddlers};
 use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtRange};
@@ -20,11 +20,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// back to where they came from. Parts that are offline already are skipped. Marks of its
     /// frames are removed and counted.
     ///
-    /// No descriptor of the region may be in use any more. Memory that has come online in a gap of
+    /// No descriptor of the region may be in use any more: see the duties of
+    /// [`live_descriptor`](Self::live_descriptor). Memory that has come online in a gap of
     /// the region since then goes offline too. It stays online if its descriptors are in frames of
     /// an altmap that is not the region's.
     ///
-    /// This cannot fail, and it needs memory in one case only: a huge leaf or a shared table
+    /// It needs memory in one case only: a huge leaf or a shared table
     /// reaches across an end of one of the ranges. That happens where memory came online, was
     /// folded or was unfolded across that end. The part outside of the region then needs a table of
     /// its own. If there is no frame for it, all that the huge leaf or shared table maps stays
@@ -35,13 +36,34 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// [`Offlined::kept`] says how many frames stay online. [`depopulate`](Self::depopulate) takes
     /// them offline later.
-    pub fn offline<P: PageTable>(&mut self, table: &mut P, region: Region<'_>) -> Offlined {
+    ///
+    /// # Errors
+    ///
+    /// [`OtherVmemmap`] with the region, where it is not this vmemmap's. There is no other error.
+    pub fn offline<'p, P: PageTable>(
+        &mut self,
+        table: &mut P,
+        region: Region<'p>,
+    ) -> Result<Offlined, OtherVmemmap<'p>> {
         let pagemap = region.pagemap;
+        if *pagemap.model() != self.model {
+            return Err(OtherVmemmap(region));
+        }
+        Ok(self.take_offline(table, &pagemap))
+    }
+
+    /// Takes all of `pagemap` offline that is online.
+    #[inline(never)]
+    fn take_offline<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+    ) -> Offlined {
         let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
         let mut is_split = true;
         for range in ranges.clone() {
-            is_split &= self.split_at_ends(table, &pagemap, range);
+            is_split &= self.split_at_ends(table, pagemap, range);
         }
         if is_split && !self.pool_state.altmaps.any_other(altmap) {
             let stays = self.unmap_pieces(table, altmap, ranges.clone());

@@ -1,17 +1,64 @@
 //! From frames to descriptors, and back.
 
 use super::Vmemmap;
-use crate::addr::{Pfn, VirtAddr};
+use crate::addr::{Order, Pfn, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{PageTable, Role};
+
+/// The descriptor of a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Described<'v, D> {
+    /// The frame has a descriptor of its own.
+    Own(&'v D),
+    /// It is a tail, and has its descriptor in common with others. What that says:
+    Shared {
+        /// Its [word](Descriptor::word).
+        word: u64,
+        /// The order of the compound page.
+        order: Order,
+    },
+}
+
+impl<'v, D: Descriptor> Described<'v, D> {
+    fn shared(descriptor: &D) -> Self {
+        Self::Shared {
+            word: descriptor.word(),
+            order: descriptor.order(),
+        }
+    }
+
+    /// The descriptor, if it is the frame's own.
+    pub const fn own(self) -> Option<&'v D> {
+        match self {
+            Self::Own(descriptor) => Some(descriptor),
+            Self::Shared { .. } => None,
+        }
+    }
+
+    /// The [word](Descriptor::word) of the descriptor.
+    pub fn word(&self) -> u64 {
+        match self {
+            Self::Own(descriptor) => descriptor.word(),
+            Self::Shared { word, .. } => *word,
+        }
+    }
+
+    /// The order of the page that the frame is part of.
+    pub fn order(&self) -> Order {
+        match self {
+            Self::Own(descriptor) => descriptor.order(),
+            Self::Shared { order, .. } => *order,
+        }
+    }
+}
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Where the descriptor of `frame` is, or would be; `None` where the vmemmap has no room for
     /// it.
     ///
     /// A kernel on whose page table the memory is online may use the descriptor there, by shared
-    /// reference.
+    /// reference, with the duties of [`live_descriptor`](Self::live_descriptor).
     pub const fn descriptor_address(&self, frame: Pfn) -> Option<VirtAddr> {
         self.model.descriptor_address(frame)
     }
@@ -30,42 +77,62 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The descriptor of `frame`, through the direct map; `None` where it is not online.
     ///
-    /// Most tails of a compound page are one descriptor, seen under many frame numbers.
-    pub fn descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<&D> {
+    /// Where other frames have the same descriptor, a tail of a compound page, the answer is what
+    /// it says. Nobody gets a reference to it: the memory behind it is mapped read-only, or stands
+    /// for all tails of a compound page, and a store through another address would be to all of
+    /// them.
+    pub fn descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
         let at = self.descriptor_address(frame)?;
         let mapping = table.lookup(at)?;
-        if mapping.leaf.role == Role::Foreign {
-            return None;
-        }
         let holder = mapping.frame_of(at, self.model.granule())?;
+        match mapping.leaf.role {
+            Role::Foreign => None,
+            Role::Descriptors => Some(Described::Own(self.descriptor_in(holder, frame))),
+            Role::Tail => Some(Described::shared(self.descriptor_in(holder, frame))),
+        }
+    }
+
+    /// The descriptor of `frame` in `holder`, a frame that an entry of this library's maps for it.
+    fn descriptor_in(&self, holder: Pfn, frame: Pfn) -> &D {
         let index = frame.get() & (self.model.descriptors_per_page() - 1);
         // SAFETY: the entry is this library's, so the frame came from the allocator or an altmap
         // and the direct map reaches it (duty 2 of `new`); it holds a page of descriptors
         // of `D`'s size (checked by `new`), which were written before it was mapped. They
         // stay until memory goes offline, which needs `&mut self`; until then they are only shared.
-        Some(unsafe {
+        unsafe {
             self.direct_map
                 .frame_pointer(holder)
                 .cast::<D>()
                 .add(index as usize)
                 .as_ref()
-        })
+        }
     }
 
     /// The descriptor of `frame` at its own address in the vmemmap: no walk, one shift and one add.
     ///
-    /// `None` only where the vmemmap has no room for it.
+    /// `None` only where the vmemmap has no room for it. As with [`descriptor`](Self::descriptor)
+    /// there is no reference to what many frames may share. Without a walk, that is every tail
+    /// whose head is in another vmemmap page.
     ///
     /// # Safety
     ///
-    /// 1. `frame` is online and stays so for as long as the reference is used.
+    /// 1. `frame` is online and stays so for as long as the answer is used.
     /// 2. The CPU translates by the page table that it is online on.
-    pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<&'d D> {
+    /// 3. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works
+    ///    on `frame`, or an operation splits a huge leaf or a shared table that maps its
+    ///    descriptor, nobody stores to it: the store may be lost.
+    pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         let at = self.descriptor_address(frame)?;
         let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
         // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped,
         // until the memory goes offline; descriptors are only shared.
-        unsafe { pointer.as_ref() }
+        let descriptor = unsafe { pointer.as_ref() }?;
+        let head = Self::head_of_descriptor(at, descriptor);
+        let page = |at: VirtAddr| at.get() >> self.model.granule().shift();
+        Some(match page(head) == page(at) {
+            true => Described::Own(descriptor),
+            false => Described::shared(descriptor),
+        })
     }
 
     /// Where the head of `descriptor` is, which lies at `at` in the vmemmap. No walk.
@@ -78,6 +145,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     pub fn head_of<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Pfn> {
         let at = self.descriptor_address(frame)?;
         let descriptor = self.descriptor(table, frame)?;
-        self.frame_of_descriptor(Self::head_of_descriptor(at, descriptor))
+        self.frame_of_descriptor(D::Encoding::head_of(at, descriptor.word()))
     }
 }

@@ -6,6 +6,7 @@ use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
+use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
@@ -66,7 +67,8 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         if matches!(self.model.cell(page), Cell::Own { .. }) {
             let frame = self.world.layout.frame_of(page);
             let descriptor = self.vmemmap.descriptor(&self.table, frame);
-            let descriptor = descriptor.ok_or("there is no descriptor")?;
+            let descriptor = descriptor.and_then(Described::own);
+            let descriptor = descriptor.ok_or("there is no descriptor of its own")?;
             descriptor.flags().store(note, Ordering::Relaxed);
             self.model.notes.insert(page, note);
         }

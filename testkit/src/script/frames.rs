@@ -7,6 +7,7 @@ use super::op::One;
 use super::oracle::Oracle;
 use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
+use mm_core::vmemmap::Described;
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::error::ErrorKind;
 use mm_core::vmemmap::MarkError;
@@ -93,10 +94,10 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             descriptor.flags().store(value, Ordering::Relaxed);
             descriptor.private()[3].store(!value, Ordering::Relaxed);
         };
-        ours.into_iter().for_each(store);
+        ours.and_then(Described::own).into_iter().for_each(store);
         if let Some(Oracle { vmemmap, table, .. }) = &self.oracle {
             let theirs = vmemmap.descriptor(table, frame);
-            store(theirs.ok_or("the oracle has no descriptor")?);
+            store(theirs.and_then(Described::own).ok_or("the oracle has no descriptor")?);
         }
         self.model.written.insert(frame.get(), value);
         self.tally.written += 1;

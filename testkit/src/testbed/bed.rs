@@ -11,7 +11,7 @@ use hosted::{BackendKind, Machine};
 use hosted::{Inspect, SimCpus};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page, Pointer};
-use mm_core::frame::InspectFrames;
+use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::Leaf;
@@ -114,6 +114,21 @@ struct Bed<'m, B: Inspect, D> {
     scratch: Vec<AuditSlot>,
 }
 
+impl<B: Inspect, D: TestDescriptor> Bed<'_, B, D> {
+    /// The descriptor of `frame` in the frame that holds it: also one that others share, which the
+    /// library gives to nobody.
+    fn descriptor_of(&self, frame: Pfn) -> Option<&D> {
+        let shift = self.model.granule().shift();
+        let at = self.model.descriptor_address(frame)?;
+        let leaf = B::leaf(self.machine, &self.table, at).filter(|leaf| leaf.owned)?;
+        let page = self.machine.memory().frame_pointer(leaf.frame_at(at, shift));
+        let index = frame.get() % self.model.descriptors_per_page();
+        // SAFETY: the library maps the frame as a page of descriptors of this size; they are only
+        // shared.
+        Some(unsafe { page.cast::<D>().add(index as usize).as_ref() })
+    }
+}
+
 impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     fn name(&self) -> &'static str {
         B::NAME
@@ -153,7 +168,7 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn offline(&mut self, region: Region<'_>) -> Offlined {
-        self.vmemmap.offline(&mut self.table, region)
+        self.vmemmap.offline(&mut self.table, region).unwrap()
     }
 
     fn populate(
@@ -247,13 +262,11 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn state_of(&self, frame: Pfn) -> Option<[u64; 4]> {
-        let descriptor = self.vmemmap.descriptor(&self.table, frame);
-        descriptor.map(D::state)
+        self.descriptor_of(frame).map(D::state)
     }
 
     fn set_state_of(&self, frame: Pfn, seed: u64) {
-        let descriptor = self.vmemmap.descriptor(&self.table, frame);
-        descriptor.unwrap().set_state(seed);
+        self.descriptor_of(frame).unwrap().set_state(seed);
     }
 
     fn fill_cpus(&self, frames: PfnRange) {

@@ -70,7 +70,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                     return Err(Problem::Head { frame, found });
                 }
                 let order = self.vmemmap.descriptor(&*self.table, frame);
-                if order.map(Descriptor::order) != Some(case.order) {
+                if order.map(|found| found.order()) != Some(case.order) {
                     return Err(Problem::NotOnline { frame });
                 }
             }

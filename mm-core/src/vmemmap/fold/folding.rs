@@ -156,9 +156,12 @@ fn reshape_page<D: Reshape, M: DirectMap>(
         // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
         // shared, and change by atomics (duty 1 of `Reshape`).
         let descriptor = unsafe { page.add(index as usize).as_ref() };
-        match keep {
-            Keep::State => descriptor.reshape(initial),
-            Keep::Nothing => descriptor.reset(initial),
+        // SAFETY: 1: the frame becomes that part. 2: what is reset stands for others from now on.
+        unsafe {
+            match keep {
+                Keep::State => descriptor.reshape(initial),
+                Keep::Nothing => descriptor.reset(initial),
+            }
         }
     }
 }

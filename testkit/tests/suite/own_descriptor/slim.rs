@@ -104,7 +104,7 @@ unsafe impl CountedDescriptor for Slim {
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl Reshape for Slim {
-    fn reshape(&self, initial: Initial) {
+    unsafe fn reshape(&self, initial: Initial) {
         let update = |packed: u64| Some(packed & !SHAPE | Self::shape(initial));
         let done = self
             .packed
@@ -112,7 +112,7 @@ unsafe impl Reshape for Slim {
         assert!(done.is_ok());
     }
 
-    fn reset(&self, initial: Initial) {
+    unsafe fn reset(&self, initial: Initial) {
         let new = Self::initial(initial);
         let node = u64::from(NodeId::number(initial.node)) << 16;
         self.packed

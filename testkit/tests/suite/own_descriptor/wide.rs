@@ -92,12 +92,12 @@ unsafe impl CountedDescriptor for Wide {
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl Reshape for Wide {
-    fn reshape(&self, initial: Initial) {
+    unsafe fn reshape(&self, initial: Initial) {
         self.order.store(initial.order.get(), Ordering::Relaxed);
         self.compact.store(initial.word, Ordering::Release);
     }
 
-    fn reset(&self, initial: Initial) {
+    unsafe fn reset(&self, initial: Initial) {
         let references = u32::from(initial.part != Part::Tail);
         self.owner.store(0, Ordering::Relaxed);
         self.flags.store(0, Ordering::Relaxed);
@@ -106,7 +106,8 @@ unsafe impl Reshape for Wide {
         for word in &self.private {
             word.store(0, Ordering::Relaxed);
         }
-        self.reshape(initial);
+        // SAFETY: 1: the caller's.
+        unsafe { self.reshape(initial) };
     }
 }
 
