@@ -16,6 +16,11 @@ mod altmap;
 mod counted;
 mod counts;
 mod direct_map;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the lists that will be maps are not yet")
+)]
+mod ordered_map;
 mod per_node;
 mod stack;
 
