@@ -48,7 +48,7 @@ pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
 pub use queries::Described;
-pub use region::{Offlined, OtherVmemmap, Region};
+pub use region::{Offlined, Region};
 pub use stats::NodeStats;
 
 use crate::addr::NodeId;

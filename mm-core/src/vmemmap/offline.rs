@@ -5,7 +5,7 @@ use super::error::{OfflineError, OnlineError};
 use super::frame_pool::FramePool;
 use super::memory_of;
 use super::plan::Plan;
-use super::region::{Offlined, OtherVmemmap, Region};
+use super::region::{Offlined, Region};
 use super::split::{Straddler, Straddlers};
 use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtRange};
@@ -39,15 +39,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`OtherVmemmap`] with the region, where it is not this vmemmap's. There is no other error.
-    pub fn offline<'p, P: PageTable>(
+    /// [`OfflineError::OtherModel`] where the region is another vmemmap's. It stays online there,
+    /// and goes offline by pieces. There is no other error.
+    pub fn offline<P: PageTable>(
         &mut self,
         table: &mut P,
-        region: Region<'p>,
-    ) -> Result<Offlined, OtherVmemmap<'p>> {
+        region: Region<'_>,
+    ) -> Result<Offlined, OfflineError> {
         let pagemap = region.pagemap;
         if *pagemap.model() != self.model {
-            return Err(OtherVmemmap(region));
+            return Err(OfflineError::OtherModel);
         }
         Ok(self.take_offline(table, &pagemap))
     }

@@ -1,9 +1,7 @@
 //! The handle of memory that is online.
 
 use super::note::Notes;
-use crate::error::ErrorKind;
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use core::fmt;
 use core::iter::Sum;
 use core::ops::AddAssign;
 
@@ -38,30 +36,6 @@ impl<'p> Region<'p> {
     /// What was done otherwise than asked.
     pub const fn notes(&self) -> &Notes {
         &self.notes
-    }
-}
-
-/// The region was brought online in a vmemmap of another model. It is returned.
-#[derive(Debug)]
-pub struct OtherVmemmap<'p>(pub Region<'p>);
-
-impl fmt::Display for OtherVmemmap<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let model = self.0.pagemap.model();
-        write!(
-            f,
-            "the region is in the vmemmap at {}; give it to that one",
-            model.config().vmemmap_base
-        )
-    }
-}
-
-impl core::error::Error for OtherVmemmap<'_> {}
-
-impl OtherVmemmap<'_> {
-    /// The kind of error.
-    pub const fn kind(&self) -> ErrorKind {
-        ErrorKind::Unsupported
     }
 }
 

@@ -57,10 +57,6 @@ impl<'r, T: Copy> Rows<'r, T> {
         self.places.len()
     }
 
-    pub(super) const fn is_full(&self) -> bool {
-        self.len() >= self.capacity()
-    }
-
     pub(super) fn as_slice(&self) -> &[Row<T>] {
         // SAFETY: so many places are initialised, and a place has the layout of its row.
         unsafe { core::slice::from_raw_parts(self.places.as_ptr().cast(), self.len()) }

@@ -12,10 +12,9 @@
 //! changes no index.
 //!
 //! - No node is empty. Two neighbours below one index have more than half of a frame's rows
-//!   together, or they are joined. So buckets are a quarter full, apart from one that has none
-//!   beside it.
-//! - A full node is split in half. The last node of all is not split: the next one is begun. So
-//!   ascending keys fill their frames.
+//!   together, or they are joined. So few frames are nearly empty, whatever was removed.
+//! - A full node is split in half. Only for a row behind all others, the next node is begun
+//!   instead. So ascending keys fill their frames.
 //!
 //! There is no recursion and no record of the way down. Whoever needs the node of a higher level
 //! walks down to it with the same key: a walk takes a few steps, and the second is rare.
