@@ -284,6 +284,7 @@ unsafe impl PageTable for FlatTable {
 mod tests {
     use super::*;
     use mm_core::addr::Block;
+    use mm_core::paging::NoRecords;
     use mm_core::paging::{MapStopped, RunSource};
 
     const NODE: NodeId = NodeId::new(0);
@@ -304,13 +305,13 @@ mod tests {
 
     fn map(table: &mut FlatTable, at: u64, leaf: Leaf) -> Result<(), MapError> {
         // SAFETY: 1 and 2: the oracle's frames and addresses are only numbers.
-        unsafe { table.map_leaf(VirtAddr::new(at), leaf, NODE) }
+        unsafe { table.map_leaf(VirtAddr::new(at), leaf, NODE, &NoRecords) }
     }
 
     fn unmap(table: &mut FlatTable, range: VirtRange) -> Vec<Run> {
         let mut runs = Vec::new();
         // SAFETY: 1 and 2: as above.
-        unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run)) };
+        unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run), &NoRecords) };
         runs
     }
 
@@ -459,7 +460,7 @@ mod tests {
         let range = bytes(0xffff_ea00_0000_0000, 16 << 30);
         // SAFETY: 1 and 2: only numbers.
         let mapped: Result<(), MapStopped<()>> =
-            unsafe { table.map_runs(range, NODE, &mut Repeat) };
+            unsafe { table.map_runs(range, NODE, &mut Repeat, &NoRecords) };
         assert_eq!(mapped, Ok(()));
         assert_eq!(visited(&table, range).len(), 1 << 22);
         let runs = unmap(&mut table, range);

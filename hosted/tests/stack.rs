@@ -185,7 +185,7 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
         let mut region = Some(region.unwrap().unwrap());
         watch("offline", &mut || {
             if let Some(region) = region.take() {
-                vmemmap.offline(&mut table, region);
+                vmemmap.offline(&mut table, region).unwrap();
             }
         });
     }

@@ -23,7 +23,7 @@ use mm_core::descriptor::{Page, Pointer, TailEncoding};
 use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
-use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use mm_core::vmemmap::{AuditReport, AuditSlot, DescriptorMismatch, Vmemmap};
 use records::Records;
 
 /// The vmemmap that checks work on.
@@ -68,7 +68,10 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
 
     /// Drops the vmemmap, whatever is online, and takes a new one.
     pub(crate) fn renew_vmemmap(&mut self) -> Verdict {
-        let vmemmap = new_vmemmap(self.model, self.frames, self.direct_map);
+        let (model, frames, direct_map) = (self.model, self.frames, self.direct_map);
+        // SAFETY: 1: as for the first one. 2: that is of the same type, and is dropped here. 3: what
+        // had an altmap has gone offline.
+        let vmemmap = unsafe { Vmemmap::adopt(model, frames, direct_map) }.map_err(mismatched);
         self.vmemmap = vmemmap.map_err(Stop::Failed)?;
         Ok(())
     }
@@ -186,13 +189,16 @@ fn new_vmemmap<E: TailEncoding, A: FrameAllocator, M: DirectMap>(
     frames: A,
     direct_map: M,
 ) -> Result<Vmemmap<Page<E>, A, M>, Failure> {
-    // SAFETY: 1 to 3: the harness hands over the one page table, with its vmemmap free, and a
+    // SAFETY: 1 to 4: the harness hands over the one page table, with its vmemmap free, and a
     // direct map for its frames; a bench has one vmemmap at a time.
-    let vmemmap = unsafe { Vmemmap::new(model, frames, direct_map) };
-    vmemmap.map_err(|mismatch| Failure {
+    unsafe { Vmemmap::new(model, frames, direct_map) }.map_err(mismatched)
+}
+
+fn mismatched(mismatch: DescriptorMismatch) -> Failure {
+    Failure {
         what: "the model's descriptors have the size of `Page`",
         at: None,
         expected: mismatch.descriptor as u64,
         found: mismatch.model,
-    })
+    }
 }

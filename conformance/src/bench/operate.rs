@@ -6,7 +6,7 @@ use crate::outcome::{Stop, Verdict, fail};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::pagemap::DevPagemap;
-use mm_core::vmemmap::{FoldError, Folded, OfflineError, OnlineError, Region};
+use mm_core::vmemmap::{FoldError, Folded, OfflineError, Offlined, OnlineError, Region};
 
 impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     pub(crate) fn try_online<'p>(
@@ -26,7 +26,14 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         for range in region.pagemap().ranges() {
             self.speculate(*range);
         }
-        self.vmemmap.offline(self.table, region);
+        // A region that stays online is found by whatever looks next.
+        let _ = self.vmemmap.offline(self.table, region);
+    }
+
+    /// Takes `region` offline, and says what went.
+    pub(crate) fn take_offline(&mut self, region: Region<'_>) -> Result<Offlined, Stop> {
+        let offlined = self.vmemmap.offline(self.table, region);
+        offlined.or_else(|_| fail("a region goes offline"))
     }
 
     pub(crate) fn populate(&mut self, pagemap: &DevPagemap<'_>, piece: PfnRange) -> Verdict {

@@ -466,7 +466,7 @@ pub(super) fn what_an_altmap_reserves_stays_as_long_as_it_counts_others<H: Harne
         bench.mark(reserved.start())?;
         let before = bench.snapshot(range)?;
         let refused = match by_region {
-            true => bench.vmemmap.offline(bench.table, region),
+            true => bench.take_offline(region)?,
             false => match bench.vmemmap.depopulate(bench.table, &small, reserved) {
                 Ok(offlined) => offlined,
                 Err(_) => return fail("that a part stays is no error"),
@@ -495,6 +495,6 @@ pub(super) fn marks_of_a_device_with_an_altmap_are_in_ram<H: Harness>(
         ensure(device.out() == out, "marks are not in the altmap")?;
     }
     ensure(bench.frames_out() >= ram, "but in RAM")?;
-    let offlined = bench.vmemmap.offline(bench.table, region);
+    let offlined = bench.take_offline(region)?;
     equal(2, offlined.marked, "marks that went")
 }

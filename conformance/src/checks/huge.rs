@@ -263,7 +263,7 @@ pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Har
         bench.speculate(range);
         let allocations = (!has_memory).then_some(0);
         bench.controls.fail_after(allocations);
-        let kept = bench.vmemmap.offline(bench.table, region).kept;
+        let kept = bench.take_offline(region)?.kept;
         bench.controls.fail_after(None);
         let at = bench.address(first.start())?;
         let is_possible = match (bench.table.replacement(), has_memory) {

@@ -177,12 +177,12 @@ pub(super) fn what_goes_offline_says_what_was_marked_and_forgets_it<H: Harness>(
         };
         equal(3, offlined.marked, "marks that went with the piece")?;
         are_marked(bench, range, &[first, last])?;
-        let offlined = bench.vmemmap.offline(bench.table, region);
+        let offlined = bench.take_offline(region)?;
         equal(2, offlined.marked, "marks that went with the rest")?;
         are_marked(bench, range, &[])?;
         let region = bench.online(&pagemap)?;
         are_marked(bench, range, &[])?;
-        let offlined = bench.vmemmap.offline(bench.table, region);
+        let offlined = bench.take_offline(region)?;
         equal(0, offlined.marked, "marks of memory that had none")?;
     }
     Ok(())

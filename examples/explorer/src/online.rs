@@ -102,7 +102,8 @@ impl Online<'_> {
             report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
         }
         report.stats = Some(stats::rows(None, &vmemmap));
-        let (_, offline) = timed(|| vmemmap.offline(&mut table, region));
+        let (offlined, offline) = timed(|| vmemmap.offline(&mut table, region));
+        offlined.map_err(Failure::host)?;
         report.offline = Some(offline);
         report.after_offline = AfterOffline {
             frames: Some(auditor.outstanding()),

@@ -69,11 +69,10 @@ use table_records::TableRecordsState;
 ///
 /// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
 ///
-/// Dropping the value leaves memory online: CPUs use it, and the entries own the frames. A new
-/// value for the same page table finds it and can take it [offline](Self::depopulate). Only what is
-/// in no entry is lost: marks and their frames, the figures of [`stats`](Self::stats), and which
-/// frames belong to an altmap. Memory with an altmap has to go offline by a pagemap with the same
-/// altmap. The old value would have refused a pagemap with another altmap; the new value cannot.
+/// Dropping the value leaves memory online: CPUs use it, and the entries own the frames. Another
+/// value can [adopt](Self::adopt) it. Only what is in no entry is lost: marks, the figures of
+/// [`stats`](Self::stats), which frames belong to an altmap, which tails and tables are shared, and
+/// the frames that hold all of that.
 #[derive(Debug)]
 pub struct Vmemmap<D, A, M> {
     model: MemoryModel,
@@ -86,7 +85,7 @@ pub struct Vmemmap<D, A, M> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
-    /// The vmemmap of `model`, with frames from `frames`.
+    /// The vmemmap of `model`, with frames from `frames`. Nothing of it is online.
     ///
     /// # Errors
     ///
@@ -98,8 +97,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///    descriptors by this value alone, in every page table that is passed to it. What others
     ///    have mapped there stays mapped.
     /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out.
-    /// 3. The same page table is passed to every operation, or tables that share the part below the
-    ///    root.
+    /// 3. The same page table is passed to every operation, by one value or by several one after
+    ///    the other, or tables that share the part below the root.
+    /// 4. In those addresses nobody but this value sets the bits by which the page table tells this
+    ///    library's entries, and nobody has: no other `Vmemmap` has anything online there. If one
+    ///    had, use [`adopt`](Self::adopt).
     pub unsafe fn new(
         model: MemoryModel,
         frames: A,
@@ -122,6 +124,34 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             marks: Marks::new(),
             descriptor: PhantomData,
         })
+    }
+
+    /// A vmemmap that goes on where another value was dropped: what that had online is online.
+    ///
+    /// [`stats`](Self::stats) count from now on, so [`audit`](Self::audit) compares figures of a
+    /// vmemmap without history only. Memory with an altmap goes offline by a pagemap with the same
+    /// altmap.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    ///
+    /// # Safety
+    ///
+    /// 1. Duties 1 to 3 of [`new`](Self::new), and of 4 that nobody else sets those bits.
+    /// 2. What is online was brought online by a value with the same `D` and model, whose
+    ///    allocator and direct map were these, or others over the same memory. That value is not
+    ///    used any more.
+    /// 3. Memory whose descriptors are in frames of an altmap is taken offline, folded or unfolded
+    ///    by pagemaps with that altmap only: this value does not know it, and cannot refuse others.
+    pub unsafe fn adopt(
+        model: MemoryModel,
+        frames: A,
+        direct_map: M,
+    ) -> Result<Self, DescriptorMismatch> {
+        // SAFETY: 1 to 3: the caller's duty 1. 4: what other values have online is this one's from
+        // now on, by the caller's duty 2.
+        unsafe { Self::new(model, frames, direct_map) }
     }
 
     /// The memory model.

@@ -55,11 +55,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Takes all of `pagemap` offline that is online.
     #[inline(never)]
-    fn take_offline<P: PageTable>(
-        &mut self,
-        table: &mut P,
-        pagemap: &DevPagemap<'_>,
-    ) -> Offlined {
+    fn take_offline<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>) -> Offlined {
         let altmap = pagemap.altmap();
         let ranges = pagemap.ranges().iter().copied();
         let mut is_split = true;

@@ -83,7 +83,10 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         let pages = self.world.layout.pages_of(region.pagemap().ranges()[0]);
         self.act = format!("device offline {pages:?} {policy:?}");
         self.speculate(&pages);
-        let offlined = self.vmemmap.offline(&mut self.table, region);
+        let offlined = self
+            .vmemmap
+            .offline(&mut self.table, region)
+            .map_err(|error| error.to_string())?;
         self.went(&pages, offlined.marked)
     }
 
@@ -108,7 +111,9 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             if was_online && !self.model.cell(reserved.start).is_ours() {
                 // Nothing is left of the region.
                 if let Some(live) = self.device_regions[device].take() {
-                    self.vmemmap.offline(&mut self.table, live.region);
+                    self.vmemmap
+                        .offline(&mut self.table, live.region)
+                        .map_err(|error| error.to_string())?;
                 }
             }
             return Ok(());

@@ -118,7 +118,10 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         self.act = format!("offline {pages:?} {policy:?}");
         self.speculate(&pages);
         let parts = self.model.parts(&pages);
-        let offlined = self.vmemmap.offline(&mut self.table, region);
+        let offlined = self
+            .vmemmap
+            .offline(&mut self.table, region)
+            .map_err(|error| error.to_string())?;
         // Without a frame for a table, what reaches across an end stays.
         let goes = match offlined.kept {
             0 => pages.clone(),

@@ -7,9 +7,9 @@ use super::op::One;
 use super::oracle::Oracle;
 use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
-use mm_core::vmemmap::Described;
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::error::ErrorKind;
+use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
@@ -97,7 +97,11 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         ours.and_then(Described::own).into_iter().for_each(store);
         if let Some(Oracle { vmemmap, table, .. }) = &self.oracle {
             let theirs = vmemmap.descriptor(table, frame);
-            store(theirs.and_then(Described::own).ok_or("the oracle has no descriptor")?);
+            store(
+                theirs
+                    .and_then(Described::own)
+                    .ok_or("the oracle has no descriptor")?,
+            );
         }
         self.model.written.insert(frame.get(), value);
         self.tally.written += 1;

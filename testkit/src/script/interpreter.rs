@@ -196,7 +196,10 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let all = all.map_err(|error| error.to_string())?;
         let region = self.vmemmap.online(&mut self.table, &all);
         let region = region.map_err(|error| format!("all at the end: {error}"))?;
-        let gone = self.vmemmap.offline(&mut self.table, region);
+        let gone = self
+            .vmemmap
+            .offline(&mut self.table, region)
+            .map_err(|error| error.to_string())?;
         self.prune();
         self.is_empty(gone.marked)?;
         Ok(self.tally)

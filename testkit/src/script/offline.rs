@@ -97,11 +97,17 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         }
         self.tally.offline += 1;
         self.speculate(&self.hull(ranges));
-        let gone = self.vmemmap.offline(&mut self.table, ours);
+        let gone = self
+            .vmemmap
+            .offline(&mut self.table, ours)
+            .map_err(|error| error.to_string())?;
         let same = match (&mut self.oracle, theirs) {
-            (Some(Oracle { vmemmap, table, .. }), Some(region)) => {
-                Some(vmemmap.offline(table, region).marked)
-            }
+            (Some(Oracle { vmemmap, table, .. }), Some(region)) => Some(
+                vmemmap
+                    .offline(table, region)
+                    .map_err(|error| error.to_string())?
+                    .marked,
+            ),
             _ => None,
         };
         self.tally.split_offline += u64::from(!split.is_empty() && gone.kept == 0);

@@ -121,7 +121,10 @@ impl<B: Inspect, D: TestDescriptor> Bed<'_, B, D> {
         let shift = self.model.granule().shift();
         let at = self.model.descriptor_address(frame)?;
         let leaf = B::leaf(self.machine, &self.table, at).filter(|leaf| leaf.owned)?;
-        let page = self.machine.memory().frame_pointer(leaf.frame_at(at, shift));
+        let page = self
+            .machine
+            .memory()
+            .frame_pointer(leaf.frame_at(at, shift));
         let index = frame.get() % self.model.descriptors_per_page();
         // SAFETY: the library maps the frame as a page of descriptors of this size; they are only
         // shared.

@@ -94,7 +94,7 @@ where
             let regions = report.mapped_pages / 4096;
             assert_eq!(report.descriptor_frames, regions * GIB / align + 1);
             alone += u64::from(regions == 1);
-            locked.vmemmap.offline(&mut locked.table, region);
+            locked.vmemmap.offline(&mut locked.table, region).unwrap();
             // The last one to go has taken it along.
             assert_eq!(locked.tail_frames(), regions - 1);
         }

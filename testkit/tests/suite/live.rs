@@ -196,7 +196,7 @@ fn fold_and_unfold_watched<R: Radix>(machine: &Machine<R>, case: Case) -> (Vec<V
     }
     let violations = machine.memory.violations().take();
     machine.unwatch();
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     assert_eq!(machine.frames.outstanding(), 0);
     (violations, holes.load(Ordering::Relaxed))
 }
@@ -267,7 +267,7 @@ fn what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
             let quiesces = machine.mmu.record().quiesces;
             assert_eq!(quiesces > 0, rule == Replacement::BreakBeforeMake);
             machine.unwatch();
-            vmemmap.offline(&mut table, region);
+            vmemmap.offline(&mut table, region).unwrap();
             assert_eq!(machine.frames.outstanding(), 0);
         }
     }
@@ -297,7 +297,7 @@ fn without_a_way_to_keep_cpus_away_nothing_is_split<R: Radix>() {
         // It goes as a whole.
         vmemmap.depopulate(&mut table, &pagemap, whole).unwrap();
         machine.audit(&table, &vmemmap);
-        vmemmap.offline(&mut table, region);
+        vmemmap.offline(&mut table, region).unwrap();
         assert_eq!(machine.frames.outstanding(), 0);
     }
 }
@@ -319,7 +319,7 @@ fn without_a_way_to_keep_cpus_away_folding_is_refused<R: Radix>() {
     assert_eq!(refused, Err(FoldError::Refused));
     assert_eq!(machine.audit(&table, &vmemmap), before);
     assert_eq!(machine.mmu.record().forgets, flushes);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
 }
 
 fn a_failed_fold_or_unfold_flushes_nothing<R: Radix>() {
@@ -352,7 +352,7 @@ fn a_failed_fold_or_unfold_flushes_nothing<R: Radix>() {
                 .map(drop)
                 .unwrap();
         }
-        vmemmap.offline(&mut table, region);
+        vmemmap.offline(&mut table, region).unwrap();
         assert_eq!(machine.frames.outstanding(), 0);
     }
 }

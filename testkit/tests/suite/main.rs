@@ -17,6 +17,7 @@ mod costs;
 mod creators;
 mod damage;
 mod dropped;
+mod engines;
 mod failures;
 mod fold;
 mod ground_truth;

@@ -59,7 +59,7 @@ fn visits(align: u64, tails: Tails, piece: Piece) -> (u64, u64) {
     let pagemap = pagemap.with_huge_leaves(false);
     let region = vmemmap.online(&mut table, &pagemap).unwrap();
     let online = map.visits.replace(0);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     let offline = map.visits.get();
     assert_eq!(frames.outstanding(), 0);
     (online, offline)

@@ -52,7 +52,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         for case in ram {
             report.check("RAM's descriptors are as before", self.all_readable(case));
         }
-        self.vmemmap.offline(self.table, region);
+        let offlined = self.vmemmap.offline(self.table, region);
+        report.check("offline", offlined.map(drop).map_err(Problem::Offline));
         for case in ram {
             report.check("RAM's descriptors fault", self.all_fault(case));
         }
@@ -160,7 +161,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
 
         // The CPU has them all in its TLB, as far as they fit.
         report.check("descriptors through the MMU", self.all_readable(case));
-        self.vmemmap.offline(self.table, region);
+        let offlined = self.vmemmap.offline(self.table, region);
+        report.check("offline", offlined.map(drop).map_err(Problem::Offline));
         report.check("every page faults", self.all_fault(case));
         used
     }

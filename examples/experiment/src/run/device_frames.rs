@@ -195,7 +195,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         );
         self.check_parts(rest, &pagemap, *cost, before, report);
         report.check("descriptors through the MMU", self.all_readable(first));
-        self.vmemmap.offline(self.table, region);
+        let offlined = self.vmemmap.offline(self.table, region);
+        report.check("offline", offlined.map(drop).map_err(Problem::Offline));
         report.check("every page faults", self.all_fault(case));
         Ok(used)
     }
@@ -311,7 +312,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         if let Some(range) = first {
             self.all_readable(&Case { range, ..*case })?;
         }
-        self.vmemmap.offline(self.table, region);
+        let offlined = self.vmemmap.offline(self.table, region);
+        offlined.map_err(Problem::Offline)?;
         self.all_fault(case)?;
         Ok(Some((folded, used)))
     }

@@ -140,7 +140,9 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             self.check_unchanged("the frames of the start", start, report);
         }
         let offlined = self.vmemmap.offline(self.table, region);
-        let outcome = equal("marked frames", offlined.marked, marked.count());
+        let outcome = offlined
+            .map_err(Problem::Offline)
+            .and_then(|offlined| equal("marked frames", offlined.marked, marked.count()));
         report.check("marks are reported", outcome);
         report.check("every page faults", self.all_fault(base));
         Ok(figures)
@@ -373,7 +375,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let flushes = self.on.record.flushes() - flushes;
         report.check("a refusal flushes nothing", equal("flushes", flushes, 0));
         report.check("descriptors are as before", self.all_readable(&fold.base));
-        self.vmemmap.offline(self.table, region);
+        let offlined = self.vmemmap.offline(self.table, region);
+        offlined.map_err(Problem::Offline)?;
         self.all_fault(&fold.base)
     }
 }

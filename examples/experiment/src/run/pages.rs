@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::case::Case;
 use crate::{FaultKind, FrameInfo, Probe};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
-use mm_core::descriptor::{Descriptor, TailEncoding};
+use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::Tails;
 use mm_core::paging::PageTable;

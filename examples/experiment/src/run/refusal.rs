@@ -43,7 +43,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     ) -> Result<(), Problem> {
         match self.vmemmap.online(self.table, pagemap) {
             Ok(region) => {
-                self.vmemmap.offline(self.table, region);
+                let offlined = self.vmemmap.offline(self.table, region);
+                offlined.map_err(Problem::Offline)?;
                 Err(Problem::ShouldRefuse)
             }
             Err(error) if error.kind() == kind => Ok(()),

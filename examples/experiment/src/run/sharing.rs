@@ -5,7 +5,7 @@ use super::pages::every;
 use super::problem::Problem;
 use crate::case::Case;
 use crate::{FrameInfo, Probe};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::Pfn;
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
@@ -54,11 +54,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     fn written_to(&self, frame: Pfn, case: &Case, online: &[Case]) -> Result<(), Problem> {
-        let descriptor = self
-            .vmemmap
-            .descriptor(&*self.table, frame)
-            .ok_or(Problem::NotOnline { frame })?;
-        let owner = descriptor.owner();
+        let owner = self.owner_by_direct_map(frame)?;
         owner.store(BY_DIRECT_MAP, Ordering::SeqCst);
 
         let per_page = self.on.model.descriptors_per_page();
@@ -99,6 +95,23 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             });
         }
         self.owner_is(last_shared, 0)
+    }
+
+    /// The owner's word of `frame` through the direct map, also where others share it: the library
+    /// itself hands nobody a reference to that.
+    fn owner_by_direct_map(&self, frame: Pfn) -> Result<&AtomicU64, Problem> {
+        let granule = self.on.model.granule();
+        let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
+        let mapping = self.table.lookup(at);
+        let holder = mapping.and_then(|mapping| mapping.frame_of(at, granule));
+        let page = self
+            .on
+            .direct_map
+            .frame_pointer(holder.ok_or(Problem::NotOnline { frame })?);
+        let offset = (at.get() & (granule.bytes() - 1)) as usize;
+        // SAFETY: the library maps the frame as a page of descriptors, and the word is within one,
+        // aligned to its size. It is an atomic, and stays online while this runs.
+        Ok(unsafe { page.add(offset).cast::<AtomicU64>().as_ref() })
     }
 
     /// The owner's word of `frame`, as the CPU sees it, is `expected`.

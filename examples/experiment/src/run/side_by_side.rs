@@ -99,7 +99,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             let Some(region) = region.take() else {
                 continue;
             };
-            self.vmemmap.offline(self.table, region);
+            let offlined = self.vmemmap.offline(self.table, region);
+            report.check("offline", offlined.map(drop).map_err(Problem::Offline));
             online = online.without(case);
             report.check("every page faults", self.all_fault(case));
             if step != last {

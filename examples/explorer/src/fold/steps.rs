@@ -92,7 +92,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
                 Ok(after) => seen = after,
                 Err(failure) => {
                     let (table, vmemmap) = &mut mapped;
-                    vmemmap.offline(table, region);
+                    vmemmap.offline(table, region).map_err(Failure::host)?;
                     return Err(self.fail(step, &mapped, failure));
                 }
             }
@@ -100,7 +100,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         self.expect_frames_of_the_start();
 
         let (table, vmemmap) = &mut mapped;
-        let (_, offline) = timed(|| vmemmap.offline(table, region));
+        let (offlined, offline) = timed(|| vmemmap.offline(table, region));
+        offlined.map_err(Failure::host)?;
         self.report.offline = Some(offline);
         self.report.after_offline = AfterOffline {
             frames: Some(self.auditor.outstanding()),
