@@ -75,7 +75,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     /// Releases the frames that were allocated ahead and not used.
     pub(super) fn release_unused(&mut self) {
         if let Some(prefetched) = self.prefetched.take() {
-            // SAFETY: the stock's references are this value's and no entry was made for them.
+            // SAFETY: 1: the frames came from this pool, and their references are this value's. 2: no entry
+            // was made for them.
             unsafe { self.pool.release_frames(prefetched, Role::Descriptors) };
         }
     }

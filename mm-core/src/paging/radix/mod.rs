@@ -81,8 +81,9 @@ where
     /// 1. `root` is a root table in the format `F`, and everything that is linked below it, in the
     ///    range that this value is used for, is well formed.
     /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
-    /// 3. While a method runs, nobody else changes entries of the addresses that it is called for,
-    ///    or of tables on the way to them, apart from what hardware writes by itself.
+    /// 3. While a method runs, nobody else changes the entries that translate the addresses that it
+    ///    is called for, or the entries on the way to them (one in each table above), apart from
+    ///    what hardware writes by itself. Other entries of those tables may change.
     /// 4. `mmu` stands for every CPU that uses the tree.
     pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
         Self {

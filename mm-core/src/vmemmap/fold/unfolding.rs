@@ -88,7 +88,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
     /// Releases what was not needed.
     pub(super) fn release_unused(&mut self) {
         while let Some(frames) = self.frames.pop() {
-            // SAFETY: the references came with the frames, and no entry was made for them.
+            // SAFETY: 1: the references came with the frames, from this pool. 2: no entry was made for
+            // them.
             unsafe { self.pool.release_frames(frames, Role::Descriptors) };
         }
         while let Some(block) = self.blocks.pop().and_then(block_of) {
