@@ -49,7 +49,7 @@ mod tlb;
 
 #[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
-pub use format::{FiveLevel, FourLevel, LongMode, OWNED, TAIL};
+pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
 pub use tlb::{INVLPG_LIMIT, OneRoot, Roots, Shootdown, SingleCpu, Tlb, TlbInstructions};
 

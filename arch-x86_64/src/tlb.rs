@@ -24,6 +24,7 @@
 //! off and on where a processor has no INVPCID. This CPU first, then all others by the kernel's
 //! [`Shootdown`].
 
+use crate::format::LongModeFormat;
 use core::sync::atomic::{Ordering, compiler_fence};
 use mm_core::addr::{Granule, VirtAddr, VirtRange};
 use mm_core::paging::{FlushScope, Mmu, Replacement};
@@ -169,7 +170,7 @@ impl<T: Roots + ?Sized> Roots for &T {
     }
 }
 
-/// The [`Mmu`] of x86-64.
+/// The [`Mmu`] of x86-64, for tables of 4 and of 5 levels: their pages are the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Tlb<I, S, R> {
     instructions: I,
@@ -239,8 +240,9 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // recommends to clear P in between where the size of the page changes with its frame or its rights,
 // if the software cannot do with either. Here it can: old and new entries lead to descriptors that
 // say the same (duty 3 of `PageTable::replace`).
-unsafe impl<I, S, R> Mmu for Tlb<I, S, R>
+unsafe impl<F, I, S, R> Mmu<F> for Tlb<I, S, R>
 where
+    F: LongModeFormat,
     I: TlbInstructions + Sync,
     S: Shootdown,
     R: Roots,

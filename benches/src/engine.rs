@@ -10,7 +10,7 @@ use mm_core::paging::{FlushScope, Mmu, PageTable, RadixTable};
 struct NoCpu;
 
 // SAFETY: 1 and 2: there is no CPU to translate or to walk.
-unsafe impl Mmu for NoCpu {
+unsafe impl Mmu<FourLevel> for NoCpu {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {

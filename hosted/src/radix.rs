@@ -32,7 +32,7 @@ pub trait Radix: Sized + 'static {
     type Processors: SimCpus<Walker = Self::Walker>;
 
     /// The hardware that the engine tells of its changes.
-    type Mmu<'m>: Mmu;
+    type Mmu<'m>: Mmu<Self::Format>;
 
     /// The reader.
     fn walker() -> Self::Walker;

@@ -104,7 +104,7 @@ unsafe impl PlainAllocator for Ram {
 struct NoCpu(Replacement);
 
 // SAFETY: 1 to 3: there is no CPU.
-unsafe impl Mmu for NoCpu {
+unsafe impl<F> Mmu<F> for NoCpu {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {}

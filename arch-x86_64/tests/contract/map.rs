@@ -63,7 +63,7 @@ struct Publisher<'m, F> {
 }
 
 // SAFETY: 1 and 2: no CPU uses the tables, and the test has one thread.
-unsafe impl<F: Paging> Mmu for Publisher<'_, F> {
+unsafe impl<F: Paging> Mmu<F> for Publisher<'_, F> {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {

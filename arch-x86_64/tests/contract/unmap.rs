@@ -20,7 +20,7 @@ fn is_flush(event: &Event) -> bool {
 struct Scopes(RefCell<Vec<Vec<VirtRange>>>);
 
 // SAFETY: 1 and 2: for tables that no CPU uses.
-unsafe impl Mmu for Scopes {
+unsafe impl<F> Mmu<F> for Scopes {
     fn flush(&self, scope: FlushScope<'_>) {
         let FlushScope::Ranges(ranges) = scope else {
             panic!("{scope:?}")

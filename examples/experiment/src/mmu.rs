@@ -40,14 +40,14 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// An MMU, whichever, of which is written down what it is told. Page tables on one are of one type
-/// for all: what is done on them is compiled once.
-pub struct Recorded<'r> {
-    mmu: &'r dyn Mmu,
+/// An MMU, whichever, of which is written down what it is told. Page tables in one format are of one
+/// type for all: what is done on them is compiled once.
+pub struct Recorded<'r, F> {
+    mmu: &'r dyn Mmu<F>,
     record: &'r MmuRecord,
 }
 
-impl fmt::Debug for Recorded<'_> {
+impl<F> fmt::Debug for Recorded<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = &self.record;
         f.debug_struct("Recorded")
@@ -56,15 +56,15 @@ impl fmt::Debug for Recorded<'_> {
     }
 }
 
-impl<'r> Recorded<'r> {
+impl<'r, F> Recorded<'r, F> {
     /// `mmu`, with what it is told added to `record`.
-    pub const fn new(mmu: &'r dyn Mmu, record: &'r MmuRecord) -> Self {
+    pub const fn new(mmu: &'r dyn Mmu<F>, record: &'r MmuRecord) -> Self {
         Self { mmu, record }
     }
 }
 
 // SAFETY: 1 to 3 hold because they hold for the MMU behind it.
-unsafe impl Mmu for Recorded<'_> {
+unsafe impl<F> Mmu<F> for Recorded<'_, F> {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing {
             count(&self.record.flushes);
@@ -105,7 +105,7 @@ unsafe impl Mmu for Recorded<'_> {
 pub struct Refusing<U>(pub U);
 
 // SAFETY: 1 and 2 hold because they hold for the MMU behind it. 3: nothing is exchanged.
-unsafe impl<U: Mmu> Mmu for Refusing<U> {
+unsafe impl<F, U: Mmu<F>> Mmu<F> for Refusing<U> {
     fn flush(&self, scope: FlushScope<'_>) {
         self.0.flush(scope);
     }

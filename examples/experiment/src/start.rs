@@ -179,8 +179,8 @@ impl<'l, P: Probe> Started<'l, P> {
     pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        refusing: &dyn Mmu,
-        mmu: &dyn Mmu,
+        refusing: &dyn Mmu<F>,
+        mmu: &dyn Mmu<F>,
         out: &mut dyn Write,
     ) -> Verdict {
         let mut report = Report::new(out);
@@ -216,7 +216,7 @@ impl<'l, P: Probe> Started<'l, P> {
     unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        mmu: &dyn Mmu,
+        mmu: &dyn Mmu<F>,
         work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F>, LinearMap>),
     ) {
         let Setting { model, shape, .. } = *setting;
@@ -247,4 +247,4 @@ impl<'l, P: Probe> Started<'l, P> {
 }
 
 /// The page table of a kernel's experiment.
-type KernelTable<'k, F> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k>>;
+type KernelTable<'k, F> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k, F>>;

@@ -3,7 +3,12 @@
 use super::{FlushScope, Replacement};
 use crate::addr::{VirtAddr, VirtRange};
 
-/// The translation hardware of all CPUs that use a table tree.
+/// The translation hardware of all CPUs that use a table tree in the format `F`.
+///
+/// A flush goes by pages, and what may be exchanged goes by the architecture, so an MMU serves the
+/// formats that it was written for. One that does the same for every format, as a model of a machine
+/// without caches does, is an `Mmu<F>` for all `F`. [`RadixTable`](super::RadixTable) takes one for
+/// its own format only.
 ///
 /// # For implementers
 ///
@@ -23,7 +28,7 @@ use crate::addr::{VirtAddr, VirtRange};
 /// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to
 ///    become another valid one that leads elsewhere, and [`Replacement::BreakBeforeMake`] only
 ///    where `quiesce` does what it says.
-pub unsafe trait Mmu {
+pub unsafe trait Mmu<F> {
     /// Makes every CPU drop what it has cached for the addresses in `scope`.
     fn flush(&self, scope: FlushScope<'_>);
 
@@ -63,7 +68,7 @@ pub unsafe trait Mmu {
 }
 
 // SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
-unsafe impl<T: Mmu + ?Sized> Mmu for &T {
+unsafe impl<F, T: Mmu<F> + ?Sized> Mmu<F> for &T {
     fn flush(&self, scope: FlushScope<'_>) {
         (**self).flush(scope)
     }

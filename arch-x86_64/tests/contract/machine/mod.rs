@@ -9,10 +9,10 @@ pub(crate) use source::{Plan, Source};
 
 use arch_sim::walker::{Scanned, Walker, X86_64Walker};
 use arch_sim::{SimFrames, SimMemory};
-use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
+use arch_x86_64::{FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
-use mm_core::paging::{EntryFormat, Leaf, MapStopped, PageTable, RadixTable, Role, Run};
+use mm_core::paging::{Leaf, MapStopped, PageTable, RadixTable, Role, Run};
 use std::collections::BTreeMap;
 
 pub(crate) const NODE: NodeId = NodeId::new(0);
@@ -20,7 +20,7 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const HUGE: Order = Order::new(9).unwrap();
 
 /// A format, with the reader that knows it too.
-pub(crate) trait Paging: EntryFormat + 'static {
+pub(crate) trait Paging: LongModeFormat + 'static {
     const WALKER: X86_64Walker;
     const BASE: VirtAddr;
 }

@@ -101,7 +101,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// See [`PageTable::map_runs`](crate::paging::PageTable::map_runs).
     ///

@@ -57,7 +57,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// The next larger leaf after a base page, if the format has one. This is
     /// [`PageTable::huge_leaf`], known without a table.
@@ -129,7 +129,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     fn granule(&self) -> Granule {
         F::GRANULE

@@ -70,7 +70,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// Links a table of nothing but `leaf` at the free entry `slot`: an existing one, or a new one.
     /// Says whether it is new. A new one owns a reference for each of its leaves.

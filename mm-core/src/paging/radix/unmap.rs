@@ -26,7 +26,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// Makes this library's entries of `range` not present, and adds to `obligation` what has to be
     /// flushed.

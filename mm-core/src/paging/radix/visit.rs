@@ -17,7 +17,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// The leaf that translates `at`.
     pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {

@@ -14,7 +14,7 @@ use testkit::{HostedAltmap, HostedHarness};
 pub(crate) struct Impatient<'m>(arch_aarch64::Tlb<Format4K, &'m ArmCpus, &'m ArmCpus>);
 
 // SAFETY: 1 and 2: kept by the MMU inside. 3 is broken on purpose.
-unsafe impl Mmu for Impatient<'_> {
+unsafe impl Mmu<Format4K> for Impatient<'_> {
     fn flush(&self, scope: FlushScope<'_>) {
         self.0.flush(scope);
     }

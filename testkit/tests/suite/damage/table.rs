@@ -22,20 +22,26 @@ pub(crate) struct DamagedMmu<'m> {
     deaf: Rc<Cell<bool>>,
 }
 
+impl DamagedMmu<'_> {
+    fn inner(&self) -> &dyn Mmu<FourLevel> {
+        &self.mmu
+    }
+}
+
 // SAFETY: kept by the MMU inside, except for what is damaged on purpose.
-unsafe impl Mmu for DamagedMmu<'_> {
+unsafe impl Mmu<FourLevel> for DamagedMmu<'_> {
     fn flush(&self, scope: FlushScope<'_>) {
         if !self.deaf.get() {
-            self.mmu.flush(scope);
+            self.inner().flush(scope);
         }
     }
 
     fn publish(&self) {
-        self.mmu.publish();
+        self.inner().publish();
     }
 
     fn replacement(&self) -> Replacement {
-        self.mmu.replacement()
+        self.inner().replacement()
     }
 
     fn root_entry_installed(&self, at: VirtAddr) {
@@ -44,12 +50,12 @@ unsafe impl Mmu for DamagedMmu<'_> {
             Damage::TellsRootsTwice => 2,
             _ => 1,
         };
-        (0..times).for_each(|_| self.mmu.root_entry_installed(at));
+        (0..times).for_each(|_| self.inner().root_entry_installed(at));
     }
 
     fn root_entry_removed(&self, at: VirtAddr) {
         if self.damage != Damage::TellsNoRoots {
-            self.mmu.root_entry_removed(at);
+            self.inner().root_entry_removed(at);
         }
     }
 }

@@ -80,7 +80,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// Makes the changes of `batch` by `rule` and makes CPUs forget what was before. Says whether
     /// there was anything to do. Where entries in use must not be exchanged, nobody uses these.

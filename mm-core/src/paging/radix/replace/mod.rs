@@ -44,7 +44,7 @@ where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
 {
     /// The depth of entries that link leaf tables or are huge leaves.
     pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
