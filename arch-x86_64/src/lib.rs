@@ -3,35 +3,39 @@
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
 //! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
-//!   reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
+//!   reaches its other CPUs ([`Shootdown`]).
 //!
 //! A kernel that uses this library's page tables combines them:
 //!
 //! ```
-//! use arch_x86_64::{FourLevelTable, OneRoot, Shootdown, Tlb, TlbInstructions};
+//! use arch_x86_64::{FourLevelTable, Shootdown, Tlb, TlbInstructions};
 //! use mm_core::addr::Pfn;
 //! use mm_core::frame::{DirectMap, FrameAllocator};
+//! use mm_core::paging::Roots;
 //!
-//! /// The vmemmap's page table of a kernel whose address spaces share one upper half.
+//! /// The vmemmap's page table. Where address spaces share one upper half, `roots` is
+//! /// `unsafe { OneRoot::new() }`.
 //! ///
 //! /// # Safety
 //! ///
 //! /// As for `RadixTable::new`.
-//! unsafe fn vmemmap_table<A, M, I, S>(
+//! unsafe fn vmemmap_table<A, M, I, S, R>(
 //!     root: Pfn,
+//!     roots: R,
 //!     frames: A,
 //!     direct_map: M,
 //!     cpu: I, // `unsafe { Cpu::new() }` in ring 0
 //!     other_cpus: S,
-//! ) -> FourLevelTable<A, M, Tlb<I, S, OneRoot>>
+//! ) -> FourLevelTable<A, M, Tlb<I, S>, R>
 //! where
 //!     A: FrameAllocator,
 //!     M: DirectMap,
 //!     I: TlbInstructions + Sync,
 //!     S: Shootdown,
+//!     R: Roots,
 //! {
 //!     // SAFETY: the caller's duties are the same.
-//!     unsafe { FourLevelTable::new(root, frames, direct_map, Tlb::new(cpu, other_cpus, OneRoot)) }
+//!     unsafe { FourLevelTable::new(root, roots, frames, direct_map, Tlb::new(cpu, other_cpus)) }
 //! }
 //! ```
 //!
@@ -51,12 +55,12 @@ mod tlb;
 pub use cpu::Cpu;
 pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
-pub use tlb::{INVLPG_LIMIT, OneRoot, Roots, Shootdown, SingleCpu, Tlb, TlbInstructions};
+pub use tlb::{INVLPG_LIMIT, Shootdown, SingleCpu, Tlb, TlbInstructions};
 
-use mm_core::paging::RadixTable;
+use mm_core::paging::{OneRoot, RadixTable};
 
-/// A page table of 4 levels, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type FourLevelTable<A, M, U> = RadixTable<FourLevel, A, M, U>;
+/// A page table of 4 levels, for a kernel's frames `A`, direct map `M`, MMU `U` and other roots `R`.
+pub type FourLevelTable<A, M, U, R = OneRoot> = RadixTable<FourLevel, A, M, U, R>;
 
-/// A page table of 5 levels, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type FiveLevelTable<A, M, U> = RadixTable<FiveLevel, A, M, U>;
+/// A page table of 5 levels, for a kernel's frames `A`, direct map `M`, MMU `U` and other roots `R`.
+pub type FiveLevelTable<A, M, U, R = OneRoot> = RadixTable<FiveLevel, A, M, U, R>;

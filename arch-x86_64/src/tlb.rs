@@ -137,60 +137,23 @@ unsafe impl Shootdown for SingleCpu {
     fn on_other_cpus(&self, _work: &(dyn Fn() + Sync)) {}
 }
 
-/// The kernel's other root tables: each address space may have one that copies the kernel's
-/// entries.
-///
-/// A kernel that fills all root entries of its upper half at boot, or has one root only, takes
-/// [`OneRoot`].
-pub trait Roots {
-    /// The root's entry for `at` has become present.
-    fn entry_installed(&self, at: VirtAddr);
-
-    /// The root's entry for `at` is gone. Called before the flush.
-    fn entry_removed(&self, at: VirtAddr);
-}
-
-/// No root copies entries of the root that is worked on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OneRoot;
-
-impl Roots for OneRoot {
-    fn entry_installed(&self, _at: VirtAddr) {}
-
-    fn entry_removed(&self, _at: VirtAddr) {}
-}
-
-impl<T: Roots + ?Sized> Roots for &T {
-    fn entry_installed(&self, at: VirtAddr) {
-        (**self).entry_installed(at)
-    }
-
-    fn entry_removed(&self, at: VirtAddr) {
-        (**self).entry_removed(at)
-    }
-}
-
 /// The [`Mmu`] of x86-64, for tables of 4 and of 5 levels: their pages are the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Tlb<I, S, R> {
+pub struct Tlb<I, S> {
     instructions: I,
     other_cpus: S,
-    roots: R,
 }
 
-impl<I, S, R> Tlb<I, S, R>
+impl<I, S> Tlb<I, S>
 where
     I: TlbInstructions + Sync,
     S: Shootdown,
-    R: Roots,
 {
-    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else; tells `roots` of
-    /// entries of the root.
-    pub const fn new(instructions: I, other_cpus: S, roots: R) -> Self {
+    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else.
+    pub const fn new(instructions: I, other_cpus: S) -> Self {
         Self {
             instructions,
             other_cpus,
-            roots,
         }
     }
 }
@@ -240,12 +203,11 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // recommends to clear P in between where the size of the page changes with its frame or its rights,
 // if the software cannot do with either. Here it can: old and new entries lead to descriptors that
 // say the same (duty 3 of `PageTable::replace`).
-unsafe impl<F, I, S, R> Mmu<F> for Tlb<I, S, R>
+unsafe impl<F, I, S> Mmu<F> for Tlb<I, S>
 where
     F: LongModeFormat,
     I: TlbInstructions + Sync,
     S: Shootdown,
-    R: Roots,
 {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
@@ -267,13 +229,5 @@ where
     /// either.
     fn replacement(&self) -> Replacement {
         Replacement::Direct
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        self.roots.entry_installed(at);
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        self.roots.entry_removed(at);
     }
 }

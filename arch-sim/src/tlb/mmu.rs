@@ -3,7 +3,7 @@
 use super::SimTlb;
 use crate::walker::Walker;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::paging::{FlushScope, Mmu, Replacement, Roots};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the MMU was told.
@@ -131,13 +131,16 @@ unsafe impl<W: Walker, F> Mmu<F> for SimMmu<W> {
         self.lock().quiesces += 1;
         work();
     }
+}
 
-    fn root_entry_installed(&self, at: VirtAddr) {
+// SAFETY: 1 to 3: the CPUs translate by one root; what others would be told is written down.
+unsafe impl<W: Walker> Roots for SimMmu<W> {
+    fn entry_installed(&self, at: VirtAddr) {
         self.lock().roots_installed.push(at);
         self.speculate_now();
     }
 
-    fn root_entry_removed(&self, at: VirtAddr) {
+    fn entry_removed(&self, at: VirtAddr) {
         self.lock().roots_removed.push(at);
         self.speculate_now();
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::walker::X86_64Walker;
 use mm_core::addr::{Granule, NodeId};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Flush, Mmu};
+use mm_core::paging::{Flush, Mmu, Roots};
 
 const NODE: NodeId = NodeId::new(0);
 const PRESENT: u64 = 0x3;
@@ -447,8 +447,8 @@ fn what_the_mmu_is_told_is_recorded() {
     told.publish();
     told.entries_added();
     told.quiesce(bytes(0, 0x1000), &mut || {});
-    told.root_entry_installed(virt(1 << 39));
-    told.root_entry_removed(virt(2 << 39));
+    mmu.entry_installed(virt(1 << 39));
+    mmu.entry_removed(virt(2 << 39));
     told.flush(FlushScope::Nothing);
     told.flush(FlushScope::Everything);
     let expected = MmuRecord {

@@ -10,5 +10,6 @@ mod format;
 mod machine;
 mod map;
 mod read;
+mod roots;
 mod tlb;
 mod unmap;

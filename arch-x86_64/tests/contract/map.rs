@@ -223,7 +223,7 @@ for_both_formats! {
         let mmu = Publisher { machine: &machine, publishes: Cell::new(0) };
         // SAFETY: as for `Machine::table`.
         let mut table = unsafe {
-            RadixTable::<F, _, _, _>::new(machine.root, &machine.frames, &machine.memory, &mmu)
+            RadixTable::<F, _, _, _, _>::new(machine.root, &machine.cpus, &machine.frames, &machine.memory, &mmu)
         };
         // A whole path, linked at the root; then two leaf tables in a live one; then none.
         for (first, count, links) in [(0, 10, 1), (512, 1024, 2), (10, 500, 0)] {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
     machine.cpus.take_events();
-    let tlb = Tlb::new(&machine.cpus, &machine.cpus, &machine.cpus);
+    let tlb = Tlb::new(&machine.cpus, &machine.cpus);
     Mmu::<FourLevel>::flush(&tlb, scope);
     machine.cpus.take_events()
 }

@@ -184,7 +184,7 @@ for_both_formats! {
         let mmu = Scopes::default();
         // SAFETY: as for `Machine::table`; nobody accesses the addresses.
         let mut table = unsafe {
-            RadixTable::<F, _, _, _>::new(machine.root, &machine.frames, &machine.memory, &mmu)
+            RadixTable::<F, _, _, _, _>::new(machine.root, &machine.cpus, &machine.frames, &machine.memory, &mmu)
         };
         let mut flush = Flush::nothing();
         // SAFETY: 1: nobody uses the addresses. 2: the flush is given below.

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::fmt;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::paging::{FlushScope, Mmu, OneRoot, Replacement, Roots};
 
 /// What an MMU was told so far.
 #[derive(Debug, Default)]
@@ -88,15 +88,32 @@ unsafe impl<F> Mmu<F> for Recorded<'_, F> {
         count(&self.record.quiesces);
         self.mmu.quiesce(range, work);
     }
+}
 
-    fn root_entry_installed(&self, at: VirtAddr) {
+/// The other roots, of which there are none: what they would be told is counted.
+#[derive(Debug)]
+pub struct RecordedRoots<'r> {
+    roots: OneRoot,
+    record: &'r MmuRecord,
+}
+
+impl<'r> RecordedRoots<'r> {
+    /// `roots`, with what it is told added to `record`.
+    pub const fn new(roots: OneRoot, record: &'r MmuRecord) -> Self {
+        Self { roots, record }
+    }
+}
+
+// SAFETY: 1 to 3 hold because they hold for the one root.
+unsafe impl Roots for RecordedRoots<'_> {
+    fn entry_installed(&self, at: VirtAddr) {
         count(&self.record.roots_installed);
-        self.mmu.root_entry_installed(at);
+        self.roots.entry_installed(at);
     }
 
-    fn root_entry_removed(&self, at: VirtAddr) {
+    fn entry_removed(&self, at: VirtAddr) {
         count(&self.record.roots_removed);
-        self.mmu.root_entry_removed(at);
+        self.roots.entry_removed(at);
     }
 }
 
@@ -116,13 +133,5 @@ unsafe impl<F, U: Mmu<F>> Mmu<F> for Refusing<U> {
 
     fn entries_added(&self) {
         self.0.entries_added();
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        self.0.root_entry_installed(at);
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        self.0.root_entry_removed(at);
     }
 }

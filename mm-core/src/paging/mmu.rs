@@ -1,7 +1,7 @@
 //! What the engine needs of the hardware.
 
 use super::{FlushScope, Replacement};
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::VirtRange;
 
 /// The translation hardware of all CPUs that use a table tree in the format `F`.
 ///
@@ -15,9 +15,8 @@ use crate::addr::{VirtAddr, VirtRange};
 /// On a machine this is a handful of instructions and an interrupt to the other CPUs. Hosted, it is
 /// a model of them. Methods may be called with the kernel's page-table lock held.
 ///
-/// The two root hooks are for kernels where every address space has its own root table with copies
-/// of the kernel's entries. They are called once when an entry of the root that the engine works on
-/// becomes present, and once when it goes: after the entry is cleared, and before the flush.
+/// What is to be done about other root tables is not the hardware's affair: see
+/// [`Roots`](super::Roots).
 ///
 /// # Safety
 ///
@@ -54,17 +53,6 @@ pub unsafe trait Mmu<F> {
         let _ = range;
         work();
     }
-
-    /// The root's entry for `at` has become present, or has changed. Roots with a copy have to copy
-    /// it again.
-    fn root_entry_installed(&self, at: VirtAddr) {
-        let _ = at;
-    }
-
-    /// The root's entry for `at` has been cleared. Roots with a copy have to clear it.
-    fn root_entry_removed(&self, at: VirtAddr) {
-        let _ = at;
-    }
 }
 
 // SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
@@ -87,13 +75,5 @@ unsafe impl<F, T: Mmu<F> + ?Sized> Mmu<F> for &T {
 
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         (**self).quiesce(range, work)
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        (**self).root_entry_installed(at)
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        (**self).root_entry_removed(at)
     }
 }

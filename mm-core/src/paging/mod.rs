@@ -16,6 +16,7 @@ mod format;
 mod mmu;
 mod page_table;
 mod radix;
+mod roots;
 mod run;
 
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
@@ -24,4 +25,5 @@ pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;
 pub use page_table::{MapError, MapStopped, Mapping, PageTable, TableStats, Visit};
 pub use radix::RadixTable;
+pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};

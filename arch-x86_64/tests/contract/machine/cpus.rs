@@ -2,8 +2,9 @@
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
-use arch_x86_64::{Roots, Shootdown, TlbInstructions};
+use arch_x86_64::{Shootdown, TlbInstructions};
 use mm_core::addr::{Pfn, VirtAddr, VirtRange};
+use mm_core::paging::Roots;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -112,7 +113,8 @@ unsafe impl Shootdown for Cpus {
     }
 }
 
-impl Roots for Cpus {
+// SAFETY: 1 to 3: there are no other roots.
+unsafe impl Roots for Cpus {
     fn entry_installed(&self, at: VirtAddr) {
         self.record(Event::Installed(at));
     }

@@ -59,7 +59,7 @@ macro_rules! for_both_formats {
 pub(crate) use for_both_formats;
 
 pub(crate) type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m Cpus, &'m Cpus, &'m Cpus>>;
+    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m Cpus, &'m Cpus>, &'m Cpus>;
 
 /// What is mapped: the leaf at each first address.
 pub(crate) type Mapped = BTreeMap<VirtAddr, Leaf>;
@@ -106,10 +106,11 @@ impl<F: Paging> Machine<F> {
     }
 
     pub(crate) fn table(&self) -> Table<'_, F> {
-        let mmu = Tlb::new(&self.cpus, &self.cpus, &self.cpus);
+        let mmu = Tlb::new(&self.cpus, &self.cpus);
         // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
-        // memory for all. 3: one thread. 4: the CPUs of this machine.
-        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, mmu) }
+        // memory for all. 3: one thread. 4: the CPUs of this machine. 5: there are no other
+        // roots; what they would be told is written down.
+        unsafe { RadixTable::new(self.root, &self.cpus, &self.frames, &self.memory, mmu) }
     }
 
     /// Frames out, the root excluded.

@@ -18,7 +18,7 @@ mod segments;
 mod serial;
 
 use arch_x86_64::{
-    Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, SingleCpu, Tlb,
+    Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu, Tlb,
 };
 use core::panic::PanicInfo;
 use exit::exit;
@@ -100,7 +100,7 @@ unsafe fn run<F: LongModeFormat>(
     let cpu = unsafe { Cpu::new() };
     // SAFETY: 1: no other CPU was started.
     let one_cpu = unsafe { SingleCpu::new() };
-    let mmu = Tlb::new(cpu, one_cpu, OneRoot);
+    let mmu = Tlb::new(cpu, one_cpu);
     let setting = Setting {
         model,
         shape: levels.shape(),

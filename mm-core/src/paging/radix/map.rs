@@ -6,7 +6,7 @@ use super::{RadixTable, load, store};
 use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
-    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Run, RunSource, Step,
+    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run, RunSource, Step,
 };
 use core::sync::atomic::AtomicU64;
 
@@ -96,12 +96,13 @@ enum Visibility {
     Unlinked,
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// See [`PageTable::map_runs`](crate::paging::PageTable::map_runs).
     ///
@@ -235,8 +236,8 @@ where
         }
         store(slot, F::table(table, false));
         if depth == 0 {
-            self.mmu
-                .root_entry_installed(Tree::<F>::base(depth, range.start()));
+            self.roots
+                .entry_installed(Tree::<F>::base(depth, range.start()));
         }
     }
 

@@ -29,8 +29,8 @@ mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable,
-    ReplaceError, Replaced, Replacement, Run, RunSource, TableStats, Visit,
+    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, OneRoot,
+    PageTable, ReplaceError, Replaced, Replacement, Roots, Run, RunSource, TableStats, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, PerNode};
@@ -41,10 +41,12 @@ use shared::SharedTables;
 use tables::Tables;
 use tree::Tree;
 
-/// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU.
+/// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU, and says
+/// which other roots copy entries of its root.
 #[derive(Debug)]
-pub struct RadixTable<F, A, M, U> {
+pub struct RadixTable<F, A, M, U, R = OneRoot> {
     root: Pfn,
+    roots: R,
     tables: Tables<A>,
     direct_map: M,
     mmu: U,
@@ -52,18 +54,20 @@ pub struct RadixTable<F, A, M, U> {
     format: PhantomData<F>,
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// The next larger leaf after a base page, if the format has one. This is
     /// [`PageTable::huge_leaf`], known without a table.
     pub const HUGE_LEAF: Option<Order> = Tree::<F>::HUGE_LEAF;
 
-    /// Works on the tree below `root`. New tables are allocated from `frames`.
+    /// Works on the tree below `root`. New tables are allocated from `frames`. `roots` is [`OneRoot`]
+    /// where no other root copies entries of `root`.
     ///
     /// # Safety
     ///
@@ -72,10 +76,14 @@ where
     /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
     /// 3. While a method runs, nobody else changes entries of the addresses that it is called for,
     ///    or of tables on the way to them, apart from what hardware writes by itself.
-    /// 4. `mmu` stands for every CPU that uses the tree.
-    pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
+    /// 4. `mmu` stands for every CPU that uses the tree, by `root` or by another root with copies of
+    ///    its entries.
+    /// 5. `roots` stands for every other root that has copies of entries of `root` in the range that
+    ///    this value is used for, or comes to have them.
+    pub const unsafe fn new(root: Pfn, roots: R, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
             root,
+            roots,
             tables: Tables::new(frames, Tree::<F>::LEAVES_PER_TABLE),
             direct_map,
             mmu,
@@ -124,12 +132,13 @@ where
 // between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
 // exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
 // entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
-unsafe impl<F, A, M, U> PageTable for RadixTable<F, A, M, U>
+unsafe impl<F, A, M, U, R> PageTable for RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     fn granule(&self) -> Granule {
         F::GRANULE

@@ -17,7 +17,7 @@ use super::tree::Tree;
 use super::{RadixTable, load, store};
 use crate::addr::{NodeId, Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Run, Step};
+use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Roots, Run, Step};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many shared tables the list has room for.
@@ -65,12 +65,13 @@ impl SharedTables {
     }
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// Links a table of nothing but `leaf` at the free entry `slot`: an existing one, or a new one.
     /// Says whether it is new. A new one owns a reference for each of its leaves.

@@ -15,18 +15,19 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load, store};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
+use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Roots, Run};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// Makes this library's entries of `range` not present, and adds to `obligation` what has to be
     /// flushed.
@@ -98,8 +99,8 @@ where
             if nothing_below {
                 store(slot, F::invalidated(load(slot)));
                 if depth == 0 {
-                    self.mmu
-                        .root_entry_removed(Tree::<F>::base(depth, part.start()));
+                    self.roots
+                        .entry_removed(Tree::<F>::base(depth, part.start()));
                 }
             }
             nothing_left = nothing_left && is_dead(slot);

@@ -5,19 +5,20 @@ use super::tree::{Tree, entries_of};
 use super::{RadixTable, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Link, Mapping, Mmu, Run, Visit};
+use crate::paging::{Entry, EntryFormat, Link, Mapping, Mmu, Roots, Run, Visit};
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// The leaf that translates `at`.
     pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {

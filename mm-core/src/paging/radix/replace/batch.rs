@@ -5,7 +5,7 @@ use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::radix::tree::Tree;
 use crate::paging::radix::{RadixTable, load, store};
-use crate::paging::{Entry, EntryFormat, Flush, FlushScope, Mmu, Replacement, Run, Step};
+use crate::paging::{Entry, EntryFormat, Flush, FlushScope, Mmu, Replacement, Roots, Run, Step};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 
@@ -75,12 +75,13 @@ impl Batch {
     }
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// Makes the changes of `batch` by `rule` and makes CPUs forget what was before. Says whether
     /// there was anything to do. Where entries in use must not be exchanged, nobody uses these.
@@ -138,7 +139,7 @@ where
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
                     if Self::HUGE_LEAF_DEPTH == 0 {
-                        self.mmu.root_entry_removed(at);
+                        self.roots.entry_removed(at);
                     }
                 }
             }
@@ -165,7 +166,7 @@ where
         if let Some(slot) = self.slot_above(at) {
             store(slot, new);
             if Self::HUGE_LEAF_DEPTH == 0 {
-                self.mmu.root_entry_installed(at);
+                self.roots.entry_installed(at);
             }
         }
     }

@@ -24,7 +24,8 @@ use super::{RadixTable, load};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
 use crate::paging::{
-    Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role, Step,
+    Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role,
+    Roots, Step,
 };
 pub(super) use batch::{Batch, Change};
 use old_run::{old_run, write};
@@ -39,12 +40,13 @@ pub(super) enum MappedBy {
     Other { depth: usize },
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
     U: Mmu<F>,
+    R: Roots,
 {
     /// The depth of entries that link leaf tables or are huge leaves.
     pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
