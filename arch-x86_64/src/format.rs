@@ -90,7 +90,8 @@ const fn level(below: u32, leaf: bool) -> Level {
 
 /// The entry format of 64-bit paging with `LEVELS` levels: [`FourLevel`] or [`FiveLevel`].
 ///
-/// Physical addresses have 52 bits; a frame further up names no memory on this architecture.
+/// Physical addresses have 52 bits (SDM, "Physical-Address Width" and the tables of formats); the
+/// engine refuses frames further up.
 #[derive(Clone, Copy, Debug)]
 pub enum LongMode<const LEVELS: usize> {}
 

@@ -23,7 +23,9 @@ pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;
-pub use page_table::{MapError, MapStopped, Mapping, PageTable, TableStats, Visit};
+pub use page_table::{
+    FrameOutOfReach, MapError, MapStopped, Mapping, PageTable, TableStats, Visit,
+};
 pub use radix::RadixTable;
 pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};

@@ -170,7 +170,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }
             Tails::PerOrder | Tails::None => [None; 2],
         };
-        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let mut source = PieceSource::<D, A, M>::new(pool, writer, pagemap, plan, found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.

@@ -36,9 +36,7 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     if !pool.state.registry.has_room() {
         return Err(OnlineError::TooManySharedTails { capacity: CAPACITY });
     }
-    let frame = pool
-        .allocate_ram(key.node)
-        .map_err(OnlineError::OutOfFrames)?;
+    let frame = pool.allocate_ram(key.node)?;
     notes.frames_from(key.node, pool.node_of(frame), 1);
     // SAFETY: 1 and 2: as for `new_tail`.
     let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references) };

@@ -6,7 +6,8 @@ use super::{RadixTable, load, store};
 use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
-    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run, RunSource, Step,
+    Entry, EntryFormat, FrameOutOfReach, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run,
+    RunSource, Step,
 };
 use core::sync::atomic::AtomicU64;
 
@@ -17,6 +18,8 @@ struct Cursor<'s, S> {
     /// The last address that is to be mapped.
     last: VirtAddr,
     page_shift: u32,
+    /// The last frame that an entry can hold.
+    last_frame: Pfn,
 }
 
 impl<S: RunSource> Cursor<'_, S> {
@@ -36,7 +39,21 @@ impl<S: RunSource> Cursor<'_, S> {
     fn next(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
         let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
         let run = self.source.next_run(at, pages, largest);
-        run.map_err(|error| MapStopped::Source { at, error })
+        let run = run.map_err(|error| MapStopped::Source { at, error })?;
+        if run.last_frame() > self.last_frame {
+            return Err(self.refuse(at, run));
+        }
+        Ok(run)
+    }
+
+    /// Gives `run` back, which has a frame that no entry can hold.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, at: VirtAddr, run: Run) -> MapStopped<S::Error> {
+        let (frame, last) = (run.last_frame(), self.last_frame);
+        self.source.return_unused(run);
+        let error = MapError::FrameOutOfReach(FrameOutOfReach { frame, last });
+        MapStopped::Table { at, error }
     }
 
     /// Takes the leaf at the front of `run`, which was peeked at.
@@ -123,6 +140,7 @@ where
             run: None,
             last: range.last(),
             page_shift: F::GRANULE.shift(),
+            last_frame: self.tables.last,
         };
         let filled = self.fill_table(0, self.root, Visibility::Live, range, node, &mut cursor);
         if let Some(rest) = cursor.run {
@@ -207,7 +225,7 @@ where
         let table = self.tables.allocate(node);
         let table = table.map_err(|error| MapStopped::Table {
             at,
-            error: MapError::OutOfFrames(error),
+            error: error.into(),
         })?;
         if depth + 1 != Tree::<F>::LEAF_DEPTH {
             // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.

@@ -84,7 +84,7 @@ where
         Self {
             root,
             roots,
-            tables: Tables::new(frames, Tree::<F>::LEAVES_PER_TABLE),
+            tables: Tables::new(frames, F::LAST_FRAME, Tree::<F>::LEAVES_PER_TABLE),
             direct_map,
             mmu,
             shared: SharedTables::new(),
@@ -95,6 +95,12 @@ where
     /// The root table.
     pub const fn root(&self) -> Pfn {
         self.root
+    }
+
+    /// Whether entries can hold all frames of `run`.
+    #[inline]
+    fn reaches(&self, run: &Run) -> bool {
+        run.last_frame() <= self.tables.last
     }
 
     /// The entries of a table that CPUs may be walking.
@@ -146,6 +152,10 @@ where
 
     fn huge_leaf(&self) -> Option<Order> {
         Self::HUGE_LEAF
+    }
+
+    fn last_frame(&self) -> Pfn {
+        self.tables.last
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {

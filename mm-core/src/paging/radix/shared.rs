@@ -91,8 +91,7 @@ where
             }
             self.shared.forget(table);
         }
-        let table = self.tables.allocate(node);
-        let table = table.map_err(MapError::OutOfFrames)?;
+        let table = self.tables.allocate(node)?;
         // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
         write_run::<F>(
             unsafe { self.private_table(table, depth) },

@@ -2,13 +2,40 @@
 
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{FrameAllocator, OutOfFrames, OwnedBlock, PerNode, ROWS, Released};
-use crate::paging::TableStats;
+use crate::paging::{FrameOutOfReach, MapError, ReplaceError, TableStats};
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Why there is no table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoTable {
+    OutOfFrames(OutOfFrames),
+    FrameOutOfReach(FrameOutOfReach),
+}
+
+impl From<NoTable> for MapError {
+    fn from(error: NoTable) -> Self {
+        match error {
+            NoTable::OutOfFrames(error) => Self::OutOfFrames(error),
+            NoTable::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
+        }
+    }
+}
+
+impl From<NoTable> for ReplaceError {
+    fn from(error: NoTable) -> Self {
+        match error {
+            NoTable::OutOfFrames(error) => Self::OutOfFrames(error),
+            NoTable::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
+        }
+    }
+}
 
 /// The allocator of tables, and what was taken from it.
 #[derive(Debug)]
 pub(super) struct Tables<A> {
     frames: A,
+    /// The last frame that a link can hold.
+    pub(super) last: Pfn,
     /// How many leaves a shared table has.
     leaves: u64,
     counts: PerNode<Counts>,
@@ -23,9 +50,10 @@ struct Counts {
 }
 
 impl<A> Tables<A> {
-    pub(super) const fn new(frames: A, leaves: u64) -> Self {
+    pub(super) const fn new(frames: A, last: Pfn, leaves: u64) -> Self {
         Self {
             frames,
+            last,
             leaves,
             counts: PerNode::of(
                 [const {
@@ -56,16 +84,33 @@ impl<A: FrameAllocator> Tables<A> {
     }
 
     /// A table with one reference. Contents are arbitrary.
-    pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, OutOfFrames> {
-        let table = self.frames.allocate(Order::BASE, node)?.first();
+    pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, NoTable> {
+        let table = self.frames.allocate(Order::BASE, node);
+        let table = table.map_err(NoTable::OutOfFrames)?.first();
         add(&self.counts_of(table).tables, 1);
+        self.check_reach(PfnRange::single(table))?;
         Ok(table)
     }
 
+    /// Gives `tables`, which were allocated just now, back if a link cannot hold one of them.
+    fn check_reach(&self, tables: PfnRange) -> Result<(), NoTable> {
+        let (frame, last) = (tables.last(), self.last);
+        if frame <= last {
+            return Ok(());
+        }
+        for index in 0..tables.frames() {
+            // SAFETY: 1: the tables came from here, each with one reference.
+            unsafe { self.give_back(tables.start().saturating_add(index)) };
+        }
+        Err(NoTable::FrameOutOfReach(FrameOutOfReach { frame, last }))
+    }
+
     /// Between 1 and `at_most` tables.
-    pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
-        let tables = self.frames.allocate_run(at_most, node)?;
+    pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, NoTable> {
+        let tables = self.frames.allocate_run(at_most, node);
+        let tables = tables.map_err(NoTable::OutOfFrames)?;
         add(&self.counts_of(tables.start()).tables, tables.frames());
+        self.check_reach(tables)?;
         Ok(tables)
     }
 

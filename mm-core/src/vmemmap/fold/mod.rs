@@ -107,7 +107,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Ok(folded);
         }
         let writer = writer_for(pagemap, &self.model, &self.direct_map);
-        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let mut pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
@@ -197,7 +198,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
-        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
+        let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;

@@ -19,13 +19,14 @@
 mod batch;
 mod old_run;
 
+use super::tables::NoTable;
 use super::tree::Tree;
 use super::{RadixTable, load};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
+use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::{
     Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role,
-    Roots, Step,
+    Roots, Run, Step,
 };
 pub(super) use batch::{Batch, Change};
 use old_run::{old_run, write};
@@ -68,9 +69,7 @@ where
             return Err(ReplaceError::Refused);
         }
         let splits = self.count_splits(range, exchange);
-        let mut tables = self
-            .reserve_tables(splits, node)
-            .map_err(ReplaceError::OutOfFrames)?;
+        let mut tables = self.reserve_tables(splits, node)?;
         let mut replaced = Replaced::default();
         let mut rest = Some(range);
         while rest.is_some() {
@@ -117,7 +116,7 @@ where
     }
 
     /// Takes `count` tables.
-    fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, OutOfFrames> {
+    fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, NoTable> {
         let mut tables = FrameStack::new(&self.direct_map);
         let mut left = count;
         while left > 0 {
@@ -287,6 +286,10 @@ where
             return None;
         }
         let leaf = exchange.join(at, order)?;
+        if !self.reaches(&Run::once(leaf)) {
+            exchange.released(Run::once(leaf));
+            return None;
+        }
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let mut first = 0;
@@ -331,6 +334,10 @@ where
         ));
         let stays = new.leaf == run.leaf && (count == 1 || new.step == run.step);
         if stays || new.leaf.block.order() != Order::BASE {
+            return next;
+        }
+        if !self.reaches(&new) {
+            exchange.released(new);
             return next;
         }
         let entry = F::leaf(new.leaf, depth);
