@@ -2,6 +2,7 @@
 //!
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
+//! - [`Choices`] says what a kernel may choose about them.
 //! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
 //!   reaches its other CPUs ([`Shootdown`]).
 //!
@@ -39,22 +40,46 @@
 //! }
 //! ```
 //!
+//! # What the kernel has set up
+//!
+//! Duty 1 of `RadixTable::new` is about CPUs that walk the format. On every CPU that uses the tables:
+//!
+//! 1. IA32_EFER.NXE is 1: all leaves have XD (SDM, "Access Rights").
+//! 2. CR0.WP is 1: tails that many compound pages share are read-only, for the kernel too (the same).
+//! 3. CR4.PGE is 1, unless leaves are [not global](Choices::not_global) by choice (SDM, "Global Pages").
+//!    A kernel that hides its half of the address space from user mode makes that choice.
+//! 4. Entry 0 of IA32_PAT is write-back, and so are the MTRRs for the vmemmap's frames and tables:
+//!    PAT, PCD and PWT are clear in all entries (SDM, "Paging and Memory Typing").
+//! 5. CR4.LA57 fits the format.
+//! 6. Where CR4.PKS is 1, IA32_PKRS allows key 0, which all leaves have (SDM, "Protection Keys").
+//! 7. Where memory is encrypted, the [`Choices`] say so.
+//!
+//! IA32_EFER.TCE (AMD) may have either value. When it is 1, INVLPG keeps upper-level entries that do not
+//! lead to its page (AMD APM, volume 2, "Translation Cache Extension"), and nothing here counts on more.
+//! That was tried on a model of such a CPU, not on a real one.
+//!
+//! [`check`] asks the registers of the CPU that it runs on for 1 to 5, but for the MTRRs.
+//!
 //! Facts about the processor are from the *Intel 64 and IA-32 Architectures Software Developer's
 //! Manual* (below: SDM), volume 3A, chapter "Paging". Sections are cited by their titles, since
 //! their numbers change between editions.
 #![no_std]
 #![deny(missing_docs)]
 
+mod choices;
 #[cfg(target_arch = "x86_64")]
 mod cpu;
 mod format;
 mod model;
+mod registers;
 mod tlb;
 
+pub use choices::Choices;
 #[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
 pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
+pub use registers::{Misconfigured, Registers, check};
 pub use tlb::{INVLPG_LIMIT, Shootdown, SingleCpu, Tlb, TlbInstructions};
 
 use mm_core::paging::{OneRoot, RadixTable};

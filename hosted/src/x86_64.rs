@@ -57,7 +57,7 @@ impl X86Cpus {
 }
 
 // SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
-// everything. 3: the simulation has no PCIDs.
+// everything. 3: the simulation has no PCIDs. 4: it sees stores in the order of the host.
 unsafe impl TlbInstructions for X86Cpus {
     fn invlpg(&self, at: VirtAddr) {
         self.forget(Some(at), |cpu| cpu.invalidate_page(at));
@@ -78,6 +78,8 @@ unsafe impl TlbInstructions for X86Cpus {
     fn uses_pcids(&self) -> bool {
         false
     }
+
+    fn fence(&self) {}
 }
 
 // SAFETY: 1: each CPU but the current one is made the current one for the time of the work.

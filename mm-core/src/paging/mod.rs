@@ -10,6 +10,7 @@
 //!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ released
 //! ```
 
+mod attributes;
 mod exchange;
 mod flush;
 mod format;
@@ -19,6 +20,7 @@ mod radix;
 mod roots;
 mod run;
 
+pub use attributes::Attributes;
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};

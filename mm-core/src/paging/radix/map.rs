@@ -164,7 +164,7 @@ where
     ) -> Result<(), MapStopped<S::Error>> {
         let slots = self.live_table(frame, depth);
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let (table, table_visibility) = match F::decode(load(slot), depth) {
+            let (table, table_visibility) = match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, .. } => (frame, Visibility::Live),
                 Entry::Free => match self.fill_free_entry(depth, slot, part, node, cursor)? {
                     Some(table) => (table, Visibility::Unlinked),
@@ -215,7 +215,7 @@ where
                 return Err(unsupported(at, order));
             }
             let leaf = cursor.take_one(run);
-            store(slot, F::leaf(leaf, depth));
+            store(slot, self.attributes.leaf(leaf, depth));
             return Ok(None);
         }
         if cursor.source.share_tables() && Self::fills_table(depth, range, &run) {
@@ -252,7 +252,7 @@ where
         if visibility == Visibility::Live {
             self.mmu.publish();
         }
-        store(slot, F::table(table, false));
+        store(slot, self.attributes.table(table, false));
         if depth == 0 {
             self.roots
                 .entry_installed(Tree::<F>::base(depth, range.start()));
@@ -314,7 +314,7 @@ where
         let slots = window::<F, _>(slots, range);
         let enter = |first: usize, count: usize, run: &Run| {
             let slots = slots.iter().skip(first).take(count);
-            let mut entry = F::leaf(run.leaf, depth);
+            let mut entry = self.attributes.leaf(run.leaf, depth);
             for slot in slots {
                 store(slot, entry);
                 entry = entry.wrapping_add(step_of::<F>(run.step));
@@ -343,7 +343,7 @@ where
         let room = slots.len();
         let enter = |first: usize, count: usize, run: &Run| {
             if let Some(slots) = slots.get_mut(first..first + count) {
-                write_run::<F>(slots, F::leaf(run.leaf, depth), run.step);
+                write_run::<F>(slots, self.attributes.leaf(run.leaf, depth), run.step);
             }
         };
         let filled = cursor.take_base_pages(range.start(), room, enter);

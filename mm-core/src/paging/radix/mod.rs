@@ -29,8 +29,9 @@ mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, OneRoot,
-    PageTable, ReplaceError, Replaced, Replacement, Roots, Run, RunSource, TableStats, Visit,
+    Attributes, EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu,
+    OneRoot, PageTable, ReplaceError, Replaced, Replacement, Roots, Run, RunSource, TableStats,
+    Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, PerNode};
@@ -50,6 +51,7 @@ pub struct RadixTable<F, A, M, U, R = OneRoot> {
     tables: Tables<A>,
     direct_map: M,
     mmu: U,
+    attributes: Attributes<F>,
     shared: SharedTables,
     format: PhantomData<F>,
 }
@@ -87,9 +89,25 @@ where
             tables: Tables::new(frames, F::LAST_FRAME, Tree::<F>::LEAVES_PER_TABLE),
             direct_map,
             mmu,
+            attributes: Attributes::new(),
             shared: SharedTables::new(),
             format: PhantomData,
         }
+    }
+
+    /// The same table, whose entries have `attributes`.
+    ///
+    /// # Safety
+    ///
+    /// 1. All entries of this library's below the root, now and as long as this value is used, are
+    ///    made with the same attributes.
+    /// 2. The direct map accesses tables as the CPUs' walks by such links do, and descriptors as CPUs
+    ///    do by such leaves (where memory is encrypted: all of them by the same key).
+    #[must_use]
+    pub const unsafe fn with_attributes(mut self, attributes: Attributes<F>) -> Self {
+        self.tables.last = attributes.last_frame();
+        self.attributes = attributes;
+        self
     }
 
     /// The root table.

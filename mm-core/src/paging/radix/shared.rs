@@ -82,11 +82,11 @@ where
         node: NodeId,
     ) -> Result<bool, MapError> {
         let depth = Tree::<F>::LEAF_DEPTH;
-        let entry = F::leaf(leaf, depth);
+        let entry = self.attributes.leaf(leaf, depth);
         if let Some(table) = self.shared.find(entry) {
             // SAFETY: 1: tables come from there. 2: the link owns the reference.
             if unsafe { self.tables.link_again(table) } {
-                store(slot, F::table(table, true));
+                store(slot, self.attributes.table(table, true));
                 return Ok(false);
             }
             self.shared.forget(table);
@@ -100,7 +100,7 @@ where
         );
         self.shared.remember(entry, table);
         self.mmu.publish();
-        store(slot, F::table(table, true));
+        store(slot, self.attributes.table(table, true));
         Ok(true)
     }
 
@@ -108,7 +108,7 @@ where
     pub(super) fn shared_run(&self, frame: Pfn) -> Option<Run> {
         let depth = Tree::<F>::LEAF_DEPTH;
         let first = self.live_table(frame, depth).first()?;
-        match F::decode(load(first), depth) {
+        match self.attributes.decode(load(first), depth) {
             Entry::Leaf(leaf) => Some(Run {
                 leaf,
                 count: Tree::<F>::LEAVES_PER_TABLE,
@@ -180,7 +180,7 @@ where
             None => {
                 self.shared.remember(leaf, frame);
                 if let Some(slot) = self.slot_above(at) {
-                    store(slot, F::table(frame, true));
+                    store(slot, self.attributes.table(frame, true));
                 }
             }
         }
@@ -192,12 +192,12 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(frame, depth);
         let first = load(slots.first()?) & !F::STATUS_BITS;
-        let Entry::Leaf(leaf) = F::decode(first, depth) else {
+        let Entry::Leaf(leaf) = self.attributes.decode(first, depth) else {
             return None;
         };
         let alike = slots
             .iter()
             .all(|slot| load(slot) & !F::STATUS_BITS == first);
-        (leaf.role == Role::Tail && alike).then(|| F::leaf(leaf, depth))
+        (leaf.role == Role::Tail && alike).then(|| self.attributes.leaf(leaf, depth))
     }
 }

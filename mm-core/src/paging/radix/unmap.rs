@@ -56,7 +56,7 @@ where
             let entry = load(slot);
             entry == 0
                 || matches!(
-                    F::decode(entry, depth),
+                    self.attributes.decode(entry, depth),
                     Entry::InvalidTable { .. } | Entry::InvalidLeaf(_)
                 )
         };
@@ -77,7 +77,7 @@ where
 
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let nothing_below = match F::decode(load(slot), depth) {
+            let nothing_below = match self.attributes.decode(load(slot), depth) {
                 // Never written to: unlinked whole, or kept.
                 Entry::Table {
                     link: Link::Shared, ..
@@ -111,8 +111,7 @@ where
     /// Makes a leaf entry not present, if it is this library's; says whether it was.
     fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) -> bool {
         let entry = load(slot);
-        let own =
-            matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
+        let own = matches!(self.attributes.decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
         if own {
             store(slot, F::invalidated(entry));
         }
@@ -149,7 +148,7 @@ where
             return;
         }
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table {
                     link: Link::Shared, ..
                 } => {}
@@ -176,13 +175,15 @@ where
         let mut entries = [0; WINDOW];
         for (entry, slot) in entries.iter_mut().zip(slots) {
             let found = load(slot);
-            if matches!(F::decode(found, depth), Entry::InvalidLeaf(_)) {
+            if matches!(self.attributes.decode(found, depth), Entry::InvalidLeaf(_)) {
                 *entry = found;
                 store(slot, 0);
             }
         }
         let entries = entries.get(..slots.len()).unwrap_or_default();
-        for_each_run::<F>(entries, depth, any_own_leaf, |_, run| released(run));
+        for_each_run(&self.attributes, entries, depth, any_own_leaf, |_, run| {
+            released(run)
+        });
     }
 
     /// Gives back the reference of a link to a table that no CPU can reach through it any more.
@@ -197,12 +198,14 @@ where
             self.shared.forget(frame);
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
-            for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));
+            for_each_run(&self.attributes, slots, depth, any_own_leaf, |_, run| {
+                released(run)
+            });
         } else {
             // Children of a detached table were invalidated, or are whole and were left as they
             // are.
             for slot in self.live_table(frame, depth) {
-                match F::decode(load(slot), depth) {
+                match self.attributes.decode(load(slot), depth) {
                     Entry::InvalidTable { frame }
                     | Entry::Table {
                         frame,

@@ -157,10 +157,10 @@ where
                 new_step,
                 ..
             } => return write::<F>(self.leaf_slots(at), new, new_step, count),
-            Change::Split { at, table } => (at, F::table(table, false)),
+            Change::Split { at, table } => (at, self.attributes.table(table, false)),
             Change::Relink {
                 at, table, shared, ..
-            } => (at, F::table(table, shared)),
+            } => (at, self.attributes.table(table, shared)),
             Change::Join { at, new, .. } => (at, new),
         };
         if let Some(slot) = self.slot_above(at) {
@@ -193,7 +193,7 @@ where
                     step,
                     count,
                 };
-                if let Some(run) = old.run::<F>() {
+                if let Some(run) = old.run(&self.attributes) {
                     released(run);
                 }
             }
@@ -207,7 +207,7 @@ where
             let slot = self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at))?;
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame: next, .. } => frame = next,
                 _ => return None,
             }
@@ -220,7 +220,7 @@ where
     fn leaf_slots(&self, at: VirtAddr) -> &[AtomicU64] {
         let depth = Tree::<F>::LEAF_DEPTH;
         let slot = self.slot_above(at);
-        match slot.map(|slot| F::decode(load(slot), Self::HUGE_LEAF_DEPTH)) {
+        match slot.map(|slot| self.attributes.decode(load(slot), Self::HUGE_LEAF_DEPTH)) {
             Some(Entry::Table { frame, .. }) => self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at)..)

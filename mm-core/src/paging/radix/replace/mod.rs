@@ -152,7 +152,7 @@ where
             let Some(slot) = slots.get(Tree::<F>::index(depth, at)) else {
                 return MappedBy::Other { depth };
             };
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, link } if depth == Self::HUGE_LEAF_DEPTH => {
                     return MappedBy::Table { frame, link };
                 }
@@ -228,7 +228,7 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let count = u16::try_from(slots.len()).unwrap_or(u16::MAX);
-        write::<F>(slots, F::leaf(leaf, depth), step, count);
+        write::<F>(slots, self.attributes.leaf(leaf, depth), step, count);
     }
 
     /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless
@@ -293,13 +293,13 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let mut first = 0;
-        while let Some(old) = old_run::<F>(slots.get(first..).unwrap_or_default()) {
-            if let Some(run) = old.run::<F>() {
+        while let Some(old) = old_run(&self.attributes, slots.get(first..).unwrap_or_default()) {
+            if let Some(run) = old.run(&self.attributes) {
                 exchange.joined(Tree::<F>::step(depth, at, first), run);
             }
             first += usize::from(old.count);
         }
-        let new = F::leaf(leaf, Self::HUGE_LEAF_DEPTH);
+        let new = self.attributes.leaf(leaf, Self::HUGE_LEAF_DEPTH);
         batch.push(Change::Join { at, table, new });
         Some(rest.after(last))
     }
@@ -321,8 +321,8 @@ where
         let slots = self.live_table(table, depth).get(first..);
         let slots = slots.unwrap_or_default();
         let slots = slots.get(..pages.min(slots.len())).unwrap_or_default();
-        let old = old_run::<F>(slots)?;
-        let Some(run) = old.run::<F>() else {
+        let old = old_run(&self.attributes, slots)?;
+        let Some(run) = old.run(&self.attributes) else {
             return rest.after(Tree::<F>::last(depth, at));
         };
         let new = exchange.exchange(at, run);
@@ -340,7 +340,7 @@ where
             exchange.released(new);
             return next;
         }
-        let entry = F::leaf(new.leaf, depth);
+        let entry = self.attributes.leaf(new.leaf, depth);
         if !live {
             write::<F>(slots, entry, new.step, count);
         }
