@@ -84,7 +84,8 @@ const ABOVE_ADDRESS: u64 = 0b11 << ADDRESS_BITS;
 /// 16 (48-bit addresses), TG1 to the granule, DS = 0, and SH1, ORGN1 and IRGN1 to what its direct
 /// map uses.
 ///
-/// Physical addresses have 48 bits; a frame further up names no memory on this architecture.
+/// Physical addresses have 48 bits. Machines with FEAT_LPA or FEAT_LPA2 may have memory further up;
+/// the engine refuses its frames.
 #[derive(Clone, Copy, Debug)]
 pub enum Stage1<const PAGE_SHIFT: u32> {}
 

@@ -12,6 +12,7 @@
 //! use arch_aarch64::{Format16K, Table16K, Tlb, TlbInstructions};
 //! use mm_core::addr::Pfn;
 //! use mm_core::frame::{DirectMap, FrameAllocator};
+//! use mm_core::paging::OneRoot;
 //!
 //! /// The vmemmap's page table of a kernel with 16 KiB pages.
 //! ///
@@ -20,6 +21,7 @@
 //! /// As for `RadixTable::new`.
 //! unsafe fn vmemmap_table<A, M, I>(
 //!     root: Pfn,
+//!     one_root: OneRoot, // `unsafe { OneRoot::new() }`: every CPU's TTBR1 names `root`
 //!     frames: A,
 //!     direct_map: M,
 //!     cpu: I, // `unsafe { Cpu::new() }` at EL1
@@ -30,7 +32,7 @@
 //!     I: TlbInstructions,
 //! {
 //!     // SAFETY: the caller's duties are the same.
-//!     unsafe { Table16K::new(root, frames, direct_map, Tlb::new(cpu)) }
+//!     unsafe { Table16K::new(root, one_root, frames, direct_map, Tlb::new(cpu)) }
 //! }
 //! ```
 //!
@@ -66,13 +68,16 @@ pub use model::{MODEL_4K, MODEL_16K, MODEL_64K};
 pub use quiesce::{NoQuiesce, Quiesce};
 pub use tlb::{PageOperand, TLBI_LIMIT, Tlb, TlbInstructions};
 
-use mm_core::paging::RadixTable;
+use mm_core::paging::{OneRoot, RadixTable};
 
-/// A page table with 4 KiB pages, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type Table4K<A, M, U> = RadixTable<Format4K, A, M, U>;
+/// A page table with 4 KiB pages, for a kernel's frames `A`, direct map `M`, MMU `U`
+/// and other roots `R`.
+pub type Table4K<A, M, U, R = OneRoot> = RadixTable<Format4K, A, M, U, R>;
 
-/// A page table with 16 KiB pages, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type Table16K<A, M, U> = RadixTable<Format16K, A, M, U>;
+/// A page table with 16 KiB pages, for a kernel's frames `A`, direct map `M`, MMU `U`
+/// and other roots `R`.
+pub type Table16K<A, M, U, R = OneRoot> = RadixTable<Format16K, A, M, U, R>;
 
-/// A page table with 64 KiB pages, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type Table64K<A, M, U> = RadixTable<Format64K, A, M, U>;
+/// A page table with 64 KiB pages, for a kernel's frames `A`, direct map `M`, MMU `U`
+/// and other roots `R`.
+pub type Table64K<A, M, U, R = OneRoot> = RadixTable<Format64K, A, M, U, R>;

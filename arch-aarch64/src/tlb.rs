@@ -136,8 +136,29 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 
 /// The [`Mmu`] of AArch64, for tables in the format `F`.
 ///
-/// There is nothing to say about the root: TTBR1 names one for all address spaces, and nobody
-/// copies its entries.
+/// It serves tables in that format only, since it goes by the format's pages:
+///
+/// ```
+/// # use arch_aarch64::{Format4K, Format64K, Tlb, TlbInstructions};
+/// # use mm_core::paging::Mmu;
+/// fn pair<F>(_: &impl Mmu<F>) {}
+///
+/// fn of_a_4k_table(tlb: &Tlb<Format4K, impl TlbInstructions>) {
+///     pair::<Format4K>(tlb);
+/// }
+/// ```
+///
+/// With another one it would leave pages in between cached, so that does not compile:
+///
+/// ```compile_fail,E0277
+/// # use arch_aarch64::{Format4K, Format64K, Tlb, TlbInstructions};
+/// # use mm_core::paging::Mmu;
+/// fn pair<F>(_: &impl Mmu<F>) {}
+///
+/// fn of_a_4k_table(tlb: &Tlb<Format64K, impl TlbInstructions>) {
+///     pair::<Format4K>(tlb); // not an `Mmu<Format4K>`
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Tlb<F, I, Q = NoQuiesce> {
     instructions: I,
@@ -188,7 +209,7 @@ impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
 // `TlbInstructions`), and each page in scope, or everything, is forgotten by all CPUs when the
 // barrier behind the last returns (duty 2). 2: duty 1 of `TlbInstructions`. 3: duties 1 and 2 of
 // `Quiesce`; without one, entries in use are not exchanged.
-unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu for Tlb<F, I, Q> {
+unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu<F> for Tlb<F, I, Q> {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
             return;

@@ -1,18 +1,25 @@
 //! The instructions themselves.
 
+use crate::Choices;
+use crate::format::LongModeFormat;
+use crate::registers::{self, Misconfigured, Registers};
 use crate::tlb::TlbInstructions;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use mm_core::addr::VirtAddr;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};
-use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::control::{Cr0, Cr4, Cr4Flags, Efer};
+use x86_64::registers::model_specific::Msr;
 
 /// CPUID leaf 7, subleaf 0: structured extended features (SDM, volume 2A, "CPUID").
 const EXTENDED_FEATURES: u32 = 7;
 
 /// The bit of EBX there that stands for INVPCID.
 const INVPCID: u32 = 1 << 10;
+
+/// IA32_PAT.
+const PAT: u32 = 0x277;
 
 /// The processor, executing.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +39,41 @@ impl Cpu {
             && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0;
         Self { has_invpcid }
     }
+
+    /// [`check`](registers::check) of the CPU that this runs on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconfigured`]: the first that is not so.
+    pub fn check<F: LongModeFormat>(&self, choices: Choices) -> Result<(), Misconfigured> {
+        registers::check::<F>(self, choices)
+    }
+}
+
+impl Registers for Cpu {
+    fn cr0(&self) -> u64 {
+        Cr0::read_raw()
+    }
+
+    fn cr4(&self) -> u64 {
+        Cr4::read_raw()
+    }
+
+    fn efer(&self) -> u64 {
+        Efer::read_raw()
+    }
+
+    fn pat(&self) -> u64 {
+        // SAFETY: ring 0 (duty 1 of `new`); every processor with long mode has the register, and
+        // reading it has no effect.
+        unsafe { Msr::new(PAT).read() }
+    }
 }
 
 // SAFETY: 1 to 3 are what the SDM says of INVLPG, INVPCID type 2, a change of CR4.PGE, and
-// CR4.PCIDE.
+// CR4.PCIDE. INVLPG and MOV to CR4 are serializing; INVPCID has fences around it. 4: MFENCE makes
+// stores visible before any later access to memory, and LFENCE lets nothing behind it begin before
+// (SDM, "Memory Ordering Instructions").
 unsafe impl TlbInstructions for Cpu {
     fn invlpg(&self, at: VirtAddr) {
         // SAFETY: ring 0 (duty 1 of `new`). The instruction accesses no memory; written here since
@@ -52,6 +90,7 @@ unsafe impl TlbInstructions for Cpu {
             // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of
             // `new`); ring 0 (duty 1).
             unsafe { flush_pcid(InvPcidCommand::All) };
+            self.fence();
         }
     }
 
@@ -66,6 +105,12 @@ unsafe impl TlbInstructions for Cpu {
                 Cr4::write(control);
             }
         });
+    }
+
+    fn fence(&self) {
+        // SAFETY: fences have no effect but order. The compiler keeps accesses on their sides, since
+        // the block does not say `nomem`.
+        unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
     }
 
     fn uses_pcids(&self) -> bool {

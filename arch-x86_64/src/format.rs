@@ -90,9 +90,21 @@ const fn level(below: u32, leaf: bool) -> Level {
 
 /// The entry format of 64-bit paging with `LEVELS` levels: [`FourLevel`] or [`FiveLevel`].
 ///
-/// Physical addresses have 52 bits; a frame further up names no memory on this architecture.
+/// Physical addresses have 52 bits (SDM, "Physical-Address Width" and the tables of formats); the
+/// engine refuses frames further up.
 #[derive(Clone, Copy, Debug)]
 pub enum LongMode<const LEVELS: usize> {}
+
+/// The formats of this crate, [`FourLevel`] and [`FiveLevel`], which one [`Tlb`](crate::Tlb) serves:
+/// their pages and their rules are the same.
+pub trait LongModeFormat: EntryFormat + Sealed {}
+
+impl<const LEVELS: usize> LongModeFormat for LongMode<LEVELS> {}
+
+/// Other crates have no say in what is such a format.
+pub trait Sealed {}
+
+impl<const LEVELS: usize> Sealed for LongMode<LEVELS> {}
 
 /// 4-level paging: 48-bit addresses.
 pub type FourLevel = LongMode<4>;

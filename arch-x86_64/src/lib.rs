@@ -2,38 +2,63 @@
 //!
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
+//! - [`Choices`] says what a kernel may choose about them.
 //! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
-//!   reaches its other CPUs ([`Shootdown`]) and its other root tables ([`Roots`]).
+//!   reaches its other CPUs ([`Shootdown`]).
 //!
 //! A kernel that uses this library's page tables combines them:
 //!
 //! ```
-//! use arch_x86_64::{FourLevelTable, OneRoot, Shootdown, Tlb, TlbInstructions};
+//! use arch_x86_64::{FourLevelTable, Shootdown, Tlb, TlbInstructions};
 //! use mm_core::addr::Pfn;
 //! use mm_core::frame::{DirectMap, FrameAllocator};
+//! use mm_core::paging::Roots;
 //!
-//! /// The vmemmap's page table of a kernel whose address spaces share one upper half.
+//! /// The vmemmap's page table. Where address spaces share one upper half, `roots` is
+//! /// `unsafe { OneRoot::new() }`.
 //! ///
 //! /// # Safety
 //! ///
 //! /// As for `RadixTable::new`.
-//! unsafe fn vmemmap_table<A, M, I, S>(
+//! unsafe fn vmemmap_table<A, M, I, S, R>(
 //!     root: Pfn,
+//!     roots: R,
 //!     frames: A,
 //!     direct_map: M,
 //!     cpu: I, // `unsafe { Cpu::new() }` in ring 0
 //!     other_cpus: S,
-//! ) -> FourLevelTable<A, M, Tlb<I, S, OneRoot>>
+//! ) -> FourLevelTable<A, M, Tlb<I, S>, R>
 //! where
 //!     A: FrameAllocator,
 //!     M: DirectMap,
 //!     I: TlbInstructions + Sync,
 //!     S: Shootdown,
+//!     R: Roots,
 //! {
 //!     // SAFETY: the caller's duties are the same.
-//!     unsafe { FourLevelTable::new(root, frames, direct_map, Tlb::new(cpu, other_cpus, OneRoot)) }
+//!     unsafe { FourLevelTable::new(root, roots, frames, direct_map, Tlb::new(cpu, other_cpus)) }
 //! }
 //! ```
+//!
+//! # What the kernel has set up
+//!
+//! Duty 1 of `RadixTable::new` is about CPUs that walk the format. On every CPU that uses the tables:
+//!
+//! 1. IA32_EFER.NXE is 1: all leaves have XD (SDM, "Access Rights").
+//! 2. CR0.WP is 1: tails that many compound pages share are read-only, for the kernel too (the same).
+//! 3. CR4.PGE is 1, unless leaves are [not global](Choices::not_global) by choice (SDM, "Global Pages").
+//!    A kernel that hides its half of the address space from user mode makes that choice.
+//! 4. Entry 0 of IA32_PAT is write-back, and so are the MTRRs for the vmemmap's frames and tables:
+//!    PAT, PCD and PWT are clear in all entries (SDM, "Paging and Memory Typing").
+//! 5. CR4.LA57 fits the format.
+//! 6. Where CR4.PKS is 1, IA32_PKRS allows key 0, which all leaves have (SDM, "Protection Keys").
+//! 7. Where memory is encrypted, the [`Choices`] say so.
+//!
+//! IA32_EFER.TCE (AMD) may have either value. When it is 1, INVLPG keeps upper-level entries that do not
+//! lead to its page (AMD APM, volume 2, "Translation Cache Extension"), and nothing here counts on more.
+//! That was tried on a model of such a CPU, not on a real one.
+//!
+//! [`check`] asks the registers of the CPU that it runs on for 1 to 5, but for the MTRRs.
 //!
 //! Facts about the processor are from the *Intel 64 and IA-32 Architectures Software Developer's
 //! Manual* (below: SDM), volume 3A, chapter "Paging". Sections are cited by their titles, since
@@ -41,22 +66,26 @@
 #![no_std]
 #![deny(missing_docs)]
 
+mod choices;
 #[cfg(target_arch = "x86_64")]
 mod cpu;
 mod format;
 mod model;
+mod registers;
 mod tlb;
 
+pub use choices::Choices;
 #[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
-pub use format::{FiveLevel, FourLevel, LongMode, OWNED, TAIL};
+pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
-pub use tlb::{INVLPG_LIMIT, OneRoot, Roots, Shootdown, SingleCpu, Tlb, TlbInstructions};
+pub use registers::{Misconfigured, Registers, check};
+pub use tlb::{INVLPG_LIMIT, Shootdown, SingleCpu, Tlb, TlbInstructions};
 
-use mm_core::paging::RadixTable;
+use mm_core::paging::{OneRoot, RadixTable};
 
-/// A page table of 4 levels, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type FourLevelTable<A, M, U> = RadixTable<FourLevel, A, M, U>;
+/// A page table of 4 levels, for a kernel's frames `A`, direct map `M`, MMU `U` and other roots `R`.
+pub type FourLevelTable<A, M, U, R = OneRoot> = RadixTable<FourLevel, A, M, U, R>;
 
-/// A page table of 5 levels, for a kernel's frames `A`, direct map `M` and MMU `U`.
-pub type FiveLevelTable<A, M, U> = RadixTable<FiveLevel, A, M, U>;
+/// A page table of 5 levels, for a kernel's frames `A`, direct map `M`, MMU `U` and other roots `R`.
+pub type FiveLevelTable<A, M, U, R = OneRoot> = RadixTable<FiveLevel, A, M, U, R>;

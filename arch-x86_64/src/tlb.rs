@@ -9,7 +9,7 @@
 //!
 //! | operation | TLB entries | paging-structure caches |
 //! |---|---|---|
-//! | INVLPG | of the page: of the current PCID, and global ones | all of the current PCID |
+//! | INVLPG | of the page: of the current PCID, and global ones | all of the current PCID; with EFER.TCE (AMD) those that lead to the page |
 //! | INVPCID, type 2 | all, global ones included | all, of every PCID |
 //! | MOV to CR4 that changes PGE | all, global ones included | all, of every PCID |
 //! | MOV to CR3 | **not the global ones** | of one PCID |
@@ -23,7 +23,26 @@
 //! INVLPG for each page, up to [`INVLPG_LIMIT`] pages, without PCIDs; else INVPCID type 2; and PGE
 //! off and on where a processor has no INVPCID. This CPU first, then all others by the kernel's
 //! [`Shootdown`].
+//!
+//! # Order
+//!
+//! Another CPU may forget too early: before it can see that an entry is gone. Then it walks to the
+//! entry once more. An interrupt does not prevent that. A write of the x2APIC's interrupt command
+//! register may complete before stores before it are globally visible, and the SDM leaves it to software
+//! to fence them ("MSR Access in x2APIC Mode"). Nor does INVPCID on this CPU: it is not among the
+//! serializing instructions, as INVLPG and MOV to CR4 are ("Serializing Instructions").
+//!
+//! So a flush begins with MFENCE and LFENCE, before this CPU forgets and before the kernel's
+//! [`Shootdown`] is called. That is done here, once for each flush, and no kernel has to think of it.
+//!
+//! ```text
+//!   stores of entries ▶ MFENCE, LFENCE ▶ INVLPG ... (INVPCID ▶ MFENCE, LFENCE) ▶ Shootdown: the same there
+//! ```
+//!
+//! What the SDM does not say is whether INVPCID is ordered with what comes behind it; the fences there
+//! are for that.
 
+use crate::format::LongModeFormat;
 use core::sync::atomic::{Ordering, compiler_fence};
 use mm_core::addr::{Granule, VirtAddr, VirtRange};
 use mm_core::paging::{FlushScope, Mmu, Replacement};
@@ -45,10 +64,13 @@ pub const INVLPG_LIMIT: u64 = 32;
 /// On the CPU that it is called on, before it returns:
 ///
 /// 1. `invlpg` drops what is cached for the page that includes the address, whatever the page's
-///    size, global or of the current PCID, and all paging-structure caches of the current PCID.
+///    size, global or of the current PCID, and of the current PCID's paging-structure caches all that
+///    lead to that address. (Without EFER.TCE, it drops the others too.)
 /// 2. `invpcid_all_including_global`, where `has_invpcid` says that there is one, and
 ///    `toggle_global` drop all that is cached, for every PCID.
 /// 3. `uses_pcids` is true if translations can be cached for any other PCID than the current one.
+/// 4. What was stored before `fence` is visible to all CPUs, and to their walks, before anything
+///    behind it on this CPU takes effect, an interrupt to another CPU included.
 pub unsafe trait TlbInstructions {
     /// INVLPG.
     fn invlpg(&self, at: VirtAddr);
@@ -65,9 +87,12 @@ pub unsafe trait TlbInstructions {
 
     /// Whether PCIDs are in use (CR4.PCIDE).
     fn uses_pcids(&self) -> bool;
+
+    /// MFENCE and LFENCE.
+    fn fence(&self);
 }
 
-// SAFETY: 1 to 3 hold because they hold for the instructions behind the reference.
+// SAFETY: 1 to 4 hold because they hold for the instructions behind the reference.
 unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
     fn invlpg(&self, at: VirtAddr) {
         (**self).invlpg(at)
@@ -88,6 +113,10 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
     fn uses_pcids(&self) -> bool {
         (**self).uses_pcids()
     }
+
+    fn fence(&self) {
+        (**self).fence()
+    }
 }
 
 /// How the kernel reaches its other CPUs.
@@ -98,6 +127,11 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 /// page-table lock held, after this CPU has forgotten: whoever waits for that lock with interrupts
 /// disabled must still answer, and this CPU must not be exchanged for another from before the flush
 /// until its end (preemption is off).
+///
+/// What the engine has stored is ordered before the call: see the fence of [`Tlb`]. What this stores
+/// itself, to say what is to be done, it orders before its interrupt itself: a write of the x2APIC's
+/// interrupt command register is not ordered with it, so MFENCE and LFENCE come between (SDM, "MSR Access
+/// in x2APIC Mode").
 ///
 /// # Safety
 ///
@@ -136,60 +170,23 @@ unsafe impl Shootdown for SingleCpu {
     fn on_other_cpus(&self, _work: &(dyn Fn() + Sync)) {}
 }
 
-/// The kernel's other root tables: each address space may have one that copies the kernel's
-/// entries.
-///
-/// A kernel that fills all root entries of its upper half at boot, or has one root only, takes
-/// [`OneRoot`].
-pub trait Roots {
-    /// The root's entry for `at` has become present.
-    fn entry_installed(&self, at: VirtAddr);
-
-    /// The root's entry for `at` is gone. Called before the flush.
-    fn entry_removed(&self, at: VirtAddr);
-}
-
-/// No root copies entries of the root that is worked on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OneRoot;
-
-impl Roots for OneRoot {
-    fn entry_installed(&self, _at: VirtAddr) {}
-
-    fn entry_removed(&self, _at: VirtAddr) {}
-}
-
-impl<T: Roots + ?Sized> Roots for &T {
-    fn entry_installed(&self, at: VirtAddr) {
-        (**self).entry_installed(at)
-    }
-
-    fn entry_removed(&self, at: VirtAddr) {
-        (**self).entry_removed(at)
-    }
-}
-
-/// The [`Mmu`] of x86-64.
+/// The [`Mmu`] of x86-64, for tables of 4 and of 5 levels: their pages are the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Tlb<I, S, R> {
+pub struct Tlb<I, S> {
     instructions: I,
     other_cpus: S,
-    roots: R,
 }
 
-impl<I, S, R> Tlb<I, S, R>
+impl<I, S> Tlb<I, S>
 where
     I: TlbInstructions + Sync,
     S: Shootdown,
-    R: Roots,
 {
-    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else; tells `roots` of
-    /// entries of the root.
-    pub const fn new(instructions: I, other_cpus: S, roots: R) -> Self {
+    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else.
+    pub const fn new(instructions: I, other_cpus: S) -> Self {
         Self {
             instructions,
             other_cpus,
-            roots,
         }
     }
 }
@@ -229,8 +226,9 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
     }
 }
 
-// SAFETY: 1: on this CPU and on all others (duty 1 of `Shootdown`) either each page in scope is
-// invalidated together with the only PCID's paging-structure caches (duties 1 and 3 of
+// SAFETY: 1: all CPUs see what was stored before (duty 4 of `TlbInstructions`), and after that, on
+// this CPU and on all others (duty 1 of `Shootdown`), either each page in scope is
+// invalidated together with the only PCID's paging-structure caches for it (duties 1 and 3 of
 // `TlbInstructions`), or everything is (duty 2). 2: x86-64 makes stores visible in program order
 // (SDM, "Memory Ordering"; a string store that fills a table is followed by a discrete store that
 // links it, which is ordered behind it), so that only the compiler has to be kept from moving them.
@@ -239,17 +237,18 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // recommends to clear P in between where the size of the page changes with its frame or its rights,
 // if the software cannot do with either. Here it can: old and new entries lead to descriptors that
 // say the same (duty 3 of `PageTable::replace`).
-unsafe impl<I, S, R> Mmu for Tlb<I, S, R>
+unsafe impl<F, I, S> Mmu<F> for Tlb<I, S>
 where
+    F: LongModeFormat,
     I: TlbInstructions + Sync,
     S: Shootdown,
-    R: Roots,
 {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope == FlushScope::Nothing {
             return;
         }
         let instructions = &self.instructions;
+        instructions.fence();
         flush_local(instructions, scope);
         self.other_cpus
             .on_other_cpus(&|| flush_local(instructions, scope));
@@ -265,13 +264,5 @@ where
     /// either.
     fn replacement(&self) -> Replacement {
         Replacement::Direct
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        self.roots.entry_installed(at);
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        self.roots.entry_removed(at);
     }
 }

@@ -4,13 +4,13 @@ use crate::{Arena, Pattern, Runs, addresses};
 use arch_x86_64::{FourLevel, FourLevelTable};
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::frame::DirectMap;
-use mm_core::paging::{FlushScope, Mmu, NoRecords, PageTable, RadixTable};
+use mm_core::paging::{FlushScope, Mmu, NoRecords, OneRoot, PageTable, RadixTable};
 
 /// No CPU uses the tables.
 struct NoCpu;
 
 // SAFETY: 1 and 2: there is no CPU to translate or to walk.
-unsafe impl Mmu for NoCpu {
+unsafe impl Mmu<FourLevel> for NoCpu {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {
@@ -32,8 +32,10 @@ impl<'a> Engine<'a> {
         // SAFETY: the frame was taken just now and is one page.
         unsafe { arena.frame_pointer(root).write_bytes(0, 4096) };
         // SAFETY: 1: an empty root. 2: the arena reaches all its frames. 3: one thread. 4: there is
-        // no CPU.
-        let table = unsafe { RadixTable::<FourLevel, _, _, _>::new(root, arena, arena, NoCpu) };
+        // no CPU. 5: 1 of `OneRoot::new`: there is no other root.
+        let table = unsafe {
+            RadixTable::<FourLevel, _, _, _>::new(root, OneRoot::new(), arena, arena, NoCpu)
+        };
         Self { table, arena, root }
     }
 

@@ -9,7 +9,7 @@ use arch_sim::walker::{AArch64Walker, Walker};
 use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{EntryFormat, FlushScope};
+use mm_core::paging::{EntryFormat, FlushScope, OneRoot};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -151,6 +151,7 @@ macro_rules! granule {
             type Walker = AArch64Walker;
             type Processors = ArmCpus;
             type Mmu<'m> = Tlb<$format, &'m ArmCpus, &'m ArmCpus>;
+            type Roots<'m> = OneRoot;
 
             fn walker() -> AArch64Walker {
                 AArch64Walker::new($format::GRANULE)
@@ -162,6 +163,11 @@ macro_rules! granule {
 
             fn mmu(cpus: &ArmCpus) -> Self::Mmu<'_> {
                 Tlb::with_quiesce(cpus, cpus)
+            }
+
+            fn roots(_cpus: &ArmCpus) -> OneRoot {
+                // SAFETY: 1: the machine has one root.
+                unsafe { OneRoot::new() }
             }
 
             // V; bit 1 where it is a base page; inner shareable, AF, nG; PXN, UXN.

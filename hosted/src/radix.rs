@@ -6,7 +6,7 @@ use arch_sim::walker::{Translation, Walker};
 use arch_sim::{SimFrames, SimMemory};
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{EntryFormat, Mmu, RadixTable};
+use mm_core::paging::{EntryFormat, Mmu, RadixTable, Roots};
 
 /// What an architecture brings to a machine whose tables the radix engine writes.
 pub trait Radix: Sized + 'static {
@@ -32,7 +32,10 @@ pub trait Radix: Sized + 'static {
     type Processors: SimCpus<Walker = Self::Walker>;
 
     /// The hardware that the engine tells of its changes.
-    type Mmu<'m>: Mmu;
+    type Mmu<'m>: Mmu<Self::Format>;
+
+    /// The other roots, of which there are none; they may count what they are told.
+    type Roots<'m>: Roots;
 
     /// The reader.
     fn walker() -> Self::Walker;
@@ -42,6 +45,9 @@ pub trait Radix: Sized + 'static {
 
     /// The hardware that stands for all of `cpus`.
     fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_>;
+
+    /// See [`Roots`](Self::Roots).
+    fn roots(cpus: &Self::Processors) -> Self::Roots<'_>;
 
     /// The entry by which somebody else would map `frame`, by hand: a base page, or the leaf next
     /// in size.
@@ -66,7 +72,7 @@ impl<R: Radix> Backend for R {
     const HUGE_LEAF: Option<Order> = <Self as Backend>::Table::<'static>::HUGE_LEAF;
     const SHARES_TABLES: bool = true;
     type Cpus = R::Processors;
-    type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>>;
+    type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>, R::Roots<'m>>;
 
     fn cpus(memory: &SimMemory, root: Pfn, quiesce: bool) -> R::Processors {
         R::processors(memory, root, quiesce)
@@ -75,10 +81,11 @@ impl<R: Radix> Backend for R {
     unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_> {
         // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all
         // frames of its allocator, and the root. 3: there is no other table for the machine
-        // (duty 1). 4: the machine has no other CPUs.
+        // (duty 1). 4: the machine has no other CPUs. 5: it has no other root.
         unsafe {
             RadixTable::new(
                 machine.root(),
+                R::roots(machine.cpus()),
                 machine.frames(),
                 machine.memory(),
                 R::mmu(machine.cpus()),

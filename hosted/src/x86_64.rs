@@ -4,10 +4,11 @@ use crate::{Radix, SimCpus};
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
-    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Roots, Shootdown, Tlb, TlbInstructions,
+    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Shootdown, Tlb, TlbInstructions,
 };
 use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
+use mm_core::paging::Roots;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -56,7 +57,7 @@ impl X86Cpus {
 }
 
 // SAFETY: 1: the simulated CPU drops the page's leaves and all upper entries. 2: it drops
-// everything. 3: the simulation has no PCIDs.
+// everything. 3: the simulation has no PCIDs. 4: it sees stores in the order of the host.
 unsafe impl TlbInstructions for X86Cpus {
     fn invlpg(&self, at: VirtAddr) {
         self.forget(Some(at), |cpu| cpu.invalidate_page(at));
@@ -77,6 +78,8 @@ unsafe impl TlbInstructions for X86Cpus {
     fn uses_pcids(&self) -> bool {
         false
     }
+
+    fn fence(&self) {}
 }
 
 // SAFETY: 1: each CPU but the current one is made the current one for the time of the work.
@@ -92,8 +95,8 @@ unsafe impl Shootdown for X86Cpus {
     }
 }
 
-// There is one root; what it is told is only counted.
-impl Roots for X86Cpus {
+// SAFETY: 1 to 3: there is one root; what others would be told is only counted.
+unsafe impl Roots for X86Cpus {
     fn entry_installed(&self, _at: VirtAddr) {
         self.roots_installed.fetch_add(1, Ordering::Relaxed);
     }
@@ -141,7 +144,8 @@ macro_rules! levels {
             type Format = $format;
             type Walker = X86_64Walker;
             type Processors = X86Cpus;
-            type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus, &'m X86Cpus>;
+            type Mmu<'m> = Tlb<&'m X86Cpus, &'m X86Cpus>;
+            type Roots<'m> = &'m X86Cpus;
 
             fn walker() -> X86_64Walker {
                 $walker
@@ -153,7 +157,11 @@ macro_rules! levels {
             }
 
             fn mmu(cpus: &X86Cpus) -> Self::Mmu<'_> {
-                Tlb::new(cpus, cpus, cpus)
+                Tlb::new(cpus, cpus)
+            }
+
+            fn roots(cpus: &X86Cpus) -> &X86Cpus {
+                cpus
             }
 
             // P, R/W; PS where it is no base page; XD.

@@ -14,7 +14,7 @@ use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, PlainAllocator};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{FlushScope, Mmu, RadixTable, Replacement};
+use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -106,7 +106,7 @@ unsafe impl PlainAllocator for Ram {
 struct NoCpu(Replacement);
 
 // SAFETY: 1 to 3: there is no CPU.
-unsafe impl Mmu for NoCpu {
+unsafe impl<F> Mmu<F> for NoCpu {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {}
@@ -131,10 +131,12 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
     let frames = &Counted::new(plain, ram, &counts).unwrap();
     let memory = machine.memory();
+    // SAFETY: 1: there is one root.
+    let one_root = unsafe { OneRoot::new() };
     // SAFETY: 1: the machine's root is an empty table. 2: the memory has all frames. 3: there is no
-    // other table. 4: no CPU translates by it.
+    // other table. 4: no CPU translates by it. 5: there is one root.
     let mut table = unsafe {
-        RadixTable::<B::Format, _, _, _>::new(machine.root(), frames, memory, NoCpu(rule))
+        RadixTable::<B::Format, _, _, _>::new(machine.root(), one_root, frames, memory, NoCpu(rule))
     };
     let mut deepest = Vec::new();
     let mut watch = |what, work: &mut dyn FnMut()| deepest.push((depth_of(work), what));

@@ -11,7 +11,7 @@ use arch_sim::{SimFrames, SimMemory, SimTlb};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
 use mm_core::paging::{
-    EntryFormat, FlushScope, Leaf, MapStopped, NoRecords, PageTable, RadixTable, Role, Run,
+    EntryFormat, FlushScope, Leaf, MapStopped, NoRecords, OneRoot, PageTable, RadixTable, Role, Run,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -207,9 +207,12 @@ impl<F: Paging> Machine<F> {
     }
 
     pub(crate) fn table(&self) -> RadixTable<F, &SimFrames, &SimMemory, Tlb<F, &Cpus>> {
+        let mmu = Tlb::new(&self.cpus);
+        // SAFETY: 1: the CPUs translate by one root.
+        let roots = unsafe { OneRoot::new() };
         // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
-        // memory for all. 3: one thread. 4: the CPUs of this machine.
-        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, Tlb::new(&self.cpus)) }
+        // memory for all. 3: one thread. 4: the CPUs of this machine. 5: one root.
+        unsafe { RadixTable::new(self.root, roots, &self.frames, &self.memory, mmu) }
     }
 
     /// What the independent reader finds in `range`, and how many tables on the way. No table may

@@ -50,6 +50,20 @@ unsafe impl TlbInstructions for Recorder {
     }
 }
 
+/// A flush in steps of another format's pages leaves some cached, or is of addresses that nobody
+/// has: `RadixTable` takes an `Mmu` for its own format, and these are the only ones there are.
+#[test]
+fn a_tlb_serves_tables_of_its_own_format_only() {
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+    type Of<F> = Tlb<F, &'static Recorder>;
+    assert_impl_all!(Of<Format4K>: Mmu<Format4K>);
+    assert_impl_all!(Of<Format16K>: Mmu<Format16K>);
+    assert_impl_all!(Of<Format64K>: Mmu<Format64K>);
+    assert_not_impl_any!(Of<Format4K>: Mmu<Format16K>, Mmu<Format64K>);
+    assert_not_impl_any!(Of<Format16K>: Mmu<Format4K>, Mmu<Format64K>);
+    assert_not_impl_any!(Of<Format64K>: Mmu<Format4K>, Mmu<Format16K>);
+}
+
 fn executed<F: EntryFormat>(work: impl Fn(&Tlb<F, &Recorder>)) -> Vec<Instruction> {
     let recorder = Recorder::default();
     work(&Tlb::new(&recorder));

@@ -3,7 +3,7 @@
 use super::SimTlb;
 use crate::walker::Walker;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::paging::{FlushScope, Mmu, Replacement, Roots};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the MMU was told.
@@ -27,7 +27,8 @@ pub struct MmuRecord {
 
 /// The translating hardware of a machine: all its CPUs.
 ///
-/// Forgets exactly what it is told to.
+/// Forgets exactly what it is told to, by the pages of its walker. Which format that reads is the
+/// walker's affair, so it is paired with tables of any; a wrong pair translates nothing right.
 #[derive(Debug)]
 pub struct SimMmu<W> {
     cpus: Vec<SimTlb<W>>,
@@ -100,7 +101,7 @@ impl<W: Walker> SimMmu<W> {
 // caches after that it reads from the tables as they are. 2: CPUs read memory when a test makes
 // them, in the order of the host's threads. 3: CPUs access addresses when a test makes them, which
 // is not within a call of the engine; what they speculate is checked.
-unsafe impl<W: Walker> Mmu for SimMmu<W> {
+unsafe impl<W: Walker, F> Mmu<F> for SimMmu<W> {
     fn flush(&self, scope: FlushScope<'_>) {
         self.speculate_now();
         self.cpus.iter().for_each(|cpu| cpu.forget(scope));
@@ -130,13 +131,16 @@ unsafe impl<W: Walker> Mmu for SimMmu<W> {
         self.lock().quiesces += 1;
         work();
     }
+}
 
-    fn root_entry_installed(&self, at: VirtAddr) {
+// SAFETY: 1 to 3: the CPUs translate by one root; what others would be told is written down.
+unsafe impl<W: Walker> Roots for SimMmu<W> {
+    fn entry_installed(&self, at: VirtAddr) {
         self.lock().roots_installed.push(at);
         self.speculate_now();
     }
 
-    fn root_entry_removed(&self, at: VirtAddr) {
+    fn entry_removed(&self, at: VirtAddr) {
         self.lock().roots_removed.push(at);
         self.speculate_now();
     }

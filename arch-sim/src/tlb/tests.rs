@@ -4,7 +4,7 @@ use super::*;
 use crate::walker::X86_64Walker;
 use mm_core::addr::{Granule, NodeId};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Flush, Mmu};
+use mm_core::paging::{Flush, Mmu, Roots};
 
 const NODE: NodeId = NodeId::new(0);
 const PRESENT: u64 = 0x3;
@@ -431,9 +431,10 @@ fn every_cpu_forgets_what_the_mmu_is_told() {
     let other = SimTlb::new(X86_64Walker::four_level(), &machine.memory, pfn(1));
     let mmu = SimMmu::new(vec![machine.cpu.clone(), other]);
     mmu.cpus().iter().for_each(|cpu| cpu.fill(bytes(0, 0x1000)));
-    mmu.flush(FlushScope::Nothing);
+    let told: &dyn Mmu<X86_64Walker> = &mmu;
+    told.flush(FlushScope::Nothing);
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_leaves() == 1));
-    mmu.flush(flush_of(bytes(0, 1)).scope());
+    told.flush(flush_of(bytes(0, 1)).scope());
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_leaves() == 0));
     assert!(mmu.cpus().iter().all(|cpu| cpu.cached_tables() == 0));
 }
@@ -442,13 +443,14 @@ fn every_cpu_forgets_what_the_mmu_is_told() {
 fn what_the_mmu_is_told_is_recorded() {
     let machine = Machine::new();
     let mmu = SimMmu::new(vec![machine.cpu]);
-    mmu.publish();
-    mmu.entries_added();
-    mmu.quiesce(bytes(0, 0x1000), &mut || {});
-    mmu.root_entry_installed(virt(1 << 39));
-    mmu.root_entry_removed(virt(2 << 39));
-    mmu.flush(FlushScope::Nothing);
-    mmu.flush(FlushScope::Everything);
+    let told: &dyn Mmu<X86_64Walker> = &mmu;
+    told.publish();
+    told.entries_added();
+    told.quiesce(bytes(0, 0x1000), &mut || {});
+    mmu.entry_installed(virt(1 << 39));
+    mmu.entry_removed(virt(2 << 39));
+    told.flush(FlushScope::Nothing);
+    told.flush(FlushScope::Everything);
     let expected = MmuRecord {
         forgets: 1,
         full_forgets: 1,
@@ -465,16 +467,17 @@ fn what_the_mmu_is_told_is_recorded() {
 fn an_entry_cleared_only_after_the_flush_is_caught_by_speculation() {
     let (machine, frames) = watched();
     let mmu = SimMmu::new(vec![machine.cpu.clone()]);
+    let told: &dyn Mmu<X86_64Walker> = &mmu;
     mmu.speculate(Some(bytes(0, 0x20_0000)));
     let page = frames.allocate_run(1, NODE).unwrap();
     machine.set(4, 0, 1024 << 12 | PRESENT);
-    mmu.entries_added();
-    mmu.flush(flush_of(bytes(0, 0x1000)).scope());
+    told.entries_added();
+    told.flush(flush_of(bytes(0, 0x1000)).scope());
     machine.set(4, 0, 0);
     release_run(&frames, page);
     assert_eq!(machine.memory.violations().take().len(), 1);
     mmu.speculate(None);
-    mmu.flush(FlushScope::Everything);
+    told.flush(FlushScope::Everything);
     assert_eq!(machine.cpu.cached_leaves(), 0);
 }
 

@@ -5,10 +5,13 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod choices;
 mod foreign;
 mod format;
 mod machine;
 mod map;
 mod read;
+mod registers;
+mod roots;
 mod tlb;
 mod unmap;

@@ -65,7 +65,7 @@ struct Publisher<'m, F> {
 }
 
 // SAFETY: 1 and 2: no CPU uses the tables, and the test has one thread.
-unsafe impl<F: Paging> Mmu for Publisher<'_, F> {
+unsafe impl<F: Paging> Mmu<F> for Publisher<'_, F> {
     fn flush(&self, _scope: FlushScope<'_>) {}
 
     fn publish(&self) {
@@ -225,7 +225,7 @@ for_both_formats! {
         let mmu = Publisher { machine: &machine, publishes: Cell::new(0) };
         // SAFETY: as for `Machine::table`.
         let mut table = unsafe {
-            RadixTable::<F, _, _, _>::new(machine.root, &machine.frames, &machine.memory, &mmu)
+            RadixTable::<F, _, _, _, _>::new(machine.root, &machine.cpus, &machine.frames, &machine.memory, &mmu)
         };
         // A whole path, linked at the root; then two leaf tables in a live one; then none.
         for (first, count, links) in [(0, 10, 1), (512, 1024, 2), (10, 500, 0)] {

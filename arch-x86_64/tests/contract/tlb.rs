@@ -8,8 +8,32 @@ use std::sync::atomic::Ordering::Relaxed;
 
 fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
     machine.cpus.take_events();
-    Tlb::new(&machine.cpus, &machine.cpus, &machine.cpus).flush(scope);
-    machine.cpus.take_events()
+    let tlb = Tlb::new(&machine.cpus, &machine.cpus);
+    Mmu::<FourLevel>::flush(&tlb, scope);
+    let mut events = machine.cpus.take_events();
+    if scope != FlushScope::Nothing {
+        assert_eq!(events.remove(0), Event::Fence(0), "stores first");
+    }
+    events
+}
+
+/// Neither the interrupt to other CPUs nor INVPCID is ordered with what was stored to tables.
+#[test]
+fn stores_are_fenced_before_any_cpu_forgets() {
+    let machine = Machine::<FourLevel>::new();
+    let page = [Some(pages(0xffff_ea00_0000_0000, 1))];
+    for scope in [FlushScope::Ranges(&page), FlushScope::Everything] {
+        machine.cpus.take_events();
+        let tlb = Tlb::new(&machine.cpus, &machine.cpus);
+        Mmu::<FourLevel>::flush(&tlb, scope);
+        let events = machine.cpus.take_events();
+        assert_eq!(
+            (events[0], events.len()),
+            (Event::Fence(0), 3),
+            "{events:?}"
+        );
+        assert!(!matches!(events[1], Event::Fence(_)));
+    }
 }
 
 #[test]

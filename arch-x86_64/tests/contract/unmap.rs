@@ -5,6 +5,7 @@ use crate::machine::{
 };
 use arch_x86_64::INVLPG_LIMIT;
 use core::cell::RefCell;
+use core::sync::atomic::Ordering;
 use mm_core::addr::{VirtAddr, VirtRange};
 use mm_core::paging::{Flush, FlushScope, Mmu, NoRecords, PageTable, RadixTable, Role, Run, Step};
 
@@ -20,7 +21,7 @@ fn is_flush(event: &Event) -> bool {
 struct Scopes(RefCell<Vec<Vec<VirtRange>>>);
 
 // SAFETY: 1 and 2: for tables that no CPU uses.
-unsafe impl Mmu for Scopes {
+unsafe impl<F> Mmu<F> for Scopes {
     fn flush(&self, scope: FlushScope<'_>) {
         let FlushScope::Ranges(ranges) = scope else {
             panic!("{scope:?}")
@@ -142,6 +143,31 @@ for_both_formats! {
         }
     }
 
+    // EFER.TCE: INVLPG leaves upper-level entries alone that do not lead to its page.
+    fn tables_are_forgotten_by_the_pages_below_them_alone<F>() {
+        let slot = 1 << (F::LEVELS[0].shift - 12);
+        for boundary in [512, 1 << 18, slot] {
+            for (first, count) in [(boundary - 1, 1), (boundary - 1, 2), (boundary - 8, INVLPG_LIMIT)] {
+                let machine = Machine::<F>::new();
+                machine.cpus.keeps_others.store(true, Ordering::Relaxed);
+                let range = vmemmap::<F>(first, count);
+                machine.map(range, Plan::Distinct);
+                // All CPUs cache the tables, and read them again whenever they can.
+                machine.cpus.speculate(range);
+                machine.cpus.take_events();
+                machine.unmap(&[range]);
+                let events = machine.cpus.take_events();
+                assert!(events.iter().all(|event| !matches!(event, Event::Invpcid(_) | Event::TogglePge(_))));
+                for cpu in machine.cpus.all() {
+                    assert_eq!((cpu.cached_leaves(), cpu.cached_tables()), (0, 0));
+                }
+                // Tables that were freed while they were cached would be among the violations.
+                machine.assert_no_violations();
+                assert_eq!(machine.outstanding(), 0);
+            }
+        }
+    }
+
     fn a_root_entry_is_removed_once<F>() {
         let machine = Machine::<F>::new();
         let slot = 1 << (F::LEVELS[0].shift - 12);
@@ -184,7 +210,7 @@ for_both_formats! {
         let mmu = Scopes::default();
         // SAFETY: as for `Machine::table`; nobody accesses the addresses.
         let mut table = unsafe {
-            RadixTable::<F, _, _, _>::new(machine.root, &machine.frames, &machine.memory, &mmu)
+            RadixTable::<F, _, _, _, _>::new(machine.root, &machine.cpus, &machine.frames, &machine.memory, &mmu)
         };
         let mut flush = Flush::nothing();
         // SAFETY: 1: nobody uses the addresses. 2: the flush is given below.

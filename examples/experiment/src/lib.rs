@@ -47,7 +47,7 @@ pub use cost::Cost;
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, Limited, LinearMap, MemoryMap, RangeList};
-pub use mmu::{MmuRecord, Recorded, Refusing};
+pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::fmt;
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::paging::{FlushScope, Mmu, OneRoot, Replacement, Roots};
 
 /// What an MMU was told so far.
 #[derive(Debug, Default)]
@@ -40,14 +40,14 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// An MMU, whichever, of which is written down what it is told. Page tables on one are of one type
-/// for all: what is done on them is compiled once.
-pub struct Recorded<'r> {
-    mmu: &'r dyn Mmu,
+/// An MMU, whichever, of which is written down what it is told. Page tables in one format are of one
+/// type for all: what is done on them is compiled once.
+pub struct Recorded<'r, F> {
+    mmu: &'r dyn Mmu<F>,
     record: &'r MmuRecord,
 }
 
-impl fmt::Debug for Recorded<'_> {
+impl<F> fmt::Debug for Recorded<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = &self.record;
         f.debug_struct("Recorded")
@@ -56,15 +56,15 @@ impl fmt::Debug for Recorded<'_> {
     }
 }
 
-impl<'r> Recorded<'r> {
+impl<'r, F> Recorded<'r, F> {
     /// `mmu`, with what it is told added to `record`.
-    pub const fn new(mmu: &'r dyn Mmu, record: &'r MmuRecord) -> Self {
+    pub const fn new(mmu: &'r dyn Mmu<F>, record: &'r MmuRecord) -> Self {
         Self { mmu, record }
     }
 }
 
 // SAFETY: 1 to 3 hold because they hold for the MMU behind it.
-unsafe impl Mmu for Recorded<'_> {
+unsafe impl<F> Mmu<F> for Recorded<'_, F> {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing {
             count(&self.record.flushes);
@@ -88,15 +88,32 @@ unsafe impl Mmu for Recorded<'_> {
         count(&self.record.quiesces);
         self.mmu.quiesce(range, work);
     }
+}
 
-    fn root_entry_installed(&self, at: VirtAddr) {
+/// The other roots, of which there are none: what they would be told is counted.
+#[derive(Debug)]
+pub struct RecordedRoots<'r> {
+    roots: OneRoot,
+    record: &'r MmuRecord,
+}
+
+impl<'r> RecordedRoots<'r> {
+    /// `roots`, with what it is told added to `record`.
+    pub const fn new(roots: OneRoot, record: &'r MmuRecord) -> Self {
+        Self { roots, record }
+    }
+}
+
+// SAFETY: 1 to 3 hold because they hold for the one root.
+unsafe impl Roots for RecordedRoots<'_> {
+    fn entry_installed(&self, at: VirtAddr) {
         count(&self.record.roots_installed);
-        self.mmu.root_entry_installed(at);
+        self.roots.entry_installed(at);
     }
 
-    fn root_entry_removed(&self, at: VirtAddr) {
+    fn entry_removed(&self, at: VirtAddr) {
         count(&self.record.roots_removed);
-        self.mmu.root_entry_removed(at);
+        self.roots.entry_removed(at);
     }
 }
 
@@ -105,7 +122,7 @@ unsafe impl Mmu for Recorded<'_> {
 pub struct Refusing<U>(pub U);
 
 // SAFETY: 1 and 2 hold because they hold for the MMU behind it. 3: nothing is exchanged.
-unsafe impl<U: Mmu> Mmu for Refusing<U> {
+unsafe impl<F, U: Mmu<F>> Mmu<F> for Refusing<U> {
     fn flush(&self, scope: FlushScope<'_>) {
         self.0.flush(scope);
     }
@@ -116,13 +133,5 @@ unsafe impl<U: Mmu> Mmu for Refusing<U> {
 
     fn entries_added(&self) {
         self.0.entries_added();
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        self.0.root_entry_installed(at);
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        self.0.root_entry_removed(at);
     }
 }

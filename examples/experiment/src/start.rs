@@ -7,13 +7,13 @@
 use crate::memory::{
     EarlyFrames, Frames, LinearMap, MemoryMap, allocator, early_range, early_slice,
 };
-use crate::mmu::{MmuRecord, Recorded};
+use crate::mmu::{MmuRecord, Recorded, RecordedRoots};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
 use crate::{Experiment, Machine, Probe, Report, Subject, Verdict};
 use core::fmt::{self, Write};
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{EntryFormat, Mmu, RadixTable};
+use mm_core::paging::{EntryFormat, Mmu, OneRoot, RadixTable};
 use mm_core::vmemmap::AuditSlot;
 
 /// For how many frames an audit has room in one pass.
@@ -179,8 +179,8 @@ impl<'l, P: Probe> Started<'l, P> {
     pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        refusing: &dyn Mmu,
-        mmu: &dyn Mmu,
+        refusing: &dyn Mmu<F>,
+        mmu: &dyn Mmu<F>,
         out: &mut dyn Write,
     ) -> Verdict {
         let mut report = Report::new(out);
@@ -216,7 +216,7 @@ impl<'l, P: Probe> Started<'l, P> {
     unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug>(
         &mut self,
         setting: &Setting,
-        mmu: &dyn Mmu,
+        mmu: &dyn Mmu<F>,
         work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F>, LinearMap>),
     ) {
         let Setting { model, shape, .. } = *setting;
@@ -227,9 +227,13 @@ impl<'l, P: Probe> Started<'l, P> {
         let raw_tables = unsafe { ForeignTables::new(tables, self.spare) };
         let record = MmuRecord::default();
         let mmu = Recorded::new(mmu, &record);
+        // SAFETY: 1: there is one CPU (duty 4 of `new`), and one root for what the vmemmap lies in.
+        let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has
         // no other value for the tables. 4: there is one CPU (duty 4 of `new`).
-        let table = unsafe { RadixTable::new(self.root, &self.frames, &self.direct_map, mmu) };
+        // 5: there is one root.
+        let table =
+            unsafe { RadixTable::new(self.root, roots, &self.frames, &self.direct_map, mmu) };
         let machine = Machine {
             probe: &self.probe,
             model,
@@ -247,4 +251,5 @@ impl<'l, P: Probe> Started<'l, P> {
 }
 
 /// The page table of a kernel's experiment.
-type KernelTable<'k, F> = RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k>>;
+type KernelTable<'k, F> =
+    RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k, F>, RecordedRoots<'k>>;

@@ -12,14 +12,14 @@ use arch_sim::{Fault as SimFault, SimMemory, SimMmu, SimTlb};
 use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL};
 use experiment::{
     ArmDescriptors, Bitmap, Case, Cost, EntryBits, Experiment, FOREIGN_TABLES, Fault, FaultKind,
-    ForeignTables, Frames, Limited, Machine, MemoryMap, MmuRecord, Probe, Recorded, Report,
-    Subject, TableShape, Tables, Verdict, X86Entries, cases,
+    ForeignTables, Frames, Limited, Machine, MemoryMap, MmuRecord, Probe, Recorded, RecordedRoots,
+    Report, Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
 use mm_core::frame::Counted;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
-use mm_core::paging::{EntryFormat, RadixTable, Replacement};
+use mm_core::paging::{EntryFormat, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 use std::fmt;
@@ -162,10 +162,12 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
         let record = MmuRecord::default();
         let mmu = SimMmu::new(vec![cpu.tlb.clone()]).with_replacement(rule);
         let mmu = Recorded::new(&mmu, &record);
+        // SAFETY: 1: the CPU translates by one root.
+        let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
         // SAFETY: 1: simulated memory is zero at first, and so is the root table, and all is taken
         // offline again. 2: the memory has it and all frames. 3: there is one table at a time and
-        // one thread. 4: there is one CPU.
-        let table = unsafe { RadixTable::<F, _, _, _>::new(root, &frames, &memory, mmu) };
+        // one thread. 4: there is one CPU. 5: there is one root.
+        let table = unsafe { RadixTable::<F, _, _, _, _>::new(root, roots, &frames, &memory, mmu) };
         let machine = Machine {
             probe: &cpu,
             model,

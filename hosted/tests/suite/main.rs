@@ -8,4 +8,5 @@
 
 mod abilities;
 mod machine;
+mod out_of_reach;
 mod readme;

@@ -1,6 +1,6 @@
 //! Exchanging entries that are in use for others.
 
-use super::{Leaf, Run};
+use super::{FrameOutOfReach, Leaf, Run};
 use crate::addr::{Block, Order, VirtAddr};
 use crate::frame::OutOfFrames;
 use core::fmt;
@@ -35,6 +35,8 @@ pub struct Replaced {
 pub enum ReplaceError {
     /// There was no frame for a table that the exchange needs.
     OutOfFrames(OutOfFrames),
+    /// An allocator gave a frame for a table that no entry can hold. It went back.
+    FrameOutOfReach(FrameOutOfReach),
     /// The page table cannot exchange entries in use: see [`Replacement::Refused`].
     Refused,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for ReplaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfFrames(error) => write!(f, "no frame for a page table: {error}"),
+            Self::FrameOutOfReach(error) => error.fmt(f),
             Self::Refused => f.write_str(
                 "the page table cannot exchange entries in use; give its MMU a way to keep CPUs from them",
             ),

@@ -116,7 +116,9 @@ pub unsafe trait EntryFormat {
         [] => 0,
     };
 
-    /// The last frame that an entry can hold.
+    /// The last frame that an entry can hold. The engine refuses frames behind it
+    /// ([`FrameOutOfReach`](super::FrameOutOfReach)), so that `leaf` and `table` are not asked for
+    /// one.
     const LAST_FRAME: Pfn;
 
     /// What is added to a base-page leaf so that it points at the next frame.

@@ -1,18 +1,22 @@
 //! What the engine needs of the hardware.
 
 use super::{FlushScope, Replacement};
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::VirtRange;
 
-/// The translation hardware of all CPUs that use a table tree.
+/// The translation hardware of all CPUs that use a table tree in the format `F`.
+///
+/// A flush goes by pages, and what may be exchanged goes by the architecture, so an MMU serves the
+/// formats that it was written for. One that does the same for every format, as a model of a machine
+/// without caches does, is an `Mmu<F>` for all `F`. [`RadixTable`](super::RadixTable) takes one for
+/// its own format only.
 ///
 /// # For implementers
 ///
 /// On a machine this is a handful of instructions and an interrupt to the other CPUs. Hosted, it is
 /// a model of them. Methods may be called with the kernel's page-table lock held.
 ///
-/// The two root hooks are for kernels where every address space has its own root table with copies
-/// of the kernel's entries. They are called once when an entry of the root that the engine works on
-/// becomes present, and once when it goes: after the entry is cleared, and before the flush.
+/// What is to be done about other root tables is not the hardware's affair: see
+/// [`Roots`](super::Roots).
 ///
 /// # Safety
 ///
@@ -23,7 +27,7 @@ use crate::addr::{VirtAddr, VirtRange};
 /// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to
 ///    become another valid one that leads elsewhere, and [`Replacement::BreakBeforeMake`] only
 ///    where `quiesce` does what it says.
-pub unsafe trait Mmu {
+pub unsafe trait Mmu<F> {
     /// Makes every CPU drop what it has cached for the addresses in `scope`.
     fn flush(&self, scope: FlushScope<'_>);
 
@@ -49,21 +53,10 @@ pub unsafe trait Mmu {
         let _ = range;
         work();
     }
-
-    /// The root's entry for `at` has become present, or has changed. Roots with a copy have to copy
-    /// it again.
-    fn root_entry_installed(&self, at: VirtAddr) {
-        let _ = at;
-    }
-
-    /// The root's entry for `at` has been cleared. Roots with a copy have to clear it.
-    fn root_entry_removed(&self, at: VirtAddr) {
-        let _ = at;
-    }
 }
 
 // SAFETY: 1 to 3 hold because they hold for the hardware behind the reference.
-unsafe impl<T: Mmu + ?Sized> Mmu for &T {
+unsafe impl<F, T: Mmu<F> + ?Sized> Mmu<F> for &T {
     fn flush(&self, scope: FlushScope<'_>) {
         (**self).flush(scope)
     }
@@ -82,13 +75,5 @@ unsafe impl<T: Mmu + ?Sized> Mmu for &T {
 
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         (**self).quiesce(range, work)
-    }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        (**self).root_entry_installed(at)
-    }
-
-    fn root_entry_removed(&self, at: VirtAddr) {
-        (**self).root_entry_removed(at)
     }
 }

@@ -10,6 +10,7 @@
 //!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ released
 //! ```
 
+mod attributes;
 mod exchange;
 mod flush;
 mod format;
@@ -17,13 +18,16 @@ mod mmu;
 mod page_table;
 mod radix;
 mod records;
+mod roots;
 mod run;
 
+pub use attributes::Attributes;
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use mmu::Mmu;
-pub use page_table::{MapError, MapStopped, Mapping, PageTable, Visit};
+pub use page_table::{FrameOutOfReach, MapError, MapStopped, Mapping, PageTable, Visit};
 pub use radix::RadixTable;
 pub use records::{NoRecords, TableRecords};
+pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};

@@ -68,6 +68,27 @@ pub enum Visit {
     },
 }
 
+/// A frame that no entry of the page table can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameOutOfReach {
+    /// The frame, or the last one of a block or run.
+    pub frame: Pfn,
+    /// The last frame that an entry can hold.
+    pub last: Pfn,
+}
+
+impl fmt::Display for FrameOutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "frame {} is behind {}, the last that an entry of the page table can hold; keep such frames from the vmemmap's allocators and altmaps",
+            self.frame, self.last
+        )
+    }
+}
+
+impl core::error::Error for FrameOutOfReach {}
+
 /// Why a leaf could not be entered. The entry is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,6 +100,9 @@ pub enum MapError {
         /// Where.
         at: VirtAddr,
     },
+    /// The leaf, or a table that an allocator gave for it, has a frame that no entry can hold. The
+    /// table went back to the allocator.
+    FrameOutOfReach(FrameOutOfReach),
     /// The page table has no leaf of this size here. Either `at` is not aligned to it, or no level
     /// has it.
     Unsupported {
@@ -93,6 +117,7 @@ impl fmt::Display for MapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfFrames(error) => write!(f, "no frame for a page table: {error}"),
+            Self::FrameOutOfReach(error) => error.fmt(f),
             Self::InUse { at } => write!(f, "{at} is mapped already; unmap it first"),
             Self::Unsupported { at, order } => {
                 write!(f, "no leaf of order {order} can be entered at {at}")
@@ -186,6 +211,12 @@ pub unsafe trait PageTable {
 
     /// The next larger leaf after a base page, if this table can map one.
     fn huge_leaf(&self) -> Option<Order>;
+
+    /// The last frame that an entry can hold. By default every frame number can be held. The
+    /// vmemmap gives frames behind it back to where they came from, and maps none.
+    fn last_frame(&self) -> Pfn {
+        Pfn::MAX
+    }
 
     /// What `at` translates to, at any level. Foreign leaves are included.
     fn lookup(&self, at: VirtAddr) -> Option<Mapping>;
@@ -329,6 +360,9 @@ pub unsafe trait PageTable {
     ///
     /// [`ReplaceError`]; nothing has changed, and of `exchange` only [`Exchange::should_split`] was
     /// called.
+    ///
+    /// What `exchange` gives with frames behind [`last_frame`](Self::last_frame) is not entered: it
+    /// goes back by [`Exchange::released`], and the old entries stay.
     ///
     /// # Safety
     ///

@@ -119,6 +119,21 @@ impl Run {
         }
     }
 
+    /// The last frame that any of the leaves points at; [`Pfn::MAX`] where that would be beyond the
+    /// last frame number.
+    #[inline]
+    pub const fn last_frame(&self) -> Pfn {
+        let frames = match self.step {
+            Step::Same => self.leaf.block.order().frames(),
+            Step::Next => self.pages(),
+        };
+        let first = self.leaf.block.first();
+        match first.checked_add(frames.saturating_sub(1)) {
+            Some(last) => last,
+            None => Pfn::MAX,
+        }
+    }
+
     /// Splits the run: its first `count` leaves (at least 1), and the rest, if any.
     #[inline]
     pub(crate) const fn take(self, count: u64) -> (Run, Option<Run>) {

@@ -3,7 +3,7 @@
 use crate::addr::{PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
-use crate::paging::MapError;
+use crate::paging::{FrameOutOfReach, MapError};
 use core::fmt;
 
 /// The descriptor type is not the one that the model was made for.
@@ -52,6 +52,8 @@ pub enum OnlineError {
     },
     /// RAM for descriptors or page tables ran out.
     OutOfFrames(OutOfFrames),
+    /// An allocator or altmap gave a frame that no entry of the page table can hold. It went back.
+    FrameOutOfReach(FrameOutOfReach),
     /// The altmap ran out.
     AltmapExhausted {
         /// The reserved frames.
@@ -77,9 +79,11 @@ impl OnlineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel | Self::TailsDiffer | Self::TooManyAltmaps { .. } | Self::Table(_) => {
-                ErrorKind::Unsupported
-            }
+            Self::OtherModel
+            | Self::TailsDiffer
+            | Self::TooManyAltmaps { .. }
+            | Self::FrameOutOfReach(_)
+            | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
@@ -94,6 +98,7 @@ impl From<MapError> for OnlineError {
     fn from(error: MapError) -> Self {
         match error {
             MapError::OutOfFrames(error) => Self::OutOfFrames(error),
+            MapError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             MapError::InUse { at } => Self::AlreadyMapped { at },
             MapError::Unsupported { .. } => Self::Table(error),
         }
@@ -118,6 +123,7 @@ impl fmt::Display for OnlineError {
                 "descriptors are mapped at {at} already; take that memory offline first"
             ),
             Self::OutOfFrames(error) => error.fmt(f),
+            Self::FrameOutOfReach(error) => error.fmt(f),
             Self::AltmapExhausted { reserved } => write!(
                 f,
                 "the altmap of {:#x} frames is used up; reserve more",
@@ -168,6 +174,9 @@ pub enum OfflineError {
     /// No memory for a table of its own where the piece is a part of what a huge leaf or a shared
     /// table maps.
     OutOfFrames(OutOfFrames),
+    /// An allocator gave a frame for such a table that no entry of the page table can hold. It went
+    /// back.
+    FrameOutOfReach(FrameOutOfReach),
     /// The reserved part of the altmap goes offline after all else, from its end on.
     ReservedLast {
         /// What is online and has to go offline first, or some of it.
@@ -196,7 +205,9 @@ impl OfflineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel | Self::OtherAltmap { .. } => ErrorKind::Unsupported,
+            Self::OtherModel | Self::OtherAltmap { .. } | Self::FrameOutOfReach(_) => {
+                ErrorKind::Unsupported
+            }
             Self::PieceMisaligned { .. }
             | Self::SplitsHugeLeaf { .. }
             | Self::SplitsSharedTable { .. } => ErrorKind::Misaligned,
@@ -222,6 +233,7 @@ impl fmt::Display for OfflineError {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }
             Self::OutOfFrames(error) => error.fmt(f),
+            Self::FrameOutOfReach(error) => error.fmt(f),
             Self::ReservedLast { online } => write!(
                 f,
                 "memory within {online} is online by the altmap; take it offline before the part that is reserved for that"

@@ -7,7 +7,7 @@ use super::registry::{TailKey, TailRegistry};
 use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{Altmap, DirectMap, FrameAllocator, MapMemory, OutOfFrames, Released};
-use crate::paging::{Role, Run, Step};
+use crate::paging::{FrameOutOfReach, Role, Run, Step};
 
 /// What a vmemmap remembers of the frames that hold its descriptors.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct FramePool<'v, A, M> {
     memory: MapMemory<'v, A, M>,
     pub(super) altmap: Option<&'v dyn Altmap>,
     pub(super) state: &'v mut PoolState,
+    /// The last frame that the page table's entries can hold.
+    last: Pfn,
 }
 
 impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
@@ -58,6 +60,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
             memory,
             altmap,
             state,
+            last: Pfn::MAX,
         }
     }
 
@@ -84,13 +87,39 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         registered.is_ok()
     }
 
+    /// Gives frames behind `last`, the last that the page table's entries can hold, back to where
+    /// they came from.
+    pub(super) fn up_to(self, last: Pfn) -> Self {
+        Self { last, ..self }
+    }
+
+    /// A block, if there is one that entries can hold.
     pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let block = match self.altmap {
             Some(altmap) => altmap.allocate(order, node),
             None => self.ram().allocate(order, node),
         }?;
         self.count_taken(block.frames());
-        Ok(block)
+        match self.check_reach(block.frames()) {
+            Ok(()) => Ok(block),
+            Err(_) => {
+                // SAFETY: 1 and 2: allocated just now, with one reference, and not mapped.
+                unsafe { self.release(block, 1, Role::Descriptors) };
+                Err(OutOfFrames { order, node })
+            }
+        }
+    }
+
+    /// Whether entries can hold `frames`.
+    fn check_reach(&self, frames: PfnRange) -> Result<(), OnlineError> {
+        let (frame, last) = (frames.last(), self.last);
+        if frame <= last {
+            return Ok(());
+        }
+        Err(OnlineError::FrameOutOfReach(FrameOutOfReach {
+            frame,
+            last,
+        }))
     }
 
     pub(super) fn allocate_run(
@@ -112,14 +141,25 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
                 .map_err(OnlineError::OutOfFrames),
         }?;
         self.count_taken(run);
+        self.give_back_behind(run)?;
         Ok(run)
     }
 
     /// A frame of RAM, whether there is an altmap or not.
-    pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OutOfFrames> {
-        let block = self.ram().allocate(Order::BASE, node)?;
+    pub(super) fn allocate_ram(&mut self, node: NodeId) -> Result<Pfn, OnlineError> {
+        let block = self.ram().allocate(Order::BASE, node);
+        let block = block.map_err(OnlineError::OutOfFrames)?;
         self.count_taken(block.frames());
+        self.give_back_behind(block.frames())?;
         Ok(block.first())
+    }
+
+    /// Gives single frames that were allocated just now back if entries cannot hold all of them.
+    fn give_back_behind(&mut self, frames: PfnRange) -> Result<(), OnlineError> {
+        self.check_reach(frames).inspect_err(|_| {
+            // SAFETY: allocated just now, each with one reference, and not mapped.
+            unsafe { self.release_frames(frames, Role::Descriptors) };
+        })
     }
 
     /// Counts that `frames`, which are all on one node, were taken.

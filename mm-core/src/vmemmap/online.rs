@@ -181,7 +181,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
-        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
+        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let mut source =
             PieceSource::<D, A, M>::new(pool, &writer, pagemap, &mut plan, &found, notes);
 

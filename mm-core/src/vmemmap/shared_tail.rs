@@ -34,9 +34,7 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
             return Ok(frame);
         }
     }
-    let frame = pool
-        .allocate_ram(key.node)
-        .map_err(OnlineError::OutOfFrames)?;
+    let frame = pool.allocate_ram(key.node)?;
     notes.frames_from(key.node, pool.node_of(frame), 1);
     // SAFETY: 1 and 2: as for `new_tail`.
     let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references) };

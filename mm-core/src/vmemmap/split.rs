@@ -188,6 +188,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         match replaced {
             Ok(_) => Ok(()),
             Err(ReplaceError::OutOfFrames(error)) => Err(OfflineError::OutOfFrames(error)),
+            Err(ReplaceError::FrameOutOfReach(error)) => Err(OfflineError::FrameOutOfReach(error)),
             Err(ReplaceError::Refused) => Err(first.refusal()),
         }
     }

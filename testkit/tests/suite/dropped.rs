@@ -19,7 +19,7 @@ const MIB: u64 = 1 << 20;
 const WALKER: X86_64Walker = X86_64Walker::four_level();
 
 type Mmu = SimMmu<X86_64Walker>;
-type Table<'m> = RadixTable<FourLevel, &'m SimFrames, &'m SimMemory, &'m Mmu>;
+type Table<'m> = RadixTable<FourLevel, &'m SimFrames, &'m SimMemory, &'m Mmu, &'m Mmu>;
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 struct Machine {
@@ -48,8 +48,9 @@ impl Machine {
     /// A table over the root, whatever is below it.
     fn table(&self) -> Table<'_> {
         // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
-        // the memory has all frames. 3: there is one at a time. 4: there is one CPU.
-        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, &self.mmu) }
+        // the memory has all frames. 3: there is one at a time. 4: there is one CPU. 5: there is one
+        // root.
+        unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) }
     }
 
     fn vmemmap(&self) -> Array<'_> {

@@ -9,7 +9,7 @@ use mm_core::error::ErrorKind;
 use mm_core::frame::{FrameAllocator, InspectFrames, Released};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::RadixTable;
+use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
@@ -50,9 +50,13 @@ impl<R: Radix> Machine<R> {
 
     /// An engine, for one call or for several.
     fn table(&self) -> Table<'_, R> {
-        // SAFETY: 1: the root is zero at first, and only such tables write below it. 2: the memory
-        // has all frames. 3: one is used at a time. 4: there is one CPU.
-        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, &self.mmu) }
+        // SAFETY: of `OneRoot`, 1: there is no other root. Of the table, 1: the root is zero at
+        // first, and only such tables write below it. 2: the memory
+        // has all frames. 3: one is used at a time. 4: there is one CPU. 5: there is one root.
+        unsafe {
+            let roots = OneRoot::new();
+            RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)
+        }
     }
 
     fn vmemmap(&self, model: MemoryModel) -> Array<'_> {

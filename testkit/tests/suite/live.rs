@@ -24,7 +24,8 @@ struct Machine<R: Radix> {
 }
 
 type MmuOf<'m, R> = &'m SimMmu<<R as Radix>::Walker>;
-type Table<'m, R> = RadixTable<<R as Radix>::Format, &'m SimFrames, &'m SimMemory, MmuOf<'m, R>>;
+type Table<'m, R> =
+    RadixTable<<R as Radix>::Format, &'m SimFrames, &'m SimMemory, MmuOf<'m, R>, MmuOf<'m, R>>;
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 impl<R: Radix> Machine<R> {
@@ -50,8 +51,9 @@ impl<R: Radix> Machine<R> {
 
     fn parts(&self) -> (Table<'_, R>, Array<'_>) {
         // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs
-        // are the MMU's.
-        let table = unsafe { RadixTable::new(self.root, &self.frames, &self.memory, &self.mmu) };
+        // are the MMU's. 5: there is one root.
+        let table =
+            unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(R::RADIX_MODEL, &self.frames, &self.memory) };
         (table, vmemmap.unwrap())

@@ -46,9 +46,10 @@ fn visits(align: u64, tails: Tails, piece: Piece) -> (u64, u64) {
         memory: &memory,
         visits: Cell::new(0),
     };
-    // SAFETY: 1: simulated memory is zero at first. 2: it has all frames. 3 and 4: one table, one
-    // CPU.
-    let mut table = unsafe { RadixTable::<FourLevel, _, _, _>::new(root, &frames, &map, &mmu) };
+    // SAFETY: 1: simulated memory is zero at first. 2: it has all frames. 3 to 5: one table, one
+    // CPU, one root.
+    let mut table =
+        unsafe { RadixTable::<FourLevel, _, _, _, _>::new(root, &mmu, &frames, &map, &mmu) };
     // SAFETY: 1 to 3: one memory, one table, one vmemmap.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(MODEL_4_LEVEL, &frames, &memory) };
     let mut vmemmap = vmemmap.unwrap();

@@ -2,8 +2,9 @@
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
-use arch_x86_64::{Roots, Shootdown, TlbInstructions};
+use arch_x86_64::{Shootdown, TlbInstructions};
 use mm_core::addr::{Pfn, VirtAddr, VirtRange};
+use mm_core::paging::{FlushScope, Roots};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -16,6 +17,8 @@ pub(crate) enum Event {
     Invpcid(usize),
     /// CR4.PGE toggled on a CPU.
     TogglePge(usize),
+    /// Fences on a CPU.
+    Fence(usize),
     /// A root hook.
     Installed(VirtAddr),
     /// A root hook.
@@ -29,6 +32,8 @@ pub(crate) struct Cpus {
     current: AtomicUsize,
     pub(crate) has_invpcid: AtomicBool,
     pub(crate) uses_pcids: AtomicBool,
+    /// EFER.TCE: INVLPG keeps upper-level entries that do not lead to its page.
+    pub(crate) keeps_others: AtomicBool,
     /// What all CPUs read of their own accord after each instruction.
     speculation: Mutex<Option<VirtRange>>,
     events: Mutex<Vec<Event>>,
@@ -41,6 +46,7 @@ impl Cpus {
             current: AtomicUsize::new(0),
             has_invpcid: AtomicBool::new(true),
             uses_pcids: AtomicBool::new(false),
+            keeps_others: AtomicBool::new(false),
             speculation: Mutex::new(None),
             events: Mutex::default(),
         }
@@ -76,10 +82,18 @@ impl Cpus {
 }
 
 // SAFETY: 1 and 2: `SimTlb` drops what these instructions drop. 3: `uses_pcids` is false unless a
-// test sets it.
+// test sets it. 4: it sees stores in the order of the host.
 unsafe impl TlbInstructions for Cpus {
     fn invlpg(&self, at: VirtAddr) {
-        self.execute(|cpu| Event::Invlpg(cpu, at), |cpu| cpu.invalidate_page(at));
+        let keeps_others = self.keeps_others.load(Relaxed);
+        let page = [VirtRange::new(at, 1).ok()];
+        self.execute(
+            |cpu| Event::Invlpg(cpu, at),
+            |cpu| match keeps_others {
+                true => cpu.forget(FlushScope::Ranges(&page)),
+                false => cpu.invalidate_page(at),
+            },
+        );
     }
 
     fn has_invpcid(&self) -> bool {
@@ -98,6 +112,10 @@ unsafe impl TlbInstructions for Cpus {
     fn uses_pcids(&self) -> bool {
         self.uses_pcids.load(Relaxed)
     }
+
+    fn fence(&self) {
+        self.execute(Event::Fence, |_| ());
+    }
 }
 
 // SAFETY: 1: each other CPU runs the work before this returns.
@@ -112,7 +130,8 @@ unsafe impl Shootdown for Cpus {
     }
 }
 
-impl Roots for Cpus {
+// SAFETY: 1 to 3: there are no other roots.
+unsafe impl Roots for Cpus {
     fn entry_installed(&self, at: VirtAddr) {
         self.record(Event::Installed(at));
     }

@@ -9,10 +9,10 @@ pub(crate) use source::{Plan, Source};
 
 use arch_sim::walker::{Scanned, Walker, X86_64Walker};
 use arch_sim::{SimFrames, SimMemory};
-use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
+use arch_x86_64::{FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, Tlb};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator, Released};
-use mm_core::paging::{EntryFormat, Leaf, MapStopped, NoRecords, PageTable, RadixTable, Role, Run};
+use mm_core::paging::{Leaf, MapStopped, NoRecords, PageTable, RadixTable, Role, Run};
 use std::collections::BTreeMap;
 
 pub(crate) const NODE: NodeId = NodeId::new(0);
@@ -20,7 +20,7 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const HUGE: Order = Order::new(9).unwrap();
 
 /// A format, with the reader that knows it too.
-pub(crate) trait Paging: EntryFormat + 'static {
+pub(crate) trait Paging: LongModeFormat + 'static {
     const WALKER: X86_64Walker;
     const BASE: VirtAddr;
 }
@@ -59,7 +59,7 @@ macro_rules! for_both_formats {
 pub(crate) use for_both_formats;
 
 pub(crate) type Table<'m, F> =
-    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m Cpus, &'m Cpus, &'m Cpus>>;
+    RadixTable<F, &'m SimFrames, &'m SimMemory, Tlb<&'m Cpus, &'m Cpus>, &'m Cpus>;
 
 /// What is mapped: the leaf at each first address.
 pub(crate) type Mapped = BTreeMap<VirtAddr, Leaf>;
@@ -106,10 +106,11 @@ impl<F: Paging> Machine<F> {
     }
 
     pub(crate) fn table(&self) -> Table<'_, F> {
-        let mmu = Tlb::new(&self.cpus, &self.cpus, &self.cpus);
+        let mmu = Tlb::new(&self.cpus, &self.cpus);
         // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
-        // memory for all. 3: one thread. 4: the CPUs of this machine.
-        unsafe { RadixTable::new(self.root, &self.frames, &self.memory, mmu) }
+        // memory for all. 3: one thread. 4: the CPUs of this machine. 5: there are no other
+        // roots; what they would be told is written down.
+        unsafe { RadixTable::new(self.root, &self.cpus, &self.frames, &self.memory, mmu) }
     }
 
     /// Frames out, the root excluded.

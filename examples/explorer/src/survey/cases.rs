@@ -344,6 +344,7 @@ mod tests {
         type Walker = <X86_64 as Radix>::Walker;
         type Processors = <X86_64 as Radix>::Processors;
         type Mmu<'m> = <X86_64 as Radix>::Mmu<'m>;
+        type Roots<'m> = <X86_64 as Radix>::Roots<'m>;
 
         fn walker() -> Self::Walker {
             X86_64::walker()
@@ -355,6 +356,10 @@ mod tests {
 
         fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_> {
             X86_64::mmu(cpus)
+        }
+
+        fn roots(cpus: &Self::Processors) -> Self::Roots<'_> {
+            X86_64::roots(cpus)
         }
 
         fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {

@@ -18,7 +18,7 @@ mod segments;
 mod serial;
 
 use arch_x86_64::{
-    Cpu, FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, OneRoot, SingleCpu, Tlb,
+    Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu, Tlb,
 };
 use core::panic::PanicInfo;
 use exit::exit;
@@ -27,7 +27,6 @@ use experiment::{
 };
 use firmware::FirmwareMemory;
 use mm_core::model::MemoryModel;
-use mm_core::paging::EntryFormat;
 use paging::{GRANULE, KernelSpace, Levels};
 use probe::Instructions;
 use pvh::StartInfo;
@@ -92,7 +91,7 @@ fn read_memory_map(start_info: u64) -> MemoryMap {
 /// # Safety
 ///
 /// 1. The CPU walks so many levels, in the format `F`.
-unsafe fn run<F: EntryFormat>(
+unsafe fn run<F: LongModeFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     model: MemoryModel,
     levels: Levels,
@@ -101,7 +100,7 @@ unsafe fn run<F: EntryFormat>(
     let cpu = unsafe { Cpu::new() };
     // SAFETY: 1: no other CPU was started.
     let one_cpu = unsafe { SingleCpu::new() };
-    let mmu = Tlb::new(cpu, one_cpu, OneRoot);
+    let mmu = Tlb::new(cpu, one_cpu);
     let setting = Setting {
         model,
         shape: levels.shape(),

@@ -1,6 +1,6 @@
 //! Runs of base-page entries in the memory of a table.
 
-use crate::paging::{Entry, EntryFormat, Leaf, Run, Step};
+use crate::paging::{Attributes, Entry, EntryFormat, Leaf, Run, Step};
 
 /// How many entries at the start of a run are compared one by one, since many runs are short.
 const SHORT: usize = 8;
@@ -37,6 +37,7 @@ pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
 /// other entries are skipped.
 #[inline]
 pub(super) fn for_each_run<F: EntryFormat>(
+    attributes: &Attributes<F>,
     slots: &[u64],
     depth: usize,
     wanted: impl Fn(&Entry) -> Option<Leaf>,
@@ -44,7 +45,7 @@ pub(super) fn for_each_run<F: EntryFormat>(
 ) {
     let mut index = 0;
     while let Some((&entry, rest)) = slots.get(index..).and_then(<[u64]>::split_first) {
-        let Some(leaf) = wanted(&F::decode(entry, depth)) else {
+        let Some(leaf) = wanted(&attributes.decode(entry, depth)) else {
             index += 1;
             continue;
         };

@@ -6,7 +6,8 @@ use super::{Engine, load, store};
 use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
-    Entry, EntryFormat, Leaf, MapError, MapStopped, Mmu, Role, Run, RunSource, Step,
+    Entry, EntryFormat, FrameOutOfReach, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run,
+    RunSource, Step,
 };
 use core::sync::atomic::AtomicU64;
 
@@ -17,6 +18,8 @@ struct Cursor<'s, S> {
     /// The last address that is to be mapped.
     last: VirtAddr,
     page_shift: u32,
+    /// The last frame that an entry can hold.
+    last_frame: Pfn,
 }
 
 impl<S: RunSource> Cursor<'_, S> {
@@ -36,7 +39,21 @@ impl<S: RunSource> Cursor<'_, S> {
     fn next(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
         let pages = ((self.last.get() - at.get()) >> self.page_shift) + 1;
         let run = self.source.next_run(at, pages, largest);
-        run.map_err(|error| MapStopped::Source { at, error })
+        let run = run.map_err(|error| MapStopped::Source { at, error })?;
+        if run.last_frame() > self.last_frame {
+            return Err(self.refuse(at, run));
+        }
+        Ok(run)
+    }
+
+    /// Gives `run` back, which has a frame that no entry can hold.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, at: VirtAddr, run: Run) -> MapStopped<S::Error> {
+        let (frame, last) = (run.last_frame(), self.last_frame);
+        self.source.return_unused(run);
+        let error = MapError::FrameOutOfReach(FrameOutOfReach { frame, last });
+        MapStopped::Table { at, error }
     }
 
     /// Takes the leaf at the front of `run`, which was peeked at.
@@ -96,12 +113,13 @@ enum Visibility {
     Unlinked,
 }
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// See [`PageTable::map_runs`](crate::paging::PageTable::map_runs).
     ///
@@ -122,6 +140,7 @@ where
             run: None,
             last: range.last(),
             page_shift: F::GRANULE.shift(),
+            last_frame: self.tables.last,
         };
         let filled = self.fill_table(0, self.root, Visibility::Live, range, node, &mut cursor);
         if let Some(rest) = cursor.run {
@@ -145,7 +164,7 @@ where
     ) -> Result<(), MapStopped<S::Error>> {
         let slots = self.live_table(frame, depth);
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let (table, table_visibility) = match F::decode(load(slot), depth) {
+            let (table, table_visibility) = match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, .. } => (frame, Visibility::Live),
                 Entry::Free => match self.fill_free_entry(depth, slot, part, node, cursor)? {
                     Some(table) => (table, Visibility::Unlinked),
@@ -196,7 +215,7 @@ where
                 return Err(unsupported(at, order));
             }
             let leaf = cursor.take_one(run);
-            store(slot, F::leaf(leaf, depth));
+            store(slot, self.attributes.leaf(leaf, depth));
             return Ok(None);
         }
         if cursor.source.share_tables() && Self::fills_table(depth, range, &run) {
@@ -206,7 +225,7 @@ where
         let table = self.tables.allocate(node);
         let table = table.map_err(|error| MapStopped::Table {
             at,
-            error: MapError::OutOfFrames(error),
+            error: error.into(),
         })?;
         if depth + 1 != Tree::<F>::LEAF_DEPTH {
             // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
@@ -233,10 +252,10 @@ where
         if visibility == Visibility::Live {
             self.mmu.publish();
         }
-        store(slot, F::table(table, false));
+        store(slot, self.attributes.table(table, false));
         if depth == 0 {
-            self.mmu
-                .root_entry_installed(Tree::<F>::base(depth, range.start()));
+            self.roots
+                .entry_installed(Tree::<F>::base(depth, range.start()));
         }
     }
 
@@ -295,7 +314,7 @@ where
         let slots = window::<F, _>(slots, range);
         let enter = |first: usize, count: usize, run: &Run| {
             let slots = slots.iter().skip(first).take(count);
-            let mut entry = F::leaf(run.leaf, depth);
+            let mut entry = self.attributes.leaf(run.leaf, depth);
             for slot in slots {
                 store(slot, entry);
                 entry = entry.wrapping_add(step_of::<F>(run.step));
@@ -324,7 +343,7 @@ where
         let room = slots.len();
         let enter = |first: usize, count: usize, run: &Run| {
             if let Some(slots) = slots.get_mut(first..first + count) {
-                write_run::<F>(slots, F::leaf(run.leaf, depth), run.step);
+                write_run::<F>(slots, self.attributes.leaf(run.leaf, depth), run.step);
             }
         };
         let filled = cursor.take_base_pages(range.start(), room, enter);

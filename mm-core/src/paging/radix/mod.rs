@@ -29,8 +29,9 @@ mod unmap;
 mod visit;
 
 use super::{
-    EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, NoRecords,
-    PageTable, ReplaceError, Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+    Attributes, EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu,
+    NoRecords, OneRoot, PageTable, ReplaceError, Replaced, Replacement, Roots, Run, RunSource,
+    TableRecords, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
@@ -40,41 +41,48 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use tables::Tables;
 use tree::Tree;
 
-/// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU.
+/// The [`PageTable`] of a kernel that provides entry format, frames, direct map and MMU, and says
+/// which other roots copy entries of its root.
 ///
 /// The value has no state of its own. A kernel may keep it, or make one each time that it takes its
 /// lock; there may be several for one tree, as long as only one of them is used at a time.
 #[derive(Debug)]
-pub struct RadixTable<F, A, M, U> {
+pub struct RadixTable<F, A, M, U, R = OneRoot> {
     root: Pfn,
+    roots: R,
     frames: A,
     direct_map: M,
     mmu: U,
+    attributes: Attributes<F>,
     format: PhantomData<F>,
 }
 
 /// A table tree at work, with the records that came with the call.
-struct Engine<'t, F, A, M, U> {
+struct Engine<'t, F, A, M, U, R> {
     root: Pfn,
+    roots: &'t R,
     tables: Tables<'t, A>,
     records: &'t dyn TableRecords,
     direct_map: &'t M,
     mmu: &'t U,
+    attributes: Attributes<F>,
     format: PhantomData<F>,
 }
 
-impl<F, A, M, U> RadixTable<F, A, M, U>
+impl<F, A, M, U, R> RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// The next larger leaf after a base page, if the format has one. This is
     /// [`PageTable::huge_leaf`], known without a table.
     pub const HUGE_LEAF: Option<Order> = Tree::<F>::HUGE_LEAF;
 
-    /// Works on the tree below `root`. New tables are allocated from `frames`.
+    /// Works on the tree below `root`. New tables are allocated from `frames`. `roots` is [`OneRoot`]
+    /// where no other root copies entries of `root`.
     ///
     /// # Safety
     ///
@@ -84,15 +92,34 @@ where
     /// 3. While a method runs, nobody else changes the entries that translate the addresses that it
     ///    is called for, or the entries on the way to them (one in each table above), apart from
     ///    what hardware writes by itself. Other entries of those tables may change.
-    /// 4. `mmu` stands for every CPU that uses the tree.
-    pub const unsafe fn new(root: Pfn, frames: A, direct_map: M, mmu: U) -> Self {
+    /// 4. `mmu` stands for every CPU that uses the tree, by `root` or by another root with copies of
+    ///    its entries.
+    /// 5. `roots` stands for every other root that has copies of entries of `root` in the range that
+    ///    this value is used for, or comes to have them.
+    pub const unsafe fn new(root: Pfn, roots: R, frames: A, direct_map: M, mmu: U) -> Self {
         Self {
             root,
+            roots,
             frames,
             direct_map,
             mmu,
+            attributes: Attributes::new(),
             format: PhantomData,
         }
+    }
+
+    /// The same table, whose entries have `attributes`.
+    ///
+    /// # Safety
+    ///
+    /// 1. All entries of this library's below the root, now and as long as this value is used, are
+    ///    made with the same attributes.
+    /// 2. The direct map accesses tables as the CPUs' walks by such links do, and descriptors as CPUs
+    ///    do by such leaves (where memory is encrypted: all of them by the same key).
+    #[must_use]
+    pub const unsafe fn with_attributes(mut self, attributes: Attributes<F>) -> Self {
+        self.attributes = attributes;
+        self
     }
 
     /// The root table.
@@ -101,30 +128,40 @@ where
     }
 
     /// The tree, for a call that came with `records`.
-    fn with<'t>(&'t self, records: &'t dyn TableRecords) -> Engine<'t, F, A, M, U> {
+    fn with<'t>(&'t self, records: &'t dyn TableRecords) -> Engine<'t, F, A, M, U, R> {
+        let last = self.attributes.last_frame();
         Engine {
             root: self.root,
-            tables: Tables::new(&self.frames, records, Tree::<F>::LEAVES_PER_TABLE),
+            roots: &self.roots,
+            tables: Tables::new(&self.frames, records, last, Tree::<F>::LEAVES_PER_TABLE),
             records,
             direct_map: &self.direct_map,
             mmu: &self.mmu,
+            attributes: self.attributes,
             format: PhantomData,
         }
     }
 
     /// The tree, for a call that only reads.
-    fn reader(&self) -> Engine<'_, F, A, M, U> {
+    fn reader(&self) -> Engine<'_, F, A, M, U, R> {
         self.with(&NoRecords)
     }
 }
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
+    /// Whether entries can hold all frames of `run`.
+    #[inline]
+    fn reaches(&self, run: &Run) -> bool {
+        run.last_frame() <= self.tables.last
+    }
+
     /// The entries of a table that CPUs may be walking.
     #[inline]
     fn live_table(&self, frame: Pfn, depth: usize) -> &[AtomicU64] {
@@ -160,12 +197,13 @@ where
 // between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
 // exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
 // entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
-unsafe impl<F, A, M, U> PageTable for RadixTable<F, A, M, U>
+unsafe impl<F, A, M, U, R> PageTable for RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     const COUNTS_TABLES: bool = true;
 
@@ -175,6 +213,10 @@ where
 
     fn huge_leaf(&self) -> Option<Order> {
         Self::HUGE_LEAF
+    }
+
+    fn last_frame(&self) -> Pfn {
+        self.attributes.last_frame()
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {

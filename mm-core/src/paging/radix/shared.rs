@@ -16,15 +16,16 @@ use super::tree::Tree;
 use super::{Engine, load, store};
 use crate::addr::{NodeId, Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Run, Step};
+use crate::paging::{Entry, EntryFormat, Leaf, Link, MapError, Mmu, Role, Roots, Run, Step};
 use core::sync::atomic::AtomicU64;
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// Links a table of nothing but `leaf` at the free entry `slot`: an existing one, or a new one.
     /// Says whether it is new. A new one owns a reference for each of its leaves.
@@ -38,22 +39,21 @@ where
         if let Some(table) = self.records.shared_table(leaf) {
             // SAFETY: 1: tables come from there. 2: the link owns the reference.
             if unsafe { self.tables.link_again(table) } {
-                store(slot, F::table(table, true));
+                store(slot, self.attributes.table(table, true));
                 return Ok(false);
             }
             self.records.remove_shared_table(leaf, table);
         }
-        let table = self.tables.allocate(node);
-        let table = table.map_err(MapError::OutOfFrames)?;
+        let table = self.tables.allocate(node)?;
         // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
         write_run::<F>(
             unsafe { self.private_table(table, depth) },
-            F::leaf(leaf, depth),
+            self.attributes.leaf(leaf, depth),
             Step::Same,
         );
         self.records.add_shared_table(leaf, table);
         self.mmu.publish();
-        store(slot, F::table(table, true));
+        store(slot, self.attributes.table(table, true));
         Ok(true)
     }
 
@@ -61,7 +61,7 @@ where
     pub(super) fn shared_run(&self, frame: Pfn) -> Option<Run> {
         let depth = Tree::<F>::LEAF_DEPTH;
         let first = self.live_table(frame, depth).first()?;
-        match F::decode(load(first), depth) {
+        match self.attributes.decode(load(first), depth) {
             Entry::Leaf(leaf) => Some(Run {
                 leaf,
                 count: Tree::<F>::LEAVES_PER_TABLE,
@@ -134,7 +134,7 @@ where
             None => {
                 self.records.add_shared_table(leaf, frame);
                 if let Some(slot) = self.slot_above(at) {
-                    store(slot, F::table(frame, true));
+                    store(slot, self.attributes.table(frame, true));
                 }
             }
         }
@@ -146,7 +146,7 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(frame, depth);
         let first = load(slots.first()?) & !F::STATUS_BITS;
-        let Entry::Leaf(leaf) = F::decode(first, depth) else {
+        let Entry::Leaf(leaf) = self.attributes.decode(first, depth) else {
             return None;
         };
         let alike = slots

@@ -2,21 +2,54 @@
 
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{FrameAllocator, OutOfFrames, OwnedBlock, Released};
-use crate::paging::TableRecords;
+use crate::paging::{FrameOutOfReach, MapError, ReplaceError, TableRecords};
+
+/// Why there is no table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoTable {
+    OutOfFrames(OutOfFrames),
+    FrameOutOfReach(FrameOutOfReach),
+}
+
+impl From<NoTable> for MapError {
+    fn from(error: NoTable) -> Self {
+        match error {
+            NoTable::OutOfFrames(error) => Self::OutOfFrames(error),
+            NoTable::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
+        }
+    }
+}
+
+impl From<NoTable> for ReplaceError {
+    fn from(error: NoTable) -> Self {
+        match error {
+            NoTable::OutOfFrames(error) => Self::OutOfFrames(error),
+            NoTable::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
+        }
+    }
+}
 
 /// The allocator of tables, with the records of what was taken from it.
 pub(super) struct Tables<'t, A> {
     frames: &'t A,
     records: &'t dyn TableRecords,
+    /// The last frame that a link can hold.
+    pub(super) last: Pfn,
     /// How many leaves a shared table has.
     leaves: u64,
 }
 
 impl<'t, A: FrameAllocator> Tables<'t, A> {
-    pub(super) fn new(frames: &'t A, records: &'t dyn TableRecords, leaves: u64) -> Self {
+    pub(super) fn new(
+        frames: &'t A,
+        records: &'t dyn TableRecords,
+        last: Pfn,
+        leaves: u64,
+    ) -> Self {
         Self {
             frames,
             records,
+            last,
             leaves,
         }
     }
@@ -24,17 +57,34 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
     /// A table with one reference. Contents are arbitrary.
     // Not inlined, to keep the stack of the recursion over levels small.
     #[inline(never)]
-    pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, OutOfFrames> {
-        let table = self.frames.allocate(Order::BASE, node)?.first();
+    pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, NoTable> {
+        let table = self.frames.allocate(Order::BASE, node);
+        let table = table.map_err(NoTable::OutOfFrames)?.first();
         self.records.add_tables(self.frames.node_of(table), 1);
+        self.check_reach(PfnRange::single(table))?;
         Ok(table)
     }
 
+    /// Gives `tables`, which were allocated just now, back if a link cannot hold one of them.
+    fn check_reach(&self, tables: PfnRange) -> Result<(), NoTable> {
+        let (frame, last) = (tables.last(), self.last);
+        if frame <= last {
+            return Ok(());
+        }
+        for index in 0..tables.frames() {
+            // SAFETY: 1: the tables came from here, each with one reference.
+            unsafe { self.give_back(tables.start().saturating_add(index)) };
+        }
+        Err(NoTable::FrameOutOfReach(FrameOutOfReach { frame, last }))
+    }
+
     /// Between 1 and `at_most` tables.
-    pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
-        let tables = self.frames.allocate_run(at_most, node)?;
+    pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, NoTable> {
+        let tables = self.frames.allocate_run(at_most, node);
+        let tables = tables.map_err(NoTable::OutOfFrames)?;
         let node = self.frames.node_of(tables.start());
         self.records.add_tables(node, tables.frames());
+        self.check_reach(tables)?;
         Ok(tables)
     }
 

@@ -15,18 +15,19 @@ use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Run};
+use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Roots, Run};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// Makes this library's entries of `range` not present, and adds to `obligation` what has to be
     /// flushed.
@@ -55,7 +56,7 @@ where
             let entry = load(slot);
             entry == 0
                 || matches!(
-                    F::decode(entry, depth),
+                    self.attributes.decode(entry, depth),
                     Entry::InvalidTable { .. } | Entry::InvalidLeaf(_)
                 )
         };
@@ -76,7 +77,7 @@ where
 
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let nothing_below = match F::decode(load(slot), depth) {
+            let nothing_below = match self.attributes.decode(load(slot), depth) {
                 // Never written to: unlinked whole, or kept.
                 Entry::Table {
                     link: Link::Shared, ..
@@ -98,8 +99,8 @@ where
             if nothing_below {
                 store(slot, F::invalidated(load(slot)));
                 if depth == 0 {
-                    self.mmu
-                        .root_entry_removed(Tree::<F>::base(depth, part.start()));
+                    self.roots
+                        .entry_removed(Tree::<F>::base(depth, part.start()));
                 }
             }
             nothing_left = nothing_left && is_dead(slot);
@@ -110,8 +111,7 @@ where
     /// Makes a leaf entry not present, if it is this library's; says whether it was.
     fn invalidate_leaf(&self, depth: usize, slot: &AtomicU64) -> bool {
         let entry = load(slot);
-        let own =
-            matches!(F::decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
+        let own = matches!(self.attributes.decode(entry, depth), Entry::Leaf(leaf) if leaf.role != Role::Foreign);
         if own {
             store(slot, F::invalidated(entry));
         }
@@ -148,7 +148,7 @@ where
             return;
         }
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table {
                     link: Link::Shared, ..
                 } => {}
@@ -175,13 +175,15 @@ where
         let mut entries = [0; WINDOW];
         for (entry, slot) in entries.iter_mut().zip(slots) {
             let found = load(slot);
-            if matches!(F::decode(found, depth), Entry::InvalidLeaf(_)) {
+            if matches!(self.attributes.decode(found, depth), Entry::InvalidLeaf(_)) {
                 *entry = found;
                 store(slot, 0);
             }
         }
         let entries = entries.get(..slots.len()).unwrap_or_default();
-        for_each_run::<F>(entries, depth, any_own_leaf, |_, run| released(run));
+        for_each_run(&self.attributes, entries, depth, any_own_leaf, |_, run| {
+            released(run)
+        });
     }
 
     /// Gives back the reference of a link to a table that no CPU can reach through it any more.
@@ -198,12 +200,14 @@ where
             }
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
-            for_each_run::<F>(slots, depth, any_own_leaf, |_, run| released(run));
+            for_each_run(&self.attributes, slots, depth, any_own_leaf, |_, run| {
+                released(run)
+            });
         } else {
             // Children of a detached table were invalidated, or are whole and were left as they
             // are.
             for slot in self.live_table(frame, depth) {
-                match F::decode(load(slot), depth) {
+                match self.attributes.decode(load(slot), depth) {
                     Entry::InvalidTable { frame }
                     | Entry::Table {
                         frame,

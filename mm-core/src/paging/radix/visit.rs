@@ -5,19 +5,20 @@ use super::tree::{Tree, entries_of};
 use super::{Engine, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Link, Mapping, Mmu, Run, Visit};
+use crate::paging::{Attributes, Entry, EntryFormat, Link, Mapping, Mmu, Roots, Run, Visit};
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// The leaf that translates `at`.
     pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {
@@ -36,7 +37,7 @@ where
             let slot = self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at))?;
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame: next, link } => {
                     shared |= link == Link::Shared;
                     frame = next;
@@ -72,11 +73,11 @@ where
     ) -> ControlFlow<()> {
         let slots = self.live_table(frame, depth);
         if depth == Tree::<F>::LEAF_DEPTH {
-            return visit_leaf_table::<F>(slots, range, visitor);
+            return visit_leaf_table(&self.attributes, slots, range, visitor);
         }
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             let at = Tree::<F>::base(depth, part.start());
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table {
                     frame,
                     link: Link::Shared,
@@ -115,7 +116,7 @@ where
     fn find_in_use_below(&self, depth: usize, frame: Pfn, range: VirtRange) -> Option<VirtAddr> {
         let slots = self.live_table(frame, depth);
         entries_of::<F>(slots, depth, range).find_map(|(part, slot)| {
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Free => None,
                 Entry::Table { frame, .. } => self.find_in_use_below(depth + 1, frame, part),
                 _ => Some(part.start()),
@@ -126,6 +127,7 @@ where
 
 /// Reports the leaves of a leaf table that lie in `range`.
 fn visit_leaf_table<F: EntryFormat>(
+    attributes: &Attributes<F>,
     slots: &[AtomicU64],
     range: VirtRange,
     visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
@@ -145,7 +147,7 @@ fn visit_leaf_table<F: EntryFormat>(
             Entry::Leaf(leaf) => Some(*leaf),
             _ => None,
         };
-        for_each_run::<F>(entries, depth, present, |index, run| {
+        for_each_run(attributes, entries, depth, present, |index, run| {
             if flow.is_continue() {
                 let at = Tree::<F>::step(depth, at, index);
                 flow = visitor(Visit::Leaves { at, run });

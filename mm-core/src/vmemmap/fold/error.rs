@@ -4,7 +4,7 @@ use crate::addr::{Order, PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::pagemap::TailsFallback;
-use crate::paging::ReplaceError;
+use crate::paging::{FrameOutOfReach, ReplaceError};
 use crate::vmemmap::{OfflineError, OnlineError};
 use core::fmt;
 
@@ -54,6 +54,8 @@ pub enum FoldError {
     },
     /// RAM for descriptors or page tables ran out.
     OutOfFrames(OutOfFrames),
+    /// An allocator or altmap gave a frame that no entry of the page table can hold. It went back.
+    FrameOutOfReach(FrameOutOfReach),
     /// The altmap ran out.
     AltmapExhausted {
         /// The reserved frames.
@@ -71,6 +73,7 @@ impl FoldError {
             | Self::NothingToShare(_)
             | Self::TailsDiffer
             | Self::OtherAltmap { .. }
+            | Self::FrameOutOfReach(_)
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
@@ -87,6 +90,7 @@ impl From<OnlineError> for FoldError {
     fn from(error: OnlineError) -> Self {
         match error {
             OnlineError::OutOfFrames(error) => Self::OutOfFrames(error),
+            OnlineError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             OnlineError::AltmapExhausted { reserved } => Self::AltmapExhausted { reserved },
             _ => Self::Refused,
         }
@@ -97,6 +101,7 @@ impl From<ReplaceError> for FoldError {
     fn from(error: ReplaceError) -> Self {
         match error {
             ReplaceError::OutOfFrames(error) => Self::OutOfFrames(error),
+            ReplaceError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             ReplaceError::Refused => Self::Refused,
         }
     }
@@ -135,6 +140,7 @@ impl fmt::Display for FoldError {
             }
             .fmt(f),
             Self::OutOfFrames(error) => error.fmt(f),
+            Self::FrameOutOfReach(error) => error.fmt(f),
             Self::AltmapExhausted { reserved } => OnlineError::AltmapExhausted {
                 reserved: *reserved,
             }

@@ -111,7 +111,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let writer = writer_for(pagemap, &self.model, &self.direct_map);
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
-        let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
+        let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
         let shared = match tails {
             Tails::PerOrder => Some(shared_tail::<D, A, M>(
@@ -203,7 +204,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
-        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
+        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
+            .up_to(table.last_frame());
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
         let notes = &mut folded.notes;

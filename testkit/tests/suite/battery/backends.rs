@@ -26,6 +26,7 @@ impl Radix for AtTheEnds {
     type Walker = <X86_64 as Radix>::Walker;
     type Processors = <X86_64 as Radix>::Processors;
     type Mmu<'m> = <X86_64 as Radix>::Mmu<'m>;
+    type Roots<'m> = <X86_64 as Radix>::Roots<'m>;
 
     fn walker() -> Self::Walker {
         X86_64::walker()
@@ -37,6 +38,10 @@ impl Radix for AtTheEnds {
 
     fn mmu(cpus: &Self::Processors) -> Self::Mmu<'_> {
         X86_64::mmu(cpus)
+    }
+
+    fn roots(cpus: &Self::Processors) -> Self::Roots<'_> {
+        X86_64::roots(cpus)
     }
 
     fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {

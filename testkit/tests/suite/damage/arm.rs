@@ -5,16 +5,16 @@ use arch_sim::SimMemory;
 use arch_sim::walker::AArch64Walker;
 use conformance::{Outcome, checks};
 use hosted::{AArch64_4K, ArmCpus, Backend, Machine, Radix};
-use mm_core::addr::{Pfn, VirtAddr, VirtRange};
+use mm_core::addr::{Pfn, VirtRange};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::paging::{FlushScope, Mmu, OneRoot, Replacement};
 use testkit::{HostedAltmap, HostedHarness};
 
 /// Hardware that says of itself that it needs no break-before-make.
 pub(crate) struct Impatient<'m>(arch_aarch64::Tlb<Format4K, &'m ArmCpus, &'m ArmCpus>);
 
 // SAFETY: 1 and 2: kept by the MMU inside. 3 is broken on purpose.
-unsafe impl Mmu for Impatient<'_> {
+unsafe impl Mmu<Format4K> for Impatient<'_> {
     fn flush(&self, scope: FlushScope<'_>) {
         self.0.flush(scope);
     }
@@ -34,10 +34,6 @@ unsafe impl Mmu for Impatient<'_> {
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut()) {
         self.0.quiesce(range, work);
     }
-
-    fn root_entry_installed(&self, at: VirtAddr) {
-        self.0.root_entry_installed(at);
-    }
 }
 
 /// [`AArch64_4K`] with that.
@@ -51,6 +47,7 @@ impl Radix for Unbroken {
     type Walker = AArch64Walker;
     type Processors = ArmCpus;
     type Mmu<'m> = Impatient<'m>;
+    type Roots<'m> = OneRoot;
 
     fn walker() -> AArch64Walker {
         AArch64_4K::walker()
@@ -62,6 +59,10 @@ impl Radix for Unbroken {
 
     fn mmu(cpus: &ArmCpus) -> Impatient<'_> {
         Impatient(AArch64_4K::mmu(cpus))
+    }
+
+    fn roots(cpus: &ArmCpus) -> OneRoot {
+        AArch64_4K::roots(cpus)
     }
 
     fn foreign_leaf(frame: Pfn, huge: bool) -> u64 {

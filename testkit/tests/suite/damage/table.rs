@@ -8,7 +8,7 @@ use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, RadixTable,
-    ReplaceError, Replaced, Replacement, Role, Run, RunSource, Step, TableRecords, Visit,
+    ReplaceError, Replaced, Replacement, Role, Roots, Run, RunSource, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -17,45 +17,60 @@ use std::rc::Rc;
 /// The hardware, which does not always listen.
 pub(crate) struct DamagedMmu<'m> {
     mmu: <X86_64 as Radix>::Mmu<'m>,
-    damage: Damage,
     deaf: Rc<Cell<bool>>,
 }
 
+impl DamagedMmu<'_> {
+    fn inner(&self) -> &dyn Mmu<FourLevel> {
+        &self.mmu
+    }
+}
+
 // SAFETY: kept by the MMU inside, except for what is damaged on purpose.
-unsafe impl Mmu for DamagedMmu<'_> {
+unsafe impl Mmu<FourLevel> for DamagedMmu<'_> {
     fn flush(&self, scope: FlushScope<'_>) {
         if !self.deaf.get() {
-            self.mmu.flush(scope);
+            self.inner().flush(scope);
         }
     }
 
     fn publish(&self) {
-        self.mmu.publish();
+        self.inner().publish();
     }
 
     fn replacement(&self) -> Replacement {
-        self.mmu.replacement()
+        self.inner().replacement()
     }
+}
 
-    fn root_entry_installed(&self, at: VirtAddr) {
+/// The other roots, which are not told as they should be.
+pub(crate) struct DamagedRoots<'m> {
+    cpus: &'m X86Cpus,
+    damage: Damage,
+}
+
+// SAFETY: there is one root; what others would be told is damaged on purpose.
+unsafe impl Roots for DamagedRoots<'_> {
+    fn entry_installed(&self, at: VirtAddr) {
         let times = match self.damage {
             Damage::TellsNoRoots => 0,
             Damage::TellsRootsTwice => 2,
             _ => 1,
         };
-        (0..times).for_each(|_| self.mmu.root_entry_installed(at));
+        (0..times).for_each(|_| self.cpus.entry_installed(at));
     }
 
-    fn root_entry_removed(&self, at: VirtAddr) {
+    fn entry_removed(&self, at: VirtAddr) {
         if self.damage != Damage::TellsNoRoots {
-            self.mmu.root_entry_removed(at);
+            self.cpus.entry_removed(at);
         }
     }
 }
 
 /// The engine's table, with the damage around it.
 pub(crate) struct DamagedTable<'m> {
-    table: RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>>,
+    table:
+        RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>, DamagedRoots<'m>>,
     cpus: &'m X86Cpus,
     damage: Damage,
     deaf: Rc<Cell<bool>>,
@@ -69,8 +84,11 @@ impl<'m> DamagedTable<'m> {
         let deaf = Rc::new(Cell::new(false));
         let mmu = DamagedMmu {
             mmu: X86_64::mmu(machine.cpus()),
-            damage,
             deaf: Rc::clone(&deaf),
+        };
+        let roots = DamagedRoots {
+            cpus: machine.cpus(),
+            damage,
         };
         let frames = DamagedFrames {
             frames: machine.frames(),
@@ -80,8 +98,8 @@ impl<'m> DamagedTable<'m> {
         Self {
             // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has
             // all frames of its allocator, and the root. 3: there is no other table. 4: broken on
-            // purpose where it does not listen.
-            table: unsafe { RadixTable::new(machine.root(), frames, machine.memory(), mmu) },
+            // purpose where it does not listen. 5: broken on purpose, too.
+            table: unsafe { RadixTable::new(machine.root(), roots, frames, machine.memory(), mmu) },
             cpus: machine.cpus(),
             damage,
             deaf,

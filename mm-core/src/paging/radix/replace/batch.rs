@@ -5,7 +5,7 @@ use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::radix::tree::Tree;
 use crate::paging::radix::{Engine, load, store};
-use crate::paging::{Entry, EntryFormat, Flush, FlushScope, Mmu, Replacement, Run, Step};
+use crate::paging::{Entry, EntryFormat, Flush, FlushScope, Mmu, Replacement, Roots, Run, Step};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 
@@ -75,12 +75,13 @@ impl Batch {
     }
 }
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// Makes the changes of `batch` by `rule` and makes CPUs forget what was before. Says whether
     /// there was anything to do. Where entries in use must not be exchanged, nobody uses these.
@@ -138,7 +139,7 @@ where
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
                     if Self::HUGE_LEAF_DEPTH == 0 {
-                        self.mmu.root_entry_removed(at);
+                        self.roots.entry_removed(at);
                     }
                 }
             }
@@ -156,16 +157,16 @@ where
                 new_step,
                 ..
             } => return write::<F>(self.leaf_slots(at), new, new_step, count),
-            Change::Split { at, table } => (at, F::table(table, false)),
+            Change::Split { at, table } => (at, self.attributes.table(table, false)),
             Change::Relink {
                 at, table, shared, ..
-            } => (at, F::table(table, shared)),
+            } => (at, self.attributes.table(table, shared)),
             Change::Join { at, new, .. } => (at, new),
         };
         if let Some(slot) = self.slot_above(at) {
             store(slot, new);
             if Self::HUGE_LEAF_DEPTH == 0 {
-                self.mmu.root_entry_installed(at);
+                self.roots.entry_installed(at);
             }
         }
     }
@@ -192,7 +193,7 @@ where
                     step,
                     count,
                 };
-                if let Some(run) = old.run::<F>() {
+                if let Some(run) = old.run(&self.attributes) {
                     released(run);
                 }
             }
@@ -206,7 +207,7 @@ where
             let slot = self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at))?;
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame: next, .. } => frame = next,
                 _ => return None,
             }
@@ -219,7 +220,7 @@ where
     fn leaf_slots(&self, at: VirtAddr) -> &[AtomicU64] {
         let depth = Tree::<F>::LEAF_DEPTH;
         let slot = self.slot_above(at);
-        match slot.map(|slot| F::decode(load(slot), Self::HUGE_LEAF_DEPTH)) {
+        match slot.map(|slot| self.attributes.decode(load(slot), Self::HUGE_LEAF_DEPTH)) {
             Some(Entry::Table { frame, .. }) => self
                 .live_table(frame, depth)
                 .get(Tree::<F>::index(depth, at)..)

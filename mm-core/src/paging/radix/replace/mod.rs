@@ -19,12 +19,14 @@
 mod batch;
 mod old_run;
 
+use super::tables::NoTable;
 use super::tree::Tree;
 use super::{Engine, load};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames};
+use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::{
-    Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role, Step,
+    Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role,
+    Roots, Run, Step,
 };
 pub(super) use batch::{Batch, Change};
 use old_run::{old_run, write};
@@ -39,12 +41,13 @@ pub(super) enum MappedBy {
     Other { depth: usize },
 }
 
-impl<F, A, M, U> Engine<'_, F, A, M, U>
+impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
     F: EntryFormat,
     A: FrameAllocator,
     M: DirectMap,
-    U: Mmu,
+    U: Mmu<F>,
+    R: Roots,
 {
     /// The depth of entries that link leaf tables or are huge leaves.
     pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
@@ -66,9 +69,7 @@ where
             return Err(ReplaceError::Refused);
         }
         let splits = self.count_splits(range, exchange);
-        let mut tables = self
-            .reserve_tables(splits, node)
-            .map_err(ReplaceError::OutOfFrames)?;
+        let mut tables = self.reserve_tables(splits, node)?;
         let mut replaced = Replaced::default();
         let mut rest = Some(range);
         while rest.is_some() {
@@ -115,7 +116,7 @@ where
     }
 
     /// Takes `count` tables.
-    fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, OutOfFrames> {
+    fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, NoTable> {
         let mut tables = FrameStack::new(self.direct_map);
         let mut left = count;
         while left > 0 {
@@ -151,7 +152,7 @@ where
             let Some(slot) = slots.get(Tree::<F>::index(depth, at)) else {
                 return MappedBy::Other { depth };
             };
-            match F::decode(load(slot), depth) {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, link } if depth == Self::HUGE_LEAF_DEPTH => {
                     return MappedBy::Table { frame, link };
                 }
@@ -227,7 +228,7 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let count = u16::try_from(slots.len()).unwrap_or(u16::MAX);
-        write::<F>(slots, F::leaf(leaf, depth), step, count);
+        write::<F>(slots, self.attributes.leaf(leaf, depth), step, count);
     }
 
     /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless
@@ -285,16 +286,20 @@ where
             return None;
         }
         let leaf = exchange.join(at, order)?;
+        if !self.reaches(&Run::once(leaf)) {
+            exchange.released(Run::once(leaf));
+            return None;
+        }
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let mut first = 0;
-        while let Some(old) = old_run::<F>(slots.get(first..).unwrap_or_default()) {
-            if let Some(run) = old.run::<F>() {
+        while let Some(old) = old_run(&self.attributes, slots.get(first..).unwrap_or_default()) {
+            if let Some(run) = old.run(&self.attributes) {
                 exchange.joined(Tree::<F>::step(depth, at, first), run);
             }
             first += usize::from(old.count);
         }
-        let new = F::leaf(leaf, Self::HUGE_LEAF_DEPTH);
+        let new = self.attributes.leaf(leaf, Self::HUGE_LEAF_DEPTH);
         batch.push(Change::Join { at, table, new });
         Some(rest.after(last))
     }
@@ -316,8 +321,8 @@ where
         let slots = self.live_table(table, depth).get(first..);
         let slots = slots.unwrap_or_default();
         let slots = slots.get(..pages.min(slots.len())).unwrap_or_default();
-        let old = old_run::<F>(slots)?;
-        let Some(run) = old.run::<F>() else {
+        let old = old_run(&self.attributes, slots)?;
+        let Some(run) = old.run(&self.attributes) else {
             return rest.after(Tree::<F>::last(depth, at));
         };
         let new = exchange.exchange(at, run);
@@ -331,7 +336,11 @@ where
         if stays || new.leaf.block.order() != Order::BASE {
             return next;
         }
-        let entry = F::leaf(new.leaf, depth);
+        if !self.reaches(&new) {
+            exchange.released(new);
+            return next;
+        }
+        let entry = self.attributes.leaf(new.leaf, depth);
         if !live {
             write::<F>(slots, entry, new.step, count);
         }

@@ -3,7 +3,7 @@
 use crate::paging::radix::entries::step_of;
 use crate::paging::radix::tree::Tree;
 use crate::paging::radix::{load, store};
-use crate::paging::{Entry, EntryFormat, Role, Run, Step};
+use crate::paging::{Attributes, Entry, EntryFormat, Role, Run, Step};
 use core::sync::atomic::AtomicU64;
 
 /// Entries of a leaf table that form a run, by the first of them.
@@ -16,8 +16,8 @@ pub(super) struct OldRun {
 
 impl OldRun {
     /// The run, if the entries are this library's leaves.
-    pub(super) fn run<F: EntryFormat>(&self) -> Option<Run> {
-        match F::decode(self.entry, Tree::<F>::LEAF_DEPTH) {
+    pub(super) fn run<F: EntryFormat>(&self, attributes: &Attributes<F>) -> Option<Run> {
+        match attributes.decode(self.entry, Tree::<F>::LEAF_DEPTH) {
             Entry::Leaf(leaf) if leaf.role != Role::Foreign => Some(Run {
                 leaf,
                 count: u64::from(self.count),
@@ -29,7 +29,10 @@ impl OldRun {
 }
 
 /// The run that `slots` start with; `None` where there are none.
-pub(super) fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
+pub(super) fn old_run<F: EntryFormat>(
+    attributes: &Attributes<F>,
+    slots: &[AtomicU64],
+) -> Option<OldRun> {
     let (first, rest) = slots.split_first()?;
     let entry = load(first);
     let continues = |step: u64| {
@@ -39,7 +42,7 @@ pub(super) fn old_run<F: EntryFormat>(slots: &[AtomicU64]) -> Option<OldRun> {
         };
         rest.iter().enumerate().take_while(same).count()
     };
-    let can_step = match F::decode(entry, Tree::<F>::LEAF_DEPTH) {
+    let can_step = match attributes.decode(entry, Tree::<F>::LEAF_DEPTH) {
         Entry::Leaf(leaf) => leaf.role.can_step(),
         _ => true,
     };
