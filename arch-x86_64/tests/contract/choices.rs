@@ -7,7 +7,7 @@ use arch_x86_64::{Choices, FourLevel};
 use mm_core::addr::{Block, Pfn, PhysAddr};
 use mm_core::frame::{FrameAllocator, Released};
 use mm_core::paging::{
-    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, PageTable, Role, Visit,
+    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, NoRecords, PageTable, Role, Visit,
 };
 use std::ops::ControlFlow;
 
@@ -39,7 +39,7 @@ for_both_formats! {
             let mut table = unsafe { machine.table().with_attributes(choices.attributes().unwrap()) };
             let mut source = Source::new(&machine.frames, Plan::Huge);
             // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-            unsafe { table.map_runs(vmemmap::<F>(0, 600), NODE, &mut source) }.unwrap();
+            unsafe { table.map_runs(vmemmap::<F>(0, 600), NODE, &mut source, &NoRecords) }.unwrap();
             for page in [0, 512, 599] {
                 let entries = path(&machine, page);
                 assert_eq!(entries.last().unwrap() & GLOBAL, global);
@@ -59,7 +59,7 @@ for_both_formats! {
             let before = machine.outstanding();
             let mut source = Source::new(&machine.frames, plan);
             // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-            unsafe { table.map_runs(vmemmap::<F>(0, 1030), NODE, &mut source) }.unwrap();
+            unsafe { table.map_runs(vmemmap::<F>(0, 1030), NODE, &mut source, &NoRecords) }.unwrap();
             for page in [0, 1, 511, 512, 1024, 1029] {
                 for entry in path(&machine, page) {
                     assert_eq!(entry >> C_BIT & 1, 1, "{entry:#x}");
@@ -90,7 +90,7 @@ for_both_formats! {
                         machine.frames.free(owned);
                     }
                 }
-            }) };
+            }, &NoRecords) };
             assert_eq!((released, machine.outstanding()), (source.mapped.len(), before));
         }
     }
@@ -104,19 +104,19 @@ for_both_formats! {
         let frame = last.checked_add(1).unwrap();
         let leaf = Leaf::single(frame, Role::Descriptors);
         // SAFETY: 1: refused, as is seen here. 2: nobody uses the addresses.
-        let refused = unsafe { table.map_leaf(at::<F>(0), leaf, NODE) };
+        let refused = unsafe { table.map_leaf(at::<F>(0), leaf, NODE, &NoRecords) };
         assert_eq!(refused, Err(MapError::FrameOutOfReach(FrameOutOfReach { frame, last })));
         let block = Block::new(frame, HUGE).unwrap();
         // SAFETY: as above.
-        let refused = unsafe { table.map_leaf(at::<F>(0), Leaf { block, ..leaf }, NODE) };
+        let refused = unsafe { table.map_leaf(at::<F>(0), Leaf { block, ..leaf }, NODE, &NoRecords) };
         let frame = block.frames().last();
         assert_eq!(refused, Err(MapError::FrameOutOfReach(FrameOutOfReach { frame, last })));
         // SAFETY: as above; the last one is entered, and taken out again.
-        unsafe { table.map_leaf(at::<F>(0), Leaf::single(last, Role::Descriptors), NODE) }.unwrap();
+        unsafe { table.map_leaf(at::<F>(0), Leaf::single(last, Role::Descriptors), NODE, &NoRecords) }.unwrap();
         let found = table.lookup(at::<F>(0)).unwrap();
         assert_eq!(found.leaf.block, Block::single(last));
         // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-        unsafe { table.unmap([vmemmap::<F>(0, 1)].into_iter(), &mut |_| ()) };
+        unsafe { table.unmap([vmemmap::<F>(0, 1)].into_iter(), &mut |_| (), &NoRecords) };
         assert_eq!(machine.outstanding(), 0);
     }
 
@@ -127,7 +127,7 @@ for_both_formats! {
         let mut table = unsafe { machine.table().with_attributes(attributes) };
         let mut source = Source::new(&machine.frames, Plan::Distinct);
         // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-        unsafe { table.map_runs(vmemmap::<F>(0, 1), NODE, &mut source) }.unwrap();
+        unsafe { table.map_runs(vmemmap::<F>(0, 1), NODE, &mut source, &NoRecords) }.unwrap();
         assert_eq!(path(&machine, 0).iter().filter(|entry| *entry >> 47 & 1 != 0).count(), 0);
         for bit in [0, 1 << 47] {
             machine.write_entry(at::<F>(7), 1, 0x1234_5063 | bit);
@@ -138,7 +138,7 @@ for_both_formats! {
         machine.write_entry(at::<F>(7), 1, 1 << 47);
         assert_eq!(table.first_in_use(vmemmap::<F>(7, 1)), Some(at::<F>(7)));
         // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-        let refused = unsafe { table.map_runs(vmemmap::<F>(7, 1), NODE, &mut source) };
+        let refused = unsafe { table.map_runs(vmemmap::<F>(7, 1), NODE, &mut source, &NoRecords) };
         assert!(matches!(refused, Err(MapStopped::Table { error: MapError::InUse { .. }, .. })));
     }
 }

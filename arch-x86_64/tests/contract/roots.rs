@@ -8,7 +8,7 @@ use arch_sim::walker::Walker;
 use arch_x86_64::Tlb;
 use mm_core::addr::{Granule, Order, Pfn, PhysAddr, VirtAddr};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{PageTable, RadixTable, Roots};
+use mm_core::paging::{NoRecords, PageTable, RadixTable, Roots};
 
 /// An address space whose root copies the machine's.
 struct Copy<'m, F> {
@@ -59,7 +59,7 @@ for_both_formats! {
         let range = vmemmap::<F>(0, 600);
         let mut source = Source::new(&machine.frames, Plan::Distinct);
         // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-        unsafe { table.map_runs(range, NODE, &mut source) }.unwrap();
+        unsafe { table.map_runs(range, NODE, &mut source, &NoRecords) }.unwrap();
         for page in [0, 599] {
             let translate = |root| F::WALKER.translate(&machine.memory, root, at::<F>(page)).unwrap();
             assert_eq!(translate(root), translate(machine.root));
@@ -70,7 +70,7 @@ for_both_formats! {
             // By now the other root leads nowhere, so nothing that is freed can be cached again.
             cpu.fill(range);
             runs.push(run);
-        }) };
+        }, &NoRecords) };
         assert_eq!((cpu.cached_leaves(), cpu.cached_tables()), (0, 0));
         assert_eq!(machine.memory.read_u64(Copy::<F>::slot(root, at::<F>(0))).unwrap(), 0);
         machine.assert_no_violations();

@@ -8,8 +8,8 @@ use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
 use mm_core::paging::{
-    EntryFormat, Exchange, FrameOutOfReach, Leaf, MapError, PageTable, RadixTable, Replacement,
-    Role, Run,
+    EntryFormat, Exchange, FrameOutOfReach, Leaf, MapError, NoRecords, PageTable, RadixTable,
+    Replacement, Role, Run,
 };
 use mm_core::vmemmap::{FoldError, OnlineError, Vmemmap};
 
@@ -253,7 +253,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     let (last, behind) = (machine.last, machine.last.saturating_add(1));
     let leaf = |frame| Leaf::single(frame, Role::Descriptors);
     // SAFETY: 1: the machine's frames, of which nobody else knows. 2: nobody uses the addresses.
-    let refused = unsafe { table.map_leaf(at, leaf(behind), NEAR) };
+    let refused = unsafe { table.map_leaf(at, leaf(behind), NEAR, &NoRecords) };
     let error = FrameOutOfReach {
         frame: behind,
         last,
@@ -261,7 +261,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     assert_eq!(refused, Err(MapError::FrameOutOfReach(error)));
     machine.assert_empty();
     // SAFETY: as above.
-    unsafe { table.map_leaf(at, leaf(last), NEAR) }.unwrap();
+    unsafe { table.map_leaf(at, leaf(last), NEAR, &NoRecords) }.unwrap();
 
     let whole = VirtRange::new(at, R::RADIX_MODEL.granule().bytes()).unwrap();
     let mut exchange = To(behind, Vec::new());
@@ -278,7 +278,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     unsafe { table.replace(whole, NEAR, &mut exchange) }.unwrap();
     assert_eq!(exchange.1, [last]);
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-    unsafe { table.unmap([whole].into_iter(), &mut |_| ()) };
+    unsafe { table.unmap([whole].into_iter(), &mut |_| (), &NoRecords) };
     machine.assert_empty();
 }
 
