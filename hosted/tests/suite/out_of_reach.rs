@@ -266,7 +266,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     let whole = VirtRange::new(at, R::RADIX_MODEL.granule().bytes()).unwrap();
     let mut exchange = To(behind, Vec::new());
     // SAFETY: 1: as above. 2: mapped above. 3: there are no readers.
-    unsafe { table.replace(whole, NEAR, &mut exchange) }.unwrap();
+    unsafe { table.replace(whole, NEAR, &mut exchange, &NoRecords) }.unwrap();
     assert_eq!(exchange.1, [behind], "what cannot be entered comes back");
     assert_eq!(
         machine.translations(whole),
@@ -275,7 +275,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     );
     exchange = To(Pfn::new(last.get() - 1).unwrap(), Vec::new());
     // SAFETY: as above.
-    unsafe { table.replace(whole, NEAR, &mut exchange) }.unwrap();
+    unsafe { table.replace(whole, NEAR, &mut exchange, &NoRecords) }.unwrap();
     assert_eq!(exchange.1, [last]);
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
     unsafe { table.unmap([whole].into_iter(), &mut |_| (), &NoRecords) };

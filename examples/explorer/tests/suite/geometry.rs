@@ -48,10 +48,15 @@ impl Geometry {
         let bytes = |order: Order| order.frames() * page;
         let table = page / 8 * page;
         let index_bits = (page / 8).ilog2();
+        // A plain map has none, and the model of x86-64.
+        let levels = match backend.table_levels() {
+            0 => 4,
+            levels => levels,
+        };
         Self {
             backend: backend.name(),
             page,
-            root_entry: page.ilog2() + backend.table_levels().saturating_sub(1) * index_bits,
+            root_entry: page.ilog2() + (levels - 1) * index_bits,
             has_tables: backend.has_tables(),
             // What an entry above the leaf tables translates, and the next in size that is used.
             natural: [table, if table < GIB / 2 { GIB } else { 16 * GIB }],
@@ -94,8 +99,8 @@ impl Geometry {
         let spans = (leaf_span..=self.root_entry).step_by(self.entries().ilog2() as usize);
         let tables: Vec<u64> = spans.map(touched).collect();
         Tables {
-            leaf: tables.first().copied().unwrap_or(0),
-            upper: tables.iter().skip(1).sum(),
+            leaf: tables[0],
+            upper: tables[1..].iter().sum(),
             whole: (end >> leaf_span).saturating_sub(first.div_ceil(1 << leaf_span)),
         }
     }
