@@ -4,8 +4,26 @@
 //! each.
 
 use crate::break_before_make::BreakBeforeMake;
+use crate::registers::{self, Misconfigured, Registers};
 use crate::tlb::{PageOperand, TlbInstructions};
 use core::arch::asm;
+use mm_core::addr::Granule;
+
+/// Reads a register of EL1.
+macro_rules! read {
+    ($register:literal) => {{
+        let value: u64;
+        // SAFETY: duty 1 of `Cpu::new`: the register can be read there, and reading it has no effect.
+        unsafe {
+            asm!(
+                concat!("mrs {}, ", $register),
+                out(reg) value,
+                options(nomem, nostack, preserves_flags)
+            )
+        };
+        value
+    }};
+}
 
 /// The processor, executing.
 #[derive(Clone, Copy, Debug)]
@@ -25,16 +43,40 @@ impl Cpu {
     /// What this CPU allows to be changed in valid entries. The system allows what all of its CPUs
     /// do: the least.
     pub fn break_before_make(&self) -> BreakBeforeMake {
-        let register: u64;
-        // SAFETY: duty 1 of `new`: the register can be read there, and reading it has no effect.
-        unsafe {
-            asm!(
-                "mrs {}, id_aa64mmfr2_el1",
-                out(reg) register,
-                options(nomem, nostack, preserves_flags, pure)
-            )
-        };
-        BreakBeforeMake::from_id_aa64mmfr2(register)
+        BreakBeforeMake::from_id_aa64mmfr2(read!("id_aa64mmfr2_el1"))
+    }
+
+    /// [`check`](registers::check) of the CPU that this runs on.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconfigured`]: the first that is not so.
+    pub fn check(&self, granule: Granule) -> Result<(), Misconfigured> {
+        registers::check(self, granule)
+    }
+}
+
+// With HCR_EL2.E2H, these names mean the registers of EL2.
+impl Registers for Cpu {
+    fn tcr_el1(&self) -> u64 {
+        read!("tcr_el1")
+    }
+
+    fn mair_el1(&self) -> u64 {
+        read!("mair_el1")
+    }
+
+    fn sctlr_el1(&self) -> u64 {
+        read!("sctlr_el1")
+    }
+
+    fn tcr2_el1(&self) -> u64 {
+        // By number, which every assembler knows: ID_AA64MMFR3_EL1, whose lowest field is TCRX, and
+        // TCR2_EL1.
+        match read!("s3_0_c0_c7_3") & 0xf {
+            0 => 0,
+            _ => read!("s3_0_c2_c0_3"),
+        }
     }
 }
 

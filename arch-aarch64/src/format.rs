@@ -23,7 +23,8 @@
 //! descriptors are ignored, and so are all bits but V of an invalid one. Two of them are this
 //! library's: [`OWNED`] and [`TAIL`].
 //!
-//! What this crate enters is for EL1 only, never executable, global (nG = 0), inner shareable,
+//! What this crate enters is for EL1 only, never executable, global (nG = 0) unless the
+//! kernel [chooses otherwise](crate::Choices), inner shareable,
 //! normal memory by index [`NORMAL_MEMORY_INDEX`], and has the access flag from the start: there is
 //! no access flag fault, and the MMU has no reason to write to it. DBM is clear, so that hardware
 //! management of dirty state (FEAT_HAFDBS) leaves bit 7 alone: what is read-only stays so.

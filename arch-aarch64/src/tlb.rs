@@ -2,7 +2,7 @@
 //!
 //! # What has to go
 //!
-//! Leaves of this library are global, and the tables on the way to them are freed when they become
+//! Leaves of this library are global, or of any ASID, and the tables on the way to them are freed when they become
 //! empty. So the last level and all levels above it, which CPUs may cache too, have to be
 //! forgotten. What there is (Arm ARM, "TLB maintenance instructions"), for EL1&0, or for EL2&0 when
 //! executed at EL2 with HCR_EL2.{E2H, TGE} = {1, 1}:

@@ -18,7 +18,8 @@
 //! on its caches (Intel, "L1 Terminal Fault"). Invalidated entries name frames of the kernel's, and
 //! only until they are reclaimed.
 //!
-//! What this crate enters is supervisor-only, execute-disabled, global, and *accessed* from the
+//! What this crate enters is supervisor-only, execute-disabled, global unless the kernel [chooses
+//! otherwise](crate::Choices), and *accessed* from the
 //! start, and *dirty* where it is writable: the processor then has no reason to write to an entry,
 //! which it does with a locked operation. A leaf that is dirty and read-only would be shadow-stack
 //! memory (SDM, "Shadow-Stack Pages"), which a kernel with supervisor shadow stacks could write

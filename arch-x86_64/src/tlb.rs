@@ -2,7 +2,7 @@
 //!
 //! # What has to go
 //!
-//! Leaves of this library are global, and the tables on the way to them are freed when they become
+//! Leaves of this library are global, unless the kernel chooses otherwise, and the tables on the way to them are freed when they become
 //! empty. So both the TLBs and the paging-structure caches (of PML4, PDPT and PD entries) of every
 //! CPU have to forget what a flush is about. What the processor offers (SDM, "Operations that
 //! Invalidate TLBs and Paging-Structure Caches"):

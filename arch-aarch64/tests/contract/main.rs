@@ -5,11 +5,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod choices;
 mod descriptors;
 mod foreign;
 mod machine;
 mod map;
 mod models;
+mod registers;
 mod source;
 mod tlb;
 mod unmap;

@@ -7,6 +7,7 @@
 )]
 
 mod abilities;
+mod attributes;
 mod machine;
 mod out_of_reach;
 mod readme;

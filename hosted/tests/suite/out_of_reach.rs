@@ -123,6 +123,14 @@ impl<R: Radix> Machine<R> {
     }
 }
 
+/// `refused` names a frame behind `last`, and `last`.
+pub(crate) fn assert_refused(refused: OnlineError, last: Pfn) {
+    let OnlineError::FrameOutOfReach(error) = refused else {
+        panic!("{refused}")
+    };
+    assert!(error.last == last && error.frame > last, "{error}");
+}
+
 /// A page of the natural size, and where its descriptors are.
 fn natural<R: Radix>() -> (Order, PfnRange, VirtRange) {
     let entries = R::RADIX_MODEL.granule().entries_per_table();

@@ -15,6 +15,14 @@ pub enum Replacement {
     Refused,
     /// By one store, at any time. What the old entry pointed at may be used until the flush
     /// (x86-64).
+    ///
+    /// Some processors do not bear it that a page changes its *size* by one store, as when a huge leaf
+    /// is split or joined: they may cache both and take a machine check. AMD family 10h, erratum 383
+    /// ("CPU Core May Machine Check When System Software Changes Page Tables Dynamically", Revision
+    /// Guide for AMD Family 10h Processors, 41322): the entry has to be invalidated and flushed from all
+    /// TLBs before. On these, `Mmu::replacement` is `BreakBeforeMake` where the kernel has a way to keep
+    /// CPUs from the addresses, and `Refused` otherwise. (Intel's "Machine Check Error on Page Size
+    /// Change" is about instruction fetches, and nothing here is executable.)
     Direct,
     /// The entry is made invalid, then flushed, then made valid again. Meanwhile the kernel keeps
     /// all accesses away (AArch64). FEAT_BBM spares this only for changes of a block's *size*. The

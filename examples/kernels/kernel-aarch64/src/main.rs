@@ -103,6 +103,9 @@ unsafe fn run<F: EntryFormat>(
 ) -> Verdict {
     // SAFETY: 1: this is EL1. 2: there is one CPU.
     let (cpu, masked) = unsafe { (Cpu::new(), InterruptsMasked::new()) };
+    if let Err(error) = cpu.check(F::GRANULE) {
+        panic!("{error}");
+    }
     let setting = Setting {
         model,
         shape: upper_shape(model.granule()),

@@ -18,7 +18,8 @@ mod segments;
 mod serial;
 
 use arch_x86_64::{
-    Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu, Tlb,
+    Choices, Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu,
+    Tlb,
 };
 use core::panic::PanicInfo;
 use exit::exit;
@@ -98,6 +99,9 @@ unsafe fn run<F: LongModeFormat>(
 ) -> Verdict {
     // SAFETY: 1: this is ring 0. 2: there is one CPU.
     let cpu = unsafe { Cpu::new() };
+    if let Err(error) = cpu.check::<F>(Choices::new()) {
+        panic!("{error}");
+    }
     // SAFETY: 1: no other CPU was started.
     let one_cpu = unsafe { SingleCpu::new() };
     let mmu = Tlb::new(cpu, one_cpu);
