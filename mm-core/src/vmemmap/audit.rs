@@ -75,7 +75,8 @@ pub enum Finding {
         /// What it says.
         kept: NodeStats,
     },
-    /// The scratch memory has no room for a table and what it maps.
+    /// The scratch memory has room for so few frames at a time that the audit would not end. A slot
+    /// for each frame that is out is enough.
     NoScratch,
 }
 
@@ -107,9 +108,9 @@ impl fmt::Display for Finding {
                 counted,
                 kept,
             } => write!(f, "the stats of node {node} say {kept}; counted: {counted}"),
-            Self::NoScratch => {
-                f.write_str("too little scratch memory; hand over two slots at least")
-            }
+            Self::NoScratch => f.write_str(
+                "too little scratch memory; a slot for each frame that is out is enough",
+            ),
         }
     }
 }
@@ -140,7 +141,29 @@ pub struct AuditSlot(Option<FrameEntries>);
 struct FrameEntries {
     frame: Pfn,
     at: VirtAddr,
+    /// None of a shared table that was compared: its slot can be used again.
     entries: u64,
+    shared_table: bool,
+}
+
+/// How the frames are divided into those of one walk.
+#[derive(Clone, Copy, Debug)]
+struct Passes {
+    /// Each pass is about a part of all frames but shared tables. It counts the leaves of a shared
+    /// table with the tail frame, whichever table that is.
+    of_frames: u64,
+    /// Within a pass, each walk is about a part of the shared tables.
+    of_tables: u64,
+}
+
+/// How many walks there are at most. More would never end.
+const MOST_WALKS: u64 = 1 << 20;
+
+/// What did not fit into the scratch memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TooMany {
+    Frames,
+    SharedTables,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
@@ -161,18 +184,31 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         scratch: &mut [AuditSlot],
     ) -> Result<AuditReport, Finding> {
         let mut totals = Totals::default();
-        let mut passes = 1;
-        while !self.audit_in_passes(table, allocators, scratch, passes, &mut totals)? {
+        let mut passes = Passes {
+            of_frames: 1,
+            of_tables: 1,
+        };
+        while let Some(many) =
+            self.audit_in_passes(table, allocators, scratch, passes, &mut totals)?
+        {
+            match many {
+                TooMany::Frames => passes.of_frames *= 2,
+                TooMany::SharedTables => passes.of_tables *= 2,
+            }
             // A shared table and its tail need a slot each.
-            if passes > 1 << 40 || scratch.len() < 2 {
+            if passes.of_frames * passes.of_tables > MOST_WALKS || scratch.len() < 2 {
                 return Err(Finding::NoScratch);
             }
-            passes *= 2;
         }
         for (frame, at) in self.mark_frames() {
             totals.all.mark_frames += 1;
-            let entries = 1;
-            compare(FrameEntries { frame, at, entries }, allocators)?;
+            let counted = FrameEntries {
+                frame,
+                at,
+                entries: 1,
+                shared_table: false,
+            };
+            compare(counted, allocators)?;
             let node = self.frames.node_of(frame);
             totals.stats.rows.row_mut(node).mark_frames += 1;
         }
@@ -188,43 +224,47 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Audits a part of the frames in each of `passes` walks, into `recount`. Says whether each part
-    /// fitted into the scratch memory.
+    /// Audits a part of the frames in each walk, into `totals`. Says what of a part did not fit into
+    /// the scratch memory, if anything.
     fn audit_in_passes<P: PageTable>(
         &self,
         table: &P,
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
-        passes: u64,
+        passes: Passes,
         totals: &mut Totals,
-    ) -> Result<bool, Finding> {
+    ) -> Result<Option<TooMany>, Finding> {
         totals.clear();
         let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
-            return Ok(true);
+            return Ok(None);
         };
-        for pass in 0..passes {
+        let page = self.model.granule().bytes();
+        for pass in 0..passes.of_frames {
             scratch.fill(AuditSlot(None));
             let mut audit_pass = AuditPass {
                 slots: scratch,
                 used: 0,
                 pass,
+                table_pass: 0,
                 passes,
+                too_many: None,
                 totals,
                 ram: &self.frames,
                 altmaps: &self.pool_state.altmaps,
             };
-            let page = self.model.granule().bytes();
-            if table
-                .visit(vmemmap, &mut |visit| audit_pass.count(visit, page))
-                .is_break()
-            {
-                return Ok(false);
+            for table_pass in 0..passes.of_tables {
+                audit_pass.table_pass = table_pass;
+                let _ = table.visit(vmemmap, &mut |visit| audit_pass.count(visit, page));
+                if audit_pass.too_many.is_some() {
+                    return Ok(audit_pass.too_many);
+                }
+                audit_pass.compare_shared_tables(allocators)?;
             }
             for counted in scratch.iter().filter_map(|slot| slot.0) {
                 compare(counted, allocators)?;
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     fn compare_stats<P: PageTable>(&self, table: &P, counted: &Stats) -> Result<(), Finding> {
@@ -249,7 +289,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
 /// Compares the entries of one frame with its references.
 fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
-    let FrameEntries { frame, at, entries } = counted;
+    let FrameEntries {
+        frame, at, entries, ..
+    } = counted;
+    if counted.is_vacant() {
+        return Ok(());
+    }
     match allocators.iter().find_map(|one| one.references(frame)) {
         Some(references) if references == entries => Ok(()),
         Some(references) => Err(Finding::Count {
@@ -262,13 +307,24 @@ fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(
     }
 }
 
+impl FrameEntries {
+    /// Whether this was a shared table, and can be something else.
+    fn is_vacant(&self) -> bool {
+        self.shared_table && self.entries == 0
+    }
+}
+
 /// One pass, which is about a part of the frames. It counts their entries in a hash table in the
 /// scratch memory.
 struct AuditPass<'t, A> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
-    passes: u64,
+    /// Which part of the shared tables the walk is about.
+    table_pass: u64,
+    passes: Passes,
+    /// What there was no slot left for.
+    too_many: Option<TooMany>,
     totals: &'t mut Totals,
     ram: &'t A,
     altmaps: &'t AltmapsInUse,
@@ -276,6 +332,9 @@ struct AuditPass<'t, A> {
 
 impl<A: FrameAllocator> AuditPass<'_, A> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
+        // What is not about shared tables is counted by the first of a pass's walks.
+        let is_first_walk = self.table_pass == 0;
+        let is_very_first = self.pass == 0 && is_first_walk;
         match visit {
             Visit::Table {
                 at,
@@ -283,25 +342,37 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
                 leaf_table,
                 owned: true,
             } => {
-                if self.is_in_this_pass(frame) && self.add(frame, at, 1)? {
+                if is_first_walk && self.is_in_this_pass(frame) && self.add(frame, at, 1, false)? {
                     self.count_table(frame, leaf_table);
                 }
             }
             Visit::SharedTable { at, frame, run } => {
-                if self.pass == 0 {
+                if is_very_first {
                     self.totals.all.mapped_pages += run.pages();
                 }
                 self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
-                if self.pass == 0 {
+                if is_very_first {
                     self.totals.all.mapped_pages += run.pages();
                 }
-                self.count_run(at, run, page)?;
+                if is_first_walk {
+                    self.count_run(at, run, page)?;
+                }
             }
             Visit::Table { .. } | Visit::Leaves { .. } => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Compares the shared tables of a walk, and makes room for those of the next one.
+    fn compare_shared_tables(&mut self, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
+        let tables = self.slots.iter_mut().filter_map(|slot| slot.0.as_mut());
+        for table in tables.filter(|counted| counted.shared_table) {
+            compare(*table, allocators)?;
+            table.entries = 0;
+        }
+        Ok(())
     }
 
     fn count_run(&mut self, at: VirtAddr, run: Run, page: u64) -> ControlFlow<()> {
@@ -319,7 +390,7 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
                 Step::Next => 1,
             };
             if self.is_in_this_pass(block.first()) {
-                let is_new = self.add(block.first(), at, entries)?;
+                let is_new = self.add(block.first(), at, entries, false)?;
                 self.count_block(is_new, order, &run, block.first(), entries);
             }
         }
@@ -357,12 +428,13 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
     /// links.
     fn count_shared(&mut self, at: VirtAddr, table: Pfn, run: Run) -> ControlFlow<()> {
         let tail = run.leaf.block.first();
-        if !self.is_in_this_pass(tail) {
+        let is_in_this_walk = part_of(table, self.passes.of_tables) == self.table_pass;
+        if !self.is_in_this_pass(tail) || !is_in_this_walk {
             return ControlFlow::Continue(());
         }
-        if self.add(table, at, 1)? {
+        if self.add(table, at, 1, true)? {
             self.count_table(table, true);
-            let is_new = self.add(tail, at, run.count)?;
+            let is_new = self.add(tail, at, run.count, false)?;
             self.count_block(is_new, Order::BASE, &run, tail, run.count);
         } else {
             let node = self.ram.node_of(table);
@@ -373,38 +445,79 @@ impl<A: FrameAllocator> AuditPass<'_, A> {
 
     /// Whether this pass is about `frame`.
     fn is_in_this_pass(&self, frame: Pfn) -> bool {
-        (hash(frame) >> 8) % self.passes == self.pass
+        part_of(frame, self.passes.of_frames) == self.pass
     }
 
     /// Counts `entries` more for `frame`, and says whether it is the first time. Breaks when there
     /// is no slot left.
-    fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
+    fn add(
+        &mut self,
+        frame: Pfn,
+        at: VirtAddr,
+        entries: u64,
+        shared_table: bool,
+    ) -> ControlFlow<(), bool> {
         let length = self.slots.len() as u64;
         // A full table is slow to search.
         let limit = self.slots.len() - self.slots.len() / 8;
         // The high half decides on the slot: hash * length / 2^64.
         let start = ((u128::from(hash(frame)) * u128::from(length)) >> 64) as usize;
         let (before, after) = self.slots.split_at_mut(start.min(self.slots.len()));
+        let new = FrameEntries {
+            frame,
+            at,
+            entries,
+            shared_table,
+        };
+        let mut vacant = None;
         for slot in after.iter_mut().chain(before) {
+            if slot.0.is_some_and(|counted| counted.is_vacant()) {
+                vacant = vacant.or(Some(slot));
+                continue;
+            }
             match &mut slot.0 {
                 Some(counted) if counted.frame == frame => {
                     counted.entries = counted.entries.saturating_add(entries);
                     return ControlFlow::Continue(false);
                 }
                 Some(_) => {}
-                None if self.used == limit => break,
+                None if self.used == limit || vacant.is_some() => break,
                 empty @ None => {
                     self.used += 1;
-                    *empty = Some(FrameEntries { frame, at, entries });
+                    *empty = Some(new);
                     return ControlFlow::Continue(true);
                 }
             }
         }
+        if let Some(vacant) = vacant {
+            vacant.0 = Some(new);
+            return ControlFlow::Continue(true);
+        }
+        self.too_many = Some(self.most_slots_are(shared_table));
         ControlFlow::Break(())
+    }
+
+    /// What most of the slots are used for, with one more shared table or frame.
+    #[cold]
+    fn most_slots_are(&self, shared_table: bool) -> TooMany {
+        let slots = self.slots.iter().filter_map(|slot| slot.0);
+        let tables = slots.filter(|counted| counted.shared_table).count();
+        let tables = tables + usize::from(shared_table);
+        match tables > 1 && tables > self.used / 2 {
+            true => TooMany::SharedTables,
+            false => TooMany::Frames,
+        }
     }
 }
 
 /// Sends neighbouring frames far apart, by the golden ratio.
 const fn hash(frame: Pfn) -> u64 {
     frame.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Which of `parts` parts `frame` belongs to. Says nothing of the slots that its hash leads to.
+const fn part_of(frame: Pfn, parts: u64) -> u64 {
+    let hash = hash(frame);
+    let mixed = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((mixed as u128 * parts as u128) >> 64) as u64
 }
