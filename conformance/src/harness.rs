@@ -1,6 +1,6 @@
 //! What the author of a backend brings.
 
-use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr, VirtRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::{Altmap, DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{Leaf, PageTable};
@@ -131,6 +131,47 @@ pub trait Controls<T> {
     /// Removes what `map_foreign` has mapped at `at`, and the tables that it made for that.
     fn unmap_foreign(&self, table: &mut T, at: VirtAddr) {
         let _ = (table, at);
+    }
+
+    /// Links tables of other code's, with nothing in them, down to that of base pages for `at`. Says
+    /// whether it could.
+    fn link_foreign_tables(&self, table: &mut T, at: VirtAddr) -> bool {
+        let _ = (table, at);
+        false
+    }
+
+    /// Unlinks what `link_foreign_tables` has linked for `at`. Says whether it was linked still.
+    fn unlink_foreign_tables(&self, table: &mut T, at: VirtAddr) -> bool {
+        let _ = (table, at);
+        true
+    }
+
+    /// Puts something into the entry for `at` of a leaf of `order`: not zero, not present, and none
+    /// of this library's, as other code of the kernel may keep something there. Says whether it
+    /// could.
+    fn plant_reserved(&self, table: &mut T, at: VirtAddr, order: Order) -> bool {
+        let _ = (table, at, order);
+        false
+    }
+
+    /// Takes out what `plant_reserved` has put there. Says whether it was there, as it had been.
+    fn take_reserved(&self, table: &mut T, at: VirtAddr) -> bool {
+        let _ = (table, at);
+        true
+    }
+
+    /// An address that the CPUs do not translate by the tables, and that has the same place in
+    /// each table as `at`: one that differs from it in the bits above those that index the root.
+    fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
+        let _ = at;
+        None
+    }
+
+    /// What an access at `at` leads to on a CPU that has cached whatever it could. The outer `None`:
+    /// cannot tell.
+    fn access(&self, table: &T, at: VirtAddr) -> Option<Option<Pfn>> {
+        let _ = (table, at);
+        None
     }
 
     /// Makes every CPU cache all that is mapped in `range`, as speculation may.

@@ -3,7 +3,7 @@
 use arch_sim::{SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 use hosted::{Inspect, Machine, MachineConfig, SimCpus};
-use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
+use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::Leaf;
@@ -53,6 +53,35 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
         B::prune(&self.foreign);
     }
 
+    fn link_foreign_tables(&self, _table: &mut B::Table<'m>, at: VirtAddr) -> bool {
+        B::link_foreign_tables(&self.foreign, at)
+    }
+
+    fn unlink_foreign_tables(&self, _table: &mut B::Table<'m>, _at: VirtAddr) -> bool {
+        let linked = B::foreign_tables_are_linked(&self.foreign);
+        B::prune(&self.foreign);
+        linked
+    }
+
+    fn plant_reserved(&self, _table: &mut B::Table<'m>, at: VirtAddr, order: Order) -> bool {
+        B::reserve_entry(&self.foreign, at, order)
+    }
+
+    fn take_reserved(&self, _table: &mut B::Table<'m>, _at: VirtAddr) -> bool {
+        let whole = B::take_reserved(&self.foreign);
+        B::prune(&self.foreign);
+        whole
+    }
+
+    // No format translates by bit 62.
+    fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
+        B::HAS_TABLES.then_some(VirtAddr::new(at.get() ^ 1 << 62))
+    }
+
+    fn access(&self, _table: &B::Table<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
+        access::<B>(self.machine, at)
+    }
+
     fn speculate(&self, _table: &B::Table<'m>, range: VirtRange) {
         self.machine.cpus().fill(range);
     }
@@ -69,6 +98,12 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
     fn violations(&self) -> u64 {
         self.machine.violations().total()
     }
+}
+
+/// What an access at `at` leads to, by the first CPU of `machine`.
+pub fn access<B: Inspect>(machine: &Machine<B>, at: VirtAddr) -> Option<Option<Pfn>> {
+    let found = machine.cpus().access(0, at, false)?;
+    Some(found.ok().and_then(|to| to.frame(B::MODEL.granule())))
 }
 
 /// The altmap of a [`HostedHarness`].

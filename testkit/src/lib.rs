@@ -16,4 +16,4 @@ pub mod script;
 pub mod testbed;
 
 pub use backend::{OnBackend, WithInspect};
-pub use harness::{HostedAltmap, HostedControls, HostedHarness};
+pub use harness::{HostedAltmap, HostedControls, HostedHarness, access};

@@ -4,7 +4,7 @@ use crate::machine::{Machine, NODE, Paging, at, vmemmap};
 use crate::source::{Plan, Source};
 use arch_aarch64::{Choices, Format4K, Format16K, Format64K, Stage1};
 use arch_sim::walker::Walker;
-use mm_core::paging::PageTable;
+use mm_core::paging::{NoRecords, PageTable};
 
 fn leaves_are_global_unless_the_kernel_chooses_otherwise<const PAGE_SHIFT: u32>()
 where
@@ -17,7 +17,7 @@ where
         let range = vmemmap::<Stage1<PAGE_SHIFT>>(0, 9);
         let mut source = Source::<Stage1<PAGE_SHIFT>>::new(&machine.frames, Plan::Distinct);
         // SAFETY: 1: the source's frames. 2: nobody uses the addresses.
-        unsafe { table.map_runs(range, NODE, &mut source) }.unwrap();
+        unsafe { table.map_runs(range, NODE, &mut source, &NoRecords) }.unwrap();
         for page in [0, 8] {
             let at = at::<Stage1<PAGE_SHIFT>>(page);
             // nG, bit 11.

@@ -215,6 +215,21 @@ impl<W: Walker> SimTlb<W> {
         }
     }
 
+    /// Drops the leaves that overlap `scope` and keeps all upper entries: TLBI VALE1IS, which is too
+    /// little where a table was detached.
+    pub fn forget_leaves(&self, scope: FlushScope<'_>) {
+        let mut state = self.lock();
+        state.counts.forgets += 1;
+        match scope {
+            FlushScope::Nothing => {}
+            FlushScope::Ranges(ranges) => {
+                let ranges = ranges.iter().flatten();
+                ranges.for_each(|range| state.leaves.drop_range(*range));
+            }
+            FlushScope::Everything => state.leaves.clear(),
+        }
+    }
+
     /// Compares what is cached for addresses of `range` with the tables, and writes down what is
     /// stale: leaves as accesses would find them, and upper entries that lead to another table, or
     /// to one where there is none.

@@ -6,7 +6,7 @@ use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::{FrameAllocator, Released};
-use mm_core::paging::{Leaf, PageTable, Role, Run, RunSource};
+use mm_core::paging::{Flush, FlushScope, Leaf, PageTable, Role, Run, RunSource};
 
 /// Runs for a page table, one after the other, whose references are taken already.
 struct Runs<'f, A> {
@@ -202,6 +202,61 @@ pub(super) fn a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole<H: Harness
     equal(1, unmap(bench, part), "leaves that come back")?;
     for page in [0, 1, order.frames() - 1] {
         maps(bench, range, page, None)?;
+    }
+    Ok(())
+}
+
+pub(super) fn clearing_a_page_of_a_huge_leaf_clears_all_of_it<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let (order, describes) = bench.huge_leaf()?;
+    let memory = bench.blocks(describes, 0, 1)?;
+    let Some(range) = bench.model.descriptors(memory) else {
+        return fail("the vmemmap has room for the device's memory");
+    };
+    let (at, page) = (range.start(), bench.model.granule().bytes());
+    for offset in [0, 1, order.frames() / 2, order.frames() - 1] {
+        let Ok(block) = bench.frames.allocate(order, bench.node) else {
+            return skip("the allocator has no block for a huge leaf");
+        };
+        let leaf = Leaf {
+            block,
+            role: Role::Descriptors,
+            writable: true,
+        };
+        // SAFETY: 1: the block was allocated for this. 2: nobody uses the vmemmap.
+        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
+        ensure_at(mapped.is_ok(), "a free place can be mapped", at)?;
+        bench.controls.speculate(bench.table, range);
+        let inside = at.checked_add(offset * page).unwrap_or(at);
+        let mut flush = Flush::nothing();
+        // SAFETY: 1: nobody uses the addresses. 2: flushed below, before the block is given back.
+        let cleared = unsafe { bench.table.clear_leaf(inside, &mut flush) };
+        let covers = |at: &VirtAddr| match flush.scope() {
+            FlushScope::Nothing => false,
+            FlushScope::Everything => true,
+            FlushScope::Ranges(all) => all.iter().flatten().any(|range| range.contains(*at)),
+        };
+        let covered = [range.start(), range.last()].iter().all(covers);
+        bench.table.flush(flush);
+        let cleared = cleared.map(|mapping| (mapping.at, mapping.leaf));
+        ensure_at(
+            cleared == Some((at, leaf)),
+            "the whole leaf is cleared",
+            inside,
+        )?;
+        ensure_at(covered, "all of the leaf has to be flushed", inside)?;
+        for page in [0, 1, offset, order.frames() - 1] {
+            maps(bench, range, page, None)?;
+        }
+        bench.give_back(block)?;
+        // Tables that became empty go with the next that is mapped and unmapped there, at last.
+        let frame = new_run(bench, 1)?;
+        let leaf = frame.leaf;
+        // SAFETY: 1: the frame was allocated for this. 2: nobody uses the vmemmap.
+        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
+        ensure_at(mapped.is_ok(), "the place is free again", at)?;
+        equal(1, unmap(bench, range), "leaves that come back")?;
     }
     Ok(())
 }

@@ -38,6 +38,7 @@
 mod altmap;
 mod altmap_compound;
 mod counters;
+mod counts;
 mod described;
 mod ends;
 mod entries;
@@ -46,6 +47,7 @@ mod flushes;
 mod fold;
 mod fold_contents;
 mod fold_refusals;
+mod foreign;
 mod frames;
 mod huge;
 mod lifetimes;
@@ -53,6 +55,7 @@ mod marks;
 mod neighbours;
 mod online;
 mod pieces;
+mod places;
 mod refusals;
 mod shared_tables;
 mod table;
@@ -120,6 +123,12 @@ checks! {
         a_block_is_handed_out_with_one_reference_and_freed_with_the_last
         a_freed_frame_has_no_reference_to_acquire
         a_split_block_is_frames_with_one_reference_each;
+    counts by Pointer:
+        a_million_references_are_counted_exactly
+        a_count_never_wraps
+        tails_need_no_more_references_than_there_can_be;
+    counts by Mask:
+        an_altmap_counts_as_far_as_ram;
     table by Pointer:
         a_leaf_in_use_is_not_overwritten
         a_cleared_leaf_hands_its_reference_over
@@ -128,7 +137,15 @@ checks! {
     entries by Pointer:
         only_tables_that_are_alike_become_one
         a_shared_table_that_is_unmapped_in_part_stays
-        a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole;
+        a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole
+        clearing_a_page_of_a_huge_leaf_clears_all_of_it;
+    foreign by Pointer:
+        an_entry_that_is_in_use_and_not_present_stays
+        a_huge_leaf_is_not_stored_over_a_table_of_others;
+    places by Pointer:
+        tables_come_from_the_node_that_was_asked
+        an_address_that_is_not_translated_is_no_other
+        cpus_forget_the_way_to_a_table_that_went;
     online by Pointer:
         base_pages_cost_a_frame_each
         compound_pages_cost_two_frames_each

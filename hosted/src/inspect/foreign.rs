@@ -22,6 +22,8 @@ pub struct Foreign<'m, B: RadixBackend> {
     empty: RefCell<Vec<Pfn>>,
     /// Where links to these tables lie, the youngest last.
     links: RefCell<Vec<(PhysAddr, Pfn)>>,
+    /// Entries that are in use without being present, and what is in them.
+    reserved: RefCell<Vec<(PhysAddr, u64)>>,
 }
 
 impl<'m, B: RadixBackend> Foreign<'m, B> {
@@ -34,6 +36,7 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
             used: Cell::new(0),
             empty: RefCell::default(),
             links: RefCell::default(),
+            reserved: RefCell::default(),
         }
     }
 
@@ -41,17 +44,7 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
     /// whether there was a place for it.
     pub fn map(&self, at: VirtAddr, frame: Pfn, order: Order) -> bool {
         let huge = order != Order::BASE;
-        let level = match order {
-            Order::BASE => LEAF_LEVEL,
-            order if order.frames() == B::MODEL.granule().entries_per_table() as u64 => {
-                LEAF_LEVEL + 1
-            }
-            _ => return false,
-        };
-        let Some(table) = self.table_for(at, level) else {
-            return false;
-        };
-        entry_of::<B>(table.frame, level, at)
+        self.free_entry(at, order)
             .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)))
     }
 
@@ -69,6 +62,39 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
         };
         self.write(leaf.entry, 0);
         self.forget(leaf.span);
+    }
+
+    /// Whether all tables that were linked are so still.
+    pub fn tables_are_linked(&self) -> bool {
+        let links = self.links.borrow();
+        links.iter().all(|(entry, frame)| {
+            self.machine.memory().read_u64(*entry) == Some(B::foreign_table(*frame))
+        })
+    }
+
+    /// Keeps something that is not present in the entry for `at` of a leaf of `order`. Says whether
+    /// it was free.
+    pub fn reserve(&self, at: VirtAddr, order: Order) -> bool {
+        let Some(entry) = self.free_entry(at, order) else {
+            return false;
+        };
+        // By the lowest bit all formats say "present".
+        let value = B::foreign_leaf(self.frames.start(), order != Order::BASE) & !1;
+        self.reserved.borrow_mut().push((entry, value));
+        self.write(entry, value)
+    }
+
+    /// Takes out what is kept in entries that are not present. Says whether all of it was there.
+    pub fn take_reserved(&self) -> bool {
+        let mut whole = true;
+        for (entry, value) in self.reserved.borrow_mut().drain(..) {
+            if self.machine.memory().read_u64(entry) == Some(value) {
+                self.write(entry, 0);
+            } else {
+                whole = false;
+            }
+        }
+        whole
     }
 
     /// Unlinks the tables that nothing is in any more.
@@ -93,6 +119,19 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
         let all = self.machine.cpus().all();
         all.iter()
             .for_each(|cpu| cpu.forget(FlushScope::Everything));
+    }
+
+    /// The entry for a leaf of `order` at `at`, if it is free, in tables that are there or new ones.
+    fn free_entry(&self, at: VirtAddr, order: Order) -> Option<PhysAddr> {
+        let level = match order {
+            Order::BASE => LEAF_LEVEL,
+            order if order.frames() == B::MODEL.granule().entries_per_table() as u64 => {
+                LEAF_LEVEL + 1
+            }
+            _ => return None,
+        };
+        let table = self.table_for(at, level)?;
+        entry_of::<B>(table.frame, level, at)
     }
 
     /// The table at `level` for `at`, whoever's it is.

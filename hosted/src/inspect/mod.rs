@@ -47,6 +47,17 @@ pub trait Inspect: Backend {
     /// place for them.
     fn link_foreign_tables(foreign: &Self::Foreign<'_>, at: VirtAddr) -> bool;
 
+    /// Whether all tables that somebody else has linked are so still.
+    fn foreign_tables_are_linked(foreign: &Self::Foreign<'_>) -> bool;
+
+    /// Somebody else keeps something that is not present in the entry for `at` of a leaf of
+    /// `order`. Says whether it was free.
+    fn reserve_entry(foreign: &Self::Foreign<'_>, at: VirtAddr, order: Order) -> bool;
+
+    /// Takes out what somebody else keeps in entries that are not present. Says whether all of it
+    /// was there.
+    fn take_reserved(foreign: &Self::Foreign<'_>) -> bool;
+
     /// Takes somebody else's leaf at `at` away. Tables stay.
     fn unmap_foreign(foreign: &Self::Foreign<'_>, table: &mut Self::Table<'_>, at: VirtAddr);
 
@@ -95,6 +106,19 @@ impl Inspect for Sim {
 
     fn link_foreign_tables(_foreign: &(), _at: VirtAddr) -> bool {
         false
+    }
+
+    fn foreign_tables_are_linked(_foreign: &()) -> bool {
+        true
+    }
+
+    // A map has no entries but those of leaves.
+    fn reserve_entry(_foreign: &(), _at: VirtAddr, _order: Order) -> bool {
+        false
+    }
+
+    fn take_reserved(_foreign: &()) -> bool {
+        true
     }
 
     fn unmap_foreign(_foreign: &(), table: &mut FlatTable, at: VirtAddr) {
@@ -175,6 +199,18 @@ impl<R: RadixBackend> Inspect for R {
 
     fn link_foreign_tables(foreign: &Foreign<'_, Self>, at: VirtAddr) -> bool {
         foreign.link_tables(at)
+    }
+
+    fn foreign_tables_are_linked(foreign: &Foreign<'_, Self>) -> bool {
+        foreign.tables_are_linked()
+    }
+
+    fn reserve_entry(foreign: &Foreign<'_, Self>, at: VirtAddr, order: Order) -> bool {
+        foreign.reserve(at, order)
+    }
+
+    fn take_reserved(foreign: &Foreign<'_, Self>) -> bool {
+        foreign.take_reserved()
     }
 
     fn unmap_foreign(foreign: &Foreign<'_, Self>, _table: &mut Self::Table<'_>, at: VirtAddr) {

@@ -103,8 +103,9 @@ pub enum Released {
 ///
 /// Methods take `&self`: the allocator has its own lock, or uses atomics. It is called with the
 /// kernel's page-table lock held, so it must not take that lock and must not sleep on it. Counts
-/// need 64 bits, or 32 bits if no more than 2^32 vmemmap pages ever share a frame.
-/// [`Counted`](crate::frame::Counted) adds counts to an allocator that has none.
+/// have 32 bits or more; an allocator with fewer says so by
+/// [`most_references`](Self::most_references). [`Counted`](crate::frame::Counted) adds counts to an
+/// allocator that has none.
 ///
 /// A request names a node. The allocator may return memory of another node (the nearest, if the
 /// node has none). The library compares with [`node_of`](Self::node_of) and reports it.
@@ -151,6 +152,12 @@ pub unsafe trait FrameAllocator {
     /// 2. The references are released by [`release`](Self::release) or
     ///    [`release_run`](Self::release_run).
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError>;
+
+    /// How many references a block can have for certain: `acquire` may refuse more. At least 2. The
+    /// default is for counts of 32 bits and more. With a lower limit, more frames hold tails.
+    fn most_references(&self) -> u64 {
+        1 << 31
+    }
 
     /// Releases `references` of `block`.
     ///
@@ -226,6 +233,10 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
         // SAFETY: the caller's duties are the same.
         unsafe { (**self).acquire(first, references) }
+    }
+
+    fn most_references(&self) -> u64 {
+        (**self).most_references()
     }
 
     unsafe fn release(&self, block: Block, references: u64) -> Released {

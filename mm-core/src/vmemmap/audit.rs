@@ -1,7 +1,9 @@
 //! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
+mod totals;
+
 use super::Vmemmap;
-use super::stats::{NODES, NodeStats};
+use super::stats::NodeStats;
 use super::table_records::TableFigures;
 use crate::addr::{NodeId, Order, Pfn, VirtAddr};
 use crate::descriptor::Descriptor;
@@ -9,6 +11,7 @@ use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
 use crate::paging::{PageTable, Role, Run, Step, Visit};
 use core::fmt;
 use core::ops::ControlFlow;
+use totals::Totals;
 
 /// What an audit has counted: what this library has mapped in the vmemmap, and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +85,8 @@ pub enum Finding {
         /// What it says.
         kept: NodeStats,
     },
-    /// The scratch memory has no room for a table and what it maps.
+    /// The scratch memory has room for so few frames at a time that the audit would not end. A slot
+    /// for each frame that is out is enough.
     NoScratch,
 }
 
@@ -120,48 +124,14 @@ impl fmt::Display for Finding {
                 }
                 write!(f, " say {kept}; counted: {counted}")
             }
-            Self::NoScratch => {
-                f.write_str("too little scratch memory; hand over two slots at least")
-            }
+            Self::NoScratch => f.write_str(
+                "too little scratch memory; a slot for each frame that is out is enough",
+            ),
         }
     }
 }
 
 impl core::error::Error for Finding {}
-
-/// What was counted on a node, without tables and with those alone.
-#[derive(Clone, Copy, Debug, Default)]
-struct NodeTotals {
-    frames: NodeStats,
-    tables: TableFigures,
-}
-
-/// What was counted: in total, and on each of a few nodes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    all: AuditReport,
-    nodes: [Option<(NodeId, NodeTotals)>; NODES],
-    /// On nodes for whose figures there is no row.
-    others: NodeTotals,
-}
-
-impl Totals {
-    /// Nothing counted yet, of the same nodes.
-    fn clear(&mut self) {
-        self.all = AuditReport::default();
-        self.others = NodeTotals::default();
-        for (_, totals) in self.nodes.iter_mut().flatten() {
-            *totals = NodeTotals::default();
-        }
-    }
-
-    fn of(&mut self, node: NodeId) -> Option<&mut NodeTotals> {
-        let mut nodes = self.nodes.iter_mut().flatten();
-        nodes
-            .find(|(listed, _)| *listed == node)
-            .map(|(_, totals)| totals)
-    }
-}
 
 /// Scratch memory of an audit, for one frame. Contents do not matter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -171,7 +141,29 @@ pub struct AuditSlot(Option<FrameEntries>);
 struct FrameEntries {
     frame: Pfn,
     at: VirtAddr,
+    /// None of a shared table that was compared: its slot can be used again.
     entries: u64,
+    shared_table: bool,
+}
+
+/// How the frames are divided into those of one walk.
+#[derive(Clone, Copy, Debug)]
+struct Passes {
+    /// Each pass is about a part of all frames but shared tables. It counts the leaves of a shared
+    /// table with the tail frame, whichever table that is.
+    of_frames: u64,
+    /// Within a pass, each walk is about a part of the shared tables.
+    of_tables: u64,
+}
+
+/// How many walks there are at most. More would never end.
+const MOST_WALKS: u64 = 1 << 20;
+
+/// What did not fit into the scratch memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TooMany {
+    Frames,
+    SharedTables,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
@@ -210,16 +202,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Lists the nodes that come first from `from` on, to be counted. Returns the next one to begin
-    /// with, if there may be more.
-    #[inline(never)]
-    fn list_nodes(&self, from: NodeId, totals: &mut Totals) -> Option<NodeId> {
-        let nodes = self.lowest_nodes(from);
-        totals.nodes = nodes.map(|node| node.map(|node| (node, NodeTotals::default())));
-        let last = nodes.last().copied().flatten()?;
-        last.number().checked_add(1).map(NodeId::new)
-    }
-
     /// Counts everything, in as many walks as the scratch memory makes necessary.
     fn recount<P: PageTable>(
         &self,
@@ -228,13 +210,19 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         scratch: &mut [AuditSlot],
         totals: &mut Totals,
     ) -> Result<(), Finding> {
-        let mut passes = 1;
-        while !self.audit_in_passes(table, allocators, scratch, passes, totals)? {
+        let mut passes = Passes {
+            of_frames: 1,
+            of_tables: 1,
+        };
+        while let Some(many) = self.audit_in_passes(table, allocators, scratch, passes, totals)? {
+            match many {
+                TooMany::Frames => passes.of_frames *= 2,
+                TooMany::SharedTables => passes.of_tables *= 2,
+            }
             // A shared table and its tail need a slot each.
-            if passes > 1 << 40 || scratch.len() < 2 {
+            if passes.of_frames * passes.of_tables > MOST_WALKS || scratch.len() < 2 {
                 return Err(Finding::NoScratch);
             }
-            passes *= 2;
         }
         self.recount_beside_the_vmemmap(allocators, totals)
     }
@@ -248,8 +236,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<(), Finding> {
         for (frame, at) in self.mark_frames() {
             totals.all.mark_frames += 1;
-            let entries = 1;
-            compare(FrameEntries { frame, at, entries }, allocators)?;
+            compare(FrameEntries::one(frame, at), allocators)?;
             if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
                 row.mark_frames += 1;
             }
@@ -258,8 +245,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut wrong = None;
         self.for_each_record_frame(&mut |frame| {
             totals.all.record_frames += 1;
-            let entries = 1;
-            if let Err(finding) = compare(FrameEntries { frame, at, entries }, allocators) {
+            if let Err(finding) = compare(FrameEntries::one(frame, at), allocators) {
                 wrong.get_or_insert(finding);
             }
             if let Some(row) = totals.of(self.frames.node_of(frame)) {
@@ -272,84 +258,57 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Where frames of `node` are counted: `None` if that is in another walk.
-    fn frame_totals<'t>(&self, node: NodeId, totals: &'t mut Totals) -> Option<&'t mut NodeStats> {
-        let has_row = self.pool_state.counters.row(node, self.memory()).is_some();
-        match has_row {
-            true => totals.of(node).map(|totals| &mut totals.frames),
-            false => Some(&mut totals.others.frames),
-        }
-    }
-
-    /// Audits a part of the frames in each of `passes` walks, into `recount`. Says whether each part
-    /// fitted into the scratch memory.
+    /// Audits a part of the frames in each walk, into `totals`. Says what of a part did not fit into
+    /// the scratch memory, if anything.
     fn audit_in_passes<P: PageTable>(
         &self,
         table: &P,
         allocators: &[&dyn InspectFrames],
         scratch: &mut [AuditSlot],
-        passes: u64,
+        passes: Passes,
         totals: &mut Totals,
-    ) -> Result<bool, Finding> {
+    ) -> Result<Option<TooMany>, Finding> {
         totals.clear();
         let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
-            return Ok(true);
+            return Ok(None);
         };
-        for pass in 0..passes {
+        let page = self.model.granule().bytes();
+        for pass in 0..passes.of_frames {
             scratch.fill(AuditSlot(None));
             let mut audit_pass: AuditPass<'_, D, A, M> = AuditPass {
                 slots: scratch,
                 used: 0,
                 pass,
+                table_pass: 0,
                 passes,
+                too_many: None,
                 totals,
                 vmemmap: self,
             };
-            let page = self.model.granule().bytes();
-            if table
-                .visit(vmemmap, &mut |visit| audit_pass.count(visit, page))
-                .is_break()
-            {
-                return Ok(false);
+            for table_pass in 0..passes.of_tables {
+                audit_pass.table_pass = table_pass;
+                let _ = table.visit(vmemmap, &mut |visit| audit_pass.count(visit, page));
+                if audit_pass.too_many.is_some() {
+                    return Ok(audit_pass.too_many);
+                }
+                audit_pass.compare_shared_tables(allocators)?;
             }
             for counted in scratch.iter().filter_map(|slot| slot.0) {
                 compare(counted, allocators)?;
             }
         }
-        Ok(true)
-    }
-
-    /// Compares the figures of the nodes that were counted.
-    #[inline(never)]
-    fn compare_stats<P: PageTable>(&self, counted: &Totals) -> Result<(), Finding> {
-        let listed = counted.nodes.iter().flatten();
-        let rows = listed.map(|(node, totals)| (Some(*node), totals, self.stats_on(*node)));
-        let others = (None, &counted.others, self.stats_of_other_nodes());
-        for (node, totals, kept) in rows.chain([others]) {
-            let tables = match P::COUNTS_TABLES {
-                true => totals.tables,
-                false => TableFigures::default(),
-            };
-            let counted = NodeStats {
-                table_frames: tables.tables,
-                reused_entries: totals.frames.reused_entries + tables.reused_entries,
-                ..totals.frames
-            };
-            if kept != counted {
-                return Err(Finding::Stats {
-                    node,
-                    counted,
-                    kept,
-                });
-            }
-        }
-        Ok(())
+        Ok(None)
     }
 }
 
 /// Compares the entries of one frame with its references.
 fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
-    let FrameEntries { frame, at, entries } = counted;
+    let FrameEntries {
+        frame, at, entries, ..
+    } = counted;
+    if counted.is_vacant() {
+        return Ok(());
+    }
     match allocators.iter().find_map(|one| one.references(frame)) {
         Some(references) if references == entries => Ok(()),
         Some(references) => Err(Finding::Count {
@@ -362,19 +321,43 @@ fn compare(counted: FrameEntries, allocators: &[&dyn InspectFrames]) -> Result<(
     }
 }
 
+impl FrameEntries {
+    /// The one entry or link that a frame has.
+    const fn one(frame: Pfn, at: VirtAddr) -> Self {
+        Self {
+            frame,
+            at,
+            entries: 1,
+            shared_table: false,
+        }
+    }
+
+    /// Whether this was a shared table, and can be something else.
+    fn is_vacant(&self) -> bool {
+        self.shared_table && self.entries == 0
+    }
+}
+
 /// One pass, which is about a part of the frames. It counts their entries in a hash table in the
 /// scratch memory.
 struct AuditPass<'t, D, A, M> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
-    passes: u64,
+    /// Which part of the shared tables the walk is about.
+    table_pass: u64,
+    passes: Passes,
+    /// What there was no slot left for.
+    too_many: Option<TooMany>,
     totals: &'t mut Totals,
     vmemmap: &'t Vmemmap<D, A, M>,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
+        // What is not about shared tables is counted by the first of a pass's walks.
+        let is_first_walk = self.table_pass == 0;
+        let is_very_first = self.pass == 0 && is_first_walk;
         match visit {
             Visit::Table {
                 at,
@@ -382,25 +365,37 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
                 leaf_table,
                 owned: true,
             } => {
-                if self.is_in_this_pass(frame) && self.add(frame, at, 1)? {
+                if is_first_walk && self.is_in_this_pass(frame) && self.add(frame, at, 1, false)? {
                     self.count_table(frame, leaf_table);
                 }
             }
             Visit::SharedTable { at, frame, run } => {
-                if self.pass == 0 {
+                if is_very_first {
                     self.totals.all.mapped_pages += run.pages();
                 }
                 self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
-                if self.pass == 0 {
+                if is_very_first {
                     self.totals.all.mapped_pages += run.pages();
                 }
-                self.count_run(at, run, page)?;
+                if is_first_walk {
+                    self.count_run(at, run, page)?;
+                }
             }
             Visit::Table { .. } | Visit::Leaves { .. } => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Compares the shared tables of a walk, and makes room for those of the next one.
+    fn compare_shared_tables(&mut self, allocators: &[&dyn InspectFrames]) -> Result<(), Finding> {
+        let tables = self.slots.iter_mut().filter_map(|slot| slot.0.as_mut());
+        for table in tables.filter(|counted| counted.shared_table) {
+            compare(*table, allocators)?;
+            table.entries = 0;
+        }
+        Ok(())
     }
 
     fn count_run(&mut self, at: VirtAddr, run: Run, page: u64) -> ControlFlow<()> {
@@ -418,7 +413,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
                 Step::Next => 1,
             };
             if self.is_in_this_pass(block.first()) {
-                let is_new = self.add(block.first(), at, entries)?;
+                let is_new = self.add(block.first(), at, entries, false)?;
                 self.count_block(is_new, order, &run, block.first(), entries);
             }
         }
@@ -471,12 +466,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
     /// links.
     fn count_shared(&mut self, at: VirtAddr, table: Pfn, run: Run) -> ControlFlow<()> {
         let tail = run.leaf.block.first();
-        if !self.is_in_this_pass(tail) {
+        let is_in_this_walk = part_of(table, self.passes.of_tables) == self.table_pass;
+        if !self.is_in_this_pass(tail) || !is_in_this_walk {
             return ControlFlow::Continue(());
         }
-        if self.add(table, at, 1)? {
+        if self.add(table, at, 1, true)? {
             self.count_table(table, true);
-            let is_new = self.add(tail, at, run.count)?;
+            let is_new = self.add(tail, at, run.count, false)?;
             self.count_block(is_new, Order::BASE, &run, tail, run.count);
         } else {
             let leaves = run.count;
@@ -489,38 +485,79 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
 
     /// Whether this pass is about `frame`.
     fn is_in_this_pass(&self, frame: Pfn) -> bool {
-        (hash(frame) >> 8) % self.passes == self.pass
+        part_of(frame, self.passes.of_frames) == self.pass
     }
 
     /// Counts `entries` more for `frame`, and says whether it is the first time. Breaks when there
     /// is no slot left.
-    fn add(&mut self, frame: Pfn, at: VirtAddr, entries: u64) -> ControlFlow<(), bool> {
+    fn add(
+        &mut self,
+        frame: Pfn,
+        at: VirtAddr,
+        entries: u64,
+        shared_table: bool,
+    ) -> ControlFlow<(), bool> {
         let length = self.slots.len() as u64;
         // A full table is slow to search.
         let limit = self.slots.len() - self.slots.len() / 8;
         // The high half decides on the slot: hash * length / 2^64.
         let start = ((u128::from(hash(frame)) * u128::from(length)) >> 64) as usize;
         let (before, after) = self.slots.split_at_mut(start.min(self.slots.len()));
+        let new = FrameEntries {
+            frame,
+            at,
+            entries,
+            shared_table,
+        };
+        let mut vacant = None;
         for slot in after.iter_mut().chain(before) {
+            if slot.0.is_some_and(|counted| counted.is_vacant()) {
+                vacant = vacant.or(Some(slot));
+                continue;
+            }
             match &mut slot.0 {
                 Some(counted) if counted.frame == frame => {
                     counted.entries = counted.entries.saturating_add(entries);
                     return ControlFlow::Continue(false);
                 }
                 Some(_) => {}
-                None if self.used == limit => break,
+                None if self.used == limit || vacant.is_some() => break,
                 empty @ None => {
                     self.used += 1;
-                    *empty = Some(FrameEntries { frame, at, entries });
+                    *empty = Some(new);
                     return ControlFlow::Continue(true);
                 }
             }
         }
+        if let Some(vacant) = vacant {
+            vacant.0 = Some(new);
+            return ControlFlow::Continue(true);
+        }
+        self.too_many = Some(self.most_slots_are(shared_table));
         ControlFlow::Break(())
+    }
+
+    /// What most of the slots are used for, with one more shared table or frame.
+    #[cold]
+    fn most_slots_are(&self, shared_table: bool) -> TooMany {
+        let slots = self.slots.iter().filter_map(|slot| slot.0);
+        let tables = slots.filter(|counted| counted.shared_table).count();
+        let tables = tables + usize::from(shared_table);
+        match tables > 1 && tables > self.used / 2 {
+            true => TooMany::SharedTables,
+            false => TooMany::Frames,
+        }
     }
 }
 
 /// Sends neighbouring frames far apart, by the golden ratio.
 const fn hash(frame: Pfn) -> u64 {
     frame.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Which of `parts` parts `frame` belongs to. Says nothing of the slots that its hash leads to.
+const fn part_of(frame: Pfn, parts: u64) -> u64 {
+    let hash = hash(frame);
+    let mixed = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((mixed as u128 * parts as u128) >> 64) as u64
 }

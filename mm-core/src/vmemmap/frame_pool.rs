@@ -231,6 +231,14 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         self.altmap.filter(|altmap| altmap.contains(frame))
     }
 
+    /// How many entries can map one frame.
+    pub(super) fn most_references(&self) -> u64 {
+        let of_altmap = self
+            .altmap
+            .map_or(u64::MAX, |altmap| altmap.most_references());
+        self.ram().most_references().min(of_altmap).max(1)
+    }
+
     /// # Safety
     ///
     /// As for [`FrameAllocator::acquire`].

@@ -146,28 +146,30 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(Run::each(frames, Role::Descriptors))
     }
 
-    /// The tail frame of the compound page at `head`, for every page of `run`.
+    /// The tail frame of the compound page at `head`, for the first pages of `run`: all
+    /// of them, unless the allocator cannot count so many.
     #[inline(never)]
     fn tail_run(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
+        let pages = run.pages.min(self.pool.most_references());
         if self.tails == Tails::PerOrder {
             let pool = &mut self.pool;
-            let frame = shared_tail::<D, A, M>(pool, &self.writer, head, run.pages, self.notes)?;
-            return Ok(self.tail_leaves(frame, run.pages));
+            let frame = shared_tail::<D, A, M>(pool, &self.writer, head, pages, self.notes)?;
+            return Ok(self.tail_leaves(frame, pages));
         }
         if let Some(frame) = self.existing_tail(head) {
             // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
             // the references.
-            if unsafe { self.pool.acquire(frame, run.pages) } {
-                return Ok(self.tail_leaves(frame, run.pages));
+            if unsafe { self.pool.acquire(frame, pages) } {
+                return Ok(self.tail_leaves(frame, pages));
             }
         }
         let frame = self.take_frames(run, 1)?.start();
         let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
-        unsafe { new_tail::<D, A, M>(pool, &self.writer, frame, head, run.pages) }
+        unsafe { new_tail::<D, A, M>(pool, &self.writer, frame, head, pages) }
             .map_err(OnlineError::OutOfFrames)?;
-        Ok(self.tail_leaves(frame, run.pages))
+        Ok(self.tail_leaves(frame, pages))
     }
 
     /// The leaves of a tail frame. A tail frame for all compound pages of an order is read-only.

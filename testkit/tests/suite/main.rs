@@ -8,6 +8,7 @@
 
 mod altmap;
 mod any_order;
+mod audits;
 mod battery;
 mod caching_cpus;
 mod capacities;

@@ -5,7 +5,7 @@ use super::{Experiment, Subject};
 use crate::{Frames, Machine, Probe, Report};
 use conformance::{AltmapUnderTest, Controls, Failure, Harness, Outcome, Parts, RootChanges, Seen};
 use core::cell::Cell;
-use mm_core::addr::{NodeId, PfnRange, PhysAddr, VirtAddr, VirtRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{DeviceAltmap, DirectMap};
 use mm_core::paging::{Flush, Leaf, PageTable, Replacement};
@@ -194,6 +194,43 @@ impl<P: Probe, T: PageTable, M: DirectMap> Controls<T> for Live<'_, P, M> {
         forget(table, at);
         self.on.raw_tables.unlink_empty();
         forget(table, at);
+    }
+
+    fn link_foreign_tables(&self, table: &mut T, at: VirtAddr) -> bool {
+        let linked = self.on.raw_tables.link_tables(at);
+        forget(table, at);
+        linked
+    }
+
+    fn unlink_foreign_tables(&self, table: &mut T, at: VirtAddr) -> bool {
+        let linked = self.on.raw_tables.tables_are_linked();
+        self.on.raw_tables.unlink_empty();
+        forget(table, at);
+        linked
+    }
+
+    fn plant_reserved(&self, table: &mut T, at: VirtAddr, order: Order) -> bool {
+        let planted = self.on.raw_tables.reserve(at, order);
+        forget(table, at);
+        planted
+    }
+
+    fn take_reserved(&self, table: &mut T, at: VirtAddr) -> bool {
+        let stayed = self.on.raw_tables.take_reserved();
+        self.on.raw_tables.unlink_empty();
+        forget(table, at);
+        stayed
+    }
+
+    // No table translates by bit 62.
+    fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
+        Some(VirtAddr::new(at.get() ^ 1 << 62))
+    }
+
+    fn access(&self, _table: &T, at: VirtAddr) -> Option<Option<Pfn>> {
+        let hardware = self.on.probe.ask(at)?;
+        let granule = self.on.model.granule();
+        Some(hardware.load.and_then(|to| to.frame(granule)))
     }
 
     /// A load from every page.

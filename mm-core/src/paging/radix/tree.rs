@@ -101,6 +101,44 @@ impl<F: EntryFormat> Tree<F> {
             && ends.checked_shr(F::VIRTUAL_BITS).unwrap_or(0) == 0
     }
 
+    /// The parts of `range` that the tree translates, in the order of addresses.
+    pub(super) fn translated(range: VirtRange) -> impl Iterator<Item = VirtRange> {
+        let mut rest = Some(range);
+        core::iter::from_fn(move || {
+            loop {
+                let left = rest?;
+                let (span, translated) = Self::alike(left.start())?;
+                rest = left.after(span.last());
+                if translated {
+                    return VirtRange::between(left.start(), span.last().min(left.last()));
+                }
+            }
+        })
+    }
+
+    /// Addresses around `at` that the tree translates if, as the other answer says, it translates
+    /// `at`, and else not.
+    fn alike(at: VirtAddr) -> Option<(VirtRange, bool)> {
+        // What is above the bits for the root says nothing but whether an address is translated:
+        // where it is neither all zeros nor all ones, it is not.
+        let middle = 1u64.checked_shl(F::VIRTUAL_BITS);
+        let middle = middle.and_then(|first| {
+            VirtRange::between(
+                VirtAddr::new(first),
+                VirtAddr::new(first.wrapping_neg().wrapping_sub(1)),
+            )
+        });
+        if let Some(middle) = middle.filter(|middle| middle.contains(at)) {
+            return Some((middle, false));
+        }
+        let half = F::VIRTUAL_BITS.saturating_sub(1);
+        let last = VirtAddr::new(at.get() | ((1u64 << half) - 1));
+        Some((
+            VirtRange::between(at.align_down(half), last)?,
+            F::translates(at),
+        ))
+    }
+
     /// The entry of `at` in a table at `depth`.
     #[inline]
     pub(super) fn index(depth: usize, at: VirtAddr) -> usize {

@@ -58,10 +58,12 @@ where
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        if !Tree::<F>::translates(range) {
-            return ControlFlow::Continue(());
+        if Tree::<F>::translates(range) {
+            return self.visit_table(0, self.root, range, visitor);
         }
-        self.visit_table(0, self.root, range, visitor)
+        // A model may have room where there are no addresses.
+        Tree::<F>::translated(range)
+            .try_for_each(|part| self.visit_table(0, self.root, part, visitor))
     }
 
     fn visit_table(
@@ -107,10 +109,10 @@ where
 
     /// See [`PageTable::first_in_use`](crate::paging::PageTable::first_in_use).
     pub(super) fn find_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
-        if !Tree::<F>::translates(range) {
-            return None;
+        if Tree::<F>::translates(range) {
+            return self.find_in_use_below(0, self.root, range);
         }
-        self.find_in_use_below(0, self.root, range)
+        Tree::<F>::translated(range).find_map(|part| self.find_in_use_below(0, self.root, part))
     }
 
     fn find_in_use_below(&self, depth: usize, frame: Pfn, range: VirtRange) -> Option<VirtAddr> {

@@ -78,8 +78,13 @@ const CAN_EXCHANGE: &[&str] = &[
 /// Of the root's entries.
 const NOT_TOLD: &[&str] = &["other_roots_are_told_of_the_roots_entries"];
 
-/// About the library's tables.
+/// About the library's tables, and what CPUs make of them.
 const NO_TABLES: &[&str] = &[
+    "an_entry_that_is_in_use_and_not_present_stays",
+    "a_huge_leaf_is_not_stored_over_a_table_of_others",
+    "tables_come_from_the_node_that_was_asked",
+    "an_address_that_is_not_translated_is_no_other",
+    "cpus_forget_the_way_to_a_table_that_went",
     "only_tables_that_are_alike_become_one",
     "a_shared_table_that_is_unmapped_in_part_stays",
     "a_table_is_unlinked_before_it_is_freed",

@@ -30,8 +30,12 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
         let references = match self.damage {
             Damage::CountsOneForAll => references.min(1),
+            Damage::CountsIn16Bits => references & 0xffff,
             _ => references,
         };
+        if references == 0 {
+            return Ok(());
+        }
         // SAFETY: the caller's duties are the same.
         let acquired = unsafe { self.frames.acquire(first, references) };
         match self.damage {
@@ -48,6 +52,13 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
             }
         }
         if self.for_tables && self.damage == Damage::LeaksTables {
+            return Released::Shared;
+        }
+        let references = match self.damage {
+            Damage::CountsIn16Bits => references & 0xffff,
+            _ => references,
+        };
+        if references == 0 {
             return Released::Shared;
         }
         let mut block = block;

@@ -7,7 +7,7 @@ use arch_sim::SimMemory;
 use conformance::{AltmapUnderTest, Controls, Harness, Outcome, Parts, RootChanges, Seen, checks};
 use hosted::inspect::Foreign;
 use hosted::{Backend, Machine, SimCpus, X86_64};
-use mm_core::addr::{PfnRange, VirtAddr, VirtRange};
+use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::AuditSlot;
@@ -17,6 +17,7 @@ use testkit::HostedHarness;
 struct Tools<'m> {
     machine: &'m Machine<X86_64>,
     foreign: Foreign<'m, X86_64>,
+    damage: Damage,
 }
 
 impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
@@ -55,6 +56,34 @@ impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
         self.foreign.prune();
     }
 
+    fn link_foreign_tables(&self, _table: &mut DamagedTable<'m>, at: VirtAddr) -> bool {
+        self.foreign.link_tables(at)
+    }
+
+    fn unlink_foreign_tables(&self, _table: &mut DamagedTable<'m>, _at: VirtAddr) -> bool {
+        let linked = self.foreign.tables_are_linked();
+        self.foreign.prune();
+        linked
+    }
+
+    fn plant_reserved(&self, _table: &mut DamagedTable<'m>, at: VirtAddr, order: Order) -> bool {
+        self.foreign.reserve(at, order)
+    }
+
+    fn take_reserved(&self, _table: &mut DamagedTable<'m>, _at: VirtAddr) -> bool {
+        let whole = self.foreign.take_reserved();
+        self.foreign.prune();
+        whole
+    }
+
+    fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
+        Some(VirtAddr::new(at.get() ^ 1 << 62))
+    }
+
+    fn access(&self, _table: &DamagedTable<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
+        testkit::access::<X86_64>(self.machine, at)
+    }
+
     fn speculate(&self, _table: &DamagedTable<'m>, range: VirtRange) {
         let all = self.machine.cpus().all().iter();
         all.for_each(|cpu| cpu.fill(range));
@@ -69,8 +98,12 @@ impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
         Some(RootChanges { installed, removed })
     }
 
+    // As on a kernel, where nobody watches what CPUs have cached.
     fn violations(&self) -> u64 {
-        self.machine.violations().total()
+        match self.damage {
+            Damage::FlushesLeavesOnly => 0,
+            _ => self.machine.violations().total(),
+        }
     }
 }
 
@@ -129,6 +162,7 @@ pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
         tools: Tools {
             machine: &machine,
             foreign: Foreign::new(&machine, Hosted::foreign()),
+            damage,
         },
         altmap: DamagedAltmap {
             altmap: altmap.ok()?,

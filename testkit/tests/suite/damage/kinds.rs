@@ -43,6 +43,21 @@ pub(crate) enum Damage {
     TellsNoRoots,
     /// They are told twice.
     TellsRootsTwice,
+    /// It clears a page in the middle of a huge leaf by giving back the page's frame, and keeps the
+    /// leaf.
+    ClearsAPageOfAHugeLeaf,
+    /// It takes entries that are not present for free ones.
+    TakesReservedForFree,
+    /// It stores huge leaves over empty tables of somebody else's.
+    StoresOverTables,
+    /// It takes tables from the first node, whichever it is told.
+    TablesFromTheFirstNode,
+    /// It looks at the bits of an address only by which tables are indexed.
+    MapsAliases,
+    /// CPUs forget leaves, and keep what they know of the tables above.
+    FlushesLeavesOnly,
+    /// The allocator counts in 16 bits.
+    CountsIn16Bits,
     /// The allocator frees blocks as one page.
     FreesBlocksAsOnePage,
     /// It lets references be added to a dead frame.

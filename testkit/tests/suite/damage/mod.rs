@@ -2,6 +2,7 @@
 //! that is named after it has to notice each of them.
 
 mod arm;
+mod entries;
 mod frames;
 mod harness;
 mod kinds;
@@ -111,6 +112,37 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
     (
         Damage::TellsRootsTwice,
         &["other_roots_are_told_of_the_roots_entries"],
+    ),
+    (
+        Damage::ClearsAPageOfAHugeLeaf,
+        &["clearing_a_page_of_a_huge_leaf_clears_all_of_it"],
+    ),
+    (
+        Damage::TakesReservedForFree,
+        &["an_entry_that_is_in_use_and_not_present_stays"],
+    ),
+    (
+        Damage::StoresOverTables,
+        &["a_huge_leaf_is_not_stored_over_a_table_of_others"],
+    ),
+    (
+        Damage::TablesFromTheFirstNode,
+        &["tables_come_from_the_node_that_was_asked"],
+    ),
+    (
+        Damage::MapsAliases,
+        &["an_address_that_is_not_translated_is_no_other"],
+    ),
+    (
+        Damage::FlushesLeavesOnly,
+        &["cpus_forget_the_way_to_a_table_that_went"],
+    ),
+    (
+        Damage::CountsIn16Bits,
+        &[
+            "a_million_references_are_counted_exactly",
+            "a_count_never_wraps",
+        ],
     ),
     (
         Damage::FreesBlocksAsOnePage,

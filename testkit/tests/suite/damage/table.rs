@@ -18,6 +18,8 @@ use std::rc::Rc;
 pub(crate) struct DamagedMmu<'m> {
     mmu: <X86_64 as Radix>::Mmu<'m>,
     deaf: Rc<Cell<bool>>,
+    cpus: &'m X86Cpus,
+    damage: Damage,
 }
 
 impl DamagedMmu<'_> {
@@ -29,8 +31,13 @@ impl DamagedMmu<'_> {
 // SAFETY: kept by the MMU inside, except for what is damaged on purpose.
 unsafe impl Mmu<FourLevel> for DamagedMmu<'_> {
     fn flush(&self, scope: FlushScope<'_>) {
-        if !self.deaf.get() {
-            self.inner().flush(scope);
+        match self.damage {
+            _ if self.deaf.get() => {}
+            Damage::FlushesLeavesOnly => {
+                let all = self.cpus.all().iter();
+                all.for_each(|cpu| cpu.forget_leaves(scope));
+            }
+            _ => self.inner().flush(scope),
         }
     }
 
@@ -69,10 +76,10 @@ unsafe impl Roots for DamagedRoots<'_> {
 
 /// The engine's table, with the damage around it.
 pub(crate) struct DamagedTable<'m> {
-    table:
+    pub(super) table:
         RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>, DamagedRoots<'m>>,
-    cpus: &'m X86Cpus,
-    damage: Damage,
+    pub(super) machine: &'m Machine<X86_64>,
+    pub(super) damage: Damage,
     deaf: Rc<Cell<bool>>,
     /// The first tail frame that was mapped.
     first_tail: Option<Leaf>,
@@ -85,6 +92,8 @@ impl<'m> DamagedTable<'m> {
         let mmu = DamagedMmu {
             mmu: X86_64::mmu(machine.cpus()),
             deaf: Rc::clone(&deaf),
+            cpus: machine.cpus(),
+            damage,
         };
         let roots = DamagedRoots {
             cpus: machine.cpus(),
@@ -100,7 +109,7 @@ impl<'m> DamagedTable<'m> {
             // all frames of its allocator, and the root. 3: there is no other table. 4: broken on
             // purpose where it does not listen. 5: broken on purpose, too.
             table: unsafe { RadixTable::new(machine.root(), roots, frames, machine.memory(), mmu) },
-            cpus: machine.cpus(),
+            machine,
             damage,
             deaf,
             first_tail: None,
@@ -114,7 +123,7 @@ impl<'m> DamagedTable<'m> {
         let done = work(self);
         self.deaf.set(false);
         if is_damage {
-            let all = self.cpus.all().iter();
+            let all = self.machine.cpus().all().iter();
             all.for_each(|cpu| cpu.forget(FlushScope::Everything));
         }
         done
@@ -160,6 +169,7 @@ unsafe impl PageTable for DamagedTable<'_> {
     }
 
     fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
+        let at = self.address(at);
         let found = self.table.lookup(at)?;
         Some(Mapping {
             leaf: self.seen(found.leaf),
@@ -180,11 +190,27 @@ unsafe impl PageTable for DamagedTable<'_> {
             let _ = unsafe { self.table.clear_leaf(at, &mut flush) };
             self.table.flush(flush);
         }
+        let at = self.address(at);
+        self.take_what_is_there(at, leaf);
         // SAFETY: the caller's duties are the same.
-        unsafe { self.table.map_leaf(at, leaf, node, records) }
+        unsafe { self.table.map_leaf(at, leaf, self.node(node), records) }
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        let at = self.address(at);
+        if self.damage == Damage::ClearsAPageOfAHugeLeaf
+            && let Some(found) = self.table.lookup(at)
+            && let Some(frame) = found.frame_of(at, self.granule())
+            && found.at != at
+        {
+            flush.add(VirtRange::new(at, self.granule().bytes()).ok()?);
+            let block = Block::single(frame);
+            let leaf = Leaf {
+                block,
+                ..found.leaf
+            };
+            return Some(Mapping { at, leaf });
+        }
         // SAFETY: the caller's duties are the same.
         unsafe { self.table.clear_leaf(at, flush) }
     }
@@ -213,6 +239,7 @@ unsafe impl PageTable for DamagedTable<'_> {
     fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
         match self.damage {
             Damage::FindsEverythingFree => None,
+            Damage::TakesReservedForFree => self.first_mapped(range),
             _ => self.table.first_in_use(range),
         }
     }
@@ -224,6 +251,12 @@ unsafe impl PageTable for DamagedTable<'_> {
         source: &mut S,
         records: &dyn TableRecords,
     ) -> Result<(), MapStopped<S::Error>> {
+        if self.damage == Damage::TakesReservedForFree {
+            (0..range.pages(self.granule()))
+                .filter_map(|page| range.start().checked_add(page * self.granule().bytes()))
+                .for_each(|at| self.free_reserved(at));
+        }
+        let node = self.node(node);
         let mut source = DamagedSource {
             source,
             damage: self.damage,
