@@ -136,7 +136,7 @@ fn steps(
     note(&vmemmap, &table);
     vmemmap.depopulate(&mut table, &base, part).unwrap();
     note(&vmemmap, &table);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     note(&vmemmap, &table);
     assert_eq!(machine.frames.outstanding(), 0);
     seen
@@ -199,7 +199,7 @@ fn frames_of_an_altmap_behind_the_last_are_refused() {
                 .is_some(),
             true
         );
-        vmemmap.offline(&mut table, region);
+        vmemmap.offline(&mut table, region).unwrap();
         assert_eq!(machine.frames.outstanding(), 0);
     }
 }
