@@ -17,7 +17,10 @@ struct Block {
 
 /// What was counted.
 pub(super) struct Recount {
+    /// Without the frames that no entry leads to.
     pub(super) report: AuditReport,
+    /// How many of those there are: frames of marks, and of what the library has to remember.
+    pub(super) unreached: u64,
     /// By the number of the node, those only on which there is anything.
     pub(super) nodes: BTreeMap<u32, NodeStats>,
 }
@@ -129,18 +132,20 @@ impl Counter<'_, '_> {
             self.row(ram.node_of(*table)).table_frames += 1;
         }
         let reached = report.frames() - in_altmaps;
-        report.mark_frames = ram.outstanding().saturating_sub(reached);
-        if report.mark_frames > 0 {
+        let unreached = ram.outstanding().saturating_sub(reached);
+        if unreached > 0 {
             self.count_unreached(&blocks, &tables);
         }
         self.nodes.retain(|_, row| *row != NodeStats::default());
         Recount {
             report,
+            unreached,
             nodes: self.nodes,
         }
     }
 
-    /// Counts the frames of RAM that are out and that no entry leads to: those of marks.
+    /// Counts the frames of RAM that are out and that no entry leads to: those of marks and
+    /// of records.
     fn count_unreached(
         &mut self,
         blocks: &HashMap<Pfn, Block>,
