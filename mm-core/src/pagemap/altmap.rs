@@ -53,7 +53,7 @@ impl<'p> DevPagemap<'p> {
     /// [`PagemapError`] where so many subsections would leave the first range without a compound
     /// page, or where it does not have so many.
     pub fn altmap_needed(&self) -> Result<PfnRange, PagemapError> {
-        let first = self.ranges.first().copied();
+        let first = self.ranges().first().copied();
         let first = first.ok_or(PagemapError::NoRanges)?;
         let subsection = self.model.subsection().frames();
         let frames = self.altmap_subsections().saturating_mul(subsection);
@@ -109,7 +109,7 @@ impl<'p> DevPagemap<'p> {
 
     /// Checks that an altmap could reserve `reserved`.
     fn check_reserved(&self, reserved: PfnRange) -> Result<(), PagemapError> {
-        let first = self.ranges.first().copied();
+        let first = self.ranges().first().copied();
         let range = first.ok_or(PagemapError::NoRanges)?;
         let subsection = self.model.subsection();
         if !reserved.is_aligned(subsection) {

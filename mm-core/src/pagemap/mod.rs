@@ -4,6 +4,7 @@ mod altmap;
 mod error;
 mod pieces;
 mod policy;
+mod ranges;
 
 pub use error::PagemapError;
 pub use policy::{Geometry, Piece, Tables, TablesFallback, Tails, TailsFallback};
@@ -13,6 +14,7 @@ use crate::frame::Altmap;
 use crate::model::MemoryModel;
 use core::fmt;
 use pieces::{Pieces, aligned_part};
+use ranges::Ranges;
 
 /// Device memory to bring online, and how.
 ///
@@ -21,7 +23,7 @@ use pieces::{Pieces, aligned_part};
 #[derive(Clone, Copy)]
 pub struct DevPagemap<'p> {
     model: MemoryModel,
-    ranges: &'p [PfnRange],
+    ranges: Ranges<'p>,
     geometry: Geometry,
     tails: Tails,
     tables: Tables,
@@ -34,7 +36,7 @@ pub struct DevPagemap<'p> {
 impl fmt::Debug for DevPagemap<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DevPagemap")
-            .field("ranges", &self.ranges)
+            .field("ranges", &self.ranges())
             .field("geometry", &self.geometry)
             .field("tails", &self.tails)
             .field("tables", &self.tables)
@@ -63,6 +65,29 @@ impl<'p> DevPagemap<'p> {
         ranges: &'p [PfnRange],
         geometry: Geometry,
     ) -> Result<Self, PagemapError> {
+        Self::checked(model, Ranges::Many(ranges), geometry)
+    }
+
+    /// As [`new`](Self::new), for one range, which is kept in the pagemap itself: so it borrows
+    /// nothing, and a region can live in a `static`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn of_range(
+        model: &MemoryModel,
+        range: PfnRange,
+        geometry: Geometry,
+    ) -> Result<Self, PagemapError> {
+        Self::checked(model, Ranges::One(range), geometry)
+    }
+
+    fn checked(
+        model: &MemoryModel,
+        all: Ranges<'p>,
+        geometry: Geometry,
+    ) -> Result<Self, PagemapError> {
+        let ranges = all.as_slice();
         let order = geometry.order();
         if order > model.max_order() {
             return Err(PagemapError::UnsupportedOrder {
@@ -105,7 +130,7 @@ impl<'p> DevPagemap<'p> {
         };
         Ok(Self {
             model: *model,
-            ranges,
+            ranges: all,
             geometry,
             tails,
             tables: Tables::Private,
@@ -152,8 +177,8 @@ impl<'p> DevPagemap<'p> {
     }
 
     /// The memory.
-    pub const fn ranges(&self) -> &'p [PfnRange] {
-        self.ranges
+    pub const fn ranges(&self) -> &[PfnRange] {
+        self.ranges.as_slice()
     }
 
     /// The size of the pages in which the memory is used.
@@ -242,10 +267,8 @@ impl<'p> DevPagemap<'p> {
 
     /// The range that contains all of `frames`, if there is one.
     pub fn range_of(&self, frames: PfnRange) -> Option<PfnRange> {
-        self.ranges
-            .iter()
-            .copied()
-            .find(|range| range.contains_range(frames))
+        let mut ranges = self.ranges.iter();
+        ranges.find(|range| range.contains_range(frames))
     }
 
     /// The size of the pieces, unless they are whole ranges.
@@ -264,7 +287,7 @@ impl<'p> DevPagemap<'p> {
         let Some(describes) = Order::new(describes) else {
             return false;
         };
-        let has_room = |&range: &PfnRange| aligned_part(range, describes).is_some();
+        let has_room = |range: PfnRange| aligned_part(range, describes).is_some();
         self.piece_order().is_some_and(|piece| piece < describes)
             && self.ranges.iter().any(has_room)
     }
@@ -274,7 +297,7 @@ impl<'p> DevPagemap<'p> {
         let unit = self.piece_order();
         self.ranges
             .iter()
-            .flat_map(move |&range| Pieces::new(range, unit))
+            .flat_map(move |range| Pieces::new(range, unit))
     }
 
     /// The pieces in which `range`, one of the ranges, is populated.
@@ -350,6 +373,20 @@ mod tests {
             refusal(&[frames(0, 1 << 19)], 2 << 30).kind(),
             ErrorKind::UnsupportedOrder
         );
+    }
+
+    #[test]
+    fn a_range_of_its_own_is_as_good_as_one_of_the_callers() {
+        let range = frames(1 << 15, 1 << 16);
+        let ranges = [range];
+        let borrowed = DevPagemap::new(&MODEL, &ranges, geometry(2 << 20)).unwrap();
+        let own: DevPagemap<'static> =
+            DevPagemap::of_range(&MODEL, range, geometry(2 << 20)).unwrap();
+        assert_eq!(own.ranges(), borrowed.ranges());
+        assert!(own.pieces().eq(borrowed.pieces()));
+        assert_eq!(own.range_of(frames(1 << 15, 512)), Some(range));
+        let misaligned = DevPagemap::of_range(&MODEL, frames(512, 511), Geometry::BASE_PAGES);
+        assert_eq!(misaligned.unwrap_err(), refusal(&[frames(512, 511)], 4096));
     }
 
     #[test]

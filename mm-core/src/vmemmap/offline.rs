@@ -4,6 +4,7 @@ use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
 use super::frame_pool::FramePool;
 use super::memory_of;
+use super::note::Notes;
 use super::plan::Plan;
 use super::region::{Offlined, Region};
 use super::split::{Straddler, Straddlers};
@@ -156,6 +157,33 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             frames.split_at(in_frames(first)).0,
             frames.split_at(in_frames(last).saturating_add(1)).1,
         )
+    }
+
+    /// The region of `pagemap`, all of which is online: memory that came online by pieces, or that
+    /// another value had [online](Self::adopt).
+    ///
+    /// # Errors
+    ///
+    /// [`OfflineError`] where some of it is not online, or has its descriptors in frames of another
+    /// altmap than the pagemap's.
+    pub fn region<'p, P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'p>,
+    ) -> Result<Region<'p>, OfflineError> {
+        if *pagemap.model() != self.model {
+            return Err(OfflineError::OtherModel);
+        }
+        for &piece in pagemap.ranges() {
+            let range = self.model.descriptors(piece);
+            let range = range.ok_or(OfflineError::PieceOutside { piece })?;
+            self.check_online(table, range, pagemap.altmap())?;
+        }
+        Ok(Region {
+            pagemap: *pagemap,
+            tables: pagemap.tables_on(table.can_share_tables()).0,
+            notes: Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables()),
+        })
     }
 
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the

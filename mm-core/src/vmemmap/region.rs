@@ -5,10 +5,11 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use core::iter::Sum;
 use core::ops::AddAssign;
 
-/// Memory that was brought online as a whole, and goes offline as a whole.
+/// Memory that goes offline as a whole: it was brought [online](super::Vmemmap::online) so, or by
+/// pieces ([`Vmemmap::region`](super::Vmemmap::region)).
 ///
 /// Dropping it leaves the memory online. A [`Vmemmap`](super::Vmemmap) can still take it offline
-/// piece by piece.
+/// piece by piece, or give another handle.
 #[must_use = "the memory stays online until this is given to `Vmemmap::offline`"]
 #[derive(Debug)]
 pub struct Region<'p> {

@@ -88,7 +88,8 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         }
         let live = self.regions.remove(index % self.regions.len());
         let Live { ours, theirs, .. } = live;
-        let ranges = ours.pagemap().ranges();
+        let pagemap = *ours.pagemap();
+        let ranges = pagemap.ranges();
         let altmap = ours.pagemap().altmap().map(Altmap::reserved);
         let split = self.model.split_by_region(ranges, altmap);
         if self.oracle.is_some() && !split.is_empty() {
