@@ -175,6 +175,7 @@ unsafe impl Shootdown for SingleCpu {
 pub struct Tlb<I, S> {
     instructions: I,
     other_cpus: S,
+    replacement: Replacement,
 }
 
 impl<I, S> Tlb<I, S>
@@ -187,7 +188,16 @@ where
         Self {
             instructions,
             other_cpus,
+            replacement: Replacement::Direct,
         }
+    }
+
+    /// The same, with entries in use not exchanged: for processors that do not bear that a page changes
+    /// its size by one store ([`Replacement::Direct`] names one family).
+    #[must_use]
+    pub const fn without_replacement(mut self) -> Self {
+        self.replacement = Replacement::Refused;
+        self
     }
 }
 
@@ -263,6 +273,6 @@ where
     /// A present entry may become another present one; until the invalidation, the processor uses
     /// either.
     fn replacement(&self) -> Replacement {
-        Replacement::Direct
+        self.replacement
     }
 }

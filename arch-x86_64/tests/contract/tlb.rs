@@ -3,7 +3,7 @@
 use crate::machine::{Event, Machine, Plan, pages, vmemmap};
 use arch_x86_64::{FourLevel, INVLPG_LIMIT, Tlb};
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{FlushScope, Mmu};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
 use std::sync::atomic::Ordering::Relaxed;
 
 fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
@@ -131,4 +131,13 @@ fn with_pcids_a_single_page_takes_a_flush_of_every_context() {
 fn nothing_to_forget_disturbs_no_cpu() {
     let machine = Machine::new();
     assert_eq!(forget(&machine, FlushScope::Nothing), []);
+}
+
+#[test]
+fn entries_in_use_are_exchanged_unless_the_kernel_says_otherwise() {
+    let machine = Machine::<FourLevel>::new();
+    let tlb = Tlb::new(&machine.cpus, &machine.cpus);
+    assert_eq!(Mmu::<FourLevel>::replacement(&tlb), Replacement::Direct);
+    let tlb = tlb.without_replacement();
+    assert_eq!(Mmu::<FourLevel>::replacement(&tlb), Replacement::Refused);
 }

@@ -193,12 +193,8 @@ fn frames_of_an_altmap_behind_the_last_are_refused() {
         // With all address bits, it comes online.
         let mut table = machine.table(Choices::new());
         let region = vmemmap.online(&mut table, &pagemap).unwrap();
-        assert_eq!(
-            table
-                .lookup(vmemmap.descriptor_address(device.start()).unwrap())
-                .is_some(),
-            true
-        );
+        let at = vmemmap.descriptor_address(device.start()).unwrap();
+        assert!(table.lookup(at).is_some());
         vmemmap.offline(&mut table, region).unwrap();
         assert_eq!(machine.frames.outstanding(), 0);
     }

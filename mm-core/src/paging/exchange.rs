@@ -21,7 +21,7 @@ pub enum Replacement {
     /// ("CPU Core May Machine Check When System Software Changes Page Tables Dynamically", Revision
     /// Guide for AMD Family 10h Processors, 41322): the entry has to be invalidated and flushed from all
     /// TLBs before. On these, `Mmu::replacement` is `BreakBeforeMake` where the kernel has a way to keep
-    /// CPUs from the addresses, and `Refused` otherwise. (Intel's "Machine Check Error on Page Size
+    /// CPUs from the addresses, and `Refused` otherwise (`arch_x86_64::Tlb::without_replacement`). (Intel's "Machine Check Error on Page Size
     /// Change" is about instruction fetches, and nothing here is executable.)
     Direct,
     /// The entry is made invalid, then flushed, then made valid again. Meanwhile the kernel keeps
