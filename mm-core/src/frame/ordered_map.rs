@@ -7,8 +7,8 @@
 //! A look-up takes one binary search for each level: of 65 536 rows of 8 bytes, three searches (4K
 //! granule). Only a new key ever needs frames, and if there are none, nothing has changed.
 //!
-//! A map that goes out of scope does not give its frames back: it does not know the allocator.
-//! [`OrderedMap::clear`] does.
+//! A map that goes out of scope does not give its frames back: it does not know the allocator. Who
+//! removes all keys has given all frames back.
 
 mod memory;
 mod rows;
@@ -101,22 +101,6 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         };
         let at = find(rows, key).ok()?;
         rows.get(at).map(|row| row.value)
-    }
-
-    /// The highest key that is not above `key`, and what is kept for it.
-    pub(crate) fn at_or_below<A: FrameAllocator, M: DirectMap>(
-        &self,
-        key: u64,
-        memory: &MapMemory<'_, A, M>,
-    ) -> Option<(u64, V)> {
-        if self.tree.root().is_some() {
-            let found = self.tree.at_or_below(key, memory)?;
-            return Some((found.key, found.value));
-        }
-        let rows = self.inline.rows();
-        let after = rows.partition_point(|row| row.key <= key);
-        let found = rows.get(after.checked_sub(1)?)?;
-        Some((found.key, found.value))
     }
 
     /// Changes what is kept for `key`, where it is. Says whether there is something.
@@ -219,12 +203,6 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         f: &mut dyn FnMut(Pfn),
     ) {
         self.tree.for_each_frame(memory, f);
-    }
-
-    /// Removes all keys and gives all frames back.
-    pub(crate) fn clear<A: FrameAllocator, M: DirectMap>(&mut self, memory: &MapMemory<'_, A, M>) {
-        self.inline.len = 0;
-        self.tree.clear(memory);
     }
 }
 

@@ -130,39 +130,6 @@ impl<V: Copy> Tree<V> {
         Some(unsafe { memory.rows_mut(place.frame) })
     }
 
-    /// The row with the highest key up to `key`.
-    pub(super) fn at_or_below<A: FrameAllocator, M: DirectMap>(
-        &self,
-        key: u64,
-        memory: &MapMemory<'_, A, M>,
-    ) -> Option<Row<V>> {
-        let root = self.root?;
-        let mut frame = root.frame;
-        // The child before the way down, the lowest such: all its keys are below `key`.
-        let mut before = None;
-        for level in (0..root.height).rev() {
-            // SAFETY: 1: an index, by 1 and 2 of the module. 2: the tree is borrowed.
-            let index = unsafe { memory.rows::<Pfn>(frame) };
-            let at = child_at(index, key);
-            frame = index.get(at)?.value;
-            let left = at.checked_sub(1).and_then(|left| index.get(left));
-            before = left.map(|row| (row.value, level)).or(before);
-        }
-        // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: the tree is borrowed.
-        let rows = unsafe { memory.rows::<V>(frame) };
-        let after = rows.partition_point(|row| row.key <= key);
-        if let Some(row) = after.checked_sub(1).and_then(|at| rows.get(at)) {
-            return Some(*row);
-        }
-        let (mut frame, level) = before?;
-        for _ in 0..level {
-            // SAFETY: as above, for an index.
-            frame = unsafe { memory.rows::<Pfn>(frame) }.last()?.value;
-        }
-        // SAFETY: as above, for a bucket.
-        unsafe { memory.rows::<V>(frame) }.last().copied()
-    }
-
     /// Begins a tree with the rows of `inline`, which it takes, and `row`, which is not among them.
     /// All of them fit into a frame.
     #[cold]
