@@ -126,7 +126,7 @@ fn one_round<P: PageTable>(
     let online = start.elapsed();
     let out = frames.outstanding();
     let start = Instant::now();
-    vmemmap.offline(table, region).expect("it is the vmemmap's");
+    vmemmap.offline(table, region).unwrap();
     Round {
         online,
         offline: start.elapsed(),

@@ -169,7 +169,7 @@ fn the_last_frame_holds_descriptors_and_the_one_behind_it_is_refused<R: Radix>()
             .map(|index| near.start().saturating_add(index))
             .collect();
         assert_eq!(found, near, "all of them, the last one too");
-        vmemmap.offline(&mut table, region);
+        vmemmap.offline(&mut table, region).unwrap();
         machine.assert_empty();
     }
 }
@@ -193,7 +193,7 @@ fn a_table_behind_the_last_frame_is_given_back<R: Radix>() {
     let region = vmemmap.online(&mut table, &pagemap).unwrap();
     assert!(machine.translations(addresses).iter().all(Option::is_some));
     assert_eq!(machine.tables.outstanding(), tables);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     machine.assert_empty();
 }
 
@@ -235,7 +235,7 @@ fn fold_and_unfold_refuse_frames_behind_the_last_and_change_nothing<R: Radix>() 
         1
     );
     assert_eq!(machine.frames.outstanding(), PAGES);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     machine.assert_empty();
 }
 
@@ -311,7 +311,7 @@ fn huge_leaves_and_their_tables_are_refused_too() {
         machine.translations(addresses).last(),
         Some(&Some(machine.last))
     );
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     machine.assert_empty();
 
     let machine = Machine::<X86_64>::new(Of::Tables, 8);
@@ -326,7 +326,7 @@ fn huge_leaves_and_their_tables_are_refused_too() {
         .unwrap_err();
     assert!(matches!(refused, FoldError::FrameOutOfReach(error) if machine.is_behind(error)));
     assert_eq!(machine.translations(addresses), before);
-    vmemmap.offline(&mut table, region);
+    vmemmap.offline(&mut table, region).unwrap();
     machine.assert_empty();
 }
 

@@ -153,7 +153,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         let pages = run.pages.min(self.pool.most_references());
         if self.tails == Tails::PerOrder {
             let pool = &mut self.pool;
-            let frame = shared_tail::<D, A, M>(pool, &self.writer, head, pages, self.notes)?;
+            let frame = shared_tail::<D, A, M>(pool, self.writer, head, pages, self.notes)?;
             return Ok(self.tail_leaves(frame, pages));
         }
         if let Some(frame) = self.existing_tail(head) {
@@ -167,7 +167,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
-        unsafe { new_tail::<D, A, M>(pool, &self.writer, frame, head, pages) }
+        unsafe { new_tail::<D, A, M>(pool, self.writer, frame, head, pages) }
             .map_err(OnlineError::OutOfFrames)?;
         Ok(self.tail_leaves(frame, pages))
     }
