@@ -272,6 +272,7 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
 
     fn unmap_foreign(&mut self, at: VirtAddr) {
         B::unmap_foreign(&self.foreign, &mut self.table, at);
+        B::prune(&self.foreign);
     }
 }
 

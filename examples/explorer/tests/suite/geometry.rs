@@ -48,10 +48,15 @@ impl Geometry {
         let bytes = |order: Order| order.frames() * page;
         let table = page / 8 * page;
         let index_bits = (page / 8).ilog2();
+        // A plain map has none, and the model of x86-64.
+        let levels = match backend.table_levels() {
+            0 => 4,
+            levels => levels,
+        };
         Self {
             backend: backend.name(),
             page,
-            root_entry: page.ilog2() + backend.table_levels().saturating_sub(1) * index_bits,
+            root_entry: page.ilog2() + (levels - 1) * index_bits,
             has_tables: backend.has_tables(),
             // What an entry above the leaf tables translates, and the next in size that is used.
             natural: [table, if table < GIB / 2 { GIB } else { 16 * GIB }],
