@@ -352,7 +352,7 @@ unsafe impl<D: CountedDescriptor, M: DirectMap> FrameAllocator for DeviceAltmap<
         unsafe { self.counts.release(block, references) }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         let block = block.block();
         let Some(index) = self.store().index(block.first()) else {
             return;

@@ -143,11 +143,11 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
         unsafe { self.counts.release(block, references) }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         let block = block.block();
         self.counts.clear(block);
-        // SAFETY: 1: it was handed out by `allocate`, or is a frame of a block that was (duty 2 of
-        // the plain allocator). 2: its last reference has gone.
+        // SAFETY: 1: by the caller's duty it was handed out by `allocate`, or is a frame of a block
+        // that was (duty 2 of the plain allocator). 2: its last reference has gone.
         unsafe { self.allocator.free(block) };
     }
 

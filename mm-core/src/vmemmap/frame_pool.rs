@@ -207,10 +207,12 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
         counters.remove_reused(origin.node, references.saturating_sub(1));
         counters.remove_frames(origin, block.order().frames(), role);
         match self.altmap_of(block.first()) {
-            Some(altmap) => altmap.free(owned),
+            // SAFETY: 1: the altmap released it just now.
+            Some(altmap) => unsafe { altmap.free(owned) },
             None => {
                 self.state.registry.forget(block.first());
-                self.ram.free(owned);
+                // SAFETY: 1: RAM's allocator released it just now.
+                unsafe { self.ram.free(owned) };
             }
         }
     }

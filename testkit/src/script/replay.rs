@@ -141,7 +141,7 @@ unsafe impl FrameAllocator for Replay {
         }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         match self.counts.borrow_mut().remove(&block.block().first()) {
             Some((order, 0)) if order == block.block().order() => {
                 let index = block

@@ -100,8 +100,9 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
         unsafe { self.allocator.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.allocator.free(block)
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.allocator.free(block) }
     }
 
     unsafe fn split(&self, block: Block) {

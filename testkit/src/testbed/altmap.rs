@@ -129,7 +129,7 @@ unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
         unsafe { self.altmap.release(block, references) }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         let frames = block.block().frames();
         self.check(frames);
         let is_holder = frames.start().get() - self.reserved().start().get() < self.holders;
@@ -137,7 +137,8 @@ unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
             is_holder || self.undescribed().is_none(),
             "{frames} freed after the descriptors that count them"
         );
-        self.altmap.free(block);
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {

@@ -26,6 +26,7 @@ mod ground_truth;
 mod huge_leaves;
 mod live;
 mod marks;
+mod misuse;
 mod neighbouring_tails;
 mod own_descriptor;
 mod properties;

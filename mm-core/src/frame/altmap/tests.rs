@@ -105,7 +105,8 @@ fn altmap(device: &Device) -> Reserved<'_> {
 fn give_back(altmap: &Reserved<'_>, block: Block) {
     // SAFETY: 1 and 2: each test gives back what it was given, once.
     match unsafe { altmap.release(block, 1) } {
-        Released::Last(owned) => altmap.free(owned),
+        // SAFETY: 1: it released the block just now.
+        Released::Last(owned) => unsafe { altmap.free(owned) },
         Released::Shared => panic!("{block:?} has another owner"),
     }
 }

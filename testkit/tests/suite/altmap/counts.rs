@@ -83,7 +83,8 @@ fn what_is_reserved_stays_as_long_as_somebody_has_a_frame_of_it(kind: BackendKin
         assert_eq!(refused.kind(), ErrorKind::AlreadyOnline);
         // SAFETY: 1: allocated above. 2: the one reference that it came with.
         if let Released::Last(frame) = unsafe { altmap.release(kept, 1) } {
-            altmap.free(frame);
+            // SAFETY: 1: it released the frame just now.
+            unsafe { altmap.free(frame) };
         }
         let offlined = bed.depopulate(&pagemap, reserved).unwrap();
         assert_eq!(offlined.kept, 0);

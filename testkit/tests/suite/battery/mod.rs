@@ -220,7 +220,8 @@ fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
     );
     // SAFETY: 1 and 2: allocated just now, and not mapped.
     if let Released::Last(owned) = unsafe { machine.frames().release(first, 1) } {
-        machine.frames().free(owned);
+        // SAFETY: 1: it released the block just now.
+        unsafe { machine.frames().free(owned) };
     }
     for machines in [Machines::OneForEach, Machines::OneForAll] {
         battery_on::<AtTheEnds>(&config, machines, &[CAN_EXCHANGE]);

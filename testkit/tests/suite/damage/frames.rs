@@ -66,8 +66,9 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
         unsafe { self.frames.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.frames.free(block);
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.frames.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {
@@ -130,8 +131,9 @@ unsafe impl FrameAllocator for DamagedAltmap<'_> {
         unsafe { self.altmap.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.altmap.free(block);
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {
