@@ -126,8 +126,8 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     .unwrap();
     let plain = Ram::new(ram, Order::new(9).unwrap());
     plain.frames.borrow_mut().reserve(ram.frames() as usize);
-    let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames = &Counted::new(plain, ram, &counts).unwrap();
+    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
+    let frames = &Counted::new(plain, ram, &mut counts).unwrap();
     let memory = machine.memory();
     // SAFETY: 1: the machine's root is an empty table. 2: the memory has all frames. 3: there is no
     // other table. 4: no CPU translates by it.

@@ -46,7 +46,7 @@ pub(super) trait CountStore {
     fn update(&self, frame: Pfn, change: impl FnMut(u64) -> Option<u64>) -> Option<u64>;
 }
 
-/// Counts in memory that the caller owns: a word for each frame.
+/// Counts in memory that was lent for that alone: a word for each frame.
 #[derive(Debug)]
 pub(super) struct Words<'c> {
     frames: PfnRange,
@@ -94,12 +94,16 @@ pub(super) struct Counts<S> {
 
 impl<'c> Counts<Words<'c>> {
     /// Counts for `frames` in `words`, all zero at first.
-    pub(super) fn in_words(frames: PfnRange, words: &'c [AtomicU64]) -> Result<Self, TooFewCounts> {
+    pub(super) fn in_words(
+        frames: PfnRange,
+        words: &'c mut [AtomicU64],
+    ) -> Result<Self, TooFewCounts> {
         let too_few = TooFewCounts {
             needed: frames.frames(),
             given: words.len(),
         };
         let needed = usize::try_from(frames.frames()).map_err(|_| too_few)?;
+        let words: &'c [AtomicU64] = words;
         let words = words.get(..needed).ok_or(too_few)?;
         for word in words {
             word.store(0, Ordering::Relaxed);

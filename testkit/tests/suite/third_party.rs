@@ -280,7 +280,7 @@ fn battery(huge: Option<Order>) -> (Vec<(&'static str, Outcome)>, u64) {
         stale: Rc::clone(&stale),
         complaints: Cell::new(0),
     };
-    let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
+    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
     let reserved = device().take_first(model().subsection().frames()).0;
     let memory = SimMemory::new(GRANULE, &[ram, reserved]).unwrap();
     // SAFETY: 1 to 4: the memory has these frames, for this altmap alone, one vmemmap and one
@@ -294,7 +294,7 @@ fn battery(huge: Option<Order>) -> (Vec<(&'static str, Outcome)>, u64) {
             stale,
             flushes: Rc::clone(&flushes),
         },
-        frames: Counted::new(&plain, ram, &counts).unwrap(),
+        frames: Counted::new(&plain, ram, &mut counts).unwrap(),
         memory: &memory,
         altmap: &altmap,
         tools: Tools {
