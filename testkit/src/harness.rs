@@ -4,7 +4,6 @@ use arch_sim::{SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 use hosted::{Inspect, Machine, MachineConfig, SimCpus};
 use mm_core::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::AuditSlot;
@@ -72,7 +71,7 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
 }
 
 /// The altmap of a [`HostedHarness`].
-pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
+pub type HostedAltmap<'m> = DeviceAltmap<&'m SimMemory>;
 
 /// A machine, its page table, an altmap and scratch memory.
 pub struct HostedHarness<'m, B: Inspect> {

@@ -156,12 +156,6 @@ impl<S: CountStore> Counts<S> {
         true
     }
 
-    /// Makes all of `block`, whatever its counts are, one block with one reference.
-    pub(super) fn join(&self, block: Block) {
-        self.fill(block.first(), block.order().frames(), S::INSIDE_BLOCK);
-        self.store.store(block.first(), 1);
-    }
-
     /// Gives each frame of `block` a count of its own, 1.
     pub(super) fn split(&self, block: Block) {
         self.fill(block.first(), block.order().frames(), 1);
@@ -173,7 +167,7 @@ impl<S: CountStore> Counts<S> {
     }
 
     /// Makes the counts of the `frames` frames from `first` on, which may be none, `value`.
-    pub(super) fn fill(&self, first: Pfn, frames: u64, value: u64) {
+    fn fill(&self, first: Pfn, frames: u64, value: u64) {
         for index in 0..frames {
             self.store.store(first.saturating_add(index), value);
         }

@@ -23,6 +23,9 @@ pub struct AuditReport {
     pub mapped_pages: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
+    /// Frames of altmaps in use that hold their counts. They are never handed out, and no entry
+    /// points at them.
+    pub count_frames: u64,
 }
 
 impl AuditReport {
@@ -31,8 +34,13 @@ impl AuditReport {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
 
-    /// All frames, tables and marks included.
+    /// All frames, tables, marks and counts included.
     pub const fn frames(&self) -> u64 {
+        self.allocated() + self.count_frames
+    }
+
+    /// All frames that allocators have handed out: all but those of counts.
+    pub const fn allocated(&self) -> u64 {
         self.descriptor_frames + self.leaf_tables + self.upper_tables + self.mark_frames
     }
 }
@@ -176,13 +184,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let node = self.frames.node_of(frame);
             totals.stats.rows.row_mut(node).mark_frames += 1;
         }
+        for (node, frames) in self.pool_state.altmaps.count_frames() {
+            totals.all.count_frames += frames;
+            totals.stats.rows.row_mut(node).count_frames += frames;
+        }
         self.compare_stats(table, &totals.stats)?;
         let report = totals.all;
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
-            Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {
+            Some(outstanding) if outstanding != report.allocated() => Err(Finding::Leaked {
                 outstanding,
-                reached: report.frames(),
+                reached: report.allocated(),
             }),
             _ => Ok(report),
         }

@@ -87,6 +87,21 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
     fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
         self.state.counters.add_frames(origin, frames.frames());
+        if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
+            && let Some(counts) = self.state.altmaps.taken(altmap, frames.frames())
+        {
+            self.state.counters.add_count_frames(origin.node, counts);
+        }
+    }
+
+    /// Counts that `frames` of one origin, whose last entries had this role, are free.
+    fn count_freed(&mut self, origin: Origin, frames: u64, role: Role) {
+        self.state.counters.remove_frames(origin, frames, role);
+        if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
+            && let Some(counts) = self.state.altmaps.released(altmap, frames)
+        {
+            self.state.counters.remove_count_frames(origin.node, counts);
+        }
     }
 
     fn origin(&self, frame: Pfn) -> Origin {
@@ -112,36 +127,6 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
     pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
         self.state.counters.remove_tail(node);
-    }
-
-    /// The frames in which the descriptors of `described` have to be, if it is part of the altmap's
-    /// reserved part.
-    pub(super) fn holders(&self, described: PfnRange) -> Result<Option<PfnRange>, OnlineError> {
-        match self.altmap_of(described.start()) {
-            Some(altmap) => match altmap.holders(described) {
-                Some(holders) => Ok(Some(holders)),
-                None => Err(OnlineError::AltmapExhausted {
-                    reserved: altmap.reserved(),
-                }),
-            },
-            None => Ok(None),
-        }
-    }
-
-    /// Hands out the holders of `described`, in blocks of `order`, if it is part of the altmap's
-    /// reserved part.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Altmap::begin_counting`], if it is.
-    pub(super) unsafe fn begin_counting(&mut self, described: PfnRange, order: Order) {
-        if let Some(altmap) = self.altmap_of(described.start())
-            && let Some(holders) = altmap.holders(described)
-        {
-            // SAFETY: 1 and 2: the caller's.
-            unsafe { altmap.begin_counting(described, order) };
-            self.count_taken(holders);
-        }
     }
 
     pub(super) fn node_of(&self, frame: Pfn) -> NodeId {
@@ -205,7 +190,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
             return counters.remove_reused(origin.node, references);
         };
         counters.remove_reused(origin.node, references.saturating_sub(1));
-        counters.remove_frames(origin, block.order().frames(), role);
+        self.count_freed(origin, block.order().frames(), role);
         match self.altmap_of(block.first()) {
             // SAFETY: 1: the altmap released it just now.
             Some(altmap) => unsafe { altmap.free(owned) },
@@ -235,7 +220,7 @@ impl<'v, A: FrameAllocator> FramePool<'v, A> {
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.state.counters.remove_frames(origin, freed, role);
+            self.count_freed(origin, freed, role);
             self.state.counters.remove_reused(origin.node, kept);
             rest = others;
         }

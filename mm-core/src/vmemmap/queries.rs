@@ -28,10 +28,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .is_some_and(|mapping| mapping.leaf.role != Role::Foreign)
     }
 
-    /// The descriptor of `frame`, through the direct map; `None` where it is not online.
+    /// Whether an altmap that is in use reserves `frame`. The frame is no page then, whether its
+    /// descriptor is online or not: it holds descriptors, or counts.
+    pub fn is_reserved(&self, frame: Pfn) -> bool {
+        self.pool_state.altmaps.reserves(frame)
+    }
+
+    /// The descriptor of `frame`, through the direct map; `None` where it is not online, and where
+    /// it is [reserved](Self::is_reserved).
     ///
     /// Most tails of a compound page are one descriptor, seen under many frame numbers.
     pub fn descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<&D> {
+        match self.is_reserved(frame) {
+            true => None,
+            false => self.mapped_descriptor(table, frame),
+        }
+    }
+
+    /// The descriptor of `frame`, reserved or not.
+    fn mapped_descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<&D> {
         let at = self.descriptor_address(frame)?;
         let mapping = table.lookup(at)?;
         if mapping.leaf.role == Role::Foreign {
@@ -54,7 +69,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// The descriptor of `frame` at its own address in the vmemmap: no walk, one shift and one add.
     ///
-    /// `None` only where the vmemmap has no room for it.
+    /// `None` only where the vmemmap has no room for it. A frame that an altmap reserves has a
+    /// descriptor too. It was made as [`Part::Reserved`](crate::descriptor::Part::Reserved), by
+    /// which a kernel can tell.
     ///
     /// # Safety
     ///
@@ -77,7 +94,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// of its own; `None` where it is not online.
     pub fn head_of<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Pfn> {
         let at = self.descriptor_address(frame)?;
-        let descriptor = self.descriptor(table, frame)?;
+        let descriptor = self.mapped_descriptor(table, frame)?;
         self.frame_of_descriptor(Self::head_of_descriptor(at, descriptor))
     }
 }

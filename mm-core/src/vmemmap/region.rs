@@ -45,10 +45,8 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
-    /// How many of the frames are still online. There are two reasons. A huge leaf or a shared
-    /// table maps the descriptors at an end of a range together with others, and there was no frame
-    /// for a table to split it. Or an altmap reserves the frames, and other memory has descriptors
-    /// in frames of that altmap.
+    /// How many of the frames are still online: a huge leaf or a shared table maps the descriptors
+    /// at an end of a range together with others, and there was no frame for a table to split it.
     pub kept: u64,
 }
 

@@ -20,6 +20,8 @@ pub struct NodeStats {
     pub tail_frames: u64,
     /// Frames that hold descriptors and are an altmap's.
     pub altmap_frames: u64,
+    /// Frames of altmaps that hold the counts of these.
+    pub count_frames: u64,
     /// Page tables of the vmemmap that the page table took from its allocator.
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
@@ -42,6 +44,7 @@ impl NodeStats {
             descriptor_frames: self.descriptor_frames + other.descriptor_frames,
             tail_frames: self.tail_frames + other.tail_frames,
             altmap_frames: self.altmap_frames + other.altmap_frames,
+            count_frames: self.count_frames + other.count_frames,
             table_frames: self.table_frames + other.table_frames,
             mark_frames: self.mark_frames + other.mark_frames,
             reused_entries: self.reused_entries + other.reused_entries,
@@ -53,10 +56,11 @@ impl fmt::Display for NodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptor frames ({} of tails, {} of altmaps), {} tables, {} of marks, {} reused entries",
+            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} reused entries",
             self.descriptor_frames,
             self.tail_frames,
             self.altmap_frames,
+            self.count_frames,
             self.table_frames,
             self.mark_frames,
             self.reused_entries
@@ -106,6 +110,7 @@ struct NodeCounters {
     descriptor_frames: u64,
     tail_frames: u64,
     altmap_frames: u64,
+    count_frames: u64,
     mark_frames: u64,
     reused_entries: u64,
 }
@@ -125,6 +130,7 @@ impl Counters {
             descriptor_frames: row.descriptor_frames,
             tail_frames: row.tail_frames,
             altmap_frames: row.altmap_frames,
+            count_frames: row.count_frames,
             table_frames: tables.tables,
             mark_frames: row.mark_frames,
             reused_entries: row.reused_entries + tables.reused_entries,
@@ -149,6 +155,17 @@ impl Counters {
         if role == Role::Tail {
             less(&mut row.tail_frames);
         }
+    }
+
+    /// An altmap is in use from now on, with so many frames of counts.
+    pub(super) fn add_count_frames(&mut self, node: NodeId, frames: u64) {
+        self.rows.row_mut(node).count_frames += frames;
+    }
+
+    /// An altmap with so many frames of counts is in use no more.
+    pub(super) fn remove_count_frames(&mut self, node: NodeId, frames: u64) {
+        let counts = &mut self.rows.row_mut(node).count_frames;
+        *counts = counts.saturating_sub(frames);
     }
 
     /// A frame holds only tails from now on.

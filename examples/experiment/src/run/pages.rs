@@ -34,6 +34,25 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
             .ok_or(Problem::NotOnline { frame })
     }
 
+    /// The descriptor of `frame`. Of a frame that an altmap reserves the library hands out none; that
+    /// is found by the tables.
+    pub(super) fn descriptor(&self, frame: Pfn) -> Result<&FrameInfo<E>, Problem> {
+        let none = Problem::NotOnline { frame };
+        match self.vmemmap.descriptor(&*self.table, frame) {
+            found if !self.vmemmap.is_reserved(frame) => found.ok_or(none),
+            Some(_) => Err(Problem::ShouldRefuse),
+            None => {
+                let at = self.address(frame)?;
+                let seen = self.on.raw_tables.translate(at).ok_or(none)?;
+                let page = self.on.direct_map.frame_pointer(seen.frame);
+                let offset = at.get() & (self.on.model.granule().bytes() - 1);
+                // SAFETY: the frame holds descriptors of this type, which the direct map reaches; the
+                // address is that of one of them. They are only shared.
+                Ok(unsafe { page.add(offset as usize).cast().as_ref() })
+            }
+        }
+    }
+
     /// The first and the last descriptor of every page can be loaded through the MMU, say what part
     /// of a compound page they are, and lead to the head.
     pub(super) fn all_readable(&self, case: &Case) -> Result<(), Problem> {
@@ -69,8 +88,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                 if found != Some(frame.align_down(case.order)) {
                     return Err(Problem::Head { frame, found });
                 }
-                let order = self.vmemmap.descriptor(&*self.table, frame);
-                if order.map(Descriptor::order) != Some(case.order) {
+                if self.descriptor(frame)?.order() != case.order {
                     return Err(Problem::NotOnline { frame });
                 }
             }

@@ -54,11 +54,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     }
 
     fn written_to(&self, frame: Pfn, case: &Case, online: &[Case]) -> Result<(), Problem> {
-        let descriptor = self
-            .vmemmap
-            .descriptor(&*self.table, frame)
-            .ok_or(Problem::NotOnline { frame })?;
-        let owner = descriptor.owner();
+        let owner = self.descriptor(frame)?.owner();
         owner.store(BY_DIRECT_MAP, Ordering::SeqCst);
 
         let per_page = self.on.model.descriptors_per_page();

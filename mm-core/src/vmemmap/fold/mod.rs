@@ -30,7 +30,7 @@ use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::shared_tail::shared_tail;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::{Descriptor, Reshape, TailEncoding};
+use crate::descriptor::{Descriptor, Part, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tables, Tails};
@@ -197,6 +197,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
+        self.check_altmap(table, pagemap.altmap())?;
         let pool = FramePool::new(&self.frames, pagemap.altmap(), &mut self.pool_state);
         let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
         let node = pagemap.node();
@@ -309,5 +310,6 @@ fn writer_for<'v, M>(
         direct_map,
         order: pagemap.geometry().order(),
         node: pagemap.node(),
+        base: Part::Base,
     }
 }

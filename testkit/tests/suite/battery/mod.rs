@@ -34,8 +34,7 @@ fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &
     if machines == Machines::OneForEach {
         for index in 0..checks::<HostedHarness<'_, B>>().count() {
             let machine = machine();
-            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and
-            // one thread.
+            // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
             let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
             let altmap = altmap.unwrap();
             let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
@@ -47,7 +46,7 @@ fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &
         }
     } else {
         let machine = machine();
-        // SAFETY: 1 to 4: as above.
+        // SAFETY: 1 to 3: as above.
         let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
         let altmap = altmap.unwrap();
         let mut harness = HostedHarness::new(&machine, &altmap).unwrap();

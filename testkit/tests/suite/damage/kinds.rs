@@ -53,6 +53,6 @@ pub(crate) enum Damage {
     DisownsItsFrames,
     /// It keeps what is freed.
     KeepsItsFrames,
-    /// It hands frames out before they are described.
-    HandsOutUndescribed,
+    /// It hands out a frame of its counts where it has no other.
+    HandsOutItsCounts,
 }
