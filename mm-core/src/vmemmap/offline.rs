@@ -70,6 +70,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut rest = Some(frames);
         while let Some(part) = rest {
             let (goes, later) = self.split_at_other_altmap(&*table, part, altmap);
+            let apart = [goes, later].into_iter().flatten().map(PfnRange::frames);
+            offlined.kept += part.frames().saturating_sub(apart.sum());
             if let Some(goes) = goes {
                 self.unmap_pieces(table, altmap, core::iter::once(goes));
                 offlined += self.offlined(goes);

@@ -45,8 +45,10 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
-    /// How many of the frames are still online: a huge leaf or a shared table maps the descriptors
-    /// at an end of a range together with others, and there was no frame for a table to split it.
+    /// How many of the frames are still online. There are two reasons. A huge leaf or a shared
+    /// table maps the descriptors at an end of a range together with others, and there was no frame
+    /// for a table to split it. Or the descriptors are in frames of an altmap that is not the
+    /// region's.
     pub kept: u64,
 }
 

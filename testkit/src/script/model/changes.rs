@@ -270,6 +270,17 @@ impl Model {
         page.is_some_and(|page| self.other_altmap(page.frame, altmap))
     }
 
+    /// How many frames of `ranges` are described in frames of other altmaps than this.
+    pub(in crate::script) fn frames_in_other_altmaps(
+        &self,
+        ranges: &[PfnRange],
+        altmap: Option<PfnRange>,
+    ) -> u64 {
+        let pages = ranges.iter().flat_map(|range| self.scale.pages(*range));
+        let others = pages.filter(|page| self.is_of_other_altmap(*page, altmap));
+        others.count() as u64 * self.scale.per_page
+    }
+
     /// Takes out a region of `ranges` with this altmap: all that is online there, but for what is
     /// in frames of other altmaps, and but for the spans `kept`. Answers with how many frames that
     /// went were marked.

@@ -115,7 +115,7 @@ fn memory_of_another_altmap_in_a_gap_stays_when_the_region_goes(kind: BackendKin
             bed.populate(&inside, pieces).unwrap();
             let in_other = other.in_use();
 
-            bed.offline(region);
+            assert_eq!(bed.offline(region).kept, pieces.frames());
             bed.audit();
             assert_eq!((own.in_use(), other.in_use()), (0, in_other));
             bed.assert_described(pieces, Order::BASE);
