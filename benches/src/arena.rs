@@ -102,7 +102,7 @@ unsafe impl FrameAllocator for Arena {
         Released::Last(unsafe { OwnedBlock::new(block) })
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         self.give(block.block().first());
     }
 

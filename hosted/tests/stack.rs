@@ -128,8 +128,8 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     .unwrap();
     let plain = Ram::new(ram, Order::new(9).unwrap());
     plain.frames.borrow_mut().reserve(ram.frames() as usize);
-    let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames = &Counted::new(plain, ram, &counts).unwrap();
+    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
+    let frames = &Counted::new(plain, ram, &mut counts).unwrap();
     let memory = machine.memory();
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };

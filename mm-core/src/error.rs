@@ -12,7 +12,8 @@ pub enum ErrorKind {
     Empty,
     /// A start or a length is not a multiple of what it has to be.
     Misaligned,
-    /// Two parts of the request, or the request and something online, cover the same frames.
+    /// Two parts of the request, the request and something online, or the request and what an altmap
+    /// reserves, cover the same frames.
     Overlap,
     /// Frames outside the model, or outside the pagemap.
     OutOfRange,
@@ -28,9 +29,6 @@ pub enum ErrorKind {
     AltmapExhausted,
     /// The altmap leaves no memory that compound pages could be made of.
     NoCompoundPage,
-    /// The reserved part of an altmap comes online before all else, and goes offline after all
-    /// else.
-    OutOfOrder,
     /// The parts do not belong together: another model, or a page table that cannot do it.
     Unsupported,
 }
@@ -49,7 +47,6 @@ impl ErrorKind {
             Self::OutOfFrames => "out-of-frames",
             Self::AltmapExhausted => "altmap-exhausted",
             Self::NoCompoundPage => "no-compound-page",
-            Self::OutOfOrder => "out-of-order",
             Self::Unsupported => "unsupported",
         }
     }

@@ -4,7 +4,6 @@ use arch_sim::{SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
 use hosted::{Inspect, Machine, MachineConfig, SimCpus};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::AuditSlot;
@@ -107,7 +106,7 @@ pub fn access<B: Inspect>(machine: &Machine<B>, at: VirtAddr) -> Option<Option<P
 }
 
 /// The altmap of a [`HostedHarness`].
-pub type HostedAltmap<'m> = DeviceAltmap<Page<Mask>, &'m SimMemory>;
+pub type HostedAltmap<'m> = DeviceAltmap<&'m SimMemory>;
 
 /// A machine, its page table, an altmap and scratch memory.
 pub struct HostedHarness<'m, B: Inspect> {

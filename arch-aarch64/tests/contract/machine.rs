@@ -294,7 +294,8 @@ impl<F: Paging> Machine<F> {
                 let block = run.block(index).unwrap();
                 // SAFETY: 1 and 2: the entry's reference, after the flush.
                 if let Released::Last(owned) = unsafe { self.frames.release(block, 1) } {
-                    self.frames.free(owned);
+                    // SAFETY: 1: it released the block just now.
+                    unsafe { self.frames.free(owned) };
                 }
             }
             runs.push(run);

@@ -109,7 +109,8 @@ impl<F: Paging> RunSource for Source<'_, F> {
             assert_eq!(leaf, Leaf { block, ..run.leaf });
             // SAFETY: 1 and 2: given by this source, with a reference for each leaf.
             if let Released::Last(owned) = unsafe { self.frames.release(block, 1) } {
-                self.frames.free(owned);
+                // SAFETY: 1: it released the block just now.
+                unsafe { self.frames.free(owned) };
             }
         }
     }

@@ -218,7 +218,7 @@ unsafe impl FrameAllocator for SimFrames {
         freed
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         let result = self.lock().free(block.block());
         self.report(result);
     }

@@ -34,9 +34,14 @@ fn release(frames: &SimFrames, block: Block, references: u64) -> Released {
     unsafe { frames.release(block, references) }
 }
 
+fn free(frames: &SimFrames, block: OwnedBlock) {
+    // SAFETY: 1: as for `release`.
+    unsafe { frames.free(block) }
+}
+
 fn give_back(frames: &SimFrames, block: Block) {
     match release(frames, block, 1) {
-        Released::Last(owned) => frames.free(owned),
+        Released::Last(owned) => free(frames, owned),
         Released::Shared => panic!("{block:?} has another owner"),
     }
 }
@@ -154,7 +159,7 @@ fn references_go_up_and_down_by_groups() {
     assert!(acquire(&frames, block.first(), 1).is_err());
     assert_eq!(frames.outstanding(), 16);
     assert_ne!(frames.allocate(order(4), NODE).unwrap(), block);
-    frames.free(owned);
+    free(&frames, owned);
     assert_eq!(frames.allocate(order(4), NODE), Ok(block));
     assert!(memory.violations().is_empty());
 }
@@ -235,7 +240,7 @@ fn a_double_free_is_reported_and_has_no_effect() {
     let (memory, frames) = two_nodes();
     let block = frames.allocate(order(2), NODE).unwrap();
     give_back(&frames, block);
-    frames.free(forged(block));
+    free(&frames, forged(block));
     assert_eq!(
         memory.violations().take(),
         [Violation::FreedNotOut { block }]
@@ -251,7 +256,7 @@ fn a_block_freed_as_one_page_is_reported() {
     let block = frames.allocate(order(8), NODE).unwrap();
     let page = Block::single(block.first());
     assert_eq!(release(&frames, page, 1), Released::Shared);
-    frames.free(forged(page));
+    free(&frames, forged(page));
     assert_eq!(
         memory.violations().take(),
         [
@@ -266,7 +271,7 @@ fn a_block_freed_as_one_page_is_reported() {
 fn a_free_with_references_left_is_reported() {
     let (memory, frames) = two_nodes();
     let block = frames.allocate(Order::BASE, NODE).unwrap();
-    frames.free(forged(block));
+    free(&frames, forged(block));
     let references = 1;
     assert_eq!(
         memory.violations().take(),
@@ -334,7 +339,7 @@ fn frames_of_somebody_else_are_reported() {
     let block = Block::single(frame);
     assert!(acquire(&frames, frame, 1).is_err());
     assert_eq!(release(&frames, block, 1), Released::Shared);
-    frames.free(forged(block));
+    free(&frames, forged(block));
     split(&frames, block);
     frames.node_of(frame);
     let reported = memory.violations().take();

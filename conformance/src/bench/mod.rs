@@ -161,7 +161,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
         equal(descriptors, report.descriptor_frames, "descriptor frames")?;
         equal(pages, report.mapped_pages, "mapped pages")?;
         if self.frames.outstanding().is_some() {
-            let all = report.frames();
+            let all = report.allocated();
             equal(
                 self.outstanding(),
                 all,

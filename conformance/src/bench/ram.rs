@@ -21,7 +21,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     pub(crate) fn give_back(&self, block: Block) -> Verdict {
         // SAFETY: 1 and 2: allocated by the check, with the one reference that is given back.
         match unsafe { self.frames.release(block, 1) } {
-            Released::Last(owned) => self.frames.free(owned),
+            // SAFETY: 1: it released the block just now.
+            Released::Last(owned) => unsafe { self.frames.free(owned) },
             Released::Shared => return fail("nobody else has a reference"),
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Frames from the device itself.
 
 use super::ends::last_block;
-use crate::bench::Bench;
+use crate::bench::{Bench, State};
 use crate::harness::{AltmapUnderTest, Harness};
-use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
+use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, fail, skip};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::error::ErrorKind;
@@ -17,6 +17,12 @@ pub(super) fn altmap<'h, H: Harness>(
         Some(altmap) => Ok(altmap),
         None => skip("the harness has no altmap"),
     }
+}
+
+/// How many frames `altmap` can hand out.
+pub(super) fn room(altmap: &dyn AltmapUnderTest) -> u64 {
+    let reserved = altmap.reserved().frames();
+    reserved.saturating_sub(altmap.count_frames())
 }
 
 /// A pagemap of `ranges`, used in pages of `order`, with the altmap.
@@ -44,7 +50,7 @@ pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(
         let unit = order.max(bench.model.subsection());
         let reserved = altmap.reserved().frames().div_ceil(unit.frames());
         let range = bench.blocks(unit, 0, reserved + 2)?;
-        if bench.pages(range) > altmap.reserved().frames() {
+        if bench.pages(range) > room(altmap) {
             return skip("the altmap is too small for its own descriptors and a few more");
         }
         let ranges = [range];
@@ -59,6 +65,11 @@ pub(super) fn altmap_frames_go_back_to_the_altmap<H: Harness>(
         }
         if let Some(out) = altmap.outstanding() {
             equal(report.descriptor_frames, out, "frames out of the altmap")?;
+            equal(
+                altmap.count_frames(),
+                report.count_frames,
+                "frames of counts",
+            )?;
         }
         let base_pages = pagemap.base_pages().map_or(0, PfnRange::frames);
         let (base_pages, rest) = range.split_at(base_pages);
@@ -109,7 +120,7 @@ pub(super) fn an_altmap_that_is_not_the_start_of_its_device_is_refused<H: Harnes
     bench.absent(reserved_alone)
 }
 
-pub(super) fn the_reserved_part_describes_and_counts_itself<H: Harness>(
+pub(super) fn no_store_to_descriptors_changes_the_counts_of_an_altmap<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let altmap = altmap(bench)?;
@@ -119,28 +130,41 @@ pub(super) fn the_reserved_part_describes_and_counts_itself<H: Harness>(
     let range = bench.blocks(order, 0, units + 2)?;
     let ranges = [range];
     let region = bench.online(&with_altmap(bench, &ranges, order)?)?;
-    for page in 0..bench.pages(reserved) {
-        let frame = bench.frame_of_page(reserved, page);
-        let expected = reserved.start().saturating_add(page);
-        let at = bench.address(frame)?;
-        let found = bench.holder(frame)?;
-        equal_at(expected.get(), found.get(), "a frame of its own", at)?;
-    }
     for index in 0..reserved.frames() {
         let frame = reserved.start().saturating_add(index);
-        let counted = u64::from(bench.state(frame)?.references);
-        let references = altmap.references(frame).unwrap_or(u64::MAX);
         let at = bench.address(frame)?;
-        equal_at(references, counted, "the count in the descriptor", at)?;
+        let handed_out = bench.vmemmap.descriptor(&*bench.table, frame).is_some();
+        ensure_at(
+            bench.vmemmap.is_reserved(frame) && !handed_out,
+            "what is reserved is no page",
+            at,
+        )?;
+        let new = State::new(true);
+        ensure_at(
+            bench.state(frame)? == new,
+            "nobody has a reference to it",
+            at,
+        )?;
+        let counted = altmap.references(frame);
+        for references in [0, 1, u32::MAX] {
+            bench.keep(frame, State { references, ..new })?;
+            let references = altmap.references(frame);
+            ensure_at(references == counted, "a count that nobody reaches", at)?;
+        }
     }
     let tail = bench.holder(range.last())?;
     equal(
         bench.model.vmemmap_pages(order) - 1,
-        bench.state(tail)?.references.into(),
+        altmap.references(tail).unwrap_or(0),
         "owners of the last tail frame",
     )?;
+    bench.audit()?;
     bench.offline(region);
-    Ok(())
+    equal(
+        0,
+        altmap.outstanding().unwrap_or(0),
+        "frames out of the altmap",
+    )
 }
 
 pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
@@ -173,9 +197,10 @@ pub(super) fn an_altmap_that_runs_out_leaves_nothing_behind<H: Harness>(
 pub(super) fn memory_of_an_altmap_at_the_last_frame_stays_when_a_region_goes<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    let reserved = altmap(bench)?.reserved();
+    let altmap = altmap(bench)?;
+    let reserved = altmap.reserved();
     let last = last_block(bench, bench.model.subsection())?;
-    if bench.pages(reserved) + bench.pages(last) > reserved.frames() {
+    if bench.pages(reserved) + bench.pages(last) > room(altmap) {
         return skip("the altmap is too small for its own descriptors and a few more");
     }
     let (own, device) = ([last], [reserved, last]);

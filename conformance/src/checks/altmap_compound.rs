@@ -4,7 +4,7 @@
 //!   the device   | reserved | gap |  1  |  2  |  3  | ...  compound pages of several subsections
 //! ```
 
-use super::altmap::{altmap, with_altmap};
+use super::altmap::{altmap, room, with_altmap};
 use super::fold::{TAILS, all_changed, folded_frames};
 use crate::bench::{Bench, part};
 use crate::harness::{AltmapUnderTest, Harness};
@@ -47,7 +47,7 @@ impl<'h> Device<'h> {
             compound: bench.blocks(order, base, COUNT)?,
         };
         let pages = bench.pages(device.base) + bench.pages(device.compound);
-        if pages > altmap.reserved().frames() {
+        if pages > room(altmap) {
             return skip("the altmap is too small for its own descriptors and a few more");
         }
         Ok(device)
@@ -142,7 +142,7 @@ pub(super) fn an_altmap_and_shared_tails_combine<H: Harness>(
     bench.absent(range)
 }
 
-pub(super) fn the_reserved_part_comes_first_and_goes_last<H: Harness>(
+pub(super) fn the_reserved_part_comes_and_goes_like_any_other<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let device = Device::new(bench)?;
@@ -150,28 +150,55 @@ pub(super) fn the_reserved_part_comes_first_and_goes_last<H: Harness>(
     let reserved = device.altmap.reserved();
     for tails in TAILS {
         let pagemap = device.pagemap(bench, device.order, tails)?;
+        let other = bench.sharing(&device.ranges, device.order, tails)?;
         let first = device.subsection(bench, 0);
         let before = bench.snapshot(range)?;
-        let refused = bench.vmemmap.populate(bench.table, &pagemap, first);
-        ensure(
-            refused == Err(OnlineError::ReservedFirst { rest: reserved }),
-            "nothing is counted before the reserved part is there",
-        )?;
-        bench.unchanged(&before, range)?;
-        bench.populate(&pagemap, reserved)?;
-        bench.populate(&pagemap, first)?;
-        let both = bench.snapshot(range)?;
-        let refused = bench.try_depopulate(&pagemap, reserved);
-        ensure(
-            matches!(refused, Err(OfflineError::ReservedLast { .. })),
-            "what counts others stays as long as they do",
-        )?;
-        bench.unchanged(&both, range)?;
-        bench.depopulate(&pagemap, first)?;
-        bench.depopulate(&pagemap, reserved)?;
-        bench.unchanged(&before, range)?;
+        // A piece of its descriptors, a piece that it describes, and both again the other way round.
+        for pieces in [[first, reserved], [reserved, first]] {
+            for piece in pieces {
+                bench.populate(&pagemap, piece)?;
+                bench.audit()?;
+                let expected = match bench.vmemmap.is_valid(&*bench.table, reserved.start()) {
+                    true => ErrorKind::AlreadyOnline,
+                    false => ErrorKind::Overlap,
+                };
+                let refused = bench.vmemmap.populate(bench.table, &other, reserved);
+                ensure(
+                    refused.err().map(|error| error.kind()) == Some(expected),
+                    "memory that is reserved is no memory for others",
+                )?;
+            }
+            bench.depopulate(&pagemap, pieces[0])?;
+            bench.audit()?;
+            bench.depopulate(&pagemap, pieces[1])?;
+            bench.unchanged(&before, range)?;
+        }
     }
     Ok(())
+}
+
+pub(super) fn an_altmap_whose_memory_others_have_online_is_not_used<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let device = Device::new(bench)?;
+    let [range] = device.ranges;
+    let ranges = [device.altmap.reserved()];
+    let plain = bench.pagemap(&ranges, Order::BASE)?.with_huge_leaves(false);
+    let pagemap = device.pagemap(bench, device.order, Tails::PerCompound)?;
+    let region = bench.online(&plain)?;
+    let before = bench.snapshot(range)?;
+    for piece in [device.compound, device.subsection(bench, 0)] {
+        let refused = bench.vmemmap.populate(bench.table, &pagemap, piece);
+        let refused = refused.err().map(|error| error.kind());
+        ensure(
+            refused == Some(ErrorKind::AlreadyOnline),
+            "frames that others may use hold no descriptors",
+        )?;
+    }
+    bench.unchanged(&before, range)?;
+    bench.offline(region);
+    bench.populate(&pagemap, device.compound)?;
+    bench.depopulate(&pagemap, device.compound)
 }
 
 pub(super) fn pieces_behind_the_reserved_part_come_and_go_in_any_order<H: Harness>(
@@ -256,7 +283,7 @@ impl Drained {
     /// Takes all free frames of `altmap` but `left`.
     fn new(altmap: &dyn AltmapUnderTest, left: u64) -> Result<Self, Stop> {
         let mut drained = Self { runs: [None; 8] };
-        let free = altmap.reserved().frames() - altmap.outstanding().unwrap_or(0);
+        let free = room(altmap) - altmap.outstanding().unwrap_or(0);
         let mut wanted = free.saturating_sub(left);
         for slot in &mut drained.runs {
             if wanted == 0 {
@@ -307,6 +334,29 @@ fn with_few_frames<H: Harness>(
         bench.unchanged(&before, range)?;
     }
     Ok(())
+}
+
+pub(super) fn an_altmap_hands_out_all_but_its_counts<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    let altmap = altmap(bench)?;
+    if altmap.outstanding().is_none() {
+        return skip("the altmap does not count what is out");
+    }
+    let node = altmap.node_of(altmap.reserved().start());
+    let drained = Drained::new(altmap, 0)?;
+    let mut runs = drained.runs.into_iter().flatten();
+    let inside = runs.all(|run| altmap.reserved().contains_range(run));
+    let out = altmap.outstanding();
+    let more = altmap.allocate(Order::BASE, node);
+    drained.give_back(altmap);
+    ensure(inside, "its frames are what it reserves")?;
+    ensure(out == Some(room(altmap)), "all of them are out")?;
+    ensure(
+        more.is_err(),
+        "those of the counts are handed out to nobody",
+    )?;
+    equal(0, altmap.outstanding().unwrap_or(0), "all of them are back")
 }
 
 pub(super) fn an_altmap_that_ends_at_any_frame_leaves_nothing_behind<H: Harness>(
@@ -409,9 +459,9 @@ pub(super) fn what_an_altmap_reserves_is_not_folded<H: Harness>(
     for frames in [range, part(range, 0, device.order.frames())] {
         let refused = Some(FoldError::Reserved { reserved });
         let fold = bench.try_fold(&compound, frames).err();
-        ensure(fold == refused, "what counts others is not folded")?;
+        ensure(fold == refused, "what is reserved is not folded")?;
         let unfold = bench.try_unfold(&compound, frames).err();
-        ensure(unfold == refused, "what counts others is not unfolded")?;
+        ensure(unfold == refused, "what is reserved is not unfolded")?;
     }
     bench.unchanged(&before, range)?;
     bench.offline(region);
@@ -449,7 +499,7 @@ pub(super) fn memory_of_an_altmap_is_refused_to_a_pagemap_without_it<H: Harness>
     Ok(())
 }
 
-pub(super) fn what_an_altmap_reserves_stays_as_long_as_it_counts_others<H: Harness>(
+pub(super) fn what_an_altmap_reserves_is_for_it_alone_as_long_as_it_is_in_use<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
     let device = Device::new(bench)?;
@@ -457,28 +507,38 @@ pub(super) fn what_an_altmap_reserves_stays_as_long_as_it_counts_others<H: Harne
     let reserved = device.altmap.reserved();
     let ranges = [reserved];
     let whole = device.pagemap(bench, device.order, Tails::PerCompound)?;
+    let plain = bench.pagemap(&ranges, Order::BASE)?.with_huge_leaves(false);
     let others = part(range, reserved.frames(), range.frames() - reserved.frames());
     for by_region in [true, false] {
         // The same altmap, in a pagemap that knows nothing of the rest of the device.
         let small = with_altmap(bench, &ranges, Order::BASE)?.with_huge_leaves(false);
+        let before = bench.snapshot(range)?;
         let region = bench.online(&small)?;
         bench.populate(&whole, others)?;
         bench.mark(reserved.start())?;
-        let before = bench.snapshot(range)?;
-        let refused = match by_region {
+        let gone = match by_region {
             true => bench.take_offline(region)?,
             false => match bench.vmemmap.depopulate(bench.table, &small, reserved) {
                 Ok(offlined) => offlined,
-                Err(_) => return fail("that a part stays is no error"),
+                Err(_) => return fail("a piece goes offline"),
             },
         };
-        equal(reserved.frames(), refused.kept, "frames that stay")?;
-        equal(0, refused.marked, "marks that went")?;
-        bench.unchanged(&before, range)?;
+        equal(0, gone.kept, "frames that stay")?;
+        equal(1, gone.marked, "marks that went")?;
+        bench.absent(reserved)?;
+        let refused = bench.try_online(&plain).err();
+        ensure(
+            refused == Some(OnlineError::Reserved { reserved }),
+            "memory that holds descriptors comes online as reserved only",
+        )?;
+        let start = reserved.start();
+        ensure(bench.vmemmap.is_reserved(start), "it is reserved yet")?;
         bench.depopulate(&whole, others)?;
-        bench.depopulate(&whole, reserved)?;
-        bench.absent(range)?;
+        bench.unchanged(&before, range)?;
         equal(0, device.out().unwrap_or(0), "frames out of the altmap")?;
+        ensure(!bench.vmemmap.is_reserved(start), "and then no more")?;
+        let region = bench.online(&plain)?;
+        bench.offline(region);
     }
     Ok(())
 }

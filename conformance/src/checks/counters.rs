@@ -26,6 +26,7 @@ fn says<H: Harness>(
         descriptor_frames,
         tail_frames,
         altmap_frames: 0,
+        count_frames: 0,
         table_frames: match counts_tables {
             true => stats.table_frames,
             false => 0,

@@ -118,7 +118,8 @@ pub(super) fn an_altmap_counts_as_far_as_ram<H: Harness>(
     let counted = counts_exactly(altmap, block, MANY).and_then(|()| never_wraps(altmap, block));
     // SAFETY: 1 and 2: allocated above, with the one reference that is left, and used for nothing.
     if let Released::Last(owned) = unsafe { altmap.release(block, 1) } {
-        altmap.free(owned);
+        // SAFETY: 1: the altmap released it just now.
+        unsafe { altmap.free(owned) };
     }
     bench.offline(region);
     counted

@@ -39,7 +39,8 @@ impl<A: FrameAllocator> RunSource for Runs<'_, A> {
 fn release<A: FrameAllocator>(frames: &A, run: Run) {
     // SAFETY: 1 and 2: acquired for the run, with a reference for each leaf.
     if let Released::Last(owned) = unsafe { frames.release(run.leaf.block, run.count) } {
-        frames.free(owned);
+        // SAFETY: 1: it released the block just now.
+        unsafe { frames.free(owned) };
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) fn a_block_is_handed_out_with_one_reference_and_freed_with_the_last<H
             frames.references(block.first()).unwrap_or(0),
             "references",
         )?;
-        frames.free(owned);
+        // SAFETY: 1: it released the block just now.
+        unsafe { frames.free(owned) };
     }
     Ok(())
 }
@@ -67,7 +68,8 @@ pub(super) fn a_freed_frame_has_no_reference_to_acquire<H: Harness>(
     };
     // SAFETY: 1: allocated above. 2: it has to be refused.
     let between = unsafe { frames.acquire(block.first(), 1) };
-    frames.free(owned);
+    // SAFETY: 1: it released the block above.
+    unsafe { frames.free(owned) };
     // SAFETY: as above.
     let after = unsafe { frames.acquire(block.first(), 1) };
     ensure(
@@ -92,7 +94,8 @@ pub(super) fn a_split_block_is_frames_with_one_reference_each<H: Harness>(
     }
     // SAFETY: 1 and 2: the first frame's one reference.
     match unsafe { frames.release(Block::single(block.first()), 1) } {
-        Released::Last(owned) => frames.free(owned),
+        // SAFETY: 1: it released the frame just now.
+        Released::Last(owned) => unsafe { frames.free(owned) },
         Released::Shared => return fail("a frame of a split block goes by itself"),
     }
     if let (_, Some(rest)) = block.frames().split_at(1) {

@@ -188,11 +188,13 @@ checks! {
         altmap_frames_go_back_to_the_altmap
         an_altmap_that_runs_out_leaves_nothing_behind
         an_altmap_that_is_not_the_start_of_its_device_is_refused
-        the_reserved_part_describes_and_counts_itself
+        no_store_to_descriptors_changes_the_counts_of_an_altmap
         memory_of_an_altmap_at_the_last_frame_stays_when_a_region_goes;
     altmap_compound by Mask:
         an_altmap_and_shared_tails_combine
-        the_reserved_part_comes_first_and_goes_last
+        the_reserved_part_comes_and_goes_like_any_other
+        an_altmap_whose_memory_others_have_online_is_not_used
+        an_altmap_hands_out_all_but_its_counts
         pieces_behind_the_reserved_part_come_and_go_in_any_order
         device_frames_never_reach_ram_on_an_error_path
         an_altmap_that_ends_at_any_frame_leaves_nothing_behind
@@ -200,7 +202,7 @@ checks! {
         an_unfold_that_exhausts_the_altmap_changes_nothing
         what_an_altmap_reserves_is_not_folded
         memory_of_an_altmap_is_refused_to_a_pagemap_without_it
-        what_an_altmap_reserves_stays_as_long_as_it_counts_others
+        what_an_altmap_reserves_is_for_it_alone_as_long_as_it_is_in_use
         marks_of_a_device_with_an_altmap_are_in_ram;
     tails by Pointer:
         tails_that_name_their_head_are_not_shared_by_all;

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use mm_core::addr::{NodeId, Order};
-use mm_core::descriptor::{CountedDescriptor, Descriptor, Initial, Pointer, Reshape, TailEncoding};
+use mm_core::descriptor::{Descriptor, Initial, Pointer, Reshape, TailEncoding};
 
 /// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its
 /// own would not take it either.
@@ -15,7 +15,6 @@ use mm_core::descriptor::{CountedDescriptor, Descriptor, Initial, Pointer, Resha
 pub struct FrameInfo<E = Pointer> {
     word: AtomicU64,
     owner: AtomicU64,
-    references: AtomicU32,
     node: AtomicU32,
     order: AtomicU8,
     encoding: PhantomData<E>,
@@ -53,7 +52,6 @@ unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
         Self {
             word: AtomicU64::new(initial.word),
             owner: AtomicU64::new(0),
-            references: AtomicU32::new(0),
             node: AtomicU32::new(initial.node.number()),
             order: AtomicU8::new(initial.order.get()),
             encoding: PhantomData,
@@ -69,13 +67,6 @@ unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     }
 }
 
-// SAFETY: 1: a field. 2: nothing else in this kernel uses it.
-unsafe impl<E: TailEncoding> CountedDescriptor for FrameInfo<E> {
-    fn references(&self) -> &AtomicU32 {
-        &self.references
-    }
-}
-
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl<E: TailEncoding> Reshape for FrameInfo<E> {
     unsafe fn reshape(&self, initial: Initial) {
@@ -85,7 +76,6 @@ unsafe impl<E: TailEncoding> Reshape for FrameInfo<E> {
 
     unsafe fn reset(&self, initial: Initial) {
         self.owner.store(0, Ordering::Relaxed);
-        self.references.store(0, Ordering::Relaxed);
         self.node.store(initial.node.number(), Ordering::Relaxed);
         // SAFETY: 1: the caller's.
         unsafe { self.reshape(initial) };

@@ -137,8 +137,8 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
     let bitmap = Bitmap::new(ram, &words).unwrap();
     // SAFETY: 1: nobody else uses simulated RAM above 64 MiB. 2: the memory has all of it.
     unsafe { bitmap.add(usable) };
-    let counts: Vec<AtomicU64> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames: Frames<'_> = Counted::new(Limited::new(bitmap), ram, &counts).unwrap();
+    let mut counts: Vec<AtomicU64> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
+    let frames: Frames<'_> = Counted::new(Limited::new(bitmap), ram, &mut counts).unwrap();
 
     // SAFETY: 1: the engine's tables lie there. 2: the memory has all RAM.
     let tables = unsafe { Tables::<B, _>::new(root, shape, &memory) };

@@ -1,6 +1,6 @@
 //! Bringing a region online on a simulated machine, recounting, and taking it offline again.
 
-use crate::altmap::{self, Altmap};
+use crate::altmap;
 use crate::audit::Auditor;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
@@ -99,7 +99,7 @@ impl Online<'_> {
         notes.extend(self.request.fail_after.map(notes::never_failed));
         report.notes = Some(notes);
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
-            report.enter_counts(&counted, altmap.map_or(0, Altmap::in_use));
+            report.enter_counts(&counted, altmap.map_or(0, altmap::used));
         }
         report.stats = Some(stats::rows(None, &vmemmap));
         let (offlined, offline) = timed(|| vmemmap.offline(&mut table, region));

@@ -59,7 +59,7 @@ pub struct Report {
 /// Frames that memory's descriptors cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Frames {
-    /// Distinct frames with descriptors.
+    /// Distinct frames with descriptors, and those in which an altmap counts them.
     pub descriptors: Option<u64>,
     /// Tables whose entries are leaves of base pages.
     pub leaf_tables: Option<u64>,
@@ -72,10 +72,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// What an audit has counted, while the altmap had `altmap` frames out.
+    /// What an audit has counted, while `altmap` frames of the altmap were used.
     pub fn of(counted: &AuditReport, altmap: u64) -> Self {
         Self {
-            descriptors: Some(counted.descriptor_frames),
+            descriptors: Some(counted.descriptor_frames + counted.count_frames),
             leaf_tables: Some(counted.leaf_tables),
             upper_tables: Some(counted.upper_tables),
             altmap: Some(altmap),
@@ -139,8 +139,8 @@ impl Report {
         }
     }
 
-    /// Enters what an audit has counted while the region was online, and how many frames the altmap
-    /// had out.
+    /// Enters what an audit has counted while the region was online, and how many frames of the
+    /// altmap were used.
     pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
         self.frames = Frames::of(counted, altmap);
         self.flat_frames = Some(counted.mapped_pages);

@@ -1,6 +1,6 @@
 //! What is asked for, in the library's terms.
 
-use crate::altmap;
+use crate::altmap::PlannedAltmap;
 use crate::args::{AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
 use crate::geometry::{NoPage, natural};
@@ -233,9 +233,9 @@ impl FrameRequest<'_> {
     /// # Errors
     ///
     /// A [`Failure`] where there cannot be such an altmap.
-    pub fn planned_altmap(&self, model: &MemoryModel) -> Result<Option<altmap::Altmap>, Failure> {
+    pub fn planned_altmap(&self, model: &MemoryModel) -> Result<Option<PlannedAltmap>, Failure> {
         self.reserved(model)?
-            .map(|reserved| altmap::planned(reserved, model, self.request.node))
+            .map(|reserved| PlannedAltmap::new(reserved, model, self.request.node))
             .transpose()
     }
 

@@ -15,7 +15,7 @@ pub struct NodeRow {
     pub state: Option<&'static str>,
     /// The node.
     pub node: u32,
-    /// Frames that hold descriptors, the next two kinds included.
+    /// Frames that hold descriptors, or count those that do; the next two kinds included.
     pub descriptor_frames: u64,
     /// Frames that hold nothing but tails.
     pub tail_frames: u64,
@@ -36,9 +36,9 @@ pub fn rows(state: Option<&'static str>, vmemmap: &MachineVmemmap<'_>) -> Vec<No
     let row = |node: NodeId, costs: NodeStats| NodeRow {
         state,
         node: node.number(),
-        descriptor_frames: costs.descriptor_frames,
+        descriptor_frames: costs.descriptor_frames + costs.count_frames,
         tail_frames: costs.tail_frames,
-        altmap_frames: costs.altmap_frames,
+        altmap_frames: costs.altmap_frames + costs.count_frames,
         table_frames: costs.table_frames,
         mark_frames: costs.mark_frames,
         record_frames: costs.record_frames,

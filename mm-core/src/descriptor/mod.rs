@@ -14,7 +14,6 @@ pub use encoding::{Mask, Pointer, TailEncoding};
 pub use page::Page;
 
 use crate::addr::{NodeId, Order};
-use core::sync::atomic::AtomicU32;
 
 /// What a descriptor is at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +24,9 @@ pub enum Part {
     Head,
     /// Any other descriptor of a compound page.
     Tail,
+    /// A page by itself that an [altmap](crate::frame::Altmap) reserves: it holds descriptors, or
+    /// will. It is no page for the kernel to hand out, and nobody has a reference to it.
+    Reserved,
 }
 
 /// What a descriptor starts with.
@@ -32,7 +34,7 @@ pub enum Part {
 pub struct Initial {
     /// Which part of its compound page it describes.
     pub part: Part,
-    /// The order of the compound page; [`Order::BASE`] for a page by itself.
+    /// The order of the compound page; [`Order::BASE`] for a page by itself, reserved or not.
     pub order: Order,
     /// The word that [`TailEncoding::head_of`] finds the head by.
     pub word: u64,
@@ -68,21 +70,6 @@ pub unsafe trait Descriptor: Sized + Sync {
 
     /// The order of the compound page that it is part of.
     fn order(&self) -> Order;
-}
-
-/// A descriptor that has room for a count of references to the page that it describes.
-///
-/// The frames of an [altmap](crate::frame::DeviceAltmap) are counted there: a frame that holds
-/// descriptors has one reference for each entry of the vmemmap that points at it, a free one has
-/// none.
-///
-/// # Safety
-///
-/// 1. It is the same memory at each call, within the descriptor.
-/// 2. Nothing else changes it while the page that is described is part of an altmap.
-pub unsafe trait CountedDescriptor: Descriptor {
-    /// The count.
-    fn references(&self) -> &AtomicU32;
 }
 
 /// A descriptor that can become part of another page while it is in use, as fold and unfold need.

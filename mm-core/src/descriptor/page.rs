@@ -1,6 +1,6 @@
 //! A 64-byte descriptor with room for what kernels usually keep.
 
-use super::{CountedDescriptor, Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
+use super::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
 use crate::addr::{NodeId, Order};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -33,8 +33,8 @@ impl<E: TailEncoding> Page<E> {
     }
 
     /// References to the page that is described. One at first for a head or a page by itself, which
-    /// belongs to whoever brought the memory online; none for a tail. The library's in the
-    /// reserved part of a device that has an altmap.
+    /// belongs to whoever brought the memory online; none for a tail, and none for a page that an
+    /// altmap reserves. The kernel's alone: the library reads none of them.
     pub fn references(&self) -> &AtomicU32 {
         &self.references
     }
@@ -68,7 +68,7 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     fn initial(initial: Initial) -> Self {
         let references = match initial.part {
             Part::Base | Part::Head => 1,
-            Part::Tail => 0,
+            Part::Tail | Part::Reserved => 0,
         };
         Self {
             flags: AtomicU64::new(0),
@@ -89,14 +89,6 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
 
     fn order(&self) -> Order {
         Order::new(self.order.load(Ordering::Relaxed)).unwrap_or(Order::BASE)
-    }
-}
-
-// SAFETY: 1: a field. 2: the library hands pages of an altmap to nobody, so nobody has a reference
-// to count.
-unsafe impl<E: TailEncoding> CountedDescriptor for Page<E> {
-    fn references(&self) -> &AtomicU32 {
-        &self.references
     }
 }
 

@@ -50,7 +50,16 @@ impl core::error::Error for AcquireError {}
 /// A block without references that is not freed yet.
 ///
 /// Its owner may still read its contents (the entries of a table), and then passes it to
-/// [`FrameAllocator::free`].
+/// [`FrameAllocator::free`] of the allocator that released it. It does not know which one that is,
+/// so to free it is `unsafe`:
+///
+/// ```compile_fail,E0133
+/// use mm_core::frame::{FrameAllocator, OwnedBlock};
+///
+/// fn free_elsewhere(other: &dyn FrameAllocator, block: OwnedBlock) {
+///     other.free(block);
+/// }
+/// ```
 #[must_use = "the block leaks unless it is given to `FrameAllocator::free`"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct OwnedBlock {
@@ -181,7 +190,8 @@ pub unsafe trait FrameAllocator {
         for _ in 0..run.frames() {
             // SAFETY: 1 and 2: the caller vouches for each frame of the run.
             if let Released::Last(block) = unsafe { self.release(Block::single(frame), 1) } {
-                self.free(block);
+                // SAFETY: 1: released just now.
+                unsafe { self.free(block) };
                 freed += 1;
             }
             frame = frame.saturating_add(1);
@@ -190,7 +200,11 @@ pub unsafe trait FrameAllocator {
     }
 
     /// Frees a block without references.
-    fn free(&self, block: OwnedBlock);
+    ///
+    /// # Safety
+    ///
+    /// 1. The block came from [`release`](Self::release) of this allocator.
+    unsafe fn free(&self, block: OwnedBlock);
 
     /// Makes single frames of a block: each then has a count of its own, 1.
     ///
@@ -249,8 +263,9 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
         unsafe { (**self).release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        (**self).free(block)
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { (**self).free(block) }
     }
 
     unsafe fn split(&self, block: Block) {

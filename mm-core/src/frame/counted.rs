@@ -71,7 +71,32 @@ pub struct Counted<'c, A> {
 
 impl<'c, A: PlainAllocator> Counted<'c, A> {
     /// Counts the frames of `frames` that `allocator` hands out in `counts`, which has a word for
-    /// each of them and is overwritten.
+    /// each of them and is overwritten. The words are this value's alone for as long as they are
+    /// borrowed:
+    ///
+    /// ```compile_fail,E0502
+    /// use core::sync::atomic::{AtomicU64, Ordering};
+    /// use mm_core::addr::PfnRange;
+    /// use mm_core::frame::{Counted, FrameAllocator, PlainAllocator};
+    ///
+    /// fn stores(ram: &impl PlainAllocator, frames: PfnRange, mut counts: [AtomicU64; 16]) {
+    ///     let counted = Counted::new(ram, frames, &mut counts);
+    ///     counts[0].store(7, Ordering::Relaxed);
+    ///     drop(counted);
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0499
+    /// use core::sync::atomic::AtomicU64;
+    /// use mm_core::addr::PfnRange;
+    /// use mm_core::frame::{Counted, PlainAllocator};
+    ///
+    /// fn counts_twice(ram: &impl PlainAllocator, frames: PfnRange, mut counts: [AtomicU64; 16]) {
+    ///     let first = Counted::new(ram, frames, &mut counts);
+    ///     let second = Counted::new(ram, frames, &mut counts);
+    ///     drop((first, second));
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -79,7 +104,7 @@ impl<'c, A: PlainAllocator> Counted<'c, A> {
     pub fn new(
         allocator: A,
         frames: PfnRange,
-        counts: &'c [AtomicU64],
+        counts: &'c mut [AtomicU64],
     ) -> Result<Self, TooFewCounts> {
         let counts = Counts::in_words(frames, counts)?;
         Ok(Self {
@@ -143,11 +168,11 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
         unsafe { self.counts.release(block, references) }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         let block = block.block();
         self.counts.clear(block);
-        // SAFETY: 1: it was handed out by `allocate`, or is a frame of a block that was (duty 2 of
-        // the plain allocator). 2: its last reference has gone.
+        // SAFETY: 1: by the caller's duty it was handed out by `allocate`, or is a frame of a block
+        // that was (duty 2 of the plain allocator). 2: its last reference has gone.
         unsafe { self.allocator.free(block) };
     }
 
@@ -232,14 +257,14 @@ mod tests {
         [const { AtomicU64::new(9) }; 12]
     }
 
-    fn counted<'c>(plain: &'c Plain, words: &'c [AtomicU64]) -> Counted<'c, &'c Plain> {
+    fn counted<'c>(plain: &'c Plain, words: &'c mut [AtomicU64]) -> Counted<'c, &'c Plain> {
         Counted::new(plain, PfnRange::new(Pfn::ZERO, 12).unwrap(), words).unwrap()
     }
 
     #[test]
     fn frames_beyond_the_counts_go_back_at_once() {
-        let (plain, words) = (Plain::new(), words());
-        let counted = counted(&plain, &words);
+        let (plain, mut words) = (Plain::new(), words());
+        let counted = counted(&plain, &mut words);
         let run = counted.allocate_run(16, NODE).unwrap();
         assert_eq!((run.start().get(), run.frames()), (0, 12));
         assert_eq!(plain.free_frames(), 4);
@@ -253,8 +278,8 @@ mod tests {
 
     #[test]
     fn the_last_reference_frees_and_no_other() {
-        let (plain, words) = (Plain::new(), words());
-        let counted = counted(&plain, &words);
+        let (plain, mut words) = (Plain::new(), words());
+        let counted = counted(&plain, &mut words);
         let block = counted.allocate(Order::new(2).unwrap(), NODE).unwrap();
         // SAFETY: 1 and 2: the block is this test's, and so are its references.
         unsafe {
@@ -273,8 +298,8 @@ mod tests {
 
     #[test]
     fn a_split_block_is_counted_frame_by_frame() {
-        let (plain, words) = (Plain::new(), words());
-        let counted = counted(&plain, &words);
+        let (plain, mut words) = (Plain::new(), words());
+        let counted = counted(&plain, &mut words);
         let block = counted.allocate(Order::new(3).unwrap(), NODE).unwrap();
         // SAFETY: 1 and 2: the block's one reference is this test's, and then one on each frame.
         unsafe {

@@ -46,7 +46,7 @@ pub(super) trait CountStore {
     fn update(&self, frame: Pfn, change: impl FnMut(u64) -> Option<u64>) -> Option<u64>;
 }
 
-/// Counts in memory that the caller owns: a word for each frame.
+/// Counts in memory that was lent for that alone: a word for each frame.
 #[derive(Debug)]
 pub(super) struct Words<'c> {
     frames: PfnRange,
@@ -94,12 +94,16 @@ pub(super) struct Counts<S> {
 
 impl<'c> Counts<Words<'c>> {
     /// Counts for `frames` in `words`, all zero at first.
-    pub(super) fn in_words(frames: PfnRange, words: &'c [AtomicU64]) -> Result<Self, TooFewCounts> {
+    pub(super) fn in_words(
+        frames: PfnRange,
+        words: &'c mut [AtomicU64],
+    ) -> Result<Self, TooFewCounts> {
         let too_few = TooFewCounts {
             needed: frames.frames(),
             given: words.len(),
         };
         let needed = usize::try_from(frames.frames()).map_err(|_| too_few)?;
+        let words: &'c [AtomicU64] = words;
         let words = words.get(..needed).ok_or(too_few)?;
         for word in words {
             word.store(0, Ordering::Relaxed);
@@ -152,12 +156,6 @@ impl<S: CountStore> Counts<S> {
         true
     }
 
-    /// Makes all of `block`, whatever its counts are, one block with one reference.
-    pub(super) fn join(&self, block: Block) {
-        self.fill(block.first(), block.order().frames(), S::INSIDE_BLOCK);
-        self.store.store(block.first(), 1);
-    }
-
     /// Gives each frame of `block` a count of its own, 1.
     pub(super) fn split(&self, block: Block) {
         self.fill(block.first(), block.order().frames(), 1);
@@ -169,7 +167,7 @@ impl<S: CountStore> Counts<S> {
     }
 
     /// Makes the counts of the `frames` frames from `first` on, which may be none, `value`.
-    pub(super) fn fill(&self, first: Pfn, frames: u64, value: u64) {
+    fn fill(&self, first: Pfn, frames: u64, value: u64) {
         for index in 0..frames {
             self.store.store(first.saturating_add(index), value);
         }

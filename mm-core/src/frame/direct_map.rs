@@ -18,8 +18,8 @@ use core::ptr::NonNull;
 /// # Safety
 ///
 /// For every frame that the kernel's [`FrameAllocator`](crate::frame::FrameAllocator) or an
-/// [`Altmap`](crate::frame::Altmap) has handed out, and for every page table that is linked below
-/// the root:
+/// [`Altmap`](crate::frame::Altmap) has handed out, for those in which an altmap counts, and for
+/// every page table that is linked below the root:
 ///
 /// 1. the pointer is valid for reads and writes of one whole page, and aligned to it;
 /// 2. it stays so until the frame is freed, and it is the same pointer at each call;

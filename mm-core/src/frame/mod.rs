@@ -7,7 +7,7 @@
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
 //! [`Counted`] adds counts to an allocator that has none. [`DeviceAltmap`] is an [`Altmap`] over a
-//! reserved part of a device. That part holds its own descriptors and counts.
+//! reserved part of a device. The counts are in frames of that part.
 
 mod allocator;
 mod altmap;
@@ -20,7 +20,8 @@ mod stack;
 pub use allocator::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
-pub use altmap::{Altmap, AltmapError, DeviceAltmap};
+pub(crate) use altmap::COUNT_BYTES;
+pub use altmap::{Altmap, AltmapError, AltmapRecord, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;

@@ -8,7 +8,7 @@
 use super::pieces::aligned_part;
 use super::{DevPagemap, Geometry, PagemapError, Tails};
 use crate::addr::{Order, PfnRange};
-use crate::frame::Altmap;
+use crate::frame::{Altmap, AltmapRecord, COUNT_BYTES};
 
 impl<'p> DevPagemap<'p> {
     /// Takes the frames that hold descriptors from `altmap` instead of RAM.
@@ -45,7 +45,8 @@ impl<'p> DevPagemap<'p> {
     }
 
     /// How much an altmap for this pagemap has to reserve: the fewest subsections at the start of
-    /// the first range that hold all of its descriptor frames. It makes no difference whether the
+    /// the first range that hold all of its descriptor frames, and the counts of these as a
+    /// [`DeviceAltmap`](crate::frame::DeviceAltmap) keeps them. It makes no difference whether the
     /// pagemap has an altmap already.
     ///
     /// # Errors
@@ -64,7 +65,7 @@ impl<'p> DevPagemap<'p> {
         }
     }
 
-    /// How many subsections suffice for all descriptor frames.
+    /// How many subsections suffice for all descriptor frames and their counts.
     ///
     /// All units that are touched by the reserved subsections become base pages. With k such units
     /// out of u in total,
@@ -73,8 +74,16 @@ impl<'p> DevPagemap<'p> {
     ///   needed(k) = k * (vmemmap pages of a unit) + (u - k) * (frames of a unit of compound pages)
     /// ```
     ///
-    /// must fit into the subsections. With growing k, the frames that k units provide grow faster
-    /// than the frames that are needed. So the first k that suffices has the fewest subsections.
+    /// must fit into the subsections, with the counts of their frames: s subsections of S frames, in
+    /// pages of P bytes, hold the record and the counts in ceil((64 + 4 s S) / P) frames, so that n
+    /// frames are left for descriptors from
+    ///
+    /// ```text
+    ///   s = ceil((P n + 64) / (S (P - 4)))
+    /// ```
+    ///
+    /// on. With growing k, the frames that k units provide grow faster than the frames that are
+    /// needed. So the first k that suffices has the fewest subsections.
     fn altmap_subsections(&self) -> u64 {
         let model = &self.model;
         let subsection = model.subsection().frames();
@@ -82,7 +91,7 @@ impl<'p> DevPagemap<'p> {
         let order = self.geometry.order();
         let unit = self.unit().frames();
         let own = match self.tails().0 {
-            Tails::None => return (total / model.descriptors_per_page()).div_ceil(subsection),
+            Tails::None => return self.subsections_for(total / model.descriptors_per_page()),
             Tails::PerCompound => 2,
             Tails::PerOrder => 1,
         };
@@ -90,12 +99,31 @@ impl<'p> DevPagemap<'p> {
         let as_compound = (unit >> order.get()) * own;
         let all_compound = total / unit * as_compound;
         let more_per_unit = as_base.saturating_sub(as_compound);
-        let units = all_compound
-            .div_ceil(unit.saturating_sub(more_per_unit).max(1))
-            .max(1);
-        let needed = all_compound + units * more_per_unit;
-        let touched = (units - 1) * (unit / subsection) + 1;
-        touched.max(needed.div_ceil(subsection))
+        // As above, with a unit in place of a subsection: the smallest k so that
+        // k unit (P - 4) >= P needed(k) + 64.
+        let bytes = self.model.granule().bytes();
+        let provided = unit.saturating_mul(bytes - COUNT_BYTES);
+        let gained = provided.saturating_sub(more_per_unit.saturating_mul(bytes));
+        let units = self.with_record(all_compound).div_ceil(gained.max(1));
+        let needed = all_compound.saturating_add(units.saturating_mul(more_per_unit));
+        let touched = (units - 1)
+            .saturating_mul(unit / subsection)
+            .saturating_add(1);
+        touched.max(self.subsections_for(needed))
+    }
+
+    /// How many subsections have so many frames left beside their counts.
+    fn subsections_for(&self, frames: u64) -> u64 {
+        let handed_out = self.model.granule().bytes() - COUNT_BYTES;
+        let subsection = self.model.subsection().frames();
+        let all = self.with_record(frames);
+        all.div_ceil(subsection.saturating_mul(handed_out))
+    }
+
+    /// The bytes of so many frames and the record; at least 1.
+    const fn with_record(&self, frames: u64) -> u64 {
+        let bytes = frames.saturating_mul(self.model.granule().bytes());
+        bytes.saturating_add(AltmapRecord::BYTES)
     }
 
     /// Ranges are multiples of this.
@@ -156,6 +184,11 @@ mod tests {
             .with_tails(tails)
     }
 
+    /// How many frames hold descriptors, or counts, if `reserved` frames are an altmap.
+    fn in_altmap(pagemap: &DevPagemap<'_>, reserved: u64) -> u64 {
+        counted(pagemap, reserved) + (64 + 4 * reserved).div_ceil(4096)
+    }
+
     /// How many frames hold descriptors if `reserved` frames are an altmap.
     fn counted(pagemap: &DevPagemap<'_>, reserved: u64) -> u64 {
         let order = pagemap.geometry().order().frames();
@@ -170,21 +203,22 @@ mod tests {
     }
 
     #[test]
-    fn the_altmap_for_16_gib_is_of_33_17_and_9_subsections() {
+    fn the_altmap_for_16_gib_is_of_33_17_9_and_129_subsections() {
         let ranges = [frames(24 * GIB, 16 * GIB)];
         let cases = [
-            (2 << 20, Tails::PerCompound, 33, 16582),
-            (2 << 20, Tails::PerOrder, 17, 8311),
-            (1 << 30, Tails::PerCompound, 9, 4096 + 30),
-            (1 << 30, Tails::PerOrder, 9, 4096 + 15),
-            (4096, Tails::None, 128, 65536),
-            (1 << 30, Tails::None, 128, 65536),
+            (2 << 20, Tails::PerCompound, 33, 16582, 17),
+            (2 << 20, Tails::PerOrder, 17, 8311, 9),
+            (1 << 30, Tails::PerCompound, 9, 4096 + 30, 5),
+            (1 << 30, Tails::PerOrder, 9, 4096 + 15, 5),
+            (4096, Tails::None, 129, 65536, 65),
+            (1 << 30, Tails::None, 129, 65536, 65),
         ];
-        for (bytes, tails, subsections, needed) in cases {
+        for (bytes, tails, subsections, needed, counts) in cases {
             let pagemap = pagemap(&ranges, bytes, tails);
             let reserved = pagemap.altmap_needed().unwrap();
             assert_eq!(reserved, frames(24 * GIB, subsections * SUBSECTION));
             assert_eq!(counted(&pagemap, reserved.frames()), needed);
+            assert_eq!(in_altmap(&pagemap, reserved.frames()), needed + counts);
         }
     }
 
@@ -198,7 +232,7 @@ mod tests {
                 for bytes in [4096, 1 << 19, 1 << 20, 2 << 20, 64 << 20, 1 << 30] {
                     for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
                         let pagemap = pagemap(ranges, bytes, tails);
-                        let fits = |n: &u64| counted(&pagemap, n * SUBSECTION) <= n * SUBSECTION;
+                        let fits = |n: &u64| in_altmap(&pagemap, n * SUBSECTION) <= n * SUBSECTION;
                         let fewest = (1..=first / SUBSECTION).find(fits);
                         let found = pagemap.altmap_needed();
                         match found {
@@ -244,8 +278,10 @@ mod tests {
             Err(ErrorKind::NoCompoundPage)
         );
         assert!(kind(&[frames(0, 2 * SUBSECTION)], 2 << 20).is_ok());
-        // One subsection can describe 64 of them.
-        let ranges = [frames(0, SUBSECTION), frames(GIB, 64 * SUBSECTION)];
+        // One subsection, less a frame of counts, can describe 63 of them.
+        let ranges = [frames(0, SUBSECTION), frames(GIB, 62 * SUBSECTION)];
+        assert!(pagemap(&ranges, 4096, Tails::None).altmap_needed().is_ok());
+        let ranges = [frames(0, SUBSECTION), frames(GIB, 63 * SUBSECTION)];
         assert_eq!(kind(&ranges, 4096), Err(ErrorKind::OutOfRange));
         assert!(kind(&[frames(0, SUBSECTION)], 4096).is_ok());
     }

@@ -29,6 +29,9 @@ pub struct AuditReport {
     /// Frames that hold what the library has to remember; see
     /// [`NodeStats::record_frames`](super::NodeStats::record_frames).
     pub record_frames: u64,
+    /// Frames of altmaps in use that hold their counts. They are never handed out, and no entry
+    /// points at them.
+    pub count_frames: u64,
 }
 
 impl AuditReport {
@@ -37,8 +40,13 @@ impl AuditReport {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
 
-    /// All frames: of descriptors, tables, marks and records.
+    /// All frames: of descriptors, tables, marks, records and counts.
     pub const fn frames(&self) -> u64 {
+        self.allocated() + self.count_frames
+    }
+
+    /// All frames that allocators have handed out: all but those of counts.
+    pub const fn allocated(&self) -> u64 {
         self.descriptor_frames
             + self.leaf_tables
             + self.upper_tables
@@ -194,9 +202,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let report = totals.all;
         let known: Option<u64> = allocators.iter().map(|one| one.outstanding()).sum();
         match known {
-            Some(outstanding) if outstanding != report.frames() => Err(Finding::Leaked {
+            Some(outstanding) if outstanding != report.allocated() => Err(Finding::Leaked {
                 outstanding,
-                reached: report.frames(),
+                reached: report.allocated(),
             }),
             _ => Ok(report),
         }
@@ -227,7 +235,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.recount_beside_the_vmemmap(allocators, totals)
     }
 
-    /// Counts the frames that no entry points at: those of marks, and of records.
+    /// Counts the frames that no entry points at: those of marks, of counts and of records.
     #[inline(never)]
     fn recount_beside_the_vmemmap(
         &self,
@@ -239,6 +247,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             compare(FrameEntries::one(frame, at), allocators)?;
             if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
                 row.mark_frames += 1;
+            }
+        }
+        for (node, frames) in self.pool_state.altmaps.count_frames() {
+            totals.all.count_frames += frames;
+            if let Some(row) = self.frame_totals(node, totals) {
+                row.count_frames += frames;
             }
         }
         let at = self.model.config().vmemmap_base;

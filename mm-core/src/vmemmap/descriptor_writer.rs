@@ -12,6 +12,8 @@ pub(super) struct DescriptorWriter<'v, M> {
     pub(super) direct_map: &'v M,
     pub(super) order: Order,
     pub(super) node: NodeId,
+    /// What base pages are.
+    pub(super) base: Part,
 }
 
 impl<M: DirectMap> DescriptorWriter<'_, M> {
@@ -31,7 +33,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         };
         for index in 0..in_page.frames() {
             let initial = if self.order == Order::BASE {
-                self.initial::<D>(Part::Base, first)
+                self.initial::<D>(self.base, first)
             } else if is_head(index) {
                 self.initial::<D>(Part::Head, first)
             } else {
@@ -69,7 +71,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// What a descriptor that is `part` of the page at `head` starts with.
     pub(super) fn initial<D: Descriptor>(&self, part: Part, head: Pfn) -> Initial {
         let word = match part {
-            Part::Base | Part::Head => D::Encoding::head_word(),
+            Part::Base | Part::Head | Part::Reserved => D::Encoding::head_word(),
             Part::Tail => self.tail_word::<D>(head),
         };
         Initial {

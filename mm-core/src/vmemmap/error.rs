@@ -59,18 +59,13 @@ pub enum OnlineError {
         /// The reserved frames.
         reserved: PfnRange,
     },
-    /// The reserved part of the altmap has to be brought online first, from its start on.
-    ReservedFirst {
-        /// What of it is not online yet.
-        rest: PfnRange,
+    /// An altmap in use that is not the pagemap's reserves some of the frames.
+    Reserved {
+        /// What that altmap reserves.
+        reserved: PfnRange,
     },
     /// The descriptor's tails name their own compound page, so compound pages cannot share them.
     TailsDiffer,
-    /// Frames of too many altmaps are in use already.
-    TooManyAltmaps {
-        /// How many altmaps there can be.
-        capacity: usize,
-    },
     /// The page table refused for a reason of its own.
     Table(MapError),
 }
@@ -81,7 +76,6 @@ impl OnlineError {
         match self {
             Self::OtherModel
             | Self::TailsDiffer
-            | Self::TooManyAltmaps { .. }
             | Self::FrameOutOfReach(_)
             | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
@@ -89,7 +83,7 @@ impl OnlineError {
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
-            Self::ReservedFirst { .. } => ErrorKind::OutOfOrder,
+            Self::Reserved { .. } => ErrorKind::Overlap,
         }
     }
 }
@@ -129,17 +123,12 @@ impl fmt::Display for OnlineError {
                 "the altmap of {:#x} frames is used up; reserve more",
                 reserved.frames()
             ),
-            Self::ReservedFirst { rest } => write!(
+            Self::Reserved { reserved } => write!(
                 f,
-                "{rest}, reserved for the altmap, are not online; bring them online first, from {} on",
-                rest.start()
+                "{reserved} are reserved for an altmap that is in use; leave them out, or use a pagemap with that altmap"
             ),
             Self::TailsDiffer => f.write_str(
                 "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
-            ),
-            Self::TooManyAltmaps { capacity } => write!(
-                f,
-                "{capacity} altmaps are in use, which is all that can be known; take the descriptors' frames from RAM"
             ),
             Self::Table(error) => error.fmt(f),
         }
@@ -177,11 +166,6 @@ pub enum OfflineError {
     /// An allocator gave a frame for such a table that no entry of the page table can hold. It went
     /// back.
     FrameOutOfReach(FrameOutOfReach),
-    /// The reserved part of the altmap goes offline after all else, from its end on.
-    ReservedLast {
-        /// What is online and has to go offline first, or some of it.
-        online: PfnRange,
-    },
     /// A huge leaf reaches across the end of the piece, and the page table cannot exchange entries
     /// in use. Take whole leaves offline.
     SplitsHugeLeaf {
@@ -214,7 +198,6 @@ impl OfflineError {
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
-            Self::ReservedLast { .. } => ErrorKind::OutOfOrder,
         }
     }
 }
@@ -234,10 +217,6 @@ impl fmt::Display for OfflineError {
             }
             Self::OutOfFrames(error) => error.fmt(f),
             Self::FrameOutOfReach(error) => error.fmt(f),
-            Self::ReservedLast { online } => write!(
-                f,
-                "memory within {online} is online by the altmap; take it offline before the part that is reserved for that"
-            ),
             Self::SplitsHugeLeaf { at } => write!(
                 f,
                 "the huge leaf at {at} reaches across the end of the piece; take all of it offline, or give the page table's MMU a way to exchange entries in use"

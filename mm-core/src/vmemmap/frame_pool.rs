@@ -166,6 +166,21 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
         self.count(origin.node, |row| row.add_frames(origin, frames.frames()));
+        if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
+            && let Some(counts) = self.state.altmaps.taken(altmap, frames.frames())
+        {
+            self.count(origin.node, |row| row.add_count_frames(counts));
+        }
+    }
+
+    /// Counts that `frames` of one origin, whose last entries had this role, are free.
+    fn count_freed(&mut self, origin: Origin, frames: u64, role: Role) {
+        self.count(origin.node, |row| row.remove_frames(origin, frames, role));
+        if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
+            && let Some(counts) = self.state.altmaps.released(altmap, frames)
+        {
+            self.count(origin.node, |row| row.remove_count_frames(counts));
+        }
     }
 
     fn origin(&self, frame: Pfn) -> Origin {
@@ -191,36 +206,6 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
         self.count(node, NodeCounters::remove_tail);
-    }
-
-    /// The frames in which the descriptors of `described` have to be, if it is part of the altmap's
-    /// reserved part.
-    pub(super) fn holders(&self, described: PfnRange) -> Result<Option<PfnRange>, OnlineError> {
-        match self.altmap_of(described.start()) {
-            Some(altmap) => match altmap.holders(described) {
-                Some(holders) => Ok(Some(holders)),
-                None => Err(OnlineError::AltmapExhausted {
-                    reserved: altmap.reserved(),
-                }),
-            },
-            None => Ok(None),
-        }
-    }
-
-    /// Hands out the holders of `described`, in blocks of `order`, if it is part of the altmap's
-    /// reserved part.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Altmap::begin_counting`], if it is.
-    pub(super) unsafe fn begin_counting(&mut self, described: PfnRange, order: Order) {
-        if let Some(altmap) = self.altmap_of(described.start())
-            && let Some(holders) = altmap.holders(described)
-        {
-            // SAFETY: 1 and 2: the caller's.
-            unsafe { altmap.begin_counting(described, order) };
-            self.count_taken(holders);
-        }
     }
 
     pub(super) fn node_of(&self, frame: Pfn) -> NodeId {
@@ -292,13 +277,15 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         };
         self.count(origin.node, |row| {
             row.remove_reused(references.saturating_sub(1));
-            row.remove_frames(origin, block.order().frames(), role);
         });
+        self.count_freed(origin, block.order().frames(), role);
         match self.altmap_of(block.first()) {
-            Some(altmap) => altmap.free(owned),
+            // SAFETY: 1: the altmap released it just now.
+            Some(altmap) => unsafe { altmap.free(owned) },
             None => {
                 self.state.registry.forget(block.first(), self.memory);
-                self.ram().free(owned);
+                // SAFETY: 1: RAM's allocator released it just now.
+                unsafe { self.ram().free(owned) };
             }
         }
     }
@@ -321,10 +308,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.count(origin.node, |row| {
-                row.remove_frames(origin, freed, role);
-                row.remove_reused(kept);
-            });
+            self.count_freed(origin, freed, role);
+            self.count(origin.node, |row| row.remove_reused(kept));
             rest = others;
         }
     }

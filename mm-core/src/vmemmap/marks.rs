@@ -438,7 +438,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };
         if let Released::Last(owned) = released {
-            self.frames.free(owned);
+            // SAFETY: 1: it released the block just now.
+            unsafe { self.frames.free(owned) };
         }
     }
 }

@@ -32,8 +32,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// its own. If there is no frame for it, all that the huge leaf or shared table maps stays
     /// online.
     ///
-    /// The reserved part of an altmap stays online as long as its frames hold descriptors of memory
-    /// outside the region.
+    /// The reserved part of an altmap goes offline like all else. Its frames may hold descriptors of
+    /// memory outside the region nevertheless, and cannot be used otherwise before that is offline:
+    /// [`DeviceAltmap::in_use`](crate::frame::DeviceAltmap::in_use) tells.
     ///
     /// [`Offlined::kept`] says how many frames stay online. [`depopulate`](Self::depopulate) takes
     /// them offline later.
@@ -64,24 +65,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             is_split &= self.split_at_ends(table, pagemap, range);
         }
         if is_split && !self.pool_state.altmaps.any_other(altmap) {
-            let stays = self.unmap_pieces(table, altmap, ranges.clone());
-            return ranges.map(|range| self.offlined(range, stays)).sum();
+            self.unmap_pieces(table, altmap, ranges.clone());
+            return ranges.map(|range| self.offlined(range)).sum();
         }
-        let reserved = altmap.map(Altmap::reserved);
         let mut offlined = Offlined::default();
-        let mut last = None;
         for range in ranges {
             let apart = self.without_straddled_ends(&*table, range, altmap);
             let apart_frames = apart.map_or(0, PfnRange::frames);
             offlined.kept += range.frames().saturating_sub(apart_frames);
-            let Some(apart) = apart else { continue };
-            last = last.or(reserved.and_then(|reserved| apart.intersection(reserved)));
-            if let Some(others) = without_reserved(apart, reserved) {
-                offlined += self.unmap_own(table, altmap, others);
+            if let Some(apart) = apart {
+                offlined += self.unmap_own(table, altmap, apart);
             }
-        }
-        if let Some(last) = last {
-            offlined += self.unmap_own(table, altmap, last);
         }
         offlined
     }
@@ -98,23 +92,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut rest = Some(frames);
         while let Some(part) = rest {
             let (goes, later) = self.split_at_other_altmap(&*table, part, altmap);
+            let apart = [goes, later].into_iter().flatten().map(PfnRange::frames);
+            offlined.kept += part.frames().saturating_sub(apart.sum());
             if let Some(goes) = goes {
-                let stays = self.unmap_pieces(table, altmap, core::iter::once(goes));
-                offlined += self.offlined(goes, stays);
+                self.unmap_pieces(table, altmap, core::iter::once(goes));
+                offlined += self.offlined(goes);
             }
             rest = later;
         }
         offlined
     }
 
-    /// What it means that `piece` went offline, except for the part that `stays`. Removes the
-    /// marks.
-    fn offlined(&mut self, piece: PfnRange, stays: Option<PfnRange>) -> Offlined {
-        let goes = without_reserved(piece, stays);
-        let frames = goes.map_or(0, PfnRange::frames);
+    /// What it means that `piece` went offline. Removes the marks.
+    fn offlined(&mut self, piece: PfnRange) -> Offlined {
         Offlined {
-            marked: goes.map_or(0, |goes| self.forget_marks(goes)),
-            kept: piece.frames().saturating_sub(frames),
+            marked: self.forget_marks(piece),
+            kept: 0,
         }
     }
 
@@ -189,9 +182,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the
     /// pagemap, all of them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go offline in any order, except
-    /// for the reserved part of an altmap: it goes last, from its end on. It stays online
-    /// ([`Offlined::kept`]) as long as its frames hold descriptors of memory outside the pagemap.
+    /// No descriptor of the piece may be in use any more. Pieces go offline in any order, those of
+    /// the reserved part of an altmap too.
     ///
     /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
     /// is then mapped by a table of its own, if the page table can [exchange entries in
@@ -219,54 +211,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
         let range = self.model.descriptors(piece).ok_or(outside)?;
         let straddlers = self.check_online(table, range, pagemap.altmap())?;
-        self.check_reserved_last(table, pagemap, piece)?;
         self.split_straddlers(table, pagemap, range, straddlers)?;
-        let stays = self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(self.offlined(piece, stays))
-    }
-
-    /// If `piece` has some of the reserved part of an altmap: checks that no other memory that
-    /// needs the reserved part is online.
-    fn check_reserved_last<P: PageTable>(
-        &self,
-        table: &P,
-        pagemap: &DevPagemap<'_>,
-        piece: PfnRange,
-    ) -> Result<(), OfflineError> {
-        let reserved = pagemap.altmap().map(Altmap::reserved);
-        if !reserved.is_some_and(|reserved| reserved.overlaps(piece)) {
-            return Ok(());
-        }
-        // The first range starts with the reserved part, so what lies before the piece is reserved too.
-        let after = |range: PfnRange| match range.contains_range(piece) {
-            true => {
-                range
-                    .split_at(piece.last().get() - range.start().get() + 1)
-                    .1
-            }
-            false => Some(range),
-        };
-        let others = pagemap.ranges().iter().copied().filter_map(after);
-        match others.into_iter().find(|part| self.is_online(table, *part)) {
-            Some(online) => Err(OfflineError::ReservedLast { online }),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether this library has mapped a descriptor of `frames`.
-    fn is_online<P: PageTable>(&self, table: &P, frames: PfnRange) -> bool {
-        let Some(range) = self.model.descriptors(frames) else {
-            return false;
-        };
-        table
-            .visit(range, &mut |visit| match visit {
-                Visit::Leaves { run, .. } if run.leaf.role == Role::Foreign => {
-                    ControlFlow::Continue(())
-                }
-                Visit::Leaves { .. } | Visit::SharedTable { .. } => ControlFlow::Break(()),
-                Visit::Table { .. } => ControlFlow::Continue(()),
-            })
-            .is_break()
+        self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
+        Ok(self.offlined(piece))
     }
 
     /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.
@@ -306,45 +253,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    /// Unmaps the descriptors of `pieces` and releases their frames. The reserved part of an altmap
-    /// goes last, since it holds the counts of the altmap's frames. If any of these frames is still
-    /// in use then, the reserved part stays online and is returned.
+    /// Unmaps the descriptors of `pieces` and releases their frames.
     pub(super) fn unmap_pieces<P: PageTable>(
         &mut self,
         table: &mut P,
         altmap: Option<&dyn Altmap>,
         pieces: impl Iterator<Item = PfnRange> + Clone,
-    ) -> Option<PfnRange> {
-        let model = self.model;
-        let Some(altmap) = altmap else {
-            let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
-            self.unmap_ranges(table, None, ranges);
-            return None;
-        };
-        let reserved = altmap.reserved();
-        let others = pieces
-            .clone()
-            .filter_map(move |piece| without_reserved(piece, Some(reserved)))
-            .filter_map(move |part| model.descriptors(part));
-        self.unmap_ranges(table, Some(altmap), others);
-        if altmap.serves_others() {
-            return Some(reserved);
-        }
-        let last = pieces
-            .filter_map(move |piece| piece.intersection(reserved))
-            .filter_map(move |part| model.descriptors(part));
-        self.unmap_ranges(table, Some(altmap), last);
-        self.pool_state.altmaps.remove_unused(altmap);
-        None
-    }
-
-    /// Unmaps `ranges` of the vmemmap and releases their frames.
-    fn unmap_ranges<P: PageTable>(
-        &mut self,
-        table: &mut P,
-        altmap: Option<&dyn Altmap>,
-        ranges: impl Iterator<Item = VirtRange> + Clone,
     ) {
+        let model = self.model;
+        let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut pool = FramePool::new(memory, altmap, &mut self.pool_state);
@@ -362,17 +279,5 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 &records,
             );
         }
-    }
-}
-
-/// `frames` without the reserved part of an altmap. That is the start of a range, so `frames` reach
-/// beyond it on one side only.
-fn without_reserved(frames: PfnRange, reserved: Option<PfnRange>) -> Option<PfnRange> {
-    match reserved {
-        Some(reserved) if reserved.overlaps(frames) => {
-            let behind = reserved.last().get().saturating_sub(frames.start().get());
-            frames.split_at(behind.saturating_add(1)).1
-        }
-        _ => Some(frames),
     }
 }

@@ -1,7 +1,6 @@
 //! Brings memory online.
 
 use super::Vmemmap;
-use super::altmaps;
 use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
 use super::frame_pool::FramePool;
@@ -12,7 +11,7 @@ use super::plan::Plan;
 use super::region::Region;
 use super::table_records::RecordsInUse;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::{Descriptor, TailEncoding};
+use crate::descriptor::{Descriptor, Part, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Run, Visit};
@@ -32,6 +31,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<Region<'p>, OnlineError> {
         self.check_model(pagemap)?;
         self.check_ranges_free(table, pagemap)?;
+        self.check_altmap(table, pagemap.altmap())?;
         let mut region = Region {
             pagemap: *pagemap,
             tables: pagemap.tables_on(table.can_share_tables()).0,
@@ -58,8 +58,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// Brings one piece of `pagemap` online: whole subsections within one of its ranges.
     ///
-    /// Pieces come in any order, except for the reserved part of an altmap: it comes first, from
-    /// its start on. All pieces of a compound page share its tail frame.
+    /// Pieces come in any order, those of the reserved part of an altmap too. All pieces of a
+    /// compound page share its tail frame.
     ///
     /// # Errors
     ///
@@ -72,7 +72,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ) -> Result<Notes, OnlineError> {
         self.check_model(pagemap)?;
         Plan::new(pagemap, piece, None)?;
-        self.check_free(table, self.descriptors(piece)?)?;
+        self.check_free(table, pagemap, piece)?;
+        self.check_altmap(table, pagemap.altmap())?;
         let mut notes = Notes::for_any_piece(pagemap, table.huge_leaf(), table.can_share_tables());
         let gap = pagemap.altmap_gap();
         notes.altmap_gap(gap.and_then(|gap| gap.intersection(piece)));
@@ -129,14 +130,48 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         pagemap: &DevPagemap<'_>,
     ) -> Result<(), OnlineError> {
         for &range in pagemap.ranges() {
-            self.check_free(table, self.descriptors(range)?)?;
+            self.check_free(table, pagemap, range)?;
         }
         Ok(())
     }
 
-    fn check_free<P: PageTable>(&self, table: &P, range: VirtRange) -> Result<(), OnlineError> {
-        match table.first_in_use(range) {
-            Some(at) => Err(OnlineError::AlreadyMapped { at }),
+    /// Checks that no descriptor of `frames` is mapped, and that no other altmap reserves some of
+    /// them.
+    fn check_free<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<(), OnlineError> {
+        if let Some(at) = table.first_in_use(self.descriptors(frames)?) {
+            return Err(OnlineError::AlreadyMapped { at });
+        }
+        let altmaps = &self.pool_state.altmaps;
+        match altmaps.other_reserving(frames, pagemap.altmap()) {
+            Some(reserved) => Err(OnlineError::Reserved { reserved }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that frames may be taken from `altmap`: it is in use already, or the memory that it
+    /// reserves is in no use at all. So no memory is online that descriptors are about to be
+    /// written to.
+    #[inline(never)]
+    pub(super) fn check_altmap<P: PageTable>(
+        &self,
+        table: &P,
+        altmap: Option<&dyn Altmap>,
+    ) -> Result<(), OnlineError> {
+        let altmaps = &self.pool_state.altmaps;
+        let Some(altmap) = altmap.filter(|altmap| !altmaps.contains(*altmap)) else {
+            return Ok(());
+        };
+        let reserved = altmap.reserved();
+        if let Some(at) = table.first_in_use(self.descriptors(reserved)?) {
+            return Err(OnlineError::AlreadyMapped { at });
+        }
+        match altmaps.other_reserving(reserved, None) {
+            Some(reserved) => Err(OnlineError::Reserved { reserved }),
             None => Ok(()),
         }
     }
@@ -164,14 +199,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
             return Err(OnlineError::TailsDiffer);
         }
-        if let Some(altmap) = pagemap.altmap() {
-            self.register_altmap(altmap, piece)?;
-        }
         let writer = DescriptorWriter {
             model: &self.model,
             direct_map: &self.direct_map,
             order: pagemap.geometry().order(),
             node: pagemap.node(),
+            base: Part::Base,
         };
         let found = match tails {
             Tails::PerCompound => {
@@ -191,18 +224,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source, &records) };
         source.release_unused();
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))
-    }
-
-    /// Checks that `piece` comes in the right order, and registers that `altmap` is in use.
-    #[inline(never)]
-    fn register_altmap(&mut self, altmap: &dyn Altmap, piece: PfnRange) -> Result<(), OnlineError> {
-        match altmap.undescribed() {
-            Some(rest) if piece.start() != rest.start() => Err(OnlineError::ReservedFirst { rest }),
-            _ if self.pool_state.altmaps.insert(altmap) => Ok(()),
-            _ => Err(OnlineError::TooManyAltmaps {
-                capacity: altmaps::CAPACITY,
-            }),
-        }
     }
 
     /// Unmaps what was mapped of `piece` before it stopped, and returns the reason.

@@ -10,9 +10,9 @@ use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
 use super::shared_tail::{new_tail, shared_tail};
-use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
-use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
+use crate::descriptor::{Descriptor, Part};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
@@ -132,17 +132,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
 
     /// Frames for the first pages of `run`, one for each page.
     fn own_run(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
-        let per_page = self.writer.model.descriptors_per_page();
-        let at_most = run.describes.take_first(PREFETCH * per_page).0;
-        let frames = match self.pool.holders(at_most)? {
-            Some(holders) => {
-                let (asked, actual) = (self.writer.node, self.pool.node_of(holders.start()));
-                self.notes.frames_from(asked, actual, holders.frames());
-                holders
-            }
-            None => self.take_frames(run, run.pages)?,
-        };
-        self.write_pages(frames, run, Order::BASE);
+        let frames = self.take_frames(run, run.pages)?;
+        self.write_pages(frames, run);
         Ok(Run::each(frames, Role::Descriptors))
     }
 
@@ -190,14 +181,10 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             return None;
         }
         let node = self.writer.node;
-        let block = match self.pool.holders(run.describes) {
-            Ok(Some(holders)) => Block::new(holders.start(), order)?,
-            Ok(None) => self.pool.allocate(order, node).ok()?,
-            Err(_) => return None,
-        };
+        let block = self.pool.allocate(order, node).ok()?;
         let actual = self.pool.node_of(block.first());
         self.notes.frames_from(node, actual, order.frames());
-        self.write_pages(block.frames(), run, order);
+        self.write_pages(block.frames(), run);
         Some(Run::once(Leaf {
             block,
             role: Role::Descriptors,
@@ -224,25 +211,27 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(run)
     }
 
-    /// Writes the descriptors for the first pages of `run` into `frames`, which are about to be
-    /// mapped as blocks of `order`.
-    fn write_pages(&mut self, frames: PfnRange, run: &PlannedRun, order: Order) {
+    /// Writes the descriptors for the first pages of `run` into `frames`.
+    fn write_pages(&self, frames: PfnRange, run: &PlannedRun) {
         let per_page = self.writer.model.descriptors_per_page();
+        // A run lies in what is reserved as a whole, or not at all.
+        let is_reserved = |altmap: &dyn Altmap| altmap.contains(run.describes.start());
         let writer = DescriptorWriter {
             order: run.order,
+            base: match self.pool.altmap.is_some_and(is_reserved) {
+                true => Part::Reserved,
+                false => Part::Base,
+            },
             ..*self.writer
         };
         let described = run.describes.take_first(frames.frames() * per_page).0;
         for index in 0..frames.frames() {
             let frame = frames.start().saturating_add(index);
             let first = described.start().saturating_add(index * per_page);
-            // SAFETY: 1: the frame was allocated just now, or is kept for these descriptors, and is
-            // not mapped. 2: `Vmemmap::new` has compared the sizes.
+            // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
+            // compared the sizes.
             unsafe { writer.write_page::<D>(frame, first) };
         }
-        // SAFETY: 1: the frames are in order, and if they are holders then because of what they
-        // describe. 2: written just now.
-        unsafe { self.pool.begin_counting(described, order) };
     }
 }
 

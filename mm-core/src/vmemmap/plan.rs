@@ -144,7 +144,8 @@ impl Plan {
         PfnRange::new(frame.align_down(order), order.frames()).ok()
     }
 
-    /// The first part of `rest` that has one order, and whose frames come from one place.
+    /// The first part of `rest` that has one order, and is reserved as a whole or not at all. (A huge
+    /// leaf that mapped both would be split when what is not reserved is folded.)
     fn uniform_prefix(&self, rest: PfnRange) -> PfnRange {
         let mut parts = [self.reserved, self.base_pages].into_iter().flatten();
         parts

@@ -75,13 +75,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             .is_some_and(|mapping| mapping.leaf.role != Role::Foreign)
     }
 
-    /// The descriptor of `frame`, through the direct map; `None` where it is not online.
+    /// Whether an altmap that is in use reserves `frame`. The frame is no page then, whether its
+    /// descriptor is online or not: it holds descriptors, or counts.
+    pub fn is_reserved(&self, frame: Pfn) -> bool {
+        self.pool_state.altmaps.reserves(frame)
+    }
+
+    /// The descriptor of `frame`, through the direct map; `None` where it is not online, and where
+    /// it is [reserved](Self::is_reserved).
     ///
     /// Where other frames have the same descriptor, a tail of a compound page, the answer is what
     /// it says. Nobody gets a reference to it: the memory behind it is mapped read-only, or stands
     /// for all tails of a compound page, and a store through another address would be to all of
     /// them.
     pub fn descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
+        match self.is_reserved(frame) {
+            true => None,
+            false => self.mapped_descriptor(table, frame),
+        }
+    }
+
+    /// The descriptor of `frame`, reserved or not.
+    fn mapped_descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
         let at = self.descriptor_address(frame)?;
         let mapping = table.lookup(at)?;
         let holder = mapping.frame_of(at, self.model.granule())?;
@@ -112,7 +127,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// `None` only where the vmemmap has no room for it. As with [`descriptor`](Self::descriptor)
     /// there is no reference to what many frames may share. Without a walk, that is every tail
-    /// whose head is in another vmemmap page.
+    /// whose head is in another vmemmap page. A frame that an altmap reserves has a descriptor too.
+    /// It was made as [`Part::Reserved`](crate::descriptor::Part::Reserved), by which a kernel can
+    /// tell.
     ///
     /// # Safety
     ///
@@ -144,7 +161,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// of its own; `None` where it is not online.
     pub fn head_of<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Pfn> {
         let at = self.descriptor_address(frame)?;
-        let descriptor = self.descriptor(table, frame)?;
+        let descriptor = self.mapped_descriptor(table, frame)?;
         self.frame_of_descriptor(D::Encoding::head_of(at, descriptor.word()))
     }
 }

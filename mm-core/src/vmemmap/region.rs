@@ -46,11 +46,10 @@ pub struct Offlined {
     /// How many of the frames were marked. Their marks are gone;
     /// [`Vmemmap::marked`](super::Vmemmap::marked) names them before.
     pub marked: u64,
-    /// How many of the frames are still online, for one of three reasons:
+    /// How many of the frames are still online, for one of two reasons:
     ///
     /// - A huge leaf or a shared table maps their descriptors, at an end of a range, together with
     ///   others, and there was no frame for a table to split it.
-    /// - An altmap reserves the frames, and other memory has descriptors in frames of that altmap.
     /// - Their descriptors are in frames of another altmap than the pagemap's.
     pub kept: u64,
 }

@@ -21,6 +21,8 @@ pub struct NodeStats {
     pub tail_frames: u64,
     /// Frames that hold descriptors and are an altmap's.
     pub altmap_frames: u64,
+    /// Frames of altmaps that hold the counts of these.
+    pub count_frames: u64,
     /// Page tables of the vmemmap that the page table took from its allocator.
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
@@ -46,6 +48,7 @@ impl NodeStats {
             descriptor_frames: self.descriptor_frames + other.descriptor_frames,
             tail_frames: self.tail_frames + other.tail_frames,
             altmap_frames: self.altmap_frames + other.altmap_frames,
+            count_frames: self.count_frames + other.count_frames,
             table_frames: self.table_frames + other.table_frames,
             mark_frames: self.mark_frames + other.mark_frames,
             record_frames: self.record_frames + other.record_frames,
@@ -58,10 +61,11 @@ impl fmt::Display for NodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptor frames ({} of tails, {} of altmaps), {} tables, {} of marks, {} of records, {} reused entries",
+            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} of records, {} reused entries",
             self.descriptor_frames,
             self.tail_frames,
             self.altmap_frames,
+            self.count_frames,
             self.table_frames,
             self.mark_frames,
             self.record_frames,
@@ -86,6 +90,7 @@ pub(super) struct NodeCounters {
     descriptor_frames: u64,
     tail_frames: u64,
     altmap_frames: u64,
+    count_frames: u64,
     mark_frames: u64,
     reused_entries: u64,
 }
@@ -107,6 +112,16 @@ impl NodeCounters {
         if role == Role::Tail {
             less(&mut self.tail_frames);
         }
+    }
+
+    /// An altmap is in use from now on, with so many frames of counts.
+    pub(super) fn add_count_frames(&mut self, frames: u64) {
+        self.count_frames += frames;
+    }
+
+    /// An altmap with so many frames of counts is in use no more.
+    pub(super) fn remove_count_frames(&mut self, frames: u64) {
+        self.count_frames = self.count_frames.saturating_sub(frames);
     }
 
     /// A frame holds only tails from now on.
@@ -145,6 +160,7 @@ impl NodeCounters {
             descriptor_frames: self.descriptor_frames,
             tail_frames: self.tail_frames,
             altmap_frames: self.altmap_frames,
+            count_frames: self.count_frames,
             table_frames: tables.tables,
             mark_frames: self.mark_frames,
             record_frames: 0,

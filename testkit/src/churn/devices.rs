@@ -96,19 +96,10 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         let memory = &self.world.devices[device];
         let frames = self.part(memory, self.world.layout.subsection)?;
         let pages = self.world.layout.pages_of(frames);
-        let reserved = self.world.layout.pages_of(self.altmaps[device].reserved());
-        let meets_reserved = pages.start < reserved.end;
         if pages.clone().all(|page| self.model.cell(page).is_ours()) {
-            let all = self.world.layout.pages_of(memory.ranges[0]);
-            let rest = pages.end..all.end;
-            let others = rest.clone().any(|page| self.model.cell(page).is_ours());
-            let expected = match meets_reserved && others {
-                true => Err(ErrorKind::OutOfOrder),
-                false => Ok(()),
-            };
-            let was_online = self.model.cell(reserved.start).is_ours();
-            self.depopulate_by(&pagemap, frames, expected)?;
-            if was_online && !self.model.cell(reserved.start).is_ours() {
+            self.depopulate_by(&pagemap, frames, Ok(()))?;
+            let mut all = self.world.layout.pages_of(memory.ranges[0]);
+            if !all.any(|page| self.model.cell(page).is_ours()) {
                 // Nothing is left of the region.
                 if let Some(live) = self.device_regions[device].take() {
                     self.vmemmap

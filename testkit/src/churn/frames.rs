@@ -7,6 +7,7 @@ use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::vmemmap::Described;
+use mm_core::frame::Altmap;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
@@ -66,6 +67,13 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         self.touched = page..page + 1;
         if matches!(self.model.cell(page), Cell::Own { .. }) {
             let frame = self.world.layout.frame_of(page);
+            if self.vmemmap.is_reserved(frame) {
+                // No page of the kernel's.
+                return match self.altmaps.iter().any(|altmap| altmap.contains(frame)) {
+                    true => Ok(()),
+                    false => Err("nobody reserves it".into()),
+                };
+            }
             let descriptor = self.vmemmap.descriptor(&self.table, frame);
             let descriptor = descriptor.and_then(Described::own);
             let descriptor = descriptor.ok_or("there is no descriptor of its own")?;

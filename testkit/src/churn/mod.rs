@@ -142,8 +142,8 @@ pub fn run<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Ta
 pub fn run_world<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let world = World::<B>::new(&mut rng)?;
-    let altmaps = world.altmaps::<E>()?;
-    let mut churn = Churn::new(&world, &altmaps, rng)?;
+    let altmaps = world.altmaps()?;
+    let mut churn = Churn::<B, E>::new(&world, &altmaps, rng)?;
     let between = world.layout.pages() / PAGES_PER_OPERATION;
     for index in 0..operations {
         churn
@@ -197,7 +197,7 @@ struct Live<'w> {
 /// A world, the library at work in it, and the model, in the middle of things.
 struct Churn<'w, B: Inspect, E: TailEncoding> {
     world: &'w World<B>,
-    altmaps: &'w [Altmap<'w, E>],
+    altmaps: &'w [Altmap<'w>],
     rng: Rng,
     table: B::Table<'w>,
     vmemmap: Vmemmap<Page<E>, &'w SimFrames, &'w SimMemory>,
@@ -218,11 +218,7 @@ struct Churn<'w, B: Inspect, E: TailEncoding> {
 }
 
 impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
-    fn new(
-        world: &'w World<B>,
-        altmaps: &'w [Altmap<'w, E>],
-        mut rng: Rng,
-    ) -> Result<Self, String> {
+    fn new(world: &'w World<B>, altmaps: &'w [Altmap<'w>], mut rng: Rng) -> Result<Self, String> {
         let machine = &world.machine;
         machine.cpus().watch_frees(machine.frames());
         let mut table = machine.take_table().ok_or("the table is taken")?;

@@ -5,7 +5,6 @@ use arch_sim::SimMemory;
 use fastrand::Rng;
 use hosted::{Backend, Machine, MachineConfig};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
-use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::DeviceAltmap;
 
 /// How many pagemaps' worth of memory there are besides the devices: small and large ones.
@@ -22,7 +21,7 @@ const DEVICE_PAGES: u64 = 128;
 const FOREIGN_FRAMES: u64 = 16;
 
 /// The altmap of a device.
-pub(super) type Altmap<'w, E> = DeviceAltmap<Page<E>, &'w SimMemory>;
+pub(super) type Altmap<'w> = DeviceAltmap<&'w SimMemory>;
 
 /// Memory that comes online as one pagemap.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +79,7 @@ impl<B: Backend> World<B> {
     }
 
     /// An altmap for each device.
-    pub(super) fn altmaps<E: TailEncoding>(&self) -> Result<Vec<Altmap<'_, E>>, String> {
+    pub(super) fn altmaps(&self) -> Result<Vec<Altmap<'_>>, String> {
         let altmap = |device: &Memory| {
             let (memory, node) = (self.machine.memory(), NodeId::new(0));
             let reserved = reserved(&self.layout, device);

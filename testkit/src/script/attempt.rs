@@ -53,7 +53,9 @@ impl Refusal for FoldError {
 
     fn at(&self) -> Option<VirtAddr> {
         match self {
-            Self::NotOnline { at } | Self::OtherTails { at } => Some(*at),
+            Self::NotOnline { at } | Self::OtherTails { at } | Self::ReservedOnline { at } => {
+                Some(*at)
+            }
             _ => None,
         }
     }

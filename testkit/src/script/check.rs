@@ -12,9 +12,6 @@ use mm_core::paging::{PageTable, Visit};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering;
 
-/// The bytes of a descriptor that have the count of references.
-const COUNT: Range<usize> = 16..20;
-
 impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
     /// Compares what the last operation has changed, and next to it; or everything.
     pub(super) fn check(&mut self, everything: bool) -> Result<(), String> {
@@ -139,12 +136,10 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         if descriptor.node().number() != u32::from(contents.node) {
             return Err(format!("node {}", descriptor.node()));
         }
-        // Where an altmap reserves the frame, the count is the library's.
-        let frame = Pfn::new(pfn).ok_or("no such frame")?;
-        let counts = self.model.altmaps.iter().any(|part| part.contains(frame));
-        let references = u32::from(pfn & ((1 << contents.born) - 1) == 0);
+        let is_first = pfn & ((1 << contents.born) - 1) == 0;
+        let references = u32::from(is_first && !contents.reserved);
         let found = descriptor.references().load(Ordering::Relaxed);
-        if !counts && found != references {
+        if found != references {
             return Err(format!("{found} references instead of {references}"));
         }
         let written = self.model.written.get(&pfn);
@@ -286,31 +281,18 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         }
     }
 
-    /// Compares every byte of the frames that the library has mapped with those of the oracle, which
-    /// does not count in the descriptors of what altmaps reserve; without an oracle, every
-    /// descriptor with the model.
+    /// Compares every byte of the frames that the library has mapped with those of the oracle; without
+    /// an oracle, every descriptor with the model.
     pub(super) fn compare_contents(&self) -> Result<(), String> {
         let Some(oracle) = &self.oracle else {
             return self.check_contents(&self.model.all_pages(), true);
         };
-        let per_page = self.scale().per_page;
-        let bytes = B::MODEL.descriptor_bytes() as usize;
         for (number, page) in self.model.mapped_in(self.model.all_pages()) {
             if !page.is_ours() {
                 continue;
             }
             let frame = Pfn::new(page.frame).ok_or("no such frame")?;
-            let described = Pfn::new(number * per_page).ok_or("no such frame")?;
-            let mut altmaps = self.model.altmaps.iter();
-            let counts = altmaps.any(|part| part.contains(described));
-            let contents = |memory: &SimMemory| {
-                let mut page = memory.page_bytes(frame)?;
-                if counts {
-                    let descriptors = page.chunks_mut(bytes);
-                    descriptors.for_each(|descriptor| descriptor[COUNT].fill(0));
-                }
-                Some(page)
-            };
+            let contents = |memory: &SimMemory| memory.page_bytes(frame);
             let ours = contents(self.parts.machine.memory());
             if ours.is_none() || ours != contents(&oracle.parts.memory) {
                 return Err(format!(

@@ -133,7 +133,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         &mut self,
         change: Change,
         pagemaps: Pagemaps<'_>,
-        altmaps: Option<&'s BothAltmaps<'s, E>>,
+        altmaps: Option<&'s BothAltmaps<'s>>,
         frames: PfnRange,
         used: &Use,
     ) -> Result<(), String> {
@@ -156,16 +156,17 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             // Too large to be copied.
             return Ok(());
         }
+        let takes = change == Change::Unfold
+            && survey.is_ok_and(|survey| survey.folded > 0 || !possible.is_empty());
+        let usable = || match takes {
+            true => self.model.usable(used.altmap),
+            false => Expected::Done,
+        };
         let attempt = Attempt {
             pages: self.hull(&[frames]),
-            expected: survey.err().unwrap_or(Expected::Done),
+            expected: survey.err().unwrap_or(Expected::Done).and(usable),
             needs_ram: change != Change::Reshape,
-            altmap: altmaps.map(|both| {
-                // Frames are handed out only while all that is reserved is described.
-                let described = self.model.undescribed(both.ours.reserved()).is_none();
-                let left = if described { left_of(both) } else { 0 };
-                (singles + in_leaves, left)
-            }),
+            altmap: altmaps.map(|both| (singles + in_leaves, left_of(both))),
         };
         let undone = self.tally.undone;
         let folded = self.attempt(&attempt, |this: &mut Self| {

@@ -83,7 +83,14 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         let is_own = |page: super::model::Page| matches!(page.kind, Kind::Own { .. });
         let known = self.model.own_page(page);
         let ours = self.vmemmap.descriptor(&self.table, frame);
-        if ours.is_some() != known.is_some() {
+        let is_reserved = self.model.is_reserved(frame);
+        if self.vmemmap.is_reserved(frame) != is_reserved {
+            return Err(format!("{frame} is reserved: {is_reserved}"));
+        }
+        if is_reserved && ours.is_none() {
+            return Ok(());
+        }
+        if ours.is_some() != known.is_some() || is_reserved {
             let there = ours.is_some();
             return Err(format!("the descriptor of {frame} is there: {there}"));
         }

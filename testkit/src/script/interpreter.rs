@@ -23,33 +23,33 @@ use std::ops::Range;
 const EVERYTHING: usize = 16;
 
 /// What the interpreter borrows.
-pub(super) struct Parts<'s, B: Inspect, E: TailEncoding> {
+pub(super) struct Parts<'s, B: Inspect> {
     pub(super) machine: &'s Machine<B>,
     pub(super) frames: &'s Traced<'s, SimFrames>,
     /// By the number of the operation that may use it.
-    pub(super) altmaps: &'s [Option<BothAltmaps<'s, E>>],
+    pub(super) altmaps: &'s [Option<BothAltmaps<'s>>],
     pub(super) oracle: Option<&'s OracleParts>,
 }
 
 /// An altmap of the machine.
-pub(super) type ScriptAltmap<'m, E> = DeviceAltmap<Page<E>, &'m SimMemory>;
+pub(super) type ScriptAltmap<'m> = DeviceAltmap<&'m SimMemory>;
 
 /// The machine's altmap, and the oracle's over the same frames.
-pub(super) struct BothAltmaps<'s, E: TailEncoding> {
-    pub(super) ours: Traced<'s, ScriptAltmap<'s, E>>,
+pub(super) struct BothAltmaps<'s> {
+    pub(super) ours: Traced<'s, ScriptAltmap<'s>>,
     pub(super) theirs: Option<Replay>,
 }
 
 /// A region that is online, on the machine and with the oracle.
-pub(super) struct Live<'s, E: TailEncoding> {
+pub(super) struct Live<'s> {
     pub(super) ours: Region<'s>,
     pub(super) theirs: Option<Region<'s>>,
     /// What was asked for.
     pub(super) request: Request,
-    pub(super) altmaps: Option<&'s BothAltmaps<'s, E>>,
+    pub(super) altmaps: Option<&'s BothAltmaps<'s>>,
 }
 
-impl<'s, E: TailEncoding> Live<'s, E> {
+impl<'s> Live<'s> {
     pub(super) fn pagemaps(&self) -> Pagemaps<'s> {
         Pagemaps {
             ours: *self.ours.pagemap(),
@@ -75,13 +75,13 @@ pub(super) type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrame
 
 /// A machine, the oracle and the model, in the middle of a script.
 pub(super) struct Interpreter<'s, B: Inspect, E: TailEncoding> {
-    pub(super) parts: Parts<'s, B, E>,
+    pub(super) parts: Parts<'s, B>,
     pub(super) table: B::Table<'s>,
     pub(super) vmemmap: MachineVmemmap<'s, E>,
     pub(super) oracle: Option<Oracle<'s, E>>,
     pub(super) model: Model,
     pub(super) others: B::Foreign<'s>,
-    pub(super) regions: Vec<Live<'s, E>>,
+    pub(super) regions: Vec<Live<'s>>,
     /// The first pages of foreign leaves.
     pub(super) planted: Vec<u64>,
     /// Whether allocations may fail.
@@ -95,7 +95,7 @@ pub(super) struct Interpreter<'s, B: Inspect, E: TailEncoding> {
 
 impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn new(
-        parts: Parts<'s, B, E>,
+        parts: Parts<'s, B>,
         scale: Scale,
         window: PfnRange,
         foreign: PfnRange,
@@ -223,7 +223,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     }
 
     /// The region that has an altmap and some of `frames`.
-    pub(super) fn with_altmap(&self, frames: PfnRange) -> Option<&Live<'s, E>> {
+    pub(super) fn with_altmap(&self, frames: PfnRange) -> Option<&Live<'s>> {
         let mut live = self.regions.iter();
         live.find(|live| live.altmaps.is_some() && live.meets(&[frames]))
     }

@@ -148,7 +148,7 @@ fn run<B: Inspect, E: TailEncoding>(
     let devices: Vec<_> = script
         .ops
         .iter()
-        .map(|op| device_altmap(&machine, op))
+        .map(|op| altmap_of(&machine, op))
         .collect();
     let altmaps: Vec<_> = devices
         .iter()
@@ -189,16 +189,20 @@ fn report<B: Inspect>(error: &str, script: &Script, done: usize) -> String {
 }
 
 /// The altmap of an operation that asks for one.
-fn device_altmap<'m, B: Inspect, E: TailEncoding>(
-    machine: &'m Machine<B>,
-    op: &Op,
-) -> Option<ScriptAltmap<'m, E>> {
+fn altmap_of<'m, B: Inspect>(machine: &'m Machine<B>, op: &Op) -> Option<ScriptAltmap<'m>> {
     let Op::Online(request) = op else { return None };
-    let reserved = request.altmap()?;
+    device_altmap(machine, request.altmap()?)
+}
+
+/// An altmap over `reserved`, with new counts.
+fn device_altmap<B: Inspect>(machine: &Machine<B>, reserved: PfnRange) -> Option<ScriptAltmap<'_>> {
     let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
+    if !memory.contains(reserved) {
+        // Does not come online.
+        return None;
+    }
     // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those
-    // that are in use do not meet. 2: the machine has all of the window; a range outside of it
-    // does not come online. 3 and 4: one vmemmap, one thread.
+    // that are in use do not meet. 2: the machine has it. 3: one vmemmap.
     unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.ok()
 }
 

@@ -51,7 +51,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let ranges = pagemaps.ours.ranges();
         let altmap = pagemaps.ours.altmap().map(Altmap::reserved);
         let expected = self.model.piece(ranges, piece);
-        let expected = expected.and(|| self.model.depopulate(ranges, altmap, piece));
+        let expected = expected.and(|| self.model.depopulate(altmap, piece));
         let split = !self.model.straddlers(&self.scale().pages(piece)).is_empty();
         let attempt = Attempt {
             pages: self.hull(&[piece]),
@@ -112,9 +112,15 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             _ => None,
         };
         self.tally.split_offline += u64::from(!split.is_empty() && gone.kept == 0);
-        let kept = self.kept(ranges, split, gone.kept)?;
+        let in_others = self.model.frames_in_other_altmaps(ranges, altmap);
+        let split_kept = gone.kept.checked_sub(in_others);
+        let split_kept = split_kept.ok_or(format!("{gone:?}, {in_others} are other altmaps'"))?;
+        let kept = self.kept(ranges, split, split_kept)?;
         let marked = self.model.take_region(ranges, altmap, &kept);
-        self.model.altmaps.retain(|other| Some(*other) != altmap);
+        // What the machine could not split holds on to its frames.
+        let is_kept = altmap.is_some_and(|altmap| self.model.is_in_use(altmap));
+        let unused = altmap.filter(|_| !is_kept);
+        self.model.altmaps.retain(|other| Some(*other) != unused);
         self.gone(gone.marked, same, marked)
     }
 

@@ -1,6 +1,7 @@
 //! Bringing memory online: what a request makes, what has to come of it, and whether that came.
 
 use super::attempt::Attempt;
+use super::device_altmap;
 use super::interpreter::{BothAltmaps, Interpreter, Live, Pagemaps};
 use super::model::{Expected, Model, sharing_of};
 use super::op::Request;
@@ -38,10 +39,10 @@ impl Gain<'_> {
 }
 
 /// What is asked for, with all that it takes.
-pub(super) struct PreparedRequest<'s, E: TailEncoding> {
+pub(super) struct PreparedRequest<'s> {
     pub(super) pagemaps: Pagemaps<'s>,
     pub(super) request: Request,
-    pub(super) altmaps: Option<&'s BothAltmaps<'s, E>>,
+    pub(super) altmaps: Option<&'s BothAltmaps<'s>>,
 }
 
 /// What was handed out for an operation.
@@ -67,8 +68,8 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn prepare(
         &self,
         request: &'s Request,
-        altmaps: Option<&'s BothAltmaps<'s, E>>,
-    ) -> Result<Option<PreparedRequest<'s, E>>, String> {
+        altmaps: Option<&'s BothAltmaps<'s>>,
+    ) -> Result<Option<PreparedRequest<'s>>, String> {
         let expected = self.model.pagemap(&request.ranges, request.order);
         let geometry = Geometry::compound(request.order);
         let made = DevPagemap::new(&B::MODEL, &request.ranges, geometry);
@@ -103,7 +104,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn with_altmaps<'p>(
         &self,
         pagemap: DevPagemap<'p>,
-        altmaps: Option<&'s BothAltmaps<'s, E>>,
+        altmaps: Option<&'s BothAltmaps<'s>>,
     ) -> Result<Option<Pagemaps<'p>>, String>
     where
         's: 'p,
@@ -128,10 +129,10 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     pub(super) fn bring_online(
         &mut self,
         request: &'s Request,
-        altmaps: Option<&'s BothAltmaps<'s, E>>,
+        altmaps: Option<&'s BothAltmaps<'s>>,
     ) -> Result<(), String> {
         // Of altmaps that are in use no two reserve the same frames.
-        let free = |both: &&BothAltmaps<'_, E>| {
+        let free = |both: &&BothAltmaps<'_>| {
             let reserved = both.ours.reserved();
             !self
                 .model
@@ -142,8 +143,13 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let Some(asked) = self.prepare(request, altmaps.filter(free))? else {
             return Ok(());
         };
-        let expected = self.model.free(&request.ranges);
-        let policy = || self.model.policy(&asked.request, None, E::SAME_FOR_ALL);
+        let reserved = asked.request.altmap();
+        if let Some(reserved) = reserved {
+            // The memory may have been used otherwise since the altmap was made.
+            device_altmap(self.parts.machine, reserved);
+        }
+        let expected = self.model.free(&request.ranges, reserved);
+        let policy = || self.model.policy(&asked.request, E::SAME_FOR_ALL);
         let expected = expected.and(policy);
         self.bring(asked, Extent::All, expected)
     }
@@ -167,19 +173,18 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             },
         };
         let ranges = asked.pagemaps.ours.ranges();
-        let policy = || {
-            self.model
-                .policy(&asked.request, Some(piece), E::SAME_FOR_ALL)
-        };
+        let reserved = asked.request.altmap();
+        let policy = || self.model.policy(&asked.request, E::SAME_FOR_ALL);
         let expected = self.model.piece(ranges, piece);
-        let expected = expected.and(|| self.model.free(&[piece])).and(policy);
+        let free = || self.model.free(&[piece], reserved);
+        let expected = expected.and(free).and(policy);
         self.bring(asked, Extent::Piece(piece), expected)
     }
 
     /// Brings `extent` of what is asked for online, for which `expected` is to be the answer.
     fn bring(
         &mut self,
-        asked: PreparedRequest<'s, E>,
+        asked: PreparedRequest<'s>,
         extent: Extent,
         expected: Expected,
     ) -> Result<(), String> {
@@ -239,7 +244,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     }
 
     /// Forgets what was handed out before.
-    pub(super) fn start_trace(&self, altmaps: Option<&BothAltmaps<'_, E>>) {
+    pub(super) fn start_trace(&self, altmaps: Option<&BothAltmaps<'_>>) {
         self.parts.frames.take();
         if let Some(both) = altmaps {
             both.ours.take();
@@ -247,7 +252,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     }
 
     /// What was handed out since; the oracle will hand out the same.
-    pub(super) fn end_trace(&self, altmaps: Option<&BothAltmaps<'_, E>>) -> Trace {
+    pub(super) fn end_trace(&self, altmaps: Option<&BothAltmaps<'_>>) -> Trace {
         let ram = self.parts.frames.take();
         let altmap = altmaps.map(|both| both.ours.take()).unwrap_or_default();
         if let Some(oracle) = &self.oracle {
@@ -283,29 +288,13 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
 
     /// Which of the huge leaves at `candidates` there are: those in whose place no table is, and
     /// that a block was handed out for.
-    fn huge_leaves(
-        &self,
-        request: &Request,
-        candidates: &[u64],
-        trace: &Trace,
-    ) -> Result<BTreeSet<u64>, String> {
-        let scale = self.scale();
-        let reserved = request.altmap().map(|part| (scale.pages(part), part));
+    fn huge_leaves(&self, candidates: &[u64], trace: &Trace) -> Result<BTreeSet<u64>, String> {
         let mut blocks = trace.blocks(B::HUGE_LEAF);
         let mut huge = BTreeSet::new();
         for page in candidates {
-            if self.model.tables.leaf_table(*page).is_some() {
-                continue;
-            }
-            let granted = match &reserved {
-                // The holders of what is reserved are where they are.
-                Some((pages, part)) if pages.contains(page) => {
-                    let holder = part.start().get() + page - pages.start;
-                    holder.is_multiple_of(scale.per_table)
-                }
-                _ => blocks.next().ok_or("no block was asked for")?,
-            };
-            if granted {
+            if self.model.tables.leaf_table(*page).is_none()
+                && blocks.next().ok_or("no block was asked for")?
+            {
                 huge.insert(*page);
             }
         }
@@ -324,13 +313,9 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         trace: &Trace,
     ) -> Result<(), String> {
         let candidates = self.model.huge_leaves(request, pieces);
-        let huge = self.huge_leaves(request, &candidates, trace)?;
-        let described = match request.node == ALTMAP_NODE.number() {
-            true => 0,
-            false => self.described(request, pieces),
-        };
+        let huge = self.huge_leaves(&candidates, trace)?;
         let missing = (candidates.len() - huge.len()) as u64;
-        let remote = self.remote(trace, request.node) + described;
+        let remote = self.remote(trace, request.node);
         check_notes(notes, missing, remote)?;
         for piece in pieces {
             let pages = self.scale().pages(*piece);
@@ -348,21 +333,12 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         self.tally.compound_altmap += u64::from(shares);
         Ok(())
     }
-
-    /// How many frames of an altmap hold descriptors of its own frames that are part of `pieces`.
-    fn described(&self, request: &Request, pieces: &[PfnRange]) -> u64 {
-        let part = |piece: &PfnRange| request.altmap()?.intersection(*piece);
-        let parts = pieces.iter().filter_map(part);
-        parts
-            .map(|part| part.frames() / self.scale().per_page)
-            .sum()
-    }
 }
 
 /// How many frames are left of an altmap.
-pub(super) fn left_of<E: TailEncoding>(both: &BothAltmaps<'_, E>) -> u64 {
+pub(super) fn left_of(both: &BothAltmaps<'_>) -> u64 {
     let altmap = both.ours.allocator();
-    altmap.reserved().frames() - altmap.in_use()
+    altmap.reserved().frames() - altmap.count_frames() - altmap.in_use()
 }
 
 /// What was made, if it was to be.

@@ -18,7 +18,7 @@ pub(super) struct OracleParts {
     pub(super) memory: SimMemory,
     pub(super) frames: Replay,
     nodes: Vec<(PfnRange, NodeId)>,
-    per_page: u64,
+    page: u64,
 }
 
 impl OracleParts {
@@ -35,19 +35,19 @@ impl OracleParts {
             .collect();
         let memory =
             SimMemory::new(B::MODEL.granule(), &chunks).map_err(|error| error.to_string())?;
-        let per_page = B::MODEL.descriptors_per_page();
-        let frames = Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX), per_page);
+        let page = B::MODEL.granule().bytes();
+        let frames = Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX), page);
         Ok(Self {
             memory,
             frames,
             nodes,
-            per_page,
+            page,
         })
     }
 
     /// An altmap over `reserved`.
     pub(super) fn altmap(&self, reserved: PfnRange) -> Replay {
-        Replay::new(self.nodes.clone(), reserved, self.per_page)
+        Replay::new(self.nodes.clone(), reserved, self.page)
     }
 }
 

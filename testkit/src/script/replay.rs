@@ -3,9 +3,10 @@
 use super::trace::Taken;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
-    AcquireError, Altmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
+    AcquireError, Altmap, AltmapRecord, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
+    Released,
 };
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
 /// An allocator that hands out what another one has handed out, with counts of its own in a plain
@@ -19,24 +20,23 @@ pub(super) struct Replay {
     complaints: RefCell<Vec<String>>,
     nodes: Vec<(PfnRange, NodeId)>,
     reserved: PfnRange,
-    /// How many frames a page of the vmemmap describes.
-    per_page: u64,
-    /// If it is used as an altmap, how many of the first reserved frames hold descriptors of
-    /// these.
-    holders: Cell<u64>,
+    /// If it is used as an altmap, how many of the reserved frames hold counts.
+    count_frames: u64,
+    /// It stays where it is when this value moves.
+    record: Box<AltmapRecord>,
 }
 
 impl Replay {
-    /// An allocator of frames on `nodes`; if it is used as an altmap, of `reserved`.
-    pub(super) fn new(nodes: Vec<(PfnRange, NodeId)>, reserved: PfnRange, per_page: u64) -> Self {
+    /// An allocator of frames of `page` bytes on `nodes`; if it is used as an altmap, of `reserved`.
+    pub(super) fn new(nodes: Vec<(PfnRange, NodeId)>, reserved: PfnRange, page: u64) -> Self {
         Self {
             log: RefCell::default(),
             counts: RefCell::default(),
             complaints: RefCell::default(),
             nodes,
             reserved,
-            per_page,
-            holders: Cell::new(0),
+            count_frames: (64 + 4 * reserved.frames()).div_ceil(page),
+            record: Box::default(),
         }
     }
 
@@ -141,18 +141,9 @@ unsafe impl FrameAllocator for Replay {
         }
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         match self.counts.borrow_mut().remove(&block.block().first()) {
-            Some((order, 0)) if order == block.block().order() => {
-                let index = block
-                    .block()
-                    .first()
-                    .get()
-                    .wrapping_sub(self.reserved.start().get());
-                if index < self.reserved.frames() / self.per_page {
-                    self.holders.set(self.holders.get() - order.frames());
-                }
-            }
+            Some((order, 0)) if order == block.block().order() => {}
             held => self.complain(format!("{block:?} freed, held {held:?}")),
         }
     }
@@ -175,43 +166,19 @@ unsafe impl FrameAllocator for Replay {
     }
 }
 
-// SAFETY: 1 and 2: the frames are those of an altmap over the same range. 3: complained about where
-// it is not so.
+// SAFETY: 1 and 2: the frames are those of an altmap over the same range. 3: in a box of its own, as
+// long as the oracle's frames are.
 unsafe impl Altmap for Replay {
     fn reserved(&self) -> PfnRange {
         self.reserved
     }
 
-    fn undescribed(&self) -> Option<PfnRange> {
-        self.reserved.split_at(self.holders.get() * self.per_page).1
+    fn count_frames(&self) -> u64 {
+        self.count_frames
     }
 
-    fn serves_others(&self) -> bool {
-        self.outstanding()
-            .is_some_and(|out| out > self.holders.get())
-    }
-
-    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
-        let first = described.start().get() - self.reserved.start().get();
-        if first != self.holders.get() * self.per_page || !self.reserved.contains_range(described) {
-            self.complain(format!("{described} described out of order"));
-            return None;
-        }
-        let start = self.reserved.start().checked_add(first / self.per_page)?;
-        PfnRange::new(start, described.frames() / self.per_page).ok()
-    }
-
-    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
-        let mut rest = self.holders(described);
-        while let Some(holders) = rest {
-            let (first, later) = holders.take_first(order.frames());
-            match Block::new(first.start(), order) {
-                Some(block) => self.hand_out(block),
-                None => self.complain(format!("{first} are no block")),
-            }
-            self.holders.set(self.holders.get() + first.frames());
-            rest = later;
-        }
+    fn record(&self) -> &AltmapRecord {
+        &self.record
     }
 }
 

@@ -2,7 +2,9 @@
 //! again.
 
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use mm_core::frame::{AcquireError, Altmap, FrameAllocator, OutOfFrames, OwnedBlock, Released};
+use mm_core::frame::{
+    AcquireError, Altmap, AltmapRecord, FrameAllocator, OutOfFrames, OwnedBlock, Released,
+};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -100,8 +102,9 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
         unsafe { self.allocator.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.allocator.free(block)
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.allocator.free(block) }
     }
 
     unsafe fn split(&self, block: Block) {
@@ -120,20 +123,11 @@ unsafe impl<A: Altmap> Altmap for Traced<'_, A> {
         self.allocator.reserved()
     }
 
-    fn undescribed(&self) -> Option<PfnRange> {
-        self.allocator.undescribed()
+    fn count_frames(&self) -> u64 {
+        self.allocator.count_frames()
     }
 
-    fn serves_others(&self) -> bool {
-        self.allocator.serves_others()
-    }
-
-    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
-        self.allocator.holders(described)
-    }
-
-    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
-        // SAFETY: the caller's duties are the same.
-        unsafe { self.allocator.begin_counting(described, order) }
+    fn record(&self) -> &AltmapRecord {
+        self.allocator.record()
     }
 }

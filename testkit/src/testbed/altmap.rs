@@ -1,12 +1,11 @@
 //! An altmap that is watched, and that can be made to run out.
 
-use super::descriptor::TestDescriptor;
 use arch_sim::SimMemory;
 use hosted::{Backend, Machine};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
-    AcquireError, Altmap, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
-    Released,
+    AcquireError, Altmap, AltmapRecord, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames,
+    OwnedBlock, Released,
 };
 use mm_core::model::MemoryModel;
 use std::cell::Cell;
@@ -16,47 +15,41 @@ pub trait TestAltmap: Altmap + InspectFrames {
     /// How many frames are out.
     fn in_use(&self) -> u64;
 
-    /// How many frames hold the descriptors of the reserved part.
-    fn holder_frames(&self) -> u64;
-
-    /// How many frames were handed out so far, those of the reserved part's descriptors left out.
+    /// How many frames were handed out so far.
     fn granted(&self) -> u64;
 
     /// Hands out no more than so many frames from now on; `None` ends that.
     fn grant(&self, frames: Option<u64>);
 }
 
-/// A [`DeviceAltmap`] that sees to it that all its frames are its own, and that the descriptors that
-/// count them go last.
-pub(super) struct WatchedAltmap<'m, D> {
-    altmap: DeviceAltmap<D, &'m SimMemory>,
+/// A [`DeviceAltmap`] that sees to it that all its frames are its own.
+pub(super) struct WatchedAltmap<'m> {
+    altmap: DeviceAltmap<&'m SimMemory>,
     node: NodeId,
-    holders: u64,
     granted: Cell<u64>,
     /// How many frames may be handed out in all.
     limit: Cell<u64>,
 }
 
-impl<'m, D: TestDescriptor> WatchedAltmap<'m, D> {
+impl<'m> WatchedAltmap<'m> {
     pub(super) fn new<B: Backend>(
         machine: &'m Machine<B>,
         model: &MemoryModel,
         (reserved, node): (PfnRange, NodeId),
     ) -> Self {
-        // SAFETY: 1: the machine's RAM is elsewhere. 2: it has contents for the reserved part. 3
-        // and 4: it has one vmemmap, and there is one thread.
+        // SAFETY: 1: the machine's RAM is elsewhere. 2: it has contents for the reserved part. 3:
+        // it has one vmemmap.
         let altmap = unsafe { DeviceAltmap::new(model, machine.memory(), reserved, node) };
         Self {
             altmap: altmap.unwrap(),
             node,
-            holders: reserved.frames() / model.descriptors_per_page(),
             granted: Cell::new(0),
             limit: Cell::new(u64::MAX),
         }
     }
 }
 
-impl<D: TestDescriptor> WatchedAltmap<'_, D> {
+impl WatchedAltmap<'_> {
     fn check(&self, frames: PfnRange) {
         assert!(
             self.altmap.reserved().contains_range(frames),
@@ -82,13 +75,9 @@ impl<D: TestDescriptor> WatchedAltmap<'_, D> {
     }
 }
 
-impl<D: TestDescriptor> TestAltmap for WatchedAltmap<'_, D> {
+impl TestAltmap for WatchedAltmap<'_> {
     fn in_use(&self) -> u64 {
         self.altmap.in_use()
-    }
-
-    fn holder_frames(&self) -> u64 {
-        self.holders
     }
 
     fn granted(&self) -> u64 {
@@ -102,7 +91,7 @@ impl<D: TestDescriptor> TestAltmap for WatchedAltmap<'_, D> {
 }
 
 // SAFETY: 1 to 5: those of the altmap inside.
-unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
+unsafe impl FrameAllocator for WatchedAltmap<'_> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         self.allowed(order, order.frames())?;
         let block = self.altmap.allocate(order, node)?;
@@ -129,15 +118,10 @@ unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
         unsafe { self.altmap.release(block, references) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        let frames = block.block().frames();
-        self.check(frames);
-        let is_holder = frames.start().get() - self.reserved().start().get() < self.holders;
-        assert!(
-            is_holder || self.undescribed().is_none(),
-            "{frames} freed after the descriptors that count them"
-        );
-        self.altmap.free(block);
+    unsafe fn free(&self, block: OwnedBlock) {
+        self.check(block.block().frames());
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {
@@ -153,30 +137,21 @@ unsafe impl<D: TestDescriptor> FrameAllocator for WatchedAltmap<'_, D> {
 }
 
 // SAFETY: 1 to 3: those of the altmap inside.
-unsafe impl<D: TestDescriptor> Altmap for WatchedAltmap<'_, D> {
+unsafe impl Altmap for WatchedAltmap<'_> {
     fn reserved(&self) -> PfnRange {
         self.altmap.reserved()
     }
 
-    fn undescribed(&self) -> Option<PfnRange> {
-        self.altmap.undescribed()
+    fn count_frames(&self) -> u64 {
+        self.altmap.count_frames()
     }
 
-    fn serves_others(&self) -> bool {
-        self.altmap.serves_others()
-    }
-
-    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
-        self.altmap.holders(described)
-    }
-
-    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
-        // SAFETY: the caller's duties are the same.
-        unsafe { self.altmap.begin_counting(described, order) }
+    fn record(&self) -> &AltmapRecord {
+        self.altmap.record()
     }
 }
 
-impl<D: TestDescriptor> InspectFrames for WatchedAltmap<'_, D> {
+impl InspectFrames for WatchedAltmap<'_> {
     fn references(&self, first: Pfn) -> Option<u64> {
         self.altmap.references(first)
     }

@@ -40,6 +40,9 @@ pub trait Testbed<'m> {
     fn frames(&self) -> &'m SimFrames;
     /// Physical memory.
     fn memory(&self) -> &'m SimMemory;
+    /// Whether the library says that an altmap in use reserves `frame`.
+    fn is_reserved(&self, frame: Pfn) -> bool;
+
     /// The altmaps, in the order of the setup.
     fn altmaps(&self) -> Vec<&'m dyn TestAltmap>;
 
@@ -109,7 +112,7 @@ struct Bed<'m, B: Inspect, D> {
     model: MemoryModel,
     table: B::Table<'m>,
     vmemmap: Vmemmap<D, &'m SimFrames, &'m SimMemory>,
-    altmaps: &'m [WatchedAltmap<'m, D>],
+    altmaps: &'m [WatchedAltmap<'m>],
     foreign: B::Foreign<'m>,
     scratch: Vec<AuditSlot>,
 }
@@ -235,6 +238,10 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
         stats
     }
 
+    fn is_reserved(&self, frame: Pfn) -> bool {
+        self.vmemmap.is_reserved(frame)
+    }
+
     fn head_of(&self, frame: Pfn) -> Option<Pfn> {
         self.vmemmap.head_of(&self.table, frame)
     }
@@ -332,11 +339,11 @@ fn with_encoding<B: Inspect>(setup: &Setup, test: Test<'_>) {
 pub fn on_model<B: Inspect, D: TestDescriptor>(model: MemoryModel, setup: &Setup, test: Test<'_>) {
     let machine = Machine::<B>::new(&setup.config::<B>()).unwrap();
     let altmaps = setup.altmaps.iter();
-    let altmaps: Vec<WatchedAltmap<'_, D>> = altmaps
+    let altmaps: Vec<WatchedAltmap<'_>> = altmaps
         .map(|one| WatchedAltmap::new(&machine, &model, *one))
         .collect();
     // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-    let vmemmap = unsafe { Vmemmap::new(model, machine.frames(), machine.memory()) };
+    let vmemmap = unsafe { Vmemmap::<D, _, _>::new(model, machine.frames(), machine.memory()) };
     if let Some(cached) = setup.cached {
         let range = model.descriptors(cached).unwrap();
         machine.cpus().watch(machine.frames(), range);

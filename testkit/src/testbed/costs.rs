@@ -65,6 +65,14 @@ impl Costs {
         }
     }
 
+    /// What was counted, with an altmap of `reserved` frames in use: 64 bytes, and 4 for each.
+    pub fn with_altmap(self, report: AuditReport, reserved: PfnRange) -> AuditReport {
+        AuditReport {
+            count_frames: (64 + 4 * reserved.frames()).div_ceil(8 << self.index_bits),
+            ..report
+        }
+    }
+
     /// How many vmemmap pages describe a page of `order`.
     pub fn pages(self, order: Order) -> u64 {
         order.frames().div_ceil(self.per_page)
@@ -146,6 +154,7 @@ impl Costs {
             mapped_pages,
             mark_frames: 0,
             record_frames: 0,
+            count_frames: 0,
         }
     }
 }

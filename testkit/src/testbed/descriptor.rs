@@ -1,7 +1,7 @@
 //! What the bed needs of a descriptor.
 
 use mm_core::addr::VirtAddr;
-use mm_core::descriptor::{CountedDescriptor, Mask, Page, Pointer, Reshape, TailEncoding};
+use mm_core::descriptor::{Mask, Page, Pointer, Reshape, TailEncoding};
 use std::sync::atomic::Ordering;
 
 /// A descriptor, read from bytes.
@@ -16,7 +16,7 @@ pub struct SeenDescriptor {
 }
 
 /// A descriptor that tests can store to, and that can be read without its own code.
-pub trait TestDescriptor: CountedDescriptor + Reshape + 'static {
+pub trait TestDescriptor: Reshape + 'static {
     /// Reads the bytes of one, which lies at `at` in the vmemmap, by what its documentation says.
     fn read(at: VirtAddr, bytes: &[u8]) -> SeenDescriptor;
 

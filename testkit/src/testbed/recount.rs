@@ -118,6 +118,15 @@ impl Counter<'_, '_> {
             row.altmap_frames += if altmap.is_some() { block.frames } else { 0 };
             row.reused_entries += block.entries - 1;
         }
+        for altmap in self.altmaps.clone() {
+            if altmap.in_use() > 0 {
+                let page = self.bed.model().granule().bytes();
+                let counts = (64 + 4 * altmap.reserved().frames()).div_ceil(page);
+                report.count_frames += counts;
+                let node = altmap.node_of(altmap.reserved().start());
+                self.row(node).count_frames += counts;
+            }
+        }
         let in_altmaps: u64 = self.altmaps.iter().map(|one| one.in_use()).sum();
         let total: u64 = self.nodes.values().map(|row| row.altmap_frames).sum();
         assert_eq!(total, in_altmaps, "frames of altmaps that entries reach");
@@ -131,7 +140,7 @@ impl Counter<'_, '_> {
             }
             self.row(ram.node_of(*table)).table_frames += 1;
         }
-        let reached = report.frames() - in_altmaps;
+        let reached = report.allocated() - in_altmaps;
         let unreached = ram.outstanding().saturating_sub(reached);
         if unreached > 0 {
             self.count_unreached(&blocks, &tables);

@@ -3,7 +3,7 @@
 use super::Testbed;
 use super::stats::Stats;
 use hosted::inspect::{SeenEntry, SeenLeaf};
-use mm_core::addr::{Pfn, PfnRange};
+use mm_core::addr::Pfn;
 use mm_core::frame::InspectFrames;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub struct Snapshot {
     leaves: Vec<SeenLeaf>,
     frames: BTreeMap<Pfn, Content>,
     outstanding: u64,
-    altmaps: Vec<(u64, Option<PfnRange>)>,
+    altmaps: Vec<(u64, bool)>,
     marked: BTreeSet<Pfn>,
     stats: Stats,
 }
@@ -80,7 +80,7 @@ impl Snapshot {
             frames,
             outstanding: bed.frames().outstanding(),
             altmaps: altmaps
-                .map(|altmap| (altmap.in_use(), altmap.undescribed()))
+                .map(|altmap| (altmap.in_use(), bed.is_reserved(altmap.reserved().start())))
                 .collect(),
             marked: bed.marked(model.all_frames()),
             stats: bed.stats(),

@@ -2,11 +2,10 @@
 
 use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, PfnRange};
-use mm_core::error::ErrorKind;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::vmemmap::{Note, OnlineError};
-use testkit::testbed::{Setup, Sizes, Testbed};
+use mm_core::vmemmap::{Note, OfflineError, OnlineError};
+use testkit::testbed::{Setup, Sizes, Testbed, shuffled};
 use testkit::{OnBackend, on_backends};
 
 /// More than can be known of anything.
@@ -101,7 +100,8 @@ fn a_tail_that_cannot_be_registered_is_noted(kind: BackendKind) {
     });
 }
 
-fn one_altmap_too_many_is_refused_until_another_goes(kind: BackendKind) {
+/// Each altmap brings the memory that it takes to be remembered.
+fn altmaps_are_remembered_however_many_there_are(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let order = sizes.subsection().max(sizes.small());
@@ -119,25 +119,35 @@ fn one_altmap_too_many_is_refused_until_another_goes(kind: BackendKind) {
             let pagemap = small(&model, &ranges[index]);
             pagemap.with_altmap(altmaps[index]).unwrap()
         };
-        let mut regions = Vec::new();
-        let (capacity, before) = loop {
-            let before = bed.snapshot();
-            match bed.online(&with(regions.len())) {
-                Ok(region) => regions.push(region),
-                Err(OnlineError::TooManyAltmaps { capacity }) => break (capacity, before),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        assert_eq!(regions.len(), capacity);
-        assert!(capacity >= 16);
-        let refused = bed.populate(&with(capacity), reserved(&ranges[capacity]));
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+        let mut regions: Vec<_> = shuffled(ranges.len(), 5)
+            .into_iter()
+            .map(|index| (index, bed.online(&with(index)).unwrap()))
+            .collect();
+        let report = bed.audit();
+        let counts: u64 = altmaps.iter().map(|altmap| altmap.count_frames()).sum();
+        assert_eq!(report.count_frames, counts);
+        // None is taken for another one.
+        let before = bed.snapshot();
+        for (index, [range]) in ranges.iter().enumerate() {
+            let piece = range.split_at(2 * order.frames()).1.unwrap();
+            let without = small(&model, &ranges[index]);
+            let refused = bed.depopulate(&without, piece);
+            let reserved = altmaps[index].reserved();
+            assert_eq!(refused, Err(OfflineError::OtherAltmap { reserved }));
+            assert!(bed.is_reserved(reserved.start()) && bed.is_reserved(reserved.last()));
+            assert!(!bed.is_reserved(piece.start()));
+        }
         bed.assert_unchanged(&before, "refused");
-
-        bed.offline(regions.swap_remove(capacity / 2));
-        regions.push(bed.online(&with(capacity)).unwrap());
-        bed.audit();
-        for region in regions {
+        for (turn, index) in shuffled(ranges.len(), 6).into_iter().enumerate() {
+            let at = regions.iter().position(|(one, _)| *one == index).unwrap();
+            bed.offline(regions.swap_remove(at).1);
+            assert!(!bed.is_reserved(altmaps[index].reserved().start()));
+            if turn % 16 == 0 {
+                bed.audit();
+                regions.push((index, bed.online(&with(index)).unwrap()));
+            }
+        }
+        for (_, region) in regions {
             bed.offline(region);
         }
     });
@@ -183,6 +193,6 @@ fn more_shared_tables_than_are_remembered_cost_memory_and_nothing_else(kind: Bac
 on_backends!(all:
     tails_of_any_number_of_nodes_are_shared,
     a_tail_that_cannot_be_registered_is_noted,
-    one_altmap_too_many_is_refused_until_another_goes,
+    altmaps_are_remembered_however_many_there_are,
     more_shared_tables_than_are_remembered_cost_memory_and_nothing_else,
 );

@@ -116,7 +116,8 @@ fn what_one_engine_shares_another_may_free<R: Radix>() {
         assert_eq!(machine.frames.references(table.first()), Some(1));
         // SAFETY: 1 and 2: allocated above, and not mapped.
         if let Released::Last(owned) = unsafe { machine.frames.release(table, 1) } {
-            machine.frames.free(owned);
+            // SAFETY: 1: the allocator released it just now.
+            unsafe { machine.frames.free(owned) };
         }
         assert_eq!(machine.audit(&vmemmap), cost);
         vmemmap.offline(&mut second, region).unwrap();

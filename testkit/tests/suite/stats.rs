@@ -104,6 +104,8 @@ fn frames_of_an_altmap_count_with_its_node(kind: BackendKind) {
         let frames = sizes.pages(order) + 2 * 31;
         let row = bed.stats().node(FAR);
         assert_eq!((row.descriptor_frames, row.altmap_frames), (frames, frames));
+        let counts = (64 + 4 * reserved.frames()).div_ceil(model.granule().bytes());
+        assert_eq!(row.count_frames, counts);
         assert_eq!(bed.stats().total().ram_frames(), bed.frames().outstanding());
         bed.offline(region);
     });

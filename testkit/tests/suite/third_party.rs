@@ -6,7 +6,6 @@
 use arch_sim::SimMemory;
 use conformance::{Controls, Harness, Outcome, Parts, Seen};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DeviceAltmap, PlainAllocator};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::{Flush, FlushScope, Leaf, MapError, Mapping, PageTable, Role, TableRecords};
@@ -246,7 +245,7 @@ struct Small<'p> {
     table: PerPage,
     frames: Counted<'p, &'p Plain>,
     memory: &'p SimMemory,
-    altmap: &'p DeviceAltmap<Page<Mask>, &'p SimMemory>,
+    altmap: &'p DeviceAltmap<&'p SimMemory>,
     tools: Tools<'p>,
     scratch: Vec<AuditSlot>,
 }
@@ -286,11 +285,10 @@ fn battery(huge: Option<Order>) -> (Vec<(&'static str, Outcome)>, u64) {
         stale: Rc::clone(&stale),
         complaints: Cell::new(0),
     };
-    let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
+    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
     let reserved = device().take_first(model().subsection().frames()).0;
     let memory = SimMemory::new(GRANULE, &[ram, reserved]).unwrap();
-    // SAFETY: 1 to 4: the memory has these frames, for this altmap alone, one vmemmap and one
-    // thread.
+    // SAFETY: 1 to 3: the memory has these frames, for this altmap and one vmemmap alone.
     let altmap = unsafe { DeviceAltmap::new(&model(), &memory, reserved, NodeId::default()) };
     let altmap = altmap.unwrap();
     let mut harness = Small {
@@ -300,7 +298,7 @@ fn battery(huge: Option<Order>) -> (Vec<(&'static str, Outcome)>, u64) {
             stale,
             flushes: Rc::clone(&flushes),
         },
-        frames: Counted::new(&plain, ram, &counts).unwrap(),
+        frames: Counted::new(&plain, ram, &mut counts).unwrap(),
         memory: &memory,
         altmap: &altmap,
         tools: Tools {

@@ -151,7 +151,8 @@ impl RunSource for Source<'_> {
             );
             // SAFETY: 1 and 2: given by this source, with a reference for each leaf.
             if let Released::Last(owned) = unsafe { self.frames.release(block, 1) } {
-                self.frames.free(owned);
+                // SAFETY: 1: it released the block just now.
+                unsafe { self.frames.free(owned) };
                 if run.step == Step::Same {
                     self.tail = None;
                 }

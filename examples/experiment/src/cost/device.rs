@@ -11,7 +11,8 @@ use mm_core::pagemap::Tails;
 /// A device of which a part is reserved, and what it costs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceCost {
-    /// The fewest subsections that hold all descriptors that the device can hold.
+    /// The fewest subsections that hold all descriptors that the device can hold, and the counts of
+    /// their frames.
     pub(crate) reserved: PfnRange,
     /// What is used in base pages for that: the reserved part up to a multiple of the compound page;
     /// or of base pages, the reserved part alone.
@@ -48,13 +49,16 @@ impl DeviceCost {
             let cost = both.cost(model, shape);
             // A tail for all outlives the device.
             let of_ram = u64::from(rest.tails == Tails::PerOrder && rest.shares_tails(model));
-            let altmap_frames = cost.descriptor_frames - of_ram;
+            // 64 bytes, and 4 for each frame that is reserved.
+            let counts = (64 + 4 * reserved.frames()).div_ceil(model.granule().bytes());
+            let altmap_frames = cost.descriptor_frames - of_ram + counts;
             (altmap_frames <= reserved.frames()).then_some(Self {
                 reserved,
                 first,
                 rest,
                 cost: Cost {
                     altmap_frames,
+                    count_frames: counts,
                     ..cost
                 },
             })
@@ -95,10 +99,10 @@ mod tests {
             let found = DeviceCost::of(&case.unwrap(), &model, &shape).unwrap();
             (found.reserved.frames() / 512, found.cost.altmap_frames)
         };
-        assert_eq!(find(2 << 20, Tails::PerCompound), (33, 16582));
-        assert_eq!(find(2 << 20, Tails::PerOrder), (17, 8311));
-        assert_eq!(find(1 << 30, Tails::PerCompound), (9, 4096 + 30));
-        assert_eq!(find(1 << 30, Tails::PerOrder), (9, 4096 + 15));
-        assert_eq!(find(4096, Tails::None), (128, 65536));
+        assert_eq!(find(2 << 20, Tails::PerCompound), (33, 16582 + 17));
+        assert_eq!(find(2 << 20, Tails::PerOrder), (17, 8311 + 9));
+        assert_eq!(find(1 << 30, Tails::PerCompound), (9, 4096 + 30 + 5));
+        assert_eq!(find(1 << 30, Tails::PerOrder), (9, 4096 + 15 + 5));
+        assert_eq!(find(4096, Tails::None), (129, 65536 + 65));
     }
 }

@@ -23,6 +23,8 @@ pub struct Cost {
     pub leaf_tables: u64,
     /// Tables above those and below the root.
     pub upper_tables: u64,
+    /// Frames in which an altmap counts.
+    pub count_frames: u64,
     /// How many of all these come from an altmap, and not from RAM.
     pub altmap_frames: u64,
 }
@@ -30,7 +32,7 @@ pub struct Cost {
 impl Cost {
     /// All of them.
     pub const fn frames(&self) -> u64 {
-        self.descriptor_frames + self.leaf_tables + self.upper_tables
+        self.descriptor_frames + self.leaf_tables + self.upper_tables + self.count_frames
     }
 
     /// Those that come from RAM.
@@ -44,6 +46,7 @@ impl Cost {
             descriptor_frames: self.descriptor_frames + other.descriptor_frames,
             leaf_tables: self.leaf_tables + other.leaf_tables,
             upper_tables: self.upper_tables + other.upper_tables,
+            count_frames: self.count_frames + other.count_frames,
             altmap_frames: self.altmap_frames + other.altmap_frames,
         }
     }
@@ -56,6 +59,7 @@ impl Cost {
                 .checked_sub(before.descriptor_frames)?,
             leaf_tables: self.leaf_tables.checked_sub(before.leaf_tables)?,
             upper_tables: self.upper_tables.checked_sub(before.upper_tables)?,
+            count_frames: self.count_frames.checked_sub(before.count_frames)?,
             altmap_frames: self.altmap_frames.checked_sub(before.altmap_frames)?,
         })
     }
@@ -107,6 +111,7 @@ impl Cost {
             descriptor_frames: descriptor_frames(case, model),
             leaf_tables,
             upper_tables,
+            count_frames: 0,
             altmap_frames: 0,
         }
     }

@@ -6,13 +6,9 @@ use crate::{Frames, Machine, Probe, Report};
 use conformance::{AltmapUnderTest, Controls, Failure, Harness, Outcome, Parts, RootChanges, Seen};
 use core::cell::Cell;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
-use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{DeviceAltmap, DirectMap};
 use mm_core::paging::{Flush, Leaf, PageTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
-
-/// The descriptors of the battery's altmap.
-type AltmapPage = Page<Mask>;
 
 /// How the names end of checks that are about a page table which refuses to exchange entries in
 /// use.
@@ -39,9 +35,8 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
         // SAFETY: 1: the device's memory is nobody else's, and nothing of it is online. 2: the
         // direct map reaches it (duty 3 of `Experiment::new`). 3: checks have one vmemmap at a
         // time. 4: there is one thread.
-        let altmap = unsafe {
-            DeviceAltmap::<AltmapPage, _>::new(&on.model, on.direct_map, reserved, NodeId::new(0))
-        };
+        let altmap =
+            unsafe { DeviceAltmap::new(&on.model, on.direct_map, reserved, NodeId::new(0)) };
         let altmap = altmap.inspect_err(|error| report.check("altmap", Err(error)));
         let altmap = altmap.as_ref().ok();
         let mut battery = Battery {

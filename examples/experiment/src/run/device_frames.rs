@@ -14,9 +14,9 @@ use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::error::ErrorKind;
 use mm_core::frame::{Altmap, AltmapError, DeviceAltmap, DirectMap};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Piece, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tails};
 use mm_core::paging::PageTable;
-use mm_core::vmemmap::{Note, OfflineError, OnlineError, Region};
+use mm_core::vmemmap::{Note, OnlineError, Region};
 
 impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     /// Each geometry and policy on all of the device, while nothing else is online.
@@ -59,20 +59,26 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         let subsection = self.on.model.subsection().frames();
         let fewer = device.reserved.frames().checked_sub(subsection);
         let fewer = fewer.and_then(|frames| device.reserved.split_at(frames).0);
-        let fewer = fewer.map(|reserved| self.altmap::<E>(reserved)).transpose();
-        let altmaps = self
-            .altmap::<E>(device.reserved)
-            .and_then(|enough| Ok((enough, fewer?)));
-        let (altmap, too_small) = match altmaps {
-            Ok(altmaps) => altmaps,
+        // One after the other, since they are over the same memory.
+        if let Some(reserved) = fewer {
+            let too_small = match self.altmap(reserved) {
+                Ok(altmap) => altmap,
+                Err(error) => return report.check("altmap", Err(error)),
+            };
+            let Some(mut session) = self.session::<E>(Some(&too_small), report) else {
+                return;
+            };
+            let before = session.usage(report);
+            session.check_too_small(case, &too_small, before, report);
+        }
+        let altmap = match self.altmap(device.reserved) {
+            Ok(altmap) => altmap,
             Err(error) => return report.check("altmap", Err(error)),
         };
         let Some(mut session) = self.session::<E>(Some(&altmap), report) else {
             return;
         };
         let before = session.usage(report);
-        let too_small = too_small.as_ref().map(|altmap| altmap as &dyn Altmap);
-        session.check_too_small(case, too_small, before, report);
         let used = session.in_the_device(case, device, &altmap, before, report);
         let used = used.unwrap_or_else(|problem| {
             report.check("descriptors in the device", Err(problem));
@@ -96,7 +102,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         order: Order,
         report: &mut Report<'_>,
     ) {
-        let altmap = match self.altmap::<E>(device.reserved) {
+        let altmap = match self.altmap(device.reserved) {
             Ok(altmap) => altmap,
             Err(error) => return report.check("altmap", Err(error)),
         };
@@ -124,15 +130,12 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
         ));
     }
 
-    /// An altmap for descriptors whose tails name their heads by `E`.
-    fn altmap<E: TailEncoding>(
-        &self,
-        reserved: PfnRange,
-    ) -> Result<DeviceAltmap<FrameInfo<E>, &'m M>, AltmapError> {
+    /// An altmap over `reserved`.
+    fn altmap(&self, reserved: PfnRange) -> Result<DeviceAltmap<&'m M>, AltmapError> {
         let on = self.on;
         // SAFETY: 1: the device's memory is nobody else's, and nothing of it is online. 2: the
         // direct map reaches it (duty 3 of `Experiment::new`). 3: each is used by one case alone,
-        // with one vmemmap. 4: there is one thread.
+        // with one vmemmap.
         unsafe { DeviceAltmap::new(&on.model, on.direct_map, reserved, NodeId::new(0)) }
     }
 }
@@ -142,11 +145,10 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn check_too_small(
         &mut self,
         case: &Case,
-        altmap: Option<&dyn Altmap>,
+        altmap: &dyn Altmap,
         before: Usage,
         report: &mut Report<'_>,
     ) {
-        let Some(altmap) = altmap else { return };
         let outcome = with_altmap(case, altmap, &self.on.model)
             .and_then(|pagemap| self.must_refuse(&pagemap, ErrorKind::AltmapExhausted));
         report.check("an altmap too small is refused", outcome);
@@ -173,9 +175,10 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         );
         self.check_refusals(case, &pagemap, *cost, before, report);
         report.check(
-            "what is reserved comes first",
-            self.reserved_first(&pagemap, rest),
+            "what is reserved is no memory for others",
+            self.reserved_for_itself(&pagemap, device, rest),
         );
+        self.check_unchanged("a piece leaves nothing", before, report);
 
         let online = self.vmemmap.online(self.table, &pagemap);
         let region = online.map_err(Problem::Online)?;
@@ -190,8 +193,8 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         }
         report.check("read-only tails", self.tails_refuse_stores(rest));
         report.check(
-            "what is reserved goes last",
-            self.reserved_last(&pagemap, device),
+            "what is reserved goes and comes",
+            self.reserved_goes_and_comes(&pagemap, device),
         );
         self.check_parts(rest, &pagemap, *cost, before, report);
         report.check("descriptors through the MMU", self.all_readable(first));
@@ -201,30 +204,44 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         Ok(used)
     }
 
-    /// Another piece than the first of what is reserved cannot come online yet.
-    fn reserved_first(&mut self, pagemap: &DevPagemap<'_>, rest: &Case) -> Result<(), Problem> {
-        let piece = rest.range.take_first(self.on.model.subsection().frames()).0;
-        match self.vmemmap.populate(self.table, pagemap, piece) {
-            Err(OnlineError::ReservedFirst { .. }) => Ok(()),
+    /// A piece behind what is reserved comes online first. What is reserved comes online by no
+    /// pagemap without the altmap then.
+    fn reserved_for_itself(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        device: &DeviceCost,
+        rest: &Case,
+    ) -> Result<(), Problem> {
+        let subsection = self.on.model.subsection().frames();
+        let piece = rest.range.take_first(subsection).0;
+        let ranges = [device.reserved];
+        let others = DevPagemap::new(&self.on.model, &ranges, Geometry::BASE_PAGES);
+        let others = others.map_err(Problem::Pagemap)?;
+        let populated = self.vmemmap.populate(self.table, pagemap, piece);
+        populated.map(drop).map_err(Problem::Online)?;
+        let refused = self.vmemmap.online(self.table, &others);
+        let gone = self.vmemmap.depopulate(self.table, pagemap, piece);
+        gone.map(drop).map_err(Problem::Offline)?;
+        match refused {
+            Err(OnlineError::Reserved { .. }) => Ok(()),
             Err(error) => Err(Problem::Online(error)),
             Ok(_) => Err(Problem::ShouldRefuse),
         }
     }
 
-    /// What is reserved cannot go offline yet.
-    fn reserved_last(
+    /// The descriptors of what is reserved go offline and come again, while its frames hold those of
+    /// the rest.
+    fn reserved_goes_and_comes(
         &mut self,
         pagemap: &DevPagemap<'_>,
         device: &DeviceCost,
     ) -> Result<(), Problem> {
-        match self
+        let gone = self
             .vmemmap
-            .depopulate(self.table, pagemap, device.reserved)
-        {
-            Err(OfflineError::ReservedLast { .. }) => Ok(()),
-            Err(error) => Err(Problem::Offline(error)),
-            Ok(_) => Err(Problem::ShouldRefuse),
-        }
+            .depopulate(self.table, pagemap, device.reserved);
+        gone.map(drop).map_err(Problem::Offline)?;
+        let back = self.vmemmap.populate(self.table, pagemap, device.reserved);
+        back.map(drop).map_err(Problem::Online)
     }
 
     /// Every vmemmap page of `case` lies in a frame of `reserved`, but for a tail for all, which

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::case::Case;
 use crate::{FaultKind, FrameInfo, Probe};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
-use mm_core::descriptor::TailEncoding;
+use mm_core::descriptor::{Descriptor, TailEncoding};
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::Tails;
 use mm_core::paging::PageTable;
@@ -32,6 +32,26 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         self.address(frame)?
             .checked_add(offset)
             .ok_or(Problem::NotOnline { frame })
+    }
+
+    /// The order of the page that `frame` is in, by its descriptor. Of a frame that an altmap
+    /// reserves the library hands out none; it is found by the tables.
+    fn order(&self, frame: Pfn) -> Result<Order, Problem> {
+        let none = Problem::NotOnline { frame };
+        match self.vmemmap.descriptor(&*self.table, frame) {
+            found if !self.vmemmap.is_reserved(frame) => found.map(|d| d.order()).ok_or(none),
+            Some(_) => Err(Problem::ShouldRefuse),
+            None => {
+                let at = self.address(frame)?;
+                let seen = self.on.raw_tables.translate(at).ok_or(none)?;
+                let page = self.on.direct_map.frame_pointer(seen.frame);
+                let offset = (at.get() & (self.on.model.granule().bytes() - 1)) as usize;
+                // SAFETY: the frame holds descriptors of this type, which the direct map reaches;
+                // the address is that of one of them. They are only shared.
+                let descriptor: &FrameInfo<E> = unsafe { page.add(offset).cast().as_ref() };
+                Ok(descriptor.order())
+            }
+        }
     }
 
     /// The first and the last descriptor of every page can be loaded through the MMU, say what part
@@ -69,8 +89,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
                 if found != Some(frame.align_down(case.order)) {
                     return Err(Problem::Head { frame, found });
                 }
-                let order = self.vmemmap.descriptor(&*self.table, frame);
-                if order.map(|found| found.order()) != Some(case.order) {
+                if self.order(frame)? != case.order {
                     return Err(Problem::NotOnline { frame });
                 }
             }

@@ -187,6 +187,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         let expected = NodeStats {
             descriptor_frames: cost.descriptor_frames,
             tail_frames: all.map(|case| tail_frames(case, &model)).sum(),
+            count_frames: 0,
             altmap_frames: 0,
             table_frames: cost.leaf_tables + cost.upper_tables,
             mark_frames: 0,

@@ -17,7 +17,7 @@ mod text;
 pub use report::{FoldReport, Step};
 pub use text::print;
 
-use crate::altmap;
+use crate::altmap::{self, PlannedAltmap};
 use crate::failure::Failure;
 use crate::geometry::natural;
 use crate::need::{Limits, Need};
@@ -87,7 +87,7 @@ impl Job<'_> {
         report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, &B::MODEL);
         let need = {
             let altmap = reserved
-                .map(|reserved| altmap::planned(reserved, &B::MODEL, frames.node()))
+                .map(|reserved| PlannedAltmap::new(reserved, &B::MODEL, frames.node()))
                 .transpose()?;
             let altmap = altmap.as_ref().map(|one| one as _);
             // An altmap may leave room for base pages only.

@@ -163,7 +163,7 @@ impl FoldReport {
         self.tables = Some(tables_name(tables));
     }
 
-    /// Enters what was `counted` after `step`, how many frames the altmap had out, what the vmemmap
+    /// Enters what was `counted` after `step`, how many frames of the altmap were used, what the vmemmap
     /// counts itself, and how long the step took.
     pub(super) fn enter_step(
         &mut self,

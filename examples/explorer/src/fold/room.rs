@@ -11,7 +11,7 @@
 
 use crate::failure::Failure;
 use crate::refusal;
-use mm_core::addr::{Order, PfnRange};
+use mm_core::addr::{Granule, Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, PagemapError};
 
 /// How many blocks of each range single frames may spoil: at both of its ends, when it comes online
@@ -39,13 +39,21 @@ pub(super) fn needed(
     let Some(leaf) = leaf.map(|leaf| HugeLeaf::of(compound, leaf)) else {
         return Ok(base_alone);
     };
-    // What is reserved is not folded, so the more it is, the fewer leaves have to come back.
+    let pages: u64 = base.ranges().iter().map(|range| range.frames()).sum();
+    let pages = pages / base.model().descriptors_per_page();
+    let block = leaf.block;
+    // What is reserved is not folded, so the more it is, the fewer leaves have to come back. Counts
+    // spoil whole blocks.
     let suffices = |subsections: u64| {
         let reserved = subsections * subsection;
-        base_alone.frames() + leaf.frames_to_come_back(compound, reserved) <= reserved
+        let more = leaf.frames_to_come_back(compound, reserved);
+        let counts = counts_of(reserved, granule).next_multiple_of(block);
+        more == 0 || pages + counts + more <= reserved
     };
     let mut few = base_alone.frames() / subsection;
-    let mut enough = few + leaf.frames_to_come_back(compound, 0).div_ceil(subsection);
+    let most = leaf.frames_to_come_back(compound, 0);
+    let most = most + counts_of(most, granule) + 2 * block;
+    let mut enough = few + most.div_ceil(subsection);
     while few < enough {
         let half = few + (enough - few) / 2;
         match suffices(half) {
@@ -60,6 +68,12 @@ pub(super) fn needed(
         (Some(first), Some(_)) => Ok(first),
         _ => Err(refused(PagemapError::NoCompoundPage { reserved, range })),
     }
+}
+
+/// How many frames hold the counts of so many, which an altmap reserves.
+fn counts_of(reserved: u64, granule: Granule) -> u64 {
+    // 64 bytes, and 4 for each.
+    (64 + 4 * reserved).div_ceil(granule.bytes())
 }
 
 /// A huge leaf of vmemmap.

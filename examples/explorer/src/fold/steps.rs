@@ -4,7 +4,7 @@ use super::FoldRequest;
 use super::heads;
 use super::parts::Parts;
 use super::report::{FoldReport, Step};
-use crate::altmap::Altmap;
+use crate::altmap;
 use crate::audit::{Auditor, Snapshot};
 use crate::failure::Failure;
 use crate::need::Need;
@@ -215,7 +215,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     }
 
     fn enter(&mut self, step: Step, mapped: &Mapped<'r, B>, seen: &Snapshot, took: Duration) {
-        let in_altmap = self.simulation.altmap.as_ref().map_or(0, Altmap::in_use);
+        let in_altmap = self.simulation.altmap.as_ref().map_or(0, altmap::used);
         self.report
             .enter_step(step, seen.counted.as_ref(), in_altmap, &mapped.1, took);
     }

@@ -5,7 +5,7 @@
 mod json;
 mod text;
 
-use crate::altmap::{self, Altmap};
+use crate::altmap::{self, PlannedAltmap};
 use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
@@ -83,7 +83,7 @@ impl WithBackend for Print<'_> {
 }
 
 /// The request in frames, and its altmap.
-type Checked<'r> = (FrameRequest<'r>, Option<Altmap>);
+type Checked<'r> = (FrameRequest<'r>, Option<PlannedAltmap>);
 
 fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
     let frames = request.in_frames(B::MODEL.granule())?;
@@ -100,11 +100,11 @@ fn reserved<B: Backend>(request: &Request) -> Option<PfnRange> {
 /// A plan that there is.
 struct Planned<'p> {
     frames: &'p FrameRequest<'p>,
-    altmap: Option<&'p Altmap>,
+    altmap: Option<&'p PlannedAltmap>,
     model: MemoryModel,
     huge_leaf: Option<Order>,
     shares_tables: bool,
-    /// How many frames of the altmap hold descriptors.
+    /// How many frames of the altmap hold descriptors, or count those that do.
     altmap_frames: u64,
 }
 
@@ -112,7 +112,7 @@ impl<'p> Planned<'p> {
     fn new<B: Backend>(
         limits: &Limits,
         frames: &'p FrameRequest<'p>,
-        altmap: Option<&'p Altmap>,
+        altmap: Option<&'p PlannedAltmap>,
     ) -> Result<Self, Failure> {
         let mut planned = Self {
             frames,
@@ -125,8 +125,9 @@ impl<'p> Planned<'p> {
         let Need {
             runs, from_altmap, ..
         } = Need::of::<B>(&planned.pagemap()?);
-        if let Some(reserved) = altmap.map(Altmap::reserved)
-            && from_altmap > reserved.frames()
+        let used = from_altmap + altmap.map_or(0, PlannedAltmap::count_frames);
+        if let Some(reserved) = altmap.map(PlannedAltmap::reserved)
+            && used > reserved.frames()
         {
             let enough = frames.altmap_needed(&B::MODEL);
             let granule = B::MODEL.granule();
@@ -138,7 +139,7 @@ impl<'p> Planned<'p> {
                 "the plan may have {runs} runs, more than the limit of {limit}"
             )));
         }
-        planned.altmap_frames = from_altmap;
+        planned.altmap_frames = used;
         Ok(planned)
     }
 
@@ -195,8 +196,8 @@ struct Totals {
     runs: u64,
     /// Vmemmap pages that they map.
     vmemmap_pages: u64,
-    /// Frames that hold the descriptors; the pieces of a compound page share its tail frame, or
-    /// all share one.
+    /// Frames that hold the descriptors, and those in which an altmap counts them; the pieces of a
+    /// compound page share its tail frame, or all share one.
     descriptor_frames: u64,
     /// Huge leaves.
     huge_leaves: u64,
@@ -210,6 +211,7 @@ struct Totals {
 impl Totals {
     fn of(pagemap: &DevPagemap<'_>) -> Self {
         Self {
+            descriptor_frames: pagemap.altmap().map_or(0, |altmap| altmap.count_frames()),
             one_tail: pagemap.tails().0 == Tails::PerOrder,
             ..Self::default()
         }

@@ -69,7 +69,7 @@ fn print_altmap(out: &mut dyn Write, planned: &Planned<'_>) -> io::Result<()> {
     let frames = reserved.size / planned.model.granule().bytes();
     writeln!(
         out,
-        "altmap: {reserved} is reserved; {} of its {} hold descriptors",
+        "altmap: {reserved} is reserved; {} of its {} hold descriptors and counts",
         number(Some(planned.altmap_frames)),
         counted(frames, "frame"),
     )

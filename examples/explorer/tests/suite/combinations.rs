@@ -18,16 +18,25 @@ fn check_combination(geometry: &Geometry, align: u64, policies: [&str; 4], altma
         line.push_str(" --altmap auto");
     }
     let report = online(&line);
-    let base = match altmap {
-        true => geometry.smallest_altmap(tails, align, bytes)[1],
+    let [reserved, base] = match altmap {
+        true => geometry.smallest_altmap(tails, align, bytes),
+        false => [0, 0],
+    };
+    let counts = match altmap {
+        true => geometry.altmap_counts(reserved),
         false => 0,
     };
     let base_frames = geometry.vmemmap_pages(base);
     let pages = (bytes - base) / align;
     let [own, of_all] = geometry.compound_frames(tails, align, pages);
     let frames = &report["frames"];
-    assert_eq!(frames["descriptors"], base_frames + own + of_all, "{line}");
-    let in_altmap = if altmap { base_frames + own } else { 0 };
+    let descriptors = base_frames + own + of_all + counts;
+    assert_eq!(frames["descriptors"], descriptors, "{line}");
+    let in_altmap = if altmap {
+        base_frames + own + counts
+    } else {
+        0
+    };
     assert_eq!(frames["altmap"], in_altmap, "{line}");
     let found = geometry.tables(start, bytes);
     let upper = if geometry.has_tables { found.upper } else { 0 };

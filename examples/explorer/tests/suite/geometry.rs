@@ -134,6 +134,12 @@ impl Geometry {
         }
     }
 
+    /// How many frames hold the counts of an altmap of so many bytes: 64 bytes, and 4 for each of its
+    /// frames.
+    pub(crate) fn altmap_counts(&self, altmap: u64) -> u64 {
+        (64 + 4 * altmap / self.page).div_ceil(self.page)
+    }
+
     /// The bytes of the smallest altmap for `bytes` in pages of `align`, and of all that it makes
     /// base pages.
     pub(crate) fn smallest_altmap(&self, tails: &str, align: u64, bytes: u64) -> [u64; 2] {
@@ -141,7 +147,7 @@ impl Geometry {
             let base = altmap.next_multiple_of(align);
             let pages = bytes.saturating_sub(base) / align;
             let [own, _] = self.compound_frames(tails, align, pages);
-            (own + self.vmemmap_pages(base)) * self.page <= altmap
+            (own + self.vmemmap_pages(base) + self.altmap_counts(altmap)) * self.page <= altmap
         };
         let sizes = (1..).map(|subsections| subsections * self.subsection);
         let altmap = sizes.into_iter().find(|altmap| fits(*altmap)).unwrap_or(0);

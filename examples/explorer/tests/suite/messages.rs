@@ -35,7 +35,7 @@ fn what_is_refused_is_said_in_bytes_with_what_to_do() {
         ),
         (
             "--range 24G+1G --align 1G --altmap auto",
-            "an altmap of 16M leaves no whole compound page of the first range, 24G+1G; make",
+            "an altmap of 18M leaves no whole compound page of the first range, 24G+1G; make",
         ),
         (
             "--range 24G+2M --range 32G+16G --align 4K --altmap auto",

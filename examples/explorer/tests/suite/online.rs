@@ -279,12 +279,18 @@ fn each_node_that_has_something_has_a_row() {
         ("--node 1 --tails per-order", vec![[1, 513, 1, 0, 10]]),
         (
             "--node 14 --altmap 64M --tails per-order",
-            vec![[1, 1, 1, 0, 10], [14, 256 + 480, 0, 256 + 480, 0]],
+            vec![
+                [1, 1, 1, 0, 10],
+                [14, 256 + 480 + counts(32), 0, 256 + 480 + counts(32), 0],
+            ],
         ),
         // There may be any number of nodes.
         (
             "--node 40 --altmap 64M",
-            vec![[1, 0, 0, 0, 10], [40, 256 + 960, 480, 256 + 960, 0]],
+            vec![
+                [1, 0, 0, 0, 10],
+                [40, 256 + 960 + counts(32), 480, 256 + 960 + counts(32), 0],
+            ],
         ),
     ];
     let keys = [
@@ -310,15 +316,21 @@ fn each_node_that_has_something_has_a_row() {
     }
 }
 
+/// How many frames of 4K hold the counts of an altmap of so many subsections of 2M: 64 bytes, and 4
+/// for each frame.
+const fn counts(subsections: u64) -> u64 {
+    (64 + 4 * 512 * subsections).div_ceil(4096)
+}
+
 #[test]
 fn an_altmap_holds_the_descriptors_of_compound_pages_and_ram_only_tables() {
     // What the altmap holds, and what of the per-order policy is in RAM.
     let cases = [
-        ("2M", "per-compound", 16582, 0),
-        ("2M", "per-order", 8311, 1),
-        ("1G", "per-compound", 4096 + 30, 0),
-        ("1G", "per-order", 4096 + 15, 1),
-        ("4K", "none", 65536, 0),
+        ("2M", "per-compound", 16582 + counts(33), 0),
+        ("2M", "per-order", 8311 + counts(17), 1),
+        ("1G", "per-compound", 4096 + 30 + counts(9), 0),
+        ("1G", "per-order", 4096 + 15 + counts(9), 1),
+        ("4K", "none", 65536 + counts(129), 0),
     ];
     for (align, tails, in_altmap, in_ram) in cases {
         for piece in PIECES {
@@ -337,8 +349,8 @@ fn an_altmap_holds_the_descriptors_of_compound_pages_and_ram_only_tables() {
         }
     }
     // The first range that was named, not the lowest, has it.
-    online("--range 40G+128M --range 24G+128M --altmap 4M --align 4K");
-    failing("--range 24G+1G --altmap 16M --align 4K --huge-leaves no --fail-after 5");
+    online("--range 40G+128M --range 24G+128M --altmap 6M --align 4K");
+    failing("--range 24G+1G --altmap 18M --align 4K --huge-leaves no --fail-after 5");
     failing("--range 24G+1G --altmap auto --fail-after 5");
 }
 

@@ -177,7 +177,8 @@ fn what_an_altmap_reserves_and_uses_is_shown() {
     let line = "--range 24G+1G --align 2M --altmap auto";
     assert_eq!(plan(line)["altmap_reserved_bytes"], 6 << 20);
     let text = run(&format!("plan {line}")).stdout;
-    let said = "altmap: 24G+6M is reserved; 1,042 of its 1,536 frames hold descriptors\n";
+    let said =
+        "altmap: 24G+6M is reserved; 1,044 of its 1,536 frames hold descriptors and counts\n";
     assert!(text.contains(said), "{text}");
     assert_eq!(plan("--range 24G+1G")["altmap_reserved_bytes"], Value::Null);
     let text = run("plan --range 24G+1G").stdout;

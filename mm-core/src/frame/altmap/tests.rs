@@ -1,6 +1,5 @@
 use super::*;
 use crate::addr::{Granule, VirtAddr};
-use crate::descriptor::{Descriptor, Initial, Page, Part};
 use crate::model::ModelConfig;
 use core::ptr::NonNull;
 extern crate std;
@@ -9,8 +8,9 @@ use std::vec::Vec;
 
 const NODE: NodeId = NodeId::new(0);
 const SUBSECTION: u64 = 512;
-/// Of each subsection.
-const HOLDERS: u64 = 8;
+/// How many frames hold the counts of a subsection, or of two: 64 bytes and 4 for each frame.
+const COUNTS: u64 = 1;
+const COUNTS_OF_TWO: u64 = 2;
 
 fn model() -> MemoryModel {
     MemoryModel::new(ModelConfig {
@@ -69,43 +69,18 @@ unsafe impl DirectMap for Device {
     }
 }
 
-type Reserved<'d> = DeviceAltmap<Page, &'d Device>;
-
-fn undescribed(device: &Device) -> Reserved<'_> {
-    // SAFETY: 1 to 4: the device is the test's, and so is its direct map; there is one thread.
-    unsafe { DeviceAltmap::new(&model(), device, device.frames, NODE) }.unwrap()
-}
-
-/// Does what a vmemmap does to bring the descriptors of `described` online.
-fn describe(device: &Device, altmap: &Reserved<'_>, described: PfnRange) -> PfnRange {
-    let holders = altmap.holders(described).unwrap();
-    for index in 0..described.frames() {
-        let holder = holders.start().checked_add(index / 64).unwrap();
-        let page = device.frame_pointer(holder).cast::<Page>();
-        let initial = Page::initial(Initial {
-            part: Part::Base,
-            order: Order::BASE,
-            word: 0,
-            node: NODE,
-        });
-        // SAFETY: the holder's page is nobody's yet.
-        unsafe { page.add(index as usize % 64).write(initial) };
-    }
-    // SAFETY: 1: asked for above. 2: written just now.
-    unsafe { altmap.begin_counting(described, Order::BASE) };
-    holders
-}
+type Reserved<'d> = DeviceAltmap<&'d Device>;
 
 fn altmap(device: &Device) -> Reserved<'_> {
-    let altmap = undescribed(device);
-    describe(device, &altmap, device.frames);
-    altmap
+    // SAFETY: 1 to 3: the device is the test's, and so is its direct map.
+    unsafe { DeviceAltmap::new(&model(), device, device.frames, NODE) }.unwrap()
 }
 
 fn give_back(altmap: &Reserved<'_>, block: Block) {
     // SAFETY: 1 and 2: each test gives back what it was given, once.
     match unsafe { altmap.release(block, 1) } {
-        Released::Last(owned) => altmap.free(owned),
+        // SAFETY: 1: it released the block just now.
+        Released::Last(owned) => unsafe { altmap.free(owned) },
         Released::Shared => panic!("{block:?} has another owner"),
     }
 }
@@ -115,7 +90,7 @@ fn frames_are_handed_out_to_the_last_and_no_further() {
     let device = Device::new(1);
     let altmap = altmap(&device);
     let run = altmap.allocate_run(10_000, NODE).unwrap();
-    assert_eq!(run.start().get(), Device::START + HOLDERS);
+    assert_eq!(run.start().get(), Device::START + COUNTS);
     assert_eq!(run.last(), device.frames.last());
     assert_eq!(
         altmap.allocate(Order::BASE, NODE),
@@ -124,14 +99,14 @@ fn frames_are_handed_out_to_the_last_and_no_further() {
             node: NODE
         })
     );
-    assert_eq!(altmap.in_use(), SUBSECTION);
+    assert_eq!(altmap.in_use(), SUBSECTION - COUNTS);
 }
 
 #[test]
 fn a_freed_frame_is_used_again_in_any_order() {
     let device = Device::new(1);
     let altmap = altmap(&device);
-    let blocks: Vec<_> = (HOLDERS..SUBSECTION)
+    let blocks: Vec<_> = (COUNTS..SUBSECTION)
         .map(|_| altmap.allocate(Order::BASE, NODE).unwrap())
         .collect();
     for index in [2, 500, 0, 3, 1] {
@@ -152,13 +127,13 @@ fn blocks_are_aligned_and_counted_as_one() {
     assert_eq!(altmap.references(block.frames().last()), Some(0));
     // SAFETY: 1 and 2: refused, so nothing is owed.
     assert!(unsafe { altmap.acquire(block.frames().last(), 1) }.is_err());
-    assert_eq!(altmap.in_use(), HOLDERS + 1 + 256);
-    // The lower half has the holders.
+    assert_eq!(altmap.in_use(), 1 + 256);
+    // The lower half has the counts.
     assert!(altmap.allocate(order, NODE).is_err());
-    assert_eq!(altmap.in_use(), HOLDERS + 1 + 256);
+    assert_eq!(altmap.in_use(), 1 + 256);
     give_back(&altmap, block);
     give_back(&altmap, single);
-    assert_eq!(altmap.in_use(), HOLDERS);
+    assert_eq!(altmap.in_use(), 0);
 }
 
 #[test]
@@ -170,7 +145,7 @@ fn a_split_block_is_given_back_frame_by_frame() {
     unsafe { altmap.split(block) };
     // SAFETY: as above, one reference on each frame.
     unsafe { altmap.release_run(block.frames()) };
-    assert_eq!(altmap.in_use(), HOLDERS);
+    assert_eq!(altmap.in_use(), 0);
 }
 
 #[test]
@@ -197,81 +172,73 @@ fn a_free_frame_cannot_be_acquired_and_a_count_does_not_wrap() {
     give_back(&altmap, Block::single(frame));
 }
 
+/// The counts as they lie in memory: after 64 bytes, 4 bytes for each frame.
+fn counts_in_memory(device: &Device) -> Vec<u32> {
+    let first = device.bytes.cast::<AtomicU32>();
+    let count = |index: u64| {
+        // SAFETY: within the device's memory; only atomics are stored there.
+        let count = unsafe { first.add(16 + index as usize).as_ref() };
+        count.load(Ordering::Relaxed)
+    };
+    (0..device.frames.frames()).map(count).collect()
+}
+
 #[test]
-fn nothing_is_handed_out_before_all_of_it_is_described() {
+fn counts_lie_in_the_first_frames_which_are_never_handed_out() {
     let device = Device::new(2);
-    let altmap = undescribed(&device);
-    assert_eq!(altmap.undescribed(), Some(device.frames));
-    assert_eq!(altmap.references(device.frames.start()), Some(0));
+    // SAFETY: nobody else uses the device yet.
+    unsafe {
+        device
+            .bytes
+            .write_bytes(0xa5, 2 * SUBSECTION as usize * 4096)
+    };
+    let altmap = altmap(&device);
+    assert_eq!(altmap.count_frames(), COUNTS_OF_TWO);
+    assert!(counts_in_memory(&device).iter().all(|count| *count == 0));
+    let order = Order::new(9).unwrap();
+    let block = altmap.allocate(order, NODE).unwrap();
+    assert_eq!(block.first().get(), Device::START + SUBSECTION);
+    let first = altmap.allocate_run(1, NODE).unwrap();
+    assert_eq!(first.start().get(), Device::START + COUNTS_OF_TWO);
+    // SAFETY: 1: allocated above. 2: given back below.
+    unsafe { altmap.acquire(first.start(), 6) }.unwrap();
+    let rest = altmap.allocate_run(10_000, NODE).unwrap();
+    assert_eq!(rest.frames(), SUBSECTION - COUNTS_OF_TWO - 1);
     assert!(altmap.allocate(Order::BASE, NODE).is_err());
-    let (first, rest) = device.frames.split_at(SUBSECTION);
-    let (first, rest) = (first.unwrap(), rest.unwrap());
-    // Only in order.
-    assert_eq!(altmap.holders(rest), None);
 
-    let low = describe(&device, &altmap, first);
-    assert_eq!(
-        (low.start(), low.frames()),
-        (device.frames.start(), HOLDERS)
-    );
-    assert_eq!(altmap.undescribed(), Some(rest));
-    assert!(altmap.allocate(Order::BASE, NODE).is_err());
-    // What the second half of the holders count is not theirs yet.
-    assert_eq!(altmap.references(first.last()), Some(0));
-    assert_eq!(altmap.references(rest.start()), Some(0));
-
-    let high = describe(&device, &altmap, rest);
-    assert_eq!(high.start().get(), Device::START + HOLDERS);
-    assert_eq!(altmap.undescribed(), None);
-    assert_eq!(altmap.in_use(), 2 * HOLDERS);
+    let counts = counts_in_memory(&device);
     for index in 0..2 * SUBSECTION {
         let frame = device.frames.start().checked_add(index).unwrap();
-        let expected = u64::from(index < 2 * HOLDERS);
+        let (stored, expected) = match index {
+            0..COUNTS_OF_TWO => (0, 0),
+            COUNTS_OF_TWO => (7, 7),
+            _ if index <= SUBSECTION => (1, 1),
+            _ => (u32::MAX, 0),
+        };
+        assert_eq!(counts[index as usize], stored, "{index}");
         assert_eq!(altmap.references(frame), Some(expected), "{index}");
     }
-    let other = altmap.allocate(Order::BASE, NODE).unwrap();
-    assert_eq!(other.first().get(), Device::START + 2 * HOLDERS);
-    give_back(&altmap, other);
-
-    // SAFETY: each holder has one reference, which is the test's.
-    unsafe { altmap.release_run(high) };
-    assert_eq!(altmap.undescribed(), Some(rest));
-    // SAFETY: as above.
-    unsafe { altmap.release_run(low) };
-    assert_eq!(
-        (altmap.in_use(), altmap.undescribed()),
-        (0, Some(device.frames))
-    );
-}
-
-#[test]
-fn a_frame_that_is_kept_is_never_handed_out_twice() {
-    let device = Device::new(1);
-    let altmap = undescribed(&device);
-    let holders = describe(&device, &altmap, device.frames);
-    let kept = altmap.allocate(Order::BASE, NODE).unwrap();
-    // SAFETY: each holder has one reference, which is the test's.
-    unsafe { altmap.release_run(holders) };
-    assert_eq!(altmap.holders(device.frames), None);
-    give_back(&altmap, kept);
-    assert_eq!(altmap.holders(device.frames), Some(holders));
-}
-
-#[test]
-fn a_block_of_holders_is_one_block() {
-    let device = Device::new(1);
-    let altmap = undescribed(&device);
-    let order = Order::new(3).unwrap();
-    describe(&device, &altmap, device.frames);
-    let block = Block::new(device.frames.start(), order).unwrap();
-    // SAFETY: each holder has one reference, which is the test's.
-    unsafe { altmap.release_run(block.frames()) };
-    // SAFETY: 1: asked by `describe` before. 2: still written.
-    unsafe { altmap.begin_counting(device.frames, order) };
-    assert_eq!(altmap.references(block.first()), Some(1));
-    assert_eq!(altmap.references(block.frames().last()), Some(0));
+    // SAFETY: 1 and 2: acquired above.
+    let left = unsafe { altmap.release(Block::single(first.start()), 6) };
+    assert_eq!(left, Released::Shared);
+    // SAFETY: one reference of each frame is the test's.
+    unsafe {
+        altmap.release_run(first);
+        altmap.release_run(rest);
+    }
     give_back(&altmap, block);
     assert_eq!(altmap.in_use(), 0);
+    assert!(counts_in_memory(&device).iter().all(|count| *count == 0));
+}
+
+#[test]
+fn a_frame_beyond_the_reserved_part_has_no_count() {
+    let device = Device::new(1);
+    let altmap = altmap(&device);
+    let behind = Pfn::new(Device::START + SUBSECTION).unwrap();
+    assert_eq!(altmap.references(behind), None);
+    let before = Pfn::new(Device::START - 1).unwrap();
+    assert_eq!(altmap.references(before), None);
 }
 
 #[test]
@@ -279,8 +246,8 @@ fn what_does_not_fit_is_refused() {
     let device = Device::new(2);
     let refusal = |start, frames| {
         let reserved = PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap();
-        // SAFETY: 1 to 4: refused.
-        unsafe { DeviceAltmap::<Page, _>::new(&model(), &device, reserved, NODE) }.err()
+        // SAFETY: 1 to 3: refused.
+        unsafe { DeviceAltmap::new(&model(), &device, reserved, NODE) }.err()
     };
     for (start, frames) in [(Device::START, 511), (Device::START + 64, 512)] {
         let refused = refusal(start, frames).unwrap();

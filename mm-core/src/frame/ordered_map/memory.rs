@@ -92,7 +92,8 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
         // map's, and the frame was never mapped.
         let released = unsafe { self.frames.release(Block::single(frame), 1) };
         if let Released::Last(owned) = released {
-            self.frames.free(owned);
+            // SAFETY: 1: this allocator released it just now.
+            unsafe { self.frames.free(owned) };
         }
     }
 

@@ -123,10 +123,16 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
         }
     }
 
-    pub(super) fn free(&self, table: OwnedBlock) {
+    /// Frees a table without links.
+    ///
+    /// # Safety
+    ///
+    /// 1. The table came from [`release`](Self::release) here.
+    pub(super) unsafe fn free(&self, table: OwnedBlock) {
         let node = self.frames.node_of(table.block().first());
         self.records.remove_tables(node, 1);
-        self.frames.free(table);
+        // SAFETY: 1: the caller's.
+        unsafe { self.frames.free(table) };
     }
 
     /// Frees `table`, to which there is no link.
@@ -137,7 +143,8 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
     pub(super) unsafe fn give_back(&self, table: Pfn) {
         // SAFETY: 1: the caller's. 2: no link was made.
         if let Some(owned) = unsafe { self.release(table) } {
-            self.free(owned);
+            // SAFETY: 1: released just now.
+            unsafe { self.free(owned) };
         }
     }
 }

@@ -219,7 +219,8 @@ where
                 }
             }
         }
-        self.tables.free(dead);
+        // SAFETY: 1: released above.
+        unsafe { self.tables.free(dead) };
     }
 
     /// See [`PageTable::clear_leaf`](crate::paging::PageTable::clear_leaf).

@@ -27,10 +27,17 @@ pub enum FoldError {
         /// The frames.
         frames: PfnRange,
     },
-    /// Some of the frames are reserved for the altmap: those are base pages for good.
+    /// Some of the frames are reserved for the altmap, or what it reserves is reserved for another
+    /// one: those are base pages as long as it is in use.
     Reserved {
         /// What is reserved.
         reserved: PfnRange,
+    },
+    /// Frames would come from the altmap, which is not in use yet, while memory that it reserves is
+    /// online.
+    ReservedOnline {
+        /// The first address where a descriptor of that memory is mapped.
+        at: VirtAddr,
     },
     /// The descriptors at an address are not mapped, or not by this library.
     NotOnline {
@@ -78,6 +85,7 @@ impl FoldError {
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
+            Self::ReservedOnline { .. } => ErrorKind::AlreadyOnline,
             Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
             Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
@@ -92,6 +100,8 @@ impl From<OnlineError> for FoldError {
             OnlineError::OutOfFrames(error) => Self::OutOfFrames(error),
             OnlineError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             OnlineError::AltmapExhausted { reserved } => Self::AltmapExhausted { reserved },
+            OnlineError::Reserved { reserved } => Self::Reserved { reserved },
+            OnlineError::AlreadyMapped { at } => Self::ReservedOnline { at },
             _ => Self::Refused,
         }
     }
@@ -122,6 +132,10 @@ impl fmt::Display for FoldError {
             Self::Reserved { reserved } => write!(
                 f,
                 "{reserved} are reserved for the altmap and stay base pages; leave them out"
+            ),
+            Self::ReservedOnline { at } => write!(
+                f,
+                "memory that is reserved for the altmap is online at {at}; take it offline first"
             ),
             Self::NotOnline { at } => {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")

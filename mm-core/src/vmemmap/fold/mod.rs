@@ -32,7 +32,7 @@ use super::note::Notes;
 use super::shared_tail::shared_tail;
 use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::{Descriptor, Reshape, TailEncoding};
+use crate::descriptor::{Descriptor, Part, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tables, Tails};
@@ -202,6 +202,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if survey.folded == 0 && possible == 0 {
             return Ok(folded);
         }
+        self.check_altmap(table, pagemap.altmap())?;
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
@@ -317,5 +318,6 @@ fn writer_for<'v, M>(
         direct_map,
         order: pagemap.geometry().order(),
         node: pagemap.node(),
+        base: Part::Base,
     }
 }

@@ -7,9 +7,6 @@ use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Piece, Tails};
 use std::ops::Range;
 
-/// How many altmaps can be in use.
-const ALTMAPS: usize = 16;
-
 /// What an operation has to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::script) enum Expected {
@@ -76,57 +73,64 @@ impl Model {
         self.is_device(frame.get()) && !own.is_some_and(|own| own.contains(frame))
     }
 
-    /// The first page of what an altmap reserves that is not described by its holder.
-    pub(in crate::script) fn undescribed(&self, altmap: PfnRange) -> Option<u64> {
-        let mut pages = self.scale.pages(altmap).zip(altmap.start().get()..);
-        let is_holder = |page, frame| self.own_page(page).is_some_and(|page| page.frame == frame);
-        pages
-            .find(|(page, frame)| !is_holder(*page, *frame))
-            .map(|(page, _)| page)
+    /// Whether `altmap` has frames that hold descriptors.
+    pub(in crate::script) fn is_in_use(&self, altmap: PfnRange) -> bool {
+        let of_altmap = |frame| Pfn::new(frame).is_some_and(|frame| altmap.contains(frame));
+        let mut pages = self.pages.iter().flatten();
+        pages.any(|page| page.is_ours() && of_altmap(page.frame))
     }
 
-    /// Whether descriptors of `altmap` are online by it.
-    fn altmap_is_in_use(&self, altmap: PfnRange) -> bool {
-        self.undescribed(altmap) != Some(altmap.start().get() / self.scale.per_page)
+    /// What an altmap in use other than `own` reserves, if that is some of `frames`.
+    fn other_reserving(&self, frames: PfnRange, own: Option<PfnRange>) -> Option<PfnRange> {
+        let others = self.altmaps.iter().copied();
+        let mut others = others.filter(|other| other.overlaps(frames) && Some(*other) != own);
+        others.find(|other| self.is_in_use(*other))
     }
 
-    /// Whether all of `ranges` is free.
-    pub(in crate::script) fn free(&self, ranges: &[PfnRange]) -> Expected {
-        let pages = ranges.iter().flat_map(|range| self.scale.pages(*range));
-        match pages.into_iter().find(|page| self.page(*page).is_some()) {
-            Some(page) => Expected::Refused(ErrorKind::AlreadyOnline, Some(page)),
-            None => Expected::Done,
-        }
+    /// Whether an altmap in use reserves `frame`.
+    pub(in crate::script) fn is_reserved(&self, frame: Pfn) -> bool {
+        self.other_reserving(PfnRange::single(frame), None)
+            .is_some()
     }
 
-    /// Whether `request` can come online, all of it or `piece`, which is free, with descriptors
-    /// whose tails are the same for all compound pages or not.
-    pub(in crate::script) fn policy(
+    /// Whether all of `ranges` is free, for a pagemap with `altmap`.
+    pub(in crate::script) fn free(
         &self,
-        request: &Request,
-        piece: Option<PfnRange>,
-        same_for_all: bool,
+        ranges: &[PfnRange],
+        altmap: Option<PfnRange>,
     ) -> Expected {
-        let tails = sharing_of(&self.scale, request);
-        if tails == Tails::PerOrder && !same_for_all {
-            return Expected::refused(ErrorKind::Unsupported);
-        }
-        let Some(altmap) = request.altmap() else {
-            return Expected::Done;
+        let free = |range: &PfnRange| {
+            let mut pages = self.scale.pages(*range);
+            match pages.find(|page| self.page(*page).is_some()) {
+                Some(page) => Expected::Refused(ErrorKind::AlreadyOnline, Some(page)),
+                None if self.other_reserving(*range, altmap).is_some() => {
+                    Expected::refused(ErrorKind::Overlap)
+                }
+                None => Expected::Done,
+            }
         };
-        if let (Some(piece), Some(page)) = (piece, self.undescribed(altmap))
-            && piece.start().get() != page * self.scale.per_page
-        {
-            return Expected::refused(ErrorKind::OutOfOrder);
+        let all = ranges.iter().map(free);
+        all.fold(Expected::Done, |expected, next| expected.and(|| next))
+    }
+
+    /// Whether frames of `altmap` may hold descriptors: it is in use, or nothing that it reserves
+    /// is.
+    pub(in crate::script) fn usable(&self, altmap: Option<PfnRange>) -> Expected {
+        match altmap {
+            Some(altmap) if !self.is_in_use(altmap) => self.free(&[altmap], None),
+            _ => Expected::Done,
         }
-        let in_use = self
-            .altmaps
-            .iter()
-            .filter(|other| self.altmap_is_in_use(**other));
-        match in_use.filter(|other| **other != altmap).count() < ALTMAPS {
-            true => Expected::Done,
-            false => Expected::refused(ErrorKind::Unsupported),
-        }
+    }
+
+    /// Whether `request` can come online where memory is free, with descriptors whose tails are the
+    /// same for all compound pages or not.
+    pub(in crate::script) fn policy(&self, request: &Request, same_for_all: bool) -> Expected {
+        let tails = sharing_of(&self.scale, request);
+        let policy = || match tails == Tails::PerOrder && !same_for_all {
+            true => Expected::refused(ErrorKind::Unsupported),
+            false => Expected::Done,
+        };
+        self.usable(request.altmap()).and(policy)
     }
 
     /// What is wrong with `piece` as a piece of a pagemap of `ranges`.
@@ -143,10 +147,9 @@ impl Model {
         Expected::Done
     }
 
-    /// Whether `piece` of `ranges` can go offline, by a pagemap with this altmap.
+    /// Whether `piece` can go offline, by a pagemap with this altmap.
     pub(in crate::script) fn depopulate(
         &self,
-        ranges: &[PfnRange],
         altmap: Option<PfnRange>,
         piece: PfnRange,
     ) -> Expected {
@@ -158,20 +161,7 @@ impl Model {
                 return Expected::refused(ErrorKind::Unsupported);
             }
         }
-        // What is reserved goes last, from its end on.
-        let Some(altmap) = altmap.filter(|altmap| altmap.overlaps(piece)) else {
-            return Expected::Done;
-        };
-        let pieces = self.scale.pages(piece);
-        let reserved = self.scale.pages(altmap);
-        let needed = |page: &u64| {
-            !(pieces.contains(page) || reserved.contains(page) && *page < pieces.start)
-        };
-        let mut all = ranges.iter().flat_map(|range| self.scale.pages(*range));
-        match all.any(|page| needed(&page) && self.own_page(page).is_some()) {
-            true => Expected::refused(ErrorKind::OutOfOrder),
-            false => Expected::Done,
-        }
+        Expected::Done
     }
 
     /// The pieces in which `request` comes online.

@@ -16,6 +16,7 @@ pub(super) fn written_for(order: u8, node: u32) -> Contents {
         order,
         born: order,
         node: node as u8,
+        reserved: false,
     }
 }
 
@@ -31,6 +32,8 @@ impl Model {
         let pages = self.scale.pages(piece);
         let altmap = request.altmap();
         let base_pages = request.base_pages().map(|part| self.scale.pages(part));
+        let reserved = altmap.map(|part| self.scale.pages(part));
+        let is_reserved = |number| reserved.as_ref().is_some_and(|part| part.contains(&number));
         let sharing = sharing_of(&self.scale, request);
         let unit = self.scale.unit(request.order.get());
         let mut tail: Option<(u64, Page)> = None;
@@ -51,10 +54,13 @@ impl Model {
                         huge: huge.contains(&self.span_of(number).start),
                     },
                 },
-                contents: written_for(order, request.node),
+                contents: Contents {
+                    reserved: is_reserved(number),
+                    ..written_for(order, request.node)
+                },
             };
             if !is_tail {
-                self.check_own(number, frame, altmap)?;
+                self.check_source(number, frame, altmap)?;
                 self.set(number, Some(page));
                 continue;
             }
@@ -135,30 +141,8 @@ impl Model {
         alike.then_some(first.frame)
     }
 
-    /// Whether `frame` may be a page's own, by a pagemap with this altmap: what is reserved is
-    /// described by its holders.
-    pub(super) fn check_own(
-        &self,
-        number: u64,
-        frame: u64,
-        altmap: Option<PfnRange>,
-    ) -> Result<(), String> {
-        let holder = altmap.and_then(|altmap| {
-            let pages = self.scale.pages(altmap);
-            let index = pages.contains(&number).then(|| number - pages.start)?;
-            Some(altmap.start().get() + index)
-        });
-        match holder {
-            Some(holder) if holder == frame => Ok(()),
-            Some(holder) => Err(format!(
-                "page {number:#x}: frame {frame:#x}, not {holder:#x}"
-            )),
-            None => self.check_source(number, frame, altmap),
-        }
-    }
-
     /// Frames come from the altmap, if there is one, or from RAM.
-    fn check_source(
+    pub(super) fn check_source(
         &self,
         number: u64,
         frame: u64,
@@ -284,6 +268,17 @@ impl Model {
     fn is_of_other_altmap(&self, number: u64, altmap: Option<PfnRange>) -> bool {
         let page = self.own_page(number);
         page.is_some_and(|page| self.other_altmap(page.frame, altmap))
+    }
+
+    /// How many frames of `ranges` are described in frames of other altmaps than this.
+    pub(in crate::script) fn frames_in_other_altmaps(
+        &self,
+        ranges: &[PfnRange],
+        altmap: Option<PfnRange>,
+    ) -> u64 {
+        let pages = ranges.iter().flat_map(|range| self.scale.pages(*range));
+        let others = pages.filter(|page| self.is_of_other_altmap(*page, altmap));
+        others.count() as u64 * self.scale.per_page
     }
 
     /// Takes out a region of `ranges` with this altmap: all that is online there, but for what is

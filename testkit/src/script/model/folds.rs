@@ -237,7 +237,7 @@ impl Model {
                 continue;
             }
             let frame = seen(number).ok_or(format!("page {number:#x} is not mapped"))?;
-            self.check_own(number, frame, used.altmap)?;
+            self.check_source(number, frame, used.altmap)?;
             let kind = Kind::Own { huge };
             self.set(
                 number,

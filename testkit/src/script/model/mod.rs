@@ -51,6 +51,8 @@ pub(super) struct Contents {
     pub(super) born: u8,
     /// On this node.
     pub(super) node: u8,
+    /// They were written as those of frames that an altmap reserves.
+    pub(super) reserved: bool,
 }
 
 /// A page of the vmemmap that is mapped.
@@ -229,6 +231,7 @@ impl Model {
                 contents: Contents {
                     order: 0,
                     born: 0,
+                    reserved: false,
                     node: 0,
                 },
             };

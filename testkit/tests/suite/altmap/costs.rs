@@ -22,7 +22,9 @@ fn expected(kind: BackendKind, pagemap: &DevPagemap<'_>, tables: Tables) -> Audi
         let compound = compound.unwrap();
         used.push(Used::compound(compound, order, pagemap.tails().0));
     }
-    Costs::of(kind, pagemap.model()).report(&used, tables)
+    let costs = Costs::of(kind, pagemap.model());
+    let reserved = pagemap.altmap().unwrap().reserved();
+    costs.with_altmap(costs.report(&used, tables), reserved)
 }
 
 fn in_ram(tails: Tails) -> u64 {
@@ -34,12 +36,12 @@ fn sixteen_gib_take_the_fewest_subsections(kind: BackendKind) {
     let model = kind.model();
     let ranges = [range(&model, 24 * GIB, 16 * GIB)];
     let cases = [
-        (2 * MIB, Tails::PerCompound, 33, 16582, 0),
-        (2 * MIB, Tails::PerOrder, 17, 8311, 1),
-        (GIB, Tails::PerCompound, 9, 4096 + 30, 0),
-        (GIB, Tails::PerOrder, 9, 4096 + 15, 1),
+        (2 * MIB, Tails::PerCompound, 33, 16582, 17, 0),
+        (2 * MIB, Tails::PerOrder, 17, 8311, 9, 1),
+        (GIB, Tails::PerCompound, 9, 4096 + 30, 5, 0),
+        (GIB, Tails::PerOrder, 9, 4096 + 15, 5, 1),
     ];
-    for (align, tails, subsections, in_altmap, in_ram) in cases {
+    for (align, tails, subsections, in_altmap, counts, in_ram) in cases {
         let order = Sizes::of(model).order(align);
         let plain = pagemap(&model, &ranges, order, tails);
         with_device(kind, plain, |bed, plain, altmap| {
@@ -55,6 +57,10 @@ fn sixteen_gib_take_the_fewest_subsections(kind: BackendKind) {
                 let report = bed.audit();
                 assert_eq!(altmap.in_use(), in_altmap);
                 assert_eq!(report.descriptor_frames, in_altmap + in_ram);
+                assert_eq!(
+                    (report.count_frames, altmap.count_frames()),
+                    (counts, counts)
+                );
                 assert_eq!(report.mapped_pages, 65536);
                 assert_eq!(report.leaf_tables, if bed.has_tables() { 128 } else { 0 });
                 // Of RAM there are tables, and the one tail frame of all.
@@ -80,11 +86,13 @@ fn memory_costs_what_the_formula_says(kind: BackendKind) {
                 // One subsection less would not do.
                 let needed = expected.descriptor_frames - in_ram(tails);
                 let reserved = altmap.reserved().frames();
-                assert!(needed <= reserved);
+                let with_counts = needed + expected.count_frames;
+                assert!(with_counts <= reserved);
                 let unit = model.subsection().frames();
                 let base_pages = pagemap.base_pages().unwrap().frames();
                 let fewer_base_pages = reserved - unit + order.frames() <= base_pages;
-                assert!(needed > reserved - unit || fewer_base_pages);
+                // Their counts are a frame less at most.
+                assert!(with_counts - 1 > reserved - unit || fewer_base_pages);
                 for piece in PIECES {
                     let region = bed.online(&pagemap.with_piece(piece)).unwrap();
                     assert_eq!(bed.audit(), expected, "{order} {tails:?} {piece:?}");

@@ -58,7 +58,8 @@ fn frames_come_from_and_go_back_to_the_altmap(kind: BackendKind) {
             assert_eq!(folded.changed, compounds);
             bed.audit();
             let own = if tails == Tails::PerOrder { 1 } else { 2 };
-            assert_eq!(altmap.in_use(), altmap.holder_frames() + compounds * own);
+            let holders = reserved.frames() / model.descriptors_per_page();
+            assert_eq!(altmap.in_use(), holders + compounds * own);
             bed.assert_described(rest, order);
 
             let unfolded = bed.unfold(&folded_as, rest).unwrap();
@@ -67,7 +68,6 @@ fn frames_come_from_and_go_back_to_the_altmap(kind: BackendKind) {
             assert_eq!(after.descriptor_frames, before.descriptor_frames);
             assert_eq!((altmap.in_use(), bed.frames().outstanding()), (out, ram));
             bed.assert_described(rest, order);
-            assert!(altmap.undescribed().is_none());
             bed.offline(region);
         });
     }

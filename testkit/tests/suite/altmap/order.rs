@@ -4,12 +4,12 @@ use super::{SHARED_TAILS, pagemap, with_device};
 use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
-use mm_core::pagemap::{Piece, Tails};
-use mm_core::vmemmap::{OfflineError, OnlineError};
-use testkit::testbed::{Setup, Sizes, Testbed, shuffled};
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::{DevPagemap, Piece, Tails};
+use testkit::testbed::{Setup, Sizes, shuffled};
 use testkit::{OnBackend, on_backends};
 
-fn pieces_go_in_any_order_behind_the_reserved_part(kind: BackendKind) {
+fn pieces_come_and_go_in_any_order_those_of_the_reserved_part_too(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let small = sizes.small();
@@ -32,70 +32,30 @@ fn pieces_go_in_any_order_behind_the_reserved_part(kind: BackendKind) {
                 .with_piece(Piece::Subsection)
                 .with_altmap(altmap)
                 .unwrap();
-            let (kept, others): (Vec<PfnRange>, Vec<PfnRange>) = pagemap
-                .pieces()
-                .partition(|piece| reserved.contains_range(*piece));
-            let (first, last) = (kept[0], kept[kept.len() - 1]);
-            for seed in 1..3 {
-                for piece in &kept {
-                    // Neither another piece nor a later one of the reserved part comes before its
-                    // start.
-                    let rest = altmap.undescribed().unwrap();
-                    for early in [others[0], others[others.len() - 1], last] {
-                        if early != *piece {
-                            let refused = bed.populate(&pagemap, early);
-                            assert_eq!(refused, Err(OnlineError::ReservedFirst { rest }));
-                        }
-                    }
-                    bed.populate(&pagemap, *piece).unwrap();
+            let pieces: Vec<PfnRange> = pagemap.pieces().collect();
+            for seed in 1..4 {
+                for index in shuffled(pieces.len(), seed) {
+                    bed.populate(&pagemap, pieces[index]).unwrap();
                     bed.audit();
+                    let again = bed.populate(&pagemap, pieces[index]);
+                    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyOnline);
                 }
-                for index in shuffled(others.len(), seed) {
-                    bed.populate(&pagemap, others[index]).unwrap();
+                let in_ram = u64::from(tails == Tails::PerOrder);
+                assert_eq!(bed.audit().descriptor_frames, altmap.in_use() + in_ram);
+                let base_pages = pagemap.base_pages().unwrap();
+                bed.assert_described(base_pages, Order::BASE);
+                for index in shuffled(pieces.len(), seed + 77) {
+                    bed.depopulate(&pagemap, pieces[index]).unwrap();
                     bed.audit();
+                    bed.assert_offline(pieces[index]);
                 }
-                let again = bed.populate(&pagemap, first);
-                assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyOnline);
-
-                for (turn, index) in shuffled(others.len(), seed + 77).into_iter().enumerate() {
-                    if turn % 8 == 0 {
-                        refuses_all(bed, &pagemap, &kept);
-                    }
-                    bed.depopulate(&pagemap, others[index]).unwrap();
-                    bed.audit();
-                }
-                assert_eq!(altmap.in_use(), altmap.holder_frames());
-                let refused = bed.depopulate(&pagemap, first);
-                let online = ranges[0].split_at(model.subsection().frames()).1.unwrap();
-                assert_eq!(refused, Err(OfflineError::ReservedLast { online }));
-                bed.depopulate(&pagemap, last).unwrap();
-                bed.audit();
-                bed.populate(&pagemap, last).unwrap();
-                for piece in kept.iter().rev() {
-                    bed.depopulate(&pagemap, *piece).unwrap();
-                    bed.audit();
-                }
-                assert_eq!(altmap.undescribed(), Some(reserved));
+                assert_eq!(altmap.in_use(), 0);
             }
         });
     }
 }
 
-/// While other memory is online by the altmap, none of the reserved part goes.
-fn refuses_all(
-    bed: &mut dyn Testbed<'_>,
-    pagemap: &mm_core::pagemap::DevPagemap<'_>,
-    reserved: &[PfnRange],
-) {
-    let before = bed.snapshot();
-    for early in reserved {
-        let refused = bed.depopulate(pagemap, *early);
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfOrder);
-    }
-    bed.assert_unchanged(&before, "refused");
-}
-
-fn a_piece_with_the_reserved_part_and_more_goes_offline_as_one(kind: BackendKind) {
+fn a_piece_with_the_reserved_part_and_more_comes_and_goes_as_one(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let order = sizes.small();
@@ -105,17 +65,46 @@ fn a_piece_with_the_reserved_part_and_more_goes_offline_as_one(kind: BackendKind
         let (first, second) = ranges[0].split_at(8 * order.frames());
         let pieces = [first.unwrap(), second.unwrap()];
         assert!(altmap.reserved().frames() < pieces[0].frames());
-        for piece in &pieces {
-            bed.populate(&pagemap, *piece).unwrap();
-        }
-        let refused = bed.depopulate(&pagemap, pieces[0]);
-        let online = pieces[1];
-        assert_eq!(refused, Err(OfflineError::ReservedLast { online }));
-        for piece in pieces.iter().rev() {
-            bed.depopulate(&pagemap, *piece).unwrap();
-            bed.audit();
+        for [one, other] in [[0, 1], [1, 0]] {
+            for piece in [one, other] {
+                bed.populate(&pagemap, pieces[piece]).unwrap();
+                bed.audit();
+            }
+            for piece in [one, other] {
+                bed.depopulate(&pagemap, pieces[piece]).unwrap();
+                bed.audit();
+            }
         }
     });
+}
+
+/// The altmap of a region that goes may hold descriptors of memory outside of it.
+fn a_region_leaves_what_others_have_in_its_altmap(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.small();
+    let ranges = [sizes.blocks(order, 8, 16)];
+    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
+    with_device(kind, plain, |bed, pagemap, altmap| {
+        let reserved = [altmap.reserved()];
+        let small = pagemap_of_reserved(&model, &reserved);
+        let region = bed.online(&small.with_altmap(altmap).unwrap()).unwrap();
+        let others = sizes.blocks(order, 8 + 8, 8);
+        bed.populate(&pagemap, others).unwrap();
+        let before = bed.audit().descriptor_frames;
+        assert_eq!(bed.offline(region).kept, 0);
+        bed.assert_offline(reserved[0]);
+        let gone = reserved[0].frames() / model.descriptors_per_page();
+        assert_eq!(bed.audit().descriptor_frames, before - gone);
+        bed.assert_described(others, order);
+        assert!(altmap.in_use() > 0 && bed.is_reserved(reserved[0].start()));
+        bed.depopulate(&pagemap, others).unwrap();
+        assert_eq!(altmap.in_use(), 0);
+    });
+}
+
+fn pagemap_of_reserved<'p>(model: &MemoryModel, reserved: &'p [PfnRange; 1]) -> DevPagemap<'p> {
+    pagemap(model, reserved, Order::BASE, Tails::None).with_huge_leaves(false)
 }
 
 /// They lie side by side, in one leaf table.
@@ -168,7 +157,8 @@ fn two_devices_keep_to_their_own_altmaps(kind: BackendKind) {
 }
 
 on_backends!(all:
-    pieces_go_in_any_order_behind_the_reserved_part,
-    a_piece_with_the_reserved_part_and_more_goes_offline_as_one,
+    pieces_come_and_go_in_any_order_those_of_the_reserved_part_too,
+    a_piece_with_the_reserved_part_and_more_comes_and_goes_as_one,
+    a_region_leaves_what_others_have_in_its_altmap,
     two_devices_keep_to_their_own_altmaps,
 );

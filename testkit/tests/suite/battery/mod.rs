@@ -34,8 +34,7 @@ fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &
     if machines == Machines::OneForEach {
         for index in 0..checks::<HostedHarness<'_, B>>().count() {
             let machine = machine();
-            // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and
-            // one thread.
+            // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
             let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
             let altmap = altmap.unwrap();
             let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
@@ -47,7 +46,7 @@ fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &
         }
     } else {
         let machine = machine();
-        // SAFETY: 1 to 4: as above.
+        // SAFETY: 1 to 3: as above.
         let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
         let altmap = altmap.unwrap();
         let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
@@ -225,7 +224,8 @@ fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
     );
     // SAFETY: 1 and 2: allocated just now, and not mapped.
     if let Released::Last(owned) = unsafe { machine.frames().release(first, 1) } {
-        machine.frames().free(owned);
+        // SAFETY: 1: it released the block just now.
+        unsafe { machine.frames().free(owned) };
     }
     for machines in [Machines::OneForEach, Machines::OneForAll] {
         battery_on::<AtTheEnds>(&config, machines, &[CAN_EXCHANGE]);

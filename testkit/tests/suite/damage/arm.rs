@@ -80,8 +80,7 @@ pub(crate) fn outcome(name: &str) -> Option<Outcome> {
     let machine = Machine::<Unbroken>::new(&Harness::config()).ok()?;
     let (model, node) = (Unbroken::MODEL, Machine::<Unbroken>::NODES[0]);
     let reserved = Harness::reserved();
-    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one
-    // thread.
+    // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
     let altmap = unsafe { HostedAltmap::new(&model, machine.memory(), reserved, node) };
     let altmap = altmap.ok()?;
     let mut harness = HostedHarness::new(&machine, &altmap)?;

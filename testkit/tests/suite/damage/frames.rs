@@ -3,10 +3,9 @@
 use super::kinds::Damage;
 use arch_sim::{SimFrames, SimMemory};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{
-    AcquireError, Altmap, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
-    Released,
+    AcquireError, Altmap, AltmapRecord, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames,
+    OwnedBlock, Released,
 };
 
 /// The machine's allocator. `for_tables` is the page table's.
@@ -77,8 +76,9 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
         unsafe { self.frames.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.frames.free(block);
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.frames.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {
@@ -106,14 +106,20 @@ impl InspectFrames for DamagedFrames<'_> {
 /// The device's altmap.
 #[derive(Debug)]
 pub(crate) struct DamagedAltmap<'m> {
-    pub(crate) altmap: DeviceAltmap<Page<Mask>, &'m SimMemory>,
+    pub(crate) altmap: DeviceAltmap<&'m SimMemory>,
     pub(crate) damage: Damage,
 }
 
 // SAFETY: kept by the altmap behind it, except for what is damaged on purpose.
 unsafe impl FrameAllocator for DamagedAltmap<'_> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
-        self.altmap.allocate(order, node)
+        let block = self.altmap.allocate(order, node);
+        match self.damage {
+            Damage::HandsOutItsCounts => {
+                block.or(Ok(Block::single(self.altmap.reserved().start())))
+            }
+            _ => block,
+        }
     }
 
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
@@ -141,8 +147,9 @@ unsafe impl FrameAllocator for DamagedAltmap<'_> {
         unsafe { self.altmap.release_run(run) }
     }
 
-    fn free(&self, block: OwnedBlock) {
-        self.altmap.free(block);
+    unsafe fn free(&self, block: OwnedBlock) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.free(block) };
     }
 
     unsafe fn split(&self, block: Block) {
@@ -165,24 +172,12 @@ unsafe impl Altmap for DamagedAltmap<'_> {
         self.damage != Damage::DisownsItsFrames && self.altmap.contains(frame)
     }
 
-    fn undescribed(&self) -> Option<PfnRange> {
-        match self.damage {
-            Damage::HandsOutUndescribed => None,
-            _ => self.altmap.undescribed(),
-        }
+    fn count_frames(&self) -> u64 {
+        self.altmap.count_frames()
     }
 
-    fn serves_others(&self) -> bool {
-        self.altmap.serves_others()
-    }
-
-    fn holders(&self, described: PfnRange) -> Option<PfnRange> {
-        self.altmap.holders(described)
-    }
-
-    unsafe fn begin_counting(&self, described: PfnRange, order: Order) {
-        // SAFETY: the caller's duties are the same.
-        unsafe { self.altmap.begin_counting(described, order) }
+    fn record(&self) -> &AltmapRecord {
+        self.altmap.record()
     }
 }
 

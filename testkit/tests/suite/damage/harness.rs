@@ -146,8 +146,7 @@ pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
     let machine = Machine::<X86_64>::new(&Hosted::config()).ok()?;
     let (reserved, device) = (Hosted::reserved(), Hosted::device());
     let node = Machine::<X86_64>::NODES[0];
-    // SAFETY: 1 to 4: the machine has memory there, for this altmap alone, one vmemmap and one
-    // thread.
+    // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
     let altmap = unsafe { DeviceAltmap::new(&X86_64::MODEL, machine.memory(), reserved, node) };
     let cpus = machine.cpus();
     cpus.watch(machine.frames(), X86_64::MODEL.descriptors(device)?);

@@ -70,8 +70,8 @@ pub(crate) enum Damage {
     DisownsItsFrames,
     /// It keeps what is freed.
     KeepsItsFrames,
-    /// It hands frames out before they are described.
-    HandsOutUndescribed,
+    /// It hands out a frame of its counts where it has no other.
+    HandsOutItsCounts,
 }
 
 impl Damage {

@@ -184,8 +184,8 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
         ],
     ),
     (
-        Damage::HandsOutUndescribed,
-        &["the_reserved_part_comes_first_and_goes_last"],
+        Damage::HandsOutItsCounts,
+        &["an_altmap_hands_out_all_but_its_counts"],
     ),
 ];
 

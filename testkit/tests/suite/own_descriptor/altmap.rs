@@ -1,4 +1,4 @@
-//! Altmaps, whose counts lie in these descriptors.
+//! Altmaps, which need nothing of these descriptors.
 
 use super::{OWN, Own, pagemap};
 use hosted::BackendKind;
@@ -39,7 +39,9 @@ fn the_altmap_needed_suffices_and_one_subsection_less_does_not(kind: BackendKind
                     Used::base_pages(base_pages, false),
                     Used::compound(rest, order, *tails),
                 ];
-                let expected = Costs::of(kind, &model).report(&used, Tables::Private);
+                let costs = Costs::of(kind, &model);
+                let expected = costs.report(&used, Tables::Private);
+                let expected = costs.with_altmap(expected, reserved);
                 assert_eq!(bed.audit(), expected);
                 let in_ram = u64::from(*tails == Tails::PerOrder);
                 assert_eq!(altmap.in_use(), expected.descriptor_frames - in_ram);
@@ -57,7 +59,7 @@ fn sixteen_gib_of_32_byte_descriptors(kind: BackendKind) {
     let start = PhysAddr::new(24 << 30);
     let ranges = [PfnRange::from_bytes(start, 16 << 30, model.granule()).unwrap()];
     let order = Sizes::of(model).order(2 << 20);
-    // n subsections hold 512 n frames and need 4 n + own (8192 - n).
+    // n subsections hold 512 n frames and need 4 n + own (8192 - n), and n / 2 for their counts.
     for (tails, own, subsections, in_ram) in
         [(Tails::PerCompound, 2, 33, 0), (Tails::PerOrder, 1, 17, 1)]
     {
@@ -72,6 +74,7 @@ fn sixteen_gib_of_32_byte_descriptors(kind: BackendKind) {
             let report = bed.audit();
             assert_eq!(altmap.in_use(), needed);
             assert_eq!(report.descriptor_frames, needed + in_ram);
+            assert_eq!(report.count_frames, subsections / 2 + 1);
             bed.offline(region);
         });
     }

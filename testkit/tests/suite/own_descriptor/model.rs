@@ -7,7 +7,6 @@ use hosted::{Backend, BackendKind, Machine, MachineConfig, X86_64};
 use mm_core::addr::{Order, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::error::ErrorKind;
-use mm_core::frame::{AltmapError, DeviceAltmap};
 use mm_core::model::{MemoryModel, ModelConfig, ModelError};
 use mm_core::pagemap::{DevPagemap, Geometry, PagemapError};
 use mm_core::vmemmap::{DescriptorMismatch, Vmemmap};
@@ -148,10 +147,7 @@ fn compound_pages_are_aligned_by_their_frame_number() {
 #[test]
 fn a_descriptor_of_another_size_than_the_models_is_refused() {
     type Machine64 = Machine<X86_64>;
-    let reserved = PfnRange::new(mm_core::addr::Pfn::new(1 << 20).unwrap(), 512).unwrap();
     let machine = Machine64::new(&MachineConfig {
-        devices: vec![reserved],
-        backed: vec![reserved],
         ram_frames: 64,
         ..MachineConfig::default()
     })
@@ -172,15 +168,6 @@ fn a_descriptor_of_another_size_than_the_models_is_refused() {
     // SAFETY: as above.
     let page = unsafe { Vmemmap::<Page<Mask>, _, _>::new(SLIM, frames, memory) };
     assert!(page.is_err());
-
-    let node = Machine64::NODES[0];
-    // SAFETY: 1 to 4: there is no altmap where it is refused.
-    let altmap = unsafe { DeviceAltmap::<Slim, _>::new(&X86_64::MODEL, memory, reserved, node) };
-    let expected = AltmapError::DescriptorSize {
-        model: 64,
-        descriptor: 32,
-    };
-    assert_eq!(altmap.map(drop), Err(expected));
 }
 
 /// A pagemap of one model does not do for a vmemmap of another.

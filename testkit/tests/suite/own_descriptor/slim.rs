@@ -12,7 +12,7 @@
 
 use hosted::Backend;
 use mm_core::addr::{NodeId, Order, VirtAddr};
-use mm_core::descriptor::{CountedDescriptor, Descriptor, Initial, Part, Reshape, TailEncoding};
+use mm_core::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use mm_core::model::{MemoryModel, ModelConfig};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -75,7 +75,7 @@ unsafe impl Descriptor for Slim {
 
     fn initial(initial: Initial) -> Self {
         let node = u64::from(initial.node.number()) << 16;
-        let references = u32::from(initial.part != Part::Tail);
+        let references = u32::from(matches!(initial.part, Part::Base | Part::Head));
         Self {
             packed: AtomicU64::new(Self::shape(initial) | node),
             references: AtomicU32::new(references),
@@ -92,13 +92,6 @@ unsafe impl Descriptor for Slim {
     fn order(&self) -> Order {
         let order = self.packed.load(Ordering::Relaxed) >> 8;
         Order::new(order as u8).unwrap_or(Order::BASE)
-    }
-}
-
-// SAFETY: 1: a field. 2: nobody but the library uses frames of an altmap.
-unsafe impl CountedDescriptor for Slim {
-    fn references(&self) -> &AtomicU32 {
-        &self.references
     }
 }
 

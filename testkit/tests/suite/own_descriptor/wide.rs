@@ -9,7 +9,7 @@
 //! ```
 
 use mm_core::addr::{Order, VirtAddr};
-use mm_core::descriptor::{CountedDescriptor, Descriptor, Initial, Part, Reshape, TailEncoding};
+use mm_core::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use testkit::testbed::{SeenDescriptor, TestDescriptor};
 
@@ -61,7 +61,7 @@ unsafe impl Descriptor for Wide {
     type Encoding = Compact;
 
     fn initial(initial: Initial) -> Self {
-        let references = u32::from(initial.part != Part::Tail);
+        let references = u32::from(matches!(initial.part, Part::Base | Part::Head));
         Self {
             owner: AtomicU64::new(0),
             flags: AtomicU64::new(0),
@@ -83,13 +83,6 @@ unsafe impl Descriptor for Wide {
     }
 }
 
-// SAFETY: 1: a field. 2: nobody but the library uses frames of an altmap.
-unsafe impl CountedDescriptor for Wide {
-    fn references(&self) -> &AtomicU32 {
-        &self.references
-    }
-}
-
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
 unsafe impl Reshape for Wide {
     unsafe fn reshape(&self, initial: Initial) {
@@ -98,7 +91,7 @@ unsafe impl Reshape for Wide {
     }
 
     unsafe fn reset(&self, initial: Initial) {
-        let references = u32::from(initial.part != Part::Tail);
+        let references = u32::from(matches!(initial.part, Part::Base | Part::Head));
         self.owner.store(0, Ordering::Relaxed);
         self.flags.store(0, Ordering::Relaxed);
         self.references.store(references, Ordering::Relaxed);

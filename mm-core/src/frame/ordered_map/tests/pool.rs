@@ -133,7 +133,7 @@ unsafe impl FrameAllocator for Pool {
         Released::Last(unsafe { OwnedBlock::new(block) })
     }
 
-    fn free(&self, block: OwnedBlock) {
+    unsafe fn free(&self, block: OwnedBlock) {
         self.free.borrow_mut().push(block.block().first());
     }
 
