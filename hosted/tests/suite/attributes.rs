@@ -171,9 +171,7 @@ fn frames_of_an_altmap_behind_the_last_are_refused() {
     let machine = Machine::new(device);
     let reserved = device.take_first(1 << 9).0;
     // SAFETY: 1 to 3: simulated memory, for this altmap alone, one vmemmap and one thread.
-    let altmap = unsafe {
-        DeviceAltmap::new(&MODEL_4_LEVEL, &machine.memory, reserved, NODE)
-    };
+    let altmap = unsafe { DeviceAltmap::new(&MODEL_4_LEVEL, &machine.memory, reserved, NODE) };
     let altmap = altmap.unwrap();
     let ranges = [device];
     for order in [0, 9] {

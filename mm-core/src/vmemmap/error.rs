@@ -74,10 +74,9 @@ impl OnlineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel
-            | Self::TailsDiffer
-            | Self::FrameOutOfReach(_)
-            | Self::Table(_) => ErrorKind::Unsupported,
+            Self::OtherModel | Self::TailsDiffer | Self::FrameOutOfReach(_) | Self::Table(_) => {
+                ErrorKind::Unsupported
+            }
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,

@@ -6,8 +6,8 @@ use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
-use mm_core::vmemmap::Described;
 use mm_core::frame::Altmap;
+use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 

@@ -12,7 +12,7 @@ use mm_core::addr::{Granule, NodeId, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
 use mm_core::paging::RadixTable;
-use mm_core::vmemmap::{AuditSlot, Vmemmap};
+use mm_core::vmemmap::{AuditSlot, OfflineError, Region, Vmemmap};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -125,5 +125,45 @@ fn with_nothing_online_and_nothing_marked_there_is_nothing_to_lose() {
     assert_eq!(vmemmap.mark(&table, frame, NodeId::new(0)), Ok(true));
     let offlined = vmemmap.offline(&mut table, region).unwrap();
     assert_eq!(offlined.marked, 1);
+    assert_eq!(machine.frames.outstanding(), 0);
+}
+
+/// A region that a `static` could hold: its range is in the pagemap.
+fn region_of(machine: &Machine, memory: PfnRange) -> Region<'static> {
+    let geometry = Geometry::from_bytes(2 * MIB, Granule::Size4K).unwrap();
+    let pagemap = DevPagemap::of_range(&MODEL_4_LEVEL, memory, geometry).unwrap();
+    let (mut table, mut vmemmap) = (machine.table(), machine.vmemmap());
+    vmemmap.online(&mut table, &pagemap).unwrap()
+}
+
+#[test]
+fn a_region_is_found_again_by_its_pagemap_and_goes_offline_as_a_whole() {
+    let machine = Machine::new();
+    let memory = range(GIB, 8 * MIB);
+    let pagemap = *region_of(&machine, memory).pagemap();
+    let (mut table, mut vmemmap) = (machine.table(), machine.next_vmemmap());
+    let found = vmemmap.region(&table, &pagemap).unwrap();
+    let offlined = vmemmap.offline(&mut table, found).unwrap();
+    assert_eq!(offlined.kept, 0);
+    assert_eq!(machine.frames.outstanding(), 0);
+}
+
+#[test]
+fn what_is_not_online_as_a_whole_is_no_region() {
+    let machine = Machine::new();
+    let memory = range(GIB, 8 * MIB);
+    let pagemap = *region_of(&machine, memory).pagemap();
+    let (mut table, mut vmemmap) = (machine.table(), machine.next_vmemmap());
+    let unit = MODEL_4_LEVEL.subsection().frames();
+    let (first, _) = memory.take_first(unit);
+    vmemmap.depopulate(&mut table, &pagemap, first).unwrap();
+    let at = MODEL_4_LEVEL.descriptors(first).unwrap().start();
+    assert_eq!(
+        vmemmap.region(&table, &pagemap).unwrap_err(),
+        OfflineError::NotOnline { at }
+    );
+    vmemmap.populate(&mut table, &pagemap, first).unwrap();
+    let found = vmemmap.region(&table, &pagemap).unwrap();
+    vmemmap.offline(&mut table, found).unwrap();
     assert_eq!(machine.frames.outstanding(), 0);
 }
