@@ -30,6 +30,7 @@ impl Stats {
             all.altmap_frames += row.altmap_frames;
             all.table_frames += row.table_frames;
             all.mark_frames += row.mark_frames;
+            all.count_frames += row.count_frames;
             all.record_frames += row.record_frames;
             all.reused_entries += row.reused_entries;
         }
