@@ -272,6 +272,7 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn state_of(&self, frame: Pfn) -> Option<[u64; 4]> {
+        self.vmemmap.descriptor(&self.table, frame)?;
         self.descriptor_of(frame).map(D::state)
     }
 
