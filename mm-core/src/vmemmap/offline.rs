@@ -179,11 +179,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let range = range.ok_or(OfflineError::PieceOutside { piece })?;
             self.check_online(table, range, pagemap.altmap())?;
         }
-        Ok(Region {
+        let huge_leaf = self.huge_leaf_of(table, pagemap);
+        let mut region = Region {
             pagemap: *pagemap,
             tables: pagemap.tables_on(table.can_share_tables()).0,
-            notes: Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables()),
-        })
+            notes: Notes::known_ahead(pagemap, huge_leaf, table.can_share_tables()),
+        };
+        self.note_whole_blocks(table, pagemap, &mut region.notes);
+        Ok(region)
     }
 
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the
@@ -195,7 +198,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
     /// is then mapped by a table of its own, if the page table can [exchange entries in
-    /// use](PageTable::replacement). Its translations do not change at any moment.
+    /// use](crate::paging::InUse::replacement). Its translations do not change at any moment.
     ///
     /// # Errors
     ///

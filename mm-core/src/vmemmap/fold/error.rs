@@ -61,8 +61,15 @@ pub enum FoldError {
         /// The reserved frames.
         reserved: PfnRange,
     },
-    /// The page table cannot exchange entries that are in use.
+    /// The page table cannot exchange entries that are in use:
+    /// [`PageTable::Replace`](crate::paging::PageTable::Replace) or
+    /// [`Mmu::replacement`](crate::paging::Mmu::replacement) say so.
     Refused,
+    /// The page table exchanges base pages, and a huge leaf would have to be split.
+    SplitsHugeLeaf {
+        /// The first address of the leaf.
+        at: VirtAddr,
+    },
 }
 
 impl FoldError {
@@ -74,6 +81,7 @@ impl FoldError {
             | Self::TailsDiffer
             | Self::OtherAltmap { .. }
             | Self::FrameOutOfReach(_)
+            | Self::SplitsHugeLeaf { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
@@ -103,6 +111,7 @@ impl From<ReplaceError> for FoldError {
             ReplaceError::OutOfFrames(error) => Self::OutOfFrames(error),
             ReplaceError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             ReplaceError::Refused => Self::Refused,
+            ReplaceError::SplitsHugeLeaf { at } => Self::SplitsHugeLeaf { at },
         }
     }
 }
@@ -146,6 +155,7 @@ impl fmt::Display for FoldError {
             }
             .fmt(f),
             Self::Refused => ReplaceError::Refused.fmt(f),
+            Self::SplitsHugeLeaf { at } => ReplaceError::SplitsHugeLeaf { at: *at }.fmt(f),
         }
     }
 }
