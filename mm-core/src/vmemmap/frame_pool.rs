@@ -157,7 +157,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     /// Gives single frames that were allocated just now back if entries cannot hold all of them.
     fn give_back_behind(&mut self, frames: PfnRange) -> Result<(), OnlineError> {
         self.check_reach(frames).inspect_err(|_| {
-            // SAFETY: allocated just now, each with one reference, and not mapped.
+            // SAFETY: 1 and 2: allocated just now, each with one reference, and not mapped.
             unsafe { self.release_frames(frames, Role::Descriptors) };
         })
     }
@@ -173,9 +173,13 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         }
     }
 
-    /// Counts that `frames` of one origin, whose last entries had this role, are free.
-    fn count_freed(&mut self, origin: Origin, frames: u64, role: Role) {
-        self.count(origin.node, |row| row.remove_frames(origin, frames, role));
+    /// Counts that `frames` of one origin, whose last entries had this role, are free, and that
+    /// `reused` entries went that had no frame of their own.
+    fn count_freed(&mut self, origin: Origin, frames: u64, role: Role, reused: u64) {
+        self.count(origin.node, |row| {
+            row.remove_frames(origin, frames, role);
+            row.remove_reused(reused);
+        });
         if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
             && let Some(counts) = self.state.altmaps.released(altmap, frames)
         {
@@ -275,10 +279,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         let Released::Last(owned) = released else {
             return self.count(origin.node, |row| row.remove_reused(references));
         };
-        self.count(origin.node, |row| {
-            row.remove_reused(references.saturating_sub(1));
-        });
-        self.count_freed(origin, block.order().frames(), role);
+        let reused = references.saturating_sub(1);
+        self.count_freed(origin, block.order().frames(), role, reused);
         match self.altmap_of(block.first()) {
             // SAFETY: 1: the altmap released it just now.
             Some(altmap) => unsafe { altmap.free(owned) },
@@ -308,8 +310,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
                 }
             };
             let kept = alike.frames().saturating_sub(freed);
-            self.count_freed(origin, freed, role);
-            self.count(origin.node, |row| row.remove_reused(kept));
+            self.count_freed(origin, freed, role, kept);
             rest = others;
         }
     }
