@@ -4,7 +4,6 @@ use super::Vmemmap;
 use super::error::{OfflineError, OnlineError};
 use super::frame_pool::FramePool;
 use super::memory_of;
-use super::note::Notes;
 use super::plan::Plan;
 use super::region::{Offlined, Region};
 use super::split::{Straddler, Straddlers};
@@ -172,11 +171,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let range = range.ok_or(OfflineError::PieceOutside { piece })?;
             self.check_online(table, range, pagemap.altmap())?;
         }
-        Ok(Region {
-            pagemap: *pagemap,
-            tables: pagemap.tables_on(table.can_share_tables()).0,
-            notes: Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables()),
-        })
+        Ok(Region::of(pagemap, table))
     }
 
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the

@@ -32,11 +32,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.check_model(pagemap)?;
         self.check_ranges_free(table, pagemap)?;
         self.check_altmap(table, pagemap.altmap())?;
-        let mut region = Region {
-            pagemap: *pagemap,
-            tables: pagemap.tables_on(table.can_share_tables()).0,
-            notes: Notes::known_ahead(pagemap, table.huge_leaf(), table.can_share_tables()),
-        };
+        let mut region = Region::of(pagemap, &*table);
         let mut done = 0;
         for &range in pagemap.ranges() {
             for piece in pagemap.pieces_of(range) {

@@ -2,6 +2,7 @@
 
 use super::note::Notes;
 use crate::pagemap::{DevPagemap, Tables, Tails};
+use crate::paging::PageTable;
 use core::iter::Sum;
 use core::ops::AddAssign;
 
@@ -19,6 +20,16 @@ pub struct Region<'p> {
 }
 
 impl<'p> Region<'p> {
+    /// The region of `pagemap` on `table`, with what is known of it before anything is mapped.
+    pub(super) fn of<P: PageTable>(pagemap: &DevPagemap<'p>, table: &P) -> Self {
+        let can_share = table.can_share_tables();
+        Self {
+            pagemap: *pagemap,
+            tables: pagemap.tables_on(can_share).0,
+            notes: Notes::known_ahead(pagemap, table.huge_leaf(), can_share),
+        }
+    }
+
     /// What was asked for.
     pub const fn pagemap(&self) -> &DevPagemap<'p> {
         &self.pagemap
