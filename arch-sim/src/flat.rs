@@ -5,8 +5,8 @@
 
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, FlushScope, Leaf, MapError, Mapping, PageTable, ReplaceError, Replaced,
-    Replacement, Role, Run, TableRecords, Visit,
+    Exchange, Flush, FlushScope, Leaf, Lookup, MapError, Mapping, PageTable, Replace, ReplaceError,
+    Replaced, Replacement, Role, Run, TableRecords, Visit,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -50,7 +50,7 @@ impl FlatTable {
 
     /// Takes out the leaf that maps `at`, whosever it is.
     pub fn unmap_foreign(&mut self, at: VirtAddr) -> Option<Mapping> {
-        let mapping = self.lookup(at)?;
+        let mapping = self.lookup(at).mapping()?;
         self.leaves.remove(&mapping.at);
         Some(mapping)
     }
@@ -137,14 +137,85 @@ impl FlatTable {
     }
 }
 
+/// The oracle's way to exchange entries: one after the other, with huge leaves that are split and
+/// joined.
+#[derive(Clone, Copy, Debug)]
+pub enum OneByOne {}
+
+// SAFETY: 1 and 2: it puts in what it is told, and no CPU translates by the map. 3: foreign leaves
+// are passed over.
+unsafe impl Replace<FlatTable> for OneByOne {
+    const RESIZES: bool = true;
+
+    fn replacement(_table: &FlatTable) -> Replacement {
+        Replacement::Direct
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut FlatTable,
+        range: VirtRange,
+        _node: NodeId,
+        exchange: &mut X,
+        _records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        let mut old = Vec::new();
+        let mut next = Some(range);
+        while let Some(rest) = next {
+            let at = rest.start();
+            let page_end = VirtAddr::new(at.get() | (table.granule.bytes() - 1));
+            next = rest.after(page_end);
+            let Some(Mapping { at: first, leaf }) = table.lookup(at).mapping() else {
+                continue;
+            };
+            if leaf.role == Role::Foreign {
+                continue;
+            }
+            if leaf.block.order() != Order::BASE {
+                if exchange.should_split(first, leaf) {
+                    table.break_up(first, leaf);
+                    exchange.split(leaf.block);
+                    next = Some(rest);
+                } else if let Ok(span) = table.span(first, leaf.block.order()) {
+                    next = rest.after(span.last());
+                }
+                continue;
+            }
+            if let Some((span, leaves)) = table.joinable(at, rest.last())
+                && let Some(huge) = table.huge.and_then(|order| exchange.join(at, order))
+            {
+                for mapping in leaves {
+                    exchange.joined(mapping.at, Run::once(mapping.leaf));
+                    table.leaves.remove(&mapping.at);
+                    old.push(mapping.leaf);
+                }
+                table.leaves.insert(at, huge);
+                next = rest.after(span.last());
+                continue;
+            }
+            let new = exchange.exchange(at, Run::once(leaf)).leaf;
+            if new != leaf {
+                table.leaves.insert(at, new);
+                old.push(leaf);
+            }
+        }
+        let flushes = u64::from(!old.is_empty());
+        table.flushes += flushes;
+        for leaf in old {
+            exchange.released(Run::once(leaf));
+        }
+        Ok(Replaced { flushes })
+    }
+}
+
 // SAFETY: 1: the map holds the leaf at its address, and no two leaves overlap. 2: they read the
 // map, which is all there is; only `map_foreign` enters foreign leaves. 3 and 4: no CPU translates
-// by the map. 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it;
-// `replace` passes foreign leaves over. 6: `replace` puts in what it is told, and no CPU translates
-// by the map.
+// by the map. 5: `clear_leaf` returns before it removes a foreign leaf, and `unmap` calls it; `enter`
+// looks for leaves first.
 unsafe impl PageTable for FlatTable {
     // It has none.
     const COUNTS_TABLES: bool = true;
+
+    type Replace = OneByOne;
 
     fn granule(&self) -> Granule {
         self.granule
@@ -154,13 +225,23 @@ unsafe impl PageTable for FlatTable {
         self.huge
     }
 
-    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
-        let (start, leaf) = self.leaves.range(..=at).next_back()?;
-        let span = self.span(*start, leaf.block.order()).ok()?;
-        span.contains(at).then_some(Mapping {
-            at: *start,
-            leaf: *leaf,
-        })
+    fn lookup(&self, at: VirtAddr) -> Lookup {
+        let below = self.leaves.range(..=at).next_back();
+        let below = below.and_then(|(start, leaf)| {
+            let span = self.span(*start, leaf.block.order()).ok()?;
+            Some((span, *leaf))
+        });
+        if let Some((span, leaf)) = below
+            && span.contains(at)
+        {
+            let at = span.start();
+            return Lookup::Mapped(Mapping { at, leaf });
+        }
+        let first = below.and_then(|(span, _)| span.last().checked_add(1));
+        let above = self.leaves.range(at..).next();
+        let last = above.map_or(u64::MAX, |(above, _)| above.get() - 1);
+        let hole = VirtRange::between(first.unwrap_or(VirtAddr::new(0)), VirtAddr::new(last));
+        Lookup::Hole(hole.unwrap_or(VirtRange::single(at)))
     }
 
     unsafe fn map_leaf(
@@ -178,7 +259,7 @@ unsafe impl PageTable for FlatTable {
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
-        let mapping = self.lookup(at)?;
+        let mapping = self.lookup(at).mapping()?;
         if mapping.leaf.role == Role::Foreign {
             return None;
         }
@@ -189,67 +270,8 @@ unsafe impl PageTable for FlatTable {
         Some(mapping)
     }
 
-    fn flush(&mut self, obligation: Flush) {
+    fn flush(&mut self, obligation: Flush, _records: &dyn TableRecords) {
         self.flushes += u64::from(obligation.scope() != FlushScope::Nothing);
-    }
-
-    fn replacement(&self) -> Replacement {
-        Replacement::Direct
-    }
-
-    unsafe fn replace<X: Exchange>(
-        &mut self,
-        range: VirtRange,
-        _node: NodeId,
-        exchange: &mut X,
-        _records: &dyn TableRecords,
-    ) -> Result<Replaced, ReplaceError> {
-        let mut old = Vec::new();
-        let mut next = Some(range);
-        while let Some(rest) = next {
-            let at = rest.start();
-            let page_end = VirtAddr::new(at.get() | (self.granule.bytes() - 1));
-            next = rest.after(page_end);
-            let Some(Mapping { at: first, leaf }) = self.lookup(at) else {
-                continue;
-            };
-            if leaf.role == Role::Foreign {
-                continue;
-            }
-            if leaf.block.order() != Order::BASE {
-                if exchange.should_split(first, leaf) {
-                    self.break_up(first, leaf);
-                    exchange.split(leaf.block);
-                    next = Some(rest);
-                } else if let Ok(span) = self.span(first, leaf.block.order()) {
-                    next = rest.after(span.last());
-                }
-                continue;
-            }
-            if let Some((span, leaves)) = self.joinable(at, rest.last())
-                && let Some(huge) = self.huge.and_then(|order| exchange.join(at, order))
-            {
-                for mapping in leaves {
-                    exchange.joined(mapping.at, Run::once(mapping.leaf));
-                    self.leaves.remove(&mapping.at);
-                    old.push(mapping.leaf);
-                }
-                self.leaves.insert(at, huge);
-                next = rest.after(span.last());
-                continue;
-            }
-            let new = exchange.exchange(at, Run::once(leaf)).leaf;
-            if new != leaf {
-                self.leaves.insert(at, new);
-                old.push(leaf);
-            }
-        }
-        let flushes = u64::from(!old.is_empty());
-        self.flushes += flushes;
-        for leaf in old {
-            exchange.released(Run::once(leaf));
-        }
-        Ok(Replaced { flushes })
     }
 
     fn visit(
@@ -257,7 +279,7 @@ unsafe impl PageTable for FlatTable {
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let first = match self.lookup(range.start()) {
+        let first = match self.lookup(range.start()).mapping() {
             Some(across) => across.at,
             None => range.start(),
         };
@@ -338,7 +360,7 @@ mod tests {
         map(&mut table, 0x1000, leaf(7, 0)).unwrap();
         let frame = |at| {
             let at = VirtAddr::new(at);
-            let mapping = table.lookup(at)?;
+            let mapping = table.lookup(at).mapping()?;
             Some(mapping.frame_of(at, Granule::Size4K)?.get())
         };
         assert_eq!(frame(0xfff), None);
@@ -392,7 +414,7 @@ mod tests {
         let mut table = table();
         let top = 0_u64.wrapping_sub(0x1000);
         map(&mut table, top, leaf(7, 0)).unwrap();
-        assert!(table.lookup(VirtAddr::new(u64::MAX)).is_some());
+        assert!(table.lookup(VirtAddr::new(u64::MAX)).mapping().is_some());
         assert_eq!(visited(&table, bytes(top - 0x1000, 0x2000)), [top]);
         assert_eq!(unmap(&mut table, bytes(top - 0x1000, 0x2000)).len(), 1);
         assert_eq!(table.leaves().count(), 0);
@@ -403,7 +425,7 @@ mod tests {
         let mut table = table();
         let at = VirtAddr::new(1 << 30);
         table.map_foreign(at, leaf(0, 18)).unwrap();
-        assert_eq!(table.lookup(at).unwrap().leaf.role, Role::Foreign);
+        assert_eq!(table.lookup(at).mapping().unwrap().leaf.role, Role::Foreign);
         assert!(unmap(&mut table, bytes(1 << 30, 0x4000)).is_empty());
         let mut flush = Flush::nothing();
         // SAFETY: 1 and 2: nothing is cleared.

@@ -75,7 +75,7 @@ mod tlb;
 mod translation;
 mod violations;
 
-pub use flat::FlatTable;
+pub use flat::{FlatTable, OneByOne};
 pub use frames::SimFrames;
 pub use memory::SimMemory;
 pub use tlb::{Fault, MmuRecord, SimMmu, SimTlb, TlbCounts};

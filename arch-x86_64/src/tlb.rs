@@ -246,7 +246,7 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // until the invalidation that the SDM asks for ("Recommended Invalidation"). That section
 // recommends to clear P in between where the size of the page changes with its frame or its rights,
 // if the software cannot do with either. Here it can: old and new entries lead to descriptors that
-// say the same (duty 3 of `PageTable::replace`).
+// say the same (duty 3 of `InUse::replace`).
 unsafe impl<F, I, S> Mmu<F> for Tlb<I, S>
 where
     F: LongModeFormat,

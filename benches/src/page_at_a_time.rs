@@ -1,7 +1,7 @@
 //! The way that everybody starts with: a walk from the root for each page.
 
 use mm_core::addr::{Granule, NodeId, Order, VirtAddr};
-use mm_core::paging::{Flush, Leaf, MapError, Mapping, PageTable, TableRecords};
+use mm_core::paging::{Flush, Leaf, Lookup, MapError, Mapping, PageTable, Refuse, TableRecords};
 
 /// A page table without its methods for runs.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub struct PageAtATime<P>(pub P);
 // SAFETY: 1 to 5 hold because they hold for the page table inside, and for the default bodies over
 // it.
 unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
+    type Replace = Refuse;
+
     fn granule(&self) -> Granule {
         self.0.granule()
     }
@@ -18,7 +20,7 @@ unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
         self.0.huge_leaf()
     }
 
-    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
+    fn lookup(&self, at: VirtAddr) -> Lookup {
         self.0.lookup(at)
     }
 
@@ -38,7 +40,11 @@ unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
         unsafe { self.0.clear_leaf(at, flush) }
     }
 
-    fn flush(&mut self, obligation: Flush) {
-        self.0.flush(obligation);
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords) {
+        self.0.flush(obligation, records);
+    }
+
+    fn entries_added(&mut self) {
+        self.0.entries_added();
     }
 }

@@ -11,7 +11,7 @@ use mm_core::vmemmap::AuditSlot;
 /// # For implementers
 ///
 /// [`parts`](Self::parts) is called once for each check. It may give the same page table each time,
-/// since a check leaves it as it was; after one that failed, better a new one.
+/// since a check leaves it as it was. After one that failed, [`renew`](Self::renew) is called.
 ///
 /// Types are chosen so that a kernel can hand over what it has: the page table that it runs on,
 /// with nothing mapped in the vmemmap's part of it, its own allocator, and some memory to count in.
@@ -28,9 +28,29 @@ pub trait Harness {
 
     /// All of it.
     fn parts(&mut self) -> Parts<'_, Self>;
+
+    /// Makes everything anew after a check has failed: a page table in which nothing is mapped, an
+    /// allocator, a direct map and an altmap from which nothing is out. Says whether it could. If
+    /// not, the checks that are left are skipped, since what one of them finds may be another
+    /// one's.
+    fn renew(&mut self) -> bool {
+        false
+    }
 }
 
 /// What a check works with.
+///
+/// # What the battery needs
+///
+/// - *Descriptors* of 64 bytes: they are `Page`, whatever the kernel's own are, so `model` says 64.
+/// - *RAM*: enough for the descriptors and tables of what checks bring online at a time, which is
+///   three huge leaves' worth of frames where the page table has huge leaves, and else some
+///   hundreds. 2^14 frames are enough with leaves of 32 pages, 2^13 with leaves of 512.
+/// - *Orders*: single frames, blocks of order 2, and blocks of a huge leaf where the page table has
+///   one. Checks that find no block of a huge leaf are skipped; those that find none of order 2
+///   fail. Blocks are [split](FrameAllocator::can_split) unless the allocator says that it cannot.
+/// - *References*: 2^20 on one frame, or as many as the allocator
+///   [counts](FrameAllocator::most_references).
 pub struct Parts<'h, H: Harness + ?Sized> {
     /// Where descriptors lie.
     pub model: MemoryModel,

@@ -32,16 +32,37 @@ mod outcome;
 
 pub use checks::{Check, checks};
 pub use harness::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Cause, Failure, Outcome};
+
+/// Why checks are skipped after one that failed.
+const AFTER_A_FAILURE: &str = "a check has failed, and the harness cannot start anew";
 
 /// Runs every check on `harness` and gives each one's name and outcome to `report`. Says whether
 /// none failed.
 pub fn run<H: Harness>(harness: &mut H, report: &mut dyn FnMut(&'static str, Outcome)) -> bool {
-    let mut passed = true;
+    run_some(harness, &|_| true, report)
+}
+
+/// Runs the checks whose names are `wanted` on `harness`, as [`run`] does.
+pub fn run_some<H: Harness>(
+    harness: &mut H,
+    wanted: &dyn Fn(&str) -> bool,
+    report: &mut dyn FnMut(&'static str, Outcome),
+) -> bool {
+    let (mut passed, mut usable) = (true, true);
     for check in checks::<H>() {
-        let outcome = run_one(harness, &check);
-        passed = passed && !matches!(outcome, Outcome::Failed(_));
+        if !wanted(check.name()) {
+            continue;
+        }
+        let outcome = match usable {
+            true => run_one(harness, &check),
+            false => Outcome::Skipped(AFTER_A_FAILURE),
+        };
         report(check.name(), outcome);
+        if matches!(outcome, Outcome::Failed(_)) {
+            passed = false;
+            usable = harness.renew();
+        }
     }
     passed
 }

@@ -26,7 +26,7 @@ where
             let walker = Stage1::<PAGE_SHIFT>::walker();
             let read = walker.translate(&machine.memory, machine.root, at).unwrap();
             assert_eq!(read.global, global);
-            let found = table.lookup(at).unwrap();
+            let found = table.lookup(at).mapping().unwrap();
             assert_eq!(found.leaf, source.mapped[&at]);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::machine::{Machine, Paging, at, for_each_granule, vmemmap};
 use crate::source::{Plan, Source};
-use mm_core::paging::{Flush, MapError, MapStopped, PageTable, Role};
+use mm_core::paging::{Flush, MapError, MapStopped, NoRecords, PageTable, Role};
 
 /// A page of a boot loader's: inner shareable, accessed, not of this library.
 const PAGE: u64 = 0x703;
@@ -67,12 +67,12 @@ for_each_granule! {
         machine.cpus.speculate(all);
         let mut table = machine.table();
         for page in [10, entries, entries + 9] {
-            assert_eq!(table.lookup(at::<F>(page)).unwrap().leaf.role, Role::Foreign);
+            assert_eq!(table.lookup(at::<F>(page)).mapping().unwrap().leaf.role, Role::Foreign);
             let mut flush = Flush::nothing();
             // SAFETY: 1: nobody uses the addresses. 2: nothing comes of it.
             let cleared = unsafe { table.clear_leaf(at::<F>(page), &mut flush) };
             assert_eq!(cleared, None);
-            table.flush(flush);
+            table.flush(flush, &NoRecords);
         }
         assert_eq!(machine.unmap(&[vmemmap::<F>(0, 10)]).iter().map(|run| run.count).sum::<u64>(), 10);
         assert_eq!(machine.read(all).0.len(), 2);

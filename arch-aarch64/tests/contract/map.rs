@@ -17,7 +17,7 @@ fn map_and_unmap<F: Paging>(range: VirtRange, plan: Plan) {
     assert_eq!(machine.frames.outstanding(), frames.len() as u64 + tables);
     let table = machine.table();
     for (at, leaf) in &given {
-        assert_eq!(table.lookup(*at).unwrap().leaf, *leaf);
+        assert_eq!(table.lookup(*at).mapping().unwrap().leaf, *leaf);
         let frame = machine.cpus.all()[0].access(*at).unwrap();
         assert_eq!(frame, leaf.block.first().base(F::GRANULE));
     }
@@ -27,7 +27,7 @@ fn map_and_unmap<F: Paging>(range: VirtRange, plan: Plan) {
         range.last().get().checked_add(1),
     ] {
         let outside = outside.map(VirtAddr::new);
-        assert!(outside.is_none_or(|at| table.lookup(at).is_none()));
+        assert!(outside.is_none_or(|at| table.lookup(at).mapping().is_none()));
     }
     machine.unmap(&[range]);
     assert_eq!(
@@ -74,7 +74,7 @@ for_each_granule! {
             let stopped = machine.map_from(range, &mut source).unwrap_err();
             let error = MapError::Unsupported { at: range.start(), order: Order::BASE };
             assert_eq!(stopped, MapStopped::Table { at: range.start(), error });
-            assert_eq!(machine.table().lookup(range.start()), None);
+            assert_eq!(machine.table().lookup(range.start()).mapping(), None);
             assert_eq!(machine.unmap(&[range]), []);
         }
         machine.assert_clean();
@@ -110,7 +110,7 @@ for_each_granule! {
         assert_eq!(sizes, [1, entries, 1]);
         assert_eq!(machine.read(range).0, given);
         let inside = at::<F>(entries + entries / 2);
-        let mapping = machine.table().lookup(inside).unwrap();
+        let mapping = machine.table().lookup(inside).mapping().unwrap();
         assert_eq!(mapping.at, at::<F>(entries));
         let block = given[&at::<F>(entries)].block;
         let frame = block.first().checked_add(entries / 2);

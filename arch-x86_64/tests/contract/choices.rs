@@ -43,7 +43,7 @@ for_both_formats! {
             for page in [0, 512, 599] {
                 let entries = path(&machine, page);
                 assert_eq!(entries.last().unwrap() & GLOBAL, global);
-                let leaf = table.lookup(at::<F>(page)).unwrap();
+                let leaf = table.lookup(at::<F>(page)).mapping().unwrap();
                 assert_eq!(Some(&leaf.leaf), source.mapped.get(&leaf.at));
             }
         }
@@ -113,7 +113,7 @@ for_both_formats! {
         assert_eq!(refused, Err(MapError::FrameOutOfReach(FrameOutOfReach { frame, last })));
         // SAFETY: as above; the last one is entered, and taken out again.
         unsafe { table.map_leaf(at::<F>(0), Leaf::single(last, Role::Descriptors), NODE, &NoRecords) }.unwrap();
-        let found = table.lookup(at::<F>(0)).unwrap();
+        let found = table.lookup(at::<F>(0)).mapping().unwrap();
         assert_eq!(found.leaf.block, Block::single(last));
         // SAFETY: 1: nobody uses the addresses. 2: mapped above.
         unsafe { table.unmap([vmemmap::<F>(0, 1)].into_iter(), &mut |_| (), &NoRecords) };
@@ -131,7 +131,7 @@ for_both_formats! {
         assert_eq!(path(&machine, 0).iter().filter(|entry| *entry >> 47 & 1 != 0).count(), 0);
         for bit in [0, 1 << 47] {
             machine.write_entry(at::<F>(7), 1, 0x1234_5063 | bit);
-            let found = table.lookup(at::<F>(7)).unwrap().leaf;
+            let found = table.lookup(at::<F>(7)).mapping().unwrap().leaf;
             assert_eq!((found.block.first().get(), found.role), (0x1_2345, Role::Foreign));
         }
         // Nothing but the bit is somebody's note all the same.

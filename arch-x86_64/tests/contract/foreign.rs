@@ -1,7 +1,7 @@
 //! What others have entered is seen, and stays.
 
 use crate::machine::{Machine, Paging, Plan, Source, at, for_both_formats, leaves, vmemmap};
-use mm_core::paging::{Flush, MapError, MapStopped, PageTable, Role};
+use mm_core::paging::{Flush, MapError, MapStopped, NoRecords, PageTable, Role};
 
 /// A page of somebody else's, a swapped-out one, one of ours.
 const FOREIGN_PAGE: u64 = 0x0123_4063;
@@ -55,13 +55,13 @@ for_both_formats! {
         machine.cpus.speculate(all);
         let mut table = machine.table();
         for page in [10, 512, 700] {
-            assert_eq!(table.lookup(at::<F>(page)).unwrap().leaf.role, Role::Foreign);
+            assert_eq!(table.lookup(at::<F>(page)).mapping().unwrap().leaf.role, Role::Foreign);
             let mut flush = Flush::nothing();
             // SAFETY: 1: nobody uses the addresses. 2: nothing comes of it.
             assert_eq!(unsafe { table.clear_leaf(at::<F>(page), &mut flush) }, None);
-            table.flush(flush);
+            table.flush(flush, &NoRecords);
         }
-        assert_eq!(table.lookup(at::<F>(11)), None);
+        assert_eq!(table.lookup(at::<F>(11)).mapping(), None);
         let runs = machine.unmap(&[vmemmap::<F>(0, 10)]);
         assert_eq!(leaves(&runs), 10);
         assert_eq!(machine.read_entry(at::<F>(10), 1), FOREIGN_PAGE);

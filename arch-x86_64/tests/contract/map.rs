@@ -29,7 +29,7 @@ fn round_trip<F: Paging>(range: VirtRange, plan: Plan) -> u64 {
     let table = machine.table();
     let mut page = range.start();
     loop {
-        let found = table.lookup(page).unwrap();
+        let found = table.lookup(page).mapping().unwrap();
         assert_eq!(source.mapped.get(&found.at), Some(&found.leaf));
         match page.checked_add(PAGE) {
             Some(next) if next <= range.last() => page = next,
@@ -40,7 +40,7 @@ fn round_trip<F: Paging>(range: VirtRange, plan: Plan) -> u64 {
         range.start().get().wrapping_sub(1),
         range.last().get().wrapping_add(1),
     ] {
-        assert_eq!(table.lookup(VirtAddr::new(outside)), None);
+        assert_eq!(table.lookup(VirtAddr::new(outside)).mapping(), None);
     }
     machine.cpus.speculate(range);
     machine.unmap(&[range]);
@@ -272,7 +272,7 @@ for_both_formats! {
         // SAFETY: as above.
         let again = unsafe { table.map_leaf(at::<F>(512), leaf, NODE, &NoRecords) };
         assert_eq!(again, Err(MapError::InUse { at: at::<F>(512) }));
-        let found = table.lookup(at::<F>(700)).unwrap();
+        let found = table.lookup(at::<F>(700)).mapping().unwrap();
         assert_eq!((found.at, found.leaf), (at::<F>(512), leaf));
         assert_eq!(found.frame_of(at::<F>(700), F::GRANULE), block.first().checked_add(188));
         machine.unmap(&[vmemmap::<F>(512, 512)]);

@@ -149,8 +149,8 @@ for_both_formats! {
         machine.map(vmemmap::<F>(0, 1), Plan::Distinct);
         // The same indices in every table.
         let alias = F::BASE.get() ^ 1 << 63;
-        assert_eq!(machine.table().lookup(VirtAddr::new(alias)), None);
-        assert!(machine.table().lookup(F::BASE).is_some());
+        assert_eq!(machine.table().lookup(VirtAddr::new(alias)).mapping(), None);
+        assert!(machine.table().lookup(F::BASE).mapping().is_some());
     }
 
     fn a_read_only_leaf_faults_on_stores<F>() {
@@ -162,21 +162,64 @@ for_both_formats! {
         assert!(cpu.store(at::<F>(1)).is_err());
     }
 
-    fn a_table_without_entries_is_no_mapping<F>() {
+    fn the_last_leaf_that_is_cleared_takes_its_tables_along_after_the_flush<F>() {
         let machine = Machine::<F>::new();
         let mut table = machine.table();
-        let leaf = Leaf::single(machine.frames.allocate(Order::BASE, NODE).unwrap().first(), Role::Tail);
-        // SAFETY: 1: the frame is this test's. 2: nobody uses the address.
-        unsafe { table.map_leaf(at::<F>(9), leaf, NODE, &NoRecords) }.unwrap();
-        let mut flush = mm_core::paging::Flush::nothing();
-        // SAFETY: 1: nobody uses the address. 2: the frame is kept.
-        unsafe { table.clear_leaf(at::<F>(9), &mut flush) }.unwrap();
-        table.flush(flush);
-        assert_eq!(table.lookup(at::<F>(9)), None);
+        let frames = [9, 10].map(|page| (page, machine.frames.allocate(Order::BASE, NODE).unwrap()));
+        for (page, block) in frames {
+            let leaf = Leaf::single(block.first(), Role::Tail);
+            // SAFETY: 1: the frame is this test's. 2: nobody uses the address.
+            unsafe { table.map_leaf(at::<F>(page), leaf, NODE, &NoRecords) }.unwrap();
+        }
+        let tables = machine.outstanding() - 2;
+        machine.cpus.speculate(vmemmap::<F>(0, 512));
+        for (left, (page, _)) in [(tables, frames[0]), (0, frames[1])] {
+            let mut flush = mm_core::paging::Flush::nothing();
+            // SAFETY: 1: nobody uses the address. 2: the frame is kept.
+            unsafe { table.clear_leaf(at::<F>(page), &mut flush) }.unwrap();
+            assert_eq!(flush.detached().is_some(), left == 0);
+            assert_eq!(machine.outstanding(), tables + 2, "nothing is freed before the flush");
+            table.flush(flush, &NoRecords);
+            assert_eq!(machine.outstanding(), left + 2);
+        }
+        assert_eq!(table.lookup(at::<F>(9)).mapping(), None);
         assert_eq!(table.first_in_use(vmemmap::<F>(0, 512)), None);
-        // The empty table is used again, and freed by the next `unmap`.
-        machine.map(vmemmap::<F>(0, 512), Plan::Distinct);
-        machine.unmap(&[vmemmap::<F>(0, 512)]);
-        assert_eq!(machine.outstanding(), 1);
+        machine.assert_no_violations();
+    }
+
+    fn a_detached_table_waits_for_the_obligation_that_says_so<F>() {
+        let machine = Machine::<F>::new();
+        let mut table = machine.table();
+        // Three leaf tables below one table.
+        let pages = [9, 512 + 9, 1024 + 9];
+        for page in pages {
+            let block = machine.frames.allocate(Order::BASE, NODE).unwrap();
+            let leaf = Leaf::single(block.first(), Role::Tail);
+            // SAFETY: 1: the frame is this test's. 2: nobody uses the address.
+            unsafe { table.map_leaf(at::<F>(page), leaf, NODE, &NoRecords) }.unwrap();
+        }
+        let all = machine.outstanding();
+        let clear = |table: &mut crate::machine::Table<'_, F>, pages: &[u64]| {
+            let mut flush = mm_core::paging::Flush::nothing();
+            for page in pages {
+                // SAFETY: 1: nobody uses the address. 2: the frame is kept.
+                unsafe { table.clear_leaf(at::<F>(*page), &mut flush) }.unwrap();
+            }
+            flush
+        };
+        let middle = clear(&mut table, &pages[1..2]);
+        // The other one is next to it, and not its obligation.
+        let first = clear(&mut table, &pages[..1]);
+        table.flush(first, &NoRecords);
+        assert_eq!(machine.outstanding(), all - 1);
+        let leaf = Leaf::single(mm_core::addr::Pfn::new(1).unwrap(), Role::Tail);
+        // SAFETY: 1 and 2: it is refused.
+        let refused = unsafe { table.map_leaf(at::<F>(pages[1]), leaf, NODE, &NoRecords) };
+        assert!(refused.is_err());
+        table.flush(middle, &NoRecords);
+        assert_eq!(machine.outstanding(), all - 2);
+        let last = clear(&mut table, &pages[2..]);
+        table.flush(last, &NoRecords);
+        assert_eq!(machine.outstanding(), 3);
     }
 }

@@ -118,7 +118,7 @@ for_both_formats! {
                 }
                 let table = machine.table();
                 for (at, leaf) in &mapped {
-                    assert_eq!(table.lookup(*at).unwrap().leaf, *leaf);
+                    assert_eq!(table.lookup(*at).mapping().unwrap().leaf, *leaf);
                 }
                 let runs = machine.unmap(&[range]);
                 let steps: Vec<_> = runs.iter().map(|run| (run.count, run.step, run.leaf.role)).collect();
@@ -215,7 +215,7 @@ for_both_formats! {
         let mut flush = Flush::nothing();
         // SAFETY: 1: nobody uses the addresses. 2: the flush is given below.
         let cleared = unsafe { table.clear_leaf(at::<F>(1030), &mut flush) }.unwrap();
-        table.flush(flush);
+        table.flush(flush, &NoRecords);
         assert_eq!(cleared.at, at::<F>(1024));
         // SAFETY: 1 and 2: nobody uses the addresses, all were mapped.
         unsafe { table.unmap([vmemmap::<F>(5, 1)].into_iter(), &mut |_| (), &NoRecords) };
@@ -234,7 +234,7 @@ for_both_formats! {
         let mut flush = Flush::nothing();
         // SAFETY: 1: nobody uses the addresses. 2: the reference is given back after the flush.
         let cleared = unsafe { table.clear_leaf(at::<F>(1), &mut flush) }.unwrap();
-        table.flush(flush);
+        table.flush(flush, &NoRecords);
         assert_eq!(Some(cleared.leaf), expected.remove(&at::<F>(1)));
         assert_eq!(machine.read(range).0, expected);
         for cpu in machine.cpus.all() {

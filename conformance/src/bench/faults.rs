@@ -10,7 +10,10 @@ use mm_core::paging::PageTable;
 use mm_core::vmemmap::AuditReport;
 
 /// More allocations than any operation of a check needs; a loop that comes here would not end.
-const MANY: u64 = 1 << 10;
+const MANY: u64 = 1 << 16;
+
+/// Up to so many allocations, each number of them is too few in turn. After that, some are.
+const EACH: u64 = 1 << 8;
 
 /// How everything is, as far as it can be seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +57,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         }
     }
 
-    /// Does `operation` with every number of allocations that is too few, and then with one that is
-    /// not. Each time that it fails it says that frames ran out, and nothing has changed, `frames`
+    /// Does `operation` with every number of allocations that is too few, or with many such numbers,
+    /// and then with one that is not. Each time that it fails it says that frames ran out, and nothing has changed, `frames`
     /// being what it is about. Answers with what came of it, and how often it failed.
     ///
     /// Nothing may be online that has a stake in the harness being able to do this: ask by
@@ -67,15 +70,18 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     ) -> Result<(T, u64), Stop> {
         self.needs_faults()?;
         let before = self.snapshot(frames)?;
-        for allocations in 0..MANY {
+        let (mut allocations, mut failures) = (0, 0);
+        while allocations < MANY {
             self.controls.fail_after(Some(allocations));
             let outcome = operation(self);
             self.controls.fail_after(None);
             match outcome {
-                Ok(done) => return Ok((done, allocations)),
+                Ok(done) => return Ok((done, failures)),
                 Err(ErrorKind::OutOfFrames) => self.unchanged(&before, frames)?,
                 Err(_) => return fail("the error is about frames"),
             }
+            failures += 1;
+            allocations += 1 + allocations / EACH * (EACH / 4);
         }
         fail("enough frames are enough")
     }

@@ -63,7 +63,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
             let frame = self.frame_of_page(frames, page);
             let at = self.address(frame)?;
             ensure_at(
-                self.table.lookup(at).is_none(),
+                self.table.lookup(at).mapping().is_none(),
                 "the page table finds nothing",
                 at,
             )?;
@@ -83,7 +83,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// there is one, and the same as the page table says.
     pub(crate) fn holder(&self, frame: Pfn) -> Result<Pfn, Stop> {
         let at = self.address(frame)?;
-        let found = self.table.lookup(at);
+        let found = self.table.lookup(at).mapping();
         let Some(found) = found.and_then(|found| found.frame_of(at, self.model.granule())) else {
             ensure_at(false, "the page table finds the descriptors", at)?;
             return fail("the page table finds the descriptors");
@@ -178,7 +178,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         for page in 0..self.pages(frames) {
             let first = self.frame_of_page(frames, page);
             let at = self.address(first)?;
-            let found = self.table.lookup(at);
+            let found = self.table.lookup(at).mapping();
             let frame = found.and_then(|found| found.frame_of(at, self.model.granule()));
             fingerprint.add(frame.map_or(u64::MAX, Pfn::get));
             let Some(found) = found else { continue };

@@ -2,11 +2,12 @@
 
 use super::Bench;
 use crate::harness::{Controls, Harness};
-use crate::outcome::{Stop, Verdict, fail, skip};
+use crate::outcome::{Stop, Verdict, skip};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
+use mm_core::frame::FrameAllocator;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::paging::{PageTable, Replacement};
+use mm_core::paging::{InUse, PageTable, Replacement};
 
 impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// Aligned blocks of `order` of device memory, one after the other, from the one with the
@@ -50,10 +51,10 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         ranges: &'r [PfnRange],
         order: Order,
     ) -> Result<DevPagemap<'r>, Stop> {
-        match DevPagemap::new(&self.model, ranges, Geometry::compound(order)) {
-            Ok(pagemap) => Ok(pagemap.with_node(self.node)),
-            Err(_) => fail("the pagemap is accepted"),
-        }
+        let pagemap = DevPagemap::new(&self.model, ranges, Geometry::compound(order));
+        Ok(self
+            .expect(pagemap, "the pagemap is accepted")?
+            .with_node(self.node))
     }
 
     /// As [`pagemap`](Self::pagemap), with tails shared as `tails` says.
@@ -82,10 +83,22 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         let Some(leaf) = self.table.huge_leaf() else {
             return skip("the page table has no huge leaves");
         };
+        if self.table.resizes_leaves() && !self.frames.can_split() {
+            return skip("the allocator cannot split the block of a huge leaf");
+        }
         let describes = leaf.get() + self.model.vmemmap_page_order().get();
         match Order::new(describes) {
             Some(describes) => Ok((leaf, describes)),
             None => skip("a huge leaf describes more memory than there can be"),
+        }
+    }
+
+    /// Skips a check that needs huge leaves in use to be split and joined.
+    pub(crate) fn needs_resizing(&self) -> Verdict {
+        self.needs_replacement()?;
+        match self.table.resizes_leaves() {
+            true => Ok(()),
+            false => skip("the page table does not split or join leaves in use"),
         }
     }
 

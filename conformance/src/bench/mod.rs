@@ -17,13 +17,14 @@ pub(crate) use look::State;
 pub(crate) use memory::part;
 
 use crate::harness::{AltmapUnderTest, Controls, Harness, Parts};
-use crate::outcome::{Failure, Outcome, Stop, Verdict, equal};
-use mm_core::addr::{NodeId, Pfn, PfnRange};
+use crate::outcome::{Cause, Fault, Outcome, Stop, Verdict, equal, fail};
+use core::cell::Cell;
+use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Page, Pointer, TailEncoding};
 use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
-use mm_core::vmemmap::{AuditReport, AuditSlot, DescriptorMismatch, Vmemmap};
+use mm_core::vmemmap::{AuditReport, AuditSlot, DescriptorMismatch, Finding, Vmemmap};
 use records::Records;
 
 /// The vmemmap that checks work on.
@@ -45,10 +46,12 @@ pub(crate) struct Bench<'h, H: Harness, E = Pointer> {
     pub(crate) vmemmap: Subject<'h, H, E>,
     device: PfnRange,
     scratch: &'h mut [AuditSlot],
+    /// Why the check has failed, in the words of what was asked.
+    cause: Cell<Option<Cause>>,
 }
 
 impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
-    pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Failure> {
+    pub(crate) fn new(parts: Parts<'h, H>) -> Result<Self, Fault> {
         let vmemmap = new_vmemmap(parts.model, parts.frames, parts.direct_map)?;
         Ok(Self {
             model: parts.model,
@@ -63,6 +66,7 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             vmemmap,
             device: parts.device,
             scratch: parts.scratch,
+            cause: Cell::new(None),
         })
     }
 
@@ -98,7 +102,44 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             }
             Ok(())
         });
-        Outcome::of(verdict)
+        Outcome::of(verdict, self.cause.take())
+    }
+
+    /// Fails with the error, if `result` is one.
+    pub(crate) fn expect<T, R: Into<Cause>>(
+        &self,
+        result: Result<T, R>,
+        what: &'static str,
+    ) -> Result<T, Stop> {
+        result.or_else(|error| self.fail_by(what, error))
+    }
+
+    /// Fails with the error, if `result` is one, for an address.
+    pub(crate) fn expect_at<T, R: Into<Cause>>(
+        &self,
+        result: Result<T, R>,
+        what: &'static str,
+        at: VirtAddr,
+    ) -> Result<T, Stop> {
+        result.map_err(|error| {
+            self.cause.set(Some(error.into()));
+            Stop::Failed(Fault {
+                what,
+                at: Some(at),
+                expected: 1,
+                found: 0,
+            })
+        })
+    }
+
+    /// A failure, and what was said when it should not have been.
+    pub(crate) fn fail_by<T>(
+        &self,
+        what: &'static str,
+        cause: impl Into<Cause>,
+    ) -> Result<T, Stop> {
+        self.cause.set(Some(cause.into()));
+        fail(what)
     }
 
     /// Frames that are out, of RAM and of the altmap; 0 where the allocator cannot tell.
@@ -122,31 +163,24 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
             }
             None => self.vmemmap.audit(&*self.table, &[ram], self.scratch),
         };
-        use mm_core::vmemmap::Finding;
         audit.map_err(|finding| {
-            let (what, at, expected, found) = match finding {
+            let (at, expected, found) = match finding {
                 Finding::Count {
                     at,
                     entries,
                     references,
                     ..
-                } => (
-                    "entries own one reference each",
-                    Some(at),
-                    entries,
-                    references,
-                ),
-                Finding::Unknown { frame, at } => {
-                    ("an allocator knows the frame", Some(at), 1, frame.get())
-                }
+                } => (Some(at), entries, references),
+                Finding::Unknown { frame, at } => (Some(at), 1, frame.get()),
                 Finding::Leaked {
                     outstanding,
                     reached,
-                } => ("entries reach every frame", None, reached, outstanding),
-                _ => ("the audit is clean", None, 1, 0),
+                } => (None, reached, outstanding),
+                _ => (None, 1, 0),
             };
-            Stop::Failed(Failure {
-                what,
+            self.cause.set(Some(Cause::Audit(finding)));
+            Stop::Failed(Fault {
+                what: "an audit finds nothing wrong",
                 at,
                 expected,
                 found,
@@ -188,14 +222,14 @@ fn new_vmemmap<E: TailEncoding, A: FrameAllocator, M: DirectMap>(
     model: MemoryModel,
     frames: A,
     direct_map: M,
-) -> Result<Vmemmap<Page<E>, A, M>, Failure> {
+) -> Result<Vmemmap<Page<E>, A, M>, Fault> {
     // SAFETY: 1 to 4: the harness hands over the one page table, with its vmemmap free, and a
     // direct map for its frames; a bench has one vmemmap at a time.
     unsafe { Vmemmap::new(model, frames, direct_map) }.map_err(mismatched)
 }
 
-fn mismatched(mismatch: DescriptorMismatch) -> Failure {
-    Failure {
+fn mismatched(mismatch: DescriptorMismatch) -> Fault {
+    Fault {
         what: "the model's descriptors have the size of `Page`",
         at: None,
         expected: mismatch.descriptor as u64,

@@ -3,9 +3,10 @@
 use super::Bench;
 use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, fail};
-use mm_core::addr::{Pfn, PfnRange};
+use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::TailEncoding;
 use mm_core::pagemap::DevPagemap;
+use mm_core::paging::{Leaf, MapError, PageTable};
 use mm_core::vmemmap::{FoldError, Folded, OfflineError, Offlined, OnlineError, Region};
 
 impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
@@ -17,8 +18,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     }
 
     pub(crate) fn online<'p>(&mut self, pagemap: &DevPagemap<'p>) -> Result<Region<'p>, Stop> {
-        self.try_online(pagemap)
-            .or_else(|_| fail("memory comes online"))
+        let online = self.try_online(pagemap);
+        self.expect(online, "memory comes online")
     }
 
     /// Lets the CPUs cache everything first.
@@ -33,22 +34,18 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// Takes `region` offline, and says what went.
     pub(crate) fn take_offline(&mut self, region: Region<'_>) -> Result<Offlined, Stop> {
         let offlined = self.vmemmap.offline(self.table, region);
-        offlined.or_else(|_| fail("a region goes offline"))
+        self.expect(offlined, "a region goes offline")
     }
 
     pub(crate) fn populate(&mut self, pagemap: &DevPagemap<'_>, piece: PfnRange) -> Verdict {
-        match self.vmemmap.populate(self.table, pagemap, piece) {
-            Ok(_) => Ok(()),
-            Err(_) => fail("a piece comes online"),
-        }
+        let populated = self.vmemmap.populate(self.table, pagemap, piece);
+        self.expect(populated, "a piece comes online").map(|_| ())
     }
 
     pub(crate) fn depopulate(&mut self, pagemap: &DevPagemap<'_>, piece: PfnRange) -> Verdict {
         self.speculate(piece);
-        match self.vmemmap.depopulate(self.table, pagemap, piece) {
-            Ok(_) => Ok(()),
-            Err(_) => fail("a piece goes offline"),
-        }
+        let offlined = self.vmemmap.depopulate(self.table, pagemap, piece);
+        self.expect(offlined, "a piece goes offline").map(|_| ())
     }
 
     pub(crate) fn try_depopulate(
@@ -81,8 +78,8 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
     ) -> Result<Folded, Stop> {
-        self.try_fold(pagemap, frames)
-            .or_else(|_| fail("memory is folded"))
+        let folded = self.try_fold(pagemap, frames);
+        self.expect(folded, "memory is folded")
     }
 
     pub(crate) fn try_unfold(
@@ -99,15 +96,32 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
     ) -> Result<Folded, Stop> {
-        self.try_unfold(pagemap, frames)
-            .or_else(|_| fail("memory is unfolded"))
+        let unfolded = self.try_unfold(pagemap, frames);
+        self.expect(unfolded, "memory is unfolded")
     }
 
     pub(crate) fn mark(&mut self, frame: Pfn) -> Verdict {
         match self.vmemmap.mark(self.table, frame, self.node) {
             Ok(true) => Ok(()),
             Ok(false) => fail("a frame is not marked before it is"),
-            Err(_) => fail("a frame that is online can be marked"),
+            Err(error) => self.fail_by("a frame that is online can be marked", error),
         }
+    }
+
+    /// Enters `leaf` at `at`, and makes it visible.
+    ///
+    /// # Safety
+    ///
+    /// As for [`PageTable::map_leaf`].
+    pub(crate) unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+    ) -> Result<(), MapError> {
+        // SAFETY: 1 and 2: the caller's.
+        let mapped = unsafe { self.table.map_leaf(at, leaf, node, &self.records) };
+        self.table.entries_added();
+        mapped
     }
 }

@@ -14,7 +14,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     /// A frame of RAM.
     pub(crate) fn take_frame(&self) -> Result<Block, Stop> {
         let frame = self.frames.allocate(Order::BASE, self.node);
-        frame.or_else(|_| fail("there is a frame"))
+        self.expect(frame, "there is a frame")
     }
 
     /// Gives back what the check has allocated, and nothing maps any more.
@@ -55,7 +55,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         for slot in &mut taken {
             match self.frames.allocate_run(8, self.node) {
                 Ok(run) => *slot = Some(run),
-                Err(_) => return fail("there are frames"),
+                Err(error) => return self.fail_by("there are frames", error),
             }
         }
         for run in taken.into_iter().flatten() {

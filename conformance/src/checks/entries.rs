@@ -124,7 +124,7 @@ fn maps<H: Harness>(
     let at = range.start().checked_add(page << granule.shift());
     let at = at.unwrap_or(range.last());
     let expected = frame.map_or(u64::MAX, Pfn::get);
-    let found = bench.table.lookup(at);
+    let found = bench.table.lookup(at).mapping();
     let found = found.and_then(|found| found.frame_of(at, granule));
     equal_at(expected, found.map_or(u64::MAX, Pfn::get), "the frame", at)?;
     if let Some(seen) = bench.controls.translate(bench.table, at) {
@@ -192,8 +192,8 @@ pub(super) fn a_huge_leaf_that_is_unmapped_in_part_is_forgotten_whole<H: Harness
     };
     let at = range.start();
     // SAFETY: 1: the block was allocated for this. 2: nobody uses the vmemmap.
-    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
-    ensure_at(mapped.is_ok(), "a free place can be mapped", at)?;
+    let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+    bench.expect_at(mapped, "a free place can be mapped", at)?;
     let page = bench.model.granule().bytes();
     let Ok(part) = VirtRange::new(at, page) else {
         return fail("a page of the vmemmap");
@@ -226,8 +226,8 @@ pub(super) fn clearing_a_page_of_a_huge_leaf_clears_all_of_it<H: Harness>(
             writable: true,
         };
         // SAFETY: 1: the block was allocated for this. 2: nobody uses the vmemmap.
-        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
-        ensure_at(mapped.is_ok(), "a free place can be mapped", at)?;
+        let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+        bench.expect_at(mapped, "a free place can be mapped", at)?;
         bench.controls.speculate(bench.table, range);
         let inside = at.checked_add(offset * page).unwrap_or(at);
         let mut flush = Flush::nothing();
@@ -239,7 +239,7 @@ pub(super) fn clearing_a_page_of_a_huge_leaf_clears_all_of_it<H: Harness>(
             FlushScope::Ranges(all) => all.iter().flatten().any(|range| range.contains(*at)),
         };
         let covered = [range.start(), range.last()].iter().all(covers);
-        bench.table.flush(flush);
+        bench.table.flush(flush, &bench.records);
         let cleared = cleared.map(|mapping| (mapping.at, mapping.leaf));
         ensure_at(
             cleared == Some((at, leaf)),
@@ -251,12 +251,11 @@ pub(super) fn clearing_a_page_of_a_huge_leaf_clears_all_of_it<H: Harness>(
             maps(bench, range, page, None)?;
         }
         bench.give_back(block)?;
-        // Tables that became empty go with the next that is mapped and unmapped there, at last.
         let frame = new_run(bench, 1)?;
         let leaf = frame.leaf;
         // SAFETY: 1: the frame was allocated for this. 2: nobody uses the vmemmap.
-        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
-        ensure_at(mapped.is_ok(), "the place is free again", at)?;
+        let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+        bench.expect_at(mapped, "the place is free again", at)?;
         equal(1, unmap(bench, range), "leaves that come back")?;
     }
     Ok(())

@@ -138,7 +138,7 @@ pub(super) fn a_failure_next_to_foreign_memory_leaves_it_alone<H: Harness>(
     let ranges = [bench.blocks(small, 1, in_section)?];
     let pagemap = bench.pagemap(&ranges, small)?.with_piece(Piece::Range);
     let outcome = online_fails_whole(bench, &pagemap, ranges[0]);
-    let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
     bench.controls.unmap_foreign(bench.table, at);
     outcome?;
     ensure(found == Some(foreign), "the foreign leaf stays")

@@ -30,7 +30,7 @@ pub(super) fn whole_leaf<H: Harness, E: TailEncoding>(
     bench: &Bench<'_, H, E>,
     pages: u64,
 ) -> Result<(Order, [PfnRange; 1], Order), Stop> {
-    bench.needs_replacement()?;
+    bench.needs_resizing()?;
     let (leaf, describes) = bench.huge_leaf()?;
     if leaf.frames() > pages {
         return skip("a huge leaf has room for more descriptors than can be written in time");
@@ -72,7 +72,7 @@ fn is_leaf<H: Harness, E: TailEncoding>(
     frame: Pfn,
     leaf: Order,
 ) -> Result<bool, Stop> {
-    let mapping = bench.table.lookup(bench.address(frame)?);
+    let mapping = bench.table.lookup(bench.address(frame)?).mapping();
     Ok(mapping.is_some_and(|mapping| mapping.leaf.block.order() == leaf))
 }
 
@@ -99,7 +99,7 @@ pub(super) fn fold_then_unfold_returns_to_the_frames_of_the_start<H: Harness>(
         }
         let pagemap = base_pages(bench, &ranges, false)?;
         let reshaped = bench.vmemmap.reshape(bench.table, &pagemap, range);
-        ensure(reshaped.is_ok(), "unfolded pages can be taken apart")?;
+        bench.expect(reshaped, "unfolded pages can be taken apart")?;
         bench.described(range, Order::BASE)?;
         bench.offline(region);
         bench.absent(range)?;

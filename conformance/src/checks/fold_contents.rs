@@ -194,7 +194,7 @@ pub(super) fn tails_in_memory_of_boot_are_initialised_when_it_is_folded<H: Harne
         let pagemap = base_pages(bench, &ranges, false)?;
         let reshaped = bench.vmemmap.reshape(bench.table, &pagemap, range);
         let at = bench.address(range.start())?;
-        ensure_at(reshaped.is_ok(), "unfolded pages can be taken apart", at)?;
+        bench.expect_at(reshaped, "unfolded pages can be taken apart", at)?;
         bench.described(range, Order::BASE)?;
         bench.offline(early);
         bench.offline(late);

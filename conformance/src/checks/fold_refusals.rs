@@ -8,7 +8,7 @@ use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{DevPagemap, Tails};
-use mm_core::paging::{Leaf, PageTable, Replacement, Role};
+use mm_core::paging::{InUse, Leaf, PageTable, Replacement, Role};
 use mm_core::vmemmap::{FoldError, Note};
 
 /// Checks that neither fold nor unfold of `frames` can be done, for the reason `expected`.
@@ -153,7 +153,7 @@ pub(super) fn what_is_not_whole_and_online_is_not_folded<H: Harness>(
         }
         bench.unchanged(&before, all)?;
         if mapped {
-            let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+            let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
             bench.controls.unmap_foreign(bench.table, at);
             ensure(found == Some(foreign), "the foreign leaf stays as it was")?;
         }

@@ -30,7 +30,7 @@ fn is_refused<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Verdict {
     let block = bench.take_frame()?;
     let leaf = Leaf::single(block.first(), Role::Descriptors);
     // SAFETY: 1: allocated for this. 2: nobody uses the vmemmap's addresses; it has to be refused.
-    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
+    let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
     ensure_at(
         mapped.as_ref().is_err_and(is_in_use),
         "an entry that is in use is refused",
@@ -71,7 +71,7 @@ fn reserved_is_respected<H: Harness>(
     range: VirtRange,
 ) -> Verdict {
     ensure_at(
-        bench.table.lookup(at).is_none(),
+        bench.table.lookup(at).mapping().is_none(),
         "what is not present maps nothing",
         at,
     )?;
@@ -115,10 +115,14 @@ pub(super) fn a_huge_leaf_is_not_stored_over_a_table_of_others<H: Harness>(
     };
     // SAFETY: 1: the block was allocated for this. 2: nobody uses the vmemmap's addresses; it has to
     // be refused.
-    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
+    let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
     let linked = bench.controls.unlink_foreign_tables(bench.table, at);
     ensure_at(linked, "a table of others stays linked", at)?;
     ensure_at(mapped.is_err(), "a huge leaf has no place there", at)?;
-    ensure_at(bench.table.lookup(at).is_none(), "nothing is mapped", at)?;
+    ensure_at(
+        bench.table.lookup(at).mapping().is_none(),
+        "nothing is mapped",
+        at,
+    )?;
     bench.give_back(block)
 }

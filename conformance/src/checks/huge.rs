@@ -4,13 +4,14 @@ use crate::bench::Bench;
 use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, skip};
 use mm_core::addr::{Block, Order, Pfn, PfnRange};
+use mm_core::frame::FrameAllocator;
 use mm_core::pagemap::Piece;
-use mm_core::paging::{Leaf, PageTable, Replacement, Role};
+use mm_core::paging::{InUse, Leaf, PageTable, Role};
 use mm_core::vmemmap::{Note, OfflineError};
 
 /// The order of the leaf that maps the descriptor of `frame`.
 fn leaf_order<H: Harness>(bench: &Bench<'_, H>, frame: Pfn) -> Result<Order, Stop> {
-    match bench.table.lookup(bench.address(frame)?) {
+    match bench.table.lookup(bench.address(frame)?).mapping() {
         Some(mapping) => Ok(mapping.leaf.block.order()),
         None => fail("descriptors are mapped"),
     }
@@ -163,7 +164,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
     if !bench.controls.map_foreign(bench.table, at, foreign) {
         return skip("the harness cannot map anything foreign");
     }
-    let seen = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    let seen = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
     ensure_at(seen == Some(foreign), "a foreign leaf is seen as such", at)?;
     ensure_at(
         !bench.vmemmap.is_valid(&*bench.table, before.start()),
@@ -177,7 +178,7 @@ pub(super) fn a_foreign_huge_leaf_next_door_is_never_read_as_a_table<H: Harness>
     bench.described(compound, order)?;
     bench.costs(2, bench.pages(compound))?;
     bench.offline(region);
-    let seen = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    let seen = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
     ensure_at(
         seen == Some(foreign),
         "the foreign leaf stays as it was",
@@ -207,7 +208,7 @@ pub(super) fn part_of_a_huge_leaf_goes_offline_and_leaves_the_rest<H: Harness>(
     let (Some(first), Some(rest)) = (first, rest) else {
         return fail("a huge leaf describes several subsections");
     };
-    if bench.table.replacement() == Replacement::Refused {
+    if !bench.table.resizes_leaves() {
         for piece in [first, rest] {
             let refused = bench.try_depopulate(&pagemap, piece);
             ensure_at(
@@ -266,8 +267,8 @@ pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Har
         let kept = bench.take_offline(region)?.kept;
         bench.controls.fail_after(None);
         let at = bench.address(first.start())?;
-        let is_possible = match (bench.table.replacement(), has_memory) {
-            (Replacement::Refused, _) => kept == first.frames(),
+        let is_possible = match (bench.table.resizes_leaves(), has_memory) {
+            (false, _) => kept == first.frames(),
             (_, true) => kept == 0,
             // A page table without tables needs no frame for one.
             (_, false) => kept == 0 || kept == first.frames(),
@@ -285,4 +286,34 @@ pub(super) fn a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it<H: Har
         bench.absent(range)?;
     }
     Ok(())
+}
+
+pub(super) fn blocks_that_cannot_be_split_are_not_asked_for<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let Some(leaf) = bench.table.huge_leaf() else {
+        return skip("the page table has no huge leaves");
+    };
+    if bench.frames.can_split() || !bench.table.resizes_leaves() {
+        return skip("no block is handed out that may have to be split and cannot be");
+    }
+    let describes = Order::new(leaf.get() + bench.model.vmemmap_page_order().get());
+    let ranges = [bench.blocks(describes.unwrap_or(Order::MAX), 0, 1)?];
+    let [range] = ranges;
+    let pagemap = bench
+        .pagemap(&ranges, Order::BASE)?
+        .with_piece(Piece::Range);
+    let region = bench.online(&pagemap)?;
+    let noted = region
+        .notes()
+        .iter()
+        .any(|note| note == Note::BlocksStayWhole);
+    ensure(noted, "that there are no huge leaves is said")?;
+    bench.costs(leaf.frames(), leaf.frames())?;
+    ensure(
+        leaf_order(bench, range.start())? == Order::BASE,
+        "base pages map what a huge leaf could",
+    )?;
+    bench.offline(region);
+    bench.absent(range)
 }

@@ -25,7 +25,7 @@
 //! | a leaf for a section where only a subsection was added | `a_subsection_is_never_mapped_by_a_huge_leaf` |
 //! | out of memory leaves half of a range mapped | `a_failed_online_leaves_nothing_behind`, `a_failed_populate_leaves_earlier_pieces_alone`, `an_altmap_that_runs_out_leaves_nothing_behind` |
 //! | a table is freed before its parent's entry is invalid | `a_table_is_unlinked_before_it_is_freed`, `a_shared_table_that_is_split_everywhere_is_freed_after_the_flush` |
-//! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in testkit/tests/suite/battery and testkit/tests/suite/third_party.rs |
+//! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in testkit/tests/suite/battery and testkit/tests/suite/third_party |
 //! | frame 0 is taken for "no frame" | `the_first_frame_is_a_frame_like_any_other`; all checks with RAM that starts there, in the same places |
 //! | "present" is confused with "in use" | `present_and_valid_are_the_same_for_online_memory`, `a_leaf_in_use_is_not_overwritten` |
 //! | a scan for emptiness, or a walk, for each page that is unmapped | walks: testkit/tests/suite/visits.rs; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
@@ -69,13 +69,7 @@ use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 /// A promise, and how it is put to the test.
 pub struct Check<H: Harness> {
     name: &'static str,
-    run: Run<H>,
-}
-
-/// What a check does on a bench, and how tails name their heads there.
-enum Run<H: Harness> {
-    Pointer(fn(&mut Bench<'_, H, Pointer>) -> Verdict),
-    Mask(fn(&mut Bench<'_, H, Mask>) -> Verdict),
+    run: fn(Parts<'_, H>) -> Outcome,
 }
 
 impl<H: Harness> Check<H> {
@@ -85,10 +79,7 @@ impl<H: Harness> Check<H> {
     }
 
     pub(crate) fn run(&self, parts: Parts<'_, H>) -> Outcome {
-        match self.run {
-            Run::Pointer(run) => on_bench(parts, run),
-            Run::Mask(run) => on_bench(parts, run),
-        }
+        (self.run)(parts)
     }
 }
 
@@ -101,7 +92,7 @@ fn on_bench<'h, H: Harness, E: TailEncoding>(
 ) -> Outcome {
     match Bench::new(parts) {
         Ok(mut bench) => bench.run(run),
-        Err(failure) => Outcome::Failed(failure),
+        Err(fault) => Outcome::Failed(fault.because(None)),
     }
 }
 
@@ -111,7 +102,7 @@ macro_rules! checks {
         pub fn checks<H: Harness>() -> impl Iterator<Item = Check<H>> {
             [$($(Check {
                 name: stringify!($name),
-                run: Run::$encoding($module::$name::<H>),
+                run: |parts| on_bench::<H, $encoding>(parts, $module::$name::<H>),
             },)*)*]
             .into_iter()
         }
@@ -132,6 +123,7 @@ checks! {
     table by Pointer:
         a_leaf_in_use_is_not_overwritten
         a_cleared_leaf_hands_its_reference_over
+        the_last_leaf_that_is_cleared_takes_its_tables_along
         a_leaf_that_does_not_fit_is_refused
         a_table_is_unlinked_before_it_is_freed;
     entries by Pointer:
@@ -170,7 +162,8 @@ checks! {
         the_predecessors_huge_leaf_is_never_read_as_a_table
         a_foreign_huge_leaf_next_door_is_never_read_as_a_table
         part_of_a_huge_leaf_goes_offline_and_leaves_the_rest
-        a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it;
+        a_region_that_ends_within_a_huge_leaf_leaves_the_rest_of_it
+        blocks_that_cannot_be_split_are_not_asked_for;
     refusals by Pointer:
         a_misaligned_range_is_refused_and_its_aligned_part_named
         a_piece_outside_the_pagemap_is_refused

@@ -155,7 +155,7 @@ impl<'r> Beside<'r> {
             bench.described(self.range, self.kind.order(bench))?;
         } else if let Some((at, leaf)) = self.foreign {
             let at = bench.address(at)?;
-            let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+            let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
             ensure_at(found == Some(leaf), "the foreign leaf stays", at)?;
         } else {
             bench.absent(self.range)?;

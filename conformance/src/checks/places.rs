@@ -67,8 +67,8 @@ pub(super) fn tables_come_from_the_node_that_was_asked<H: Harness>(
         owned_tables(bench, range, &mut |_| before += 1);
         let leaf = Leaf::single(block.first(), Role::Descriptors);
         // SAFETY: 1: the frame was allocated for this. 2: nobody uses the vmemmap.
-        let mapped = unsafe { bench.table.map_leaf(at, leaf, node, &bench.records) };
-        ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
+        let mapped = unsafe { bench.map_leaf(at, leaf, node) };
+        bench.expect_at(mapped, "a free page can be mapped", at)?;
         let (mut tables, mut elsewhere) = (0, 0);
         let frames = bench.frames;
         owned_tables(bench, range, &mut |table| {
@@ -97,22 +97,22 @@ pub(super) fn an_address_that_is_not_translated_is_no_other<H: Harness>(
     let leaf = Leaf::single(block.first(), Role::Descriptors);
     // SAFETY: 1: the frame was allocated for this. 2: no CPU translates the address; it has to be
     // refused.
-    let mapped = unsafe {
-        bench
-            .table
-            .map_leaf(alias, leaf, bench.node, &bench.records)
-    };
+    let mapped = unsafe { bench.map_leaf(alias, leaf, bench.node) };
     ensure_at(
         matches!(mapped, Err(MapError::Unsupported { .. })),
         "an address that is not translated is refused",
         alias,
     )?;
-    ensure_at(bench.table.lookup(at).is_none(), "nothing is mapped", at)?;
+    ensure_at(
+        bench.table.lookup(at).mapping().is_none(),
+        "nothing is mapped",
+        at,
+    )?;
     // SAFETY: 1: allocated for this. 2: nobody uses the vmemmap.
-    let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
-    ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
+    let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+    bench.expect_at(mapped, "a free page can be mapped", at)?;
     let verdict = alias_is_nothing(bench, alias);
-    let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
     ensure_at(found == Some(leaf), "the leaf stays", at)?;
     unmap(bench, range)?;
     verdict
@@ -121,14 +121,14 @@ pub(super) fn an_address_that_is_not_translated_is_no_other<H: Harness>(
 /// Nothing is found, or cleared, at `alias`.
 fn alias_is_nothing<H: Harness>(bench: &mut Bench<'_, H>, alias: VirtAddr) -> Verdict {
     let what = "at an address that is not translated there is nothing";
-    ensure_at(bench.table.lookup(alias).is_none(), what, alias)?;
+    ensure_at(bench.table.lookup(alias).mapping().is_none(), what, alias)?;
     if let Ok(page) = VirtRange::new(alias, bench.model.granule().bytes()) {
         ensure_at(bench.table.first_in_use(page).is_none(), what, alias)?;
     }
     let mut flush = Flush::nothing();
     // SAFETY: 1: nobody uses the address. 2: nothing must be cleared, and nothing is released.
     let cleared = unsafe { bench.table.clear_leaf(alias, &mut flush) };
-    bench.table.flush(flush);
+    bench.table.flush(flush, &bench.records);
     ensure_at(cleared.is_none(), what, alias)
 }
 
@@ -182,7 +182,7 @@ fn accesses_agree<H: Harness>(bench: &Bench<'_, H>, range: VirtRange) -> Verdict
     for page in 0..range.pages(granule) {
         let at = range.start().checked_add(page << granule.shift());
         let at = at.unwrap_or(range.last());
-        let said = bench.table.lookup(at);
+        let said = bench.table.lookup(at).mapping();
         let said = said.and_then(|found| found.frame_of(at, granule));
         let found = bench.controls.access(bench.table, at).flatten();
         let number = |frame: Option<Pfn>| frame.map_or(u64::MAX, Pfn::get);

@@ -202,7 +202,7 @@ pub(super) fn a_foreign_leaf_is_refused_and_stays<H: Harness>(bench: &mut Bench<
         let pagemap = bench.pagemap(&ranges, order)?;
         let region = bench.online(&pagemap)?;
         bench.offline(region);
-        let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+        let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
         ensure_at(found == Some(foreign), "the foreign leaf stays", at)?;
         ensure(bench.audit()? == before, "the foreign leaf is not counted")?;
     }
@@ -258,7 +258,7 @@ pub(super) fn a_foreign_leaf_in_a_gap_stays_when_the_region_goes<H: Harness>(
             return skip("the harness cannot map anything foreign");
         }
         bench.offline(region);
-        let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+        let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
         let seen = bench.controls.translate(bench.table, at).flatten();
         bench.controls.unmap_foreign(bench.table, at);
         ensure_at(found == Some(foreign), "the foreign leaf stays", at)?;

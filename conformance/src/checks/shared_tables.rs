@@ -8,7 +8,7 @@ use core::ops::ControlFlow;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::pagemap::{DevPagemap, Piece, Tables, TablesFallback, Tails};
-use mm_core::paging::{PageTable, Replacement, Visit};
+use mm_core::paging::{InUse, PageTable, Replacement, Visit};
 use mm_core::vmemmap::{Note, OfflineError};
 
 /// How many vmemmap pages are unfolded at most.

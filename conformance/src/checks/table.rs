@@ -42,16 +42,16 @@ pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_,
     let leaf = Leaf::single(block.first(), Role::Descriptors);
     let rival = Leaf::single(other.first(), Role::Tail);
     // SAFETY: 1: the frames were allocated for this. 2: nothing else uses the vmemmap.
-    let first = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
+    let first = unsafe { bench.map_leaf(at, leaf, bench.node) };
     // SAFETY: as above; it has to be refused.
-    let second = unsafe { bench.table.map_leaf(at, rival, bench.node, &bench.records) };
-    ensure_at(first.is_ok(), "a free page can be mapped", at)?;
+    let second = unsafe { bench.map_leaf(at, rival, bench.node) };
+    bench.expect_at(first, "a free page can be mapped", at)?;
     ensure_at(
         second == Err(MapError::InUse { at }),
         "a page in use is refused",
         at,
     )?;
-    let found = bench.table.lookup(at).map(|mapping| mapping.leaf);
+    let found = bench.table.lookup(at).mapping().map(|mapping| mapping.leaf);
     ensure_at(found == Some(leaf), "the first leaf stays as it was", at)?;
     let page = bench.model.granule().bytes();
     for neighbour in [
@@ -60,7 +60,7 @@ pub(super) fn a_leaf_in_use_is_not_overwritten<H: Harness>(bench: &mut Bench<'_,
     ] {
         let at = neighbour.unwrap_or(at);
         ensure_at(
-            bench.table.lookup(at).is_none(),
+            bench.table.lookup(at).mapping().is_none(),
             "its neighbours stay free",
             at,
         )?;
@@ -83,8 +83,8 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
     for (at, block, role) in [(at, block, Role::Tail), (next, anchor, Role::Descriptors)] {
         let leaf = Leaf::single(block.first(), role);
         // SAFETY: 1: the frame was allocated for this. 2: nothing else uses the vmemmap.
-        let mapped = unsafe { bench.table.map_leaf(at, leaf, bench.node, &bench.records) };
-        ensure_at(mapped.is_ok(), "a free page can be mapped", at)?;
+        let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+        bench.expect_at(mapped, "a free page can be mapped", at)?;
     }
     if let Ok(both) = VirtRange::new(at, 2 * page) {
         bench.controls.speculate(bench.table, both);
@@ -96,10 +96,14 @@ pub(super) fn a_cleared_leaf_hands_its_reference_over<H: Harness>(
         flush.scope() != FlushScope::Nothing,
         "a cleared leaf has to be flushed",
     )?;
-    bench.table.flush(flush);
+    bench.table.flush(flush, &bench.records);
     let leaf = cleared.map(|mapping| (mapping.at, mapping.leaf.block, mapping.leaf.role));
     ensure_at(leaf == Some((at, block, Role::Tail)), "what was mapped", at)?;
-    ensure_at(bench.table.lookup(at).is_none(), "nothing is mapped", at)?;
+    ensure_at(
+        bench.table.lookup(at).mapping().is_none(),
+        "nothing is mapped",
+        at,
+    )?;
     bench.give_back(block)?;
     let found = unmap(bench, next)?.map_or(u64::MAX, |block| block.first().get());
     equal_at(anchor.first().get(), found, "the neighbour stayed", next)?;
@@ -126,18 +130,14 @@ pub(super) fn a_leaf_that_does_not_fit_is_refused<H: Harness>(bench: &mut Bench<
     };
     // SAFETY: 1: the block was allocated for this. 2: nothing else uses the vmemmap; it has to be
     // refused.
-    let refused = unsafe {
-        bench
-            .table
-            .map_leaf(misaligned, leaf, bench.node, &bench.records)
-    };
+    let refused = unsafe { bench.map_leaf(misaligned, leaf, bench.node) };
     ensure_at(
         matches!(refused, Err(MapError::Unsupported { .. })),
         "a misaligned huge leaf is refused",
         misaligned,
     )?;
     ensure_at(
-        bench.table.lookup(misaligned).is_none(),
+        bench.table.lookup(misaligned).mapping().is_none(),
         "nothing is mapped",
         misaligned,
     )?;
@@ -201,6 +201,32 @@ pub(super) fn a_table_is_unlinked_before_it_is_freed<H: Harness>(
             bench.give_back(reused)?;
         }
         absent?;
+    }
+    Ok(())
+}
+
+pub(super) fn the_last_leaf_that_is_cleared_takes_its_tables_along<H: Harness>(
+    bench: &mut Bench<'_, H>,
+) -> Verdict {
+    let before = bench.outstanding();
+    for _ in 0..2 {
+        let (block, at) = frame_and_place(bench)?;
+        let leaf = Leaf::single(block.first(), Role::Descriptors);
+        // SAFETY: 1: the frame was allocated for this. 2: nothing else uses the vmemmap.
+        let mapped = unsafe { bench.map_leaf(at, leaf, bench.node) };
+        bench.expect_at(mapped, "a free page can be mapped", at)?;
+        if let Ok(page) = VirtRange::new(at, bench.model.granule().bytes()) {
+            bench.controls.speculate(bench.table, page);
+        }
+        let mut flush = Flush::nothing();
+        // SAFETY: 1: nobody uses the address. 2: flushed below, before the frame is given back.
+        let cleared = unsafe { bench.table.clear_leaf(at, &mut flush) };
+        bench.table.flush(flush, &bench.records);
+        ensure_at(cleared.is_some(), "a leaf is cleared", at)?;
+        bench.give_back(block)?;
+        if !H::Table::KEEPS_TABLES {
+            equal(before, bench.outstanding(), "tables go after the flush")?;
+        }
     }
     Ok(())
 }

@@ -194,7 +194,11 @@ pub(super) fn shared_tails_are_read_only<H: Harness>(bench: &mut Bench<'_, H, Ma
                 "what all share is read-only, and nothing else",
                 at,
             )?;
-            let said = bench.table.lookup(at).map(|mapping| mapping.leaf.writable);
+            let said = bench
+                .table
+                .lookup(at)
+                .mapping()
+                .map(|mapping| mapping.leaf.writable);
             ensure_at(said == seen, "the page table says so too", at)?;
         }
         bench.offline(region);

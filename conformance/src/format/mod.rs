@@ -50,7 +50,7 @@ impl Check {
 
     /// What comes of it.
     pub fn run(&self) -> Outcome {
-        Outcome::of((self.run)())
+        Outcome::of((self.run)(), None)
     }
 }
 

@@ -149,7 +149,7 @@ impl Inspect for Sim {
     }
 
     fn leaf(_machine: &Machine<Self>, table: &FlatTable, at: VirtAddr) -> Option<SeenLeaf> {
-        table.lookup(at).as_ref().map(SeenLeaf::of_map)
+        table.lookup(at).mapping().as_ref().map(SeenLeaf::of_map)
     }
 
     fn tables_at(_machine: &Machine<Self>, _at: VirtAddr) -> usize {

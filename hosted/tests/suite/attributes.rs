@@ -192,7 +192,7 @@ fn frames_of_an_altmap_behind_the_last_are_refused() {
         let mut table = machine.table(Choices::new());
         let region = vmemmap.online(&mut table, &pagemap).unwrap();
         let at = vmemmap.descriptor_address(device.start()).unwrap();
-        assert!(table.lookup(at).is_some());
+        assert!(table.lookup(at).mapping().is_some());
         vmemmap.offline(&mut table, region).unwrap();
         assert_eq!(machine.frames.outstanding(), 0);
     }

@@ -8,8 +8,8 @@ use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
 use mm_core::paging::{
-    EntryFormat, Exchange, FrameOutOfReach, Leaf, MapError, NoRecords, PageTable, RadixTable,
-    Replacement, Role, Run,
+    EntryFormat, Exchange, FrameOutOfReach, InUse, Leaf, MapError, NoRecords, PageTable,
+    RadixTable, Replacement, Role, Run,
 };
 use mm_core::vmemmap::{FoldError, OnlineError, Vmemmap};
 

@@ -77,6 +77,14 @@ impl VirtRange {
         }
     }
 
+    /// `at` alone.
+    pub const fn single(at: VirtAddr) -> Self {
+        Self {
+            start: at,
+            last: at,
+        }
+    }
+
     /// From `start` to `last`, both included; `None` where `last` is below `start`.
     #[inline]
     pub const fn between(start: VirtAddr, last: VirtAddr) -> Option<Self> {

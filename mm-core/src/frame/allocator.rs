@@ -113,8 +113,16 @@ pub enum Released {
 /// Methods take `&self`: the allocator has its own lock, or uses atomics. It is called with the
 /// kernel's page-table lock held, so it must not take that lock and must not sleep on it. Counts
 /// have 32 bits or more; an allocator with fewer says so by
-/// [`most_references`](Self::most_references). [`Counted`](crate::frame::Counted) adds counts to an
-/// allocator that has none.
+/// [`most_references`](Self::most_references).
+///
+/// Which trait suits which allocator:
+///
+/// | the kernel's allocator | implements |
+/// |---|---|
+/// | counts references, and leaves a frame whose count became zero to its last holder | this |
+/// | counts, and frees a frame by itself when its count becomes zero | [`PlainAllocator`](crate::frame::PlainAllocator): a frame that is out keeps one reference of the kernel's, which `free` gives back. [`Counted`](crate::frame::Counted) counts entries |
+/// | does not count | `PlainAllocator`, with `Counted` |
+/// | is a buddy allocator that takes a block back only as it was handed out | either, and says so: [`can_split`](Self::can_split), [`PlainAllocator::takes_back_frames`](crate::frame::PlainAllocator::takes_back_frames) |
 ///
 /// A request names a node. The allocator may return memory of another node (the nearest, if the
 /// node has none). The library compares with [`node_of`](Self::node_of) and reports it.
@@ -206,11 +214,20 @@ pub unsafe trait FrameAllocator {
     /// 1. The block came from [`release`](Self::release) of this allocator.
     unsafe fn free(&self, block: OwnedBlock);
 
+    /// Whether [`split`](Self::split) makes single frames of a block. An allocator that takes a block
+    /// back only as it was handed out answers no. It is then never asked to split one: where a huge
+    /// leaf may have to be split later, its memory is mapped by base pages instead, with a
+    /// [`Note`](crate::vmemmap::Note::BlocksStayWhole).
+    fn can_split(&self) -> bool {
+        true
+    }
+
     /// Makes single frames of a block: each then has a count of its own, 1.
     ///
     /// # Safety
     ///
-    /// 1. The block came from this allocator, in this size, and its count is 1.
+    /// 1. The block came from this allocator, in this size, and its count is 1. The allocator
+    ///    [can split](Self::can_split).
     /// 2. The caller owns that reference, and afterwards one on each frame.
     unsafe fn split(&self, block: Block);
 
@@ -266,6 +283,10 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
     unsafe fn free(&self, block: OwnedBlock) {
         // SAFETY: the caller's duty is the same.
         unsafe { (**self).free(block) }
+    }
+
+    fn can_split(&self) -> bool {
+        (**self).can_split()
     }
 
     unsafe fn split(&self, block: Block) {

@@ -11,7 +11,8 @@ use core::sync::atomic::AtomicU64;
 ///
 /// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on
 ///    one node, until it is given back.
-/// 2. A block that was handed out can be given back frame by frame.
+/// 2. A block that was handed out can be given back frame by frame, if
+///    [`takes_back_frames`](Self::takes_back_frames) says so.
 /// 3. Every frame is reachable through the kernel's [`DirectMap`](super::DirectMap) while it is
 ///    out.
 pub unsafe trait PlainAllocator {
@@ -33,6 +34,12 @@ pub unsafe trait PlainAllocator {
     /// 2. Nobody uses them any more.
     unsafe fn free(&self, block: Block);
 
+    /// Whether a block can be given back frame by frame. Where it cannot, huge leaves of vmemmap are
+    /// used only where they will never be split.
+    fn takes_back_frames(&self) -> bool {
+        true
+    }
+
     /// The node that `frame` is on.
     fn node_of(&self, frame: Pfn) -> NodeId;
 }
@@ -50,6 +57,10 @@ unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
     unsafe fn free(&self, block: Block) {
         // SAFETY: the caller's duties are the same.
         unsafe { (**self).free(block) }
+    }
+
+    fn takes_back_frames(&self) -> bool {
+        (**self).takes_back_frames()
     }
 
     fn node_of(&self, frame: Pfn) -> NodeId {
@@ -174,6 +185,10 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
         // SAFETY: 1: by the caller's duty it was handed out by `allocate`, or is a frame of a block
         // that was (duty 2 of the plain allocator). 2: its last reference has gone.
         unsafe { self.allocator.free(block) };
+    }
+
+    fn can_split(&self) -> bool {
+        self.allocator.takes_back_frames()
     }
 
     unsafe fn split(&self, block: Block) {

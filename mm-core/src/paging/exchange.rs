@@ -30,7 +30,7 @@ pub enum Replacement {
     BreakBeforeMake,
 }
 
-/// The result of [`PageTable::replace`](super::PageTable::replace).
+/// The result of [`InUse::replace`](super::InUse::replace).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replaced {
     /// How many flushes it took.
@@ -47,6 +47,12 @@ pub enum ReplaceError {
     FrameOutOfReach(FrameOutOfReach),
     /// The page table cannot exchange entries in use: see [`Replacement::Refused`].
     Refused,
+    /// It can, and cannot split the huge leaf that maps an address: see
+    /// [`Replace::RESIZES`](super::Replace::RESIZES).
+    SplitsHugeLeaf {
+        /// The first address of the leaf.
+        at: VirtAddr,
+    },
 }
 
 impl fmt::Display for ReplaceError {
@@ -55,7 +61,11 @@ impl fmt::Display for ReplaceError {
             Self::OutOfFrames(error) => write!(f, "no frame for a page table: {error}"),
             Self::FrameOutOfReach(error) => error.fmt(f),
             Self::Refused => f.write_str(
-                "the page table cannot exchange entries in use; give its MMU a way to keep CPUs from them",
+                "the page table cannot exchange entries in use; give its MMU a way to keep CPUs from them (`Mmu::replacement`, `Mmu::quiesce`), or, for a page table of your own, implement `ExchangeLeaf` and name `Direct` or `BreakBeforeMake` as its `PageTable::Replace`",
+            ),
+            Self::SplitsHugeLeaf { at } => write!(
+                f,
+                "the huge leaf at {at} would have to be split, which `PageTable::Replace` does not do; map the vmemmap by base pages, or implement `Replace`"
             ),
         }
     }

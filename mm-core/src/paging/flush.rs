@@ -17,6 +17,8 @@ pub struct Flush {
     ranges: [Option<VirtRange>; RANGES],
     used: usize,
     everything: bool,
+    /// From the first address below a detached table to the last.
+    detached: Option<VirtRange>,
 }
 
 /// Which addresses a [`Flush`] is about.
@@ -37,6 +39,7 @@ impl Flush {
             ranges: [None; RANGES],
             used: 0,
             everything: false,
+            detached: None,
         }
     }
 
@@ -58,6 +61,25 @@ impl Flush {
             }
             None => self.everything = true,
         }
+    }
+
+    /// Adds the addresses of `range`, below a table that was detached: its frame is freed when the
+    /// obligation is met.
+    pub fn add_detached(&mut self, range: VirtRange) {
+        self.add(range);
+        self.detached = match self.detached {
+            None => Some(range),
+            Some(all) => {
+                VirtRange::between(all.start().min(range.start()), all.last().max(range.last()))
+            }
+        };
+    }
+
+    /// From the first address below a detached table to the last, if there is one. There CPUs have
+    /// to drop the entries on the path to it, too, and the page table frees the table afterwards.
+    /// Of several tables, other addresses may lie in between.
+    pub const fn detached(&self) -> Option<VirtRange> {
+        self.detached
     }
 
     /// What has to be flushed.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   RunSource ──runs──▶ PageTable::map_runs ──▶ entries
-//!   entries ──▶ PageTable::replace: other entries ▶ flush ──runs──▶ released   (Exchange)
+//!   entries ──▶ InUse::replace: other entries ▶ flush ──runs──▶ released   (Exchange)
 //!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ released
 //! ```
 
@@ -14,10 +14,12 @@ mod attributes;
 mod exchange;
 mod flush;
 mod format;
+mod lookup;
 mod mmu;
 mod page_table;
 mod radix;
 mod records;
+mod replace;
 mod roots;
 mod run;
 
@@ -25,9 +27,11 @@ pub use attributes::Attributes;
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
+pub use lookup::{Lookup, Mapping};
 pub use mmu::Mmu;
-pub use page_table::{FrameOutOfReach, MapError, MapStopped, Mapping, PageTable, Visit};
-pub use radix::RadixTable;
+pub use page_table::{FrameOutOfReach, MapError, MapStopped, PageTable, Visit};
+pub use radix::{ByRuns, RadixTable};
 pub use records::{NoRecords, TableRecords};
+pub use replace::{BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, InUse, Refuse, Replace};
 pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};

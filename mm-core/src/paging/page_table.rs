@@ -1,8 +1,6 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{
-    Exchange, Flush, Leaf, ReplaceError, Replaced, Replacement, Run, RunSource, Step, TableRecords,
-};
+use super::{Flush, Leaf, Lookup, Mapping, Replace, Run, RunSource, TableRecords};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::OutOfFrames;
 use core::fmt;
@@ -10,29 +8,6 @@ use core::ops::ControlFlow;
 
 /// How many runs the default [`PageTable::unmap`] collects before it flushes.
 const UNMAP_BATCH: usize = 32;
-
-/// A translation, at any level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// The first address that the leaf translates.
-    pub at: VirtAddr,
-    /// What it points at.
-    pub leaf: Leaf,
-}
-
-impl Mapping {
-    /// The frame that `at` translates to; `at` is within the leaf.
-    pub const fn frame_of(&self, at: VirtAddr, granule: Granule) -> Option<Pfn> {
-        match at.get().checked_sub(self.at.get()) {
-            Some(offset) => self
-                .leaf
-                .block
-                .first()
-                .checked_add(offset >> granule.shift()),
-            None => None,
-        }
-    }
-}
 
 /// What [`PageTable::visit`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,10 +143,22 @@ impl<E> MapStopped<E> {
 ///
 /// Required are the sizes of a page and a huge leaf ([`granule`](Self::granule),
 /// [`huge_leaf`](Self::huge_leaf)), [`lookup`](Self::lookup), [`map_leaf`](Self::map_leaf),
-/// [`clear_leaf`](Self::clear_leaf) and [`flush`](Self::flush). The other methods have default
-/// bodies that use these, with a walk for each page. An implementation that can do better overrides
-/// them: [`RadixTable`](super::RadixTable) works on runs in all of them, and flushes once per
-/// `unmap`.
+/// [`clear_leaf`](Self::clear_leaf) and [`flush`](Self::flush), and to say by
+/// [`Replace`](Self::Replace) how entries in use are exchanged: [`Refuse`](super::Refuse) is the
+/// least, [`Direct`](super::Direct) takes one more primitive. The other methods have default bodies
+/// that use these, with a walk for each page that is mapped, and one for each hole. An
+/// implementation that can do better overrides them: [`RadixTable`](super::RadixTable) works on runs
+/// in all of them, and flushes once per `unmap`.
+///
+/// Each can be overridden without the others, except for two pairs:
+///
+/// - Who [counts tables](Self::COUNTS_TABLES) reports the same tables by [`visit`](Self::visit). An
+///   allocator whose frames become tables that are not reported answers `None` to
+///   [`InspectFrames::outstanding`](crate::frame::InspectFrames::outstanding).
+/// - [`share_tables`](Self::share_tables) does what [`can_share_tables`](Self::can_share_tables)
+///   says, and `map_runs` and `visit` know shared tables then.
+///
+/// How entries in use are exchanged, and that they are, is one type.
 ///
 /// Each leaf has a [`Role`](super::Role), which its entry has to keep: one bit for "of this
 /// library", and one for a shared tail. Page-table formats have bits for software.
@@ -194,10 +181,8 @@ impl<E> MapStopped<E> {
 /// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation
 ///    was given.
 /// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
-/// 5. `clear_leaf`, `unmap` and `replace` leave foreign entries and foreign tables as they are.
-/// 6. After `replace` each address of the range translates as `exchange` or `join` said last. At
-///    each moment before, at which CPUs could access the address, it translated as before or as
-///    after. `released` is called for an entry only when no CPU can still translate by it.
+/// 5. `clear_leaf` and `unmap` leave foreign entries and foreign tables as they are, and `map_leaf`
+///    and `map_runs` enter nothing where an entry is in use, present or not.
 pub unsafe trait PageTable {
     /// Whether tables that have become empty are kept. They then count as resident, not as leaked.
     const KEEPS_TABLES: bool = false;
@@ -205,6 +190,11 @@ pub unsafe trait PageTable {
     /// Whether the implementation has its tables counted by the [`TableRecords`] that come with a
     /// call. If not, statistics have none.
     const COUNTS_TABLES: bool = false;
+
+    /// How entries in use are exchanged, which fold needs: [`Refuse`](super::Refuse),
+    /// [`Direct`](super::Direct), [`BreakBeforeMake`](super::BreakBeforeMake), or a type of one's
+    /// own.
+    type Replace: Replace<Self>;
 
     /// The size of a base page.
     fn granule(&self) -> Granule;
@@ -218,10 +208,12 @@ pub unsafe trait PageTable {
         Pfn::MAX
     }
 
-    /// What `at` translates to, at any level. Foreign leaves are included.
-    fn lookup(&self, at: VirtAddr) -> Option<Mapping>;
+    /// What `at` translates to, at any level, foreign leaves included. If it translates to nothing,
+    /// how far that is so: the larger the hole, the fewer calls.
+    fn lookup(&self, at: VirtAddr) -> Lookup;
 
-    /// Enters one leaf at `at`. Tables for it come from `node`.
+    /// Enters one leaf at `at`. Tables for it come from `node`. CPUs need not see it before
+    /// [`entries_added`](Self::entries_added).
     ///
     /// # Errors
     ///
@@ -240,8 +232,12 @@ pub unsafe trait PageTable {
         records: &dyn TableRecords,
     ) -> Result<(), MapError>;
 
-    /// Clears the leaf that maps `at`, if it is this library's, and passes its reference to the
-    /// caller. Adds to `flush` what has to be flushed.
+    /// Clears the leaf that maps `at`, whole, if it is this library's, and passes its reference to
+    /// the caller. Adds to `flush` what has to be flushed.
+    ///
+    /// Tables that have no entry any more go with it: detached now, with their addresses
+    /// [added](Flush::add_detached) to `flush`, and freed by [`flush`](Self::flush). Until then
+    /// those addresses may count as in use. With [`KEEPS_TABLES`](Self::KEEPS_TABLES) they stay.
     ///
     /// # Safety
     ///
@@ -249,8 +245,9 @@ pub unsafe trait PageTable {
     /// 2. The reference is released only after `flush` was passed to [`flush`](Self::flush).
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping>;
 
-    /// Flushes on every CPU what the obligation says, and returns when that is done.
-    fn flush(&mut self, obligation: Flush);
+    /// Flushes on every CPU what the obligation says, and returns when that is done. Then frees the
+    /// tables that were [detached](Flush::detached), and tells the `records` of them.
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords);
 
     /// Walks what is mapped in `range`, in the order of addresses, until the visitor breaks. Tables
     /// and leaves that reach across the ends of the range are reported too, as far as they lie in
@@ -260,37 +257,37 @@ pub unsafe trait PageTable {
         range: VirtRange,
         visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let page = self.granule().bytes();
-        let mut at = range.start();
-        loop {
-            let mut bytes = page;
-            if let Some(mapping) = self.lookup(at) {
-                let run = Run::once(mapping.leaf);
-                bytes = run.pages().saturating_mul(page) - (at.get() - mapping.at.get());
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            let found = self.lookup(left.start());
+            if let Lookup::Mapped(mapping) = found {
                 visitor(Visit::Leaves {
                     at: mapping.at,
-                    run,
+                    run: Run::once(mapping.leaf),
                 })?;
             }
-            match at.checked_add(bytes) {
-                Some(next) if next <= range.last() => at = next,
-                _ => return ControlFlow::Continue(()),
-            }
+            rest = left.after(found.last(left.start(), self.granule()));
         }
+        ControlFlow::Continue(())
     }
 
     /// The first address in `range` whose entry is in use, present or not.
     fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
-        let mut found = None;
-        let _ = self.visit(range, &mut |visit| match visit {
-            Visit::Leaves { at, .. } | Visit::SharedTable { at, .. } => {
-                found = Some(at.max(range.start()));
-                ControlFlow::Break(())
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            match self.lookup(left.start()) {
+                hole @ Lookup::Hole(_) => {
+                    rest = left.after(hole.last(left.start(), self.granule()));
+                }
+                Lookup::Mapped(_) | Lookup::Reserved(_) => return Some(left.start()),
             }
-            Visit::Table { .. } => ControlFlow::Continue(()),
-        });
-        found
+        }
+        None
     }
+
+    /// Makes all leaves that `map_leaf` or `exchange_leaf` has entered visible to table walks, once
+    /// for all of them. Nothing to do where a store is visible as it is.
+    fn entries_added(&mut self) {}
 
     /// Enters the runs that `source` provides, from the start of `range` to its end. Tables come
     /// from `node`.
@@ -315,7 +312,7 @@ pub unsafe trait PageTable {
     ) -> Result<(), MapStopped<S::Error>> {
         let granule = self.granule();
         let mut at = range.start();
-        loop {
+        let mapped = loop {
             let pages = (range.last().get() - at.get()) / granule.bytes() + 1;
             let fits = |order: &Order| {
                 order.frames() <= pages
@@ -324,63 +321,30 @@ pub unsafe trait PageTable {
                         .is_some_and(|bytes| at.is_aligned(bytes))
             };
             let largest = self.huge_leaf().filter(fits).unwrap_or(Order::BASE);
-            let mut rest = match source.next_run(at, pages, largest) {
-                Ok(run) => Some(run),
-                Err(error) => return Err(MapStopped::Source { at, error }),
+            let run = match source.next_run(at, pages, largest) {
+                Ok(run) => run,
+                Err(error) => break Err(MapStopped::Source { at, error }),
             };
-            while let Some(run) = rest {
-                // SAFETY: 1: the source vouches for the run, whose references go to the entries one
-                // by one. 2: the caller vouches for the range.
-                if let Err(error) = unsafe { self.map_leaf(at, run.leaf, node, records) } {
-                    source.return_unused(run);
-                    return Err(MapStopped::Table { at, error });
+            // SAFETY: 1: the source vouches for the run. 2: the caller vouches for the range.
+            if let Err((rest, error)) = unsafe { map_run(self, at, run, node, records) } {
+                let mapped = run.count - rest.count;
+                source.return_unused(rest);
+                let bytes = Run {
+                    count: mapped,
+                    ..run
                 }
-                rest = run.take(1).1;
-                let bytes = run.leaf.block.order().frames() * granule.bytes();
-                match at.checked_add(bytes) {
-                    Some(next) if next <= range.last() => at = next,
-                    _ => return Ok(()),
-                }
+                .pages()
+                    * granule.bytes();
+                let at = VirtAddr::new(at.get().saturating_add(bytes));
+                break Err(MapStopped::Table { at, error });
             }
-        }
-    }
-
-    /// How entries in use can be exchanged. The default refuses it.
-    fn replacement(&self) -> Replacement {
-        Replacement::Refused
-    }
-
-    /// Exchanges entries of `range` that are in use for what `exchange` says. New tables come from
-    /// `node`.
-    ///
-    /// Everything that can fail comes first. Then the exchange goes from the start of the range to
-    /// its end, in parts of a fixed number of runs, with one flush for each.
-    ///
-    /// # Errors
-    ///
-    /// [`ReplaceError`]; nothing has changed, and of `exchange` only [`Exchange::should_split`] was
-    /// called.
-    ///
-    /// What `exchange` gives with frames behind [`last_frame`](Self::last_frame) is not entered: it
-    /// goes back by [`Exchange::released`], and the old entries stay.
-    ///
-    /// # Safety
-    ///
-    /// 1. The caller may map the blocks that `exchange` provides, and has a reference for each
-    ///    entry.
-    /// 2. `range` is whole pages of the vmemmap, all of them mapped by
-    ///    [`map_leaf`](Self::map_leaf), [`map_runs`](Self::map_runs) or this.
-    /// 3. Until this returns, the old entry and the new one of an address are equally good for
-    ///    readers.
-    unsafe fn replace<X: Exchange>(
-        &mut self,
-        range: VirtRange,
-        node: NodeId,
-        exchange: &mut X,
-        records: &dyn TableRecords,
-    ) -> Result<Replaced, ReplaceError> {
-        let _ = (range, node, exchange, records);
-        Err(ReplaceError::Refused)
+            match at.checked_add(run.pages() * granule.bytes()) {
+                Some(next) if next <= range.last() => at = next,
+                _ => break Ok(()),
+            }
+        };
+        self.entries_added();
+        mapped
     }
 
     /// Whether one table can be linked from several places, which [`RunSource::share_tables`] asks
@@ -397,8 +361,8 @@ pub unsafe trait PageTable {
     ///
     /// # Safety
     ///
-    /// 1. Where [`replacement`](Self::replacement) is refused, nobody uses the addresses of `range`
-    ///    yet: for a moment some of them are not mapped.
+    /// 1. Where [`InUse::replacement`](super::InUse::replacement) is refused, nobody uses the
+    ///    addresses of `range` yet: for a moment some of them are not mapped.
     /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs).
     unsafe fn share_tables(
         &mut self,
@@ -415,7 +379,7 @@ pub unsafe trait PageTable {
     /// then belong to the callee.
     ///
     /// A huge leaf that reaches across the end of a range is cleared whole. A shared table that
-    /// does so stays. [`replace`](Self::replace) can split either of them first.
+    /// does so stays. [`InUse::replace`](super::InUse::replace) can split either of them first.
     ///
     /// The default collects a fixed number of runs before each flush.
     ///
@@ -433,17 +397,16 @@ pub unsafe trait PageTable {
     ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
-        let _ = records;
-        let page = self.granule().bytes();
+        let granule = self.granule();
         let mut batch: [Option<Run>; UNMAP_BATCH] = [None; UNMAP_BATCH];
         let mut used = 0;
         let mut flush = Flush::nothing();
         for range in ranges {
-            let mut at = range.start();
-            loop {
-                let mut bytes = page;
+            let mut rest = Some(range);
+            while let Some(left) = rest {
+                let at = left.start();
                 if used == UNMAP_BATCH {
-                    self.flush(core::mem::take(&mut flush));
+                    self.flush(core::mem::take(&mut flush), records);
                     batch
                         .iter_mut()
                         .filter_map(Option::take)
@@ -451,45 +414,54 @@ pub unsafe trait PageTable {
                     used = 0;
                 }
                 // SAFETY: 1: the caller's duty 1. 2: runs are reported after the flush only.
-                if let Some(mapping) = unsafe { self.clear_leaf(at, &mut flush) } {
-                    let run = Run::once(mapping.leaf);
-                    bytes = run.pages().saturating_mul(page) - (at.get() - mapping.at.get());
+                let cleared = unsafe { self.clear_leaf(at, &mut flush) };
+                let found = cleared.map_or_else(|| self.lookup(at), Lookup::Mapped);
+                rest = left.after(found.last(at, granule));
+                if let Some(mapping) = cleared {
                     let last = batch.get_mut(used.wrapping_sub(1)).and_then(Option::as_mut);
                     if !last.is_some_and(|last| extend(last, mapping.leaf))
                         && let Some(slot) = batch.get_mut(used)
                     {
-                        *slot = Some(run);
+                        *slot = Some(Run::once(mapping.leaf));
                         used += 1;
                     }
                 }
-                match at.checked_add(bytes) {
-                    Some(next) if next <= range.last() => at = next,
-                    _ => break,
-                }
             }
         }
-        self.flush(flush);
+        self.flush(flush, records);
         batch.iter_mut().filter_map(Option::take).for_each(released);
     }
 }
 
-/// Adds `leaf` to `run` if it continues the run.
-fn extend(run: &mut Run, leaf: Leaf) -> bool {
-    let continues = |step| {
-        let longer = Run { step, ..*run };
-        longer.block(run.count) == Some(leaf.block)
-    };
-    if (run.leaf.role, run.leaf.writable) != (leaf.role, leaf.writable) {
-        return false;
+/// Enters the leaves of `run` from `at` on. If one could not be entered: those from it on, and why.
+///
+/// # Safety
+///
+/// As for [`PageTable::map_leaf`] with each of them.
+unsafe fn map_run<T: PageTable + ?Sized>(
+    table: &mut T,
+    at: VirtAddr,
+    run: Run,
+    node: NodeId,
+    records: &dyn TableRecords,
+) -> Result<(), (Run, MapError)> {
+    let bytes = run.leaf.block.order().frames() * table.granule().bytes();
+    let mut rest = Some(run);
+    let mut at = at;
+    while let Some(run) = rest {
+        // SAFETY: 1 and 2: the caller's.
+        if let Err(error) = unsafe { table.map_leaf(at, run.leaf, node, records) } {
+            return Err((run, error));
+        }
+        rest = run.take(1).1;
+        at = VirtAddr::new(at.get().wrapping_add(bytes));
     }
-    let step = match run.count {
-        1 if continues(Step::Same) => Step::Same,
-        1 if leaf.role.can_step() && continues(Step::Next) => Step::Next,
-        1 => return false,
-        _ if continues(run.step) => run.step,
-        _ => return false,
-    };
-    run.step = step;
-    run.count += 1;
-    true
+    Ok(())
+}
+
+/// Adds `leaf` to `run` if it continues the run.
+pub(super) fn extend(run: &mut Run, leaf: Leaf) -> bool {
+    let joined = run.joined(Run::once(leaf));
+    *run = joined.unwrap_or(*run);
+    joined.is_some()
 }

@@ -152,6 +152,26 @@ impl Run {
         (taken, Some(rest))
     }
 
+    /// Both runs as one, if `next` continues this one.
+    pub(crate) fn joined(self, next: Run) -> Option<Run> {
+        let alike = |run: &Run| (run.leaf.role, run.leaf.writable, run.leaf.block.order());
+        if alike(&self) != alike(&next) {
+            return None;
+        }
+        let count = self.count.checked_add(next.count)?;
+        [Step::Same, Step::Next].into_iter().find_map(|step| {
+            let has = |run: &Run| run.count == 1 || run.step == step;
+            let joined = Run {
+                count,
+                step,
+                ..self
+            };
+            let possible = step == Step::Same || self.leaf.role.can_step();
+            let continues = joined.block(self.count) == Some(next.leaf.block);
+            (possible && has(&self) && has(&next) && continues).then_some(joined)
+        })
+    }
+
     /// The frames of a run of [`Step::Next`] single frames.
     #[inline]
     pub const fn frames(&self) -> Option<PfnRange> {

@@ -26,6 +26,7 @@ mod descriptor_writer;
 mod error;
 mod fold;
 mod frame_pool;
+mod huge_leaf;
 mod marks;
 mod node_rows;
 mod note;

@@ -23,6 +23,9 @@ pub enum Note {
     },
     /// The page table has no huge leaves.
     NoHugeLeaves,
+    /// Base pages map vmemmap that huge leaves could have mapped: a fold may have to split them,
+    /// and the allocator [cannot split](crate::frame::FrameAllocator::can_split) their blocks.
+    BlocksStayWhole,
     /// The pieces are smaller than what a huge leaf describes, so base pages map all of the
     /// vmemmap.
     ///
@@ -65,6 +68,9 @@ impl fmt::Display for Note {
             Self::NoHugeLeaves => {
                 f.write_str("the page table has no huge leaves; base pages instead")
             }
+            Self::BlocksStayWhole => f.write_str(
+                "the allocator takes blocks back only whole, and a fold would split huge leaves; base pages instead",
+            ),
             Self::PiecesSmallerThanHugeLeaf => f.write_str(
                 "the pieces are smaller than what a huge leaf describes; base pages instead",
             ),
@@ -99,6 +105,7 @@ pub struct Notes {
     tails: Option<TailsFallback>,
     tables: Option<TablesFallback>,
     no_huge_leaves: bool,
+    whole_blocks: bool,
     small_pieces: bool,
     unavailable_leaves: u64,
     gap: Option<PfnRange>,
@@ -140,6 +147,11 @@ impl Notes {
         }
     }
 
+    /// There is no huge leaf because the allocator cannot split its block.
+    pub(super) fn blocks_stay_whole(&mut self) {
+        self.whole_blocks |= core::mem::take(&mut self.no_huge_leaves);
+    }
+
     pub(super) fn huge_leaf_unavailable(&mut self) {
         self.unavailable_leaves += 1;
     }
@@ -169,6 +181,7 @@ impl Notes {
         let tails = self.tails.map(Note::Tails);
         let tables = self.tables.map(Note::Tables);
         let none = self.no_huge_leaves.then_some(Note::NoHugeLeaves);
+        let whole = self.whole_blocks.then_some(Note::BlocksStayWhole);
         let small = self.small_pieces.then_some(Note::PiecesSmallerThanHugeLeaf);
         let unavailable = (self.unavailable_leaves > 0).then_some(Note::HugeLeavesUnavailable {
             leaves: self.unavailable_leaves,
@@ -187,6 +200,7 @@ impl Notes {
             tails,
             tables,
             none,
+            whole,
             small,
             unavailable,
             tails_alone,

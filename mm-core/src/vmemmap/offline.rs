@@ -171,7 +171,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let range = range.ok_or(OfflineError::PieceOutside { piece })?;
             self.check_online(table, range, pagemap.altmap())?;
         }
-        Ok(Region::of(pagemap, table))
+        Ok(self.region_of(table, pagemap))
     }
 
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the
@@ -182,7 +182,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
     /// is then mapped by a table of its own, if the page table can [exchange entries in
-    /// use](PageTable::replacement). Its translations do not change at any moment.
+    /// use](crate::paging::InUse::replacement). Its translations do not change at any moment.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.check_model(pagemap)?;
         self.check_ranges_free(table, pagemap)?;
         self.check_altmap(table, pagemap.altmap())?;
-        let mut region = Region::of(pagemap, &*table);
+        let mut region = self.region_of(table, pagemap);
         let mut done = 0;
         for &range in pagemap.ranges() {
             for piece in pagemap.pieces_of(range) {
@@ -70,7 +70,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         Plan::new(pagemap, piece, None)?;
         self.check_free(table, pagemap, piece)?;
         self.check_altmap(table, pagemap.altmap())?;
-        let mut notes = Notes::for_any_piece(pagemap, table.huge_leaf(), table.can_share_tables());
+        let huge_leaf = self.huge_leaf_of(table, pagemap);
+        let mut notes = Notes::for_any_piece(pagemap, huge_leaf, table.can_share_tables());
+        self.note_whole_blocks(table, pagemap, &mut notes);
         let gap = pagemap.altmap_gap();
         notes.altmap_gap(gap.and_then(|gap| gap.intersection(piece)));
         self.populate_piece(table, pagemap, piece, &mut notes)?;
@@ -189,7 +191,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         piece: PfnRange,
         notes: &mut Notes,
     ) -> Result<(), OnlineError> {
-        let mut plan = Plan::new(pagemap, piece, table.huge_leaf())?;
+        let mut plan = Plan::new(pagemap, piece, self.huge_leaf_of(table, pagemap))?;
         let range = self.descriptors(piece)?;
         let tails = pagemap.tails().0;
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
@@ -303,7 +305,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 && self.holds_tails_of(leaf.block, writer, head))
             .then_some(leaf.block.first())
         };
-        let at = |at| table.lookup(at).and_then(|mapping| is_tail(&mapping.leaf));
+        let at = |at| {
+            table
+                .lookup(at)
+                .mapping()
+                .and_then(|mapping| is_tail(&mapping.leaf))
+        };
         let within = |range| {
             let mut found = None;
             let _ = table.visit(range, &mut |visit| {

@@ -71,7 +71,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Whether this library has brought `frame` online.
     pub fn is_valid<P: PageTable>(&self, table: &P, frame: Pfn) -> bool {
         self.descriptor_address(frame)
-            .and_then(|at| table.lookup(at))
+            .and_then(|at| table.lookup(at).mapping())
             .is_some_and(|mapping| mapping.leaf.role != Role::Foreign)
     }
 
@@ -98,7 +98,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// The descriptor of `frame`, reserved or not.
     fn mapped_descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
         let at = self.descriptor_address(frame)?;
-        let mapping = table.lookup(at)?;
+        let mapping = table.lookup(at).mapping()?;
         let holder = mapping.frame_of(at, self.model.granule())?;
         match mapping.leaf.role {
             Role::Foreign => None,

@@ -1,6 +1,9 @@
 //! The handle of memory that is online.
 
+use super::Vmemmap;
 use super::note::Notes;
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::PageTable;
 use core::iter::Sum;
@@ -20,16 +23,6 @@ pub struct Region<'p> {
 }
 
 impl<'p> Region<'p> {
-    /// The region of `pagemap` on `table`, with what is known of it before anything is mapped.
-    pub(super) fn of<P: PageTable>(pagemap: &DevPagemap<'p>, table: &P) -> Self {
-        let can_share = table.can_share_tables();
-        Self {
-            pagemap: *pagemap,
-            tables: pagemap.tables_on(can_share).0,
-            notes: Notes::known_ahead(pagemap, table.huge_leaf(), can_share),
-        }
-    }
-
     /// What was asked for.
     pub const fn pagemap(&self) -> &DevPagemap<'p> {
         &self.pagemap
@@ -48,6 +41,24 @@ impl<'p> Region<'p> {
     /// What was done otherwise than asked.
     pub const fn notes(&self) -> &Notes {
         &self.notes
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+    /// The region of `pagemap` on `table`, with what is known of it before anything is mapped.
+    pub(super) fn region_of<'p, P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'p>,
+    ) -> Region<'p> {
+        let (huge_leaf, can_share) = (self.huge_leaf_of(table, pagemap), table.can_share_tables());
+        let mut notes = Notes::known_ahead(pagemap, huge_leaf, can_share);
+        self.note_whole_blocks(table, pagemap, &mut notes);
+        Region {
+            pagemap: *pagemap,
+            tables: pagemap.tables_on(can_share).0,
+            notes,
+        }
     }
 }
 

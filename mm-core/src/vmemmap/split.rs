@@ -19,7 +19,9 @@ use crate::addr::{Block, NodeId, Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::DevPagemap;
-use crate::paging::{Exchange, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit};
+use crate::paging::{
+    Exchange, InUse, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit,
+};
 use core::ops::ControlFlow;
 
 /// A huge leaf or a shared table that reaches across an end of a piece.
@@ -189,7 +191,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             Ok(_) => Ok(()),
             Err(ReplaceError::OutOfFrames(error)) => Err(OfflineError::OutOfFrames(error)),
             Err(ReplaceError::FrameOutOfReach(error)) => Err(OfflineError::FrameOutOfReach(error)),
-            Err(ReplaceError::Refused) => Err(first.refusal()),
+            Err(ReplaceError::Refused | ReplaceError::SplitsHugeLeaf { .. }) => {
+                Err(first.refusal())
+            }
         }
     }
 

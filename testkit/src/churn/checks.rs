@@ -175,7 +175,7 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
         match B::translate(&self.world.machine, at) {
             Some(leaf) => leaf.order(granule) != Order::BASE,
             None => {
-                let leaf = self.table.lookup(at);
+                let leaf = self.table.lookup(at).mapping();
                 leaf.is_some_and(|found| found.leaf.block.order() != Order::BASE)
             }
         }

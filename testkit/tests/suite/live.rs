@@ -8,7 +8,7 @@ use hosted::Radix;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{PageTable, RadixTable, Replacement};
+use mm_core::paging::{InUse, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OfflineError, Vmemmap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -84,7 +84,12 @@ fn each_of_two_nodes_tails_is_forgotten_when_it_is_freed() {
         .unwrap();
     let tail_of = |table: &_, page| {
         let at = B::MODEL.descriptor_address(pages(page, 1).start()).unwrap();
-        PageTable::lookup(table, at).unwrap().leaf.block.first()
+        PageTable::lookup(table, at)
+            .mapping()
+            .unwrap()
+            .leaf
+            .block
+            .first()
     };
     let tails = [tail_of(&table, 1), tail_of(&table, 2)];
     assert_eq!(tails[0].checked_add(1), Some(tails[1]), "side by side");

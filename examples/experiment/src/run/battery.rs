@@ -7,7 +7,7 @@ use conformance::{AltmapUnderTest, Controls, Failure, Harness, Outcome, Parts, R
 use core::cell::Cell;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DeviceAltmap, DirectMap};
-use mm_core::paging::{Flush, Leaf, PageTable, Replacement};
+use mm_core::paging::{Flush, InUse, Leaf, NoRecords, PageTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
 
 /// How the names end of checks that are about a page table which refuses to exchange entries in
@@ -51,9 +51,8 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
             scratch: self.scratch,
         };
         let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-        for check in conformance::checks().filter(|check| wanted(check.name())) {
-            let name = check.name();
-            match conformance::run_one(&mut battery, &check) {
+        conformance::run_some(&mut battery, &wanted, &mut |name, outcome| {
+            match outcome {
                 Outcome::Passed => {
                     passed += 1;
                     report.check::<Failure>(name, Ok(()));
@@ -69,7 +68,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
                 }
             }
             let _ = report.end_row();
-        }
+        });
         let some = (passed + failed + skipped > 0).then_some(());
         report.check("there are checks", some.ok_or("none has such a name"));
         report.line(format_args!(
@@ -155,7 +154,7 @@ fn forget<T: PageTable>(table: &mut T, at: VirtAddr) {
     if let Ok(page) = VirtRange::new(at, 1) {
         flush.add(page);
     }
-    table.flush(flush);
+    table.flush(flush, &NoRecords);
 }
 
 impl<P: Probe, T: PageTable, M: DirectMap> Controls<T> for Live<'_, P, M> {

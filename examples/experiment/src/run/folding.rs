@@ -15,7 +15,7 @@ use mm_core::addr::PfnRange;
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::{DevPagemap, Tables, Tails};
-use mm_core::paging::{PageTable, Replacement};
+use mm_core::paging::{InUse, PageTable, Replacement};
 use mm_core::vmemmap::{FoldError, Folded};
 
 impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {

@@ -13,7 +13,7 @@ use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::DevPagemap;
-use mm_core::paging::{PageTable, Replacement};
+use mm_core::paging::{InUse, PageTable, Replacement};
 use mm_core::vmemmap::OfflineError;
 
 impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {

@@ -102,7 +102,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
     fn owner_by_direct_map(&self, frame: Pfn) -> Result<&AtomicU64, Problem> {
         let granule = self.on.model.granule();
         let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
-        let mapping = self.table.lookup(at);
+        let mapping = self.table.lookup(at).mapping();
         let holder = mapping.and_then(|mapping| mapping.frame_of(at, granule));
         let page = self
             .on

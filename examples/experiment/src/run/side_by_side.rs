@@ -12,7 +12,7 @@ use crate::{Probe, Report};
 use mm_core::addr::{Block, NodeId, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Mask, TailEncoding};
 use mm_core::frame::DirectMap;
-use mm_core::paging::{Flush, PageTable};
+use mm_core::paging::{Flush, NoRecords, PageTable};
 use mm_core::vmemmap::{NodeStats, Region};
 
 /// In which order the regions come online, and in which they go.
@@ -224,7 +224,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T,
         if let Ok(page) = VirtRange::new(at, self.on.model.granule().bytes()) {
             flush.add(page);
         }
-        self.table.flush(flush);
+        self.table.flush(flush, &NoRecords);
         Ok(())
     }
 }

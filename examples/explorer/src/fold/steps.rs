@@ -16,7 +16,7 @@ use crate::size::ByteRange;
 use hosted::Backend;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::{DevPagemap, Geometry};
-use mm_core::paging::{PageTable, Replacement};
+use mm_core::paging::{InUse, Replacement};
 use mm_core::vmemmap::{FoldError, Folded, Note, Notes};
 use std::time::Duration;
 

@@ -11,6 +11,7 @@
 //! - `unmap` invalidates entries, flushes once, and reclaims. There is no heap, so the invalidated
 //!   entries themselves keep what they pointed at. A table without other entries is detached whole,
 //!   by one store.
+//! - `clear` takes one leaf out, and with the last one its tables, which `flush` then frees.
 //! - `replace` exchanges entries in use, with break-before-make if the MMU requires it.
 //! - `shared` links one leaf table from several places if all of its entries are the same tail
 //!   leaf.
@@ -19,6 +20,7 @@
 //! - `entries` reads and writes runs of entries in memory. `tree` finds the entry of each level for
 //!   an address.
 
+mod clear;
 mod entries;
 mod map;
 mod replace;
@@ -29,9 +31,9 @@ mod unmap;
 mod visit;
 
 use super::{
-    Attributes, EntryFormat, Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu,
-    NoRecords, OneRoot, PageTable, ReplaceError, Replaced, Replacement, Roots, Run, RunSource,
-    TableRecords, Visit,
+    Attributes, EntryFormat, Exchange, Flush, FlushScope, Leaf, Lookup, MapError, MapStopped,
+    Mapping, Mmu, NoRecords, OneRoot, PageTable, Replace, ReplaceError, Replaced, Replacement,
+    Roots, Run, RunSource, TableRecords, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
@@ -156,6 +158,13 @@ where
     U: Mmu<F>,
     R: Roots,
 {
+    /// Makes CPUs forget what `obligation` says.
+    fn meet(&self, obligation: &Flush) {
+        if obligation.scope() != FlushScope::Nothing {
+            self.mmu.flush(obligation.scope());
+        }
+    }
+
     /// Whether entries can hold all frames of `run`.
     #[inline]
     fn reaches(&self, run: &Run) -> bool {
@@ -194,9 +203,8 @@ where
 
 // SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the
 // entries as the MMU does; the format tells foreign ones. 3: `Mmu::flush`. 4: `unmap` flushes
-// between invalidation and reclaim. 5: only entries that decode as owned are invalidated or
-// exchanged, and only tables whose link is owned are detached. 6: `replace_entries` stores whole
-// entries, by break-before-make or one by one as the MMU says, and flushes before it reports.
+// between invalidation and reclaim. 5: only entries that decode as owned are invalidated, and only
+// tables whose link is owned are detached; `map` enters only into entries that are zero.
 unsafe impl<F, A, M, U, R> PageTable for RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,
@@ -206,6 +214,8 @@ where
     R: Roots,
 {
     const COUNTS_TABLES: bool = true;
+
+    type Replace = ByRuns;
 
     fn granule(&self) -> Granule {
         F::GRANULE
@@ -219,8 +229,8 @@ where
         self.attributes.last_frame()
     }
 
-    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
-        self.reader().find_leaf(at)
+    fn lookup(&self, at: VirtAddr) -> Lookup {
+        self.reader().look_up(at)
     }
 
     unsafe fn map_leaf(
@@ -249,10 +259,10 @@ where
         self.reader().clear_entry(at, flush)
     }
 
-    fn flush(&mut self, obligation: Flush) {
-        if obligation.scope() != FlushScope::Nothing {
-            self.mmu.flush(obligation.scope());
-        }
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords) {
+        let engine = self.with(records);
+        engine.meet(&obligation);
+        engine.reclaim_detached(&obligation);
     }
 
     fn visit(
@@ -276,21 +286,6 @@ where
     ) -> Result<(), MapStopped<S::Error>> {
         // SAFETY: 1 and 2: the caller's duties.
         unsafe { self.with(records).fill(range, node, source) }
-    }
-
-    fn replacement(&self) -> Replacement {
-        self.mmu.replacement()
-    }
-
-    unsafe fn replace<X: Exchange>(
-        &mut self,
-        range: VirtRange,
-        node: NodeId,
-        exchange: &mut X,
-        records: &dyn TableRecords,
-    ) -> Result<Replaced, ReplaceError> {
-        // SAFETY: 1 to 3: the caller's duties.
-        unsafe { self.with(records).replace_entries(range, node, exchange) }
     }
 
     fn can_share_tables(&self) -> bool {
@@ -322,11 +317,44 @@ where
         for range in ranges.clone() {
             self.reader().invalidate(range, &mut obligation);
         }
-        self.flush(obligation);
+        self.reader().meet(&obligation);
         for range in ranges {
             // SAFETY: 1: the flush above was for all ranges. 2: the caller's duty 1.
             unsafe { self.with(records).reclaim(range, released) };
         }
+    }
+}
+
+/// The engine's way to exchange entries in use: runs of them, with huge leaves that are split and
+/// joined, as [`Mmu::replacement`] says.
+#[derive(Clone, Copy, Debug)]
+pub enum ByRuns {}
+
+// SAFETY: 1: `replace_entries` stores whole entries, by break-before-make or one by one as the MMU
+// says. 2: it flushes before it reports. 3: only entries that decode as owned are exchanged.
+unsafe impl<F, A, M, U, R> Replace<RadixTable<F, A, M, U, R>> for ByRuns
+where
+    F: EntryFormat,
+    A: FrameAllocator,
+    M: DirectMap,
+    U: Mmu<F>,
+    R: Roots,
+{
+    const RESIZES: bool = true;
+
+    fn replacement(table: &RadixTable<F, A, M, U, R>) -> Replacement {
+        table.mmu.replacement()
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut RadixTable<F, A, M, U, R>,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+        records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        // SAFETY: 1 to 3: the caller's duties.
+        unsafe { table.with(records).replace_entries(range, node, exchange) }
     }
 }
 

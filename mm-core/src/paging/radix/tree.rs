@@ -118,7 +118,7 @@ impl<F: EntryFormat> Tree<F> {
 
     /// Addresses around `at` that the tree translates if, as the other answer says, it translates
     /// `at`, and else not.
-    fn alike(at: VirtAddr) -> Option<(VirtRange, bool)> {
+    pub(super) fn alike(at: VirtAddr) -> Option<(VirtRange, bool)> {
         // What is above the bits for the root says nothing but whether an address is translated:
         // where it is neither all zeros nor all ones, it is not.
         let middle = 1u64.checked_shl(F::VIRTUAL_BITS);

@@ -13,9 +13,9 @@
 use super::entries::for_each_run;
 use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
-use crate::addr::{Pfn, VirtAddr, VirtRange};
+use crate::addr::{Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mapping, Mmu, Role, Roots, Run};
+use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mmu, Role, Roots, Run};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many entries of a live table are looked at together.
@@ -221,18 +221,6 @@ where
         }
         // SAFETY: 1: released above.
         unsafe { self.tables.free(dead) };
-    }
-
-    /// See [`PageTable::clear_leaf`](crate::paging::PageTable::clear_leaf).
-    pub(super) fn clear_entry(&self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
-        let (slot, mapping, in_shared_table) = self.find_slot(at)?;
-        if in_shared_table || mapping.leaf.role == Role::Foreign {
-            return None;
-        }
-        store(slot, 0);
-        let bytes = mapping.leaf.block.order().bytes(F::GRANULE)?;
-        flush.add(VirtRange::new(mapping.at, bytes).ok()?);
-        Some(mapping)
     }
 }
 

@@ -5,7 +5,9 @@ use super::tree::{Tree, entries_of};
 use super::{Engine, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Attributes, Entry, EntryFormat, Link, Mapping, Mmu, Roots, Run, Visit};
+use crate::paging::{
+    Attributes, Entry, EntryFormat, Link, Lookup, Mapping, Mmu, Roots, Run, Visit,
+};
 use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU64;
 
@@ -20,9 +22,31 @@ where
     U: Mmu<F>,
     R: Roots,
 {
-    /// The leaf that translates `at`.
-    pub(super) fn find_leaf(&self, at: VirtAddr) -> Option<Mapping> {
-        self.find_slot(at).map(|(_, mapping, _)| mapping)
+    /// See [`PageTable::lookup`](crate::paging::PageTable::lookup).
+    pub(super) fn look_up(&self, at: VirtAddr) -> Lookup {
+        let alone = VirtRange::single(at);
+        let (around, translated) = Tree::<F>::alike(at).unwrap_or((alone, false));
+        if !translated {
+            return Lookup::Hole(around);
+        }
+        let mut frame = self.root;
+        for depth in 0..=Tree::<F>::LEAF_DEPTH {
+            let slots = self.live_table(frame, depth);
+            let Some(slot) = slots.get(Tree::<F>::index(depth, at)) else {
+                break;
+            };
+            let span = || Tree::<F>::span(depth, at).unwrap_or(alone);
+            match self.attributes.decode(load(slot), depth) {
+                Entry::Table { frame: next, .. } => frame = next,
+                Entry::Leaf(leaf) => {
+                    let at = Tree::<F>::base(depth, at);
+                    return Lookup::Mapped(Mapping { at, leaf });
+                }
+                Entry::Free => return Lookup::Hole(span()),
+                _ => return Lookup::Reserved(span()),
+            }
+        }
+        Lookup::Hole(alone)
     }
 
     /// The entry of the leaf that translates `at`, what it says, and whether it is in a shared

@@ -68,8 +68,15 @@ pub enum FoldError {
         /// The reserved frames.
         reserved: PfnRange,
     },
-    /// The page table cannot exchange entries that are in use.
+    /// The page table cannot exchange entries that are in use:
+    /// [`PageTable::Replace`](crate::paging::PageTable::Replace) or
+    /// [`Mmu::replacement`](crate::paging::Mmu::replacement) say so.
     Refused,
+    /// The page table exchanges base pages, and a huge leaf would have to be split.
+    SplitsHugeLeaf {
+        /// The first address of the leaf.
+        at: VirtAddr,
+    },
 }
 
 impl FoldError {
@@ -81,6 +88,7 @@ impl FoldError {
             | Self::TailsDiffer
             | Self::OtherAltmap { .. }
             | Self::FrameOutOfReach(_)
+            | Self::SplitsHugeLeaf { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
@@ -113,6 +121,7 @@ impl From<ReplaceError> for FoldError {
             ReplaceError::OutOfFrames(error) => Self::OutOfFrames(error),
             ReplaceError::FrameOutOfReach(error) => Self::FrameOutOfReach(error),
             ReplaceError::Refused => Self::Refused,
+            ReplaceError::SplitsHugeLeaf { at } => Self::SplitsHugeLeaf { at },
         }
     }
 }
@@ -160,6 +169,7 @@ impl fmt::Display for FoldError {
             }
             .fmt(f),
             Self::Refused => ReplaceError::Refused.fmt(f),
+            Self::SplitsHugeLeaf { at } => ReplaceError::SplitsHugeLeaf { at: *at }.fmt(f),
         }
     }
 }

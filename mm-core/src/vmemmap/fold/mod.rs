@@ -36,7 +36,7 @@ use crate::descriptor::{Descriptor, Part, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use crate::paging::{PageTable, Replacement, Role, Run, Visit};
+use crate::paging::{InUse, PageTable, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
 use folding::{Folding, reshape_run};
 use survey::requirement;
@@ -192,7 +192,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             return Err(FoldError::Refused);
         }
         let survey = self.survey(table, range, order, pagemap.altmap())?;
-        let leaf = table.huge_leaf().filter(|_| pagemap.huge_leaves());
+        let leaf = self.huge_leaf_of(table, pagemap);
+        let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
         let possible = requirement(&self.model, table, range, order, leaf, 0).leaves;
         let mut folded = Folded {
             changed: survey.folded,

@@ -81,7 +81,12 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
         unsafe { self.frames.free(block) };
     }
 
+    fn can_split(&self) -> bool {
+        self.damage != Damage::TakesBlocksBackWhole
+    }
+
     unsafe fn split(&self, block: Block) {
+        assert!(self.can_split(), "a block is split that cannot be");
         if self.damage != Damage::SplitsNothing {
             // SAFETY: the caller's duties are the same.
             unsafe { self.frames.split(block) }

@@ -173,3 +173,8 @@ pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
     let check = checks().find(|check| check.name() == name)?;
     Some(conformance::run_one(&mut harness, &check))
 }
+
+/// The names of all checks.
+pub(crate) fn names() -> Vec<&'static str> {
+    checks::<Damaged<'_>>().map(|check| check.name()).collect()
+}

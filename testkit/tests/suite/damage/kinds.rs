@@ -46,6 +46,8 @@ pub(crate) enum Damage {
     /// It clears a page in the middle of a huge leaf by giving back the page's frame, and keeps the
     /// leaf.
     ClearsAPageOfAHugeLeaf,
+    /// It keeps the tables of the last leaf that was cleared.
+    KeepsClearedTables,
     /// It takes entries that are not present for free ones.
     TakesReservedForFree,
     /// It stores huge leaves over empty tables of somebody else's.
@@ -62,6 +64,8 @@ pub(crate) enum Damage {
     FreesBlocksAsOnePage,
     /// It lets references be added to a dead frame.
     RevivesTheDead,
+    /// It takes blocks back only whole, and says so. No damage, but for what it is asked for.
+    TakesBlocksBackWhole,
     /// It counts a block that was split as one still.
     SplitsNothing,
     /// It adds one reference where several are asked for.

@@ -8,7 +8,7 @@ mod harness;
 mod kinds;
 mod table;
 
-use conformance::Outcome;
+use conformance::{Cause, Outcome};
 use kinds::Damage;
 
 /// Damage, and checks each of which has to fail by it, and by nothing else.
@@ -27,6 +27,7 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
             "compound_pages_cost_two_frames_each",
             "a_failed_online_leaves_nothing_behind",
             "a_shared_table_goes_with_its_last_link",
+            "the_last_leaf_that_is_cleared_takes_its_tables_along",
         ],
     ),
     (
@@ -118,6 +119,10 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
         &["clearing_a_page_of_a_huge_leaf_clears_all_of_it"],
     ),
     (
+        Damage::KeepsClearedTables,
+        &["the_last_leaf_that_is_cleared_takes_its_tables_along"],
+    ),
+    (
         Damage::TakesReservedForFree,
         &["an_entry_that_is_in_use_and_not_present_stays"],
     ),
@@ -206,6 +211,36 @@ fn what_is_not_damaged_passes_all_of_these_checks() {
         let outcome = harness::outcome(Damage::None, name).unwrap();
         assert_eq!(outcome, Outcome::Passed, "{name}");
     }
+}
+
+/// All of the battery runs on an allocator that cannot take a block back frame by frame, on a page
+/// table that splits leaves. It is never asked to split one.
+#[test]
+fn an_allocator_that_takes_blocks_back_whole_passes() {
+    let asked = "blocks_that_cannot_be_split_are_not_asked_for";
+    for name in harness::names() {
+        if name == asked {
+            continue;
+        }
+        let outcome = harness::outcome(Damage::TakesBlocksBackWhole, name).unwrap();
+        let failed = matches!(outcome, Outcome::Failed(_));
+        assert!(!failed, "{name}: {outcome}");
+    }
+    let outcome = harness::outcome(Damage::TakesBlocksBackWhole, asked).unwrap();
+    assert_eq!(outcome, Outcome::Passed);
+}
+
+#[test]
+fn a_failure_shows_what_the_audit_has_found() {
+    let name = "compound_pages_cost_two_frames_each";
+    let outcome = harness::outcome(Damage::CountsOneForAll, name).unwrap();
+    let Outcome::Failed(failure) = outcome else {
+        panic!("{outcome}");
+    };
+    let Some(Cause::Audit(finding)) = failure.cause else {
+        panic!("{failure}");
+    };
+    assert!(failure.to_string().contains(&finding.to_string()));
 }
 
 #[test]

@@ -7,8 +7,9 @@ use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, FlushScope, Leaf, MapError, MapStopped, Mapping, Mmu, PageTable, RadixTable,
-    ReplaceError, Replaced, Replacement, Role, Roots, Run, RunSource, Step, TableRecords, Visit,
+    Exchange, Flush, FlushScope, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
+    PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots, Run,
+    RunSource, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -160,6 +161,8 @@ impl<'m> DamagedTable<'m> {
 unsafe impl PageTable for DamagedTable<'_> {
     const COUNTS_TABLES: bool = true;
 
+    type Replace = DamagedReplace;
+
     fn granule(&self) -> Granule {
         self.table.granule()
     }
@@ -168,13 +171,14 @@ unsafe impl PageTable for DamagedTable<'_> {
         self.table.huge_leaf()
     }
 
-    fn lookup(&self, at: VirtAddr) -> Option<Mapping> {
-        let at = self.address(at);
-        let found = self.table.lookup(at)?;
-        Some(Mapping {
-            leaf: self.seen(found.leaf),
-            ..found
-        })
+    fn lookup(&self, at: VirtAddr) -> Lookup {
+        match self.table.lookup(self.address(at)) {
+            Lookup::Mapped(found) => Lookup::Mapped(Mapping {
+                leaf: self.seen(found.leaf),
+                ..found
+            }),
+            other => other,
+        }
     }
 
     unsafe fn map_leaf(
@@ -188,7 +192,7 @@ unsafe impl PageTable for DamagedTable<'_> {
             let mut flush = Flush::nothing();
             // SAFETY: 1 and 2 are broken on purpose: who uses the old leaf is not asked.
             let _ = unsafe { self.table.clear_leaf(at, &mut flush) };
-            self.table.flush(flush);
+            self.table.flush(flush, records);
         }
         let at = self.address(at);
         self.take_what_is_there(at, leaf);
@@ -199,7 +203,7 @@ unsafe impl PageTable for DamagedTable<'_> {
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
         let at = self.address(at);
         if self.damage == Damage::ClearsAPageOfAHugeLeaf
-            && let Some(found) = self.table.lookup(at)
+            && let Some(found) = self.table.lookup(at).mapping()
             && let Some(frame) = found.frame_of(at, self.granule())
             && found.at != at
         {
@@ -215,8 +219,16 @@ unsafe impl PageTable for DamagedTable<'_> {
         unsafe { self.table.clear_leaf(at, flush) }
     }
 
-    fn flush(&mut self, obligation: Flush) {
-        self.table.flush(obligation);
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords) {
+        let mut flush = obligation;
+        if self.damage == Damage::KeepsClearedTables {
+            let all = std::mem::take(&mut flush);
+            if let FlushScope::Ranges(ranges) = all.scope() {
+                ranges.iter().flatten().for_each(|range| flush.add(*range));
+            }
+        }
+        let late = self.damage == Damage::FreesBeforeItFlushes;
+        self.flushing_late(late, |this| this.table.flush(flush, records));
     }
 
     fn visit(
@@ -282,26 +294,6 @@ unsafe impl PageTable for DamagedTable<'_> {
         })
     }
 
-    fn replacement(&self) -> Replacement {
-        self.table.replacement()
-    }
-
-    unsafe fn replace<X: Exchange>(
-        &mut self,
-        range: VirtRange,
-        node: NodeId,
-        exchange: &mut X,
-        records: &dyn TableRecords,
-    ) -> Result<Replaced, ReplaceError> {
-        let late = self.damage == Damage::ExchangesBeforeItFlushes;
-        let damage = self.damage;
-        let mut exchange = DamagedExchange { exchange, damage };
-        self.flushing_late(late, |this| {
-            // SAFETY: the caller's duties are the same.
-            unsafe { this.table.replace(range, node, &mut exchange, records) }
-        })
-    }
-
     fn can_share_tables(&self) -> bool {
         self.table.can_share_tables()
     }
@@ -343,6 +335,34 @@ unsafe impl PageTable for DamagedTable<'_> {
                 };
             }
         });
+    }
+}
+
+/// The engine's way to exchange entries, with the damage around it.
+pub(crate) enum DamagedReplace {}
+
+// SAFETY: kept by the engine, except for what is damaged on purpose.
+unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
+    const RESIZES: bool = true;
+
+    fn replacement(table: &DamagedTable<'_>) -> Replacement {
+        table.table.replacement()
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut DamagedTable<'_>,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+        records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        let damage = table.damage;
+        let late = damage == Damage::ExchangesBeforeItFlushes;
+        let mut exchange = DamagedExchange { exchange, damage };
+        table.flushing_late(late, |this| {
+            // SAFETY: the caller's duties are the same.
+            unsafe { this.table.replace(range, node, &mut exchange, records) }
+        })
     }
 }
 

@@ -52,7 +52,7 @@ where
     /// The depth of entries that link leaf tables or are huge leaves.
     pub(super) const HUGE_LEAF_DEPTH: usize = Tree::<F>::LEAF_DEPTH - 1;
 
-    /// See [`PageTable::replace`](crate::paging::PageTable::replace).
+    /// See [`InUse::replace`](crate::paging::InUse::replace).
     ///
     /// # Safety
     ///
