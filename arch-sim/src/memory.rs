@@ -48,6 +48,8 @@ impl Chunk {
 struct Shared {
     granule: Granule,
     chunks: Vec<Chunk>,
+    /// The same, by their first frames.
+    in_order: Vec<Chunk>,
     /// What stands in for every frame that is not there.
     scratch: NonNull<u8>,
     /// Unmapped when the last handle goes.
@@ -99,6 +101,8 @@ impl SimMemory {
                 base,
             });
         }
+        let mut in_order = mapped.clone();
+        in_order.sort_unstable_by_key(|chunk| chunk.first);
         let nowhere = Chunk {
             first: 0,
             frames: 0,
@@ -110,6 +114,7 @@ impl SimMemory {
             shared: Arc::new(Shared {
                 granule,
                 chunks: mapped,
+                in_order,
                 scratch,
                 _mappings: mappings,
                 violations: Violations::new(),
@@ -188,8 +193,11 @@ impl SimMemory {
     }
 
     fn find_elsewhere(&self, frame: Pfn) -> Option<NonNull<u8>> {
-        let mut others = self.shared.chunks.iter().skip(1);
-        others.find_map(|chunk| chunk.pointer(frame, self.shift))
+        let chunks = &self.shared.in_order;
+        let above = chunks.partition_point(|chunk| chunk.first <= frame.get());
+        chunks
+            .get(above.checked_sub(1)?)?
+            .pointer(frame, self.shift)
     }
 
     #[cold]
