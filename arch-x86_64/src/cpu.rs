@@ -6,6 +6,7 @@ use crate::registers::{self, Misconfigured, Registers};
 use crate::tlb::TlbInstructions;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::sync::atomic::{AtomicU8, Ordering};
 use mm_core::addr::VirtAddr;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};
@@ -21,23 +22,27 @@ const INVPCID: u32 = 1 << 10;
 /// IA32_PAT.
 const PAT: u32 = 0x277;
 
-/// The processor, executing.
+/// Whether the processor has INVPCID: [`UNKNOWN`] until somebody asked, then [`ABSENT`] or
+/// [`PRESENT`].
+// Asked once: CPUID makes a virtual machine exit.
+static INVPCID_SUPPORT: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const ABSENT: u8 = 1;
+const PRESENT: u8 = 2;
+
+/// The processor, executing. It is asked for its features when they are first needed.
 #[derive(Clone, Copy, Debug)]
-pub struct Cpu {
-    has_invpcid: bool,
-}
+pub struct Cpu(());
 
 impl Cpu {
-    /// Asks the processor what it has.
+    /// The processor that this runs on.
     ///
     /// # Safety
     ///
     /// 1. The value is used in ring 0 only.
     /// 2. All CPUs that use it have the same features.
-    pub unsafe fn new() -> Self {
-        let has_invpcid = __cpuid(0).eax >= EXTENDED_FEATURES
-            && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0;
-        Self { has_invpcid }
+    pub const unsafe fn new() -> Self {
+        Self(())
     }
 
     /// [`check`](registers::check) of the CPU that this runs on.
@@ -82,11 +87,21 @@ unsafe impl TlbInstructions for Cpu {
     }
 
     fn has_invpcid(&self) -> bool {
-        self.has_invpcid
+        match INVPCID_SUPPORT.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let has_invpcid = __cpuid(0).eax >= EXTENDED_FEATURES
+                    && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0;
+                let support = if has_invpcid { PRESENT } else { ABSENT };
+                // All CPUs find the same (duty 2 of `new`).
+                INVPCID_SUPPORT.store(support, Ordering::Relaxed);
+                has_invpcid
+            }
+            support => support == PRESENT,
+        }
     }
 
     fn invpcid_all_including_global(&self) {
-        if self.has_invpcid {
+        if self.has_invpcid() {
             // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of
             // `new`); ring 0 (duty 1).
             unsafe { flush_pcid(InvPcidCommand::All) };

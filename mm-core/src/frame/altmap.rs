@@ -37,6 +37,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// descriptors come online and go offline like any others. They say that the frames are reserved
 /// ([`Part::Reserved`](crate::descriptor::Part::Reserved)).
 ///
+/// A pagemap borrows its altmap and goes with its region from CPU to CPU, into a `static` too. So an
+/// altmap is `Sync`: CPUs call it at the same time. A [`DeviceAltmap`] is if its direct map is.
+///
 /// # Safety
 ///
 /// 1. Every frame that is handed out lies in [`reserved`](Self::reserved), and nobody else uses the
@@ -45,7 +48,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// 3. [`record`](Self::record) is the same memory at each call, and no other altmap's. It was made
 ///    by [`AltmapRecord::new`], and stays where it is while this value, or a frame that it handed
 ///    out, is in use.
-pub unsafe trait Altmap: FrameAllocator {
+pub unsafe trait Altmap: FrameAllocator + Sync {
     /// The reserved frames.
     fn reserved(&self) -> PfnRange;
 
@@ -197,8 +200,11 @@ impl<M: DirectMap> CountStore for InReserved<M> {
 /// An [`Altmap`] over a reserved range, with its counts in the first frames of that range.
 ///
 /// Hands out the lowest free frame after the last one, and starts again at the lowest, also when
-/// none is out any more. Blocks are aligned to their size. Counts have 32 bits: 64 bytes and 4 bytes for each reserved frame are not
-/// handed out ([`count_frames`](Altmap::count_frames)).
+/// none is out any more. Blocks are aligned to their size. Counts have 32 bits: 64 bytes, and 4
+/// bytes for each reserved frame, are not handed out ([`count_frames`](Altmap::count_frames)).
+///
+/// It is `Send` and `Sync` if `M` is. Most direct maps add a constant and have no state, or are a
+/// reference to something that never changes.
 ///
 /// How much to reserve: [`DevPagemap::altmap_needed`](crate::pagemap::DevPagemap::altmap_needed).
 pub struct DeviceAltmap<M> {
@@ -376,7 +382,7 @@ unsafe impl<M: DirectMap> FrameAllocator for DeviceAltmap<M> {
 // SAFETY: 1: blocks are claimed in the counts, which exist for the reserved frames only; duty 1 of
 // `DeviceAltmap::new`. 2: the range is never changed. 3: the record is the first bytes of the first
 // reserved frame, written by `new` and never handed out; duties 1 and 2 of `DeviceAltmap::new`.
-unsafe impl<M: DirectMap> Altmap for DeviceAltmap<M> {
+unsafe impl<M: DirectMap + Sync> Altmap for DeviceAltmap<M> {
     fn reserved(&self) -> PfnRange {
         self.store().reserved
     }

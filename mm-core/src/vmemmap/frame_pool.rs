@@ -18,11 +18,11 @@ pub(super) struct PoolState {
 }
 
 impl PoolState {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
-            counters: NodeRows::new(),
+            counters: NodeRows::new(NodeCounters::NONE),
         }
     }
 

@@ -90,7 +90,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// # Errors
     ///
-    /// [`DescriptorMismatch`] where the size or alignment of `D` does not fit the model.
+    /// [`DescriptorMismatch`] where the size or alignment of `D` does not fit the model. `frames`
+    /// and `direct_map` are then forgotten, not dropped: the function is `const`, for a `static`.
     ///
     /// # Safety
     ///
@@ -103,7 +104,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// 4. In those addresses nobody but this value sets the bits by which the page table tells this
     ///    library's entries, and nobody has: no other `Vmemmap` has anything online there. If one
     ///    had, use [`adopt`](Self::adopt).
-    pub unsafe fn new(
+    pub const unsafe fn new(
         model: MemoryModel,
         frames: A,
         direct_map: M,
@@ -112,8 +113,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             model: model.descriptor_bytes(),
             descriptor: size_of::<D>(),
         };
-        let bytes = usize::try_from(model.descriptor_bytes()).map_err(|_| mismatch)?;
-        if size_of::<D>() != bytes || align_of::<D>() > bytes {
+        let bytes = size_of::<D>();
+        if bytes as u64 != model.descriptor_bytes() || align_of::<D>() > bytes {
+            // Generic values cannot be dropped in a `const` function.
+            core::mem::forget((frames, direct_map));
             return Err(mismatch);
         }
         Ok(Self {
@@ -145,7 +148,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///    used any more.
     /// 3. Memory whose descriptors are in frames of an altmap is taken offline, folded or unfolded
     ///    by pagemaps with that altmap only: this value does not know it, and cannot refuse others.
-    pub unsafe fn adopt(
+    pub const unsafe fn adopt(
         model: MemoryModel,
         frames: A,
         direct_map: M,

@@ -18,14 +18,17 @@ pub(super) struct NodeRows<T: Copy> {
     others: T,
 }
 
-impl<T: Copy + Default + PartialEq> NodeRows<T> {
-    pub(super) fn new() -> Self {
+impl<T: Copy> NodeRows<T> {
+    /// No node has figures: `none`, which is the default.
+    pub(super) const fn new(none: T) -> Self {
         Self {
             rows: OrderedMap::new(),
-            others: T::default(),
+            others: none,
         }
     }
+}
 
+impl<T: Copy + Default + PartialEq> NodeRows<T> {
     /// Changes the figures of `node`.
     pub(super) fn update<A: FrameAllocator, M: DirectMap>(
         &mut self,

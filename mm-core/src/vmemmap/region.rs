@@ -22,6 +22,9 @@ pub struct Region<'p> {
     pub(super) notes: Notes,
 }
 
+// Regions lie in a `static` under a kernel's lock.
+static_assertions::assert_impl_all!(Region<'static>: Send, Sync);
+
 impl<'p> Region<'p> {
     /// What was asked for.
     pub const fn pagemap(&self) -> &DevPagemap<'p> {

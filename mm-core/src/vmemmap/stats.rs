@@ -96,6 +96,15 @@ pub(super) struct NodeCounters {
 }
 
 impl NodeCounters {
+    pub(super) const NONE: Self = Self {
+        descriptor_frames: 0,
+        tail_frames: 0,
+        altmap_frames: 0,
+        count_frames: 0,
+        mark_frames: 0,
+        reused_entries: 0,
+    };
+
     /// `frames` were taken for descriptors.
     pub(super) fn add_frames(&mut self, origin: Origin, frames: u64) {
         self.descriptor_frames += frames;

@@ -23,6 +23,13 @@ pub(super) struct TableFigures {
     pub(super) reused_entries: u64,
 }
 
+impl TableFigures {
+    const NONE: Self = Self {
+        tables: 0,
+        reused_entries: 0,
+    };
+}
+
 /// The records of a vmemmap's page table.
 #[derive(Debug)]
 pub(super) struct TableRecordsState {
@@ -35,12 +42,12 @@ pub(super) struct TableRecordsState {
 }
 
 impl TableRecordsState {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             of_orders: OrderedMap::new(),
             recent: [None; RECENT],
             next: 0,
-            figures: NodeRows::new(),
+            figures: NodeRows::new(TableFigures::NONE),
         }
     }
 

@@ -3,11 +3,11 @@
 use mm_core::frame::{Altmap, DeviceAltmap, DirectMap};
 use std::sync::atomic::Ordering;
 
-fn reach<M: DirectMap>(altmap: &DeviceAltmap<M>) {
+fn reach<M: DirectMap + Sync>(altmap: &DeviceAltmap<M>) {
     altmap.counts.store().count(altmap.reserved().start());
     altmap.record().out.store(0, Ordering::Relaxed);
 }
 
 fn main() {
-    let _ = reach::<&dyn DirectMap>;
+    let _ = reach::<&(dyn DirectMap + Sync)>;
 }

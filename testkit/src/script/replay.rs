@@ -1,13 +1,19 @@
 //! An allocator that does again what [another one](super::trace) has written down.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a lock is poisoned only by a test that has failed"
+)]
+
 use super::trace::Taken;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
     AcquireError, Altmap, AltmapRecord, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock,
     Released,
 };
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Mutex;
 
 /// An allocator that hands out what another one has handed out, with counts of its own in a plain
 /// map.
@@ -15,9 +21,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// What does not fit is written down as a complaint.
 #[derive(Debug)]
 pub(super) struct Replay {
-    log: RefCell<VecDeque<Taken>>,
-    counts: RefCell<BTreeMap<Pfn, (Order, u64)>>,
-    complaints: RefCell<Vec<String>>,
+    log: Mutex<VecDeque<Taken>>,
+    counts: Mutex<BTreeMap<Pfn, (Order, u64)>>,
+    complaints: Mutex<Vec<String>>,
     nodes: Vec<(PfnRange, NodeId)>,
     reserved: PfnRange,
     /// If it is used as an altmap, how many of the reserved frames hold counts.
@@ -30,9 +36,9 @@ impl Replay {
     /// An allocator of frames of `page` bytes on `nodes`; if it is used as an altmap, of `reserved`.
     pub(super) fn new(nodes: Vec<(PfnRange, NodeId)>, reserved: PfnRange, page: u64) -> Self {
         Self {
-            log: RefCell::default(),
-            counts: RefCell::default(),
-            complaints: RefCell::default(),
+            log: Mutex::default(),
+            counts: Mutex::default(),
+            complaints: Mutex::default(),
             nodes,
             reserved,
             count_frames: (64 + 4 * reserved.frames()).div_ceil(page),
@@ -42,13 +48,13 @@ impl Replay {
 
     /// Will hand out this.
     pub(super) fn expect(&self, log: VecDeque<Taken>) {
-        self.log.replace(log);
+        *self.log.lock().unwrap() = log;
     }
 
     /// What went wrong, and what was not asked for.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let mut complaints = self.complaints.take();
-        let left = self.log.take();
+        let mut complaints = mem::take(&mut *self.complaints.lock().unwrap());
+        let left = mem::take(&mut *self.log.lock().unwrap());
         if !left.is_empty() {
             complaints.push(format!("the oracle never asked for {left:?}"));
         }
@@ -56,13 +62,14 @@ impl Replay {
     }
 
     fn complain(&self, complaint: String) {
-        self.complaints.borrow_mut().push(complaint);
+        self.complaints.lock().unwrap().push(complaint);
     }
 
     fn hand_out(&self, block: Block) {
         let before = self
             .counts
-            .borrow_mut()
+            .lock()
+            .unwrap()
             .insert(block.first(), (block.order(), 1));
         if before.is_some() {
             self.complain(format!("{block:?} was handed out twice"));
@@ -75,7 +82,7 @@ impl Replay {
 unsafe impl FrameAllocator for Replay {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let refused = OutOfFrames { order, node };
-        let mut log = self.log.borrow_mut();
+        let mut log = self.log.lock().unwrap();
         match log.front().copied() {
             Some(Taken::Block(block)) if block.order() == order => {
                 log.pop_front();
@@ -92,7 +99,7 @@ unsafe impl FrameAllocator for Replay {
     }
 
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
-        let front = self.log.borrow_mut().pop_front();
+        let front = self.log.lock().unwrap().pop_front();
         match front {
             Some(Taken::Run(run)) if run.frames() <= at_most => {
                 for frame in 0..run.frames() {
@@ -112,7 +119,7 @@ unsafe impl FrameAllocator for Replay {
     }
 
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
-        match self.counts.borrow_mut().get_mut(&first) {
+        match self.counts.lock().unwrap().get_mut(&first) {
             Some((_, count)) if *count > 0 => {
                 *count += references;
                 Ok(())
@@ -122,7 +129,7 @@ unsafe impl FrameAllocator for Replay {
     }
 
     unsafe fn release(&self, block: Block, references: u64) -> Released {
-        let mut counts = self.counts.borrow_mut();
+        let mut counts = self.counts.lock().unwrap();
         match counts.get_mut(&block.first()) {
             Some((order, count)) if *order == block.order() && *count >= references => {
                 *count -= references;
@@ -142,18 +149,18 @@ unsafe impl FrameAllocator for Replay {
     }
 
     unsafe fn free(&self, block: OwnedBlock) {
-        match self.counts.borrow_mut().remove(&block.block().first()) {
+        match self.counts.lock().unwrap().remove(&block.block().first()) {
             Some((order, 0)) if order == block.block().order() => {}
             held => self.complain(format!("{block:?} freed, held {held:?}")),
         }
     }
 
     unsafe fn split(&self, block: Block) {
-        let held = self.counts.borrow_mut().remove(&block.first());
+        let held = self.counts.lock().unwrap().remove(&block.first());
         if held != Some((block.order(), 1)) {
             self.complain(format!("{block:?} split, held {held:?}"));
         }
-        let mut counts = self.counts.borrow_mut();
+        let mut counts = self.counts.lock().unwrap();
         for index in 0..block.order().frames() {
             counts.insert(block.first().saturating_add(index), (Order::BASE, 1));
         }
@@ -184,11 +191,15 @@ unsafe impl Altmap for Replay {
 
 impl InspectFrames for Replay {
     fn references(&self, first: Pfn) -> Option<u64> {
-        self.counts.borrow().get(&first).map(|(_, count)| *count)
+        self.counts
+            .lock()
+            .unwrap()
+            .get(&first)
+            .map(|(_, count)| *count)
     }
 
     fn outstanding(&self) -> Option<u64> {
-        let counts = self.counts.borrow();
+        let counts = self.counts.lock().unwrap();
         Some(counts.values().map(|(order, _)| order.frames()).sum())
     }
 }

@@ -1,12 +1,18 @@
 //! An allocator that writes down what it hands out, so that [another one](super::replay) can do it
 //! again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a lock is poisoned only by a test that has failed"
+)]
+
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
     AcquireError, Altmap, AltmapRecord, FrameAllocator, OutOfFrames, OwnedBlock, Released,
 };
-use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::mem;
+use std::sync::Mutex;
 
 /// What an allocation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +46,14 @@ impl Taken {
 #[derive(Debug)]
 pub(super) struct Traced<'a, A> {
     allocator: &'a A,
-    log: RefCell<VecDeque<Taken>>,
+    log: Mutex<VecDeque<Taken>>,
 }
 
 impl<'a, A> Traced<'a, A> {
     pub(super) fn new(allocator: &'a A) -> Self {
         Self {
             allocator,
-            log: RefCell::default(),
+            log: Mutex::default(),
         }
     }
 
@@ -58,7 +64,7 @@ impl<'a, A> Traced<'a, A> {
 
     /// What was handed out since the last time.
     pub(super) fn take(&self) -> VecDeque<Taken> {
-        self.log.take()
+        mem::take(&mut *self.log.lock().unwrap())
     }
 
     fn note<T: Copy, E>(
@@ -71,7 +77,7 @@ impl<'a, A> Traced<'a, A> {
             Ok(out) => taken(*out),
             Err(_) => Taken::Refused(order),
         };
-        self.log.borrow_mut().push_back(entry);
+        self.log.lock().unwrap().push_back(entry);
         result
     }
 }

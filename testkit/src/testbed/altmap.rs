@@ -8,7 +8,7 @@ use mm_core::frame::{
     OwnedBlock, Released,
 };
 use mm_core::model::MemoryModel;
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An altmap as tests see it.
 pub trait TestAltmap: Altmap + InspectFrames {
@@ -26,9 +26,9 @@ pub trait TestAltmap: Altmap + InspectFrames {
 pub(super) struct WatchedAltmap<'m> {
     altmap: DeviceAltmap<&'m SimMemory>,
     node: NodeId,
-    granted: Cell<u64>,
+    granted: AtomicU64,
     /// How many frames may be handed out in all.
-    limit: Cell<u64>,
+    limit: AtomicU64,
 }
 
 impl<'m> WatchedAltmap<'m> {
@@ -43,8 +43,8 @@ impl<'m> WatchedAltmap<'m> {
         Self {
             altmap: altmap.unwrap(),
             node,
-            granted: Cell::new(0),
-            limit: Cell::new(u64::MAX),
+            granted: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -60,7 +60,10 @@ impl WatchedAltmap<'_> {
 
     /// How many of `frames` may be handed out, in blocks of `order`.
     fn allowed(&self, order: Order, frames: u64) -> Result<u64, OutOfFrames> {
-        let left = self.limit.get().saturating_sub(self.granted.get());
+        let left = self
+            .limit
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.granted());
         let granted = frames.min(left);
         if granted < order.frames() {
             let node = self.node;
@@ -71,7 +74,7 @@ impl WatchedAltmap<'_> {
 
     fn handed_out(&self, frames: PfnRange) {
         self.check(frames);
-        self.granted.set(self.granted.get() + frames.frames());
+        self.granted.fetch_add(frames.frames(), Ordering::Relaxed);
     }
 }
 
@@ -81,12 +84,12 @@ impl TestAltmap for WatchedAltmap<'_> {
     }
 
     fn granted(&self) -> u64 {
-        self.granted.get()
+        self.granted.load(Ordering::Relaxed)
     }
 
     fn grant(&self, frames: Option<u64>) {
-        let limit = frames.map_or(u64::MAX, |frames| self.granted.get() + frames);
-        self.limit.set(limit);
+        let limit = frames.map_or(u64::MAX, |frames| self.granted() + frames);
+        self.limit.store(limit, Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,7 @@ mod own_descriptor;
 mod properties;
 mod shared_tables;
 mod shared_tails;
+mod statics;
 mod stats;
 mod third_party;
 mod visits;

@@ -14,7 +14,7 @@ use mm_core::vmemmap::AuditSlot;
 /// use.
 const OF_REFUSALS: &str = "_where_entries_in_use_cannot_be_exchanged";
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'_, P, T, M> {
     /// Runs the battery with descriptors of the device's memory, while nothing is online: what it
     /// has for a page table that exchanges entries in use, or for one that refuses to, as this one
     /// does. What it cannot do here is printed with the reason.
@@ -101,7 +101,7 @@ struct Battery<'b, 'm, P, T, M> {
     scratch: &'b mut [AuditSlot],
 }
 
-impl<'m, P: Probe, T: PageTable, M: DirectMap> Harness for Battery<'_, 'm, P, T, M> {
+impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Harness for Battery<'_, 'm, P, T, M> {
     type Table = T;
     type Frames = Frames<'m>;
     type DirectMap = M;
@@ -157,7 +157,7 @@ fn forget<T: PageTable>(table: &mut T, at: VirtAddr) {
     table.flush(flush, &NoRecords);
 }
 
-impl<P: Probe, T: PageTable, M: DirectMap> Controls<T> for Live<'_, P, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Controls<T> for Live<'_, P, M> {
     fn translate(&self, _table: &T, at: VirtAddr) -> Option<Option<Seen>> {
         let seen = self.on.raw_tables.translate(at);
         if !self.agrees(at, seen) {

@@ -16,7 +16,7 @@ use mm_core::pagemap::{DevPagemap, Geometry};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{OnlineError, Region};
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'_, P, T, M> {
     /// Brings RAM online, as a kernel does at boot; then runs each case beside it; then takes RAM
     /// offline, which a kernel would not do, to see that everything comes back.
     ///
@@ -37,7 +37,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     }
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     fn run(&mut self, map: &MemoryMap, cases: impl Iterator<Item = Case>, report: &mut Report<'_>) {
         let described = map.described(self.on.model.subsection());
         let all = ram_cases(&self.on.model, &self.on.shape, &described);

@@ -15,7 +15,7 @@ const KEPT: u64 = 0x4be9_0000_0000_0000;
 /// What it has left in a descriptor that it gives up.
 const LEFT: u64 = 0x1ef7;
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// Stores something of its own, by the MMU, to the descriptors that the first, a middle and the
     /// last compound page of `case` have for themselves: in the head's vmemmap page.
     pub(super) fn keep(&self, case: &Case) -> Result<(), Problem> {

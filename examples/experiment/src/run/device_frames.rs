@@ -18,7 +18,7 @@ use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{Note, OnlineError, Region};
 
-impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
+impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'m, P, T, M> {
     /// Each geometry and policy on all of the device, while nothing else is online.
     pub(super) fn run_altmaps(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
         report.line(format_args!("{ALTMAPS}"));
@@ -140,7 +140,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
     }
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// A subsection less than what suffices: refused, and nothing has changed.
     fn check_too_small(
         &mut self,

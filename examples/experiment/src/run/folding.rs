@@ -18,7 +18,7 @@ use mm_core::pagemap::{DevPagemap, Tables, Tails};
 use mm_core::paging::{InUse, PageTable, Replacement};
 use mm_core::vmemmap::{FoldError, Folded};
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'_, P, T, M> {
     /// Everything that is folded, while nothing else is online: so the frames of a row are all that
     /// the vmemmap costs.
     pub(super) fn run_folds(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
@@ -78,7 +78,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     }
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// What `case` costs where nothing else is online.
     fn cost(&self, case: &Case) -> Cost {
         Cost::of(case, &[], &self.on.model, &self.on.shape)

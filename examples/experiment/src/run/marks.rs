@@ -47,7 +47,7 @@ impl Marked {
     }
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// Marks frames of the case's range, first with no memory for it.
     pub(super) fn mark(&mut self, case: &Case, report: &mut Report<'_>) -> Marked {
         let marked = Marked::of(case, &self.on.model);

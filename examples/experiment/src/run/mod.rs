@@ -79,7 +79,7 @@ struct Session<'s, E, P, T, M> {
     scratch: &'s mut [AuditSlot],
 }
 
-impl<'m, P: Probe, T: PageTable, M: DirectMap> Experiment<'m, P, T, M> {
+impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'m, P, T, M> {
     /// Puts the parts together.
     ///
     /// # Safety

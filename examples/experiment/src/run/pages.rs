@@ -19,7 +19,7 @@ pub(super) fn every(range: PfnRange, step: u64) -> impl Iterator<Item = Pfn> {
         .filter_map(move |index| range.start().checked_add(index * step))
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// The address of the descriptor of `frame`, which the vmemmap has room for.
     pub(super) fn address(&self, frame: Pfn) -> Result<VirtAddr, Problem> {
         self.vmemmap

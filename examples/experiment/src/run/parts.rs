@@ -16,7 +16,7 @@ use mm_core::pagemap::DevPagemap;
 use mm_core::paging::{InUse, PageTable, Replacement};
 use mm_core::vmemmap::OfflineError;
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// Takes the first subsection of the case, then one in the middle, then the last one, offline
     /// and brings it online again. Nothing else may change, and in the end all is as it was, but
     /// for the tables that were made of huge leaves and of shared tables. A page table that cannot

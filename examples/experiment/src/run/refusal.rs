@@ -11,7 +11,7 @@ use mm_core::frame::DirectMap;
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::PageTable;
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// Brings the case online with too few frames: none, one, half of what it needs, one too few.
     pub(super) fn check_refusals(
         &mut self,

@@ -31,7 +31,7 @@ fn shared(case: &Case, model: &MemoryModel, a: Pfn, b: Pfn) -> bool {
     case.shares_tails(model) && same_tail && page_a != head_a && page_b != head_b
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// For some frames of the first, a middle and the last compound page of the range (or
     /// subsection, of base pages): writes to the descriptor and looks at every vmemmap page of
     /// the range and of what is online besides.

@@ -19,7 +19,7 @@ use mm_core::vmemmap::{NodeStats, Region};
 const ONLINE: [usize; REGIONS] = [3, 0, 5, 1, 6, 4, 2];
 const OFFLINE: [usize; REGIONS] = [1, 4, 0, 6, 2, 3, 5];
 
-impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'_, P, T, M> {
     /// All of it, while nothing else is online.
     pub(super) fn run_side_by_side(&mut self, subject: &Subject<'_>, report: &mut Report<'_>) {
         let (model, shape) = (self.on.model, self.on.shape);
@@ -42,7 +42,7 @@ impl<P: Probe, T: PageTable, M: DirectMap> Experiment<'_, P, T, M> {
     }
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     fn come_and_go(
         &mut self,
         neighbours: &Neighbours,

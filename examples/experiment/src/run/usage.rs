@@ -18,7 +18,7 @@ pub(super) struct Usage {
     pub(super) free: u64,
 }
 
-impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap> Session<'_, E, P, T, M> {
+impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E, P, T, M> {
     /// Counts what is in use now.
     pub(super) fn usage(&mut self, report: &mut Report<'_>) -> Usage {
         let ram: &dyn InspectFrames = self.on.frames;
