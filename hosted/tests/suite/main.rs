@@ -9,5 +9,6 @@
 mod abilities;
 mod attributes;
 mod machine;
+mod other_granule;
 mod out_of_reach;
 mod readme;

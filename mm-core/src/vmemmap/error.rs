@@ -1,6 +1,6 @@
 //! Why an operation could not be done. After any of these, everything is as it was before.
 
-use crate::addr::{PfnRange, VirtAddr};
+use crate::addr::{Granule, PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::paging::{FrameOutOfReach, MapError};
@@ -33,6 +33,13 @@ impl core::error::Error for DescriptorMismatch {}
 pub enum OnlineError {
     /// The pagemap was made for another model than the vmemmap.
     OtherModel,
+    /// The page table has pages of another size than the model.
+    OtherGranule {
+        /// The page table's.
+        table: Granule,
+        /// The model's.
+        model: Granule,
+    },
     /// The piece is not whole subsections.
     PieceMisaligned {
         /// The piece.
@@ -74,9 +81,11 @@ impl OnlineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel | Self::TailsDiffer | Self::FrameOutOfReach(_) | Self::Table(_) => {
-                ErrorKind::Unsupported
-            }
+            Self::OtherModel
+            | Self::OtherGranule { .. }
+            | Self::TailsDiffer
+            | Self::FrameOutOfReach(_)
+            | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
             Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
@@ -103,6 +112,12 @@ impl fmt::Display for OnlineError {
         match self {
             Self::OtherModel => f.write_str(
                 "the pagemap was made for another memory model; make it with this vmemmap's",
+            ),
+            Self::OtherGranule { table, model } => write!(
+                f,
+                "the page table has pages of {} bytes and the model has {}; make both for the same pages",
+                table.bytes(),
+                model.bytes()
             ),
             Self::PieceMisaligned { piece, subsection } => write!(
                 f,

@@ -98,7 +98,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// 1. The addresses from the model's base on, for as many frames as it has room, are used for
     ///    descriptors by this value alone, in every page table that is passed to it. What others
     ///    have mapped there stays mapped.
-    /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out.
+    /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out, in pages
+    ///    of the model's granule.
     /// 3. The same page table is passed to every operation, by one value or by several one after
     ///    the other, or tables that share the part below the root.
     /// 4. In those addresses nobody but this value sets the bits by which the page table tells this
@@ -144,8 +145,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///
     /// 1. Duties 1 to 3 of [`new`](Self::new), and of 4 that nobody else sets those bits.
     /// 2. What is online was brought online by a value with the same `D` and model, whose
-    ///    allocator and direct map were these, or others over the same memory. That value is not
-    ///    used any more.
+    ///    allocator and direct map were these, or others over the same memory, with the counts that
+    ///    it has. That value is not used any more.
     /// 3. Memory whose descriptors are in frames of an altmap is taken offline, folded or unfolded
     ///    by pagemaps with that altmap only: this value does not know it, and cannot refuse others.
     pub const unsafe fn adopt(

@@ -29,7 +29,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         table: &mut P,
         pagemap: &DevPagemap<'p>,
     ) -> Result<Region<'p>, OnlineError> {
-        self.check_model(pagemap)?;
+        self.check_parts(table, pagemap)?;
         self.check_ranges_free(table, pagemap)?;
         self.check_altmap(table, pagemap.altmap())?;
         let mut region = self.region_of(table, pagemap);
@@ -66,7 +66,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
     ) -> Result<Notes, OnlineError> {
-        self.check_model(pagemap)?;
+        self.check_parts(table, pagemap)?;
         Plan::new(pagemap, piece, None)?;
         self.check_free(table, pagemap, piece)?;
         self.check_altmap(table, pagemap.altmap())?;
@@ -113,11 +113,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         }
     }
 
-    fn check_model(&self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
-        if *pagemap.model() == self.model {
-            Ok(())
-        } else {
-            Err(OnlineError::OtherModel)
+    /// Checks that pagemap and page table belong to this vmemmap. By a page table with other pages
+    /// each leaf would map more than the frame that was allocated for it, or less.
+    fn check_parts<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+    ) -> Result<(), OnlineError> {
+        if *pagemap.model() != self.model {
+            return Err(OnlineError::OtherModel);
+        }
+        let (table, model) = (table.granule(), self.model.granule());
+        match table == model {
+            true => Ok(()),
+            false => Err(OnlineError::OtherGranule { table, model }),
         }
     }
 
