@@ -97,11 +97,11 @@ unsafe impl Shootdown for X86Cpus {
 
 // SAFETY: 1 to 3: there is one root; what others would be told is only counted.
 unsafe impl Roots for X86Cpus {
-    fn entry_installed(&self, _at: VirtAddr) {
+    unsafe fn entry_installed(&self, _at: VirtAddr) {
         self.roots_installed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn entry_removed(&self, _at: VirtAddr) {
+    unsafe fn entry_removed(&self, _at: VirtAddr) {
         self.roots_removed.fetch_add(1, Ordering::Relaxed);
     }
 }

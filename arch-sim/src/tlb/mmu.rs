@@ -135,12 +135,12 @@ unsafe impl<W: Walker, F> Mmu<F> for SimMmu<W> {
 
 // SAFETY: 1 to 3: the CPUs translate by one root; what others would be told is written down.
 unsafe impl<W: Walker> Roots for SimMmu<W> {
-    fn entry_installed(&self, at: VirtAddr) {
+    unsafe fn entry_installed(&self, at: VirtAddr) {
         self.lock().roots_installed.push(at);
         self.speculate_now();
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
+    unsafe fn entry_removed(&self, at: VirtAddr) {
         self.lock().roots_removed.push(at);
         self.speculate_now();
     }

@@ -447,8 +447,11 @@ fn what_the_mmu_is_told_is_recorded() {
     told.publish();
     told.entries_added();
     told.quiesce(bytes(0, 0x1000), &mut || {});
-    mmu.entry_installed(virt(1 << 39));
-    mmu.entry_removed(virt(2 << 39));
+    // SAFETY: 1: there is no other root that would follow.
+    unsafe {
+        mmu.entry_installed(virt(1 << 39));
+        mmu.entry_removed(virt(2 << 39));
+    }
     told.flush(FlushScope::Nothing);
     told.flush(FlushScope::Everything);
     let expected = MmuRecord {

@@ -26,13 +26,13 @@ impl<F: Paging> Copy<'_, F> {
 
 // SAFETY: 1 and 2: the one copy follows. 3: there is one thread.
 unsafe impl<F: Paging> Roots for Copy<'_, F> {
-    fn entry_installed(&self, at: VirtAddr) {
+    unsafe fn entry_installed(&self, at: VirtAddr) {
         let memory = &self.machine.memory;
         let entry = memory.read_u64(Self::slot(self.machine.root, at)).unwrap();
         memory.write_u64(Self::slot(self.root, at), entry).unwrap();
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
+    unsafe fn entry_removed(&self, at: VirtAddr) {
         let memory = &self.machine.memory;
         memory.write_u64(Self::slot(self.root, at), 0).unwrap();
     }

@@ -106,14 +106,16 @@ impl<'r> RecordedRoots<'r> {
 
 // SAFETY: 1 to 3 hold because they hold for the one root.
 unsafe impl Roots for RecordedRoots<'_> {
-    fn entry_installed(&self, at: VirtAddr) {
+    unsafe fn entry_installed(&self, at: VirtAddr) {
         count(&self.record.roots_installed);
-        self.roots.entry_installed(at);
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.roots.entry_installed(at) };
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
+    unsafe fn entry_removed(&self, at: VirtAddr) {
         count(&self.record.roots_removed);
-        self.roots.entry_removed(at);
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.roots.entry_removed(at) };
     }
 }
 

@@ -13,6 +13,9 @@ use crate::addr::VirtAddr;
 /// for what is stored meanwhile are the engine's. Methods may be called with the kernel's page-table
 /// lock held.
 ///
+/// Other roots have entries of all of the kernel. So only the page table may tell of one: the methods
+/// are `unsafe`.
+///
 /// A kernel that has one root, or whose other roots share the tables below it, takes [`OneRoot`].
 ///
 /// # Safety
@@ -25,20 +28,31 @@ use crate::addr::VirtAddr;
 ///    or a copy of it, so that no root comes between 1 and 2.
 pub unsafe trait Roots {
     /// The root's entry for `at` has become present.
-    fn entry_installed(&self, at: VirtAddr);
+    ///
+    /// # Safety
+    ///
+    /// 1. The caller is the page table that the value was given to, and that is so.
+    unsafe fn entry_installed(&self, at: VirtAddr);
 
     /// The root's entry for `at` is gone.
-    fn entry_removed(&self, at: VirtAddr);
+    ///
+    /// # Safety
+    ///
+    /// 1. The caller is the page table that the value was given to, and that is so: it has made the
+    ///    entry, which was its own, not present.
+    unsafe fn entry_removed(&self, at: VirtAddr);
 }
 
 // SAFETY: 1 to 3 hold because they hold for the value behind the reference.
 unsafe impl<T: Roots + ?Sized> Roots for &T {
-    fn entry_installed(&self, at: VirtAddr) {
-        (**self).entry_installed(at)
+    unsafe fn entry_installed(&self, at: VirtAddr) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { (**self).entry_installed(at) }
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
-        (**self).entry_removed(at)
+    unsafe fn entry_removed(&self, at: VirtAddr) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { (**self).entry_removed(at) }
     }
 }
 
@@ -68,7 +82,7 @@ impl OneRoot {
 
 // SAFETY: 1 to 3: there is no other root whose entries would have to follow (duty 1 of `new`).
 unsafe impl Roots for OneRoot {
-    fn entry_installed(&self, _at: VirtAddr) {}
+    unsafe fn entry_installed(&self, _at: VirtAddr) {}
 
-    fn entry_removed(&self, _at: VirtAddr) {}
+    unsafe fn entry_removed(&self, _at: VirtAddr) {}
 }

@@ -132,11 +132,11 @@ unsafe impl Shootdown for Cpus {
 
 // SAFETY: 1 to 3: there are no other roots.
 unsafe impl Roots for Cpus {
-    fn entry_installed(&self, at: VirtAddr) {
+    unsafe fn entry_installed(&self, at: VirtAddr) {
         self.record(Event::Installed(at));
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
+    unsafe fn entry_removed(&self, at: VirtAddr) {
         self.record(Event::Removed(at));
     }
 }

@@ -59,7 +59,8 @@ where
         {
             store(slot, F::invalidated(load(slot)));
             if depth == 0 {
-                self.roots.entry_removed(span.start());
+                // SAFETY: 1: the roots are this engine's, and its own entry is invalidated above.
+                unsafe { self.roots.entry_removed(span.start()) };
             }
             flush.add_detached(span);
         }

@@ -254,8 +254,9 @@ where
         }
         store(slot, self.attributes.table(table, false));
         if depth == 0 {
-            self.roots
-                .entry_installed(Tree::<F>::base(depth, range.start()));
+            let at = Tree::<F>::base(depth, range.start());
+            // SAFETY: 1: the roots are this engine's, and the entry is stored above.
+            unsafe { self.roots.entry_installed(at) };
         }
     }
 

@@ -99,8 +99,9 @@ where
             if nothing_below {
                 store(slot, F::invalidated(load(slot)));
                 if depth == 0 {
-                    self.roots
-                        .entry_removed(Tree::<F>::base(depth, part.start()));
+                    let at = Tree::<F>::base(depth, part.start());
+                    // SAFETY: 1: the roots are this engine's, and its own entry is invalidated above.
+                    unsafe { self.roots.entry_removed(at) };
                 }
             }
             nothing_left = nothing_left && is_dead(slot);

@@ -59,18 +59,22 @@ pub(crate) struct DamagedRoots<'m> {
 
 // SAFETY: there is one root; what others would be told is damaged on purpose.
 unsafe impl Roots for DamagedRoots<'_> {
-    fn entry_installed(&self, at: VirtAddr) {
+    unsafe fn entry_installed(&self, at: VirtAddr) {
         let times = match self.damage {
             Damage::TellsNoRoots => 0,
             Damage::TellsRootsTwice => 2,
             _ => 1,
         };
-        (0..times).for_each(|_| self.cpus.entry_installed(at));
+        for _ in 0..times {
+            // SAFETY: 1: the caller's duty, but for how often.
+            unsafe { self.cpus.entry_installed(at) };
+        }
     }
 
-    fn entry_removed(&self, at: VirtAddr) {
+    unsafe fn entry_removed(&self, at: VirtAddr) {
         if self.damage != Damage::TellsNoRoots {
-            self.cpus.entry_removed(at);
+            // SAFETY: the caller's duty is the same.
+            unsafe { self.cpus.entry_removed(at) };
         }
     }
 }

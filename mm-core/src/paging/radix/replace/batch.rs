@@ -139,7 +139,8 @@ where
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
                     if Self::HUGE_LEAF_DEPTH == 0 {
-                        self.roots.entry_removed(at);
+                        // SAFETY: 1: the roots are this engine's, and its own entry is invalidated above.
+                        unsafe { self.roots.entry_removed(at) };
                     }
                 }
             }
@@ -166,7 +167,8 @@ where
         if let Some(slot) = self.slot_above(at) {
             store(slot, new);
             if Self::HUGE_LEAF_DEPTH == 0 {
-                self.roots.entry_installed(at);
+                // SAFETY: 1: the roots are this engine's, and the entry is stored above.
+                unsafe { self.roots.entry_installed(at) };
             }
         }
     }
