@@ -8,12 +8,17 @@ use crate::addr::VirtAddr;
 
 /// The rule by which a descriptor's address and word give the address of its head.
 ///
-/// # For implementers
+/// The library tells by it which descriptors stand for one frame alone.
 ///
-/// `head_of(head, head_word())` is `head`, and for every tail of a compound page whose descriptors
-/// fill `array_bytes` bytes from `head` on, `head_of(tail, tail_word(head, array_bytes))` is
-/// `head`.
-pub trait TailEncoding: Sync + 'static {
+/// # Safety
+///
+/// 1. `head_of(head, head_word())` is `head`, and for every tail of a compound page whose descriptors
+///    fill `array_bytes` bytes from `head` on, `head_of(tail, tail_word(head, array_bytes))` is
+///    `head`.
+/// 2. `is_tail` is true of words of tails, and false of that of a head.
+/// 3. Where `SAME_FOR_ALL` is true, `tail_word` gives the same for all compound pages of one size that
+///    are aligned to it, and 1 holds for the tails of all of them.
+pub unsafe trait TailEncoding: Sync + 'static {
     /// Whether tails of all compound pages of one order are the same bytes.
     const SAME_FOR_ALL: bool;
 
@@ -39,7 +44,9 @@ const TAIL: u64 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pointer {}
 
-impl TailEncoding for Pointer {
+// SAFETY: 1 and 2: a tail's word is the head's address, which is even, and the bit; a head's is 0. 3: it
+// is false.
+unsafe impl TailEncoding for Pointer {
     const SAME_FOR_ALL: bool = false;
 
     fn head_word() -> u64 {
@@ -69,7 +76,9 @@ impl TailEncoding for Pointer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {}
 
-impl TailEncoding for Mask {
+// SAFETY: 1 and 2: a tail's word keeps the bits of an address above the compound page's, and has bit 0,
+// which no address of a descriptor has; a head's keeps all but bit 0. 3: it follows from the size.
+unsafe impl TailEncoding for Mask {
     const SAME_FOR_ALL: bool = true;
 
     fn head_word() -> u64 {

@@ -25,7 +25,9 @@ pub(crate) enum Log2 {}
 /// The bit that says tail.
 const TAIL: u64 = 1 << 7;
 
-impl TailEncoding for Log2 {
+// SAFETY: 1 and 2: a tail's word has the number of bits below the compound page's, and a bit; a head's is
+// 0, no bits. 3: it follows from the size.
+unsafe impl TailEncoding for Log2 {
     const SAME_FOR_ALL: bool = true;
 
     fn head_word() -> u64 {
