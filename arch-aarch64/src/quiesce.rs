@@ -24,8 +24,8 @@ pub unsafe trait Quiesce {
         true
     }
 
-    /// Calls `work` while no other CPU accesses `range`. `work` neither allocates nor frees, and
-    /// waits for nothing but the barriers of a flush.
+    /// Calls `work` while no other CPU accesses `range`. The engine's `work` neither allocates nor
+    /// frees, and waits for nothing but the barriers of a flush.
     fn quiesce(&self, range: VirtRange, work: &mut dyn FnMut());
 }
 

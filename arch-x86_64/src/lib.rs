@@ -53,6 +53,8 @@
 //! 5. CR4.LA57 fits the format.
 //! 6. Where CR4.PKS is 1, IA32_PKRS allows key 0, which all leaves have (SDM, "Protection Keys").
 //! 7. Where memory is encrypted, the [`Choices`] say so.
+//! 8. None of them is of AMD family 10h, unless the [`Tlb`] is one [without
+//!    replacement](Tlb::without_replacement) (erratum 383: see `Replacement::Direct`).
 //!
 //! IA32_EFER.TCE (AMD) may have either value. When it is 1, INVLPG keeps upper-level entries that do not
 //! lead to its page (AMD APM, volume 2, "Translation Cache Extension"), and nothing here counts on more.

@@ -78,8 +78,8 @@ pub unsafe trait TlbInstructions {
     /// Whether the processor has INVPCID.
     fn has_invpcid(&self) -> bool;
 
-    /// INVPCID with type 2: all contexts, global translations included. Called only where
-    /// [`has_invpcid`](Self::has_invpcid) is true.
+    /// INVPCID with type 2: all contexts, global translations included. Without
+    /// [`has_invpcid`](Self::has_invpcid) it has nothing to do.
     fn invpcid_all_including_global(&self);
 
     /// Changes CR4.PGE and changes it back.
@@ -183,7 +183,9 @@ where
     I: TlbInstructions + Sync,
     S: Shootdown,
 {
-    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else.
+    /// Flushes by `instructions`, here and, by `other_cpus`, everywhere else. Entries in use are
+    /// exchanged by one store each, which the CPUs of a page table bear by [what the kernel has set
+    /// up](crate#what-the-kernel-has-set-up), number 8.
     pub const fn new(instructions: I, other_cpus: S) -> Self {
         Self {
             instructions,
@@ -246,7 +248,8 @@ fn invalidate_pages(instructions: &impl TlbInstructions, range: VirtRange) {
 // until the invalidation that the SDM asks for ("Recommended Invalidation"). That section
 // recommends to clear P in between where the size of the page changes with its frame or its rights,
 // if the software cannot do with either. Here it can: old and new entries lead to descriptors that
-// say the same (duty 3 of `InUse::replace`).
+// say the same (duty 3 of `InUse::replace`). Processors that do not bear it are excluded by what
+// the kernel has set up, number 8, which is in duty 1 of `RadixTable::new`.
 unsafe impl<F, I, S> Mmu<F> for Tlb<I, S>
 where
     F: LongModeFormat,

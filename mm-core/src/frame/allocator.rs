@@ -132,7 +132,8 @@ pub enum Released {
 /// 1. A block that was handed out belongs to the caller alone until it is freed, and is not handed
 ///    out twice in between. It is aligned to its size, and all of it is on one node.
 /// 2. Its count is then 1. It changes by what `acquire` and `release` are called for, and by
-///    nothing else.
+///    nothing else. `split` gives each frame of a block a count of its own, 1, and `release_run`
+///    does what releasing and freeing each frame does.
 /// 3. `acquire` fails on a block whose count is zero, and a count never wraps.
 /// 4. `release` returns [`Released::Last`] exactly when the count becomes zero, and frees nothing.
 /// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) from
@@ -147,7 +148,7 @@ pub unsafe trait FrameAllocator {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames>;
 
     /// Hands out between 1 and `at_most` consecutive single frames, each with one reference, all on
-    /// one node. The caller calls again for the rest. `at_most` is not zero.
+    /// one node. The caller calls again for the rest. The library asks for at least 1.
     ///
     /// # Errors
     ///

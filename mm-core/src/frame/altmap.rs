@@ -44,10 +44,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 ///
 /// 1. Every frame that is handed out lies in [`reserved`](Self::reserved), and nobody else uses the
 ///    frames of that range.
-/// 2. `reserved` is the same range at each call.
+/// 2. `reserved` is the same range at each call, and `count_frames` the same number; `contains` is
+///    true of the reserved frames and of no others.
 /// 3. [`record`](Self::record) is the same memory at each call, and no other altmap's. It was made
 ///    by [`AltmapRecord::new`], and stays where it is while this value, or a frame that it handed
-///    out, is in use.
+///    out, is in use. Of all vmemmaps only one uses it.
 pub unsafe trait Altmap: FrameAllocator + Sync {
     /// The reserved frames.
     fn reserved(&self) -> PfnRange;
@@ -139,9 +140,10 @@ impl<M: DirectMap> InReserved<M> {
         let bytes = self.granule.bytes();
         let page = self.reserved.start().checked_add(offset / bytes)?;
         let page = self.direct_map.frame_pointer(page);
-        // SAFETY: the frame is one of the `count_frames`, which the direct map reaches (duty 2 of
-        // `DeviceAltmap::new`), zeroed there. The offset is within the page and a multiple of a
-        // count's size. These frames are never handed out, so only counts are stored there.
+        // SAFETY: the frame is one of the `count_frames`, which the direct map reaches in pages of the
+        // granule (duties 2 and 3 of `DeviceAltmap::new`), zeroed there. The offset is within the
+        // page and a multiple of a count's size. These frames are never handed out, so only counts
+        // are stored there.
         Some(unsafe { page.add((offset % bytes) as usize).cast().as_ref() })
     }
 
@@ -253,7 +255,7 @@ impl<M: DirectMap> DeviceAltmap<M> {
     /// 1. The frames of `reserved` are memory that nobody else uses while this value, or a mapping
     ///    of a frame that it handed out, is in use.
     /// 2. `direct_map` is the kernel's, and reaches all of them as long.
-    /// 3. Of all vmemmaps only one, with the same direct map, uses this value.
+    /// 3. Of all vmemmaps only one, with the same model and direct map, uses this value.
     pub unsafe fn new(
         model: &MemoryModel,
         direct_map: M,
@@ -276,10 +278,12 @@ impl<M: DirectMap> DeviceAltmap<M> {
         })
     }
 
-    /// How many frames are handed out. The memory may be used otherwise, or removed, when it is
-    /// zero.
+    /// How many frames are handed out. When it is zero and no operation of the vmemmap runs, nothing
+    /// of the library's is in the memory any more. (The operation that releases the last frame
+    /// writes to the record afterwards.)
     pub fn in_use(&self) -> u64 {
-        self.out.load(Ordering::Relaxed)
+        // Whoever uses the memory otherwise does so after all that was done with its frames.
+        self.out.load(Ordering::Acquire)
     }
 
     fn store(&self) -> &InReserved<M> {
@@ -380,8 +384,9 @@ unsafe impl<M: DirectMap> FrameAllocator for DeviceAltmap<M> {
 }
 
 // SAFETY: 1: blocks are claimed in the counts, which exist for the reserved frames only; duty 1 of
-// `DeviceAltmap::new`. 2: the range is never changed. 3: the record is the first bytes of the first
-// reserved frame, written by `new` and never handed out; duties 1 and 2 of `DeviceAltmap::new`.
+// `DeviceAltmap::new`. 2: the range is never changed, and all follows from it. 3: the record is the first
+// bytes of the first reserved frame, written by `new` and never handed out; duties 1 to 3 of
+// `DeviceAltmap::new`.
 unsafe impl<M: DirectMap + Sync> Altmap for DeviceAltmap<M> {
     fn reserved(&self) -> PfnRange {
         self.store().reserved

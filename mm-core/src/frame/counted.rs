@@ -19,8 +19,8 @@ pub unsafe trait PlainAllocator {
     /// Hands out a block of `order`, from `node` if it has one; `None` where there is none.
     fn allocate(&self, order: Order, node: NodeId) -> Option<Block>;
 
-    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node;
-    /// `at_most` is not zero. Worth overriding where it saves calls.
+    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node. The
+    /// library asks for at least 1. Worth overriding where it saves calls.
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
         let _ = at_most;
         self.allocate(Order::BASE, node).map(Block::frames)

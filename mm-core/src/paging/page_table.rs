@@ -135,6 +135,9 @@ impl<E> MapStopped<E> {
 ///
 /// # For callers
 ///
+/// The records that come with calls are the same for every call on one tree: those of its vmemmap, or
+/// [`NoRecords`](super::NoRecords) each time. They are for these calls alone: nobody else adds to them.
+///
 /// Work on runs. The kernel's lock on this part of its page tables is held for as long as the
 /// `&mut` lives. Nobody else changes entries or tables of the range in that time. Readers need no
 /// lock: CPUs walk the tables at all times, and they may see every intermediate state.
@@ -174,13 +177,14 @@ impl<E> MapStopped<E> {
 ///
 /// # Safety
 ///
-/// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, and
-///    no other address's translation has changed.
+/// 1. After `map_leaf` or `map_runs` the addresses translate to exactly the frames of the leaf, in
+///    pages of `granule`, and no other address's translation has changed.
 /// 2. `lookup`, `visit` and `first_in_use` report what the CPU would see. They report a leaf that
 ///    this library did not enter as [`Role::Foreign`](super::Role::Foreign).
 /// 3. When `flush` returns, no CPU translates by an entry that was changed before the obligation
 ///    was given.
-/// 4. `unmap` calls `released` for an entry only when no CPU can still translate by it.
+/// 4. `unmap` and `share_tables` call `released` for an entry only when no CPU can still translate by
+///    it. Nor is a table freed before, or before a record of it is removed.
 /// 5. `clear_leaf` and `unmap` leave foreign entries and foreign tables as they are, and `map_leaf`
 ///    and `map_runs` enter nothing where an entry is in use, present or not.
 pub unsafe trait PageTable {
@@ -223,7 +227,8 @@ pub unsafe trait PageTable {
     ///
     /// 1. The caller may map the block, and has one reference for it. The entry owns that reference
     ///    from now on.
-    /// 2. `at` is an address of the vmemmap that no other part of the kernel uses.
+    /// 2. `at` is an address of the vmemmap that no other part of the kernel uses. The `records` are
+    ///    [those of the tree](Self#for-callers).
     unsafe fn map_leaf(
         &mut self,
         at: VirtAddr,
@@ -242,7 +247,8 @@ pub unsafe trait PageTable {
     /// # Safety
     ///
     /// 1. Nobody uses the addresses of the leaf any more.
-    /// 2. The reference is released only after `flush` was passed to [`flush`](Self::flush).
+    /// 2. The reference is released only after `flush` was passed to this table's
+    ///    [`flush`](Self::flush), with [the records of the tree](Self#for-callers).
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping>;
 
     /// Flushes on every CPU what the obligation says, and returns when that is done. Then frees the
@@ -301,8 +307,9 @@ pub unsafe trait PageTable {
     /// # Safety
     ///
     /// 1. The caller may map the blocks that the source provides, and has a reference for each
-    ///    entry.
-    /// 2. `range` is whole pages of the vmemmap that no other part of the kernel uses.
+    ///    entry. The source gives no more and no larger leaves than it is asked for.
+    /// 2. `range` is whole pages of the vmemmap that no other part of the kernel uses. The `records`
+    ///    are [those of the tree](Self#for-callers).
     unsafe fn map_runs<S: RunSource>(
         &mut self,
         range: VirtRange,
@@ -363,7 +370,8 @@ pub unsafe trait PageTable {
     ///
     /// 1. Where [`InUse::replacement`](super::InUse::replacement) is refused, nobody uses the
     ///    addresses of `range` yet: for a moment some of them are not mapped.
-    /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs).
+    /// 2. `range` is whole pages, mapped by [`map_runs`](Self::map_runs). The `records` are [those of
+    ///    the tree](Self#for-callers).
     unsafe fn share_tables(
         &mut self,
         range: VirtRange,
@@ -386,9 +394,9 @@ pub unsafe trait PageTable {
     /// # Safety
     ///
     /// 1. Nobody uses addresses of the ranges any more.
-    /// 2. `ranges` yields the same ranges each time it is cloned. Each is whole pages of the
-    ///    vmemmap, and every page in it was mapped by [`map_leaf`](Self::map_leaf) or
-    ///    [`map_runs`](Self::map_runs).
+    /// 2. `ranges` yields the same ranges each time it is cloned. Each is whole pages of the vmemmap.
+    ///    (What is not mapped there, or foreign, is skipped.) The `records` are [those of the
+    ///    tree](Self#for-callers).
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,

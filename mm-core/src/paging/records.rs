@@ -10,7 +10,9 @@ use crate::addr::{NodeId, Pfn};
 /// that they take their lock. So the records belong to the
 /// [`Vmemmap`](crate::vmemmap::Vmemmap), and come with each call.
 ///
-/// Whoever calls a method of `PageTable` without a vmemmap passes [`NoRecords`].
+/// Whoever calls a method of `PageTable` without a vmemmap passes [`NoRecords`]. Page tables believe
+/// what records answer. So it is a duty of the unsafe methods that they are always the same, and for
+/// these calls alone.
 pub trait TableRecords {
     /// The table whose entries are all `leaf`, if one was recorded and not removed since.
     fn shared_table(&self, leaf: Leaf) -> Option<Pfn>;

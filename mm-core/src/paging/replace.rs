@@ -89,7 +89,8 @@ pub trait InUse: PageTable {
     /// 1. The caller may map the blocks that `exchange` provides, and has a reference for each
     ///    entry.
     /// 2. `range` is whole pages of the vmemmap, all of them mapped by
-    ///    [`map_leaf`](PageTable::map_leaf), [`map_runs`](PageTable::map_runs) or this.
+    ///    [`map_leaf`](PageTable::map_leaf), [`map_runs`](PageTable::map_runs) or this. The `records`
+    ///    are [those of the tree](PageTable#for-callers).
     /// 3. Until this returns, the old entry and the new one of an address are equally good for
     ///    readers.
     unsafe fn replace<X: Exchange>(
@@ -156,7 +157,8 @@ pub unsafe trait ExchangeLeaf: PageTable {
 ///
 /// # Safety
 ///
-/// 1. While `quiesce` calls `work`, no CPU accesses the range, apart from what `work` does.
+/// 1. `quiesce` calls `work` once, with this page table, before it returns. Meanwhile no CPU accesses
+///    the range, apart from what `work` does.
 pub unsafe trait BreakLeaf: ExchangeLeaf {
     /// Makes the leaf of a base page at `at` not present. Its place is kept, and so are the tables
     /// on the way to it. The caller flushes.

@@ -20,7 +20,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// back to where they came from. Parts that are offline already are skipped. Marks of its
     /// frames are removed and counted.
     ///
-    /// No descriptor of the region may be in use any more: see the duties of
+    /// Its descriptors are not in use any more: that is duty 1 of
     /// [`live_descriptor`](Self::live_descriptor). Memory that has come online in a gap of
     /// the region since then goes offline too. It stays online if its descriptors are in frames of
     /// an altmap that is not the region's.
@@ -177,8 +177,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// Takes one piece of `pagemap` offline. A piece is whole subsections within one range of the
     /// pagemap, all of them online.
     ///
-    /// No descriptor of the piece may be in use any more. Pieces go offline in any order, those of
-    /// the reserved part of an altmap too.
+    /// Its descriptors are not in use any more: that is duty 1 of
+    /// [`live_descriptor`](Self::live_descriptor). Pieces go offline in any order, those of the
+    /// reserved part of an altmap too.
     ///
     /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
     /// is then mapped by a table of its own, if the page table can [exchange entries in
@@ -260,9 +261,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut pool = FramePool::new(memory, altmap, &mut self.pool_state);
-        // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, and
-        // `&mut self` ends all that were handed out. 2: the ranges are whole pages that
-        // were mapped by `map_runs`.
+        // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, `&mut self`
+        // ends all that `descriptor` handed out, and duty 1 of `live_descriptor` all others. 2: the
+        // ranges are whole pages of the vmemmap, and the records its own.
         unsafe {
             table.unmap(
                 ranges,

@@ -99,7 +99,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
-        // SAFETY: 1: the caller's. 2: all of it is mapped by this library.
+        // SAFETY: 1: the caller's. 2: all of it is mapped by this library; the records are its own.
         unsafe {
             table.share_tables(
                 range,
@@ -227,7 +227,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             PieceSource::<D, A, M>::new(pool, &writer, pagemap, &mut plan, &found, notes);
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
-        // 2: the range is this value's alone (duty 1 of `new`).
+        // 2: the range is this value's alone (duty 1 of `new`), and so are the records.
         let mapped = unsafe { table.map_runs(range, pagemap.node(), &mut source, &records) };
         source.release_unused();
         mapped.map_err(|stopped| self.undo_piece(table, pagemap, piece, stopped))

@@ -138,6 +138,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// 3. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works
     ///    on `frame`, or an operation splits a huge leaf or a shared table that maps its
     ///    descriptor, nobody stores to it: the store may be lost.
+    /// 4. After a fold of `frame` nobody stores by an answer from before: the descriptor may be one that
+    ///    many frames share, on a page that is read-only.
     pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         let at = self.descriptor_address(frame)?;
         let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);

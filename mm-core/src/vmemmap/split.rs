@@ -183,8 +183,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             _ => range,
         };
         // SAFETY: 1: the references of the new entries are those of the block, or held. 2: the
-        // caller has seen that all of the range is this library's. 3: the new entries say what
-        // the old ones do.
+        // caller has seen that all of the range is this library's; the records are its own. 3: the new
+        // entries say what the old ones do.
         let replaced = unsafe { table.replace(range, node, &mut split, &records) };
         split.release_unused();
         match replaced {

@@ -89,8 +89,10 @@ where
     /// # Safety
     ///
     /// 1. `root` is a root table in the format `F`, and everything that is linked below it, in the
-    ///    range that this value is used for, is well formed.
-    /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`.
+    ///    range that this value is used for, is well formed. Tables that this library has linked
+    ///    there came from `frames`.
+    /// 2. `direct_map` reaches `root`, every table below it, and every frame of `frames`, in pages of
+    ///    the format's granule.
     /// 3. While a method runs, nobody else changes the entries that translate the addresses that it
     ///    is called for, or the entries on the way to them (one in each table above), apart from
     ///    what hardware writes by itself. Other entries of those tables may change.
@@ -203,8 +205,9 @@ where
 
 // SAFETY: 1: `map` enters what the source gives, into entries that were free. 2: `visit` reads the
 // entries as the MMU does; the format tells foreign ones. 3: `Mmu::flush`. 4: `unmap` flushes
-// between invalidation and reclaim. 5: only entries that decode as owned are invalidated, and only
-// tables whose link is owned are detached; `map` enters only into entries that are zero.
+// between invalidation and reclaim, `merge_tables` before it releases, and a record is removed before
+// its table is freed. 5: only entries that decode as owned are invalidated, and only tables whose link
+// is owned are detached; `map` enters only into entries that are zero.
 unsafe impl<F, A, M, U, R> PageTable for RadixTable<F, A, M, U, R>
 where
     F: EntryFormat,

@@ -63,9 +63,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// `frames` are whole compound pages of the pagemap's order, within one of its ranges. They are
     /// online, however they were brought online. They are not in the reserved part of an altmap.
     ///
-    /// The kernel has made them compound pages before. So nobody keeps state in a tail any more,
-    /// except in those that are in the same vmemmap page as the head. The head and these tails keep
-    /// everything but their word and order. The other tails lose their contents. While this runs,
+    /// The kernel has made them compound pages before: the tails lose their contents, except for those
+    /// that are in the same vmemmap page as the head. The head and these tails keep everything but
+    /// their word and order. (Who stores to descriptors meanwhile, or afterwards by a reference from
+    /// before, breaks duty 3 or 4 of [`live_descriptor`](Self::live_descriptor).) While this runs,
     /// descriptors of `frames` may be read: a tail reads as before or as after. Compound pages
     /// whose tails are shared already, per compound page or per order, stay as they are.
     ///
@@ -126,8 +127,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         };
         let mut folding = Folding::<D, A, M>::new(pool, writer, shared);
         // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
-        // has seen that all of the range is this library's. 3: the caller's promise on
-        // tails.
+        // has seen that all of the range is this library's; the records are its own. 3: descriptors of
+        // the same memory, by either entry; what tails lose is what a fold is for.
         match unsafe { table.replace(range, pagemap.node(), &mut folding, &records) } {
             Ok(replaced) => {
                 folded.flushes = replaced.flushes;
@@ -170,8 +171,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// The frames are still compound pages afterwards. When the kernel splits one, it calls
     /// [`reshape`](Self::reshape).
     ///
-    /// While this runs, nobody stores to descriptors of `frames`, since their contents are copied.
-    /// They may be read. Compound pages whose tails are not shared stay as they are, except for the
+    /// While this runs, contents of descriptors of `frames` are copied, so nobody stores to them: that
+    /// is duty 3 of [`live_descriptor`](Self::live_descriptor). They may be read. Compound pages whose tails are not shared stay as they are, except for the
     /// huge leaves: to unfold a larger range once more restores huge leaves that unfolding it part
     /// by part could not restore.
     ///
@@ -218,8 +219,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let reserved = unfolding.reserve_frames(singles, node, notes);
         let replaced = reserved.and_then(|()| {
             // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
-            // range is this library's. 3: old and new entries lead to the same
-            // descriptors.
+            // range is this library's; the records are its own. 3: old and new entries lead to the
+            // same descriptors.
             unsafe { table.replace(range, node, &mut unfolding, &records) }.map_err(FoldError::from)
         });
         unfolding.release_unused();

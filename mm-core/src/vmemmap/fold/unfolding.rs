@@ -111,8 +111,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         let to = self.direct_map.frame_pointer(to);
         // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and
         // different ones, since `to` was allocated for this. Nobody else uses it yet, and
-        // nobody stores to descriptors that are being unfolded, as the caller of `unfold`
-        // sees to.
+        // nobody stores to descriptors that are being unfolded (duty 3 of
+        // `Vmemmap::live_descriptor`).
         unsafe { to.copy_from_nonoverlapping(from, bytes) };
     }
 

@@ -204,7 +204,7 @@ unsafe impl ExchangeLeaf for PerPage<BreakBeforeMake> {
     }
 }
 
-// SAFETY: 1: nobody else uses the map.
+// SAFETY: 1: it is called once, with this map, which nobody else uses.
 unsafe impl BreakLeaf for PerPage<BreakBeforeMake> {
     unsafe fn break_leaf(&mut self, at: VirtAddr) {
         let old = self.leaves.remove(&at).unwrap();
