@@ -7,7 +7,8 @@
 //! - `console`: running a program with its output shown, under a time limit or line by line;
 //! - `suite`: the whole test suite;
 //! - `libtest`: counting tests in what `cargo test` prints;
-//! - `tally`: how many passed, failed and were skipped.
+//! - `tally`: how many passed, failed and were skipped;
+//! - `soundness`: `docs/soundness.md` against the public API.
 
 mod bytes;
 mod console;
@@ -15,6 +16,7 @@ mod kernel;
 mod libtest;
 mod qemu;
 mod requirement;
+mod soundness;
 mod suite;
 mod tally;
 mod toolchain;
@@ -78,6 +80,11 @@ enum Command {
         #[command(flatten)]
         machine: MachineArguments,
     },
+    /// Compare docs/soundness.md with the public functions of the library
+    ///
+    /// Names each function that the document does not account for, or that is gone, and each that is
+    /// safe there and unsafe in the source, or the other way round. The tests do the same.
+    Soundness,
 }
 
 /// The longest time limit for a machine: a day.
@@ -183,6 +190,11 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::from(verdict.status()))
         }
         Command::Test { install, machine } => suite::run(&machine, install),
+        Command::Soundness => {
+            let accounted = soundness::check()?;
+            println!("{accounted} public functions and traits are accounted for");
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -235,7 +247,7 @@ mod tests {
             let words = ["xtask", "test"].into_iter().chain(arguments.split(' '));
             match Arguments::try_parse_from(words).unwrap().command {
                 Command::Test { machine, .. } => machine,
-                Command::Qemu { .. } => panic!(),
+                Command::Qemu { .. } | Command::Soundness => panic!(),
             }
         };
         let with_cpu = machine("--cpu cortex-a72");
