@@ -4,6 +4,7 @@ use crate::addr::{NodeId, Order, Pfn};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
+use core::ptr::NonNull;
 
 /// Writes the descriptors of memory on one node, used in pages of one order.
 #[derive(Clone, Copy)]
@@ -25,23 +26,28 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// 1. `frame` was allocated, is reached by the direct map, and nobody else uses it.
     /// 2. `D` has the size that the model says.
     pub(super) unsafe fn write_page<D: Descriptor>(&self, frame: Pfn, first: Pfn) {
-        let in_page = self.model.vmemmap_page_order();
-        let is_head = |index: u64| {
-            first
-                .checked_add(index)
-                .is_some_and(|described| described.is_aligned(self.order))
+        let page = self.direct_map.frame_pointer(frame).cast::<D>();
+        let in_page = self.model.descriptors_per_page();
+        let write = |initial, from, to| {
+            // SAFETY: 1 and 2: the caller's. 3: no run ends behind the page.
+            unsafe { write_run(page, initial, from, to) };
         };
-        for index in 0..in_page.frames() {
-            let initial = if self.order == Order::BASE {
-                self.initial::<D>(self.base, first)
-            } else if is_head(index) {
-                self.initial::<D>(Part::Head, first)
-            } else {
-                let described = first.saturating_add(index);
-                self.initial::<D>(Part::Tail, described.align_down(self.order))
-            };
-            // SAFETY: 1 and 2: the caller's.
-            unsafe { self.write_descriptor::<D>(frame, index, initial) };
+        if self.order == Order::BASE {
+            write(self.initial::<D>(self.base, first), 0, in_page);
+            return;
+        }
+        let mut index = 0;
+        while index < in_page {
+            let described = first.saturating_add(index);
+            let head = described.align_down(self.order);
+            let of_head = described.get() - head.get();
+            let end = in_page.min(index + self.order.frames() - of_head);
+            if of_head == 0 {
+                write(self.initial::<D>(Part::Head, head), index, index + 1);
+                index += 1;
+            }
+            write(self.initial::<D>(Part::Tail, head), index, end);
+            index = end;
         }
     }
 
@@ -51,11 +57,10 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// As for [`write_page`](Self::write_page).
     pub(super) unsafe fn write_tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
+        let page = self.direct_map.frame_pointer(frame).cast::<D>();
         let initial = self.initial::<D>(Part::Tail, head);
-        for index in 0..self.model.descriptors_per_page() {
-            // SAFETY: 1 and 2: the caller's.
-            unsafe { self.write_descriptor::<D>(frame, index, initial) };
-        }
+        // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
+        unsafe { write_run(page, initial, 0, self.model.descriptors_per_page()) };
     }
 
     /// The word of every tail of the compound page that starts at `head`.
@@ -81,14 +86,19 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
             node: self.node,
         }
     }
+}
 
-    /// # Safety
-    ///
-    /// As for [`write_page`](Self::write_page); `index` is below the number of descriptors in a page.
-    unsafe fn write_descriptor<D: Descriptor>(&self, frame: Pfn, index: u64, initial: Initial) {
-        let page = self.direct_map.frame_pointer(frame).cast::<D>();
-        // SAFETY: by 2 the descriptors fill the page exactly and are aligned in it, by 1 it is
-        // writable and nobody else's; duty 1 of `Descriptor` allows writing without dropping.
+/// Writes the descriptors of `page` from the index `from` to before `to`, all with the same start.
+///
+/// # Safety
+///
+/// 1. `page` is a frame's in a direct map, and nobody else uses the frame.
+/// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
+/// 3. `to` is at most the number of descriptors in a page.
+unsafe fn write_run<D: Descriptor>(page: NonNull<D>, initial: Initial, from: u64, to: u64) {
+    for index in from..to {
+        // SAFETY: by 1 to 3 the place is within the page, aligned and nobody else's; duty 1 of
+        // `Descriptor` allows writing without dropping.
         unsafe { page.add(index as usize).write(D::initial(initial)) };
     }
 }
