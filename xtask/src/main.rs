@@ -6,6 +6,7 @@
 //! - `qemu`: the virtual machine that boots one;
 //! - `console`: running a program with its output shown, under a time limit or line by line;
 //! - `suite`: the whole test suite;
+//! - `side_by_side`: jobs that run at the same time;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
 //! - `soundness`: `docs/soundness.md` against the public API.
@@ -16,6 +17,7 @@ mod kernel;
 mod libtest;
 mod qemu;
 mod requirement;
+mod side_by_side;
 mod soundness;
 mod suite;
 mod tally;
@@ -27,6 +29,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use kernel::{Boot, Granule, Kernel};
 use qemu::Verdict;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,7 +68,7 @@ enum Command {
         #[command(flatten)]
         machine: MachineArguments,
     },
-    /// Run the whole test suite: hosted tests and doctests, then each kernel in QEMU.
+    /// Run the whole test suite: hosted tests and doctests, then each kernel in QEMU, several at a time.
     ///
     /// A part for which something is missing (QEMU, or a `core` for bare metal) is skipped and says
     /// what would help. With --install, or with CI=true in the environment, it fails.
@@ -180,7 +183,7 @@ fn run() -> Result<ExitCode> {
                 requirement::install(|| qemu::missing(&parts))?;
             }
             let built = qemu::build(&parts, &toolchain::target_directory()?)?;
-            let verdict = qemu::boot(&built, boot, &machine)?;
+            let verdict = qemu::boot(&built, boot, &machine, io::stdout())?;
             let head = match &verdict {
                 Verdict::Passed(_) => "",
                 Verdict::Skipped(_) => "skipped: ",

@@ -9,7 +9,7 @@ use crate::tally::Tally;
 use crate::toolchain;
 use anyhow::{Context, Result};
 use std::fmt;
-use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use tempfile::NamedTempFile;
@@ -119,8 +119,13 @@ pub(crate) fn build(parts: &Parts, directory: &Path) -> Result<Built> {
     })
 }
 
-/// Boots what was built of `boot`'s kernel.
-pub(crate) fn boot(built: &Built, boot: Boot, machine: &MachineArguments) -> Result<Verdict> {
+/// Boots what was built of `boot`'s kernel, and copies what it prints to `out`.
+pub(crate) fn boot(
+    built: &Built,
+    boot: Boot,
+    machine: &MachineArguments,
+    out: impl Write + Send + 'static,
+) -> Result<Verdict> {
     let mut command = Command::new(&built.emulator);
     // Always emulated: what a host's hardware makes of it is another experiment.
     command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
@@ -136,7 +141,7 @@ pub(crate) fn boot(built: &Built, boot: Boot, machine: &MachineArguments) -> Res
         }
     };
     command.arg("-kernel").arg(&built.image);
-    let outcome = console::run(command, machine.timeout, io::stdout())?;
+    let outcome = console::run(command, machine.timeout, out)?;
     Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
 }
 

@@ -4,14 +4,16 @@
 
 use crate::MachineArguments;
 use crate::console;
-use crate::kernel::{Boot, Kernel};
+use crate::kernel::{Boot, Kernel, Parts};
 use crate::libtest::Counter;
 use crate::qemu::{self, Built, Verdict};
 use crate::requirement::{self, Requirement};
+use crate::side_by_side::{self, Transcript};
 use crate::tally::Tally;
 use crate::toolchain::{cargo, target_directory};
 use anyhow::{Error, Result, ensure};
 use clap::ValueEnum;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
@@ -125,7 +127,19 @@ impl Suite {
         part: impl FnOnce() -> Result<(T, String)>,
     ) -> Result<T, Outcome> {
         let start = self.begin(name);
-        let (outcome, done) = match part() {
+        let prepared = part();
+        self.prepared(name, counts, prepared, start.elapsed())
+    }
+
+    /// Ends a part that prepares for others, and took `time`.
+    fn prepared<T>(
+        &mut self,
+        name: &str,
+        counts: bool,
+        prepared: Result<(T, String)>,
+        time: Duration,
+    ) -> Result<T, Outcome> {
+        let (outcome, done) = match prepared {
             Ok((done, what)) => (Outcome::Done(what), Ok(done)),
             Err(error) => {
                 let outcome = Outcome::of_error(&error, self.may_skip);
@@ -136,7 +150,7 @@ impl Suite {
                 (outcome, Err(of_others))
             }
         };
-        self.end(name, outcome, start, counts);
+        self.end(name, outcome, time, counts);
         done
     }
 
@@ -148,12 +162,18 @@ impl Suite {
         part: impl FnOnce(T) -> Result<Outcome>,
     ) {
         let start = self.begin(name);
-        let outcome = match prepared.map(part) {
+        let tested = prepared.map(part);
+        self.tested(name, tested, start.elapsed());
+    }
+
+    /// Ends a part that tests, and took `time`.
+    fn tested(&mut self, name: &str, tested: Result<Result<Outcome>, Outcome>, time: Duration) {
+        let outcome = match tested {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::of_error(&error, self.may_skip),
             Err(not_prepared) => not_prepared,
         };
-        self.end(name, outcome, start, true);
+        self.end(name, outcome, time, true);
     }
 
     fn begin(&self, name: &str) -> Instant {
@@ -161,14 +181,14 @@ impl Suite {
         Instant::now()
     }
 
-    fn end(&mut self, name: &str, outcome: Outcome, start: Instant, counts: bool) {
+    fn end(&mut self, name: &str, outcome: Outcome, time: Duration, counts: bool) {
         if !matches!(outcome, Outcome::Ran(_)) {
             (self.say)(format_args!("{outcome}"));
         }
         self.parts.push(Part {
             name: name.to_owned(),
             outcome,
-            time: start.elapsed(),
+            time,
             counts,
         });
     }
@@ -178,8 +198,8 @@ impl Suite {
         counted.map(|part| part.outcome.tally()).sum()
     }
 
-    /// What became of each part, and the sum alone on the last line.
-    fn table(&self) -> String {
+    /// What became of each part, how long all took together, and the sum alone on the last line.
+    fn table(&self, all: Duration) -> String {
         let row = |name: &str, time: Duration, what: &dyn fmt::Display| {
             let row = format!("{name:<21} {:>7.1} s  {what}", time.as_secs_f64());
             row.trim_end().to_owned()
@@ -188,13 +208,14 @@ impl Suite {
         let mut lines: Vec<String> = rows
             .map(|part| row(&part.name, part.time, &part.outcome))
             .collect();
-        let (packages, own): (Vec<&Part>, Vec<&Part>) =
-            self.parts.iter().partition(|part| part.name == PACKAGES);
-        let all = match packages.is_empty() {
-            true => "all".to_owned(),
-            false => format!("all but {PACKAGES}"),
-        };
-        lines.push(row(&all, own.iter().map(|part| part.time).sum(), &""));
+        let packages = self.parts.iter().find(|part| part.name == PACKAGES);
+        lines.push(match packages {
+            None => row("all", all, &""),
+            Some(packages) => {
+                let own = all.saturating_sub(packages.time);
+                row(&format!("all but {PACKAGES}"), own, &"")
+            }
+        });
         lines.push(self.tally().to_string());
         lines.join("\n")
     }
@@ -212,6 +233,7 @@ const PACKAGES: &str = "packages";
 
 /// Runs every part, then prints what became of each.
 pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode> {
+    let start = Instant::now();
     let directory = target_directory()?;
     let in_ci = env::var_os("CI").is_some_and(|ci| ci == "true");
     let mut suite = Suite {
@@ -226,7 +248,7 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     hosted(&mut suite, &directory);
     kernels(&mut suite, &directory, machine);
 
-    say(format_args!("\n{}", suite.table()));
+    say(format_args!("\n{}", suite.table(start.elapsed())));
     Ok(suite.status())
 }
 
@@ -301,23 +323,54 @@ fn count_tests(command: Command, out: impl Write) -> Result<Outcome> {
     })
 }
 
-/// Each kernel in QEMU. Kernels of one package are built once.
+/// Each kernel in QEMU, several at a time. Kernels of one package are built once.
 fn kernels(suite: &mut Suite, directory: &Path, machine: &MachineArguments) {
+    let packages: BTreeMap<&str, Parts> = Boot::all()
+        .map(|boot| boot.kernel.parts())
+        .map(|parts| (parts.package, parts))
+        .collect();
+    let names: Vec<&str> = packages.keys().copied().collect();
+    suite.begin(&format!("building {}", names.join(" and ")));
     let mut built: BTreeMap<&str, Result<Built, Outcome>> = BTreeMap::new();
-    for boot in Boot::all() {
-        let parts = boot.kernel.parts();
-        let built = built.entry(parts.package).or_insert_with(|| {
-            suite.prepare(&format!("{} build", parts.package), false, || {
-                let built = qemu::build(&parts, directory)?;
-                Ok((built, "built".to_owned()))
-            })
-        });
-        let may_skip = suite.may_skip;
-        suite.test(&boot.to_string(), built.clone(), |built| {
-            let verdict = qemu::boot(&built, boot, machine)?;
-            Ok(Outcome::of_verdict(&verdict, may_skip))
-        });
-    }
+    let packages: Vec<Parts> = packages.into_values().collect();
+    side_by_side::run(
+        &packages,
+        |parts| qemu::build(parts, directory),
+        |parts, result, time| {
+            let name = format!("{} build", parts.package);
+            let result = result.map(|built| (built, format!("{} is built", parts.package)));
+            built.insert(parts.package, suite.prepared(&name, false, result, time));
+        },
+    );
+
+    let mut boots: Vec<Boot> = Boot::all().collect();
+    // What takes most memory takes longest, and nothing is left to wait for if it begins first.
+    boots.sort_by_key(|boot| Reverse(machine.memory(boot.granule).mebibytes()));
+    say(format_args!(
+        "\n{} kernels, {} at a time: each is shown when it has ended",
+        boots.len(),
+        side_by_side::at_once().min(boots.len())
+    ));
+    let may_skip = suite.may_skip;
+    side_by_side::run(
+        &boots,
+        |boot| {
+            let built = built.get(boot.kernel.parts().package).cloned();
+            let built = built.unwrap_or_else(|| Err(Outcome::Failed("not built".to_owned())));
+            let transcript = Transcript::default();
+            let tested = built.map(|built| {
+                let verdict = qemu::boot(&built, *boot, machine, transcript.clone())?;
+                Ok(Outcome::of_verdict(&verdict, may_skip))
+            });
+            (tested, transcript)
+        },
+        |boot, (tested, transcript), time| {
+            let name = boot.to_string();
+            suite.begin(&name);
+            say(format_args!("{}", transcript.text().trim_end()));
+            suite.tested(&name, tested, time);
+        },
+    );
 }
 
 #[cfg(test)]
@@ -352,7 +405,7 @@ mod tests {
     /// The rows without names and times, and the last line.
     fn outcomes(suite: &Suite) -> (Vec<String>, String) {
         let rows = suite.parts.iter().map(|part| part.outcome.to_string());
-        let table = suite.table();
+        let table = suite.table(Duration::ZERO);
         let last = table.lines().last().unwrap_or_default();
         (rows.collect(), last.to_owned())
     }
@@ -448,16 +501,17 @@ mod tests {
             counts: true,
         };
         suite.parts = vec![part("hosted build", 60), part("hosted tests", 90)];
+        // Together they took less than one after the other.
         let all = "hosted build             60.0 s  done\n\
                    hosted tests             90.0 s  done\n\
-                   all                     150.0 s\n\
+                   all                     120.0 s\n\
                    0 passed, 0 failed";
-        assert_eq!(suite.table(), all);
+        assert_eq!(suite.table(Duration::from_secs(120)), all);
         suite.parts.insert(0, part(PACKAGES, 30));
+        let table = suite.table(Duration::from_secs(150));
         assert!(
-            suite
-                .table()
-                .contains("\nall but packages        150.0 s\n")
+            table.contains("\nall but packages        120.0 s\n"),
+            "{table}"
         );
     }
 }

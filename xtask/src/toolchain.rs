@@ -156,13 +156,14 @@ fn minor_version(version: &str) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// Builds a kernel below `target_directory`, and says where it is.
+/// Builds a kernel below `target_directory`, and says where it is. Each has a directory of its own,
+/// so that two can be built at the same time.
 pub(crate) fn build(parts: &Parts, way: Way, target_directory: &Path) -> Result<PathBuf> {
     let (mut command, directory) = match way {
         Way::Target => (cargo(), "kernels"),
         Way::Debian => (debian_cargo(), "kernels-debian"),
     };
-    let directory = target_directory.join(directory);
+    let directory = target_directory.join(directory).join(parts.package);
     command
         .current_dir(root().join("examples/kernels"))
         .args(["build", "--quiet", "--release", "--locked"])
