@@ -309,6 +309,12 @@ pub(super) fn blocks_that_cannot_be_split_are_not_asked_for<H: Harness>(
         .iter()
         .any(|note| note == Note::BlocksStayWhole);
     ensure(noted, "that there are no huge leaves is said")?;
+    let again = bench.vmemmap.region(bench.table, &pagemap);
+    let again = bench.expect(again, "there is another handle of the region")?;
+    ensure(
+        again.notes().iter().eq(region.notes().iter()),
+        "another handle of the region says so, too",
+    )?;
     bench.costs(leaf.frames(), leaf.frames())?;
     ensure(
         leaf_order(bench, range.start())? == Order::BASE,

@@ -211,6 +211,17 @@ fn the_battery_passes_on_a_machine_for_each_check(kind: BackendKind) {
     kind.run_inspect(Battery { machines, quiesce });
 }
 
+/// As `conformance::Parts` says, for leaves of 512 pages.
+#[test]
+fn two_to_the_13_frames_of_ram_are_enough() {
+    let config = MachineConfig {
+        ram_frames: 1 << 13,
+        ..HostedHarness::<X86_64>::config()
+    };
+    let skipped = skipped::<X86_64>(&config);
+    battery_on::<X86_64>(&config, Machines::OneForEach, &skipped);
+}
+
 fn the_battery_passes_on_one_machine_for_all_checks(kind: BackendKind) {
     let machines = Machines::OneForAll;
     let quiesce = true;

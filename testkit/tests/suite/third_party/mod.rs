@@ -8,10 +8,13 @@ mod plain;
 
 use arch_sim::SimMemory;
 use conformance::{Cause, Controls, Harness, Outcome, Parts, Seen};
-use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::{Counted, DeviceAltmap};
 use mm_core::model::{MemoryModel, ModelConfig};
-use mm_core::paging::{BreakBeforeMake, Direct, Leaf, NoRecords, PageTable, Refuse, Replace};
+use mm_core::paging::{
+    BreakBeforeMake, Direct, Exchange, InUse, Leaf, NoRecords, PageTable, Refuse, Replace, Role,
+    Run,
+};
 use mm_core::vmemmap::AuditSlot;
 use per_page::{Figures, PerPage, Stale};
 use plain::Plain;
@@ -320,7 +323,7 @@ fn a_walk_calls_lookup_once_for_each_leaf_and_each_hole() {
     let all = model.descriptors(model.all_frames()).unwrap();
     for leaf in 0..100 {
         let at = all.start().checked_add((leaf * leaf) << 20).unwrap();
-        let leaf = Leaf::single(Pfn::new(leaf).unwrap(), mm_core::paging::Role::Descriptors);
+        let leaf = Leaf::single(Pfn::new(leaf).unwrap(), Role::Descriptors);
         // SAFETY: 1 and 2: frames and addresses are only numbers.
         unsafe { table.map_leaf(at, leaf, NodeId::default(), &NoRecords) }.unwrap();
     }
@@ -333,6 +336,47 @@ fn a_walk_calls_lookup_once_for_each_leaf_and_each_hole() {
     assert_eq!(leaves, 100);
     let lookups = setup.figures.lookups.get() - before;
     assert!(lookups <= 2 * leaves + 1, "{lookups} lookups");
+}
+
+/// Gives one frame for every page, and remembers what comes back.
+struct To(Pfn, Vec<Pfn>);
+
+impl Exchange for To {
+    fn exchange(&mut self, _at: VirtAddr, _old: Run) -> Run {
+        Run::once(Leaf::single(self.0, Role::Descriptors))
+    }
+
+    fn released(&mut self, run: Run) {
+        self.1.push(run.leaf.block.first());
+    }
+}
+
+fn no_frame_behind_the_last_is_exchanged_for<R: Replace<PerPage<R>>>() {
+    let setup = Setup::new(None);
+    let mut table = PerPage::<R>::new(GRANULE, None, Stale::default(), setup.figures.clone());
+    let [first, last, behind] = [1, 2, 3].map(|frame| Pfn::new(frame).unwrap());
+    setup.figures.last.set(Some(last));
+    let whole = VirtRange::new(VirtAddr::new(1 << 30), GRANULE.bytes()).unwrap();
+    let leaf = Leaf::single(first, Role::Descriptors);
+    // SAFETY: 1 and 2: frames and addresses are only numbers.
+    unsafe { table.map_leaf(whole.start(), leaf, NodeId::default(), &NoRecords) }.unwrap();
+    // The one behind the last comes back and the old entry stays; the last replaces it.
+    for (to, back, mapped) in [(behind, behind, first), (last, first, last)] {
+        let mut exchange = To(to, Vec::new());
+        // SAFETY: 1 and 3: as above. 2: mapped above.
+        let replaced =
+            unsafe { table.replace(whole, NodeId::default(), &mut exchange, &NoRecords) };
+        assert_eq!(replaced.unwrap().flushes, u64::from(to == last));
+        assert_eq!(exchange.1, [back]);
+        let mapping = table.look(whole.start()).mapping().unwrap();
+        assert_eq!(mapping.leaf.block.first(), mapped);
+    }
+}
+
+#[test]
+fn no_frame_behind_the_last_is_exchanged_for_one_in_use() {
+    no_frame_behind_the_last_is_exchanged_for::<Direct>();
+    no_frame_behind_the_last_is_exchanged_for::<BreakBeforeMake>();
 }
 
 /// What fails, of a backend that once keeps a leaf that it should have cleared.

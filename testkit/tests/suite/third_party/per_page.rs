@@ -1,6 +1,6 @@
 //! A kernel's own page table, page by page: the methods that have no default body, over a plain map.
 
-use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, Flush, FlushScope, Leaf, Lookup, MapError,
     Mapping, PageTable, Replace, Role, TableRecords,
@@ -22,6 +22,8 @@ pub(crate) struct Figures {
     pub(crate) unbroken: Rc<Cell<u64>>,
     /// Which of the leaves that are cleared stays, if one does.
     pub(crate) keeps: Rc<Cell<Option<u64>>>,
+    /// The last frame that an entry can hold, if there is one.
+    pub(crate) last: Rc<Cell<Option<Pfn>>>,
 }
 
 pub(crate) fn add(cell: &Cell<u64>, more: u64) {
@@ -115,6 +117,10 @@ unsafe impl<R: Replace<Self>> PageTable for PerPage<R> {
 
     fn huge_leaf(&self) -> Option<Order> {
         self.huge
+    }
+
+    fn last_frame(&self) -> Pfn {
+        self.figures.last.get().unwrap_or(Pfn::MAX)
     }
 
     fn lookup(&self, at: VirtAddr) -> Lookup {
