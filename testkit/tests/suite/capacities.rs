@@ -8,20 +8,23 @@ use mm_core::vmemmap::{Note, OfflineError, OnlineError};
 use testkit::testbed::{Setup, Sizes, Testbed, shuffled};
 use testkit::{OnBackend, on_backends};
 
-/// More than can be known of anything.
-const MANY: u64 = 100;
+/// More than there is room for in a vmemmap, of anything.
+const MANY: u32 = 100;
+
+/// As many nodes as kernels are built for.
+const ALL_NODES: u32 = 1024;
 
 fn small<'p>(model: &MemoryModel, ranges: &'p [PfnRange]) -> DevPagemap<'p> {
     let order = Sizes::of(*model).small();
     DevPagemap::new(model, ranges, Geometry::compound(order)).unwrap()
 }
 
-/// A pagemap for each of many nodes, each with a compound page of its own.
-fn on_many_nodes(kind: BackendKind, test: impl Fn(&mut dyn Testbed<'_>, &[DevPagemap<'_>])) {
+/// A pagemap for each of so many nodes, each with a compound page of its own.
+fn on_nodes(kind: BackendKind, nodes: u32, test: impl Fn(&mut dyn Testbed<'_>, &[DevPagemap<'_>])) {
     let model = kind.model();
     let sizes = Sizes::of(model);
-    let range = |index| [sizes.blocks(sizes.small(), 8 + index, 1)];
-    let ranges: Vec<[PfnRange; 1]> = (0..MANY).map(range).collect();
+    let range = |index| [sizes.blocks(sizes.small(), 8 + u64::from(index), 1)];
+    let ranges: Vec<[PfnRange; 1]> = (0..nodes).map(range).collect();
     kind.testbed(&Setup::new(&ranges.concat()), |bed| {
         let pagemaps: Vec<DevPagemap<'_>> = (0..)
             .zip(&ranges)
@@ -35,7 +38,17 @@ fn on_many_nodes(kind: BackendKind, test: impl Fn(&mut dyn Testbed<'_>, &[DevPag
 }
 
 fn tails_of_any_number_of_nodes_are_shared(kind: BackendKind) {
-    on_many_nodes(kind, |bed, pagemaps| {
+    share_tails_on(kind, MANY, 4);
+}
+
+#[test]
+fn tails_of_1024_nodes_are_shared() {
+    share_tails_on(BackendKind::X86_64, ALL_NODES, 40);
+}
+
+/// Shares tails on so many nodes. What has to be remembered takes at most so many frames.
+fn share_tails_on(kind: BackendKind, nodes: u32, most_records: u64) {
+    on_nodes(kind, nodes, |bed, pagemaps| {
         let online = |bed: &mut dyn Testbed<'_>, pagemap: &DevPagemap<'_>| {
             let piece = pagemap.ranges()[0];
             let notes = bed.populate(pagemap, piece).unwrap();
@@ -46,9 +59,12 @@ fn tails_of_any_number_of_nodes_are_shared(kind: BackendKind) {
             online(bed, pagemap);
         }
         let report = bed.audit();
-        assert_eq!(report.descriptor_frames, 2 * MANY);
+        assert_eq!(report.descriptor_frames, 2 * u64::from(nodes));
         // What has no room in the vmemmap is in frames, and they are few.
-        assert!((1..=4).contains(&report.record_frames), "{report:?}");
+        assert!(
+            (1..=most_records).contains(&report.record_frames),
+            "{report:?}"
+        );
         assert_eq!(bed.stats().total().record_frames, report.record_frames);
         // Folding finds them, too.
         let (first, rest) = pagemaps.split_first().unwrap();
@@ -72,7 +88,7 @@ fn tails_of_any_number_of_nodes_are_shared(kind: BackendKind) {
 /// Where there is no frame to register a tail in, the compound page gets a tail frame of its own,
 /// and a note says so; nothing fails.
 fn a_tail_that_cannot_be_registered_is_noted(kind: BackendKind) {
-    on_many_nodes(kind, |bed, pagemaps| {
+    on_nodes(kind, MANY, |bed, pagemaps| {
         let mut noted = 0;
         for pagemap in pagemaps {
             let piece = pagemap.ranges()[0];
@@ -106,7 +122,7 @@ fn altmaps_are_remembered_however_many_there_are(kind: BackendKind) {
     let sizes = Sizes::of(model);
     let order = sizes.subsection().max(sizes.small());
     let block = |index| [sizes.blocks(order, 8 + 4 * index, 4)];
-    let ranges: Vec<[PfnRange; 1]> = (0..MANY).map(block).collect();
+    let ranges: Vec<[PfnRange; 1]> = (0..u64::from(MANY)).map(block).collect();
     let reserved = |range: &[PfnRange; 1]| range[0].take_first(model.subsection().frames()).0;
     let setup = ranges
         .iter()
