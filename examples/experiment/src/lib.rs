@@ -46,7 +46,7 @@ pub use console::put_text;
 pub use cost::Cost;
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
-pub use memory::{Bitmap, EarlyFrames, Frames, Limited, LinearMap, MemoryMap, RangeList};
+pub use memory::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use report::{Report, Verdict};

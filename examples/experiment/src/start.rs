@@ -4,14 +4,13 @@
 //!   Layout ─▶ early frames ─▶ own tables, in use ─▶ scratch, spare tables ─▶ allocator ─▶ Experiment
 //! ```
 
-use crate::memory::{
-    EarlyFrames, Frames, LinearMap, MemoryMap, allocator, early_range, early_slice,
-};
+use crate::memory::{EarlyFrames, Frames, MemoryMap, allocator, early_range, early_slice};
 use crate::mmu::{MmuRecord, Recorded, RecordedRoots};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
 use crate::{Experiment, Machine, Probe, Report, Subject, Verdict};
 use core::fmt::{self, Write};
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
+use mm_core::frame::LinearMap;
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, OneRoot, RadixTable};
 use mm_core::vmemmap::AuditSlot;

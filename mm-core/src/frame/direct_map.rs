@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 ///
 /// # For implementers
 ///
-/// Most kernels add a constant to the physical address.
+/// Most kernels add a constant to the physical address: [`LinearMap`](super::LinearMap) does.
 ///
 /// # Safety
 ///

@@ -14,6 +14,7 @@ mod altmap;
 mod counted;
 mod counts;
 mod direct_map;
+mod linear_map;
 mod ordered_map;
 mod stack;
 
@@ -25,5 +26,6 @@ pub use altmap::{Altmap, AltmapError, AltmapRecord, DeviceAltmap};
 pub use counted::{Counted, PlainAllocator};
 pub use counts::TooFewCounts;
 pub use direct_map::DirectMap;
+pub use linear_map::LinearMap;
 pub(crate) use ordered_map::{MapMemory, OrderedMap};
 pub(crate) use stack::FrameStack;

@@ -7,14 +7,12 @@
 mod bitmap;
 mod early;
 mod limited;
-mod linear;
 mod map;
 mod setup;
 
 pub use bitmap::Bitmap;
 pub use early::EarlyFrames;
 pub use limited::Limited;
-pub use linear::LinearMap;
 pub use map::{MemoryMap, RangeList};
 pub(crate) use setup::{allocator, early_range, early_slice};
 

@@ -16,9 +16,10 @@ use arch_aarch64::NORMAL_MEMORY_INDEX;
 use core::arch::asm;
 use core::ptr::addr_of;
 use experiment::{
-    AddressSpace, ArmDescriptors, EarlyFrames, LinearMap, MemoryMap, NoTable, TableShape, Tables,
+    AddressSpace, ArmDescriptors, EarlyFrames, MemoryMap, NoTable, TableShape, Tables,
 };
 use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr};
+use mm_core::frame::LinearMap;
 
 /// Pages of the lower half.
 const LOWER_GRANULE: Granule = Granule::Size4K;
@@ -116,9 +117,13 @@ impl KernelSpace {
         let per_frame = granule.shift() - LOWER_GRANULE.shift();
         let lower_frames = &mut || Pfn::new(early.take_one()?.get() << per_frame);
         let upper_frames = &mut || early.take_one();
-        // SAFETY: 1: those frames are mapped where they are (duty 1), and behind the image.
-        let (lower_identity, identity) =
-            unsafe { (LinearMap::new(0, LOWER_GRANULE), LinearMap::new(0, granule)) };
+        // SAFETY: 1 and 2: those frames are mapped where they are (duty 1), and behind the image.
+        let (lower_identity, identity) = unsafe {
+            (
+                LinearMap::new(VirtAddr::new(0), LOWER_GRANULE),
+                LinearMap::new(VirtAddr::new(0), granule),
+            )
+        };
         // SAFETY: 1: duty 1.
         let (lower, upper) = unsafe {
             (
@@ -201,7 +206,7 @@ impl AddressSpace for KernelSpace {
                 options(nostack, preserves_flags)
             )
         };
-        // SAFETY: 1: all memory is mapped there, for good (`build`), in the upper half.
-        unsafe { LinearMap::new(DIRECT_MAP, self.granule) }
+        // SAFETY: 1 and 2: all memory is mapped there, for good (`build`), in the upper half.
+        unsafe { LinearMap::new(VirtAddr::new(DIRECT_MAP), self.granule) }
     }
 }

@@ -14,10 +14,10 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::ptr::addr_of;
 use experiment::{
-    AddressSpace, EarlyFrames, LinearMap, MemoryMap, NoTable, RangeList, TableShape, Tables,
-    X86Entries,
+    AddressSpace, EarlyFrames, MemoryMap, NoTable, RangeList, TableShape, Tables, X86Entries,
 };
 use mm_core::addr::{Granule, Order, Pfn, PhysAddr, VirtAddr};
+use mm_core::frame::LinearMap;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
@@ -119,8 +119,8 @@ impl KernelSpace {
         map: &MemoryMap,
         early: &EarlyFrames,
     ) -> Result<Self, NoTable> {
-        // SAFETY: 1: those frames are mapped where they are (duty 1), and behind the image.
-        let identity = unsafe { LinearMap::new(0, GRANULE) };
+        // SAFETY: 1 and 2: those frames are mapped where they are (duty 1), and behind the image.
+        let identity = unsafe { LinearMap::new(VirtAddr::new(0), GRANULE) };
         let frames = &mut || early.take_one();
         // SAFETY: 1: duty 1.
         let tables = unsafe { Tables::empty(levels.shape(), identity, frames) };
@@ -180,7 +180,7 @@ impl AddressSpace for KernelSpace {
         let root = self.root().base(GRANULE).get();
         // SAFETY: the tables map the image where it was (duty 1), with the rights that its parts need.
         unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
-        // SAFETY: 1: all memory is mapped there, for good (`build`), in the upper half.
-        unsafe { LinearMap::new(self.levels.direct_map(), GRANULE) }
+        // SAFETY: 1 and 2: all memory is mapped there, for good (`build`), in the upper half.
+        unsafe { LinearMap::new(VirtAddr::new(self.levels.direct_map()), GRANULE) }
     }
 }
