@@ -195,13 +195,9 @@ impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Tlb<F, I, Q> {
     }
 
     /// How many pages the ranges touch.
-    fn pages_of(ranges: &[Option<VirtRange>]) -> u64 {
+    fn pages_of(ranges: &[VirtRange]) -> u64 {
         let pages = |range: &VirtRange| range.pages(F::GRANULE);
-        ranges
-            .iter()
-            .flatten()
-            .map(pages)
-            .fold(0, u64::saturating_add)
+        ranges.iter().map(pages).fold(0, u64::saturating_add)
     }
 }
 
@@ -217,7 +213,7 @@ unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu<F> for Tlb<F, I,
         self.instructions.dsb_ishst();
         match scope {
             FlushScope::Ranges(ranges) if Self::pages_of(ranges) <= TLBI_LIMIT => {
-                for range in ranges.iter().flatten() {
+                for range in ranges.iter() {
                     self.invalidate_pages(*range);
                 }
             }

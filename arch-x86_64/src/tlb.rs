@@ -210,7 +210,7 @@ fn flush_local(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
         FlushScope::Ranges(ranges)
             if !instructions.uses_pcids() && pages_of(ranges) <= INVLPG_LIMIT =>
         {
-            for range in ranges.iter().flatten() {
+            for range in ranges.iter() {
                 invalidate_pages(instructions, *range);
             }
         }
@@ -220,13 +220,9 @@ fn flush_local(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
 }
 
 /// How many base pages the ranges touch.
-fn pages_of(ranges: &[Option<VirtRange>]) -> u64 {
+fn pages_of(ranges: &[VirtRange]) -> u64 {
     let pages = |range: &VirtRange| range.pages(Granule::Size4K);
-    ranges
-        .iter()
-        .flatten()
-        .map(pages)
-        .fold(0, u64::saturating_add)
+    ranges.iter().map(pages).fold(0, u64::saturating_add)
 }
 
 /// One INVLPG for each base page of `range`.

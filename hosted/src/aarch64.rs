@@ -60,10 +60,9 @@ impl ArmCpus {
             Broadcast::Page(page) => VirtRange::new(page.address(), self.granule.bytes()).ok(),
             Broadcast::All => None,
         };
-        let range = [page];
-        let scope = match page {
-            Some(_) => FlushScope::Ranges(&range),
-            None => FlushScope::Everything,
+        let scope = match page.as_slice() {
+            [] => FlushScope::Everything,
+            page => FlushScope::Ranges(page),
         };
         let ahead = self.ahead.get().map(|all| page.unwrap_or(*all));
         for cpu in &self.cpus {

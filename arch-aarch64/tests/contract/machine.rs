@@ -132,10 +132,9 @@ unsafe impl TlbInstructions for Cpus {
 
     fn dsb_ish(&self) {
         for page in std::mem::take(&mut *self.pending.lock().unwrap()) {
-            let range = [page];
-            let scope = match page {
-                Some(_) => FlushScope::Ranges(&range),
-                None => FlushScope::Everything,
+            let scope = match page.as_slice() {
+                [] => FlushScope::Everything,
+                page => FlushScope::Ranges(page),
             };
             self.all.iter().for_each(|cpu| cpu.forget(scope));
         }

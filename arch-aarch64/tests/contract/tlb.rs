@@ -72,7 +72,7 @@ fn executed<F: EntryFormat>(work: impl Fn(&Tlb<F, &Recorder>)) -> Vec<Instructio
 
 fn forgotten<F: EntryFormat>(ranges: &[(u64, u64)]) -> Vec<Instruction> {
     let range = |(at, pages): &(u64, u64)| {
-        VirtRange::new(VirtAddr::new(*at), pages * F::GRANULE.bytes()).ok()
+        VirtRange::new(VirtAddr::new(*at), pages * F::GRANULE.bytes()).unwrap()
     };
     let ranges: Vec<_> = ranges.iter().map(range).collect();
     executed::<F>(|tlb| tlb.flush(FlushScope::Ranges(&ranges)))

@@ -203,7 +203,7 @@ impl<W: Walker> SimTlb<W> {
         match scope {
             FlushScope::Nothing => {}
             FlushScope::Ranges(ranges) => {
-                for range in ranges.iter().flatten() {
+                for range in ranges.iter() {
                     state.leaves.drop_range(*range);
                     state.tables.drop_range(*range);
                 }
@@ -223,7 +223,7 @@ impl<W: Walker> SimTlb<W> {
         match scope {
             FlushScope::Nothing => {}
             FlushScope::Ranges(ranges) => {
-                let ranges = ranges.iter().flatten();
+                let ranges = ranges.iter();
                 ranges.for_each(|range| state.leaves.drop_range(*range));
             }
             FlushScope::Everything => state.leaves.clear(),

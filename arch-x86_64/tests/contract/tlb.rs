@@ -21,7 +21,7 @@ fn forget(machine: &Machine<FourLevel>, scope: FlushScope<'_>) -> Vec<Event> {
 #[test]
 fn stores_are_fenced_before_any_cpu_forgets() {
     let machine = Machine::<FourLevel>::new();
-    let page = [Some(pages(0xffff_ea00_0000_0000, 1))];
+    let page = [pages(0xffff_ea00_0000_0000, 1)];
     for scope in [FlushScope::Ranges(&page), FlushScope::Everything] {
         machine.cpus.take_events();
         let tlb = Tlb::new(&machine.cpus, &machine.cpus);
@@ -40,8 +40,8 @@ fn stores_are_fenced_before_any_cpu_forgets() {
 fn few_pages_are_invalidated_one_by_one_on_every_cpu() {
     let machine = Machine::new();
     let ranges = [
-        Some(pages(0xffff_ea00_0000_0000, 2)),
-        Some(pages(0xffff_ffff_ffff_f000, 1)),
+        pages(0xffff_ea00_0000_0000, 2),
+        pages(0xffff_ffff_ffff_f000, 1),
     ];
     let at = [
         0xffff_ea00_0000_0000,
@@ -59,8 +59,8 @@ fn few_pages_are_invalidated_one_by_one_on_every_cpu() {
 #[test]
 fn a_range_within_a_page_takes_its_page() {
     let machine = Machine::new();
-    let range = VirtRange::new(VirtAddr::new(0x1ff8), 16);
-    let events = forget(&machine, FlushScope::Ranges(&[range.ok()]));
+    let range = VirtRange::new(VirtAddr::new(0x1ff8), 16).unwrap();
+    let events = forget(&machine, FlushScope::Ranges(&[range]));
     let page = |cpu, at| Event::Invlpg(cpu, VirtAddr::new(at));
     assert_eq!(
         events,
@@ -76,18 +76,18 @@ fn a_range_within_a_page_takes_its_page() {
 #[test]
 fn the_limit_is_for_all_ranges_together() {
     let machine = Machine::new();
-    let half = |at| Some(pages(at, INVLPG_LIMIT / 2));
+    let half = |at| pages(at, INVLPG_LIMIT / 2);
     let at_limit = [half(0), half(1 << 30)];
     assert_eq!(
         forget(&machine, FlushScope::Ranges(&at_limit)).len() as u64,
         2 * INVLPG_LIMIT
     );
-    let above = [half(0), half(1 << 30), Some(pages(1 << 40, 1))];
+    let above = [half(0), half(1 << 30), pages(1 << 40, 1)];
     assert_eq!(
         forget(&machine, FlushScope::Ranges(&above)),
         [Event::Invpcid(0), Event::Invpcid(1)]
     );
-    let all = VirtRange::between(VirtAddr::new(0), VirtAddr::new(u64::MAX));
+    let all = VirtRange::between(VirtAddr::new(0), VirtAddr::new(u64::MAX)).unwrap();
     assert_eq!(
         forget(&machine, FlushScope::Ranges(&[all])),
         [Event::Invpcid(0), Event::Invpcid(1)]
@@ -120,10 +120,10 @@ fn with_pcids_a_single_page_takes_a_flush_of_every_context() {
     // INVLPG leaves the paging-structure caches of other PCIDs.
     let machine = Machine::new();
     machine.cpus.uses_pcids.store(true, Relaxed);
-    let events = forget(&machine, FlushScope::Ranges(&[Some(pages(0, 1))]));
+    let events = forget(&machine, FlushScope::Ranges(&[pages(0, 1)]));
     assert_eq!(events, [Event::Invpcid(0), Event::Invpcid(1)]);
     machine.cpus.has_invpcid.store(false, Relaxed);
-    let events = forget(&machine, FlushScope::Ranges(&[Some(pages(0, 1))]));
+    let events = forget(&machine, FlushScope::Ranges(&[pages(0, 1)]));
     assert_eq!(events, [Event::TogglePge(0), Event::TogglePge(1)]);
 }
 

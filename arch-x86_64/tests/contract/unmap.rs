@@ -26,9 +26,7 @@ unsafe impl<F> Mmu<F> for Scopes {
         let FlushScope::Ranges(ranges) = scope else {
             panic!("{scope:?}")
         };
-        self.0
-            .borrow_mut()
-            .push(ranges.iter().copied().flatten().collect());
+        self.0.borrow_mut().push(ranges.to_vec());
     }
 
     fn publish(&self) {}

@@ -179,7 +179,7 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
     fn forget(&self, span: VirtRange) {
         let all = self.machine.cpus().all();
         all.iter()
-            .for_each(|cpu| cpu.forget(FlushScope::Ranges(&[Some(span)])));
+            .for_each(|cpu| cpu.forget(FlushScope::Ranges(&[span])));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What CPUs have to drop from their caches of translations.
 
-use crate::addr::VirtRange;
+use crate::addr::{VirtAddr, VirtRange};
 
 /// How many separate ranges are kept before the obligation becomes "everything".
 const RANGES: usize = 8;
@@ -12,9 +12,10 @@ const RANGES: usize = 8;
 /// translations are of kernel addresses and may be global. Where a table was detached, cached
 /// entries on the path to it must be flushed too, for all addresses below it.
 #[must_use = "translations stay cached until the flush; give this to `PageTable::flush`"]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Flush {
-    ranges: [Option<VirtRange>; RANGES],
+    /// As many as are used.
+    ranges: [VirtRange; RANGES],
     used: usize,
     everything: bool,
     /// From the first address below a detached table to the last.
@@ -26,17 +27,23 @@ pub struct Flush {
 pub enum FlushScope<'f> {
     /// Nothing was changed.
     Nothing,
-    /// These ranges. All entries of the slice are `Some`.
-    Ranges(&'f [Option<VirtRange>]),
+    /// These ranges: at least one, and a fixed number at most.
+    Ranges(&'f [VirtRange]),
     /// Every kernel address.
     Everything,
+}
+
+impl Default for Flush {
+    fn default() -> Self {
+        Self::nothing()
+    }
 }
 
 impl Flush {
     /// No obligation yet.
     pub const fn nothing() -> Self {
         Self {
-            ranges: [None; RANGES],
+            ranges: [VirtRange::single(VirtAddr::new(0)); RANGES],
             used: 0,
             everything: false,
             detached: None,
@@ -48,7 +55,7 @@ impl Flush {
         if self.everything {
             return;
         }
-        for known in self.ranges.iter_mut().take(self.used).flatten() {
+        for known in self.ranges.iter_mut().take(self.used) {
             if let Some(joined) = join(*known, range) {
                 *known = joined;
                 return;
@@ -56,7 +63,7 @@ impl Flush {
         }
         match self.ranges.get_mut(self.used) {
             Some(slot) => {
-                *slot = Some(range);
+                *slot = range;
                 self.used += 1;
             }
             None => self.everything = true,
@@ -128,10 +135,7 @@ mod tests {
         flush.add(range(0x1000, 0x1000));
         flush.add(range(0x2000, 0x1000));
         flush.add(range(0x0, 0x1000));
-        assert_eq!(
-            flush.scope(),
-            FlushScope::Ranges(&[Some(range(0x0, 0x3000))])
-        );
+        assert_eq!(flush.scope(), FlushScope::Ranges(&[range(0x0, 0x3000)]));
     }
 
     #[test]
@@ -141,10 +145,7 @@ mod tests {
         flush.add(range(0x1000, 0x1000));
         assert_eq!(
             flush.scope(),
-            FlushScope::Ranges(&[
-                Some(range(0xffff_ffff_ffff_f000, 0x1000)),
-                Some(range(0x1000, 0x1000))
-            ])
+            FlushScope::Ranges(&[range(0xffff_ffff_ffff_f000, 0x1000), range(0x1000, 0x1000)])
         );
     }
 

@@ -86,7 +86,7 @@ impl Cpus {
 unsafe impl TlbInstructions for Cpus {
     fn invlpg(&self, at: VirtAddr) {
         let keeps_others = self.keeps_others.load(Relaxed);
-        let page = [VirtRange::new(at, 1).ok()];
+        let page = [VirtRange::single(at)];
         self.execute(
             |cpu| Event::Invlpg(cpu, at),
             |cpu| match keeps_others {

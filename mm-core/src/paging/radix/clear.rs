@@ -76,7 +76,7 @@ where
         match obligation.scope() {
             FlushScope::Nothing => {}
             FlushScope::Ranges(ranges) => {
-                for range in ranges.iter().flatten() {
+                for range in ranges.iter() {
                     self.reclaim_detached_below(0, self.root, *range);
                 }
             }

@@ -228,7 +228,7 @@ unsafe impl PageTable for DamagedTable<'_> {
         if self.damage == Damage::KeepsClearedTables {
             let all = std::mem::take(&mut flush);
             if let FlushScope::Ranges(ranges) = all.scope() {
-                ranges.iter().flatten().for_each(|range| flush.add(*range));
+                ranges.iter().for_each(|range| flush.add(*range));
             }
         }
         let late = self.damage == Damage::FreesBeforeItFlushes;

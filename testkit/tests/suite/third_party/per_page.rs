@@ -177,7 +177,7 @@ unsafe impl<R: Replace<Self>> PageTable for PerPage<R> {
         let covered = |at: VirtAddr| match obligation.scope() {
             FlushScope::Nothing => false,
             FlushScope::Everything => true,
-            FlushScope::Ranges(ranges) => ranges.iter().flatten().any(|range| range.contains(at)),
+            FlushScope::Ranges(ranges) => ranges.iter().any(|range| range.contains(at)),
         };
         self.stale.borrow_mut().retain(|(at, _)| !covered(*at));
         let something = u64::from(obligation.scope() != FlushScope::Nothing);
