@@ -144,16 +144,19 @@ impl SimMemory {
 
     /// The little-endian word at `at`; `None` where there is no memory, or `at` is not a multiple
     /// of 8. Looking leaves no violation.
+    ///
+    /// A CPU cannot access what an entry leads to before it has read the entry. Here, what was stored
+    /// before the word (by `Release`) is seen by whoever has read the word.
     pub fn read_u64(&self, at: PhysAddr) -> Option<u64> {
         let word = self.word(at)?;
-        Some(u64::from_le(word.load(Ordering::Relaxed)))
+        Some(u64::from_le(word.load(Ordering::Acquire)))
     }
 
     /// Stores `value`, little endian, at `at`; `None`, and nothing is stored, as for
     /// [`read_u64`](Self::read_u64).
     #[must_use = "nothing is stored where there is no memory"]
     pub fn write_u64(&self, at: PhysAddr, value: u64) -> Option<()> {
-        self.word(at)?.store(value.to_le(), Ordering::Relaxed);
+        self.word(at)?.store(value.to_le(), Ordering::Release);
         Some(())
     }
 

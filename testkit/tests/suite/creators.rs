@@ -12,6 +12,7 @@ use mm_core::frame::InspectFrames;
 use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
@@ -20,6 +21,31 @@ const MIB: u64 = 1 << 20;
 const NODE: NodeId = NodeId::new(0);
 /// How often each of the two brings memory online.
 const ROUNDS: u64 = 300;
+
+/// The kernel's lock.
+struct Lock<T> {
+    inner: Mutex<T>,
+    /// That one holder is ordered before the next is said here once more: ThreadSanitizer does not see
+    /// how the standard library, which is compiled without it, locks where somebody has to wait.
+    handed_on: AtomicU64,
+}
+
+impl<T> Lock<T> {
+    fn new(value: T) -> Self {
+        Self {
+            inner: Mutex::new(value),
+            handed_on: AtomicU64::new(0),
+        }
+    }
+
+    fn with<U>(&self, work: impl FnOnce(&mut T) -> U) -> U {
+        let mut held = self.inner.lock().unwrap();
+        let times = self.handed_on.load(Ordering::Acquire);
+        let done = work(&mut held);
+        self.handed_on.store(times + 1, Ordering::Release);
+        done
+    }
+}
 
 /// What the kernel's lock is around.
 struct Locked<'m, T> {
@@ -64,7 +90,7 @@ where
     })
     .unwrap();
     let (frames, memory) = (machine.frames(), machine.memory());
-    let locked = Mutex::new(Locked {
+    let lock = Lock::new(Locked {
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         vmemmap: unsafe { Vmemmap::new(B::MODEL, frames, memory) }.unwrap(),
         table: machine.take_table().unwrap(),
@@ -76,27 +102,25 @@ where
         let mut alone = 0;
         for round in 0..ROUNDS {
             together.wait();
-            let region = {
-                let mut locked = locked.lock().unwrap();
-                let locked = &mut *locked;
+            let region = lock.with(|locked| {
                 let region = locked.vmemmap.online(&mut locked.table, &pagemap);
                 // Whoever came first has made it; the other one has found it.
                 assert_eq!(locked.tail_frames(), 1);
                 region.unwrap()
-            };
+            });
             // Both are there in every other round; else who is first may be gone again before.
             if round % 2 == 0 {
                 together.wait();
             }
-            let mut locked = locked.lock().unwrap();
-            let locked = &mut *locked;
-            let report = locked.audit(frames);
-            let regions = report.mapped_pages / 4096;
-            assert_eq!(report.descriptor_frames, regions * GIB / align + 1);
-            alone += u64::from(regions == 1);
-            locked.vmemmap.offline(&mut locked.table, region).unwrap();
-            // The last one to go has taken it along.
-            assert_eq!(locked.tail_frames(), regions - 1);
+            lock.with(|locked| {
+                let report = locked.audit(frames);
+                let regions = report.mapped_pages / 4096;
+                assert_eq!(report.descriptor_frames, regions * GIB / align + 1);
+                alone += u64::from(regions == 1);
+                locked.vmemmap.offline(&mut locked.table, region).unwrap();
+                // The last one to go has taken it along.
+                assert_eq!(locked.tail_frames(), regions - 1);
+            });
         }
         alone
     };

@@ -10,6 +10,7 @@ mod altmap;
 mod any_order;
 mod audits;
 mod battery;
+mod beside_cpus;
 mod caching_cpus;
 mod capacities;
 mod churn;
