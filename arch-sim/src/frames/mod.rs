@@ -5,12 +5,14 @@
 //!   SimFrames ─┬─ nodes:  FreeSet (intervals)     which frames are free
 //!              ├─ Counts: a word for each frame   how many references, in blocks of which order
 //!              ├─ Faults                          which allocations fail
+//!              ├─ Poison                          what a sanitizer is to know
 //!              └─ hooks                           who wants to know
 //! ```
 
 mod counts;
 mod faults;
 mod free_set;
+mod poison;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -68,7 +70,7 @@ impl SimFrames {
             }
         }
         Ok(Self {
-            state: Mutex::new(State::new(&map)?),
+            state: Mutex::new(State::new(memory, &map)?),
             map,
             violations: memory.violations().clone(),
         })

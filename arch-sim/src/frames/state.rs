@@ -3,6 +3,8 @@
 use super::counts::{AllCounts, Counts, MAX, Word, load, store};
 use super::faults::Faults;
 use super::free_set::FreeSet;
+use super::poison::Poison;
+use crate::memory::SimMemory;
 use crate::violations::Violation;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use std::io;
@@ -36,6 +38,7 @@ pub(super) struct State {
     map: Vec<(PfnRange, NodeId)>,
     pub(super) nodes: Vec<Node>,
     counts: AllCounts,
+    poison: Poison,
     pub(super) faults: Faults,
     pub(super) outstanding: u64,
     pub(super) peak: u64,
@@ -45,7 +48,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(map: &[(PfnRange, NodeId)]) -> io::Result<Self> {
+    pub(super) fn new(memory: &SimMemory, map: &[(PfnRange, NodeId)]) -> io::Result<Self> {
         let mut nodes: Vec<Node> = Vec::new();
         let mut counts = Vec::with_capacity(map.len());
         for (frames, id) in map {
@@ -69,6 +72,7 @@ impl State {
             map: map.to_vec(),
             nodes,
             counts: AllCounts(counts),
+            poison: Poison::new(memory),
             faults: Faults::default(),
             outstanding: 0,
             peak: 0,
@@ -96,9 +100,10 @@ impl State {
             .map(|node| &mut node.free)
     }
 
-    /// Counts `frames` frames that went out in `allocations`.
-    fn went_out(&mut self, frames: u64, allocations: u64) {
-        self.outstanding += frames;
+    /// Counts `frames`, which went out in `allocations`.
+    fn went_out(&mut self, frames: PfnRange, allocations: u64) {
+        self.poison.handed_out(frames);
+        self.outstanding += frames.frames();
         self.peak = self.peak.max(self.outstanding);
         self.allocations += allocations;
         self.faults.count(allocations);
@@ -111,7 +116,7 @@ impl State {
         let first = self.nearest(node, order)?.take(order)?;
         let block = Block::new(Pfn::new(first)?, order)?;
         store(self.counts.of(block)?, Word::out(order, 1));
-        self.went_out(order.frames(), 1);
+        self.went_out(block.frames(), 1);
         Some(block)
     }
 
@@ -122,8 +127,9 @@ impl State {
         };
         let (first, frames) = self.nearest(node, Order::BASE)?.take_run(at_most)?;
         self.counts.fill(first, frames, Word::out(Order::BASE, 1));
-        self.went_out(frames, frames);
-        PfnRange::new(Pfn::new(first)?, frames).ok()
+        let run = PfnRange::new(Pfn::new(first)?, frames).ok()?;
+        self.went_out(run, frames);
+        Some(run)
     }
 
     /// Whether the references could be added.
@@ -245,6 +251,7 @@ impl State {
     /// Makes `frames`, all of one node and with words that are free already, available again.
     fn put_back(&mut self, frames: PfnRange) {
         self.on_free.iter().for_each(|hook| hook.call(frames));
+        self.poison.freed(frames);
         self.outstanding -= frames.frames();
         let first = frames.start();
         let mut map = self.map.iter();
