@@ -51,14 +51,15 @@ fn is_beginning(line: &str) -> bool {
         .is_some()
 }
 
-/// What a line of results says.
+/// What a line of results says. Tests that were left out by their names are skipped like those that
+/// are ignored.
 fn result(line: &str) -> Option<Tally> {
     let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |word| numbers.split(';').find_map(|text| numbered(text, word));
     Some(Tally {
         passed: count("passed")?,
         failed: count("failed")?,
-        skipped: count("ignored")?,
+        skipped: count("ignored")? + count("filtered out").unwrap_or(0),
     })
 }
 
@@ -85,7 +86,14 @@ running 2 tests
 test one ... ok
 test two ... ok
 
-test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; finished in 0.14s
+test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.14s
+";
+
+    const FILTERED: &str = "
+running 1 test
+test one ... ok
+
+test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 5 filtered out; finished in 0.14s
 ";
 
     const IGNORED: &str = "
@@ -117,6 +125,7 @@ test one ... \n";
     fn programs_that_end_are_added_up() {
         assert_eq!(count(OK, true), tally(2, 0, 0));
         assert_eq!(count(&[OK, IGNORED].concat(), true), tally(3, 0, 2));
+        assert_eq!(count(&[OK, FILTERED].concat(), true), tally(3, 0, 7));
         assert_eq!(
             count(&[FAILED, OK, FAILED].concat(), false),
             tally(22, 4, 0)

@@ -7,6 +7,8 @@
 //! - `console`: running a program with its output shown, under a time limit or line by line;
 //! - `suite`: the whole test suite;
 //! - `side_by_side`: jobs that run at the same time;
+//! - `sanitize`: the hosted tests under sanitizers;
+//! - `nightly`: the nightly toolchain, which they need;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
 //! - `soundness`: `docs/soundness.md` against the public API.
@@ -15,8 +17,10 @@ mod bytes;
 mod console;
 mod kernel;
 mod libtest;
+mod nightly;
 mod qemu;
 mod requirement;
+mod sanitize;
 mod side_by_side;
 mod soundness;
 mod suite;
@@ -29,6 +33,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use kernel::{Boot, Granule, Kernel};
 use qemu::Verdict;
+use sanitize::Sanitizer;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -88,6 +93,19 @@ enum Command {
     /// Names each function that the document does not account for, or that is gone, and each that is
     /// safe there and unsafe in the source, or the other way round. The tests do the same.
     Soundness,
+    /// Run the hosted tests under sanitizers, with a nightly toolchain.
+    ///
+    /// What cannot run under one is left out and named, with the reason. The churn has fewer
+    /// operations than otherwise, unless CHURN_OPERATIONS says how many.
+    ///
+    /// Ends like `test`. Each report of a sanitizer counts as a failure.
+    Sanitize {
+        /// Which ones; all of them if none is named
+        sanitizers: Vec<Sanitizer>,
+        /// The tests of this package only; may be repeated [default: of the whole workspace]
+        #[arg(long = "package", short, value_name = "PACKAGE")]
+        packages: Vec<String>,
+    },
 }
 
 /// The longest time limit for a machine: a day.
@@ -198,6 +216,10 @@ fn run() -> Result<ExitCode> {
             println!("{accounted} public functions and traits are accounted for");
             Ok(ExitCode::SUCCESS)
         }
+        Command::Sanitize {
+            sanitizers,
+            packages,
+        } => sanitize::run(&sanitizers, &packages),
     }
 }
 
@@ -238,6 +260,7 @@ mod tests {
             ),
             ("qemu aarch64 --granule 8K", "possible values: 4K, 16K, 64K"),
             ("qemu", "<KERNEL>"),
+            ("sanitize memory", "possible values: address, thread"),
         ] {
             let refusal = refusal(arguments);
             assert!(refusal.contains(why), "{arguments}: {refusal}");
@@ -250,7 +273,7 @@ mod tests {
             let words = ["xtask", "test"].into_iter().chain(arguments.split(' '));
             match Arguments::try_parse_from(words).unwrap().command {
                 Command::Test { machine, .. } => machine,
-                Command::Qemu { .. } | Command::Soundness => panic!(),
+                Command::Qemu { .. } | Command::Sanitize { .. } | Command::Soundness => panic!(),
             }
         };
         let with_cpu = machine("--cpu cortex-a72");

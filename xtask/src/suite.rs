@@ -32,7 +32,7 @@ const LONG_TESTS: &[(&str, &str)] = &[(
 
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// Something was built or installed.
     Done(String),
     /// Tests or checks were run.
@@ -111,16 +111,28 @@ struct Part {
 
 /// The parts so far.
 #[derive(Debug)]
-struct Suite {
+pub(crate) struct Suite {
     may_skip: bool,
     /// Prints a line.
     say: fn(fmt::Arguments<'_>),
+    start: Instant,
     parts: Vec<Part>,
 }
 
 impl Suite {
+    /// A suite without parts, which prints to standard output. Where parts may be skipped, one that
+    /// lacks something is.
+    pub(crate) fn new(may_skip: bool) -> Self {
+        Self {
+            may_skip,
+            say,
+            start: Instant::now(),
+            parts: Vec::new(),
+        }
+    }
+
     /// Runs a part that prepares for others. What becomes of those where it fails is the error.
-    fn prepare<T>(
+    pub(crate) fn prepare<T>(
         &mut self,
         name: &str,
         counts: bool,
@@ -155,7 +167,7 @@ impl Suite {
     }
 
     /// Runs a part that tests, with what was prepared for it.
-    fn test<T>(
+    pub(crate) fn test<T>(
         &mut self,
         name: &str,
         prepared: Result<T, Outcome>,
@@ -220,6 +232,12 @@ impl Suite {
         lines.join("\n")
     }
 
+    /// Prints the table, and says how the whole ends.
+    pub(crate) fn close(&self) -> ExitCode {
+        (self.say)(format_args!("\n{}", self.table(self.start.elapsed())));
+        self.status()
+    }
+
     fn status(&self) -> ExitCode {
         match self.parts.iter().any(|part| part.outcome.is_failure()) {
             true => ExitCode::FAILURE,
@@ -233,27 +251,20 @@ const PACKAGES: &str = "packages";
 
 /// Runs every part, then prints what became of each.
 pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode> {
-    let start = Instant::now();
     let directory = target_directory()?;
     let in_ci = env::var_os("CI").is_some_and(|ci| ci == "true");
-    let mut suite = Suite {
-        may_skip: !install && !in_ci,
-        say,
-        parts: Vec::new(),
-    };
+    let mut suite = Suite::new(!install && !in_ci);
     if install {
         // Parts that lack something after that say so.
         let _ = suite.prepare(PACKAGES, true, || Ok(((), packages()?)));
     }
     hosted(&mut suite, &directory);
     kernels(&mut suite, &directory, machine);
-
-    say(format_args!("\n{}", suite.table(start.elapsed())));
-    Ok(suite.status())
+    Ok(suite.close())
 }
 
 /// Prints a line. What the parts print goes to standard output too, so the order is kept.
-fn say(line: fmt::Arguments<'_>) {
+pub(crate) fn say(line: fmt::Arguments<'_>) {
     // Nobody to read it is no reason to stop.
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -273,28 +284,40 @@ fn packages() -> Result<String> {
 /// Tests and doctests of the workspace. Doctests are built when they are run.
 fn hosted(suite: &mut Suite, directory: &Path) {
     let built = suite.prepare("hosted build", false, || {
-        let status = cargo_test(directory).arg("--no-run").status()?;
-        ensure!(status.success(), "cargo test --no-run: {status}");
-        Ok(((), "built".to_owned()))
+        build_tests(cargo_test(cargo(), &[], directory))
     });
     suite.test("hosted tests", built, |()| {
         if let Some(line) = announcement(LONG_TESTS) {
             say(format_args!("{line}"));
         }
-        let mut cargo = cargo_test(directory);
-        cargo.arg("--no-fail-fast");
-        let outcome = count_tests(cargo, io::stdout())?;
+        let mut tests = cargo_test(cargo(), &[], directory);
+        tests.arg("--no-fail-fast");
+        let outcome = count_tests(tests, io::stdout(), |_| {})?;
         say(format_args!("\n{}", outcome.tally()));
         Ok(outcome)
     });
 }
 
-fn cargo_test(directory: &Path) -> Command {
-    let mut cargo = cargo();
+/// What tests `packages`, or all of the workspace if there are none, by `cargo`, built below
+/// `directory`.
+pub(crate) fn cargo_test(mut cargo: Command, packages: &[String], directory: &Path) -> Command {
     cargo
-        .args(["test", "--workspace", "--locked", "--target-dir"])
+        .args(["test", "--locked", "--target-dir"])
         .arg(directory);
+    if packages.is_empty() {
+        cargo.arg("--workspace");
+    }
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
     cargo
+}
+
+/// Builds what `cargo_test` would run, all but the doctests.
+pub(crate) fn build_tests(mut cargo_test: Command) -> Result<((), String)> {
+    let status = cargo_test.arg("--no-run").status()?;
+    ensure!(status.success(), "cargo test --no-run: {status}");
+    Ok(((), "built".to_owned()))
 }
 
 /// Which tests take long.
@@ -311,11 +334,18 @@ fn announcement(long: &[(&str, &str)]) -> Option<String> {
     })
 }
 
-/// Runs tests and counts them, with their output copied to `out`. Where none ran, something is
-/// wrong.
-fn count_tests(command: Command, out: impl Write) -> Result<Outcome> {
+/// Runs tests and counts them, with their output copied to `out` and each line shown to `look`.
+/// Where none ran, something is wrong.
+pub(crate) fn count_tests(
+    command: Command,
+    out: impl Write,
+    mut look: impl FnMut(&str),
+) -> Result<Outcome> {
     let mut counter = Counter::default();
-    let status = console::watch(command, out, |line| counter.line(line))?;
+    let status = console::watch(command, out, |line| {
+        counter.line(line);
+        look(line);
+    })?;
     let tally = counter.finish(status.success());
     Ok(match tally.passed + tally.failed {
         0 => Outcome::Failed("no test ran".to_owned()),
@@ -398,6 +428,7 @@ mod tests {
         Suite {
             may_skip,
             say: |_| {},
+            start: Instant::now(),
             parts: Vec::new(),
         }
     }
@@ -413,7 +444,7 @@ mod tests {
     fn tests_of(script: &str) -> Outcome {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        count_tests(command, io::sink()).unwrap()
+        count_tests(command, io::sink(), |_| {}).unwrap()
     }
 
     #[test]
