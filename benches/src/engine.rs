@@ -32,7 +32,7 @@ impl<'a> Engine<'a> {
         // SAFETY: the frame was taken just now and is one page.
         unsafe { arena.frame_pointer(root).write_bytes(0, 4096) };
         // SAFETY: 1: an empty root. 2: the arena reaches all its frames. 3: one thread. 4: there is
-        // no CPU. 5: 1 of `OneRoot::new`: there is no other root.
+        // no CPU. 5: 1 of `OneRoot::new`: there is no other root. 6: there is one allocator.
         let table = unsafe {
             RadixTable::<FourLevel, _, _, _>::new(root, OneRoot::new(), arena, arena, NoCpu)
         };

@@ -82,6 +82,7 @@ impl<R: Radix> Backend for R {
         // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has all
         // frames of its allocator, and the root. 3: there is no other table for the machine
         // (duty 1). 4: the machine has no other CPUs. 5: it has no other root.
+        // 6: there is one allocator.
         unsafe {
             RadixTable::new(
                 machine.root(),

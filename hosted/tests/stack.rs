@@ -134,7 +134,7 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };
     // SAFETY: 1: the machine's root is an empty table. 2: the memory has all frames. 3: there is no
-    // other table. 4: no CPU translates by it. 5: there is one root.
+    // other table. 4: no CPU translates by it. 5: there is one root. 6: there is one allocator.
     let mut table = unsafe {
         RadixTable::<B::Format, _, _, _>::new(machine.root(), one_root, frames, memory, NoCpu(rule))
     };

@@ -211,6 +211,7 @@ impl<F: Paging> Machine<F> {
         let roots = unsafe { OneRoot::new() };
         // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
         // memory for all. 3: one thread. 4: the CPUs of this machine. 5: one root.
+        // 6: there is one allocator.
         unsafe { RadixTable::new(self.root, roots, &self.frames, &self.memory, mmu) }
     }
 

@@ -230,7 +230,7 @@ impl<'l, P: Probe> Started<'l, P> {
         let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has
         // no other value for the tables. 4: there is one CPU (duty 4 of `new`).
-        // 5: there is one root.
+        // 5: there is one root. 6: there is one allocator.
         let table =
             unsafe { RadixTable::new(self.root, roots, &self.frames, &self.direct_map, mmu) };
         let machine = Machine {

@@ -50,7 +50,8 @@ impl Machine {
         // SAFETY: 1: there is one root.
         let roots = unsafe { OneRoot::new() };
         // SAFETY: 1: the root is zero at first. 2: the memory has all frames. 3: one thread. 4: there
-        // is no CPU. 5: there is one root. Attributes: 1: the same for each tree. 2: simulated memory
+        // is no CPU. 5: there is one root. 6: there is one allocator.
+        // Attributes: 1: the same for each tree. 2: simulated memory
         // is not encrypted.
         unsafe {
             RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)

@@ -23,7 +23,7 @@ fn assert_refused<R: Radix>(model: MemoryModel) {
     let root = Pfn::ZERO;
     let mmu = SimMmu::new(vec![SimTlb::new(R::walker(), &memory, root)]);
     // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: one at a time. 4: the one CPU. 5:
-    // there is one root.
+    // there is one root. 6: there is one allocator.
     let mut table =
         unsafe { RadixTable::<R::Format, _, _, _, _>::new(root, &mmu, &ram, &memory, &mmu) };
     // SAFETY: 1 to 4: one memory, one table, one vmemmap; that its pages are others is what is tried.

@@ -86,7 +86,7 @@ impl<R: Radix> Machine<R> {
 
     fn table(&self) -> Table<'_, R> {
         // SAFETY: 1: the root is zero at first. 2: the memory has all frames. 3: one at a time. 4:
-        // the one CPU. 5: there is one root.
+        // the one CPU. 5: there is one root. 6: there is one allocator.
         unsafe { RadixTable::new(self.root, &self.mmu, &self.tables, &self.memory, &self.mmu) }
     }
 

@@ -40,6 +40,7 @@ impl Machine {
     fn table(&self) -> Table<'_> {
         // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
         // the memory has all frames. 3: there is one at a time. 4: there is one CPU.
+        // 5: there is one root. 6: there is one allocator.
         unsafe {
             let roots = OneRoot::new();
             RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)

@@ -179,7 +179,7 @@ fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be<R: Radix>(
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };
     // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are
-    // the MMU's. 5: there is one root.
+    // the MMU's. 5: there is one root. 6: there is one allocator.
     let mut table = unsafe {
         RadixTable::<R::Format, _, _, _, _>::new(root, one_root, &frames, &memory, &cpus)
     };
@@ -301,7 +301,7 @@ fn comes_and_goes(frames: &Counted<'_, Bits>, memory: &SimMemory, root: Pfn) {
     // SAFETY: 1: there is one root for these addresses.
     let one_root = unsafe { OneRoot::new() };
     // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table below it. 4: no
-    // CPU translates by it. 5: there is one root.
+    // CPU translates by it. 5: there is one root. 6: there is one allocator.
     let mut table = unsafe {
         RadixTable::<<X86_64 as Radix>::Format, _, _, _, _>::new(
             root, one_root, frames, memory, NoCpu,

@@ -49,7 +49,7 @@ impl Machine {
     fn table(&self) -> Table<'_> {
         // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
         // the memory has all frames. 3: there is one at a time. 4: there is one CPU. 5: there is one
-        // root.
+        // root. 6: there is one allocator.
         unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) }
     }
 

@@ -53,6 +53,7 @@ impl<R: Radix> Machine<R> {
         // SAFETY: of `OneRoot`, 1: there is no other root. Of the table, 1: the root is zero at
         // first, and only such tables write below it. 2: the memory
         // has all frames. 3: one is used at a time. 4: there is one CPU. 5: there is one root.
+        // 6: there is one allocator.
         unsafe {
             let roots = OneRoot::new();
             RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)

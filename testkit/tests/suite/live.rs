@@ -51,7 +51,7 @@ impl<R: Radix> Machine<R> {
 
     fn parts(&self) -> (Table<'_, R>, Array<'_>) {
         // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs
-        // are the MMU's. 5: there is one root.
+        // are the MMU's. 5: there is one root. 6: there is one allocator.
         let table =
             unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.

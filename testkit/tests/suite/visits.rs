@@ -47,7 +47,7 @@ fn visits(align: u64, tails: Tails, piece: Piece) -> (u64, u64) {
         visits: Cell::new(0),
     };
     // SAFETY: 1: simulated memory is zero at first. 2: it has all frames. 3 to 5: one table, one
-    // CPU, one root.
+    // CPU, one root. 6: there is one allocator.
     let mut table =
         unsafe { RadixTable::<FourLevel, _, _, _, _>::new(root, &mmu, &frames, &map, &mmu) };
     // SAFETY: 1 to 3: one memory, one table, one vmemmap.

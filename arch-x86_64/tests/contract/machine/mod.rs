@@ -109,7 +109,7 @@ impl<F: Paging> Machine<F> {
         let mmu = Tlb::new(&self.cpus, &self.cpus);
         // SAFETY: 1: the root is zero at first, and what tests write by hand is well formed. 2: one
         // memory for all. 3: one thread. 4: the CPUs of this machine. 5: there are no other
-        // roots; what they would be told is written down.
+        // roots; what they would be told is written down. 6: there is one allocator.
         unsafe { RadixTable::new(self.root, &self.cpus, &self.frames, &self.memory, mmu) }
     }
 

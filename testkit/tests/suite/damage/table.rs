@@ -113,6 +113,7 @@ impl<'m> DamagedTable<'m> {
             // SAFETY: 1: the machine's root table is empty at first. 2: the machine's memory has
             // all frames of its allocator, and the root. 3: there is no other table. 4: broken on
             // purpose where it does not listen. 5: broken on purpose, too.
+            // 6: there is one allocator.
             table: unsafe { RadixTable::new(machine.root(), roots, frames, machine.memory(), mmu) },
             machine,
             damage,
