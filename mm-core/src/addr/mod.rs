@@ -11,7 +11,7 @@ mod phys;
 mod virt;
 
 pub use granule::{Granule, Order};
-pub use phys::{Block, Pfn, PfnRange, PhysAddr};
+pub use phys::{Block, Frames, Pfn, PfnRange, PhysAddr};
 pub use virt::{VirtAddr, VirtRange};
 
 use core::fmt;
@@ -78,6 +78,7 @@ mod tests {
 
     use super::*;
     use std::format;
+    use std::vec::Vec;
 
     #[test]
     fn addresses_and_frames_are_hexadecimal_for_debugging_too() {
@@ -101,5 +102,18 @@ mod tests {
             format!("{block:?}"),
             "Block { first: Pfn(0x1200), order: Order(9) }"
         );
+    }
+
+    #[test]
+    fn a_range_yields_each_of_its_frames_from_either_end() {
+        for (start, frames) in [(0, 1), (0x1200, 3), (Pfn::MAX.get() - 1, 2)] {
+            let first = Pfn::new(start).unwrap();
+            let range = PfnRange::new(first, frames).unwrap();
+            let numbers: Vec<u64> = range.into_iter().map(Pfn::get).collect();
+            assert_eq!(numbers, (start..start + frames).collect::<Vec<_>>());
+            let backwards: Vec<u64> = range.into_iter().rev().map(Pfn::get).collect();
+            assert!(numbers.iter().rev().eq(&backwards));
+            assert_eq!(range.into_iter().size_hint().0 as u64, frames);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Granule, Order, RangeError};
 use core::fmt;
+use core::ops::Range;
 
 /// A physical address, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -247,6 +248,42 @@ impl PfnRange {
             start,
             frames: last.0 - start.0 + 1,
         })
+    }
+}
+
+/// The frames of a [`PfnRange`], from the first to the last.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    left: Range<u64>,
+}
+
+impl Iterator for Frames {
+    type Item = Pfn;
+
+    fn next(&mut self) -> Option<Pfn> {
+        self.left.next().map(Pfn)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Frames {
+    fn next_back(&mut self) -> Option<Pfn> {
+        self.left.next_back().map(Pfn)
+    }
+}
+
+impl IntoIterator for PfnRange {
+    type Item = Pfn;
+    type IntoIter = Frames;
+
+    fn into_iter(self) -> Frames {
+        let start = self.start.0;
+        // At most one more than the largest frame number, which has fewer than 64 bits.
+        let left = start..start + self.frames;
+        Frames { left }
     }
 }
 

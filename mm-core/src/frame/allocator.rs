@@ -195,15 +195,13 @@ pub unsafe trait FrameAllocator {
     /// As for [`release`](Self::release) with each frame, one reference each.
     unsafe fn release_run(&self, run: PfnRange) -> u64 {
         let mut freed = 0;
-        let mut frame = run.start();
-        for _ in 0..run.frames() {
+        for frame in run {
             // SAFETY: 1 and 2: the caller vouches for each frame of the run.
             if let Released::Last(block) = unsafe { self.release(Block::single(frame), 1) } {
                 // SAFETY: 1: released just now.
                 unsafe { self.free(block) };
                 freed += 1;
             }
-            frame = frame.saturating_add(1);
         }
         freed
     }
