@@ -2,8 +2,8 @@
 
 use crate::Choices;
 use crate::format::LongModeFormat;
+use crate::instructions::TlbInstructions;
 use crate::registers::{self, Misconfigured, Registers};
-use crate::tlb::TlbInstructions;
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicU8, Ordering};

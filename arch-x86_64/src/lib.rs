@@ -4,7 +4,7 @@
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
 //! - [`Choices`] says what a kernel may choose about them.
 //! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
-//!   reaches its other CPUs ([`Shootdown`]).
+//!   reaches its other CPUs ([`Shootdown`]), or an interrupt for a ready [`Mailbox`].
 //!
 //! A kernel that uses this library's page tables combines them:
 //!
@@ -31,7 +31,7 @@
 //! where
 //!     A: FrameAllocator,
 //!     M: DirectMap,
-//!     I: TlbInstructions + Sync,
+//!     I: TlbInstructions,
 //!     S: Shootdown,
 //!     R: Roots,
 //! {
@@ -72,17 +72,23 @@ mod choices;
 #[cfg(target_arch = "x86_64")]
 mod cpu;
 mod format;
+mod instructions;
+mod mailbox;
 mod model;
 mod registers;
+mod shootdown;
 mod tlb;
 
 pub use choices::Choices;
 #[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
 pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
+pub use instructions::{INVLPG_LIMIT, TlbInstructions};
+pub use mailbox::{Interrupts, Mailbox, MailboxSlot, NoSlot};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
 pub use registers::{Misconfigured, Registers, check};
-pub use tlb::{INVLPG_LIMIT, Shootdown, SingleCpu, Tlb, TlbInstructions};
+pub use shootdown::{FlushRequest, Shootdown, SingleCpu};
+pub use tlb::Tlb;
 
 use mm_core::paging::{OneRoot, RadixTable};
 

@@ -4,7 +4,8 @@ use crate::{Radix, SimCpus};
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
 use arch_x86_64::{
-    FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Shootdown, Tlb, TlbInstructions,
+    FiveLevel, FlushRequest, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL, Shootdown, Tlb,
+    TlbInstructions,
 };
 use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
@@ -82,14 +83,14 @@ unsafe impl TlbInstructions for X86Cpus {
     fn fence(&self) {}
 }
 
-// SAFETY: 1: each CPU but the current one is made the current one for the time of the work.
+// SAFETY: 1: each CPU but the current one is made the current one for the time of the request.
 unsafe impl Shootdown for X86Cpus {
-    fn on_other_cpus(&self, work: &(dyn Fn() + Sync)) {
+    fn on_other_cpus(&self, request: &FlushRequest) {
         self.shootdowns.fetch_add(1, Ordering::Relaxed);
         let current = self.current.load(Ordering::Relaxed);
         for other in (0..CPUS).filter(|other| *other != current) {
             self.current.store(other, Ordering::Relaxed);
-            work();
+            request.execute(self);
         }
         self.current.store(current, Ordering::Relaxed);
     }

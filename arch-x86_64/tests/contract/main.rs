@@ -9,6 +9,7 @@ mod choices;
 mod foreign;
 mod format;
 mod machine;
+mod mailbox;
 mod map;
 mod read;
 mod registers;

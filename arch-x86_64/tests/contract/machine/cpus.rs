@@ -2,7 +2,7 @@
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
-use arch_x86_64::{Shootdown, TlbInstructions};
+use arch_x86_64::{FlushRequest, Shootdown, TlbInstructions};
 use mm_core::addr::{Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{FlushScope, Roots};
 use std::sync::Mutex;
@@ -118,13 +118,13 @@ unsafe impl TlbInstructions for Cpus {
     }
 }
 
-// SAFETY: 1: each other CPU runs the work before this returns.
+// SAFETY: 1: each other CPU executes the request before this returns.
 unsafe impl Shootdown for Cpus {
-    fn on_other_cpus(&self, work: &(dyn Fn() + Sync)) {
+    fn on_other_cpus(&self, request: &FlushRequest) {
         let this = self.current.load(Relaxed);
         for other in (0..self.all.len()).filter(|cpu| *cpu != this) {
             self.current.store(other, Relaxed);
-            work();
+            request.execute(self);
         }
         self.current.store(this, Relaxed);
     }
