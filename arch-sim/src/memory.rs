@@ -162,9 +162,12 @@ impl SimMemory {
 
     /// A copy of the bytes of `frame`; `None` where there is no memory.
     pub fn page_bytes(&self, frame: Pfn) -> Option<Vec<u8>> {
-        let words = self.words(frame)?.iter();
-        let bytes = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
-        Some(words.flat_map(bytes).collect())
+        let words = self.words(frame)?;
+        let mut bytes = Vec::with_capacity(size_of_val(words));
+        for word in words {
+            bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Some(bytes)
     }
 
     /// The words of `frame`, little endian; `None` where there is no memory.

@@ -248,7 +248,11 @@ impl<W: Walker> SimTlb<W> {
                     stale.push(Violation::StaleTranslation { at, cached, live });
                     break;
                 }
-                next = at.checked_add(page);
+                // As far as both reach, they agree everywhere or nowhere.
+                next = match live {
+                    Ok(live) => live.span.last().checked_add(1),
+                    Err(_) => at.checked_add(page),
+                };
             }
         }
         for table in state.tables.overlapping(range) {

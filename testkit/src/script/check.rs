@@ -2,7 +2,6 @@
 
 use super::interpreter::Interpreter;
 use super::model::{Contents, Kind};
-use arch_sim::SimMemory;
 use hosted::inspect::SeenEntry;
 use hosted::{Inspect, SimCpus};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
@@ -10,7 +9,7 @@ use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::paging::{PageTable, Visit};
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
     /// Compares what the last operation has changed, and next to it; or everything.
@@ -292,9 +291,8 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
                 continue;
             }
             let frame = Pfn::new(page.frame).ok_or("no such frame")?;
-            let contents = |memory: &SimMemory| memory.page_bytes(frame);
-            let ours = contents(self.parts.machine.memory());
-            if ours.is_none() || ours != contents(&oracle.parts.memory) {
+            let ours = self.parts.machine.memory().words(frame);
+            if !are_same(ours, oracle.parts.memory.words(frame)) {
                 return Err(format!(
                     "the contents of page {number:#x} differ from the oracle's"
                 ));
@@ -328,5 +326,17 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             Some(bytes) if bytes.iter().all(|byte| *byte == 0) => Ok(()),
             _ => Err("something is left in the root table".into()),
         }
+    }
+}
+
+/// Whether there are both pages, with the same words.
+fn are_same(ours: Option<&[AtomicU64]>, theirs: Option<&[AtomicU64]>) -> bool {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => {
+            let mut both = ours.iter().zip(theirs);
+            ours.len() == theirs.len()
+                && both.all(|(a, b)| a.load(Ordering::Relaxed) == b.load(Ordering::Relaxed))
+        }
+        _ => false,
     }
 }

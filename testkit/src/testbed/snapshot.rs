@@ -6,6 +6,7 @@ use hosted::inspect::{SeenEntry, SeenLeaf};
 use mm_core::addr::Pfn;
 use mm_core::frame::InspectFrames;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 /// The bytes of all tables and of all frames that hold descriptors, the counts of all of them, what
 /// the allocators have out, marks and stats.
@@ -36,10 +37,9 @@ impl Content {
             Some(altmap) => altmap.references(frame),
             None => bed.frames().references(frame),
         };
-        let page = bed.memory().page_bytes(frame).unwrap_or_default();
-        let (words, _) = page.as_chunks::<8>();
+        let words = bed.memory().words(frame).unwrap_or_default();
         let bytes = words.iter().fold(0, |digest: u64, word| {
-            let mixed = (digest ^ u64::from_le_bytes(*word)).wrapping_mul(ODD);
+            let mixed = (digest ^ word.load(Ordering::Relaxed)).wrapping_mul(ODD);
             mixed.rotate_left(23)
         });
         Self { references, bytes }
