@@ -258,8 +258,9 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
         // Parts that lack something after that say so.
         let _ = suite.prepare(PACKAGES, true, || Ok(((), packages()?)));
     }
-    hosted(&mut suite, &directory);
-    kernels(&mut suite, &directory, machine);
+    let built = build(&mut suite, &directory);
+    hosted(&mut suite, &directory, built.hosted);
+    kernels(&mut suite, machine, &built.kernels);
     Ok(suite.close())
 }
 
@@ -281,11 +282,61 @@ fn packages() -> Result<String> {
     })
 }
 
+/// Something to build.
+enum Build {
+    /// The tests of the workspace, without the doctests.
+    Hosted,
+    Kernel(Parts),
+}
+
+/// What was built, or what becomes of the parts that need it.
+struct AllBuilt {
+    hosted: Result<(), Outcome>,
+    /// By package.
+    kernels: BTreeMap<&'static str, Result<Built, Outcome>>,
+}
+
+/// Builds everything, several parts at a time: each has times in which one CPU is enough for it.
+/// Kernels of one package are built once.
+fn build(suite: &mut Suite, directory: &Path) -> AllBuilt {
+    let kernels = Boot::all().map(|boot| boot.kernel.parts());
+    let kernels: BTreeMap<&str, Parts> = kernels.map(|parts| (parts.package, parts)).collect();
+    let names: Vec<&str> = kernels.keys().copied().collect();
+    suite.begin(&format!("building the hosted tests, {}", names.join(", ")));
+    let mut builds = vec![Build::Hosted];
+    builds.extend(kernels.into_values().map(Build::Kernel));
+    let mut all = AllBuilt {
+        hosted: Err(Outcome::Failed("not built".to_owned())),
+        kernels: BTreeMap::new(),
+    };
+    side_by_side::run(
+        &builds,
+        |build| match build {
+            Build::Hosted => build_tests(cargo_test(cargo(), &[], directory)).map(|_| None),
+            Build::Kernel(parts) => qemu::build(parts, directory).map(Some),
+        },
+        |build, result, time| {
+            let name = match build {
+                Build::Hosted => "hosted",
+                Build::Kernel(parts) => parts.package,
+            };
+            let part = format!("{name} build");
+            let result = result.map(|built| (built, format!("{name}: built")));
+            match (build, suite.prepared(&part, false, result, time)) {
+                (Build::Hosted, result) => all.hosted = result.map(drop),
+                (Build::Kernel(parts), result) => {
+                    let nothing = || Outcome::Failed("not built".to_owned());
+                    let result = result.and_then(|built| built.ok_or_else(nothing));
+                    all.kernels.insert(parts.package, result);
+                }
+            }
+        },
+    );
+    all
+}
+
 /// Tests and doctests of the workspace. Doctests are built when they are run.
-fn hosted(suite: &mut Suite, directory: &Path) {
-    let built = suite.prepare("hosted build", false, || {
-        build_tests(cargo_test(cargo(), &[], directory))
-    });
+fn hosted(suite: &mut Suite, directory: &Path, built: Result<(), Outcome>) {
     suite.test("hosted tests", built, |()| {
         if let Some(line) = announcement(LONG_TESTS) {
             say(format_args!("{line}"));
@@ -353,26 +404,12 @@ pub(crate) fn count_tests(
     })
 }
 
-/// Each kernel in QEMU, several at a time. Kernels of one package are built once.
-fn kernels(suite: &mut Suite, directory: &Path, machine: &MachineArguments) {
-    let packages: BTreeMap<&str, Parts> = Boot::all()
-        .map(|boot| boot.kernel.parts())
-        .map(|parts| (parts.package, parts))
-        .collect();
-    let names: Vec<&str> = packages.keys().copied().collect();
-    suite.begin(&format!("building {}", names.join(" and ")));
-    let mut built: BTreeMap<&str, Result<Built, Outcome>> = BTreeMap::new();
-    let packages: Vec<Parts> = packages.into_values().collect();
-    side_by_side::run(
-        &packages,
-        |parts| qemu::build(parts, directory),
-        |parts, result, time| {
-            let name = format!("{} build", parts.package);
-            let result = result.map(|built| (built, format!("{} is built", parts.package)));
-            built.insert(parts.package, suite.prepared(&name, false, result, time));
-        },
-    );
-
+/// Each kernel in QEMU, several at a time.
+fn kernels(
+    suite: &mut Suite,
+    machine: &MachineArguments,
+    built: &BTreeMap<&str, Result<Built, Outcome>>,
+) {
     let mut boots: Vec<Boot> = Boot::all().collect();
     // What takes most memory takes longest, and nothing is left to wait for if it begins first.
     boots.sort_by_key(|boot| Reverse(machine.memory(boot.granule).mebibytes()));
