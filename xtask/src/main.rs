@@ -6,6 +6,7 @@
 //! - `qemu`: the virtual machine that boots one;
 //! - `console`: running a program with its output shown, under a time limit or line by line;
 //! - `suite`: the whole test suite;
+//! - `parts`: its parts, what became of each, and the table of all;
 //! - `side_by_side`: jobs that run at the same time;
 //! - `sanitize`: the hosted tests under sanitizers;
 //! - `nightly`: the nightly toolchain, which they need;
@@ -18,6 +19,7 @@ mod console;
 mod kernel;
 mod libtest;
 mod nightly;
+mod parts;
 mod qemu;
 mod requirement;
 mod sanitize;

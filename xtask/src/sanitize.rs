@@ -3,7 +3,8 @@
 //! The library that comes with the compiler is not instrumented, which neither sanitizer needs.
 
 use crate::nightly::Nightly;
-use crate::suite::{Outcome, Suite, build_tests, cargo_test, count_tests, say};
+use crate::parts::{Outcome, Suite, say};
+use crate::suite::{build_tests, cargo_test, count_tests};
 use crate::toolchain::{root, target_directory};
 use anyhow::Result;
 use clap::ValueEnum;
