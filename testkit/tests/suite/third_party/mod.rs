@@ -19,6 +19,8 @@ use mm_core::vmemmap::AuditSlot;
 use per_page::{Figures, PerPage, Stale};
 use plain::Plain;
 use std::ops::ControlFlow;
+use std::ptr;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 /// Another granule than anywhere else, and descriptors that are the same.
@@ -134,6 +136,16 @@ impl Setup {
     }
 }
 
+/// A place for good for `value`. A test makes a few of them.
+fn keep<T>(value: T) -> &'static mut T {
+    /// Where they are: whoever looks for leaks finds that they are known.
+    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let kept = Box::leak(Box::new(value));
+    let address = ptr::from_mut(kept).expose_provenance();
+    KEPT.lock().unwrap().push(address);
+    kept
+}
+
 struct Small<R> {
     setup: Setup,
     table: PerPage<R>,
@@ -145,24 +157,24 @@ struct Small<R> {
 }
 
 impl<R> Small<R> {
-    /// What it borrows is never freed: a test makes a few of them.
+    /// What it borrows is never freed.
     fn new(setup: &Setup) -> Self {
         let ram = range(0, setup.ram);
         let stale = Stale::default();
-        let plain: &Plain = Box::leak(Box::new(Plain::new(ram, stale.clone())));
+        let plain: &Plain = keep(Plain::new(ram, stale.clone()));
         let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
         let model = model(setup.frames);
         let reserved = device().take_first(model.subsection().frames()).0;
         let memory = SimMemory::new(GRANULE, &[ram, reserved]).unwrap();
-        let memory: &SimMemory = Box::leak(Box::new(memory));
-        // SAFETY: 1 to 4: the memory has these frames, for this altmap alone, one vmemmap and one
-        // thread.
+        let memory: &SimMemory = keep(memory);
+        // SAFETY: 1 to 3: the memory has these frames, for this altmap and one vmemmap of this model
+        // alone.
         let altmap = unsafe { DeviceAltmap::new(&model, memory, reserved, NodeId::default()) };
         let figures = setup.figures.clone();
         Self {
             setup: setup.clone(),
             table: PerPage::new(GRANULE, setup.huge, stale, figures.clone()),
-            frames: Counted::new(plain, ram, counts.leak()).unwrap(),
+            frames: Counted::new(plain, ram, keep(counts)).unwrap(),
             memory,
             altmap: altmap.unwrap(),
             tools: Tools { plain, figures },
