@@ -81,18 +81,18 @@ impl AltmapsInUse {
         let record = altmap.record();
         let out = record.out.load(Ordering::Relaxed).saturating_add(frames);
         record.out.store(out, Ordering::Relaxed);
-        if self.knows(record, altmap.reserved()) {
+        let reserved = altmap.reserved();
+        if self.knows(record, reserved) {
             return None;
         }
-        let reserved = altmap.reserved();
-        let store = |to: &core::sync::atomic::AtomicU64, value| to.store(value, Ordering::Relaxed);
-        store(&record.start, reserved.start().get());
-        store(&record.frames, reserved.frames());
-        store(&record.count_frames, altmap.count_frames());
-        let node = altmap.node_of(reserved.start());
+        let (start, counts) = (reserved.start(), altmap.count_frames());
+        record.start.store(start.get(), Ordering::Relaxed);
+        record.frames.store(reserved.frames(), Ordering::Relaxed);
+        record.count_frames.store(counts, Ordering::Relaxed);
+        let node = altmap.node_of(start);
         record.node.store(node.number(), Ordering::Relaxed);
         self.link(record);
-        Some(altmap.count_frames())
+        Some(counts)
     }
 
     /// `frames` were released to `altmap`. Answers with how many frames counted them, if they were

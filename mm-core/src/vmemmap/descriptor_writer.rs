@@ -4,6 +4,7 @@ use crate::addr::{NodeId, Order, Pfn};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
+use crate::pagemap::DevPagemap;
 use core::ptr::NonNull;
 
 /// Writes the descriptors of memory on one node, used in pages of one order.
@@ -15,6 +16,19 @@ pub(super) struct DescriptorWriter<'v, M> {
     pub(super) node: NodeId,
     /// What base pages are.
     pub(super) base: Part,
+}
+
+impl<'v, M> DescriptorWriter<'v, M> {
+    /// The writer for descriptors of pages as `pagemap` says.
+    pub(super) fn of(pagemap: &DevPagemap<'_>, model: &'v MemoryModel, direct_map: &'v M) -> Self {
+        Self {
+            model,
+            direct_map,
+            order: pagemap.geometry().order(),
+            node: pagemap.node(),
+            base: Part::Base,
+        }
+    }
 }
 
 impl<M: DirectMap> DescriptorWriter<'_, M> {

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::region::Region;
 use super::table_records::RecordsInUse;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::{Descriptor, Part, TailEncoding};
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Run, Visit};
@@ -206,13 +206,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
             return Err(OnlineError::TailsDiffer);
         }
-        let writer = DescriptorWriter {
-            model: &self.model,
-            direct_map: &self.direct_map,
-            order: pagemap.geometry().order(),
-            node: pagemap.node(),
-            base: Part::Base,
-        };
+        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let found = match tails {
             Tails::PerCompound => {
                 self.tails_of_other_pieces(table, &plan, &writer, piece, pagemap.altmap())

@@ -32,9 +32,8 @@ use super::note::Notes;
 use super::shared_tail::shared_tail;
 use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::{Descriptor, Part, Reshape, TailEncoding};
+use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
-use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{InUse, PageTable, Replacement, Role, Run, Visit};
 use core::ops::ControlFlow;
@@ -109,7 +108,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             folded.flushes = self.share_folded(table, pagemap, frames);
             return Ok(folded);
         }
-        let writer = writer_for(pagemap, &self.model, &self.direct_map);
+        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
@@ -252,7 +251,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let range = self.check_request(pagemap, frames)?;
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let mut at_tails = None;
-        let writer = writer_for(pagemap, &self.model, &self.direct_map);
+        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
             let _ = table.visit(range, &mut |visit| match visit {
                 Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
@@ -306,20 +305,5 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             _ => {}
         }
         self.model.descriptors(frames).ok_or(outside)
-    }
-}
-
-/// The writer for descriptors of pages as `pagemap` says.
-fn writer_for<'v, M>(
-    pagemap: &DevPagemap<'_>,
-    model: &'v MemoryModel,
-    direct_map: &'v M,
-) -> DescriptorWriter<'v, M> {
-    DescriptorWriter {
-        model,
-        direct_map,
-        order: pagemap.geometry().order(),
-        node: pagemap.node(),
-        base: Part::Base,
     }
 }
