@@ -10,7 +10,7 @@
 
 use crate::instructions::{TlbInstructions, flush_here};
 use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::FlushScope;
+use mm_core::paging::{Flush, FlushScope};
 
 /// What CPUs have to forget, as plain data: a kernel copies it to where its other CPUs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct FlushRequest {
 }
 
 impl FlushRequest {
-    /// How many ranges there can be. A scope of more is everything.
-    pub const RANGES: usize = 8;
+    /// How many ranges there can be: as many as a page table asks for. A scope of more is everything.
+    pub const RANGES: usize = Flush::RANGES;
 
     /// Nothing.
     pub const NOTHING: Self = Self {

@@ -2,9 +2,6 @@
 
 use crate::addr::{VirtAddr, VirtRange};
 
-/// How many separate ranges are kept before the obligation becomes "everything".
-const RANGES: usize = 8;
-
 /// An obligation to flush: entries were changed, and CPUs may still translate by the old ones.
 ///
 /// Frames that the old entries pointed at, tables included, may not be freed before the obligation
@@ -15,7 +12,7 @@ const RANGES: usize = 8;
 #[derive(Debug)]
 pub struct Flush {
     /// As many as are used.
-    ranges: [VirtRange; RANGES],
+    ranges: [VirtRange; Self::RANGES],
     used: usize,
     everything: bool,
     /// From the first address below a detached table to the last.
@@ -27,7 +24,7 @@ pub struct Flush {
 pub enum FlushScope<'f> {
     /// Nothing was changed.
     Nothing,
-    /// These ranges: at least one, and a fixed number at most.
+    /// These ranges: at least one, and at most [`Flush::RANGES`].
     Ranges(&'f [VirtRange]),
     /// Every kernel address.
     Everything,
@@ -40,10 +37,13 @@ impl Default for Flush {
 }
 
 impl Flush {
+    /// How many separate ranges are kept before the obligation becomes "everything".
+    pub const RANGES: usize = 8;
+
     /// No obligation yet.
     pub const fn nothing() -> Self {
         Self {
-            ranges: [VirtRange::single(VirtAddr::new(0)); RANGES],
+            ranges: [VirtRange::single(VirtAddr::new(0)); Self::RANGES],
             used: 0,
             everything: false,
             detached: None,
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn too_many_ranges_mean_everything() {
         let mut flush = Flush::nothing();
-        for index in 0..=RANGES as u64 {
+        for index in 0..=Flush::RANGES as u64 {
             assert_ne!(flush.scope(), FlushScope::Everything);
             flush.add(range(index * 0x10_0000, 0x1000));
         }
