@@ -130,8 +130,7 @@ pub(super) fn no_store_to_descriptors_changes_the_counts_of_an_altmap<H: Harness
     let range = bench.blocks(order, 0, units + 2)?;
     let ranges = [range];
     let region = bench.online(&with_altmap(bench, &ranges, order)?)?;
-    for index in 0..reserved.frames() {
-        let frame = reserved.start().saturating_add(index);
+    for frame in reserved {
         let at = bench.address(frame)?;
         let handed_out = bench.vmemmap.descriptor(&*bench.table, frame).is_some();
         ensure_at(

@@ -3,10 +3,10 @@
 
 use super::{pagemap, with_device};
 use hosted::BackendKind;
-use mm_core::addr::{Block, NodeId, Order, Pfn, PhysAddr};
+use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, PhysAddr};
 use mm_core::error::ErrorKind;
 use mm_core::frame::Released;
-use mm_core::pagemap::Tails;
+use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::OnlineError;
 use std::collections::HashSet;
 use testkit::on_backends;
@@ -17,6 +17,25 @@ const REFERENCES: u64 = 16;
 
 /// How many bytes of the first reserved frame are no counts.
 const RECORD: u64 = 64;
+
+/// Runs `test` with a device of 32 compound pages that fill whole vmemmap pages, and its altmap.
+fn with_natural_pages(
+    kind: BackendKind,
+    test: impl FnOnce(&mut dyn Testbed<'_>, DevPagemap<'_>, &dyn TestAltmap),
+) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    let ranges = [sizes.blocks(order, 8, 32)];
+    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
+    with_device(kind, plain, test);
+}
+
+/// Four of those pages, from the middle on.
+fn piece_of(pagemap: &DevPagemap<'_>) -> PfnRange {
+    let order = pagemap.geometry().order();
+    Sizes::of(*pagemap.model()).blocks(order, 8 + 16, 4)
+}
 
 /// Reads the counts of all that `altmap` reserves from its first frames.
 fn counts_in_memory(bed: &dyn Testbed<'_>, altmap: &dyn TestAltmap) -> Vec<u64> {
@@ -37,12 +56,7 @@ fn counts_in_memory(bed: &dyn Testbed<'_>, altmap: &dyn TestAltmap) -> Vec<u64> 
 }
 
 fn counts_lie_in_frames_that_no_entry_points_at(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let order = sizes.natural();
-    let ranges = [sizes.blocks(order, 8, 32)];
-    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
-    with_device(kind, plain, |bed, pagemap, altmap| {
+    with_natural_pages(kind, |bed, pagemap, altmap| {
         assert!(
             counts_in_memory(bed, altmap)
                 .iter()
@@ -52,14 +66,14 @@ fn counts_lie_in_frames_that_no_entry_points_at(kind: BackendKind) {
         let reserved = altmap.reserved();
         let counts = counts_in_memory(bed, altmap);
         let mut by_count = [0; 9];
-        for (index, count) in (0..).zip(&counts) {
-            let frame = reserved.start().checked_add(index).unwrap();
+        for (frame, count) in reserved.into_iter().zip(&counts) {
             assert_eq!(altmap.references(frame), Some(*count));
             by_count[*count as usize] += 1;
         }
         // Base pages for one compound page, and 31 others: a head each, and a tail frame, mapped
         // seven times.
         let base_pages = pagemap.base_pages().unwrap();
+        let (sizes, order) = (Sizes::of(bed.model()), pagemap.geometry().order());
         assert_eq!(
             (base_pages.frames(), sizes.pages(order)),
             (order.frames(), 8)
@@ -68,7 +82,7 @@ fn counts_lie_in_frames_that_no_entry_points_at(kind: BackendKind) {
         assert_eq!(by_count, [none, 8 + 31, 0, 0, 0, 0, 0, 31, 0]);
 
         let own = reserved.take_first(altmap.count_frames()).0;
-        let mapped = bed.holders_of(ranges[0]);
+        let mapped = bed.holders_of(pagemap.ranges()[0]);
         assert!(!mapped.iter().any(|frame| own.contains(*frame)));
         bed.offline(region);
         assert!(
@@ -91,19 +105,13 @@ fn references_of(bed: &dyn Testbed<'_>, frame: Pfn) -> (PhysAddr, u32) {
 /// All descriptors of what is reserved are in the kernel's hands: by their addresses in the vmemmap,
 /// since the library hands none of them out.
 fn no_store_to_a_descriptor_changes_a_count(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let order = sizes.natural();
-    let ranges = [sizes.blocks(order, 8, 32)];
-    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
-    with_device(kind, plain, |bed, pagemap, altmap| {
+    with_natural_pages(kind, |bed, pagemap, altmap| {
         let region = bed.online(&pagemap).unwrap();
         let reserved = altmap.reserved();
         let free = reserved.frames() - altmap.count_frames() - altmap.in_use();
         for value in [0, 1, 5, u32::MAX] {
             let counts = counts_in_memory(bed, altmap);
-            for index in 0..reserved.frames() {
-                let frame = reserved.start().checked_add(index).unwrap();
+            for frame in reserved {
                 let (at, _) = references_of(bed, frame);
                 let other_half = bed.memory().read_u64(at).unwrap() & !u64::from(u32::MAX);
                 assert!(
@@ -116,7 +124,7 @@ fn no_store_to_a_descriptor_changes_a_count(kind: BackendKind) {
             assert_eq!(counts_in_memory(bed, altmap), counts);
             bed.audit();
             // Whoever takes all frames that are free gets none that holds descriptors.
-            let in_use = bed.holders_of(ranges[0]);
+            let in_use = bed.holders_of(pagemap.ranges()[0]);
             let mut taken = HashSet::new();
             while let Ok(block) = altmap.allocate(Order::BASE, NodeId::new(0)) {
                 assert!(!in_use.contains(&block.first()));
@@ -143,16 +151,10 @@ fn give_back(altmap: &dyn TestAltmap, block: Block) {
 /// A scanner of frame numbers takes a reference of what has one, around an operation, and gives it
 /// back.
 fn a_scanner_beside_an_operation_finds_no_page_and_loses_no_frame(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let order = sizes.natural();
-    let ranges = [sizes.blocks(order, 8, 32)];
-    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
-    with_device(kind, plain, |bed, pagemap, altmap| {
+    with_natural_pages(kind, |bed, pagemap, altmap| {
         let region = bed.online(&pagemap).unwrap();
         let reserved = altmap.reserved();
-        for index in 0..reserved.frames() {
-            let frame = reserved.start().checked_add(index).unwrap();
+        for frame in reserved {
             assert!(bed.is_reserved(frame), "{frame} is no page");
             assert_eq!(bed.state_of(frame), None, "{frame} is not handed out");
             // It takes none that has no reference.
@@ -161,7 +163,7 @@ fn a_scanner_beside_an_operation_finds_no_page_and_loses_no_frame(kind: BackendK
         let behind = reserved.last().checked_add(1).unwrap();
         assert!(!bed.is_reserved(behind));
         assert!(bed.state_of(behind).is_some());
-        let piece = sizes.blocks(order, 8 + 16, 4);
+        let piece = piece_of(&pagemap);
         bed.depopulate(&pagemap, piece).unwrap();
         bed.audit();
         bed.offline(region);
@@ -173,17 +175,13 @@ fn a_scanner_beside_an_operation_finds_no_page_and_loses_no_frame(kind: BackendK
 }
 
 fn a_frame_that_somebody_keeps_is_released_long_after_all_is_offline(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let ranges = [sizes.blocks(sizes.natural(), 8, 32)];
-    let plain = pagemap(&model, &ranges, sizes.natural(), Tails::PerCompound);
-    with_device(kind, plain, |bed, pagemap, altmap| {
+    with_natural_pages(kind, |bed, pagemap, altmap| {
         let region = bed.online(&pagemap).unwrap();
         let kept = altmap.allocate(Order::BASE, NodeId::new(0)).unwrap();
         assert_eq!(bed.offline(region).kept, 0);
         assert_eq!((altmap.in_use(), bed.frames().outstanding()), (1, 0));
         let region = bed.online(&pagemap).unwrap();
-        assert!(!bed.holders_of(ranges[0]).contains(&kept.first()));
+        assert!(!bed.holders_of(pagemap.ranges()[0]).contains(&kept.first()));
         bed.offline(region);
         give_back(altmap, kept);
         assert_eq!(altmap.in_use(), 0);
@@ -196,17 +194,12 @@ fn a_frame_that_somebody_keeps_is_released_long_after_all_is_offline(kind: Backe
 /// Reserved frames that others have online are not written to, and while they hold descriptors,
 /// nobody else has them online.
 fn what_is_reserved_is_in_use_by_one_side_at_a_time(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let order = sizes.natural();
-    let ranges = [sizes.blocks(order, 8, 32)];
-    let plain = pagemap(&model, &ranges, order, Tails::PerCompound);
-    with_device(kind, plain, |bed, pagemap, altmap| {
+    with_natural_pages(kind, |bed, pagemap, altmap| {
         let reserved = altmap.reserved();
         let own = [reserved];
-        let others = super::pagemap(&model, &own, Order::BASE, Tails::None);
+        let others = super::pagemap(pagemap.model(), &own, Order::BASE, Tails::None);
         let others = others.with_huge_leaves(false);
-        let piece = sizes.blocks(order, 8 + 16, 4);
+        let piece = piece_of(&pagemap);
         // Theirs.
         let region = bed.online(&others).unwrap();
         let before = bed.snapshot();
