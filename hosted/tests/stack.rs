@@ -12,16 +12,16 @@ use arch_sim::SimMemory;
 use hosted::{AArch64_4K, Machine, MachineConfig, RadixBackend, X86_64, X86_64La57};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
-use mm_core::frame::{Counted, PlainAllocator};
+use mm_core::frame::{Counted, PlainAllocator, WordCounts};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::panic::resume_unwind;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicU32;
 
-type Array<'m> = Vmemmap<Page<Mask>, &'m Counted<'m, Ram>, &'m SimMemory>;
+type Array<'m> = Vmemmap<Page<Mask>, &'m Counted<Ram, WordCounts<'m>>, &'m SimMemory>;
 
 /// The limit, for an allocator and an MMU that take little themselves.
 const LIMIT: usize = 4096;
@@ -128,8 +128,8 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     .unwrap();
     let plain = Ram::new(ram, Order::new(9).unwrap());
     plain.frames.borrow_mut().reserve(ram.frames() as usize);
-    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames = &Counted::new(plain, ram, &mut counts).unwrap();
+    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU32::new(0)).collect();
+    let frames = &Counted::new(plain, WordCounts::new(ram, &mut counts).unwrap());
     let memory = machine.memory();
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };

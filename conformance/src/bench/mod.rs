@@ -215,6 +215,16 @@ impl<'h, H: Harness, E: TailEncoding> Bench<'h, H, E> {
         let altmap = self.altmap.and_then(|altmap| altmap.references(frame));
         altmap.or_else(|| self.frames.references(frame))
     }
+
+    /// That the block at `frame` is free, as far as its allocator tells.
+    pub(crate) fn is_free(&self, frame: Pfn, what: &'static str) -> Verdict {
+        let of_altmap = self.altmap.and_then(|altmap| altmap.references(frame));
+        let unless_shared = match of_altmap {
+            None if !self.frames.tells_free_frames() => 1,
+            _ => 0,
+        };
+        equal(unless_shared, self.references(frame).unwrap_or(0), what)
+    }
 }
 
 /// A vmemmap of a harness's parts.

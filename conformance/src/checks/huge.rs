@@ -72,11 +72,7 @@ pub(super) fn a_huge_leaf_is_freed_as_a_block<H: Harness>(bench: &mut Bench<'_, 
         )?;
         bench.described(range, Order::BASE)?;
         bench.offline(region);
-        equal(
-            0,
-            bench.references(holder).unwrap_or(0),
-            "the block is free",
-        )?;
+        bench.is_free(holder, "the block is free")?;
     }
     Ok(())
 }

@@ -16,14 +16,14 @@ use experiment::{
     Report, Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
-use mm_core::frame::Counted;
+use mm_core::frame::{Counted, WordCounts};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
 use mm_core::paging::{EntryFormat, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicU32;
 use std::thread;
 
 const GIB: u64 = 1 << 30;
@@ -137,8 +137,9 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
     let bitmap = Bitmap::new(ram, &words).unwrap();
     // SAFETY: 1: nobody else uses simulated RAM above 64 MiB. 2: the memory has all of it.
     unsafe { bitmap.add(usable) };
-    let mut counts: Vec<AtomicU64> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames: Frames<'_> = Counted::new(Limited::new(bitmap), ram, &mut counts).unwrap();
+    let mut counts: Vec<AtomicU32> = (0..ram.frames()).map(|_| AtomicU32::new(0)).collect();
+    let counts = WordCounts::new(ram, &mut counts).unwrap();
+    let frames: Frames<'_> = Counted::new(Limited::new(bitmap), counts);
 
     // SAFETY: 1: the engine's tables lie there. 2: the memory has all RAM.
     let tables = unsafe { Tables::<B, _>::new(root, shape, &memory) };

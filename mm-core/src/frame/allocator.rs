@@ -28,7 +28,8 @@ impl fmt::Display for OutOfFrames {
 
 impl core::error::Error for OutOfFrames {}
 
-/// References were requested on a frame that has none: it is free, or is about to be freed.
+/// References were requested on a frame that has none (it is free, or is about to be freed), or were
+/// more than can be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcquireError {
     /// The frame.
@@ -39,7 +40,7 @@ impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "frame {} has no reference left; look its owner up again",
+            "frame {} has no reference left, or there is no room to count more; look its owner up again, or use another frame",
             self.frame
         )
     }
@@ -134,7 +135,8 @@ pub enum Released {
 /// 2. Its count is then 1. It changes by what `acquire` and `release` are called for, and by
 ///    nothing else. `split` gives each frame of a block a count of its own, 1, and `release_run`
 ///    does what releasing and freeing each frame does.
-/// 3. `acquire` fails on a block whose count is zero, and a count never wraps.
+/// 3. A count never wraps. `acquire` fails on a block whose count is zero, if the allocator [tells free
+///    frames](InspectFrames::tells_free_frames).
 /// 4. `release` returns [`Released::Last`] exactly when the count becomes zero, and frees nothing.
 /// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) from
 ///    when it is handed out until it is freed.
@@ -162,11 +164,12 @@ pub unsafe trait FrameAllocator {
     ///
     /// # Errors
     ///
-    /// [`AcquireError`] where the count is zero or would wrap, and nothing has changed.
+    /// [`AcquireError`] where the count is known to be zero, or cannot become so large, and nothing has
+    /// changed.
     ///
     /// # Safety
     ///
-    /// 1. The block came from this allocator.
+    /// 1. The block came from this allocator, and is not free if the allocator does not tell.
     /// 2. The references are released by [`release`](Self::release) or
     ///    [`release_run`](Self::release_run).
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError>;
@@ -239,9 +242,15 @@ pub unsafe trait FrameAllocator {
 /// Not needed to bring memory online: only [`Vmemmap::audit`](crate::vmemmap::Vmemmap::audit) asks
 /// for it.
 pub trait InspectFrames {
-    /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that
-    /// is not this allocator's.
+    /// The count of the block that starts at `first`: 0 for a free frame, `None` for a frame that is known
+    /// not to be this allocator's.
     fn references(&self, first: Pfn) -> Option<u64>;
+
+    /// Whether [`references`](Self::references) is 0 for free frames. Otherwise it is 1 for a free frame, or
+    /// for all frames that are not counted: see [`SharedCounts`](crate::frame::SharedCounts).
+    fn tells_free_frames(&self) -> bool {
+        true
+    }
 
     /// How many frames are handed out, if the allocator can tell and serves only the vmemmap that
     /// is audited. A frame that is handed out and reached by no entry has leaked.
@@ -301,6 +310,10 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
 impl<T: InspectFrames + ?Sized> InspectFrames for &T {
     fn references(&self, first: Pfn) -> Option<u64> {
         (**self).references(first)
+    }
+
+    fn tells_free_frames(&self) -> bool {
+        (**self).tells_free_frames()
     }
 
     fn outstanding(&self) -> Option<u64> {

@@ -133,20 +133,6 @@ impl<M: DirectMap> InReserved<M> {
         (index < self.reserved.frames()).then_some(index)
     }
 
-    /// The count of `frame`.
-    fn count(&self, frame: Pfn) -> Option<&AtomicU32> {
-        let offset = self.index(frame)?.checked_mul(COUNT_BYTES)?;
-        let offset = offset.checked_add(AltmapRecord::BYTES)?;
-        let bytes = self.granule.bytes();
-        let page = self.reserved.start().checked_add(offset / bytes)?;
-        let page = self.direct_map.frame_pointer(page);
-        // SAFETY: the frame is one of the `count_frames`, which the direct map reaches in pages of the
-        // granule (duties 2 and 3 of `DeviceAltmap::new`), zeroed there. The offset is within the
-        // page and a multiple of a count's size. These frames are never handed out, so only counts
-        // are stored there.
-        Some(unsafe { page.add((offset % bytes) as usize).cast().as_ref() })
-    }
-
     fn record(&self) -> &AltmapRecord {
         let page = self.direct_map.frame_pointer(self.reserved.start());
         // SAFETY: as for a count: the first bytes of the first frame are the record's, written by
@@ -173,29 +159,21 @@ impl<M: DirectMap> InReserved<M> {
 }
 
 impl<M: DirectMap> CountStore for InReserved<M> {
-    const INSIDE_BLOCK: u64 = u32::MAX as u64;
-
     fn frames(&self) -> PfnRange {
         self.reserved
     }
 
-    fn load(&self, frame: Pfn) -> Option<u64> {
-        Some(self.count(frame)?.load(Ordering::Acquire).into())
-    }
-
-    fn store(&self, frame: Pfn, value: u64) {
-        if let Some(count) = self.count(frame) {
-            let value = u32::try_from(value).unwrap_or(u32::MAX);
-            count.store(value, Ordering::Release);
-        }
-    }
-
-    fn update(&self, frame: Pfn, mut change: impl FnMut(u64) -> Option<u64>) -> Option<u64> {
-        let change = |count: u32| change(count.into()).and_then(|to| u32::try_from(to).ok());
-        self.count(frame)?
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
-            .ok()
-            .map(u64::from)
+    fn count(&self, frame: Pfn) -> Option<&AtomicU32> {
+        let offset = self.index(frame)?.checked_mul(COUNT_BYTES)?;
+        let offset = offset.checked_add(AltmapRecord::BYTES)?;
+        let bytes = self.granule.bytes();
+        let page = self.reserved.start().checked_add(offset / bytes)?;
+        let page = self.direct_map.frame_pointer(page);
+        // SAFETY: the frame is one of the `count_frames`, which the direct map reaches in pages of the
+        // granule (duties 2 and 3 of `DeviceAltmap::new`), zeroed there. The offset is within the
+        // page and a multiple of a count's size. These frames are never handed out, so only counts
+        // are stored there.
+        Some(unsafe { page.add((offset % bytes) as usize).cast().as_ref() })
     }
 }
 

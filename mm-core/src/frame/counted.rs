@@ -1,132 +1,43 @@
 //! Reference counts for an allocator that has none.
 
-use super::counts::{Counts, TooFewCounts, Words};
-use super::{AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released};
+use super::reference_counts::ReferenceCounts;
+use super::{
+    AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, PlainAllocator, Released,
+};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use core::sync::atomic::AtomicU64;
-
-/// An allocator of frames that only hands them out and takes them back.
-///
-/// # Safety
-///
-/// 1. A block that was handed out belongs to the caller alone, aligned to its size, all of it on
-///    one node, until it is given back.
-/// 2. A block that was handed out can be given back frame by frame, if
-///    [`takes_back_frames`](Self::takes_back_frames) says so.
-/// 3. Every frame is reachable through the kernel's [`DirectMap`](super::DirectMap) while it is
-///    out.
-pub unsafe trait PlainAllocator {
-    /// Hands out a block of `order`, from `node` if it has one; `None` where there is none.
-    fn allocate(&self, order: Order, node: NodeId) -> Option<Block>;
-
-    /// Hands out between 1 and `at_most` single frames that follow each other, all on one node. The
-    /// library asks for at least 1. Worth overriding where it saves calls.
-    fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
-        let _ = at_most;
-        self.allocate(Order::BASE, node).map(Block::frames)
-    }
-
-    /// Takes a block, or a frame of one, back.
-    ///
-    /// # Safety
-    ///
-    /// 1. The frames were handed out by `allocate` and not given back since.
-    /// 2. Nobody uses them any more.
-    unsafe fn free(&self, block: Block);
-
-    /// Whether a block can be given back frame by frame. Where it cannot, huge leaves of vmemmap are
-    /// used only where they will never be split.
-    fn takes_back_frames(&self) -> bool {
-        true
-    }
-
-    /// The node that `frame` is on.
-    fn node_of(&self, frame: Pfn) -> NodeId;
-}
-
-// SAFETY: 1 to 3 hold because they hold for the allocator behind the reference.
-unsafe impl<T: PlainAllocator + ?Sized> PlainAllocator for &T {
-    fn allocate(&self, order: Order, node: NodeId) -> Option<Block> {
-        (**self).allocate(order, node)
-    }
-
-    fn allocate_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
-        (**self).allocate_run(at_most, node)
-    }
-
-    unsafe fn free(&self, block: Block) {
-        // SAFETY: the caller's duties are the same.
-        unsafe { (**self).free(block) }
-    }
-
-    fn takes_back_frames(&self) -> bool {
-        (**self).takes_back_frames()
-    }
-
-    fn node_of(&self, frame: Pfn) -> NodeId {
-        (**self).node_of(frame)
-    }
-}
 
 /// A [`PlainAllocator`] with reference counts, in memory that the caller supplies.
 ///
-/// A frame that the allocator hands out from beyond the counted range is given back at once and
+/// | counts | memory | suit |
+/// |---|---|---|
+/// | [`SharedCounts`](super::SharedCounts) | 16 bytes for each frame that several entries map, which [`DevPagemap::shared_frames`](crate::pagemap::DevPagemap::shared_frames) tells ahead: 8 MiB for 1 TiB in pages of 2 MiB with tails per compound page, 32 bytes with tails per order | kernels whose page-table lock is held with interrupts off, or is never taken by interrupt handlers |
+/// | [`WordCounts`](super::WordCounts) | 4 bytes for each frame of RAM: 1 GiB for 1 TiB of 4 KiB frames | small machines; tests, since an audit finds entries that map free frames too |
+///
+/// A frame that the allocator hands out and that has no place in the counts is given back at once, and
 /// counts as none left.
 #[derive(Debug)]
-pub struct Counted<'c, A> {
+pub struct Counted<A, C> {
     allocator: A,
-    counts: Counts<Words<'c>>,
+    counts: C,
     /// Whether nobody but the vmemmap takes frames from here.
     exclusive: bool,
 }
 
-impl<'c, A: PlainAllocator> Counted<'c, A> {
-    /// Counts the frames of `frames` that `allocator` hands out in `counts`, which has a word for
-    /// each of them and is overwritten. The words are this value's alone for as long as they are
-    /// borrowed:
-    ///
-    /// ```compile_fail,E0502
-    /// use core::sync::atomic::{AtomicU64, Ordering};
-    /// use mm_core::addr::PfnRange;
-    /// use mm_core::frame::{Counted, FrameAllocator, PlainAllocator};
-    ///
-    /// fn stores(ram: &impl PlainAllocator, frames: PfnRange, mut counts: [AtomicU64; 16]) {
-    ///     let counted = Counted::new(ram, frames, &mut counts);
-    ///     counts[0].store(7, Ordering::Relaxed);
-    ///     drop(counted);
-    /// }
-    /// ```
-    ///
-    /// ```compile_fail,E0499
-    /// use core::sync::atomic::AtomicU64;
-    /// use mm_core::addr::PfnRange;
-    /// use mm_core::frame::{Counted, PlainAllocator};
-    ///
-    /// fn counts_twice(ram: &impl PlainAllocator, frames: PfnRange, mut counts: [AtomicU64; 16]) {
-    ///     let first = Counted::new(ram, frames, &mut counts);
-    ///     let second = Counted::new(ram, frames, &mut counts);
-    ///     drop((first, second));
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`TooFewCounts`].
-    pub fn new(
-        allocator: A,
-        frames: PfnRange,
-        counts: &'c mut [AtomicU64],
-    ) -> Result<Self, TooFewCounts> {
-        let counts = Counts::in_words(frames, counts)?;
-        Ok(Self {
+impl<A: PlainAllocator, C: ReferenceCounts> Counted<A, C> {
+    /// Counts the references of what `allocator` hands out in `counts`.
+    pub const fn new(allocator: A, counts: C) -> Self {
+        Self {
             allocator,
             counts,
             exclusive: true,
-        })
+        }
     }
+}
 
+impl<A, C> Counted<A, C> {
     /// Says that others take frames from here too, for purposes of their own. An audit then looks
     /// for wrong counts, and cannot look for frames that have leaked.
+    #[must_use]
     pub fn shared_with_others(self) -> Self {
         Self {
             exclusive: false,
@@ -135,14 +46,14 @@ impl<'c, A: PlainAllocator> Counted<'c, A> {
     }
 
     /// The allocator without its counts.
-    pub fn allocator(&self) -> &A {
+    pub const fn allocator(&self) -> &A {
         &self.allocator
     }
 }
 
 // SAFETY: 1 and 5: duties 1 and 3 of the plain allocator, which gets a block back only from `free`.
-// 2 to 4: `Counts` keeps them.
-unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
+// 2 to 4: `ReferenceCounts` keeps them.
+unsafe impl<A: PlainAllocator, C: ReferenceCounts> FrameAllocator for Counted<A, C> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let refused = OutOfFrames { order, node };
         let block = self.allocator.allocate(order, node).ok_or(refused)?;
@@ -158,20 +69,20 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
         let order = Order::BASE;
         let refused = OutOfFrames { order, node };
         let run = self.allocator.allocate_run(at_most, node).ok_or(refused)?;
-        let frames = (0..run.frames()).filter_map(|index| run.start().checked_add(index));
-        let counted = frames
-            .clone()
-            .take_while(|frame| self.counts.claim(Block::single(*frame)))
-            .count() as u64;
-        for frame in frames.skip(usize::try_from(counted).unwrap_or(usize::MAX)) {
+        let (counted, others) = run.split_at(self.counts.claim_frames(run));
+        for frame in others.into_iter().flatten() {
             // SAFETY: 1 and 2: it was handed out just now and nobody has seen it.
             unsafe { self.allocator.free(Block::single(frame)) };
         }
-        run.split_at(counted).0.ok_or(refused)
+        counted.ok_or(refused)
     }
 
     unsafe fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
         self.counts.acquire(first, references)
+    }
+
+    fn most_references(&self) -> u64 {
+        self.counts.most_references()
     }
 
     unsafe fn release(&self, block: Block, references: u64) -> Released {
@@ -200,9 +111,13 @@ unsafe impl<A: PlainAllocator> FrameAllocator for Counted<'_, A> {
     }
 }
 
-impl<A> InspectFrames for Counted<'_, A> {
+impl<A, C: ReferenceCounts> InspectFrames for Counted<A, C> {
     fn references(&self, first: Pfn) -> Option<u64> {
         self.counts.references(first)
+    }
+
+    fn tells_free_frames(&self) -> bool {
+        C::TELLS_FREE_FRAMES
     }
 
     fn outstanding(&self) -> Option<u64> {
@@ -213,7 +128,9 @@ impl<A> InspectFrames for Counted<'_, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::WordCounts;
     extern crate std;
+    use core::sync::atomic::AtomicU32;
     use std::cell::RefCell;
     use std::vec::Vec;
 
@@ -268,12 +185,15 @@ mod tests {
         }
     }
 
-    fn words() -> [AtomicU64; 12] {
-        [const { AtomicU64::new(9) }; 12]
+    fn words() -> [AtomicU32; 12] {
+        [const { AtomicU32::new(9) }; 12]
     }
 
-    fn counted<'c>(plain: &'c Plain, words: &'c mut [AtomicU64]) -> Counted<'c, &'c Plain> {
-        Counted::new(plain, PfnRange::new(Pfn::ZERO, 12).unwrap(), words).unwrap()
+    type ByWords<'c> = Counted<&'c Plain, WordCounts<'c>>;
+
+    fn counted<'c>(plain: &'c Plain, words: &'c mut [AtomicU32]) -> ByWords<'c> {
+        let frames = PfnRange::new(Pfn::ZERO, 12).unwrap();
+        Counted::new(plain, WordCounts::new(frames, words).unwrap())
     }
 
     #[test]

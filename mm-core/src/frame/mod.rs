@@ -6,7 +6,7 @@
 //! - [`Altmap`]: the same for frames that come from the device itself;
 //! - [`DirectMap`]: where the contents of a frame can be read and written.
 //!
-//! [`Counted`] adds counts to an allocator that has none. [`DeviceAltmap`] is an [`Altmap`] over a
+//! [`Counted`] adds counts to an allocator that has none ([`PlainAllocator`]). [`DeviceAltmap`] is an [`Altmap`] over a
 //! reserved part of a device. The counts are in frames of that part.
 
 mod allocator;
@@ -16,16 +16,25 @@ mod counts;
 mod direct_map;
 mod linear_map;
 mod ordered_map;
+mod plain_allocator;
+mod reference_counts;
+mod shared_counts;
+mod spin;
 mod stack;
+mod word_counts;
 
 pub use allocator::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
 pub(crate) use altmap::COUNT_BYTES;
 pub use altmap::{Altmap, AltmapError, AltmapRecord, DeviceAltmap};
-pub use counted::{Counted, PlainAllocator};
-pub use counts::TooFewCounts;
+pub use counted::Counted;
 pub use direct_map::DirectMap;
 pub use linear_map::LinearMap;
 pub(crate) use ordered_map::{MapMemory, OrderedMap};
+pub use plain_allocator::PlainAllocator;
+pub use reference_counts::ReferenceCounts;
+pub(crate) use shared_counts::MOST_REFERENCES as MOST_SHARED_REFERENCES;
+pub use shared_counts::SharedCounts;
 pub(crate) use stack::FrameStack;
+pub use word_counts::{TooFewCounts, WordCounts};

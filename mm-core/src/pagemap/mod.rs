@@ -5,6 +5,7 @@ mod error;
 mod pieces;
 mod policy;
 mod ranges;
+mod shared_frames;
 
 pub use error::PagemapError;
 pub use policy::{Geometry, Piece, Tables, TablesFallback, Tails, TailsFallback};

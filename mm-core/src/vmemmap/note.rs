@@ -45,6 +45,13 @@ pub enum Note {
         /// How many.
         tails: u64,
     },
+    /// The allocator could not count the references of tail frames, so vmemmap pages that could have
+    /// shared them have frames of their own. With [`SharedCounts`](crate::frame::SharedCounts) that is
+    /// for want of words.
+    TailsNotCounted {
+        /// How many.
+        tails: u64,
+    },
     /// Frames for descriptors come from another node than the one asked for.
     RemoteFrames {
         /// How many.
@@ -82,6 +89,10 @@ impl fmt::Display for Note {
                 f,
                 "{tails} tail frames could not be registered for want of a frame; other compound pages of the order get tail frames of their own"
             ),
+            Self::TailsNotCounted { tails } => write!(
+                f,
+                "the allocator could not count the references of {tails} tail frames; vmemmap pages that could have shared them have frames of their own; give it room for more counts (`DevPagemap::shared_frames`)"
+            ),
             Self::RemoteFrames {
                 frames,
                 asked,
@@ -110,6 +121,7 @@ pub struct Notes {
     unavailable_leaves: u64,
     gap: Option<PfnRange>,
     unregistered_tails: u64,
+    uncounted_tails: u64,
     remote_frames: u64,
     remote: Option<(NodeId, NodeId)>,
 }
@@ -160,6 +172,10 @@ impl Notes {
         self.unregistered_tails += 1;
     }
 
+    pub(super) fn tail_not_counted(&mut self) {
+        self.uncounted_tails += 1;
+    }
+
     pub(super) fn altmap_gap(&mut self, frames: Option<PfnRange>) {
         self.gap = self.gap.or(frames);
     }
@@ -189,6 +205,9 @@ impl Notes {
         let tails_alone = (self.unregistered_tails > 0).then_some(Note::TailsNotRegistered {
             tails: self.unregistered_tails,
         });
+        let uncounted = (self.uncounted_tails > 0).then_some(Note::TailsNotCounted {
+            tails: self.uncounted_tails,
+        });
         let frames = self.remote_frames;
         let remote = self.remote.map(|(asked, first)| Note::RemoteFrames {
             frames,
@@ -204,6 +223,7 @@ impl Notes {
             small,
             unavailable,
             tails_alone,
+            uncounted,
             gap,
             remote,
         ]

@@ -9,7 +9,7 @@ use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
-use super::shared_tail::{new_tail, shared_tail};
+use super::shared_tail::{Tail, new_tail, shared_tail};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -144,28 +144,29 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         let pages = run.pages.min(self.pool.most_references());
         if self.tails == Tails::PerOrder {
             let pool = &mut self.pool;
-            let frame = shared_tail::<D, A, M>(pool, self.writer, head, pages, self.notes)?;
-            return Ok(self.tail_leaves(frame, pages));
+            let tail = shared_tail::<D, A, M>(pool, self.writer, head, pages, self.notes)?;
+            return Ok(self.tail_leaves(tail));
         }
         if let Some(frame) = self.existing_tail(head) {
             // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries of the run own
             // the references.
             if unsafe { self.pool.acquire(frame, pages) } {
-                return Ok(self.tail_leaves(frame, pages));
+                let references = pages;
+                return Ok(self.tail_leaves(Tail { frame, references }));
             }
         }
         let frame = self.take_frames(run, 1)?.start();
         let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
-        unsafe { new_tail::<D, A, M>(pool, self.writer, frame, head, pages) }
-            .map_err(OnlineError::OutOfFrames)?;
-        Ok(self.tail_leaves(frame, pages))
+        let tail =
+            unsafe { new_tail::<D, A, M>(pool, self.writer, frame, head, pages, self.notes) };
+        Ok(self.tail_leaves(tail))
     }
 
     /// The leaves of a tail frame. A tail frame for all compound pages of an order is read-only.
-    fn tail_leaves(&self, frame: Pfn, pages: u64) -> Run {
-        let run = Run::repeat(frame, pages, Role::Tail);
+    fn tail_leaves(&self, tail: Tail) -> Run {
+        let run = tail.entries();
         let leaf = Leaf {
             writable: self.tails != Tails::PerOrder,
             ..run.leaf

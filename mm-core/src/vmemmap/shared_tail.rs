@@ -5,49 +5,63 @@ use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::registry::TailKey;
-use crate::addr::{Order, Pfn};
+use crate::addr::Pfn;
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{Role, Run};
+
+/// A tail frame, with references for entries that are about to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    pub(super) frame: Pfn,
+    /// How many references, at least 1.
+    pub(super) references: u64,
+}
+
+impl Tail {
+    /// The entries that own the references.
+    pub(super) const fn entries(self) -> Run {
+        Run::repeat(self.frame, self.references, Role::Tail)
+    }
+}
 
 /// The tail frame that all compound pages of the order and node of `writer` share, with
 /// `references` more than before, at least 1. `head` is one of these compound pages.
 ///
 /// A new one is made if there is none. It comes from RAM, never from an altmap, since it outlives
-/// the device. Where there is no memory to register it, it serves this call only, and a note says
-/// so.
+/// the device. Where there is no memory to register it, it serves this call only, and where its
+/// references cannot be counted, one entry only. A note says so.
 pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     pool: &mut FramePool<'_, A, M>,
     writer: &DescriptorWriter<'_, M>,
     head: Pfn,
     references: u64,
     notes: &mut Notes,
-) -> Result<Pfn, OnlineError> {
+) -> Result<Tail, OnlineError> {
     let key = TailKey {
         order: writer.order,
         node: writer.node,
     };
     if let Some(frame) = pool.registered_tail(key) {
-        // SAFETY: 1: the frame is a tail frame of this library's. 2: the entries that are about to
-        // be made own the references.
+        // SAFETY: 1: the frame is a tail frame of this library's, which is registered as long as it has
+        // references. 2: the entries that are about to be made own these.
         if unsafe { pool.acquire(frame, references) } {
-            return Ok(frame);
+            return Ok(Tail { frame, references });
         }
     }
     let frame = pool.allocate_ram(key.node)?;
     notes.frames_from(key.node, pool.node_of(frame), 1);
     // SAFETY: 1 and 2: as for `new_tail`.
-    let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references) };
-    tail.map_err(OnlineError::OutOfFrames)?;
-    if !pool.register_tail(key, frame) {
+    let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references, notes) };
+    if tail.references == references && !pool.register_tail(key, frame) {
         // Nobody will find it. It is the tail frame of this one compound page, or range.
         notes.tail_not_registered();
     }
-    Ok(frame)
+    Ok(tail)
 }
 
-/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1.
-/// Releases the frame if the allocator cannot count so many.
+/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1. If the
+/// allocator cannot count so many, it has one, and a note says so.
 ///
 /// # Safety
 ///
@@ -59,19 +73,19 @@ pub(super) unsafe fn new_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     frame: Pfn,
     head: Pfn,
     references: u64,
-) -> Result<(), OutOfFrames> {
+    notes: &mut Notes,
+) -> Tail {
     // SAFETY: 1 and 2: the caller's.
     unsafe { writer.write_tails::<D>(frame, head) };
     pool.add_tail(frame);
-    // SAFETY: 1: the frame came from the pool. 2: the entries that are about to be made own these
-    // and the one that it came with.
+    // SAFETY: 1: the frame came from the pool just now. 2: the entries that are about to be made own
+    // these and the one that it came with.
     if references > 1 && !unsafe { pool.acquire(frame, references - 1) } {
-        // SAFETY: 1: its one reference is ours. 2: it is not mapped.
-        unsafe { pool.release_run(Run::repeat(frame, 1, Role::Tail)) };
-        return Err(OutOfFrames {
-            order: Order::BASE,
-            node: writer.node,
-        });
+        notes.tail_not_counted();
+        return Tail {
+            frame,
+            references: 1,
+        };
     }
-    Ok(())
+    Tail { frame, references }
 }

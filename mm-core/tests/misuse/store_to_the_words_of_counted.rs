@@ -1,11 +1,11 @@
 //! An allocator's counts change by what it is asked for, and by nothing else.
 
 use mm_core::addr::PfnRange;
-use mm_core::frame::{Counted, InspectFrames, PlainAllocator};
-use std::sync::atomic::{AtomicU64, Ordering};
+use mm_core::frame::{Counted, InspectFrames, PlainAllocator, WordCounts};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-fn store<A: PlainAllocator>(ram: &A, frames: PfnRange, words: &mut [AtomicU64]) {
-    let counted = Counted::new(ram, frames, words).unwrap();
+fn store<A: PlainAllocator>(ram: &A, frames: PfnRange, words: &mut [AtomicU32]) {
+    let counted = Counted::new(ram, WordCounts::new(frames, words).unwrap());
     words[3].store(7, Ordering::Relaxed);
     let _ = counted.references(frames.start());
 }

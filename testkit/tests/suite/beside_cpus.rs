@@ -12,11 +12,14 @@ use arch_sim::{SimFrames, SimMemory};
 use hosted::{AArch64_4K, Radix, X86_64};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Descriptor, Mask, Page, TailEncoding};
-use mm_core::frame::{Counted, DeviceAltmap, DirectMap, FrameAllocator, PlainAllocator};
+use mm_core::frame::{
+    Counted, DeviceAltmap, DirectMap, FrameAllocator, PlainAllocator, ReferenceCounts,
+    SharedCounts, WordCounts,
+};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::Vmemmap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use testkit::testbed::Sizes;
 
@@ -296,7 +299,7 @@ unsafe impl<F> Mmu<F> for NoCpu {
 }
 
 /// Brings memory online and offline on tables of its own, with frames that others take too.
-fn comes_and_goes(frames: &Counted<'_, Bits>, memory: &SimMemory, root: Pfn) {
+fn comes_and_goes<C: ReferenceCounts>(frames: &Counted<Bits, C>, memory: &SimMemory, root: Pfn) {
     let model = X86_64::RADIX_MODEL;
     // SAFETY: 1: there is one root for these addresses.
     let one_root = unsafe { OneRoot::new() };
@@ -322,19 +325,16 @@ fn comes_and_goes(frames: &Counted<'_, Bits>, memory: &SimMemory, root: Pfn) {
     }
 }
 
-#[test]
-fn two_vmemmaps_take_frames_from_one_allocator_at_once() {
-    let first = Pfn::new(1 << 30).unwrap();
-    let ram = PfnRange::new(first, 1 << 10).unwrap();
+/// Two vmemmaps at once, with frames of `ram` that are counted in `counts`.
+fn two_vmemmaps_at_once<C: ReferenceCounts + Sync>(ram: PfnRange, counts: C) {
+    let first = ram.start();
     let roots = PfnRange::new(ram.last().saturating_add(1 << 10), 2).unwrap();
     let memory = &SimMemory::new(X86_64::RADIX_MODEL.granule(), &[ram, roots]).unwrap();
     let bits = Bits {
         first,
         taken: (0..ram.frames()).map(|_| AtomicBool::new(false)).collect(),
     };
-    let mut counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
-    let frames = Counted::new(bits, ram, &mut counts).unwrap();
-    let frames = &frames.shared_with_others();
+    let frames = &Counted::new(bits, counts).shared_with_others();
     thread::scope(|scope| {
         let both = [roots.start(), roots.last()]
             .map(|root| scope.spawn(move || comes_and_goes(frames, memory, root)));
@@ -345,6 +345,22 @@ fn two_vmemmaps_take_frames_from_one_allocator_at_once() {
     let taken = frames.allocator().taken.iter();
     assert_eq!(taken.filter(|bit| bit.load(Ordering::Relaxed)).count(), 0);
     assert!(memory.violations().is_empty(), "{}", memory.violations());
+}
+
+fn ram_of_both() -> PfnRange {
+    PfnRange::new(Pfn::new(1 << 30).unwrap(), 1 << 10).unwrap()
+}
+
+#[test]
+fn two_vmemmaps_take_frames_from_one_allocator_at_once() {
+    let ram = ram_of_both();
+    let mut words: Vec<_> = (0..ram.frames()).map(|_| AtomicU32::new(0)).collect();
+    two_vmemmaps_at_once(ram, WordCounts::new(ram, &mut words).unwrap());
+}
+
+#[test]
+fn two_vmemmaps_count_what_they_share_at_once() {
+    two_vmemmaps_at_once(ram_of_both(), SharedCounts::new(&mut [0; 64]));
 }
 
 #[test]

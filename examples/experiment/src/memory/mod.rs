@@ -16,7 +16,7 @@ pub use limited::Limited;
 pub use map::{MemoryMap, RangeList};
 pub(crate) use setup::{allocator, early_range, early_slice};
 
-use mm_core::frame::Counted;
+use mm_core::frame::{Counted, WordCounts};
 
 /// The kernel's frames, with reference counts.
-pub type Frames<'m> = Counted<'m, Limited<Bitmap<'m>>>;
+pub type Frames<'m> = Counted<Limited<Bitmap<'m>>, WordCounts<'m>>;

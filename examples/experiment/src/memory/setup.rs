@@ -3,9 +3,9 @@
 use super::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap};
 use core::cell::Cell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::AtomicU32;
 use mm_core::addr::{Granule, Pfn, PfnRange};
-use mm_core::frame::{Counted, DirectMap};
+use mm_core::frame::{Counted, DirectMap, WordCounts};
 
 /// The largest part of RAM in whole frames above the image and below `limit`, which is where early
 /// frames come from.
@@ -78,7 +78,7 @@ pub(crate) unsafe fn allocator(
             Cell::new(0)
         });
         let counts = early_slice(early, granule, direct_map, all.frames(), || {
-            AtomicU64::new(0)
+            AtomicU32::new(0)
         });
         (words?, counts?)
     };
@@ -109,5 +109,6 @@ pub(crate) unsafe fn allocator(
         // SAFETY: 1: duty 1. 2: duty 2.
         unsafe { bitmap.add(range) };
     }
-    Counted::new(Limited::new(bitmap), all, counts).ok()
+    let counts = WordCounts::new(all, counts).ok()?;
+    Some(Counted::new(Limited::new(bitmap), counts))
 }

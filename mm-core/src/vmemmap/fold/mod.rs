@@ -67,7 +67,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// their word and order. (Who stores to descriptors meanwhile, or afterwards by a reference from
     /// before, breaks duty 3 or 4 of [`live_descriptor`](Self::live_descriptor).) While this runs,
     /// descriptors of `frames` may be read: a tail reads as before or as after. Compound pages
-    /// whose tails are shared already, per compound page or per order, stay as they are.
+    /// whose tails are shared already, per compound page or per order, stay as they are, and so do those
+    /// whose tails need more references than the allocator can count, which is noted.
     ///
     /// If the pagemap shares tables, leaf tables of `frames` that hold only one tail frame are
     /// merged afterwards.
@@ -114,17 +115,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
             .up_to(table.last_frame());
         let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
-        let shared = match tails {
-            Tails::PerOrder => Some(shared_tail::<D, A, M>(
-                &mut pool,
-                &writer,
-                frames.start(),
-                tail_pages,
-                &mut folded.notes,
-            )?),
-            Tails::PerCompound | Tails::None => None,
-        };
-        let mut folding = Folding::<D, A, M>::new(pool, writer, shared);
+        let mut shared = None;
+        if tails == Tails::PerOrder {
+            let notes = &mut folded.notes;
+            let pool = &mut pool;
+            let tail = shared_tail::<D, A, M>(pool, &writer, frames.start(), tail_pages, notes)?;
+            if tail.references < tail_pages {
+                // SAFETY: 1: the references came from this pool. 2: no entry was made for them.
+                unsafe { pool.release_run(tail.entries()) };
+                folded.unchanged += survey.unfolded;
+                return Ok(folded);
+            }
+            shared = Some(tail);
+        }
+        let mut folding = Folding::<D, A, M>::new(pool, writer, shared.map(|tail| tail.frame));
         // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
         // has seen that all of the range is this library's; the records are its own. 3: descriptors of
         // the same memory, by either entry; what tails lose is what a fold is for.
@@ -138,10 +142,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }
             Err(error) => {
                 if let Some(tail) = shared {
-                    let entries = Run::repeat(tail, tail_pages, Role::Tail);
                     // SAFETY: 1: the references were taken for entries of the run. 2: none was
                     // made.
-                    unsafe { folding.pool.release_run(entries) };
+                    unsafe { folding.pool.release_run(tail.entries()) };
                 }
                 Err(error.into())
             }

@@ -9,7 +9,7 @@ mod plain;
 use arch_sim::SimMemory;
 use conformance::{Cause, Controls, Harness, Outcome, Parts, Seen};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use mm_core::frame::{Counted, DeviceAltmap};
+use mm_core::frame::{Counted, DeviceAltmap, ReferenceCounts, SharedCounts, WordCounts};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::{
     BreakBeforeMake, Direct, Exchange, InUse, Leaf, NoRecords, PageTable, Refuse, Replace, Role,
@@ -21,7 +21,7 @@ use plain::Plain;
 use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicU32;
 
 /// Another granule than anywhere else, and descriptors that are the same.
 const GRANULE: Granule = Granule::Size16K;
@@ -146,23 +146,41 @@ fn keep<T>(value: T) -> &'static mut T {
     kept
 }
 
-struct Small<R> {
+/// Counts of frames, in memory that is never freed.
+trait KeptCounts: ReferenceCounts {
+    fn of(ram: PfnRange) -> Self;
+}
+
+impl KeptCounts for WordCounts<'static> {
+    fn of(ram: PfnRange) -> Self {
+        let words: Vec<_> = (0..ram.frames()).map(|_| AtomicU32::new(0)).collect();
+        Self::new(ram, keep(words)).unwrap()
+    }
+}
+
+impl KeptCounts for SharedCounts<'static> {
+    fn of(_ram: PfnRange) -> Self {
+        Self::new(keep([0; 1024]))
+    }
+}
+
+/// The backend, with tables that exchange entries as `R` says and counts in `C`.
+struct Small<R, C = WordCounts<'static>> {
     setup: Setup,
     table: PerPage<R>,
-    frames: Counted<'static, &'static Plain>,
+    frames: Counted<&'static Plain, C>,
     memory: &'static SimMemory,
     altmap: DeviceAltmap<&'static SimMemory>,
     tools: Tools,
     scratch: Vec<AuditSlot>,
 }
 
-impl<R> Small<R> {
+impl<R, C: KeptCounts> Small<R, C> {
     /// What it borrows is never freed.
     fn new(setup: &Setup) -> Self {
         let ram = range(0, setup.ram);
         let stale = Stale::default();
         let plain: &Plain = keep(Plain::new(ram, stale.clone()));
-        let counts: Vec<_> = (0..ram.frames()).map(|_| AtomicU64::new(0)).collect();
         let model = model(setup.frames);
         let reserved = device().take_first(model.subsection().frames()).0;
         let memory = SimMemory::new(GRANULE, &[ram, reserved]).unwrap();
@@ -174,7 +192,7 @@ impl<R> Small<R> {
         Self {
             setup: setup.clone(),
             table: PerPage::new(GRANULE, setup.huge, stale, figures.clone()),
-            frames: Counted::new(plain, ram, keep(counts)).unwrap(),
+            frames: Counted::new(plain, C::of(ram)),
             memory,
             altmap: altmap.unwrap(),
             tools: Tools { plain, figures },
@@ -183,9 +201,9 @@ impl<R> Small<R> {
     }
 }
 
-impl<R: Replace<PerPage<R>>> Harness for Small<R> {
+impl<R: Replace<PerPage<R>>, C: KeptCounts> Harness for Small<R, C> {
     type Table = PerPage<R>;
-    type Frames = Counted<'static, &'static Plain>;
+    type Frames = Counted<&'static Plain, C>;
     type DirectMap = SimMemory;
     type Controls = Tools;
 
@@ -216,8 +234,13 @@ type Outcomes = Vec<(&'static str, Outcome)>;
 
 /// The battery's outcomes.
 fn battery<R: Replace<PerPage<R>>>(setup: &Setup) -> Outcomes {
+    battery_with::<R, WordCounts<'static>>(setup)
+}
+
+/// The same, with counts in `C`.
+fn battery_with<R: Replace<PerPage<R>>, C: KeptCounts>(setup: &Setup) -> Outcomes {
     let mut outcomes = Vec::new();
-    conformance::run(&mut Small::<R>::new(setup), &mut |name, outcome| {
+    conformance::run(&mut Small::<R, C>::new(setup), &mut |name, outcome| {
         outcomes.push((name, outcome))
     });
     outcomes
@@ -281,6 +304,18 @@ fn per_page_primitives_and_an_allocator_without_counts_suffice() {
 fn what_a_page_table_without_huge_leaves_cannot_do_is_skipped() {
     let outcomes = battery::<Refuse>(&Setup::new(None));
     assert_passed(&outcomes, &[NOT_HERE, REFUSED, NO_HUGE_LEAVES]);
+}
+
+/// What an allocator that counts shared frames only cannot tell.
+const ONLY_SHARED: &[&str] = &["the allocator does not tell free frames from others"];
+
+#[test]
+fn counts_of_shared_frames_alone_suffice() {
+    let setup = Setup::new(None);
+    let outcomes = battery_with::<Direct, SharedCounts<'static>>(&setup);
+    let reasons = [NOT_HERE, NOT_RESIZED, EXCHANGES, NO_HUGE_LEAVES];
+    let reasons = [&reasons[..], &[ONLY_SHARED]].concat();
+    assert_passed(&outcomes, &reasons);
 }
 
 #[test]

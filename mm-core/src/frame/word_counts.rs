@@ -1,0 +1,142 @@
+//! A count of 32 bits for each frame of a range.
+
+use super::counts::{CountStore, Counts, MOST_REFERENCES};
+use super::reference_counts::sealed::CountFrames;
+use super::{AcquireError, Released};
+use crate::addr::{Block, Pfn, PfnRange};
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// The memory for the counts is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooFewCounts {
+    /// How many words there have to be: one for each frame.
+    pub needed: u64,
+    /// How many there are.
+    pub given: usize,
+}
+
+impl fmt::Display for TooFewCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames need a count for each of them; only {} were given",
+            self.needed, self.given
+        )
+    }
+}
+
+impl core::error::Error for TooFewCounts {}
+
+/// Reference counts in memory that was lent for that alone: a word for each frame of a range.
+#[derive(Debug)]
+pub struct WordCounts<'c> {
+    counts: Counts<Words<'c>>,
+}
+
+impl<'c> WordCounts<'c> {
+    /// Counts for `frames` in `words`, which has a word for each of them and is overwritten. The
+    /// words are this value's alone for as long as they are borrowed:
+    ///
+    /// ```compile_fail,E0502
+    /// use core::sync::atomic::{AtomicU32, Ordering};
+    /// use mm_core::addr::PfnRange;
+    /// use mm_core::frame::WordCounts;
+    ///
+    /// fn stores(frames: PfnRange, mut words: [AtomicU32; 16]) {
+    ///     let counts = WordCounts::new(frames, &mut words);
+    ///     words[0].store(7, Ordering::Relaxed);
+    ///     drop(counts);
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0499
+    /// use core::sync::atomic::AtomicU32;
+    /// use mm_core::addr::PfnRange;
+    /// use mm_core::frame::WordCounts;
+    ///
+    /// fn counts_twice(frames: PfnRange, mut words: [AtomicU32; 16]) {
+    ///     let first = WordCounts::new(frames, &mut words);
+    ///     let second = WordCounts::new(frames, &mut words);
+    ///     drop((first, second));
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TooFewCounts`].
+    pub fn new(frames: PfnRange, words: &'c mut [AtomicU32]) -> Result<Self, TooFewCounts> {
+        let too_few = TooFewCounts {
+            needed: frames.frames(),
+            given: words.len(),
+        };
+        let needed = usize::try_from(frames.frames()).map_err(|_| too_few)?;
+        let words = words.get_mut(..needed).ok_or(too_few)?;
+        for word in words.iter_mut() {
+            *word.get_mut() = 0;
+        }
+        let counts = Counts::new(Words { frames, words });
+        Ok(Self { counts })
+    }
+}
+
+impl CountFrames for WordCounts<'_> {
+    const TELLS_FREE_FRAMES: bool = true;
+
+    fn most_references(&self) -> u64 {
+        MOST_REFERENCES
+    }
+
+    fn claim(&self, block: Block) -> bool {
+        self.counts.claim(block)
+    }
+
+    fn claim_frames(&self, run: PfnRange) -> u64 {
+        let claimed = |frame: &Pfn| self.counts.claim(Block::single(*frame));
+        run.into_iter().take_while(claimed).count() as u64
+    }
+
+    fn split(&self, block: Block) {
+        self.counts.split(block);
+    }
+
+    fn clear(&self, block: Block) {
+        self.counts.clear(block);
+    }
+
+    fn acquire(&self, first: Pfn, references: u64) -> Result<(), AcquireError> {
+        self.counts.acquire(first, references)
+    }
+
+    unsafe fn release(&self, block: Block, references: u64) -> Released {
+        // SAFETY: 1: the caller's.
+        unsafe { self.counts.release(block, references) }
+    }
+
+    fn references(&self, first: Pfn) -> Option<u64> {
+        self.counts.references(first)
+    }
+
+    fn in_use(&self) -> u64 {
+        let used = |word: &&AtomicU32| word.load(Ordering::Relaxed) != 0;
+        self.counts.store().words.iter().filter(used).count() as u64
+    }
+}
+
+/// The words, and whose counts they are.
+#[derive(Debug)]
+struct Words<'c> {
+    frames: PfnRange,
+    words: &'c [AtomicU32],
+}
+
+impl CountStore for Words<'_> {
+    fn frames(&self) -> PfnRange {
+        self.frames
+    }
+
+    fn count(&self, frame: Pfn) -> Option<&AtomicU32> {
+        let index = frame.get().checked_sub(self.frames.start().get())?;
+        self.words.get(usize::try_from(index).ok()?)
+    }
+}
