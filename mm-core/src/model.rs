@@ -9,6 +9,10 @@
 //!
 //! `descriptor(pfn) = base + (pfn << descriptor_shift)`, a shift and an add in both directions.
 
+mod whole_subsections;
+
+pub use whole_subsections::WholeSubsections;
+
 use crate::addr::{Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use core::fmt;
 
@@ -218,6 +222,19 @@ impl MemoryModel {
         })
     }
 
+    /// The same model with the vmemmap at `vmemmap_base`: for a kernel whose map of addresses differs from
+    /// that of the architecture's crate, or is chosen when it starts (KASLR).
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new): [`ModelError::Base`] or [`ModelError::Frames`].
+    pub const fn at(self, vmemmap_base: VirtAddr) -> Result<Self, ModelError> {
+        Self::new(ModelConfig {
+            vmemmap_base,
+            ..self.config
+        })
+    }
+
     /// What the model was made of.
     pub const fn config(&self) -> &ModelConfig {
         &self.config
@@ -324,6 +341,21 @@ mod tests {
         subsection: Order::new(9).unwrap(),
         max_order: Order::new(18).unwrap(),
     };
+
+    #[test]
+    fn a_model_can_be_elsewhere_if_it_fits_there() {
+        let model = MemoryModel::new(CONFIG).unwrap();
+        let base = VirtAddr::new(0xffff_9200_0000_0000);
+        let moved = model.at(base).unwrap();
+        assert_eq!(moved.descriptor_address(Pfn::ZERO), Some(base));
+        assert_eq!(moved.at(CONFIG.vmemmap_base), Ok(model));
+        let align = 64 << 18;
+        let between = VirtAddr::new(base.get() + align / 2);
+        assert_eq!(model.at(between), Err(ModelError::Base { align }));
+        let high = VirtAddr::new(0u64.wrapping_sub(1 << 39));
+        let frames = 1 << 34;
+        assert_eq!(model.at(high), Err(ModelError::Frames { frames }));
+    }
 
     #[test]
     fn descriptors_and_frames_are_one_to_one_at_both_ends() {

@@ -8,12 +8,16 @@
 //!
 //! [`Counted`] adds counts to an allocator that has none ([`PlainAllocator`]). [`DeviceAltmap`] is an [`Altmap`] over a
 //! reserved part of a device. The counts are in frames of that part.
+//!
+//! A kernel that starts has [`EarlyFrames`], and hands over to its allocator by [`BootFrames`].
 
 mod allocator;
 mod altmap;
+mod boot;
 mod counted;
 mod counts;
 mod direct_map;
+mod early;
 mod linear_map;
 mod ordered_map;
 mod plain_allocator;
@@ -28,8 +32,10 @@ pub use allocator::{
 };
 pub(crate) use altmap::COUNT_BYTES;
 pub use altmap::{Altmap, AltmapError, AltmapRecord, DeviceAltmap};
+pub use boot::BootFrames;
 pub use counted::Counted;
 pub use direct_map::DirectMap;
+pub use early::{EarlyFrames, EarlyRange};
 pub use linear_map::LinearMap;
 pub(crate) use ordered_map::{MapMemory, OrderedMap};
 pub use plain_allocator::PlainAllocator;

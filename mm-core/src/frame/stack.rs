@@ -28,6 +28,20 @@ impl<'m, M: DirectMap> FrameStack<'m, M> {
         }
     }
 
+    /// The list that another value left behind, whose [`top`](Self::top) that was.
+    ///
+    /// # Safety
+    ///
+    /// 1. Its frames are used by nobody, and the direct map reaches them.
+    pub(crate) const unsafe fn resume(direct_map: &'m M, top: Option<Pfn>) -> Self {
+        Self { direct_map, top }
+    }
+
+    /// The first frame of the run that was pushed last.
+    pub(crate) const fn top(&self) -> Option<Pfn> {
+        self.top
+    }
+
     /// # Safety
     ///
     /// 1. The frames were allocated, the direct map reaches them, and nobody else uses them until
@@ -46,6 +60,19 @@ impl<'m, M: DirectMap> FrameStack<'m, M> {
         let header = unsafe { self.header(first).read() };
         self.top = header.below.checked_sub(1).and_then(Pfn::new);
         PfnRange::new(first, header.frames).ok()
+    }
+
+    /// Shows all runs, those first that were pushed last.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(PfnRange)) {
+        let mut next = self.top;
+        while let Some(first) = next {
+            // SAFETY: as for `pop`.
+            let header = unsafe { self.header(first).read() };
+            if let Ok(run) = PfnRange::new(first, header.frames) {
+                visit(run);
+            }
+            next = header.below.checked_sub(1).and_then(Pfn::new);
+        }
     }
 
     /// The first of the frames that were pushed last: at least one, at most `at_most`.

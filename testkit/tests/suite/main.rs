@@ -11,6 +11,7 @@ mod any_order;
 mod audits;
 mod battery;
 mod beside_cpus;
+mod boot;
 mod caching_cpus;
 mod capacities;
 mod churn;
