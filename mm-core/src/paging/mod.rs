@@ -30,7 +30,7 @@ pub use format::{Entry, EntryFormat, Level, Link};
 pub use lookup::{Lookup, Mapping};
 pub use mmu::Mmu;
 pub use page_table::{FrameOutOfReach, MapError, MapStopped, PageTable, Visit};
-pub use radix::{ByRuns, RadixTable};
+pub use radix::{ByRuns, FillRootError, RadixTable};
 pub use records::{NoRecords, TableRecords};
 pub use replace::{BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, InUse, Refuse, Replace};
 pub use roots::{OneRoot, Roots};

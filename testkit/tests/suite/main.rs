@@ -22,6 +22,7 @@ mod damage;
 mod dropped;
 mod engines;
 mod failures;
+mod filled_root;
 mod fold;
 mod ground_truth;
 mod huge_leaves;

@@ -15,6 +15,7 @@
 //! - `replace` exchanges entries in use, with break-before-make if the MMU requires it.
 //! - `shared` links one leaf table from several places if all of its entries are the same tail
 //!   leaf.
+//! - `root` fills entries of the root ahead, for kernels with many roots.
 //! - `visit` reads.
 //! - `tables` allocates and frees the frames of tables, and has them counted.
 //! - `entries` reads and writes runs of entries in memory. `tree` finds the entry of each level for
@@ -24,6 +25,7 @@ mod clear;
 mod entries;
 mod map;
 mod replace;
+mod root;
 mod shared;
 mod tables;
 mod tree;
@@ -40,6 +42,7 @@ use crate::frame::{DirectMap, FrameAllocator};
 use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU64, Ordering};
+pub use root::FillRootError;
 use tables::Tables;
 use tree::Tree;
 
