@@ -40,6 +40,11 @@
 //! }
 //! ```
 //!
+//! A kernel on the `x86_64` crate has an `OffsetPageTable` and an allocator for it already: [`engine_over`]
+//! and [`Frames4K`] take these. With version 0.16 of that crate, the code of this one stays as it is:
+//! `OffsetPageTable` is an alias there, whose `phys_offset` and `level_4_table_mut` remain (tried with
+//! 0.16.0-rc.0, which needs Rust 1.98).
+//!
 //! # What the kernel has set up
 //!
 //! Duty 1 of `RadixTable::new` is about CPUs that walk the format. On every CPU that uses the tables:
@@ -72,9 +77,12 @@ mod choices;
 #[cfg(target_arch = "x86_64")]
 mod cpu;
 mod format;
+mod frames_4k;
 mod instructions;
 mod mailbox;
 mod model;
+#[cfg(target_pointer_width = "64")]
+mod offset_table;
 mod registers;
 mod shootdown;
 mod tlb;
@@ -83,9 +91,12 @@ pub use choices::Choices;
 #[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
 pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
+pub use frames_4k::{FrameWork, Frames4K, KernelFrames};
 pub use instructions::{INVLPG_LIMIT, TlbInstructions};
 pub use mailbox::{Interrupts, Mailbox, MailboxSlot, NoSlot};
 pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
+#[cfg(target_pointer_width = "64")]
+pub use offset_table::{OffsetMap, RootNotByOffset, engine_over, linear_map_of};
 pub use registers::{Misconfigured, Registers, check};
 pub use shootdown::{FlushRequest, Shootdown, SingleCpu};
 pub use tlb::Tlb;

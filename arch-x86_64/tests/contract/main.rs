@@ -16,3 +16,4 @@ mod registers;
 mod roots;
 mod tlb;
 mod unmap;
+mod x86_64_crate;
