@@ -3,7 +3,7 @@
 //!
 //! - [`Format4K`], [`Format16K`] and [`Format64K`] say what descriptors look like.
 //! - [`MODEL_4K`], [`MODEL_16K`] and [`MODEL_64K`] say where the vmemmap lies.
-//! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it.
+//! - [`Tlb`] flushes translations on CPUs. [`Cpu`] executes the instructions for it.
 //! - [`Choices`] says what a kernel may choose about descriptors.
 //! - [`BreakBeforeMake`] says what may be changed in place. Nothing here depends on it.
 //!
@@ -63,7 +63,8 @@
 
 mod break_before_make;
 mod choices;
-#[cfg(target_arch = "aarch64")]
+// Documentation is for every host: it does not look into functions.
+#[cfg(any(target_arch = "aarch64", doc))]
 mod cpu;
 mod format;
 mod granule;
@@ -74,7 +75,7 @@ mod tlb;
 
 pub use break_before_make::BreakBeforeMake;
 pub use choices::Choices;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 pub use cpu::Cpu;
 pub use format::{
     Format4K, Format16K, Format64K, NORMAL_MEMORY, NORMAL_MEMORY_INDEX, OWNED, Stage1, TAIL,

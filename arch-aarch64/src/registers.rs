@@ -7,7 +7,7 @@ use crate::granule::ADDRESS_BITS;
 use core::fmt;
 use mm_core::addr::Granule;
 
-/// The registers that say how a CPU translates. `Cpu` reads the real ones.
+/// The registers that say how a CPU translates. [`Cpu`](crate::Cpu) reads the real ones.
 pub trait Registers {
     /// TCR_EL1.
     fn tcr_el1(&self) -> u64;

@@ -82,7 +82,7 @@ impl PageOperand {
 
 /// The instructions for it.
 ///
-/// `Cpu` executes them; hosted, a model of CPUs stands in. A kernel for CPUs whose errata ask for
+/// [`Cpu`](crate::Cpu) executes them; hosted, a model of CPUs stands in. A kernel for CPUs whose errata ask for
 /// more than one TLBI in places brings its own.
 ///
 /// # Safety

@@ -5,13 +5,16 @@ use crate::format::LongModeFormat;
 use crate::instructions::TlbInstructions;
 use crate::registers::{self, Misconfigured, Registers};
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicU8, Ordering};
 use mm_core::addr::VirtAddr;
-use x86_64::instructions::interrupts::without_interrupts;
-use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};
-use x86_64::registers::control::{Cr0, Cr4, Cr4Flags, Efer};
-use x86_64::registers::model_specific::Msr;
+#[cfg(target_arch = "x86_64")]
+use {
+    core::arch::x86_64::{__cpuid, __cpuid_count},
+    x86_64::instructions::interrupts::without_interrupts,
+    x86_64::instructions::tlb::{InvPcidCommand, flush_pcid},
+    x86_64::registers::control::{Cr0, Cr4, Cr4Flags, Efer},
+    x86_64::registers::model_specific::Msr,
+};
 
 /// CPUID leaf 7, subleaf 0: structured extended features (SDM, volume 2A, "CPUID").
 const EXTENDED_FEATURES: u32 = 7;

@@ -36,7 +36,7 @@ pub const INVLPG_LIMIT: u64 = 32;
 
 /// The instructions that invalidate translations, on the CPU that executes them.
 ///
-/// `Cpu` is the real one; hosted, a model of a TLB stands in.
+/// [`Cpu`](crate::Cpu) is the real one; hosted, a model of a TLB stands in.
 ///
 /// # Safety
 ///

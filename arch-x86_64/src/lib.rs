@@ -3,7 +3,7 @@
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
 //! - [`Choices`] says what a kernel may choose about them.
-//! - [`Tlb`] flushes translations on CPUs. `Cpu` executes the instructions for it. A kernel adds how it
+//! - [`Tlb`] flushes translations on CPUs. [`Cpu`] executes the instructions for it. A kernel adds how it
 //!   reaches its other CPUs ([`Shootdown`]), or an interrupt for a ready [`Mailbox`].
 //!
 //! A kernel that uses this library's page tables combines them:
@@ -74,7 +74,8 @@
 #![deny(missing_docs)]
 
 mod choices;
-#[cfg(target_arch = "x86_64")]
+// Documentation is for every host: it does not look into functions.
+#[cfg(any(target_arch = "x86_64", doc))]
 mod cpu;
 mod format;
 mod frames_4k;
@@ -88,7 +89,7 @@ mod shootdown;
 mod tlb;
 
 pub use choices::Choices;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", doc))]
 pub use cpu::Cpu;
 pub use format::{FiveLevel, FourLevel, LongMode, LongModeFormat, OWNED, TAIL};
 pub use frames_4k::{FrameWork, Frames4K, KernelFrames};

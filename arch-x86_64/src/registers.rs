@@ -19,7 +19,7 @@ const NO_EXECUTE: u64 = 1 << 11;
 /// Write-back, in the encoding of IA32_PAT (SDM, "IA32_PAT MSR").
 const WRITE_BACK: u8 = 6;
 
-/// The registers that say how a CPU translates. `Cpu` reads the real ones.
+/// The registers that say how a CPU translates. [`Cpu`](crate::Cpu) reads the real ones.
 pub trait Registers {
     /// CR0.
     fn cr0(&self) -> u64;
