@@ -92,8 +92,12 @@ unsafe impl TlbInstructions for Cpu {
     fn has_invpcid(&self) -> bool {
         match INVPCID_SUPPORT.load(Ordering::Relaxed) {
             UNKNOWN => {
-                let has_invpcid = __cpuid(0).eax >= EXTENDED_FEATURES
-                    && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0;
+                #[allow(unused_unsafe, reason = "older compilers call both functions unsafe")]
+                // SAFETY: every processor with long mode has CPUID.
+                let has_invpcid = unsafe {
+                    __cpuid(0).eax >= EXTENDED_FEATURES
+                        && __cpuid_count(EXTENDED_FEATURES, 0).ebx & INVPCID != 0
+                };
                 let support = if has_invpcid { PRESENT } else { ABSENT };
                 // All CPUs find the same (duty 2 of `new`).
                 INVPCID_SUPPORT.store(support, Ordering::Relaxed);
