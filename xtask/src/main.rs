@@ -12,8 +12,11 @@
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
+//! - `source`: the modules of a crate, from its source;
+//! - `api`: `docs/api` against the public API;
 //! - `soundness`: `docs/soundness.md` against the public API.
 
+mod api;
 mod bytes;
 mod console;
 mod kernel;
@@ -25,6 +28,7 @@ mod requirement;
 mod sanitize;
 mod side_by_side;
 mod soundness;
+mod source;
 mod suite;
 mod tally;
 mod toolchain;
@@ -95,6 +99,14 @@ enum Command {
     /// Names each function that the document does not account for, or that is gone, and each that is
     /// safe there and unsafe in the source, or the other way round. The tests do the same.
     Soundness,
+    /// Compare docs/api with the public API of the published crates
+    ///
+    /// Each public item is a line there, with its signature. The tests do the same.
+    Api {
+        /// Write the files instead
+        #[arg(long)]
+        bless: bool,
+    },
     /// Run the hosted tests under sanitizers, with a nightly toolchain.
     ///
     /// What cannot run under one is left out and named, with the reason. The churn has fewer
@@ -218,6 +230,14 @@ fn run() -> Result<ExitCode> {
             println!("{accounted} public functions and traits are accounted for");
             Ok(ExitCode::SUCCESS)
         }
+        Command::Api { bless } => {
+            let lines = match bless {
+                true => api::bless()?,
+                false => api::check()?,
+            };
+            println!("{lines} lines in docs/api");
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Sanitize {
             sanitizers,
             packages,
@@ -275,7 +295,7 @@ mod tests {
             let words = ["xtask", "test"].into_iter().chain(arguments.split(' '));
             match Arguments::try_parse_from(words).unwrap().command {
                 Command::Test { machine, .. } => machine,
-                Command::Qemu { .. } | Command::Sanitize { .. } | Command::Soundness => panic!(),
+                _ => panic!(),
             }
         };
         let with_cpu = machine("--cpu cortex-a72");

@@ -96,10 +96,14 @@ fn on_bench<'h, H: Harness, E: TailEncoding>(
     }
 }
 
+/// All checks.
+pub fn checks<H: Harness>() -> impl Iterator<Item = Check<H>> {
+    listed()
+}
+
 macro_rules! checks {
     ($($module:ident by $encoding:ident: $($name:ident)*;)*) => {
-        /// All checks.
-        pub fn checks<H: Harness>() -> impl Iterator<Item = Check<H>> {
+        fn listed<H: Harness>() -> impl Iterator<Item = Check<H>> {
             [$($(Check {
                 name: stringify!($name),
                 run: |parts| on_bench::<H, $encoding>(parts, $module::$name::<H>),

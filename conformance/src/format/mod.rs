@@ -54,10 +54,14 @@ impl Check {
     }
 }
 
+/// All checks of the format `F`.
+pub fn checks<F: EntryFormat>() -> impl Iterator<Item = Check> {
+    listed::<F>()
+}
+
 macro_rules! checks {
     ($($module:ident: $($name:ident)*;)*) => {
-        /// All checks of the format `F`.
-        pub fn checks<F: EntryFormat>() -> impl Iterator<Item = Check> {
+        fn listed<F: EntryFormat>() -> impl Iterator<Item = Check> {
             [$($(Check {
                 name: stringify!($name),
                 run: $module::$name::<F>,

@@ -1,14 +1,14 @@
 //! The public functions and traits of a crate, from its source.
 //!
 //! `pub` in the source means public, whatever module it is in: the lint `unreachable_pub` sees to
-//! that. Read from the source, since the compiler knows one architecture at a time.
+//! that.
 
+use crate::source::{Source, is_public};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::Path;
-use syn::{Attribute, ImplItem, Item, ItemImpl, ItemTrait, TraitItem, Type, Visibility};
+use syn::{ImplItem, Item, ItemImpl, ItemTrait, TraitItem, Type};
 
 /// Whether a function or trait is `unsafe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +53,13 @@ impl Api {
     ///
     /// Where a source cannot be read, or has public items that are not to be seen in it.
     pub(super) fn of_crate(directory: &Path) -> Result<Self> {
-        let mut api = Self::default();
-        let source = directory.join("src");
-        api.add_file(directory, &source.join("lib.rs"), &source)?;
-        Ok(api)
+        Self::of(&Source::of_crate(directory)?)
     }
 
     /// Of one source without further files.
     #[cfg(test)]
     pub(super) fn of_source(source: &str) -> Result<Self> {
-        let mut api = Self::default();
-        let nowhere = Path::new("");
-        let file = syn::parse_file(source)?;
-        api.add_items(nowhere, nowhere, nowhere, &file.items)?;
-        Ok(api)
+        Self::of(&Source::of_text(source)?)
     }
 
     /// All names, each with whether it is unsafe and the file.
@@ -75,58 +68,33 @@ impl Api {
         items.map(|(name, (safety, file))| (name.as_str(), *safety, file.as_str()))
     }
 
-    /// Adds `file`, whose modules are in `modules`.
-    fn add_file(&mut self, root: &Path, file: &Path, modules: &Path) -> Result<()> {
-        let mut add = || {
-            let source = fs::read_to_string(file)?;
-            let parsed = syn::parse_file(&source)?;
-            self.add_items(root, file, modules, &parsed.items)
-        };
-        let name = file.strip_prefix(root).unwrap_or(file);
-        add().with_context(|| name.display().to_string())
+    fn of(source: &Source) -> Result<Self> {
+        let mut api = Self::default();
+        for module in source.modules() {
+            let add = |item| api.add_item(item, &module.file);
+            let added: Result<()> = module.items.iter().try_for_each(add);
+            added.with_context(|| module.file.clone())?;
+        }
+        Ok(api)
     }
 
-    fn add_items(
-        &mut self,
-        root: &Path,
-        file: &Path,
-        modules: &Path,
-        items: &[Item],
-    ) -> Result<()> {
-        let name = file.strip_prefix(root).unwrap_or(file);
-        let name = name.display().to_string();
-        for item in items {
-            match item {
-                Item::Mod(module) if is_test(&module.attrs) => {}
-                Item::Mod(module) => {
-                    let below = modules.join(module.ident.to_string());
-                    if let Some((_, items)) = &module.content {
-                        self.add_items(root, file, &below, items)?;
-                        continue;
-                    }
-                    let beside = below.with_extension("rs");
-                    let own = match beside.is_file() {
-                        true => beside,
-                        false => below.join("mod.rs"),
-                    };
-                    self.add_file(root, &own, &below)?;
-                }
-                Item::Fn(function) if is_public(&function.vis) => {
-                    let safety = Safety::of_function(&function.sig);
-                    self.add(function.sig.ident.to_string(), safety, &name)?;
-                }
-                Item::Trait(own) if is_public(&own.vis) => self.add_trait(own, &name)?,
-                Item::Impl(block) if block.trait_.is_none() => self.add_methods(block, &name)?,
-                Item::Macro(item) => {
-                    let tokens = item.mac.tokens.to_string();
-                    if tokens.split_whitespace().any(|word| word == "pub") {
-                        bail!("a macro makes public items, which cannot be seen; write them out");
-                    }
-                }
-                _ => {}
+    fn add_item(&mut self, item: &Item, file: &str) -> Result<()> {
+        match item {
+            Item::Fn(function) if is_public(&function.vis) => {
+                let safety = Safety::of_function(&function.sig);
+                self.add(function.sig.ident.to_string(), safety, file)
             }
+            Item::Trait(own) if is_public(&own.vis) => self.add_trait(own, file),
+            Item::Impl(block) if block.trait_.is_none() => self.add_methods(block, file),
+            Item::Macro(item) => {
+                let tokens = item.mac.tokens.to_string();
+                if tokens.split_whitespace().any(|word| word == "pub") {
+                    bail!("a macro makes public items, which cannot be seen; write them out");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn add_trait(&mut self, own: &ItemTrait, file: &str) -> Result<()> {
@@ -173,20 +141,6 @@ impl Api {
             None => Ok(()),
         }
     }
-}
-
-const fn is_public(visibility: &Visibility) -> bool {
-    matches!(visibility, Visibility::Public(_))
-}
-
-/// Whether an item is there in tests only.
-fn is_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute
-                .parse_args::<syn::Ident>()
-                .is_ok_and(|condition| condition == "test")
-    })
 }
 
 #[cfg(test)]
