@@ -12,6 +12,7 @@
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
+//! - `size`: how much code the library adds to a kernel;
 //! - `source`: the modules of a crate, from its source;
 //! - `api`: `docs/api` against the public API;
 //! - `soundness`: `docs/soundness.md` against the public API.
@@ -27,6 +28,7 @@ mod qemu;
 mod requirement;
 mod sanitize;
 mod side_by_side;
+mod size;
 mod soundness;
 mod source;
 mod suite;
@@ -107,6 +109,12 @@ enum Command {
         #[arg(long)]
         bless: bool,
     },
+    /// Say how much code a kernel gains by the library
+    ///
+    /// By operation, each with what it adds to those before: the library's code, its data, and what
+    /// it needs of Rust's core, which a kernel mostly has anyway. Then the largest functions, and what
+    /// is compiled more than once.
+    Size,
     /// Run the hosted tests under sanitizers, with a nightly toolchain.
     ///
     /// What cannot run under one is left out and named, with the reason. The churn has fewer
@@ -236,6 +244,10 @@ fn run() -> Result<ExitCode> {
                 false => api::check()?,
             };
             println!("{lines} lines in docs/api");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Size => {
+            print!("{}", size::report()?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Sanitize {
