@@ -243,7 +243,20 @@ fn map(granule: Granule, frames: u64) -> io::Result<(MmapRaw, NonNull<u8>)> {
     let offset = start.align_offset(page as usize);
     // SAFETY: the offset is below a page, and the mapping has a page more than `frames`.
     let base = NonNull::new(unsafe { start.add(offset) }).ok_or_else(too_large)?;
+    prefer_large_pages(&mapping);
     Ok((mapping, base))
+}
+
+/// How much of a mapping is left to the host's base pages. Most machines touch no more than that.
+const IN_BASE_PAGES: usize = 2 << 20;
+
+/// Asks the host to map what is touched behind [`IN_BASE_PAGES`] by large pages: a fault for each base
+/// page is what much memory costs most. Whether it does so makes no other difference.
+fn prefer_large_pages(mapping: &MmapRaw) {
+    #[cfg(target_os = "linux")]
+    if let Some(rest) = mapping.len().checked_sub(IN_BASE_PAGES) {
+        let _ = mapping.advise_range(memmap2::Advice::HugePage, IN_BASE_PAGES, rest);
+    }
 }
 
 #[cfg(test)]
