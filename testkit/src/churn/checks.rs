@@ -8,7 +8,7 @@ use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::paging::PageTable;
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::atomic::Ordering;
 
 impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
@@ -132,8 +132,8 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
 
     /// Compares everything.
     pub(super) fn check_all(&mut self) -> Result<(), String> {
-        let mut own = HashSet::new();
-        let mut tails: HashMap<Key, Pfn> = HashMap::new();
+        let mut own = FxHashSet::default();
+        let mut tails: FxHashMap<Key, Pfn> = FxHashMap::default();
         self.tail_frames.clear();
         for page in 0..self.world.layout.pages() {
             let Some(frame) = self.check_page(page)? else {
@@ -147,7 +147,7 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
                 return Err(format!("page {page}: frame {frame} is another one's"));
             }
         }
-        let of_tails: HashSet<Pfn> = tails.values().copied().collect();
+        let of_tails: FxHashSet<Pfn> = tails.values().copied().collect();
         if of_tails.len() != tails.len() || !of_tails.is_disjoint(&own) {
             return Err("a tail frame is used twice".into());
         }

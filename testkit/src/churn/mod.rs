@@ -37,7 +37,7 @@ use mm_core::descriptor::{Mask, Page, Pointer, TailEncoding};
 use mm_core::paging::{Leaf, PageTable, Role};
 use mm_core::vmemmap::{AuditSlot, Region, Vmemmap};
 use model::{Key, Model, Policy};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use world::{Altmap, World};
 
 /// How many operations there are in a world.
@@ -206,7 +206,7 @@ struct Churn<'w, B: Inspect, E: TailEncoding> {
     /// The region of each device with an altmap, if it came online as one.
     device_regions: Vec<Option<Live<'w>>>,
     /// The frames of tails, as they were seen.
-    tail_frames: HashMap<Key, Pfn>,
+    tail_frames: FxHashMap<Key, Pfn>,
     /// Pages that the last operation was about.
     touched: std::ops::Range<u64>,
     /// Whether allocations may fail.
@@ -249,7 +249,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
             model,
             regions: Vec::new(),
             device_regions: world.devices.iter().map(|_| None).collect(),
-            tail_frames: HashMap::new(),
+            tail_frames: FxHashMap::default(),
             touched: 0..1,
             armed: false,
             act: String::new(),

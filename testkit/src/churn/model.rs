@@ -5,7 +5,8 @@
 
 use super::layout::Layout;
 use mm_core::pagemap::{Tables, Tails};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Whose tail frame it is.
@@ -69,7 +70,7 @@ pub(super) struct Model {
     has_tables: bool,
     pub(super) cells: Vec<Cell>,
     spans: Vec<Span>,
-    tails: HashMap<Key, u64>,
+    tails: FxHashMap<Key, u64>,
     own: u64,
     /// Of the pages that are `own`, those of devices with altmaps.
     own_of_devices: u64,
@@ -98,7 +99,7 @@ impl Model {
             has_tables,
             cells: vec![Cell::Free; layout.pages() as usize],
             spans: vec![Span::Private; (layout.pages() / layout.table) as usize],
-            tails: HashMap::new(),
+            tails: FxHashMap::default(),
             own: 0,
             own_of_devices: 0,
             mapped: 0,
