@@ -8,15 +8,22 @@ use hosted::BackendKind;
 use std::ffi::{OsStr, OsString};
 
 const EXAMPLES: &str = "\
-Without a command: brings up to 1 TiB online for each natural page size and policy, on each backend, and prints two tables: what it costs, and what folding and unfolding changes.
+Without a command: the survey. It brings up to 1 TiB online for each natural page size and policy, on each backend, and prints two tables for each of them, as soon as they are done: what it costs, and what folding and unfolding changes. All words are explained below the last.
 
 Examples:
   explorer
+  explorer --backend x86_64
+  explorer --backend x86_64 --backend aarch64-64k --align 16G
+  explorer help online
   explorer online --align 1G
-  explorer online --backend x86_64-la57 --range 24G+16G --align 2M --format json
+  explorer online --backend x86_64-la57 --range 24G+16G --format json
   explorer online --backend aarch64-64k --align 16G --range 64G+64G
   explorer fold --range 24G+1G --align 2M --tails per-order
   explorer plan --range 0x600000000+0x40000000 --align 1G";
+
+/// What a simulation takes of the machine that it runs on: `Limits::HOST_BYTES` in words.
+const HOST_MEMORY: &str = "\
+Host memory: descriptors and tables are real memory of the machine that this runs on, 16 MiB for 1 GiB in base pages of 4K. A request that needs more than 8 GiB, or more than the machine has free, is refused before anything is done.";
 
 const ONLINE_EXAMPLES: &str = "\
 Examples:
@@ -34,7 +41,7 @@ What an altmap reserves stays base pages. --fail-after counts through all steps;
 Examples:
   explorer fold
   explorer fold --range 24G+1G --align 1G --tails per-order --tables shared
-  explorer fold --backend aarch64-64k --align 512M --range 64G+16G --format json
+  explorer fold --backend aarch64-64k --range 64G+16G --format json
   explorer fold --range 24G+4G --align 2M --altmap auto
   explorer fold --range 24G+1G --align 2M --fail-after 12
   explorer fold --backend aarch64-4k --no-quiesce";
@@ -46,11 +53,16 @@ Examples:
   explorer plan --range 24G+4M --align 2M
   explorer plan --range 24G+1T --align 1G --limit 20
   explorer plan --range 24G+1G --align 4K --format json
-  explorer plan --backend aarch64-64k --align base --range 512G+512G --piece range";
+  explorer plan --backend aarch64-64k --align base --range 512G+512G";
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 done; 1 not done, or an audit found something: the reason is on standard error and in JSON, such as ranges or an altmap that are empty, misaligned, overlapping or too large or small, or memory that ran out; \
 2 arguments that cannot be read, or a size of pages that the backend does not have.";
+
+/// `help` with what a simulation takes, before the rest.
+fn with_host_memory(help: &str) -> String {
+    format!("{HOST_MEMORY}\n\n{}", with_exit_status(help))
+}
 
 /// `help` with what the program exits with, before its examples.
 fn with_exit_status(help: &str) -> String {
@@ -69,10 +81,13 @@ pub(crate) const ALIGN_FORM: &str = "base|SIZE";
 #[command(
     name = "explorer",
     version,
-    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
     after_help = with_exit_status(EXAMPLES)
 )]
 pub struct Cli {
+    /// What is surveyed.
+    #[command(flatten)]
+    pub survey: SurveyArgs,
     /// What to do; the survey if nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -82,15 +97,27 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring memory online, recount every reference, and take it offline again
-    #[command(after_help = with_exit_status(ONLINE_EXAMPLES))]
+    #[command(after_help = with_host_memory(ONLINE_EXAMPLES))]
     Online(OnlineArgs),
     /// Bring memory online in base pages, share the tails of its compound pages at run time, and
     /// give each vmemmap page its own frame again
-    #[command(after_help = with_exit_status(FOLD_EXAMPLES))]
+    #[command(after_help = with_host_memory(FOLD_EXAMPLES))]
     Fold(FoldArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = with_exit_status(PLAN_EXAMPLES))]
     Plan(PlanArgs),
+}
+
+/// Options without a command: of the survey.
+#[derive(Debug, Args)]
+pub struct SurveyArgs {
+    /// Survey these page tables only; may be repeated [default: all]
+    #[arg(long = "backend", value_name = "BACKEND", value_parser = backend())]
+    pub backends: Vec<BackendKind>,
+    /// Survey pages of these sizes only; may be repeated. 'base', or a power of two from the size
+    /// of a base page to 1T [default: base pages, what a huge leaf maps, and 1G; 16G with 64K pages]
+    #[arg(long = "align", value_name = ALIGN_FORM, value_parser = value_of::<PageSize>)]
+    pub aligns: Vec<PageSize>,
 }
 
 /// Options of `online`.

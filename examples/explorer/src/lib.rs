@@ -9,6 +9,8 @@
 //!                    │                       └─▶ fold ──▶ (report ──▶ text | json)
 //!                    └─▶ plan ──▶ (text | json)
 //!   survey: online and fold, for each backend, geometry and policy
+//!
+//!   host, screen: what it runs and prints on      progress: who hears how far it is
 //! ```
 #![deny(missing_docs)]
 
@@ -18,15 +20,18 @@ pub mod audit;
 pub mod failure;
 pub mod fold;
 pub mod geometry;
+pub mod host;
 pub mod json;
 pub mod need;
 pub mod notes;
 pub mod online;
 pub mod plan;
+pub mod progress;
 pub mod refusal;
 pub mod report;
 pub mod request;
 pub mod robustness;
+pub mod screen;
 pub mod simulation;
 pub mod size;
 pub mod stats;
@@ -34,15 +39,16 @@ pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs};
-use clap::Parser;
+use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs, SurveyArgs};
+use clap::{CommandFactory, FromArgMatches};
 use fold::FoldRequest;
 use geometry::NoPage;
 use need::Limits;
+use progress::Progress;
 use request::Request;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
-use survey::Progress;
+use survey::Selection;
 
 /// It was done.
 pub const DONE: u8 = 0;
@@ -59,8 +65,10 @@ pub struct Console<'c> {
     pub stdout: &'c mut dyn Write,
     /// Messages.
     pub stderr: &'c mut dyn Write,
-    /// Hears how far a long run is.
-    pub progress: Progress<'c>,
+    /// Hears how far a run is.
+    pub progress: &'c dyn Progress,
+    /// How wide help and the survey are at most.
+    pub columns: usize,
 }
 
 impl std::fmt::Debug for Console<'_> {
@@ -75,10 +83,21 @@ pub fn run<I>(args: I, limits: &Limits, console: &mut Console<'_>) -> u8
 where
     I: IntoIterator<Item: Into<OsString>>,
 {
-    let (progress, stderr) = (console.progress, &mut *console.stderr);
+    let stderr = &mut *console.stderr;
     let mut stdout = BufWriter::new(&mut *console.stdout);
-    let done = match Cli::try_parse_from(args::attach_negative_values(args)) {
-        Ok(cli) => dispatch(cli, limits, progress, &mut stdout, stderr),
+    let done = match parse(args, console.columns) {
+        Ok(cli) => {
+            let mut run = Run {
+                limits,
+                progress: console.progress,
+                columns: console.columns,
+                stdout: &mut stdout,
+                stderr,
+            };
+            let done = run.dispatch(cli);
+            console.progress.hide();
+            done
+        }
         Err(error) if error.use_stderr() => {
             say(stderr, &usage::one_line(&error));
             return BAD_ARGUMENTS;
@@ -97,86 +116,103 @@ where
     }
 }
 
-fn dispatch(
-    cli: Cli,
-    limits: &Limits,
-    progress: Progress<'_>,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> io::Result<u8> {
-    match cli.command {
-        None => survey::survey(limits, progress, stdout, stderr).map(exit_code),
-        Some(Command::Online(args)) => online(args, limits, stdout, stderr),
-        Some(Command::Fold(args)) => fold(args, limits, stdout, stderr),
-        Some(Command::Plan(args)) => plan(args, limits, stdout, stderr),
-    }
+/// Reads `args`, for help in `columns`.
+fn parse<I>(args: I, columns: usize) -> Result<Cli, clap::Error>
+where
+    I: IntoIterator<Item: Into<OsString>>,
+{
+    let command = Cli::command().term_width(columns);
+    Cli::from_arg_matches(&command.try_get_matches_from(args::attach_negative_values(args))?)
 }
 
-fn online(
-    args: OnlineArgs,
-    limits: &Limits,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> io::Result<u8> {
-    let (request, format) = match Request::from_args(args.region) {
-        Ok(asked) => asked,
-        Err(no_page) => return Ok(bad_align(stderr, no_page)),
-    };
-    let report = online::online(&request, limits);
-    if let Some(failure) = &report.error {
-        say(stderr, &failure.to_string());
-    }
-    match format {
-        Format::Table => table::print(stdout, &report, args.stats)?,
-        Format::Json => json::print(stdout, &report)?,
-    }
-    Ok(exit_code(report.is_good()))
+/// A run whose arguments could be read.
+struct Run<'r> {
+    limits: &'r Limits,
+    progress: &'r dyn Progress,
+    columns: usize,
+    stdout: &'r mut dyn Write,
+    stderr: &'r mut dyn Write,
 }
 
-fn fold(
-    args: FoldArgs,
-    limits: &Limits,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> io::Result<u8> {
-    let quiesce = !args.no_quiesce;
-    let (region, format) = match Request::from_args(args.region) {
-        Ok(asked) => asked,
-        Err(no_page) => return Ok(bad_align(stderr, no_page)),
-    };
-    let report = fold::fold(&FoldRequest { region, quiesce }, limits);
-    if let Some(failure) = &report.error {
-        say(stderr, &failure.to_string());
+impl Run<'_> {
+    fn dispatch(&mut self, cli: Cli) -> io::Result<u8> {
+        match cli.command {
+            None => self.survey(&cli.survey),
+            Some(Command::Online(args)) => self.online(args),
+            Some(Command::Fold(args)) => self.fold(args),
+            Some(Command::Plan(args)) => self.plan(args),
+        }
     }
-    match format {
-        Format::Table => fold::print(stdout, &report, args.stats)?,
-        Format::Json => json::print(stdout, &report)?,
-    }
-    Ok(exit_code(report.is_good()))
-}
 
-fn plan(
-    args: PlanArgs,
-    limits: &Limits,
-    stdout: &mut dyn Write,
-    stderr: &mut dyn Write,
-) -> io::Result<u8> {
-    let limit = args.limit;
-    let (request, format) = match Request::from_args(args.region) {
-        Ok(asked) => asked,
-        Err(no_page) => return Ok(bad_align(stderr, no_page)),
-    };
-    let failure = plan::print(&request, limits, plan::Style { format, limit }, stdout)?;
-    if let Some(failure) = &failure {
-        say(stderr, &failure.to_string());
+    fn survey(&mut self, args: &SurveyArgs) -> io::Result<u8> {
+        let selection = match Selection::from_args(args) {
+            Ok(selection) => selection,
+            Err(no_page) => return Ok(self.bad_align(no_page)),
+        };
+        let screen = survey::Screen {
+            progress: self.progress,
+            columns: self.columns,
+            out: self.stdout,
+            stderr: self.stderr,
+        };
+        survey::survey(&selection, self.limits, screen).map(exit_code)
     }
-    Ok(exit_code(failure.is_none()))
-}
 
-/// Says what is wrong with `--align`, which only shows once the backend is known.
-fn bad_align(stderr: &mut dyn Write, no_page: NoPage) -> u8 {
-    say(stderr, &format!("--align <{ALIGN_FORM}>: {no_page}"));
-    BAD_ARGUMENTS
+    fn online(&mut self, args: OnlineArgs) -> io::Result<u8> {
+        let (request, format) = match Request::from_args(args.region) {
+            Ok(asked) => asked,
+            Err(no_page) => return Ok(self.bad_align(no_page)),
+        };
+        let report = online::online(&request, self.limits, self.progress);
+        self.progress.hide();
+        if let Some(failure) = &report.error {
+            say(self.stderr, &failure.to_string());
+        }
+        match format {
+            Format::Table => table::print(self.stdout, &report, args.stats)?,
+            Format::Json => json::print(self.stdout, &report)?,
+        }
+        Ok(exit_code(report.is_good()))
+    }
+
+    fn fold(&mut self, args: FoldArgs) -> io::Result<u8> {
+        let quiesce = !args.no_quiesce;
+        let (region, format) = match Request::from_args(args.region) {
+            Ok(asked) => asked,
+            Err(no_page) => return Ok(self.bad_align(no_page)),
+        };
+        let request = FoldRequest { region, quiesce };
+        let report = fold::fold(&request, self.limits, self.progress);
+        self.progress.hide();
+        if let Some(failure) = &report.error {
+            say(self.stderr, &failure.to_string());
+        }
+        match format {
+            Format::Table => fold::print(self.stdout, &report, args.stats)?,
+            Format::Json => json::print(self.stdout, &report)?,
+        }
+        Ok(exit_code(report.is_good()))
+    }
+
+    fn plan(&mut self, args: PlanArgs) -> io::Result<u8> {
+        let limit = args.limit;
+        let (request, format) = match Request::from_args(args.region) {
+            Ok(asked) => asked,
+            Err(no_page) => return Ok(self.bad_align(no_page)),
+        };
+        let style = plan::Style { format, limit };
+        let failure = plan::print(&request, self.limits, style, self.stdout)?;
+        if let Some(failure) = &failure {
+            say(self.stderr, &failure.to_string());
+        }
+        Ok(exit_code(failure.is_none()))
+    }
+
+    /// Says what is wrong with `--align`, which only shows once the backend is known.
+    fn bad_align(&mut self, no_page: NoPage) -> u8 {
+        say(self.stderr, &format!("--align <{ALIGN_FORM}>: {no_page}"));
+        BAD_ARGUMENTS
+    }
 }
 
 const fn exit_code(good: bool) -> u8 {

@@ -22,15 +22,23 @@ const BASE_RUNS: u64 = 2;
 pub struct Limits {
     /// Bytes of host memory for a simulated machine.
     pub host_bytes: u64,
+    /// Bytes of memory that the host has to spare, if that is known.
+    pub available_bytes: Option<u64>,
     /// Runs of a plan.
     pub planned_runs: u64,
 }
 
+impl Limits {
+    /// The most that a simulated machine takes of its host, whatever the host has.
+    pub const HOST_BYTES: u64 = 8 << 30;
+}
+
 impl Default for Limits {
-    /// 8 GiB, and plans without limit.
+    /// 8 GiB, whatever the host has to spare, and plans without limit.
     fn default() -> Self {
         Self {
-            host_bytes: 8 << 30,
+            host_bytes: Self::HOST_BYTES,
+            available_bytes: None,
             planned_runs: u64::MAX,
         }
     }
@@ -129,7 +137,10 @@ impl Need {
     ///
     /// A [`Failure`] that says how much it is.
     pub fn check(&self, limits: &Limits, instead: &str) -> Result<(), Failure> {
-        if self.host_bytes <= limits.host_bytes {
+        let free = limits.available_bytes;
+        let free = free.filter(|free| *free < limits.host_bytes);
+        let most = free.unwrap_or(limits.host_bytes);
+        if self.host_bytes <= most {
             return Ok(());
         }
         let mut what = counted(self.descriptor_frames, "descriptor frame");
@@ -139,16 +150,20 @@ impl Need {
         let (twice, or) = match self.unfolds {
             true => (
                 " (half of it for unfolding into huge leaves, which may take as much again)",
-                match self.host_bytes / 2 <= limits.host_bytes {
+                match self.host_bytes / 2 <= most {
                     true => ", or take --huge-leaves no",
                     false => "",
                 },
             ),
             false => ("", ""),
         };
-        let [needed, limit] = rounded_apart(self.host_bytes, limits.host_bytes);
+        let [needed, most] = rounded_apart(self.host_bytes, most);
+        let there = match free {
+            Some(_) => format!("the {most} that this host has free"),
+            None => format!("the limit of {most}"),
+        };
         Err(Failure::too_large(format!(
-            "simulating {what} takes {needed} of host memory{twice}, more than the limit of {limit}; {instead}{or}",
+            "simulating {what} takes {needed} of host memory{twice}, more than {there}; {instead}{or}",
         )))
     }
 }

@@ -5,6 +5,7 @@ use crate::audit::Auditor;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::notes;
+use crate::progress::Progress;
 use crate::refusal::Running;
 use crate::report::{AfterError, AfterOffline, Report};
 use crate::request::{FrameRequest, Request};
@@ -13,14 +14,22 @@ use crate::stats;
 use hosted::{Backend, WithBackend};
 use mm_core::pagemap::DevPagemap;
 
+/// How many steps `progress` hears of.
+const STEPS: usize = 4;
+
 /// Does what `request` asks for, within `limits`.
-pub fn online(request: &Request, limits: &Limits) -> Report {
-    request.backend.run(Online { request, limits })
+pub fn online(request: &Request, limits: &Limits, progress: &dyn Progress) -> Report {
+    request.backend.run(Online {
+        request,
+        limits,
+        progress,
+    })
 }
 
 struct Online<'a> {
     request: &'a Request,
     limits: &'a Limits,
+    progress: &'a dyn Progress,
 }
 
 impl WithBackend for Online<'_> {
@@ -53,6 +62,7 @@ impl Online<'_> {
             let altmap = frames.planned_altmap(&B::MODEL)?;
             Need::of::<B>(&frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?)
         };
+        self.progress.step("making the machine", 0, STEPS);
         let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits, true)?;
         let altmap = simulation.altmap.as_ref();
         let pagemap = frames.pagemap(&B::MODEL, altmap.map(|one| one as _))?;
@@ -79,6 +89,7 @@ impl Online<'_> {
             machine.frames().fail_after(allocations);
         }
 
+        self.progress.step("bringing memory online", 1, STEPS);
         let (region, online) = timed(|| vmemmap.online(&mut table, pagemap));
         let region = match region {
             Ok(region) => region,
@@ -98,10 +109,12 @@ impl Online<'_> {
         let mut notes: Vec<String> = noted.map(|note| notes::text(&note, granule)).collect();
         notes.extend(self.request.fail_after.map(notes::never_failed));
         report.notes = Some(notes);
+        self.progress.step("recounting", 2, STEPS);
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
             report.enter_counts(&counted, altmap.map_or(0, altmap::used));
         }
         report.stats = Some(stats::rows(None, &vmemmap));
+        self.progress.step("taking it offline", 3, STEPS);
         let (offlined, offline) = timed(|| vmemmap.offline(&mut table, region));
         offlined.map_err(Failure::host)?;
         report.offline = Some(offline);

@@ -189,7 +189,7 @@ impl FrameRequest<'_> {
                 "no range is smaller than a page, so take a smaller --align, like {}, and with it a smaller --range if one was named",
                 ByteSize(smaller)
             ),
-            false => "bring a smaller range online".to_owned(),
+            false => "bring a smaller --range online".to_owned(),
         }
     }
 

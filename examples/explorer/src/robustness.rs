@@ -1,13 +1,16 @@
 //! What must hold for any arguments: shared by fuzzing and the tests that replay its corpus.
 
 use crate::need::Limits;
+use crate::progress::Silent;
 use crate::report::CLEAN;
+use crate::screen::USUAL_COLUMNS;
 use crate::{BAD_ARGUMENTS, Console, DONE};
 use serde_json::{Value, json};
 
 /// So little that any request is answered at once.
 const LIMITS: Limits = Limits {
     host_bytes: 128 << 20,
+    available_bytes: None,
     planned_runs: 1 << 12,
 };
 
@@ -30,7 +33,8 @@ pub fn check(bytes: &[u8]) -> Result<Option<u8>, String> {
     let mut console = Console {
         stdout: &mut stdout,
         stderr: &mut stderr,
-        progress: &|_, _, _| {},
+        progress: &Silent,
+        columns: USUAL_COLUMNS,
     };
     let all = std::iter::once("explorer").chain(args.iter().copied());
     let code = crate::run(all, &LIMITS, &mut console);

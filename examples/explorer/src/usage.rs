@@ -13,11 +13,10 @@ pub fn one_line(error: &Error) -> String {
         }
         (ErrorKind::InvalidValue, Some(argument)) => Some(invalid_value(error, &argument)),
         (ErrorKind::UnknownArgument, Some(argument)) => Some(unknown_argument(error, &argument)),
-        (ErrorKind::ArgumentConflict, Some(argument)) => {
-            Some(format!("{argument} is given twice; give it once"))
+        (ErrorKind::ArgumentConflict, Some(argument)) => Some(conflict(error, &argument)),
+        (ErrorKind::InvalidSubcommand, _) => {
+            text(error, ContextKind::InvalidSubcommand).map(|name| invalid_command(error, &name))
         }
-        (ErrorKind::InvalidSubcommand, _) => text(error, ContextKind::InvalidSubcommand)
-            .map(|name| format!("'{name}' is no command; takes online, fold or plan, or nothing")),
         (ErrorKind::InvalidUtf8, _) => Some("arguments must be UTF-8 text".to_owned()),
         _ => None,
     };
@@ -31,6 +30,20 @@ pub fn one_line(error: &Error) -> String {
         .collect()
 }
 
+fn conflict(error: &Error, argument: &str) -> String {
+    match text(error, ContextKind::PriorArg) {
+        Some(other) if other != argument => {
+            format!("{argument} cannot be used with {other}; leave one of them out")
+        }
+        _ => format!("{argument} is given twice; give it once"),
+    }
+}
+
+fn invalid_command(error: &Error, name: &str) -> String {
+    let meant = did_you_mean(error, ContextKind::SuggestedSubcommand);
+    format!("'{name}' is no command{meant} takes online, fold, plan or help, or nothing")
+}
+
 fn invalid_value(error: &Error, argument: &str) -> String {
     let valid = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(valid)) if !valid.is_empty() => {
@@ -38,16 +51,26 @@ fn invalid_value(error: &Error, argument: &str) -> String {
         }
         _ => "takes a value; --help says which".to_owned(),
     };
+    let meant = did_you_mean(error, ContextKind::SuggestedValue);
     match text(error, ContextKind::InvalidValue) {
-        Some(value) if !value.is_empty() => format!("{argument}: not '{value}'; {valid}"),
+        Some(value) if !value.is_empty() => format!("{argument}: not '{value}'{meant} {valid}"),
         _ => format!("{argument} {valid}"),
     }
 }
 
 fn unknown_argument(error: &Error, argument: &str) -> String {
-    match text(error, ContextKind::SuggestedArg) {
-        Some(near) => format!("unknown argument '{argument}'; is '{near}' meant?"),
-        None => format!("unknown argument '{argument}'; --help lists what there is"),
+    let meant = did_you_mean(error, ContextKind::SuggestedArg);
+    format!("unknown argument '{argument}'{meant} --help lists what there is")
+}
+
+/// What is much like what was said, if anything is, up to the next part of the sentence.
+fn did_you_mean(error: &Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(near)) => format!("; did you mean '{near}'?"),
+        Some(ContextValue::Strings(near)) if !near.is_empty() => {
+            format!("; did you mean '{}'?", near.join("' or '"))
+        }
+        _ => ";".to_owned(),
     }
 }
 

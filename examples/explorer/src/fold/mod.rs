@@ -21,6 +21,7 @@ use crate::altmap::{self, PlannedAltmap};
 use crate::failure::Failure;
 use crate::geometry::natural;
 use crate::need::{Limits, Need};
+use crate::progress::Progress;
 use crate::refusal::Running;
 use crate::report::AfterError;
 use crate::request::{FrameRequest, Request};
@@ -43,15 +44,18 @@ pub struct FoldRequest {
 }
 
 /// Does what `request` asks for, within `limits`.
-pub fn fold(request: &FoldRequest, limits: &Limits) -> FoldReport {
-    let backend = request.region.backend;
-    let job = Job { request, limits };
-    backend.run(job)
+pub fn fold(request: &FoldRequest, limits: &Limits, progress: &dyn Progress) -> FoldReport {
+    request.region.backend.run(Job {
+        request,
+        limits,
+        progress,
+    })
 }
 
 struct Job<'a> {
     request: &'a FoldRequest,
     limits: &'a Limits,
+    progress: &'a dyn Progress,
 }
 
 impl WithBackend for Job<'_> {
@@ -94,6 +98,7 @@ impl Job<'_> {
             frames.pagemap(&B::MODEL, altmap)?;
             Need::of::<B>(&frames.base_pagemap(&B::MODEL, altmap)?).with_unfolding(leaf.is_some())
         };
+        self.progress.step("making the machine", 0, steps::COUNT);
         let simulation =
             Simulation::<B>::new(frames, reserved, &need, self.limits, self.request.quiesce)?;
         let altmap = simulation.altmap.as_ref().map(|one| one as _);
@@ -107,7 +112,11 @@ impl Job<'_> {
             fail_after: self.request.region.fail_after,
             enough: &|| room::needed(&base, &compound, leaf),
         };
-        Steps::new(&simulation, &compound, &need, &running, report).run(&base, self.request)
+        Steps::new(&simulation, &compound, &need, &running, report).run(
+            &base,
+            self.request,
+            self.progress,
+        )
     }
 }
 

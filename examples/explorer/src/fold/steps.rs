@@ -9,6 +9,7 @@ use crate::audit::{Auditor, Snapshot};
 use crate::failure::Failure;
 use crate::need::Need;
 use crate::notes;
+use crate::progress::Progress;
 use crate::refusal::Running;
 use crate::report::{AfterError, AfterOffline};
 use crate::simulation::{MachineVmemmap, Simulation, timed};
@@ -30,6 +31,9 @@ pub(super) struct Steps<'r, 'p, B: Backend> {
     running: &'r Running<'r>,
     report: &'r mut FoldReport,
 }
+
+/// How many steps progress is made of.
+pub(super) const COUNT: usize = 5;
 
 /// The page table and the vmemmap.
 type Mapped<'m, B> = (<B as Backend>::Table<'m>, MachineVmemmap<'m>);
@@ -58,6 +62,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         mut self,
         base: &DevPagemap<'_>,
         request: &FoldRequest,
+        progress: &dyn Progress,
     ) -> Result<(), Failure> {
         let mut mapped = self.simulation.start()?;
         self.say_what_is_known();
@@ -71,6 +76,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             self.simulation.machine.frames().fail_after(allocations);
         }
 
+        progress.step("bringing memory online", 1, COUNT);
         let (table, vmemmap) = &mut mapped;
         let (region, time) = timed(|| vmemmap.online(table, base));
         let region = match region {
@@ -87,7 +93,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         self.enter(Step::Online, &mapped, &seen, time);
         self.check_heads(Step::Online, &mapped);
 
-        for step in [Step::Fold, Step::Unfold] {
+        for (done, step) in [(2, Step::Fold), (3, Step::Unfold)] {
+            progress.step(doing(step), done, COUNT);
             match self.change(step, &mut mapped, seen) {
                 Ok(after) => seen = after,
                 Err(failure) => {
@@ -99,6 +106,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         }
         self.expect_frames_of_the_start();
 
+        progress.step("taking it offline", 4, COUNT);
         let (table, vmemmap) = &mut mapped;
         let (offlined, offline) = timed(|| vmemmap.offline(table, region));
         offlined.map_err(Failure::host)?;
@@ -188,13 +196,9 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     }
 
     fn failure_of(&self, step: Step, part: PfnRange, error: FoldError) -> Failure {
-        let doing = match step {
-            Step::Unfold => "unfolding",
-            _ => "folding",
-        };
         let part = ByteRange::of(part, self.compound.model().granule());
         let failure = self.running.fold(error);
-        failure.while_doing(format_args!("{doing} {part}"))
+        failure.while_doing(format_args!("{} {part}", doing(step)))
     }
 
     /// Enters why a step was not done. Everything is offline now.
@@ -242,5 +246,13 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             self.auditor
                 .add("unfold", "the frames are not those of before the fold");
         }
+    }
+}
+
+/// What is being done in a step after the first.
+const fn doing(step: Step) -> &'static str {
+    match step {
+        Step::Unfold => "unfolding",
+        _ => "folding",
     }
 }

@@ -1,7 +1,6 @@
 //! What a survey is made of: geometries with policies, and how much memory each gets.
 
 use crate::args::AltmapSize;
-use crate::geometry::natural;
 use crate::need::Need;
 use crate::request::Request;
 use crate::size::{ByteRange, ByteSize};
@@ -32,14 +31,17 @@ pub(super) fn whole(model: &MemoryModel) -> ByteRange {
 /// pages cost the same per GiB whatever their number, so less of them is enough.
 pub(super) const fn descriptor_bytes(tails: Tails) -> u64 {
     match tails {
-        Tails::None => GIB / 4,
-        _ => GIB / 2,
+        Tails::None => GIB / 16,
+        _ => GIB / 8,
     }
 }
 
 /// How much host memory the descriptors of a region to fold may take as base pages. Unfolding takes
 /// as much again.
-pub(super) const FOLDED_BYTES: u64 = GIB / 8;
+pub(super) const FOLDED_BYTES: u64 = GIB / 16;
+
+/// What is larger as base pages, because one compound page is, is not folded.
+const MOST_FOLDED_BYTES: u64 = GIB / 2;
 
 /// A geometry with policies.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,25 @@ impl Case {
             node: NodeId::new(0),
             fail_after: None,
         }
+    }
+
+    /// The same with each policy that shares something.
+    fn sharing(self) -> impl Iterator<Item = Case> {
+        let tables = [Tables::Private, Tables::Shared];
+        let tails = [Tails::PerCompound, Tails::PerOrder].into_iter();
+        let with = move |tails, altmap| {
+            tables.map(|tables| Case {
+                tails,
+                tables,
+                altmap,
+                ..self
+            })
+        };
+        tails.flat_map(move |tails| {
+            [false, true]
+                .into_iter()
+                .flat_map(move |altmap| with(tails, altmap))
+        })
     }
 
     /// Whether `B` does all of it as asked.
@@ -97,24 +118,34 @@ impl Case {
         let case = cases.find(|case| case.exists_on::<B>())?;
         let leaf = case.leaf::<B>();
         let least = described_by::<B>(leaf).max(case.align);
-        Some(Row {
-            case,
-            range: case.largest_range::<B>(descriptor_bytes(case.tails), least),
-            leaf,
-        })
+        let range = case.largest_range::<B>(descriptor_bytes(case.tails), least);
+        let row = Row { case, range, leaf };
+        // An altmap takes whole pages; the only page of a range cannot be one.
+        let fits = !case.altmap || case.has_altmap_in::<B>(range);
+        fits.then_some(row)
+    }
+
+    /// Whether a part of `range` can be an altmap that is large enough.
+    fn has_altmap_in<B: Backend>(self, range: ByteRange) -> bool {
+        let request = self.request(BackendKind::Sim, range);
+        let frames = request.in_frames(B::MODEL.granule());
+        frames.is_ok_and(|frames| frames.altmap_needed(&B::MODEL).is_ok())
+    }
+
+    /// How many bytes the descriptors of `range` take on `B`; `None` for what is no range.
+    fn descriptor_bytes_of<B: Backend>(self, range: ByteRange) -> Option<u64> {
+        let request = self.request(BackendKind::Sim, range);
+        let frames = request.in_frames(B::MODEL.granule()).ok()?;
+        let need = Need::of::<B>(&frames.pagemap(&B::MODEL, None).ok()?);
+        Some(need.descriptor_frames * B::MODEL.granule().bytes())
     }
 
     /// The largest part of [`whole`] whose descriptors fit into `bytes`, but no less than `least`.
     fn largest_range<B: Backend>(self, bytes: u64, least: u64) -> ByteRange {
         let fits = |range: &ByteRange| {
-            let request = self.request(BackendKind::Sim, *range);
-            let frames = request.in_frames(B::MODEL.granule()).ok();
-            let need = frames.and_then(|frames| {
-                let pagemap = frames.pagemap(&B::MODEL, None).ok()?;
-                Some(Need::of::<B>(&pagemap))
-            });
             // What is no range fails, and is reported, when it is brought online.
-            need.is_none_or(|need| need.descriptor_frames * B::MODEL.granule().bytes() <= bytes)
+            let needed = self.descriptor_bytes_of::<B>(*range);
+            needed.is_none_or(|needed| needed <= bytes)
         };
         let half = |range: ByteRange| ByteRange {
             size: range.size / 2,
@@ -141,10 +172,12 @@ pub(super) struct Row {
     pub(super) leaf: ByteSize,
 }
 
-/// All that there is on a backend.
-pub(super) struct Rows;
+/// All that there is on a backend, in pages of some sizes.
+pub(super) struct Rows<'s> {
+    pub(super) pages: &'s [u64],
+}
 
-impl WithBackend for Rows {
+impl WithBackend for Rows<'_> {
     type Output = Vec<Row>;
 
     fn with<B: Backend>(self) -> Vec<Row> {
@@ -157,46 +190,45 @@ impl WithBackend for Rows {
             huge_leaves,
             altmap: false,
         };
-        let mut cases = Vec::new();
-        // Without tables it makes no difference what the leaves are.
-        if B::HAS_TABLES {
-            cases.push(base_pages(false));
-        }
-        cases.push(base_pages(true));
-        cases.push(Case {
-            altmap: true,
-            ..base_pages(true)
-        });
-        for align in natural(granule) {
-            for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
-                let case = Case {
-                    align,
-                    tails,
-                    ..base_pages(true)
+        let mut rows = Vec::new();
+        for align in self.pages.iter().copied() {
+            if align == granule.bytes() {
+                // Without tables it makes no difference what the leaves are.
+                let leaves = B::HAS_TABLES.then(|| base_pages(false));
+                let huge = base_pages(true);
+                let in_altmap = Case {
+                    altmap: true,
+                    ..huge
                 };
-                let tables = [Tables::Private, Tables::Shared];
-                let of_ram = tables.map(|tables| Case { tables, ..case });
-                cases.extend(of_ram);
-                if tails != Tails::None {
-                    cases.extend(of_ram.map(|case| Case {
-                        altmap: true,
-                        ..case
-                    }));
-                }
+                let cases = leaves.into_iter().chain([huge, in_altmap]);
+                rows.extend(cases.filter_map(Case::on::<B>));
+                continue;
+            }
+            let case = Case {
+                align,
+                ..base_pages(true)
+            };
+            let mut shared = case.sharing().filter_map(Case::on::<B>).peekable();
+            // Where nothing can be shared, that is the row. Elsewhere it would repeat base pages.
+            match shared.peek() {
+                Some(_) => rows.extend(shared),
+                None => rows.extend(case.on::<B>()),
             }
         }
-        cases.into_iter().filter_map(Case::on::<B>).collect()
+        rows
     }
 }
 
 /// All that is folded on a backend: what shares tails, brought online in base pages first.
-pub(super) struct FoldRows;
+pub(super) struct FoldRows<'s> {
+    pub(super) pages: &'s [u64],
+}
 
-impl WithBackend for FoldRows {
+impl WithBackend for FoldRows<'_> {
     type Output = Vec<Row>;
 
     fn with<B: Backend>(self) -> Vec<Row> {
-        let all = Rows.with::<B>().into_iter();
+        let all = Rows { pages: self.pages }.with::<B>().into_iter();
         let shares = all.filter(|row| row.case.tails != Tails::None && !row.case.altmap);
         let rows = shares.filter_map(|row| {
             let base = Case {
@@ -206,6 +238,10 @@ impl WithBackend for FoldRows {
                 ..row.case
             };
             let range = base.largest_range::<B>(FOLDED_BYTES, row.case.align);
+            let needed = base.descriptor_bytes_of::<B>(range);
+            if needed.is_some_and(|needed| needed > MOST_FOLDED_BYTES) {
+                return None;
+            }
             let huge = base.on::<B>()?;
             // Where the range is smaller than what a huge leaf describes, there is none.
             let (piece, leaf) = match described_by::<B>(huge.leaf) <= range.size {
@@ -226,6 +262,7 @@ impl WithBackend for FoldRows {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::geometry::natural;
     use arch_sim::SimMemory;
     use hosted::{Radix, X86_64};
     use mm_core::addr::{Granule, Pfn};
@@ -256,12 +293,10 @@ mod tests {
             format!("{base} - {base}"),
             format!("{base} - {leaf}"),
             format!("{base} -@ {leaf}"),
-            format!("{leaf} - {leaf}"),
             format!("{leaf} C {base}"),
             format!("{leaf} C@ {base}"),
             format!("{leaf} O {base}"),
             format!("{leaf} O@ {base}"),
-            format!("{large} - {leaf}"),
             format!("{large} C {base}"),
             format!("{large} C+ {base}"),
             format!("{large} C@ {base}"),
@@ -284,6 +319,23 @@ mod tests {
         }
     }
 
+    /// The sizes that are surveyed if nothing is said.
+    fn pages(backend: BackendKind) -> Vec<u64> {
+        let granule = backend.model().granule();
+        let [small, large] = natural(granule);
+        vec![granule.bytes(), small, large]
+    }
+
+    fn rows_on(backend: BackendKind) -> Vec<Row> {
+        let pages = &pages(backend);
+        backend.run(Rows { pages })
+    }
+
+    fn fold_rows_on(backend: BackendKind) -> Vec<Row> {
+        let pages = &pages(backend);
+        backend.run(FoldRows { pages })
+    }
+
     /// Whether a leaf table of a backend can be all tails of its large compound page.
     fn shares(backend: BackendKind) -> bool {
         backend.has_tables() && backend.model().granule() == Granule::Size4K
@@ -296,7 +348,7 @@ mod tests {
             let mut rows = rows_of(base, leaf, large, shares(backend));
             // Leaves make no difference where there are no tables.
             rows.retain(|row| backend.has_tables() || *row != format!("{base} - {base}"));
-            assert_eq!(told(backend.run(Rows)), rows, "{}", backend.name());
+            assert_eq!(told(rows_on(backend)), rows, "{}", backend.name());
         }
     }
 
@@ -306,9 +358,9 @@ mod tests {
             let [base, leaf, large] = sizes(backend);
             // With 64K pages a huge leaf describes more than is folded.
             let (from, size) = match backend.model().granule() {
-                Granule::Size4K => (leaf, "8G"),
-                Granule::Size16K => (leaf, "32G"),
-                Granule::Size64K => (base, "128G"),
+                Granule::Size4K => (leaf, "4G"),
+                Granule::Size16K => (leaf, "16G"),
+                Granule::Size64K => (base, "64G"),
             };
             let mut rows: Vec<String> = ["C", "O"].map(|t| format!("{leaf} {t} {from}")).into();
             for tails in ["C", "C+", "O", "O+"] {
@@ -316,7 +368,7 @@ mod tests {
                     rows.push(format!("{large} {tails} {from}"));
                 }
             }
-            let folded = backend.run(FoldRows);
+            let folded = fold_rows_on(backend);
             let size_of = |row: &Row| ByteSize(row.range.size).to_string();
             assert!(
                 folded.iter().all(|row| size_of(row) == size),
@@ -325,6 +377,26 @@ mod tests {
             );
             assert_eq!(told(folded), rows, "{}", backend.name());
         }
+    }
+
+    #[test]
+    fn pages_of_any_size_have_rows_and_only_what_is_not_too_large_is_folded() {
+        let told_of = |backend: BackendKind, align: u64| {
+            let pages = &[align];
+            let folded = backend.run(FoldRows { pages });
+            (told(backend.run(Rows { pages })), told(folded))
+        };
+        // Descriptors in one vmemmap page, which share nothing.
+        let (rows, folded) = told_of(BackendKind::X86_64, 64 << 10);
+        assert_eq!((rows, folded), (vec!["64K - 2M".to_owned()], vec![]));
+        // 256 MiB of descriptors in base pages.
+        let (rows, folded) = told_of(BackendKind::X86_64, 16 * GIB);
+        assert!(rows.contains(&"16G O+@ 4K".to_owned()), "{rows:?}");
+        assert_eq!(folded.len(), 4, "{folded:?}");
+        // One page that is all of the range leaves nothing for an altmap, and is too large to fold.
+        let (rows, folded) = told_of(BackendKind::X86_64, MOST);
+        assert_eq!(rows, ["1T C 4K", "1T C+ 4K", "1T O 4K", "1T O+ 4K"]);
+        assert!(folded.is_empty(), "{folded:?}");
     }
 
     /// x86-64 with room for the descriptors of 256 GiB.
@@ -373,45 +445,42 @@ mod tests {
 
     #[test]
     fn a_backend_with_room_for_less_has_the_same_rows_with_smaller_ranges() {
-        assert_eq!(
-            told(Rows.with::<Small>()),
-            told(BackendKind::X86_64.run(Rows))
+        let pages = &pages(BackendKind::X86_64);
+        let (rows, folded) = (
+            Rows { pages }.with::<Small>(),
+            FoldRows { pages }.with::<Small>(),
         );
-        let folded = told(FoldRows.with::<Small>());
-        assert_eq!(folded, told(BackendKind::X86_64.run(FoldRows)));
+        assert_eq!(told(rows.clone()), told(rows_on(BackendKind::X86_64)));
         let all = Small::RADIX_MODEL.all_frames().frames() << 12;
-        for row in Rows
-            .with::<Small>()
-            .into_iter()
-            .chain(FoldRows.with::<Small>())
-        {
+        for row in rows.iter().chain(&folded) {
             let range = row.range;
             assert!(range.start + range.size <= all, "{range:?}");
         }
-        let largest = Rows.with::<Small>().into_iter().map(|row| row.range.size);
+        assert_eq!(told(folded), told(fold_rows_on(BackendKind::X86_64)));
+        let largest = rows.into_iter().map(|row| row.range.size);
         assert_eq!(largest.max(), Some(128 * GIB));
     }
 
     #[test]
     fn ranges_are_as_large_as_their_descriptors_allow() {
         let size = |backend: BackendKind, what: &str| {
-            let rows = backend.run(Rows);
+            let rows = rows_on(backend);
             let index = told(rows.clone()).iter().position(|row| row == what);
             ByteSize(rows[index.unwrap()].range.size).to_string()
         };
         // A flat 16 MiB per GiB; 2 of 8 frames and 1 of 8 of that; 2 frames per GiB.
         for (what, expected) in [
-            ("4K - 4K", "16G"),
-            ("4K -@ 2M", "16G"),
-            ("2M C 4K", "128G"),
-            ("2M C@ 4K", "128G"),
-            ("2M O 4K", "128G"),
+            ("4K - 4K", "4G"),
+            ("4K -@ 2M", "4G"),
+            ("2M C 4K", "32G"),
+            ("2M C@ 4K", "32G"),
+            ("2M O 4K", "32G"),
             ("1G C 4K", "1T"),
         ] {
             assert_eq!(size(BackendKind::X86_64, what), expected, "{what}");
         }
         // One huge leaf describes more than the limit.
-        assert_eq!(size(BackendKind::AArch64_64K, "64K - 64K"), "256G");
+        assert_eq!(size(BackendKind::AArch64_64K, "64K - 64K"), "64G");
         assert_eq!(size(BackendKind::AArch64_64K, "64K - 512M"), "512G");
     }
 }

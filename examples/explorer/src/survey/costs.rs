@@ -1,134 +1,92 @@
 //! What memory costs online, case by case.
 
-use super::cases::{GIB, MOST, Row, descriptor_bytes, whole};
-use super::{BackendRow, Survey, add_row, name_of, percent, plain_table};
+use super::cases::{Case, GIB, Row};
+use super::layout::Layout;
+use super::{Backend, Survey, name_of, percent};
 use crate::online::online;
+use crate::progress::Silent;
 use crate::report::Report;
+use crate::request::tails_name;
 use crate::size::{ByteSize, rounded};
-use crate::table::{align_right, number, time};
-use comfy_table::Table;
-use mm_core::pagemap::{Piece, Tails};
-use std::io::{self, Write};
+use crate::table::{UNKNOWN, number, time};
+use mm_core::pagemap::Tables;
+use std::io;
 
-/// Brings `rows` online, one after the other.
-pub(super) fn table(survey: &mut Survey<'_>, rows: &[BackendRow]) -> io::Result<Table> {
-    let mut table = plain_table([
-        "backend",
-        "align",
-        "tails",
-        "tables",
-        "leaves",
-        "range",
-        "descr.\nframes",
-        "of the\naltmap",
-        "leaf\ntables",
-        "upper\ntables",
-        "bytes\nper GiB",
-        "saved",
-        "online",
-        "offline",
-        "audit",
+/// Brings all cases of `backend` online, one after the other.
+pub(super) fn table(survey: &mut Survey<'_>, backend: &Backend) -> io::Result<Layout<8, 2>> {
+    let mut table = Layout::new([
+        "\n\ntails",
+        "\n\nleaves",
+        "\ndescr.\nframes",
+        "\ntable\nframes",
+        "left in\nRAM,\nper GiB",
+        "in the\naltmap,\nper GiB",
+        "\n\nsaved",
+        "\n\nonline in",
     ]);
     let mut above = None;
-    for row in rows {
-        let what = name_of(row);
+    for row in &backend.online {
+        let what = name_of(backend, row);
         survey.begin(&what);
-        let &(backend, row) = row;
-        let report = online(&row.case.request(backend, row.range), survey.limits);
-        let verdict = survey.end(&what, report.error.as_ref(), report.audit.as_deref())?;
-        add_row(
-            &mut table,
-            &mut above,
-            backend,
-            cells(row, &report, verdict),
-        );
+        let request = row.case.request(backend.kind, row.range);
+        // The survey itself says how far it is.
+        let report = online(&request, survey.limits, &Silent);
+        let failed = survey.end(&what, report.error.as_ref(), report.audit.as_deref())?;
+        let group = Some((row.case.align, row.range));
+        if above != group {
+            above = group;
+            table.across(heading(backend, row));
+        }
+        let leaves = leaves(&row.case, row.leaf);
+        match failed {
+            Some(failed) => table.across(failed_row(&row.case, &leaves, &failed)),
+            None => table.cells(cells(row, leaves, &report)),
+        }
     }
-    align_right(&mut table, 5);
     Ok(table)
 }
 
-fn cells(row: Row, report: &Report, verdict: String) -> [String; 15] {
-    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    let frames = &report.frames;
-    let gib = report.bytes() as f64 / GIB as f64;
-    let per_gib = frames
-        .total
-        .map(|total| rounded((total * report.frame_bytes) as f64 / gib));
-    [
-        String::new(),
-        report.align.clone(),
-        text(report.tails),
-        text(report.tables),
-        row.leaf.to_string(),
-        ByteSize(report.bytes()).to_string(),
-        number(frames.descriptors),
-        number(frames.altmap.filter(|_| row.case.altmap)),
-        number(frames.leaf_tables),
-        number(frames.upper_tables),
-        per_gib.unwrap_or_default(),
-        report.saved_percent.map(percent).unwrap_or_default(),
-        time(report.online),
-        time(report.offline),
-        verdict,
-    ]
+/// What the rows below it are about.
+fn heading(backend: &Backend, row: &Row) -> String {
+    let (size, align) = (ByteSize(row.range.size), ByteSize(row.case.align));
+    let base = match align.0 == backend.kind.model().granule().bytes() {
+        true => "base pages of ",
+        false => "pages of ",
+    };
+    format!("-- {size} online in {base}{align}")
 }
 
-/// Says what the figures of `rows` mean.
-pub(super) fn print_notes(out: &mut dyn Write, rows: &[BackendRow]) -> io::Result<()> {
-    let mut flat = Vec::new();
-    for (backend, _) in rows {
-        let model = backend.model();
-        let page = model.granule().bytes();
-        let cost = rounded((GIB / page * model.descriptor_bytes()) as f64);
-        let cost = format!("{cost} with {} pages", ByteSize(page));
-        if !flat.contains(&cost) {
-            flat.push(cost);
-        }
+/// What stands for the figures of a row that was not done.
+pub(super) fn failed_row(case: &Case, leaves: &str, failed: &str) -> String {
+    format!("{}, leaves {leaves}: {failed}", tails_name(case.tails))
+}
+
+/// What maps the vmemmap: leaves of `leaf` bytes.
+pub(super) fn leaves(case: &Case, leaf: ByteSize) -> String {
+    match case.tables {
+        Tables::Shared => format!("{leaf} shared"),
+        _ => leaf.to_string(),
     }
-    writeln!(
-        out,
-        "The flat array costs, per GiB, {}; saved is against that, with all tables below the root.",
-        flat.join(", ")
-    )?;
-    writeln!(
-        out,
-        "Frames of an altmap are the device's own, of a part reserved in base pages; what else there is, is RAM: tables, and the tail frame that is for all of an order."
-    )?;
-    writeln!(
-        out,
-        "Tables are shared where the tails of one compound page fill a whole leaf table; elsewhere there is no such row."
-    )?;
-    let in_one_go = rows
-        .iter()
-        .filter(|(_, row)| row.case.piece == Piece::Range);
-    let mut leaves: Vec<String> = in_one_go.map(|(_, row)| row.leaf.to_string()).collect();
-    leaves.dedup();
-    writeln!(
-        out,
-        "Memory comes online section by section, with leaves of {} in one go. Times include the host's zeroing of simulated RAM.",
-        leaves.join(" and ")
-    )?;
-    let all = |(backend, row): &&BackendRow| row.range == whole(&backend.model());
-    if rows
-        .iter()
-        .filter(all)
-        .any(|(_, row)| row.range.size < MOST)
-    {
-        writeln!(
-            out,
-            "Where a backend describes less than twice {}, ranges are at most half of what it describes.",
-            ByteSize(MOST),
-        )?;
-    }
-    if rows.iter().any(|row| !all(&row)) {
-        let limit = |tails| rounded(descriptor_bytes(tails) as f64);
-        writeln!(
-            out,
-            "Ranges below {} are the largest whose descriptors take at most {} of host memory ({} where tails are shared), or one leaf.",
-            ByteSize(MOST),
-            limit(Tails::None),
-            limit(Tails::PerCompound),
-        )?;
-    }
-    Ok(())
+}
+
+fn cells(row: &Row, leaves: String, report: &Report) -> [String; 8] {
+    let frames = &report.frames;
+    let gib = report.bytes() as f64 / GIB as f64;
+    let per_gib = |frames: Option<u64>| match frames {
+        Some(frames) => rounded((frames * report.frame_bytes) as f64 / gib),
+        None => UNKNOWN.to_owned(),
+    };
+    let altmap = frames.altmap.filter(|_| row.case.altmap);
+    let in_ram = frames.total.map(|total| total - altmap.unwrap_or(0));
+    let tables = frames.leaf_tables.zip(frames.upper_tables);
+    [
+        report.tails.unwrap_or(UNKNOWN).to_owned(),
+        leaves,
+        number(frames.descriptors),
+        number(tables.map(|(leaf, upper)| leaf + upper)),
+        per_gib(in_ram),
+        per_gib(altmap),
+        report.saved_percent.map(percent).unwrap_or_default(),
+        time(report.online),
+    ]
 }

@@ -1,82 +1,70 @@
 //! What folding and unfolding changes, case by case.
 
-use super::cases::{FOLDED_BYTES, Row};
-use super::{BackendRow, Survey, add_row, name_of, percent, plain_table};
+use super::cases::Row;
+use super::costs::{failed_row, leaves};
+use super::layout::Layout;
+use super::{Backend, Survey, name_of, percent};
 use crate::fold::{FoldReport, FoldRequest, fold};
-use crate::size::{ByteSize, rounded};
-use crate::table::{align_right, number, time};
-use comfy_table::Table;
-use std::io::{self, Write};
+use crate::progress::Silent;
+use crate::size::ByteSize;
+use crate::table::{UNKNOWN, number, time};
+use std::io;
 
-/// Folds and unfolds `rows`, one after the other.
-pub(super) fn table(survey: &mut Survey<'_>, rows: &[BackendRow]) -> io::Result<Table> {
-    let mut table = plain_table([
-        "backend",
-        "align",
-        "tails",
-        "tables",
-        "leaves",
-        "range",
-        "base\nframes",
-        "folded",
-        "unfolded",
-        "saved",
-        "flushes",
-        "fold",
-        "unfold",
-        "audit",
+/// Folds and unfolds what there is to fold on `backend`, one after the other.
+pub(super) fn table(survey: &mut Survey<'_>, backend: &Backend) -> io::Result<Layout<8, 2>> {
+    let mut table = Layout::new([
+        "\ntails",
+        "\nleaves",
+        "frames\nbefore",
+        "frames\nfolded",
+        "\nsaved",
+        "\nflushes",
+        "folded\nin",
+        "unfolded\nin",
     ]);
+    let page = ByteSize(backend.kind.model().granule().bytes());
     let mut above = None;
-    for row in rows {
-        let what = format!("fold on {}", name_of(row));
+    for row in &backend.fold {
+        let what = format!("fold on {}", name_of(backend, row));
         survey.begin(&what);
-        let &(backend, row) = row;
         let request = FoldRequest {
-            region: row.case.request(backend, row.range),
+            region: row.case.request(backend.kind, row.range),
             quiesce: true,
         };
-        let report = fold(&request, survey.limits);
-        let verdict = survey.end(&what, report.error.as_ref(), report.audit.as_deref())?;
-        add_row(
-            &mut table,
-            &mut above,
-            backend,
-            cells(row, &report, verdict),
-        );
+        // The survey itself says how far it is.
+        let report = fold(&request, survey.limits, &Silent);
+        let failed = survey.end(&what, report.error.as_ref(), report.audit.as_deref())?;
+        let group = Some((row.case.align, row.range));
+        if above != group {
+            above = group;
+            table.across(heading(row));
+        }
+        // Shared tails need leaves of base pages, whatever there was before.
+        let leaves = leaves(&row.case, page);
+        match failed {
+            Some(failed) => table.across(failed_row(&row.case, &leaves, &failed)),
+            None => table.cells(cells(leaves, &report)),
+        }
     }
-    align_right(&mut table, 5);
     Ok(table)
 }
 
-fn cells(row: Row, report: &FoldReport, verdict: String) -> [String; 14] {
-    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+/// What the rows below it are about.
+fn heading(row: &Row) -> String {
+    let (size, align) = (ByteSize(row.range.size), ByteSize(row.case.align));
+    let leaf = row.leaf;
+    format!("-- {size} online in base pages with leaves of {leaf}, folded to pages of {align}")
+}
+
+fn cells(leaves: String, report: &FoldReport) -> [String; 8] {
     [
-        String::new(),
-        report.align.clone(),
-        text(report.tails),
-        text(report.tables),
-        row.leaf.to_string(),
-        ByteSize(report.bytes()).to_string(),
+        report.tails.unwrap_or(UNKNOWN).to_owned(),
+        leaves,
         number(report.frames_base),
         number(report.frames_folded),
-        number(report.frames_unfolded),
         report.saved_percent.map(percent).unwrap_or_default(),
         number(report.flushes),
         time(report.fold),
         time(report.unfold),
-        verdict,
     ]
-}
-
-/// Says what the figures mean.
-pub(super) fn print_notes(out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "Memory that came online in base pages, mapped by these leaves, is folded and unfolded. Frames are with all tables below the root; saved is against base pages."
-    )?;
-    writeln!(
-        out,
-        "Ranges are the largest whose descriptors take at most {} of host memory, or one page.",
-        rounded(FOLDED_BYTES as f64),
-    )
 }

@@ -1,137 +1,169 @@
-//! Every backend, geometry and policy side by side: what the program does when nothing is said.
+//! Every backend, geometry and policy side by side: what the program does without a command.
 //!
+//! - `selection`: which backends, and pages of which sizes;
 //! - `cases`: what there is, and how much memory each case gets;
 //! - `costs`: the table of what it costs online;
-//! - `folds`: the table of what folding and unfolding changes.
+//! - `folds`: the table of what folding and unfolding changes;
+//! - `layout`: how tables look; `legend`: what their words mean.
 
 mod cases;
 mod costs;
 mod folds;
+mod layout;
+mod legend;
+mod selection;
 
 use crate::failure::Failure;
 use crate::need::Limits;
+use crate::progress::Progress;
 use crate::report::CLEAN;
-use crate::size::ByteSize;
-use cases::{FoldRows, Row, Rows};
-use comfy_table::{LineStyle, Table, presets};
-use hosted::{BackendKind, WithBackend};
+use crate::screen::print_wrapped;
+use crate::size::{ByteSize, rounded};
+use cases::{FoldRows, GIB, Row, Rows};
+use hosted::BackendKind;
+pub use selection::Selection;
 use std::io::{self, Write};
 
-/// Hears of what is being done: what, how much of it is done, and how much there is.
-pub type Progress<'p> = &'p dyn Fn(&str, usize, usize);
+/// What a survey is shown on.
+pub struct Screen<'s> {
+    /// Hears how far it is.
+    pub progress: &'s dyn Progress,
+    /// How wide lines are at most.
+    pub columns: usize,
+    /// Results; flushed when a backend is done.
+    pub out: &'s mut dyn Write,
+    /// Messages.
+    pub stderr: &'s mut dyn Write,
+}
 
-/// Runs all cases and prints two tables to `out`. Says whether all were done with clean audits.
+impl std::fmt::Debug for Screen<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen").finish_non_exhaustive()
+    }
+}
+
+/// Surveys what is selected, and prints two tables for each backend when that is done. Says whether
+/// all was done with clean audits.
 ///
 /// # Errors
 ///
-/// Those of `out`.
-pub fn survey(
-    limits: &Limits,
-    progress: Progress<'_>,
-    out: &mut dyn Write,
-    stderr: &mut dyn Write,
+/// Those of the output.
+pub fn survey<'s>(
+    selection: &Selection,
+    limits: &'s Limits,
+    screen: Screen<'s>,
 ) -> io::Result<bool> {
-    let (online, fold) = (on_all_backends(|| Rows), on_all_backends(|| FoldRows));
+    let backends: Vec<Backend> = selection.backends.iter().map(Backend::of).collect();
+    let rows = |backend: &Backend| backend.online.len() + backend.fold.len();
     let mut survey = Survey {
         limits,
-        progress,
-        stderr,
+        screen,
         done: 0,
-        all: online.len() + fold.len(),
+        all: backends.iter().map(rows).sum(),
         good: true,
     };
-    let costs = costs::table(&mut survey, &online)?;
-    writeln!(out, "{}\n", costs.trim_fmt())?;
-    costs::print_notes(out, &online)?;
-    let folds = folds::table(&mut survey, &fold)?;
-    writeln!(out, "\n{}\n", folds.trim_fmt())?;
-    folds::print_notes(out)?;
-    progress("", survey.all, survey.all);
+    for backend in &backends {
+        survey.show(backend)?;
+    }
+    let Screen { columns, out, .. } = survey.screen;
+    legend::print(out, columns, &backends)?;
     Ok(survey.good)
 }
 
-/// A row, and the backend that it is run on.
-type BackendRow = (BackendKind, Row);
+/// What is done on a backend.
+struct Backend {
+    kind: BackendKind,
+    online: Vec<Row>,
+    fold: Vec<Row>,
+}
 
-fn on_all_backends<J: WithBackend<Output = Vec<Row>>>(rows: impl Fn() -> J) -> Vec<BackendRow> {
-    let rows = |backend: BackendKind| {
-        let rows = backend.run(rows());
-        rows.into_iter().map(move |row| (backend, row))
-    };
-    BackendKind::ALL.into_iter().flat_map(rows).collect()
+impl Backend {
+    fn of((kind, pages): &(BackendKind, Vec<u64>)) -> Self {
+        Self {
+            kind: *kind,
+            online: kind.run(Rows { pages }),
+            fold: kind.run(FoldRows { pages }),
+        }
+    }
+
+    /// What the flat array costs, per GiB.
+    fn flat(&self) -> String {
+        let model = self.kind.model();
+        let frames = GIB / model.granule().bytes();
+        rounded((frames * model.descriptor_bytes()) as f64)
+    }
 }
 
 /// How far a survey is.
 struct Survey<'s> {
     limits: &'s Limits,
-    progress: Progress<'s>,
-    stderr: &'s mut dyn Write,
+    screen: Screen<'s>,
     done: usize,
     all: usize,
     good: bool,
 }
 
 impl Survey<'_> {
-    fn begin(&mut self, what: &str) {
-        (self.progress)(what, self.done, self.all);
+    /// Does what there is on `backend`, and prints it.
+    fn show(&mut self, backend: &Backend) -> io::Result<()> {
+        let (name, about) = (backend.kind.name(), backend.kind.about());
+        let title = format!(
+            "{name}: {about}. A flat array costs {} per GiB.",
+            backend.flat()
+        );
+        if backend.online.is_empty() {
+            let none = format!("{title} It has no pages of this size.");
+            print_wrapped(self.screen.out, &none, self.screen.columns, 2)?;
+            return writeln!(self.screen.out);
+        }
+        let costs = costs::table(self, backend)?;
+        let folds = folds::table(self, backend)?;
+        self.screen.progress.hide();
+        let (out, columns) = (&mut *self.screen.out, self.screen.columns);
+        print_wrapped(out, &title, columns, 2)?;
+        writeln!(out)?;
+        costs.print(out, columns)?;
+        writeln!(out)?;
+        if !backend.fold.is_empty() {
+            folds.print(out, columns)?;
+            writeln!(out)?;
+        }
+        out.flush()
     }
 
-    /// Says what went wrong with `what`, if anything did, and answers with what the table says.
+    fn begin(&mut self, what: &str) {
+        let Screen { progress, .. } = self.screen;
+        progress.step(what, self.done, self.all);
+    }
+
+    /// Says what went wrong with `what`, if anything did, and answers with what the table says of
+    /// it.
     fn end(
         &mut self,
         what: &str,
         error: Option<&Failure>,
         audit: Option<&str>,
-    ) -> io::Result<String> {
+    ) -> io::Result<Option<String>> {
         self.done += 1;
-        let found = audit.filter(|audit| *audit != CLEAN);
-        if let Some(failure) = error {
-            writeln!(self.stderr, "error: {what}: {failure}")?;
-        }
-        if let Some(found) = found {
-            writeln!(self.stderr, "error: {what}: {found}")?;
-        }
-        let verdict = match (error, audit) {
-            (Some(failure), _) => failure.kind,
-            (None, Some(CLEAN)) => CLEAN,
-            (None, _) => "FAILED",
+        let said = match (error, audit) {
+            (Some(failure), _) => failure.to_string(),
+            (None, Some(CLEAN)) => return Ok(None),
+            (None, found) => format!("audit: {}", found.unwrap_or("none")),
         };
-        self.good &= verdict == CLEAN;
-        Ok(verdict.to_owned())
+        self.good = false;
+        self.screen.progress.hide();
+        writeln!(self.screen.stderr, "error: {what}: {said}")?;
+        let verdict = error.map_or("audit", |failure| failure.kind);
+        Ok(Some(format!("failed: {verdict}")))
     }
-}
-
-/// A table without borders.
-fn plain_table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    let style = presets::UTF8_NO_BORDERS.row_separator(LineStyle::none());
-    table.load_style(style).set_header(header);
-    table
-}
-
-/// Adds `cells` to `table`, with a gap before each backend, which is named once.
-fn add_row<const N: usize>(
-    table: &mut Table,
-    above: &mut Option<BackendKind>,
-    backend: BackendKind,
-    mut cells: [String; N],
-) {
-    if above.is_some_and(|above| above != backend) {
-        table.add_row([""; N]);
-    }
-    if let Some(first) = cells.first_mut().filter(|_| *above != Some(backend)) {
-        first.push_str(backend.name());
-    }
-    table.add_row(cells);
-    *above = Some(backend);
 }
 
 /// A case in a few words.
-fn name_of((backend, row): &BackendRow) -> String {
-    format!("{} at {}", backend.name(), ByteSize(row.case.align))
+fn name_of(backend: &Backend, row: &Row) -> String {
+    format!("{} at {}", backend.kind.name(), ByteSize(row.case.align))
 }
 
 /// Two digits; what rounds to zero has no sign.
 fn percent(saved: f64) -> String {
-    format!("{:.2} %", (saved * 100.0).round() / 100.0 + 0.0)
+    format!("{:.2}%", (saved * 100.0).round() / 100.0 + 0.0)
 }

@@ -3,6 +3,8 @@
 use crate::program::{run, run_within};
 use explorer::Console;
 use explorer::need::Limits;
+use explorer::progress::Silent;
+use explorer::screen::USUAL_COLUMNS;
 use hosted::BackendKind;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -130,7 +132,7 @@ fn help_and_version_are_on_standard_output() {
         let exit = help.find("Exit status: 0 done; 1 not done").unwrap();
         assert!(exit < help.find("Examples:").unwrap(), "{line}");
     }
-    assert!(run("--help").stdout.contains("prints two tables"));
+    assert!(run("--help").stdout.contains("prints two tables for"));
 }
 
 /// The examples of each help, but for the survey, which takes as long as it takes.
@@ -178,7 +180,8 @@ fn a_closed_pipe_ends_a_long_plan_quietly() {
         let mut console = Console {
             stdout: &mut Pipe(1 << 16),
             stderr: &mut stderr,
-            progress: &|_, _, _| {},
+            progress: &Silent,
+            columns: USUAL_COLUMNS,
         };
         assert_eq!(explorer::run(args, &Limits::default(), &mut console), 0);
         assert_eq!(stderr, b"");
@@ -247,7 +250,7 @@ proptest! {
         command in prop::sample::select(&["online", "fold", "plan"][..]),
         options in options(),
     ) {
-        let limits = Limits { host_bytes: 64 << 20, planned_runs: 1 << 14 };
+        let limits = Limits { host_bytes: 64 << 20, planned_runs: 1 << 14, ..Limits::default() };
         let mut args = vec![command.to_owned(), "--format".to_owned(), "json".to_owned()];
         args.extend(options.into_iter().flatten());
         // These answer otherwise, and are tested above.

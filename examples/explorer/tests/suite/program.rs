@@ -2,6 +2,8 @@
 
 use explorer::Console;
 use explorer::need::Limits;
+use explorer::progress::Silent;
+use explorer::screen::USUAL_COLUMNS;
 use serde_json::Value;
 
 /// What a run has left behind.
@@ -27,7 +29,8 @@ pub(crate) fn run_within<S: AsRef<str>>(limits: &Limits, args: &[S]) -> Ran {
         &mut Console {
             stdout: &mut stdout,
             stderr: &mut stderr,
-            progress: &|_, _, _| {},
+            progress: &Silent,
+            columns: USUAL_COLUMNS,
         },
     );
     Ran {

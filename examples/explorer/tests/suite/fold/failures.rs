@@ -209,7 +209,7 @@ fn what_cannot_be_folded_is_refused_with_what_to_do() {
         (
             "--range 24G+256G",
             "too-large",
-            "takes 8.03 GiB of host memory (half of it for unfolding into huge leaves, which may take as much again), more than the limit of 8.00 GiB; bring a smaller range online, or take --huge-leaves no",
+            "takes 8.03 GiB of host memory (half of it for unfolding into huge leaves, which may take as much again), more than the limit of 8.00 GiB; bring a smaller --range online, or take --huge-leaves no",
         ),
         (
             "--backend sim --range 24G+256G",
@@ -217,7 +217,7 @@ fn what_cannot_be_folded_is_refused_with_what_to_do() {
             "1,048,576 descriptor frames takes 8.1 GiB",
         ),
         ("--range 65535G+2G", "out-of-range", "vmemmap"),
-        ("--range 0+64T", "too-large", "smaller range"),
+        ("--range 0+64T", "too-large", "smaller --range"),
         (
             "--range 24G+1G --align 1G --altmap auto",
             "no-compound-page",

@@ -1,0 +1,94 @@
+//! What the words of the tables mean.
+
+use super::Backend;
+use super::cases::{FOLDED_BYTES, MOST, descriptor_bytes};
+use crate::screen::print_wrapped;
+use crate::size::{ByteSize, rounded};
+use mm_core::pagemap::Tails;
+use std::io::{self, Write};
+
+/// How far explanations are indented.
+const INDENT: usize = 14;
+
+/// Words and what they mean.
+const WORDS: &[(&str, &str)] = &[
+    (
+        "pages",
+        "The size of the compound pages that the memory is used in (--align).",
+    ),
+    (
+        "tails",
+        "What the descriptors of tail pages share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a node.",
+    ),
+    (
+        "leaves",
+        "The page-table entries that map the array of descriptors (the vmemmap): what each of them maps. shared: leaf tables that are all tails are linked from many places instead of copied (--tables shared).",
+    ),
+    ("descr. frames", "Frames that hold descriptors."),
+    (
+        "table frames",
+        "Frames that are page tables for them: leaf tables, and the tables above these up to the root.",
+    ),
+    (
+        "left in RAM",
+        "What descriptors and tables take of RAM for each GiB brought online.",
+    ),
+    (
+        "altmap",
+        "A part of the device that holds the device's own descriptors (--altmap auto). What is there is not taken of RAM.",
+    ),
+    (
+        "saved",
+        "Against a flat array, one descriptor for each frame without any tables, or against base pages below 'frames before'. The altmap counts as a cost. Below zero nothing is shared, and tables, or the counts of an altmap, come on top of the array.",
+    ),
+    (
+        "online in",
+        "How long it took. This includes the zeroing of simulated RAM by the host.",
+    ),
+    (
+        "fold",
+        "Sharing tails of memory that is online in base pages already; to unfold is to undo that. Unfolded, it has the frames of before.",
+    ),
+    (
+        "flushes",
+        "How often CPUs were told to forget translations, by folding and unfolding together.",
+    ),
+    (
+        "audit",
+        "After each step all references are counted again from the page tables. Rows whose audit finds something say 'failed'.",
+    ),
+    (
+        "oracle",
+        "A plain map without page tables. The other backends are tested against it.",
+    ),
+];
+
+/// Explains the tables of `backends`.
+pub(super) fn print(out: &mut dyn Write, columns: usize, backends: &[Backend]) -> io::Result<()> {
+    let mut explain = |word: &str, text: &str| {
+        let line = format!("{word:<width$} {text}", width = INDENT - 1);
+        print_wrapped(out, &line, columns, INDENT)
+    };
+    for (word, text) in WORDS {
+        explain(word, text)?;
+    }
+    let all = || backends.iter().flat_map(|backend| &backend.online);
+    if all().any(|row| row.range.size < MOST) {
+        let limit = |bytes: u64| rounded(bytes as f64);
+        let text = format!(
+            "At most {}, and at most half of what a backend has room for. Less where descriptors would take more host memory than {}, or {} where tails are shared, or {} in base pages to be folded. No less than one page, and what one leaf describes.",
+            ByteSize(MOST),
+            limit(descriptor_bytes(Tails::None)),
+            limit(descriptor_bytes(Tails::PerCompound)),
+            limit(FOLDED_BYTES),
+        );
+        explain("sizes", &text)?;
+    }
+    if all().any(|row| row.case.tails != Tails::None) {
+        explain(
+            "not shown",
+            "Compound pages that share nothing cost what base pages do. Leaf tables are shared only where the tails of one compound page fill a whole one.",
+        )?;
+    }
+    Ok(())
+}
