@@ -15,6 +15,10 @@ pub(super) const GIB: u64 = 1 << 30;
 /// How much memory there would be at most.
 pub(super) const MOST: u64 = 1024 * GIB;
 
+/// The same for a backend without tables: it has an entry for each vmemmap page, whatever is shared,
+/// and makes them one by one.
+pub(super) const MOST_WITHOUT_TABLES: u64 = 128 * GIB;
+
 /// Where the memory is, and how much of it there would be: 1 TiB behind as much, or half of all that
 /// `model` describes, if that is less.
 pub(super) fn whole(model: &MemoryModel) -> ByteRange {
@@ -142,10 +146,14 @@ impl Case {
 
     /// The largest part of [`whole`] whose descriptors fit into `bytes`, but no less than `least`.
     fn largest_range<B: Backend>(self, bytes: u64, least: u64) -> ByteRange {
+        let most = match B::HAS_TABLES {
+            true => MOST,
+            false => MOST_WITHOUT_TABLES,
+        };
         let fits = |range: &ByteRange| {
             // What is no range fails, and is reported, when it is brought online.
             let needed = self.descriptor_bytes_of::<B>(*range);
-            needed.is_none_or(|needed| needed <= bytes)
+            range.size <= most && needed.is_none_or(|needed| needed <= bytes)
         };
         let half = |range: ByteRange| ByteRange {
             size: range.size / 2,
@@ -481,6 +489,7 @@ mod tests {
         }
         // One huge leaf describes more than the limit.
         assert_eq!(size(BackendKind::AArch64_64K, "64K - 64K"), "64G");
+        assert_eq!(size(BackendKind::Sim, "1G C 4K"), "128G");
         assert_eq!(size(BackendKind::AArch64_64K, "64K - 512M"), "512G");
     }
 }

@@ -43,6 +43,7 @@ impl<const N: usize, const LEFT: usize> Layout<N, LEFT> {
             let part = |cell: &str| cell.lines().nth(index).unwrap_or_default().to_owned();
             print_cells::<N, LEFT>(out, &self.header.map(part), &widths, gap)?;
         }
+        writeln!(out, "{}", "─".repeat(all + gap * gaps))?;
         for line in &self.lines {
             match line {
                 Line::Cells(cells) => print_cells::<N, LEFT>(out, cells, &widths, gap)?,

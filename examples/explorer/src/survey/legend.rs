@@ -1,7 +1,7 @@
 //! What the words of the tables mean.
 
 use super::Backend;
-use super::cases::{FOLDED_BYTES, MOST, descriptor_bytes};
+use super::cases::{FOLDED_BYTES, MOST, MOST_WITHOUT_TABLES, descriptor_bytes};
 use crate::screen::print_wrapped;
 use crate::size::{ByteSize, rounded};
 use mm_core::pagemap::Tails;
@@ -14,11 +14,11 @@ const INDENT: usize = 14;
 const WORDS: &[(&str, &str)] = &[
     (
         "pages",
-        "The size of the compound pages that the memory is used in (--align).",
+        "What the memory is used in: base pages, or compound pages of this size (--align). A compound page is a head and tails.",
     ),
     (
         "tails",
-        "What the descriptors of tail pages share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a node.",
+        "What the descriptors of tails share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a node.",
     ),
     (
         "leaves",
@@ -39,11 +39,11 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "saved",
-        "Against a flat array, one descriptor for each frame without any tables, or against base pages below 'frames before'. The altmap counts as a cost. Below zero nothing is shared, and tables, or the counts of an altmap, come on top of the array.",
+        "Against the flat array: a descriptor for each frame, 64 bytes, and no tables; in the table with 'frames before', against these. Frames of an altmap are not saved. It is below zero where nothing is shared, since tables, and frames in which an altmap counts, come on top of the flat array.",
     ),
     (
         "online in",
-        "How long it took. This includes the zeroing of simulated RAM by the host.",
+        "How long it took; this includes the host's zeroing of simulated RAM.",
     ),
     (
         "fold",
@@ -55,7 +55,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "audit",
-        "After each step all references are counted again from the page tables. Rows whose audit finds something say 'failed'.",
+        "After each step, all frames and references are counted again from the page tables, and compared with what the library and the allocator say. clean: there is no difference, and nothing is left when the memory is offline again.",
     ),
     (
         "oracle",
@@ -76,8 +76,9 @@ pub(super) fn print(out: &mut dyn Write, columns: usize, backends: &[Backend]) -
     if all().any(|row| row.range.size < MOST) {
         let limit = |bytes: u64| rounded(bytes as f64);
         let text = format!(
-            "At most {}, and at most half of what a backend has room for. Less where descriptors would take more host memory than {}, or {} where tails are shared, or {} in base pages to be folded. No less than one page, and what one leaf describes.",
+            "How much is online: at most {}, or {} on the oracle, and half of what a backend has room for. Less where descriptors would take more host memory than {}, or {} where tails are shared, or {} to be folded. No less than one page, and what one leaf describes.",
             ByteSize(MOST),
+            ByteSize(MOST_WITHOUT_TABLES),
             limit(descriptor_bytes(Tails::None)),
             limit(descriptor_bytes(Tails::PerCompound)),
             limit(FOLDED_BYTES),

@@ -116,6 +116,7 @@ impl Survey<'_> {
             print_wrapped(self.screen.out, &none, self.screen.columns, 2)?;
             return writeln!(self.screen.out);
         }
+        let good_before = std::mem::replace(&mut self.good, true);
         let costs = costs::table(self, backend)?;
         let folds = folds::table(self, backend)?;
         self.screen.progress.hide();
@@ -128,6 +129,12 @@ impl Survey<'_> {
             folds.print(out, columns)?;
             writeln!(out)?;
         }
+        let audits = match self.good {
+            true => "clean after each step of every row",
+            false => "not clean, or rows failed; the reasons are on standard error",
+        };
+        writeln!(out, "audit: {audits}\n")?;
+        self.good &= good_before;
         out.flush()
     }
 
