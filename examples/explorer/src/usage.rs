@@ -14,6 +14,11 @@ pub fn one_line(error: &Error) -> String {
         (ErrorKind::InvalidValue, Some(argument)) => Some(invalid_value(error, &argument)),
         (ErrorKind::UnknownArgument, Some(argument)) => Some(unknown_argument(error, &argument)),
         (ErrorKind::ArgumentConflict, Some(argument)) => Some(conflict(error, &argument)),
+        // An option before a command; clap names both.
+        (ErrorKind::ArgumentConflict, None) => Some(format!(
+            "{}; options of a command go behind it",
+            first_line(error)
+        )),
         (ErrorKind::InvalidSubcommand, _) => {
             text(error, ContextKind::InvalidSubcommand).map(|name| invalid_command(error, &name))
         }

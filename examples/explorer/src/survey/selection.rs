@@ -22,9 +22,9 @@ impl Selection {
         let kinds: Vec<BackendKind> = BackendKind::ALL.into_iter().filter(wanted).collect();
         for align in &args.aligns {
             // One that has it is enough: the others are surveyed for the other sizes.
-            let on_each = kinds.iter().map(|kind| align.on(*kind));
-            if let Some(none) = on_each.reduce(Result::or) {
-                none?;
+            let has_it = |kind: &BackendKind| align.on(*kind).is_ok();
+            if let Some(first) = kinds.first().filter(|_| !kinds.iter().any(has_it)) {
+                align.on(*first)?;
             }
         }
         let backends = kinds

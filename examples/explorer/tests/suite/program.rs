@@ -2,9 +2,10 @@
 
 use explorer::Console;
 use explorer::need::Limits;
-use explorer::progress::Silent;
+use explorer::progress::{Progress, Silent};
 use explorer::screen::USUAL_COLUMNS;
 use serde_json::Value;
+use std::io::Write;
 
 /// What a run has left behind.
 pub(crate) struct Ran {
@@ -20,30 +21,77 @@ impl Ran {
     }
 }
 
-pub(crate) fn run_within<S: AsRef<str>>(limits: &Limits, args: &[S]) -> Ran {
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let args = args.iter().map(|arg| arg.as_ref().to_owned());
-    let code = explorer::run(
-        std::iter::once("explorer".to_owned()).chain(args),
-        limits,
-        &mut Console {
-            stdout: &mut stdout,
-            stderr: &mut stderr,
+/// How a run is watched, and how wide its output is.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch<'w> {
+    pub(crate) limits: Limits,
+    pub(crate) progress: &'w dyn Progress,
+    pub(crate) columns: usize,
+}
+
+impl Default for Watch<'_> {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
             progress: &Silent,
             columns: USUAL_COLUMNS,
-        },
-    );
-    Ran {
-        code,
-        stdout: String::from_utf8(stdout).unwrap(),
-        stderr: String::from_utf8(stderr).unwrap(),
+        }
     }
+}
+
+impl Watch<'_> {
+    /// Runs `explorer` with `line`, split at spaces.
+    pub(crate) fn run(self, line: &str) -> Ran {
+        self.run_with(&split(line))
+    }
+
+    fn run_with<S: AsRef<str>>(self, args: &[S]) -> Ran {
+        let mut stdout = Vec::new();
+        let (code, stderr) = self.run_into(&mut stdout, args);
+        Ran {
+            code,
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr,
+        }
+    }
+
+    /// The same with another standard output. Answers with what it exits with and has said.
+    pub(crate) fn run_into<S: AsRef<str>>(
+        self,
+        stdout: &mut dyn Write,
+        args: &[S],
+    ) -> (u8, String) {
+        let mut stderr = Vec::new();
+        let args = args.iter().map(|arg| arg.as_ref().to_owned());
+        let code = explorer::run(
+            std::iter::once("explorer".to_owned()).chain(args),
+            &self.limits,
+            &mut Console {
+                stdout,
+                stderr: &mut stderr,
+                progress: self.progress,
+                columns: self.columns,
+            },
+        );
+        (code, String::from_utf8(stderr).unwrap())
+    }
+}
+
+pub(crate) fn split(line: &str) -> Vec<&str> {
+    line.split(' ').filter(|arg| !arg.is_empty()).collect()
+}
+
+pub(crate) fn run_within<S: AsRef<str>>(limits: &Limits, args: &[S]) -> Ran {
+    let watch = Watch {
+        limits: *limits,
+        ..Watch::default()
+    };
+    watch.run_with(args)
 }
 
 /// Runs `explorer` with `line`, split at spaces.
 pub(crate) fn run(line: &str) -> Ran {
-    let args: Vec<&str> = line.split(' ').filter(|arg| !arg.is_empty()).collect();
-    run_within(&Limits::default(), &args)
+    Watch::default().run(line)
 }
 
 /// What `online` with `line` prints, which is done and leaves nothing behind.
