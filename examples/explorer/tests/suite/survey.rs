@@ -128,7 +128,8 @@ fn only_what_is_named_is_surveyed() {
     assert_eq!(shown, ["sim", "aarch64-64k"]);
     let headings: Vec<&str> = survey
         .lines()
-        .filter_map(|line| line.split_once(" online in ")?.1.rsplit(' ').next())
+        .filter(|line| line.starts_with("-- "))
+        .filter_map(|line| line.rsplit(' ').next())
         .collect();
     // Each size is online, and folded where a vmemmap page does not describe more: 64M with 64K
     // pages.
