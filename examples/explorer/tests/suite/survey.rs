@@ -227,3 +227,45 @@ fn a_backend_can_be_read_when_it_is_done() {
         assert!(counts.iter().all(|count| *count == before), "{seen:?}");
     }
 }
+
+/// Without how long it took, which is the last cell, or the last two of a row that is folded.
+fn without_times(line: &str) -> &str {
+    let is_time = |text: &str| [" ms", " µs", " s"].iter().any(|unit| text.ends_with(unit));
+    let mut rest = line.trim_end();
+    while is_time(rest) {
+        let (before, _) = rest.rsplit_once(' ').unwrap();
+        rest = before.trim_end().rsplit_once(' ').unwrap().0.trim_end();
+    }
+    rest
+}
+
+#[test]
+fn the_readme_shows_what_the_survey_prints() {
+    let readme = include_str!("../../../../README.md");
+    let command = "$ cargo run --release -p explorer -- --backend x86_64\n";
+    let shown = readme.split_once(command).unwrap().1;
+    let shown = shown.split_once("```text\n").unwrap().1;
+    let shown = shown.split_once("\n```").unwrap().0;
+    let survey = run("--backend x86_64").stdout;
+    let printed = block(&survey, "x86_64");
+    // Widths depend on the times.
+    let words = |line: &str| {
+        without_times(line)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    };
+    let is_rule = |line: &&str| line.starts_with('─');
+    let shown: Vec<Vec<String>> = shown
+        .lines()
+        .filter(|line| !is_rule(line))
+        .map(words)
+        .collect();
+    let printed: Vec<Vec<String>> = printed
+        .iter()
+        .copied()
+        .filter(|line| !is_rule(line))
+        .map(words)
+        .collect();
+    assert_eq!(shown, printed);
+}
