@@ -136,6 +136,10 @@ const LEFT_OUT: &[LeftOut] = &[
         "every_backend_policy_piece_and_leaf_costs_what_its_geometry_says",
         "examples/explorer/tests/suite/fold/costs.rs",
     ),
+    LeftOut::of_one_thread(
+        "the_whole_survey_is_clean_explained_and_fits_the_screen",
+        "examples/explorer/tests/suite/survey.rs",
+    ),
 ];
 
 /// How many operations the churn has on each backend, and the variable that says otherwise.

@@ -45,7 +45,7 @@ pub(super) const fn descriptor_bytes(tails: Tails) -> u64 {
 pub(super) const FOLDED_BYTES: u64 = GIB / 16;
 
 /// What is larger as base pages, because one compound page is, is not folded.
-const MOST_FOLDED_BYTES: u64 = GIB / 2;
+pub(super) const MOST_FOLDED_BYTES: u64 = GIB / 2;
 
 /// A geometry with policies.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,10 @@
 //! What the words of the tables mean.
 
 use super::Backend;
-use super::cases::{FOLDED_BYTES, MOST, MOST_WITHOUT_TABLES, descriptor_bytes};
+use super::cases::{FOLDED_BYTES, MOST, MOST_FOLDED_BYTES, MOST_WITHOUT_TABLES, descriptor_bytes};
 use crate::screen::print_wrapped;
 use crate::size::{ByteSize, rounded};
+use hosted::BackendKind;
 use mm_core::pagemap::Tails;
 use std::io::{self, Write};
 
@@ -50,16 +51,16 @@ const WORDS: &[(&str, &str)] = &[
         "Sharing tails of memory that is online in base pages already; to unfold is to undo that. Unfolded, it has the frames of before.",
     ),
     (
+        "frames before",
+        "Frames of descriptors and tables, before folding; the next column: after it.",
+    ),
+    (
         "flushes",
         "How often CPUs were told to forget translations, by folding and unfolding together.",
     ),
     (
         "audit",
         "After each step, all frames and references are counted again from the page tables, and compared with what the library and the allocator say. clean: there is no difference, and nothing is left when the memory is offline again.",
-    ),
-    (
-        "oracle",
-        "A plain map without page tables. The other backends are tested against it.",
     ),
 ];
 
@@ -71,6 +72,15 @@ pub(super) fn print(out: &mut dyn Write, columns: usize, backends: &[Backend]) -
     };
     for (word, text) in WORDS {
         explain(word, text)?;
+    }
+    if backends
+        .iter()
+        .any(|backend| backend.kind == BackendKind::Sim)
+    {
+        explain(
+            "oracle",
+            "A plain map without page tables. The other backends are tested against it.",
+        )?;
     }
     let all = || backends.iter().flat_map(|backend| &backend.online);
     if all().any(|row| row.range.size < MOST) {
@@ -88,7 +98,10 @@ pub(super) fn print(out: &mut dyn Write, columns: usize, backends: &[Backend]) -
     if all().any(|row| row.case.tails != Tails::None) {
         explain(
             "not shown",
-            "Compound pages that share nothing cost what base pages do. Leaf tables are shared only where the tails of one compound page fill a whole one.",
+            &format!(
+                "Compound pages that share nothing cost what base pages do. Leaf tables are shared only where the tails of one compound page fill a whole one. Pages with more than {} of descriptors are not folded.",
+                rounded(MOST_FOLDED_BYTES as f64)
+            ),
         )?;
     }
     Ok(())

@@ -170,7 +170,31 @@ fn name_of(backend: &Backend, row: &Row) -> String {
     format!("{} at {}", backend.kind.name(), ByteSize(row.case.align))
 }
 
-/// Two digits; what rounds to zero has no sign.
+/// Two digits; what rounds to zero has no sign, and what is not all does not round to all.
 fn percent(saved: f64) -> String {
-    format!("{:.2}%", (saved * 100.0).round() / 100.0 + 0.0)
+    let rounded = (saved * 100.0).round() / 100.0 + 0.0;
+    let rounded = match saved < 100.0 {
+        true => rounded.min(99.99),
+        false => rounded,
+    };
+    format!("{rounded:.2}%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saving_is_not_rounded_to_what_it_is_not() {
+        let cases = [
+            (-0.2075, "-0.21%"),
+            (-0.001, "0.00%"),
+            (99.95, "99.95%"),
+            (99.9996, "99.99%"),
+            (100.0, "100.00%"),
+        ];
+        for (saved, text) in cases {
+            assert_eq!(percent(saved), text);
+        }
+    }
 }

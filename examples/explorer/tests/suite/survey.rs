@@ -59,6 +59,7 @@ fn the_whole_survey_is_clean_explained_and_fits_the_screen() {
         "saved",
         "online in",
         "fold",
+        "frames before",
         "flushes",
         "audit",
         "oracle",
@@ -142,6 +143,26 @@ fn a_backend_without_pages_of_a_size_says_so() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let title = block(&ran.stdout, "aarch64-64k").join(" ");
     assert!(title.contains("no pages of this size"), "{}", ran.stdout);
+}
+
+#[test]
+fn pages_of_any_size_fit_the_screen() {
+    let survey = run("--backend x86_64 --align 64K --align 8M --align 16G --align 1T");
+    assert_eq!((survey.code, survey.stderr.as_str()), (0, ""));
+    let lines = || survey.stdout.lines();
+    assert!(
+        lines().all(|line| line.chars().count() <= 80),
+        "{}",
+        survey.stdout
+    );
+    assert_eq!(
+        lines()
+            .filter(|line| line.contains(" online in pages of "))
+            .count(),
+        4
+    );
+    // It is not there, so it is not explained.
+    assert!(!lines().any(|line| line.starts_with("oracle")));
 }
 
 #[test]
