@@ -1,7 +1,8 @@
 //! Bad arguments in one line: which argument, and what it takes.
 
-use clap::Error;
+use crate::args::Cli;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Error};
 use std::error::Error as _;
 
 /// One line that names the argument and what it takes.
@@ -45,6 +46,14 @@ fn conflict(error: &Error, argument: &str) -> String {
 }
 
 fn invalid_command(error: &Error, name: &str) -> String {
+    // Behind 'help', clap does not say what is near; it does where the command itself is asked for.
+    let asked = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(_) => None,
+        None => Cli::command()
+            .try_get_matches_from(["explorer", name])
+            .err(),
+    };
+    let error = asked.as_ref().unwrap_or(error);
     let meant = did_you_mean(error, ContextKind::SuggestedSubcommand);
     format!("'{name}' is no command{meant} takes online, fold, plan or help, or nothing")
 }

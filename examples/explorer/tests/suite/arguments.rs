@@ -100,7 +100,8 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("fold --limit 3", "--limit", ""),
         ("offline", "offline", "online, fold, plan or help"),
         ("onlin", "onlin", "did you mean 'online'?"),
-        ("help fodl", "fodl", "online, fold, plan or help"),
+        ("help fodl", "fodl", "did you mean 'fold'?"),
+        ("help offline", "offline", "online, fold, plan or help"),
         ("online --aling 2M", "--aling", "did you mean '--align'?"),
         (
             "fold --no-quiese",
