@@ -17,6 +17,7 @@
 pub mod altmap;
 pub mod args;
 pub mod audit;
+pub mod counts;
 pub mod failure;
 pub mod fold;
 pub mod geometry;

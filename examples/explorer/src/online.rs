@@ -2,6 +2,7 @@
 
 use crate::altmap;
 use crate::audit::Auditor;
+use crate::counts::CountCosts;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::notes;
@@ -113,6 +114,7 @@ impl Online<'_> {
         if let Some(counted) = auditor.count(&vmemmap, &table, "online") {
             report.enter_counts(&counted, altmap.map_or(0, altmap::used));
         }
+        report.counts = Some(CountCosts::of(pagemap));
         report.stats = Some(stats::rows(None, &vmemmap));
         self.progress.step("taking it offline", 3, STEPS);
         let (offlined, offline) = timed(|| vmemmap.offline(&mut table, region));

@@ -1,5 +1,6 @@
 //! What was measured, with the keys and in the order of the JSON output.
 
+use crate::counts::CountCosts;
 use crate::failure::Failure;
 use crate::request::{Request, tables_name, tails_name};
 use crate::size::ByteRange;
@@ -36,6 +37,8 @@ pub struct Report {
     pub saved_percent: Option<f64>,
     /// Leaf entries less distinct descriptor frames.
     pub reused_entries: Option<u64>,
+    /// What the reference counts of its frames take.
+    pub counts: Option<CountCosts>,
     /// What it cost on each node.
     pub stats: Option<Vec<NodeRow>>,
     /// What was done otherwise than asked.
@@ -128,6 +131,7 @@ impl Report {
             flat_frames: None,
             saved_percent: None,
             reused_entries: None,
+            counts: None,
             stats: None,
             notes: None,
             audit: None,

@@ -58,6 +58,9 @@ fn print_success(out: &mut dyn Write, report: &Report, stats: bool) -> io::Resul
             None => UNKNOWN.to_owned(),
         }
     )?;
+    if let Some(counts) = report.counts {
+        writeln!(out, "counts        {counts}")?;
+    }
     if let (Some(bytes), Some(first)) = (report.altmap_reserved_bytes, report.ranges.first()) {
         let size = ByteSize(bytes);
         writeln!(

@@ -1,6 +1,7 @@
 //! A plan for programs: one object, its runs written as they are made.
 
 use super::{Planned, Totals, runs};
+use crate::counts::CountCosts;
 use crate::failure::Failure;
 use crate::request::{Request, piece_name};
 use crate::size::ByteRange;
@@ -24,6 +25,7 @@ struct Object<'a> {
     runs: Option<Runs<'a>>,
     /// Written after the runs, which fill it.
     totals: Option<&'a Cell<Totals>>,
+    counts: Option<CountCosts>,
     notes: Option<Vec<String>>,
     error: Option<&'a Failure>,
 }
@@ -105,6 +107,10 @@ pub(super) fn print(
             totals: &totals,
         }),
         totals: made.is_ok().then_some(&totals),
+        counts: made
+            .as_ref()
+            .ok()
+            .map(|(_, pagemap)| CountCosts::of(pagemap)),
         notes: policies.map(|policies| policies.notes),
         error: made.as_ref().err(),
     };

@@ -1,6 +1,7 @@
 //! A plan for people: a line for each run.
 
 use super::{Planned, Totals, runs};
+use crate::counts::CountCosts;
 use crate::notes::counted;
 use crate::request::{Request, piece_name};
 use crate::size::ByteSize;
@@ -54,6 +55,7 @@ pub(super) fn print(
         counted(totals.vmemmap_pages, "vmemmap page"),
         counted(totals.descriptor_frames, "descriptor frame"),
     )?;
+    writeln!(out, "counts: {}", CountCosts::of(&pagemap))?;
     print_altmap(out, planned)?;
     for note in policies.notes {
         writeln!(out, "note: {note}")?;

@@ -9,6 +9,7 @@
 mod arguments;
 mod combinations;
 mod corpus;
+mod counts;
 mod fold;
 mod geometry;
 mod help;

@@ -14,7 +14,7 @@ fn backends() -> impl Iterator<Item = &'static str> {
 }
 const PIECES: [&str; 3] = ["subsection", "section", "range"];
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "backend",
     "ranges",
     "align",
@@ -25,6 +25,7 @@ const KEYS: [&str; 18] = [
     "flat_frames",
     "saved_percent",
     "reused_entries",
+    "counts",
     "stats",
     "notes",
     "audit",
