@@ -38,7 +38,7 @@ impl fmt::Display for CountCosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} for {}; 4 bytes for each frame instead: {} per GiB of RAM",
+            "{} for {}; for all, {} per GiB of RAM",
             rounded(self.shared_bytes as f64),
             counted(self.shared_frames, "shared frame"),
             rounded(self.bytes_per_gib_of_ram as f64),

@@ -48,8 +48,7 @@ fn online_and_plan_say_what_counts_take() {
 
 #[test]
 fn people_are_told_in_one_line() {
-    let said =
-        "8.0 KiB for 512 shared frames; 4 bytes for each frame instead: 1.0 MiB per GiB of RAM";
+    let said = "8.0 KiB for 512 shared frames; for all, 1.0 MiB per GiB of RAM";
     let line = "--range 24G+1G --align 2M";
     let online = run(&format!("online {line}")).stdout;
     let expected = format!("counts        {said}");
