@@ -20,6 +20,8 @@
 mod api;
 mod bytes;
 mod console;
+#[cfg(test)]
+mod documents;
 mod kernel;
 mod libtest;
 mod nightly;

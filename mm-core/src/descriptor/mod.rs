@@ -51,6 +51,42 @@ pub struct Initial {
 /// page are made from the same `Initial`, and most of them are the same memory: a field that is to
 /// differ from tail to tail has no place to be.
 ///
+/// ```
+/// use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+/// use mm_core::addr::Order;
+/// use mm_core::descriptor::{Descriptor, Initial, Mask};
+///
+/// /// 16 bytes for each frame.
+/// struct Frame {
+///     word: AtomicU64,
+///     order: AtomicU32,
+///     users: AtomicU32,
+/// }
+///
+/// // SAFETY: 1: it has no destructor, and any bytes may be overwritten. 2: all fields are atomic. 3: the
+/// // word and the order are those of `initial`, and nobody else stores to them.
+/// unsafe impl Descriptor for Frame {
+///     type Encoding = Mask;
+///
+///     fn initial(initial: Initial) -> Self {
+///         Self {
+///             word: AtomicU64::new(initial.word),
+///             order: AtomicU32::new(initial.order.get().into()),
+///             users: AtomicU32::new(0),
+///         }
+///     }
+///
+///     fn word(&self) -> u64 {
+///         self.word.load(Relaxed)
+///     }
+///
+///     fn order(&self) -> Order {
+///         let order = u8::try_from(self.order.load(Relaxed)).ok();
+///         order.and_then(Order::new).unwrap_or(Order::BASE)
+///     }
+/// }
+/// ```
+///
 /// # Safety
 ///
 /// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), and

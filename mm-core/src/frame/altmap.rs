@@ -179,6 +179,30 @@ impl<M: DirectMap> CountStore for InReserved<M> {
 
 /// An [`Altmap`] over a reserved range, with its counts in the first frames of that range.
 ///
+/// ```
+/// use mm_core::addr::{NodeId, PfnRange};
+/// use mm_core::frame::{DeviceAltmap, DirectMap};
+/// use mm_core::model::MemoryModel;
+/// use mm_core::pagemap::{DevPagemap, Geometry, PagemapError};
+///
+/// /// An altmap as large as it takes to bring all of `device` online.
+/// ///
+/// /// # Safety
+/// ///
+/// /// As for [`DeviceAltmap::new`].
+/// unsafe fn altmap_of<M: DirectMap + Sync>(
+///     model: &MemoryModel,
+///     direct_map: M,
+///     device: PfnRange,
+///     pages: Geometry,
+/// ) -> Result<Option<DeviceAltmap<M>>, PagemapError> {
+///     let needed = DevPagemap::of_range(model, device, pages)?.altmap_needed()?;
+///     // SAFETY: 1 to 3: the caller's.
+///     let altmap = unsafe { DeviceAltmap::new(model, direct_map, needed, NodeId::new(0)) };
+///     Ok(altmap.ok())
+/// }
+/// ```
+///
 /// Hands out the lowest free frame after the last one, and starts again at the lowest, also when
 /// none is out any more. Blocks are aligned to their size. Counts have 32 bits: 64 bytes, and 4
 /// bytes for each reserved frame, are not handed out ([`count_frames`](Altmap::count_frames)).

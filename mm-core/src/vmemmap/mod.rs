@@ -70,6 +70,28 @@ use table_records::TableRecordsState;
 ///
 /// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
 ///
+/// ```
+/// use mm_core::descriptor::{Mask, Page};
+/// use mm_core::frame::{DirectMap, FrameAllocator};
+/// use mm_core::pagemap::DevPagemap;
+/// use mm_core::paging::PageTable;
+/// use mm_core::vmemmap::{OnlineError, Vmemmap};
+///
+/// /// Brings memory online, looks at it, and takes it offline again. Says how many frames that took.
+/// fn frames_for<A: FrameAllocator, M: DirectMap>(
+///     vmemmap: &mut Vmemmap<Page<Mask>, A, M>,
+///     table: &mut impl PageTable,
+///     pagemap: &DevPagemap<'_>,
+/// ) -> Result<u64, OnlineError> {
+///     let before = vmemmap.stats().ram_frames();
+///     let region = vmemmap.online(table, pagemap)?;
+///     let taken = vmemmap.stats().ram_frames() - before;
+///     // The region is this vmemmap's, so that is no error.
+///     let _ = vmemmap.offline(table, region);
+///     Ok(taken)
+/// }
+/// ```
+///
 /// Dropping the value leaves memory online: CPUs use it, and the entries own the frames. Another
 /// value can [adopt](Self::adopt) it. Only what is in no entry is lost: marks, the figures of
 /// [`stats`](Self::stats), which frames belong to an altmap, which tails and tables are shared, and

@@ -10,6 +10,7 @@ mod arguments;
 mod combinations;
 mod corpus;
 mod counts;
+mod documents;
 mod fold;
 mod geometry;
 mod help;

@@ -76,6 +76,27 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// This needs a table for each huge leaf that `frames` touch. Where tails are shared per order,
     /// it also needs one frame for the first compound page of an order and node.
     ///
+    /// ```
+    /// use mm_core::addr::{Granule, PfnRange};
+    /// use mm_core::descriptor::{Mask, Page};
+    /// use mm_core::frame::{DirectMap, FrameAllocator};
+    /// use mm_core::pagemap::{DevPagemap, Geometry};
+    /// use mm_core::paging::PageTable;
+    /// use mm_core::vmemmap::{FoldError, Vmemmap};
+    ///
+    /// /// `frames` are used in pages of 2 MiB from now on. Says how many pages share their tails.
+    /// fn fold_2m<A: FrameAllocator, M: DirectMap>(
+    ///     vmemmap: &mut Vmemmap<Page<Mask>, A, M>,
+    ///     table: &mut impl PageTable,
+    ///     frames: PfnRange,
+    /// ) -> Result<u64, FoldError> {
+    ///     let outside = FoldError::Outside { frames };
+    ///     let pages = Geometry::from_bytes(2 << 20, Granule::Size4K).ok_or(outside)?;
+    ///     let pagemap = DevPagemap::of_range(vmemmap.model(), frames, pages).map_err(|_| outside)?;
+    ///     Ok(vmemmap.fold(table, &pagemap, frames)?.changed)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`FoldError`], and nothing has changed.

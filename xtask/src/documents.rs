@@ -1,0 +1,98 @@
+//! What README and book say that can be compared with the project itself.
+
+use crate::Arguments;
+use crate::toolchain::root;
+use clap::Parser;
+use std::collections::BTreeSet;
+use std::fs;
+
+fn read(file: &str) -> String {
+    let read = fs::read_to_string(root().join(file));
+    read.unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// The Markdown files that name commands.
+fn documents() -> Vec<String> {
+    let mut documents: Vec<_> = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
+        .map(str::to_owned)
+        .to_vec();
+    let book = fs::read_dir(root().join("docs/book")).unwrap();
+    let names = book.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    documents.extend(
+        names
+            .filter(|name| name.ends_with(".md"))
+            .map(|name| format!("docs/book/{name}")),
+    );
+    documents.push("examples/kernels/README.md".to_owned());
+    documents
+}
+
+#[test]
+fn every_call_of_xtask_in_the_documents_is_one_that_it_takes() {
+    let mut calls = 0;
+    for document in documents() {
+        for line in read(&document).lines() {
+            let Some(call) = line.strip_prefix("$ cargo xtask") else {
+                continue;
+            };
+            let call = call.split('#').next().unwrap_or(call);
+            let words = ["cargo xtask"].into_iter().chain(call.split_whitespace());
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{document}: {line}: {error}");
+            }
+            calls += 1;
+        }
+    }
+    assert!(calls >= 5, "{calls}");
+}
+
+/// The errors, notes and reasons that the library's users can meet.
+fn variants() -> BTreeSet<(String, String)> {
+    let endings = ["Error", "Note", "Fallback", "Misconfigured"];
+    let files = fs::read_dir(root().join("docs/api")).unwrap();
+    let mut variants = BTreeSet::new();
+    for file in files {
+        for line in fs::read_to_string(file.unwrap().path()).unwrap().lines() {
+            let Some(path) = line.strip_prefix("variant ") else {
+                continue;
+            };
+            let path = path.split([' ', '(']).next().unwrap_or(path);
+            let mut names = path.rsplit("::");
+            let (Some(variant), Some(of)) = (names.next(), names.next()) else {
+                continue;
+            };
+            if endings.iter().any(|ending| of.ends_with(ending)) {
+                variants.insert((of.to_owned(), variant.to_owned()));
+            }
+        }
+    }
+    variants
+}
+
+#[test]
+fn the_book_says_what_to_do_about_every_error_and_note() {
+    let chapter = read("docs/book/errors.md");
+    // A table is about the type that its heading names.
+    let mut said = BTreeSet::new();
+    let mut of = String::new();
+    for row in chapter.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let cell = row.split(" |").next().unwrap_or(row);
+        let names: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        if row.contains("what to do") {
+            of = names
+                .first()
+                .map_or(String::new(), |name| (*name).to_owned());
+            continue;
+        }
+        for name in names {
+            let (of, variant) = name.split_once("::").unwrap_or((&of, name));
+            said.insert((of.to_owned(), variant.to_owned()));
+        }
+    }
+    let missing: Vec<_> = variants()
+        .into_iter()
+        .filter(|(of, variant)| !said.contains(&(of.clone(), variant.clone())))
+        .map(|(of, variant)| format!("{of}::{variant}"))
+        .collect();
+    assert!(missing.is_empty(), "docs/book/errors.md lacks {missing:?}");
+}
