@@ -11,7 +11,6 @@ use mm_core::addr::VirtAddr;
 use {
     core::arch::x86_64::{__cpuid, __cpuid_count},
     x86_64::instructions::interrupts::without_interrupts,
-    x86_64::instructions::tlb::{InvPcidCommand, flush_pcid},
     x86_64::registers::control::{Cr0, Cr4, Cr4Flags, Efer},
     x86_64::registers::model_specific::Msr,
 };
@@ -21,6 +20,9 @@ const EXTENDED_FEATURES: u32 = 7;
 
 /// The bit of EBX there that stands for INVPCID.
 const INVPCID: u32 = 1 << 10;
+
+/// The type of INVPCID for all contexts, global translations included (SDM, volume 2A, "INVPCID").
+const ALL_INCLUDING_GLOBAL: u64 = 2;
 
 /// IA32_PAT.
 const PAT: u32 = 0x277;
@@ -109,9 +111,19 @@ unsafe impl TlbInstructions for Cpu {
 
     fn invpcid_all_including_global(&self) {
         if self.has_invpcid() {
+            // No PCID and no address: type 2 looks at neither.
+            let descriptor = [0_u64; 2];
             // SAFETY: CPUID says that the instruction exists, on this CPU as on all (duty 2 of
-            // `new`); ring 0 (duty 1).
-            unsafe { flush_pcid(InvPcidCommand::All) };
+            // `new`); ring 0 (duty 1). It reads the descriptor. Written here since the `x86_64`
+            // crate has another name for it before 0.15.2.
+            unsafe {
+                asm!(
+                    "invpcid {}, [{}]",
+                    in(reg) ALL_INCLUDING_GLOBAL,
+                    in(reg) &descriptor,
+                    options(nostack, preserves_flags)
+                );
+            }
             self.fence();
         }
     }
