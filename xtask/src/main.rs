@@ -10,6 +10,7 @@
 //! - `side_by_side`: jobs that run at the same time;
 //! - `sanitize`: the hosted tests under sanitizers;
 //! - `nightly`: the nightly toolchain, which they need;
+//! - `oldest`: the library with the oldest dependencies that it takes;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
 //! - `size`: how much code the library adds to a kernel;
@@ -25,6 +26,7 @@ mod documents;
 mod kernel;
 mod libtest;
 mod nightly;
+mod oldest;
 mod parts;
 mod qemu;
 mod requirement;
@@ -117,6 +119,10 @@ enum Command {
     /// it needs of Rust's core, which a kernel mostly has anyway. Then the largest functions, and what
     /// is compiled more than once.
     Size,
+    /// Compile the library with the oldest dependencies that it takes
+    ///
+    /// The tests have the newest. `test` does the same.
+    Oldest,
     /// Run the hosted tests under sanitizers, with a nightly toolchain.
     ///
     /// What cannot run under one is left out and named, with the reason. The churn has fewer
@@ -250,6 +256,11 @@ fn run() -> Result<ExitCode> {
         }
         Command::Size => {
             print!("{}", size::report()?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Oldest => {
+            oldest::check(&toolchain::target_directory()?)?;
+            println!("the library compiles with {}", oldest::name());
             Ok(ExitCode::SUCCESS)
         }
         Command::Sanitize {
