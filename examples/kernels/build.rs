@@ -1,13 +1,15 @@
-//! Links each kernel by its own script, at fixed addresses.
+//! Links a kernel by a script, at fixed addresses: its own, or that of the boot code which it uses.
 
 use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    let directory = env::var_os("CARGO_MANIFEST_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let script = directory.join("kernel.ld");
+    let own = || {
+        let directory = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        directory.unwrap_or_default().join("kernel.ld")
+    };
+    // Set by `boot-x86_64` for what depends on it.
+    let script = env::var_os("DEP_BOOT_X86_64_SCRIPT").map_or_else(own, PathBuf::from);
     println!("cargo::rerun-if-changed={}", script.display());
     let arguments = [
         "--no-pie",

@@ -2,8 +2,7 @@
 //!
 //! RSDP ▶ XSDT or RSDT ▶ NFIT ▶ System Physical Address Range structures (ACPI 6.5, sections 5.2.5 to 5.2.8 and 5.2.26.2).
 
-use crate::firmware::{Fields, FirmwareMemory};
-use crate::pvh::whole_frames;
+use boot_x86_64::{Fields, FirmwareMemory, whole_frames};
 use experiment::RangeList;
 
 const RSDP_BYTES: u64 = 36;

@@ -1,37 +1,24 @@
 //! A kernel that embeds mm-core: it boots, maps its memory, and runs the experiment on the page tables that its CPU walks.
 //!
 //! ```text
-//!   boot (32 bits) ▶ kernel_main ▶ segments, exceptions ▶ memory map, NFIT ▶ own tables ▶ frames ▶ experiment ▶ exit
+//!   boot-x86_64 ▶ main ▶ NFIT ▶ own tables ▶ frames ▶ experiment ▶ exit
 //! ```
 #![no_std]
 #![no_main]
 
 mod acpi;
-mod boot;
-mod exceptions;
-mod exit;
-mod firmware;
 mod paging;
-mod probe;
-mod pvh;
-mod segments;
-mod serial;
 
 use arch_x86_64::{
     Choices, Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu,
     Tlb,
 };
-use core::panic::PanicInfo;
-use exit::exit;
+use boot_x86_64::{Booted, FirmwareMemory, Instructions, Serial, exit, println};
 use experiment::{
     CpuProbe, EarlyFrames, Layout, MemoryMap, Refusing, Setting, Started, Verdict, X86Entries,
 };
-use firmware::FirmwareMemory;
 use mm_core::model::MemoryModel;
 use paging::{GRANULE, KernelSpace, Levels};
-use probe::Instructions;
-use pvh::StartInfo;
-use serial::Serial;
 
 /// Memory below this is left to firmware.
 const LOW_MEMORY: u64 = 1 << 20;
@@ -39,24 +26,24 @@ const LOW_MEMORY: u64 = 1 << 20;
 /// The sizes of compound pages that are tried: 2 MiB and 1 GiB.
 const COMPOUND: [u64; 2] = [2 << 20, 1 << 30];
 
-/// Called by the boot code with the physical address of the start information, on the kernel's stack.
-extern "C" fn kernel_main(start_info: u64) -> ! {
-    Serial::initialise();
-    // SAFETY: 1: called once each, in this order, by the boot code's only call.
-    let probe = unsafe {
-        exceptions::initialise(segments::initialise());
-        CpuProbe::new()
-    };
+boot_x86_64::entry!(main);
+
+fn main(Booted { start, probe }: Booted) -> ! {
     let levels = Levels::current();
-    let map = read_memory_map(start_info);
+    // SAFETY: 1: the boot tables are in use, and the value is used in this line only. 2: nobody writes yet.
+    let device = acpi::persistent_memory(&unsafe { FirmwareMemory::new() }, start.rsdp);
+    let map = MemoryMap {
+        ram: start.ram,
+        device,
+    };
     println!("kernel-x86_64, {} levels of page tables", levels.count());
     map.print(GRANULE, &mut Serial::new());
     let layout = Layout {
         granule: GRANULE,
         map: &map,
-        image_end: paging::image_end(),
+        image_end: boot_x86_64::image_end(),
         first_free: LOW_MEMORY,
-        mapped_end: boot::IDENTITY_END,
+        mapped_end: boot_x86_64::IDENTITY_END,
     };
     // SAFETY: 1: RAM behind the image, below the end of what is mapped where it is.
     let build = |early: &EarlyFrames| unsafe { KernelSpace::build(levels, &map, early) };
@@ -75,18 +62,6 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
         // SAFETY: 1: five levels are in use.
         Levels::Five => unsafe { run::<FiveLevel>(&mut started, MODEL_5_LEVEL, levels) },
     })
-}
-
-fn read_memory_map(start_info: u64) -> MemoryMap {
-    // SAFETY: 1: the boot tables are in use, and the value does not outlive this function. 2: nobody writes yet.
-    let firmware = unsafe { FirmwareMemory::new() };
-    let Some(start) = StartInfo::read(&firmware, start_info) else {
-        panic!("no PVH start information at {start_info:#x}");
-    };
-    MemoryMap {
-        ram: start.ram,
-        device: acpi::persistent_memory(&firmware, start.rsdp),
-    }
 }
 
 /// # Safety
@@ -112,10 +87,4 @@ unsafe fn run<F: LongModeFormat>(
     };
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
     unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut Serial::new()) }
-}
-
-#[panic_handler]
-fn panicked(info: &PanicInfo<'_>) -> ! {
-    println!("PANIC: {info}");
-    exit(Verdict::Panicked)
 }

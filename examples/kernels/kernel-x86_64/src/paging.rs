@@ -9,7 +9,7 @@
 //!
 //! Built while physical memory is still mapped where it is. Nothing is mapped in the lower half afterwards.
 
-use crate::boot::KERNEL_BASE;
+use boot_x86_64::KERNEL_BASE;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::ptr::addr_of;
@@ -89,12 +89,6 @@ unsafe extern "C" {
     static __data_end: u8;
     static __stack_start: u8;
     static __stack_end: u8;
-    static __kernel_end: u8;
-}
-
-/// The first physical address behind the kernel's image.
-pub fn image_end() -> u64 {
-    addr_of!(__kernel_end) as u64 - KERNEL_BASE
 }
 
 /// The tables, not yet in use.

@@ -58,5 +58,5 @@ impl fmt::Write for Serial {
 /// Prints a line to the serial port.
 #[macro_export]
 macro_rules! println {
-    ($($arguments:tt)*) => { experiment::print_line!($crate::serial::Serial::new(), $($arguments)*) };
+    ($($arguments:tt)*) => { $crate::print_line!($crate::Serial::new(), $($arguments)*) };
 }

@@ -8,12 +8,22 @@
 //! stands above them.
 
 use core::arch::global_asm;
+use core::ptr::addr_of;
 
 /// Where physical address 0 lies for the kernel's code: the linker script's `KERNEL_BASE`.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
 /// Up to where physical memory is mapped where it is, until the kernel has tables of its own.
 pub const IDENTITY_END: u64 = 1 << 32;
+
+unsafe extern "C" {
+    static __kernel_end: u8;
+}
+
+/// The first physical address behind the kernel's image.
+pub fn image_end() -> u64 {
+    addr_of!(__kernel_end) as u64 - KERNEL_BASE
+}
 
 global_asm!(
     r#"
@@ -72,7 +82,7 @@ boot_64:
     movabs rsp, offset __stack_end
     mov edi, ebp
     xor ebp, ebp
-    movabs rax, offset {main}
+    movabs rax, offset {start}
     call rax
     ud2
 
@@ -112,5 +122,5 @@ boot_pd:
     .endr
     .popsection
     "#,
-    main = sym crate::kernel_main,
+    start = sym crate::start,
 );
