@@ -1,0 +1,100 @@
+//! All that this kernel writes to embed the library.
+//!
+//! It has the rest anyway: an `OffsetPageTable`, an allocator with the traits of the `x86_64` crate behind a
+//! lock, and the memory map of its firmware.
+
+use crate::allocator;
+use arch_x86_64::{
+    Choices, Cpu, FourLevel, FourLevelTable, FrameWork, Frames4K, MODEL_4_LEVEL, OffsetMap,
+    SingleCpu, Tlb, engine_over, linear_map_of,
+};
+use mm_core::addr::{NodeId, PfnRange};
+use mm_core::descriptor::Page;
+use mm_core::frame::{BootFrames, Counted, EarlyFrames, LinearMap, SharedCounts};
+use mm_core::paging::OneRoot;
+use mm_core::vmemmap::Vmemmap;
+use spin::{Mutex, MutexGuard, Once};
+use x86_64::structures::paging::OffsetPageTable;
+
+/// For how many frames references are counted, those that several entries map.
+/// `DevPagemap::shared_frames` tells how many a pagemap needs.
+const SHARED_FRAMES: u64 = 1024;
+
+const COUNT_WORDS: usize = SharedCounts::words_for(SHARED_FRAMES) as usize;
+static COUNTS: Mutex<[u64; COUNT_WORDS]> = Mutex::new([0; COUNT_WORDS]);
+static FRAMES: Once<Frames> = Once::new();
+
+/// The kernel's allocator, as the library sees it: what the firmware's map has until the kernel hands
+/// over, and single frames of the kernel's allocator after that, with references counted.
+pub type Frames = Counted<
+    BootFrames<'static, LinearMap, Frames4K<fn(&mut FrameWork<'_>)>>,
+    SharedCounts<'static>,
+>;
+
+/// The vmemmap, with the library's ready descriptor.
+pub type Descriptors = Vmemmap<Page, &'static Frames, LinearMap>;
+
+/// The library's page table, over the kernel's.
+pub type Engine<'t> = FourLevelTable<&'static Frames, OffsetMap<'t>, Tlb<Cpu, SingleCpu>>;
+
+/// What belongs behind the kernel's lock for its page tables.
+pub struct Embedded {
+    table: OffsetPageTable<'static>,
+    descriptors: Descriptors,
+    tlb: Tlb<Cpu, SingleCpu>,
+    one_root: OneRoot,
+}
+
+impl Embedded {
+    /// A vmemmap on `table` with nothing online, and frames from `ram` until these are handed over.
+    ///
+    /// # Safety
+    ///
+    /// 1. `table` is what the only CPU translates by, in ring 0, and there is no other level-4 table.
+    /// 2. All RAM is mapped at its offset, for good; `ram` is RAM that nobody uses.
+    /// 3. Nobody else uses the addresses of `MODEL_4_LEVEL`. This is called once.
+    pub unsafe fn new(table: OffsetPageTable<'static>, ram: &'static [PfnRange]) -> Self {
+        // SAFETY: 1 and 2: duty 1.
+        let (cpu, one_cpu) = unsafe { (Cpu::new(), SingleCpu::new()) };
+        cpu.check::<FourLevel>(Choices::new())
+            .unwrap_or_else(|error| panic!("{error}"));
+        // SAFETY: 1: duty 2.
+        let memory = unsafe { linear_map_of(&table) };
+        // SAFETY: 1 and 2: duty 2.
+        let early = unsafe { EarlyFrames::new(ram, NodeId::new(0), memory) };
+        // SAFETY: 1: the kernel's one allocator, whose frames are all alike. 2: duty 2.
+        let full = unsafe { Frames4K::new(with_allocator as fn(&mut FrameWork<'_>)) };
+        // SAFETY: 1 and 2: it starts without frames, and is told which of them are in use.
+        let boot = unsafe { BootFrames::new(early, full) };
+        let words: &'static mut [u64; COUNT_WORDS] = MutexGuard::leak(COUNTS.lock());
+        let frames = FRAMES.call_once(|| Counted::new(boot, SharedCounts::new(words)));
+        // SAFETY: 1, 3 and 4: duty 3, and there is one table. 2: duty 2.
+        let descriptors = unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, memory) };
+        Self {
+            table,
+            descriptors: descriptors.unwrap_or_else(|error| panic!("{error}")),
+            tlb: Tlb::new(cpu, one_cpu),
+            // SAFETY: 1: duty 1.
+            one_root: unsafe { OneRoot::new() },
+        }
+    }
+
+    /// The vmemmap and the page table for its operations.
+    pub fn parts(&mut self) -> (&mut Descriptors, Engine<'_>) {
+        let frames = frames();
+        // SAFETY: 1 and 2: duty 2 of `new`. 3: `frames` is what there always was, and the kernel cleans up
+        // nothing. 4: duty 1 of `new`, checked there. 5: duty 1.
+        let engine = unsafe { engine_over(&mut self.table, self.one_root, frames, self.tlb) };
+        let engine = engine.unwrap_or_else(|error| panic!("{error}"));
+        (&mut self.descriptors, engine)
+    }
+}
+
+/// The frames, once there is an [`Embedded`].
+pub fn frames() -> &'static Frames {
+    FRAMES.wait()
+}
+
+fn with_allocator(work: &mut FrameWork<'_>) {
+    work(&mut *allocator::FRAMES.lock());
+}
