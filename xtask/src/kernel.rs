@@ -20,6 +20,12 @@ pub(crate) enum Kernel {
     /// AArch64.
     #[value(name = "aarch64")]
     AArch64,
+    /// A small one on the `x86_64` crate, with its page table and its traits for allocators.
+    #[value(name = "embed-x86_64-crate")]
+    EmbedX86_64Crate,
+    /// A small one with a page table of its own, which runs the conformance battery.
+    #[value(name = "embed-own-table")]
+    EmbedOwnTable,
 }
 
 /// The size of a kernel's pages.
@@ -75,6 +81,20 @@ pub(crate) struct Parts {
     pub(crate) statuses: Statuses,
     /// The pages that it can have, at least one size.
     pub(crate) granules: &'static [Granule],
+}
+
+impl Parts {
+    /// A kernel for x86-64.
+    const fn x86_64(package: &'static str) -> Self {
+        Self {
+            package,
+            target: "x86_64-unknown-none",
+            emulator: "qemu-system-x86_64",
+            emulator_package: "qemu-system-x86",
+            statuses: DEBUG_EXIT,
+            granules: &[Granule::Size4K],
+        }
+    }
 }
 
 /// The process statuses by which a kernel tells its verdict.
@@ -159,14 +179,9 @@ impl Kernel {
     /// What it is made of.
     pub(crate) const fn parts(self) -> Parts {
         match self {
-            Self::X86_64 | Self::X86_64La57 => Parts {
-                package: "kernel-x86_64",
-                target: "x86_64-unknown-none",
-                emulator: "qemu-system-x86_64",
-                emulator_package: "qemu-system-x86",
-                statuses: DEBUG_EXIT,
-                granules: &[Granule::Size4K],
-            },
+            Self::X86_64 | Self::X86_64La57 => Parts::x86_64("kernel-x86_64"),
+            Self::EmbedX86_64Crate => Parts::x86_64("embed-x86_64-crate"),
+            Self::EmbedOwnTable => Parts::x86_64("embed-own-table"),
             Self::AArch64 => Parts {
                 package: "kernel-aarch64",
                 target: "aarch64-unknown-none",

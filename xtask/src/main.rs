@@ -39,7 +39,7 @@ mod suite;
 mod tally;
 mod toolchain;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -230,8 +230,10 @@ fn run() -> Result<ExitCode> {
             if install {
                 requirement::install(|| qemu::missing(&parts))?;
             }
-            let built = qemu::build(&parts, &toolchain::target_directory()?)?;
-            let verdict = qemu::boot(&built, boot, &machine, io::stdout())?;
+            let directory = toolchain::target_directory()?;
+            let built = qemu::build(&[parts.package], &parts, &directory)?;
+            let (_, built) = built.first().context("nothing was built")?;
+            let verdict = qemu::boot(built, boot, &machine, io::stdout())?;
             let head = match &verdict {
                 Verdict::Passed(_) => "",
                 Verdict::Skipped(_) => "skipped: ",

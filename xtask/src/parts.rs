@@ -197,7 +197,7 @@ impl Suite {
     /// What became of each part, how long all took together, and the sum alone on the last line.
     fn table(&self, all: Duration) -> String {
         let row = |name: &str, time: Duration, what: &dyn fmt::Display| {
-            let row = format!("{name:<21} {:>7.1} s  {what}", time.as_secs_f64());
+            let row = format!("{name:<25} {:>7.1} s  {what}", time.as_secs_f64());
             row.trim_end().to_owned()
         };
         let rows = self.parts.iter();
@@ -336,15 +336,15 @@ mod tests {
         };
         suite.parts = vec![part("hosted build", 60), part("hosted tests", 90)];
         // Together they took less than one after the other.
-        let all = "hosted build             60.0 s  done\n\
-                   hosted tests             90.0 s  done\n\
-                   all                     120.0 s\n\
+        let all = "hosted build                 60.0 s  done\n\
+                   hosted tests                 90.0 s  done\n\
+                   all                         120.0 s\n\
                    0 passed, 0 failed";
         assert_eq!(suite.table(Duration::from_secs(120)), all);
         suite.parts.insert(0, part(PACKAGES, 30));
         let table = suite.table(Duration::from_secs(150));
         assert!(
-            table.contains("\nall but packages        120.0 s\n"),
+            table.contains("\nall but packages            120.0 s\n"),
             "{table}"
         );
     }

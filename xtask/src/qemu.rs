@@ -106,17 +106,24 @@ pub(crate) fn missing(parts: &Parts) -> Vec<Requirement> {
     emulator.into_iter().chain(compiler).collect()
 }
 
-/// Builds a kernel below `directory`.
-pub(crate) fn build(parts: &Parts, directory: &Path) -> Result<Built> {
+/// Builds the kernels of `packages` below `directory`, all as `parts` says but for the package.
+pub(crate) fn build<'p>(
+    packages: &[&'p str],
+    parts: &Parts,
+    directory: &Path,
+) -> Result<Vec<(&'p str, Built)>> {
     let emulator = need_program(parts.emulator, parts.emulator_package)?;
     let way = toolchain::find(parts.target)?;
-    let image = toolchain::build(parts, way, directory)?;
-    let directory = directory.to_path_buf();
-    Ok(Built {
-        emulator,
-        image,
-        directory,
-    })
+    let images = toolchain::build(packages, parts.target, way, directory)?;
+    let built = |package: &&'p str| {
+        let built = Built {
+            emulator: emulator.clone(),
+            image: images.join(package),
+            directory: directory.to_path_buf(),
+        };
+        (*package, built)
+    };
+    Ok(packages.iter().map(built).collect())
 }
 
 /// Boots what was built of `boot`'s kernel, and copies what it prints to `out`.
@@ -133,7 +140,9 @@ pub(crate) fn boot(
     let x86_64 = |command, cpu| x86_64(command, cpu, machine, &built.directory);
     // A file goes with its value.
     let _device = match boot.kernel {
-        Kernel::X86_64 => Some(x86_64(&mut command, "max,la57=off")?),
+        Kernel::X86_64 | Kernel::EmbedX86_64Crate | Kernel::EmbedOwnTable => {
+            Some(x86_64(&mut command, "max,la57=off")?)
+        }
         Kernel::X86_64La57 => Some(x86_64(&mut command, "max")?),
         Kernel::AArch64 => {
             aarch64(&mut command, boot.granule, machine);

@@ -14,7 +14,7 @@ use crate::toolchain::{cargo, target_directory};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
@@ -59,7 +59,8 @@ fn packages() -> Result<String> {
 enum Build {
     /// The tests of the workspace, without the doctests.
     Hosted,
-    Kernel(Parts),
+    /// All kernels for one target, as one of them says.
+    Kernels(Parts, Vec<&'static str>),
 }
 
 /// What was built, or what becomes of the parts that need it.
@@ -70,14 +71,20 @@ struct AllBuilt {
 }
 
 /// Builds everything, several parts at a time: each has times in which one CPU is enough for it.
-/// Kernels of one package are built once.
+/// Kernels for one target are built together, and what they have in common once.
 fn build(suite: &mut Suite, directory: &Path) -> AllBuilt {
-    let kernels = Boot::all().map(|boot| boot.kernel.parts());
-    let kernels: BTreeMap<&str, Parts> = kernels.map(|parts| (parts.package, parts)).collect();
-    let names: Vec<&str> = kernels.keys().copied().collect();
+    let mut targets: BTreeMap<&str, (Parts, BTreeSet<&str>)> = BTreeMap::new();
+    for parts in Boot::all().map(|boot| boot.kernel.parts()) {
+        let target = targets.entry(parts.target);
+        let (_, packages) = target.or_insert_with(|| (parts, BTreeSet::new()));
+        packages.insert(parts.package);
+    }
+    let names = targets.values().flat_map(|(_, packages)| packages);
+    let names: Vec<&str> = names.copied().collect();
     suite.begin(&format!("building the hosted tests, {}", names.join(", ")));
     let mut builds = vec![Build::Hosted];
-    builds.extend(kernels.into_values().map(Build::Kernel));
+    let targets = targets.into_values();
+    builds.extend(targets.map(|(of, packages)| Build::Kernels(of, Vec::from_iter(packages))));
     let mut all = AllBuilt {
         hosted: Err(Outcome::Failed("not built".to_owned())),
         kernels: BTreeMap::new(),
@@ -85,27 +92,39 @@ fn build(suite: &mut Suite, directory: &Path) -> AllBuilt {
     side_by_side::run(
         &builds,
         |build| match build {
-            Build::Hosted => build_tests(cargo_test(cargo(), &[], directory)).map(|_| None),
-            Build::Kernel(parts) => qemu::build(parts, directory).map(Some),
+            Build::Hosted => build_tests(cargo_test(cargo(), &[], directory)).map(|_| Vec::new()),
+            Build::Kernels(parts, packages) => qemu::build(packages, parts, directory),
         },
         |build, result, time| {
             let name = match build {
-                Build::Hosted => "hosted",
-                Build::Kernel(parts) => parts.package,
+                Build::Hosted => "hosted".to_owned(),
+                Build::Kernels(parts, _) => format!("{} kernels", architecture(parts.target)),
             };
             let part = format!("{name} build");
             let result = result.map(|built| (built, format!("{name}: built")));
             match (build, suite.prepared(&part, false, result, time)) {
                 (Build::Hosted, result) => all.hosted = result.map(drop),
-                (Build::Kernel(parts), result) => {
-                    let nothing = || Outcome::Failed("not built".to_owned());
-                    let result = result.and_then(|built| built.ok_or_else(nothing));
-                    all.kernels.insert(parts.package, result);
+                (Build::Kernels(..), Ok(built)) => {
+                    let built = built
+                        .into_iter()
+                        .map(|(package, built)| (package, Ok(built)));
+                    all.kernels.extend(built);
+                }
+                (Build::Kernels(_, packages), Err(outcome)) => {
+                    let not_built = packages
+                        .iter()
+                        .map(|&package| (package, Err(outcome.clone())));
+                    all.kernels.extend(not_built);
                 }
             }
         },
     );
     all
+}
+
+/// The architecture in the name of a target.
+fn architecture(target: &str) -> &str {
+    target.split_once('-').map_or(target, |(first, _)| first)
 }
 
 /// Tests and doctests of the workspace. Doctests are built when they are run.

@@ -5,7 +5,6 @@
 //! | the target | a compiler whose library has the target: `rustup target add` |
 //! | Debian | Debian's compiler, which builds the library from its source, also Debian's |
 
-use crate::kernel::Parts;
 use crate::requirement::Requirement;
 use anyhow::{Context, Result, bail, ensure};
 use std::env;
@@ -156,20 +155,28 @@ fn minor_version(version: &str) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// Builds a kernel below `target_directory`, and says where it is. Each has a directory of its own,
-/// so that two can be built at the same time.
-pub(crate) fn build(parts: &Parts, way: Way, target_directory: &Path) -> Result<PathBuf> {
+/// Builds the kernels of `packages` for `target` below `target_directory`, and says in which directory
+/// they are. What they have in common is built once. Each target has a directory of its own, so that
+/// two can be built for at the same time.
+pub(crate) fn build(
+    packages: &[&str],
+    target: &str,
+    way: Way,
+    target_directory: &Path,
+) -> Result<PathBuf> {
     let (mut command, directory) = match way {
         Way::Target => (cargo(), "kernels"),
         Way::Debian => (debian_cargo(), "kernels-debian"),
     };
-    let directory = target_directory.join(directory).join(parts.package);
+    let directory = target_directory.join(directory).join(target);
     command
         .current_dir(root().join("examples/kernels"))
         .args(["build", "--quiet", "--release", "--locked"])
-        .args(["--package", parts.package, "--target", parts.target])
-        .arg("--target-dir")
+        .args(["--target", target, "--target-dir"])
         .arg(&directory);
+    for package in packages {
+        command.args(["--package", package]);
+    }
     if way == Way::Debian {
         command.args([
             "-Zbuild-std=core,alloc,compiler_builtins",
@@ -178,12 +185,9 @@ pub(crate) fn build(parts: &Parts, way: Way, target_directory: &Path) -> Result<
     }
     let status = command.status().context("cargo does not start")?;
     if !status.success() {
-        bail!("{} does not build ({status})", parts.package);
+        bail!("{} does not build ({status})", packages.join(", "));
     }
-    Ok(directory
-        .join(parts.target)
-        .join("release")
-        .join(parts.package))
+    Ok(directory.join(target).join("release"))
 }
 
 /// Debian's Cargo with Debian's compiler, which would otherwise be the one on the search path.
