@@ -4,9 +4,7 @@
 //! The page table works page by page: what the library wants of runs of pages, it does by these methods.
 
 use crate::frames::ALLOCATOR;
-use crate::tables::{
-    ACCESSED, DIRTY, Entry, NO_EXECUTE, NoEntry, PRESENT, PageTables, WRITABLE,
-};
+use crate::tables::{ACCESSED, DIRTY, Entry, NO_EXECUTE, NoEntry, PRESENT, PageTables, WRITABLE};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::{OutOfFrames, PlainAllocator};
 use mm_core::paging::{

@@ -53,7 +53,9 @@ boot_x86_64::entry!(main);
 fn main(booted: Booted) -> ! {
     println!("embed-own-table");
     if Cr4::read().contains(Cr4Flags::L5_PAGING) {
-        panic!("the CPU walks 5 levels, and this kernel's tables have 4; choose a CPU without LA57");
+        panic!(
+            "the CPU walks 5 levels, and this kernel's tables have 4; choose a CPU without LA57"
+        );
     }
     let ram = start_allocator(&booted.start.ram);
     let words: &'static mut [AtomicU32; FRAMES as usize] = MutexGuard::leak(COUNTS.lock());

@@ -2,6 +2,7 @@
 //! Nothing here is about the library.
 
 use buddy_system_allocator::{FrameAllocator as Buddy, LockedHeap};
+use core::ops::Range;
 use spin::Mutex;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{FrameAllocator, FrameDeallocator, PhysFrame, Size4KiB};
@@ -19,29 +20,34 @@ pub static FRAMES: Mutex<Frames> = Mutex::new(Frames {
 /// Free frames, by their numbers.
 pub struct Frames {
     buddy: Buddy<32>,
-    free: usize,
+    free: u64,
 }
 
 impl Frames {
-    /// Takes over free frames from `start` to before `end`.
-    pub fn add(&mut self, start: usize, end: usize) {
-        self.buddy.add_frame(start, end);
-        self.free += end - start;
+    /// Takes over free frames.
+    pub fn add(&mut self, frames: Range<u64>) {
+        self.free += frames.end - frames.start;
+        self.buddy.insert(indices(frames));
     }
 
     /// Takes over frames that are in use, and will be given back one by one.
-    pub fn add_in_use(&mut self, start: usize, end: usize) {
-        self.buddy.add_frame(start, end);
-        for frame in start..end {
+    pub fn add_in_use(&mut self, frames: Range<u64>) {
+        let frames = indices(frames);
+        self.buddy.insert(frames.clone());
+        for frame in frames {
             // It takes back only what it has handed out.
             assert_eq!(self.buddy.alloc_at(frame, 1), Some(frame));
         }
     }
 
     /// How many are free.
-    pub const fn free(&self) -> usize {
+    pub const fn free(&self) -> u64 {
         self.free
     }
+}
+
+const fn indices(frames: Range<u64>) -> Range<usize> {
+    frames.start as usize..frames.end as usize
 }
 
 // SAFETY: the buddy allocator has a frame in its lists or has handed it out, never both.

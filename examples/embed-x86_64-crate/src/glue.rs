@@ -10,7 +10,7 @@ use arch_x86_64::{
 };
 use mm_core::addr::{NodeId, PfnRange};
 use mm_core::descriptor::Page;
-use mm_core::frame::{BootFrames, Counted, EarlyFrames, LinearMap, SharedCounts};
+use mm_core::frame::{BootFrames, Counted, EarlyFrames, EarlyRange, LinearMap, SharedCounts};
 use mm_core::paging::OneRoot;
 use mm_core::vmemmap::Vmemmap;
 use spin::{Mutex, MutexGuard, Once};
@@ -39,6 +39,8 @@ pub type Engine<'t> = FourLevelTable<&'static Frames, OffsetMap<'t>, Tlb<Cpu, Si
 
 /// What belongs behind the kernel's lock for its page tables.
 pub struct Embedded {
+    /// Where descriptors and tables come from.
+    pub frames: &'static Frames,
     table: OffsetPageTable<'static>,
     descriptors: Descriptors,
     tlb: Tlb<Cpu, SingleCpu>,
@@ -71,6 +73,7 @@ impl Embedded {
         // SAFETY: 1, 3 and 4: duty 3, and there is one table. 2: duty 2.
         let descriptors = unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, memory) };
         Self {
+            frames,
             table,
             descriptors: descriptors.unwrap_or_else(|error| panic!("{error}")),
             tlb: Tlb::new(cpu, one_cpu),
@@ -79,20 +82,26 @@ impl Embedded {
         }
     }
 
+    /// Gives the kernel's allocator all that is left of the memory map, and tells it of what is in use.
+    pub fn hand_over(&self) {
+        let numbers = |frames: PfnRange| frames.start().get()..frames.last().get() + 1;
+        let mut allocator = allocator::FRAMES.lock();
+        for range in self.frames.allocator().hand_over() {
+            match range {
+                EarlyRange::Free(frames) => allocator.add(numbers(frames)),
+                EarlyRange::Taken(frames) => allocator.add_in_use(numbers(frames)),
+            }
+        }
+    }
+
     /// The vmemmap and the page table for its operations.
     pub fn parts(&mut self) -> (&mut Descriptors, Engine<'_>) {
-        let frames = frames();
-        // SAFETY: 1 and 2: duty 2 of `new`. 3: `frames` is what there always was, and the kernel cleans up
-        // nothing. 4: duty 1 of `new`, checked there. 5: duty 1.
-        let engine = unsafe { engine_over(&mut self.table, self.one_root, frames, self.tlb) };
+        // SAFETY: 1 and 2: duty 2 of `new`. 3: there are no other frames, and the kernel calls no `clean_up`.
+        // 4: duty 1 of `new`, and the check there. 5: duty 1.
+        let engine = unsafe { engine_over(&mut self.table, self.one_root, self.frames, self.tlb) };
         let engine = engine.unwrap_or_else(|error| panic!("{error}"));
         (&mut self.descriptors, engine)
     }
-}
-
-/// The frames, once there is an [`Embedded`].
-pub fn frames() -> &'static Frames {
-    FRAMES.wait()
 }
 
 fn with_allocator(work: &mut FrameWork<'_>) {

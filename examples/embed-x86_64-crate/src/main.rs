@@ -15,10 +15,10 @@ use boot_x86_64::{Booted, IDENTITY_END, Serial, exit, image_end, println};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use experiment::{Probe, RangeList, Report};
-use glue::{Descriptors, Embedded, Engine, frames};
+use glue::{Descriptors, Embedded, Engine, Frames};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::Page;
-use mm_core::frame::{EarlyRange, InspectFrames, PlainAllocator};
+use mm_core::frame::{InspectFrames, PlainAllocator};
 use mm_core::pagemap::{DevPagemap, Geometry};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -45,14 +45,15 @@ fn main(booted: Booted) -> ! {
     let mut report = Report::new(out);
     static FREE_RAM: Once<RangeList> = Once::new();
     let ram = FREE_RAM.call_once(|| free_ram(&booted.start.ram));
-    // SAFETY: 1: the boot tables are in use, there are no others, and the boot code starts no other CPU. 2:
-    // they map what `free_ram` leaves where it is, and the image lies before it. 3: they map nothing there,
-    // and this is called once.
+    // SAFETY: 1: the boot code's tables are in use, there are no others, and no other CPU was started; this is
+    // the one reference to them. 2: they map what `free_ram` leaves where it is, and the image lies before it.
+    // 3: they map nothing there, and this is called once.
     let mut kernel = unsafe { Embedded::new(boot_table(), ram.as_slice()) };
     bring_ram_online(&mut kernel, &booted.start.ram, &mut report);
-    start_allocators();
+    start_heap(kernel.frames);
+    kernel.hand_over();
 
-    let free = || allocator::FRAMES.lock().free() as u64;
+    let free = || allocator::FRAMES.lock().free();
     let free_at_first = free();
     report.line(format_args!("{free_at_first} frames free"));
     run_device(&mut kernel, &booted, &mut report);
@@ -85,15 +86,20 @@ fn free_ram(ram: &RangeList) -> RangeList {
     free
 }
 
-/// The table that the boot code has made. Called once.
-fn boot_table() -> OffsetPageTable<'static> {
+/// The table that the boot code has made.
+///
+/// # Safety
+///
+/// 1. The CPU translates by it still, and nobody else has a reference to it.
+unsafe fn boot_table() -> OffsetPageTable<'static> {
     let root = OFFSET + Cr3::read().0.start_address().as_u64();
-    // SAFETY: the boot tables map memory at the offset; nobody has another reference to this one.
+    // SAFETY: the boot code's tables map memory at the offset; there is one reference (duty 1).
     unsafe { OffsetPageTable::new(&mut *root.as_mut_ptr::<PageTable>(), OFFSET) }
 }
 
 /// Descriptors of all RAM, with frames from the memory map: there is no allocator yet.
 fn bring_ram_online(kernel: &mut Embedded, ram: &RangeList, report: &mut Report<'_>) {
+    let in_use = in_use(kernel.frames);
     let (descriptors, mut engine) = kernel.parts();
     let whole = descriptors
         .model()
@@ -123,11 +129,10 @@ fn bring_ram_online(kernel: &mut Embedded, ram: &RangeList, report: &mut Report<
     }
 }
 
-/// The heap, and then the frame allocator, with the rest of RAM.
-fn start_allocators() {
-    let boot = frames().allocator();
+/// Gives the kernel its heap, in which its frame allocator keeps its lists.
+fn start_heap(frames: &Frames) {
     let order = Order::new(HEAP_ORDER).unwrap_or(Order::BASE);
-    let Some(heap) = boot.allocate(order, NodeId::new(0)) else {
+    let Some(heap) = frames.allocator().allocate(order, NodeId::new(0)) else {
         panic!("no memory for the heap");
     };
     let start = OFFSET + heap.first().base(Granule::Size4K).get();
@@ -138,27 +143,14 @@ fn start_allocators() {
             .lock()
             .init(start.as_u64() as usize, size as usize)
     };
-    for range in boot.hand_over() {
-        let mut allocator = allocator::FRAMES.lock();
-        let ends = |frames: PfnRange| (frames.start().get() as usize, frames.last().get() as usize);
-        match range {
-            EarlyRange::Free(frames) => {
-                let (first, last) = ends(frames);
-                allocator.add(first, last + 1);
-            }
-            EarlyRange::Taken(frames) => {
-                let (first, last) = ends(frames);
-                allocator.add_in_use(first, last + 1);
-            }
-        }
-    }
 }
 
 /// Device memory online in pages of 1 GiB, and offline.
 fn run_device(kernel: &mut Embedded, booted: &Booted, report: &mut Report<'_>) {
     let device = bytes(DEVICE);
-    let (descriptors, mut engine) = kernel.parts();
+    let in_use = in_use(kernel.frames);
     let before = in_use();
+    let (descriptors, mut engine) = kernel.parts();
     let pagemap = pagemap_of(descriptors, device, device.frames());
     let region = descriptors
         .online(&mut engine, &pagemap)
@@ -190,8 +182,9 @@ fn run_device(kernel: &mut Embedded, booted: &Booted, report: &mut Report<'_>) {
 /// Memory online in base pages, folded to pages of 2 MiB, unfolded, and offline.
 fn run_fold(kernel: &mut Embedded, report: &mut Report<'_>) {
     let memory = bytes(HOTPLUGGED);
-    let (descriptors, mut engine) = kernel.parts();
+    let in_use = in_use(kernel.frames);
     let before = in_use();
+    let (descriptors, mut engine) = kernel.parts();
     let base = pagemap_of(descriptors, memory, Order::BASE.frames()).with_huge_leaves(false);
     let region = descriptors
         .online(&mut engine, &base)
@@ -272,9 +265,9 @@ fn pagemap_of(descriptors: &Descriptors, range: PfnRange, frames: u64) -> DevPag
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// How many frames the vmemmap has, tables included.
-fn in_use() -> u64 {
-    frames().outstanding().unwrap_or(0)
+/// Counts the frames that the vmemmap has, tables included.
+fn in_use(frames: &'static Frames) -> impl Fn() -> u64 {
+    move || frames.outstanding().unwrap_or(0)
 }
 
 /// The descriptor of `frame`, which is online, where the MMU has it: a shift and an add.

@@ -10,7 +10,7 @@ const BASE: u16 = 0x3f8;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
 /// The port. Whoever writes has it; there is one CPU, and exceptions print only when nothing goes on after them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Serial(());
 
 impl Serial {
