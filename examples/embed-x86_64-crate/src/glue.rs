@@ -9,7 +9,7 @@ use arch_x86_64::{
     SingleCpu, Tlb, engine_over, linear_map_of,
 };
 use mm_core::addr::{NodeId, PfnRange};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{BootFrames, Counted, EarlyFrames, EarlyRange, LinearMap, SharedCounts};
 use mm_core::paging::OneRoot;
 use mm_core::vmemmap::Vmemmap;
@@ -32,7 +32,7 @@ pub type Frames = Counted<
 >;
 
 /// The vmemmap, with the library's ready descriptor.
-pub type Descriptors = Vmemmap<Page, &'static Frames, LinearMap>;
+pub type Descriptors = Vmemmap<Page<Mask>, &'static Frames, LinearMap>;
 
 /// The library's page table, over the kernel's.
 pub type Engine<'t> = FourLevelTable<&'static Frames, OffsetMap<'t>, Tlb<Cpu, SingleCpu>>;

@@ -17,7 +17,7 @@ use core::sync::atomic::Ordering;
 use experiment::{Probe, RangeList, Report};
 use glue::{Descriptors, Embedded, Engine, Frames};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr};
-use mm_core::descriptor::Page;
+use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{InspectFrames, PlainAllocator};
 use mm_core::pagemap::{DevPagemap, Geometry};
 use spin::Once;
@@ -271,14 +271,14 @@ fn in_use(frames: &'static Frames) -> impl Fn() -> u64 {
 }
 
 /// The descriptor of `frame`, which is online, where the MMU has it: a shift and an add.
-fn live<'d>(descriptors: &'d Descriptors, engine: &Engine<'_>, frame: Pfn) -> &'d Page {
+fn live<'d>(descriptors: &'d Descriptors, engine: &Engine<'_>, frame: Pfn) -> &'d Page<Mask> {
     let at = descriptors.descriptor_address(frame);
     let Some(at) = at.filter(|_| descriptors.is_valid(engine, frame)) else {
         panic!("frame {frame} is not online");
     };
     // SAFETY: it is online on the tables that the CPU translates by, and stays so while `descriptors` is
     // borrowed. Its fields are atomics, and nobody stores to those of tails.
-    unsafe { &*(at.get() as *const Page) }
+    unsafe { &*(at.get() as *const Page<Mask>) }
 }
 
 /// The number of the head of `frame`, by what its descriptor says to the CPU.
