@@ -14,7 +14,7 @@ use crate::toolchain::{cargo, target_directory};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
 use std::path::Path;
@@ -73,18 +73,13 @@ struct AllBuilt {
 /// Builds everything, several parts at a time: each has times in which one CPU is enough for it.
 /// Kernels for one target are built together, and what they have in common once.
 fn build(suite: &mut Suite, directory: &Path) -> AllBuilt {
-    let mut targets: BTreeMap<&str, (Parts, BTreeSet<&str>)> = BTreeMap::new();
-    for parts in Boot::all().map(|boot| boot.kernel.parts()) {
-        let target = targets.entry(parts.target);
-        let (_, packages) = target.or_insert_with(|| (parts, BTreeSet::new()));
-        packages.insert(parts.package);
-    }
-    let names = targets.values().flat_map(|(_, packages)| packages);
+    let targets = by_target(Boot::all());
+    let names = targets.iter().flat_map(|(_, packages)| packages);
     let names: Vec<&str> = names.copied().collect();
     suite.begin(&format!("building the hosted tests, {}", names.join(", ")));
     let mut builds = vec![Build::Hosted];
-    let targets = targets.into_values();
-    builds.extend(targets.map(|(of, packages)| Build::Kernels(of, Vec::from_iter(packages))));
+    let kernels = targets.into_iter();
+    builds.extend(kernels.map(|(parts, packages)| Build::Kernels(parts, packages)));
     let mut all = AllBuilt {
         hosted: Err(Outcome::Failed("not built".to_owned())),
         kernels: BTreeMap::new(),
@@ -120,6 +115,21 @@ fn build(suite: &mut Suite, directory: &Path) -> AllBuilt {
         },
     );
     all
+}
+
+/// What is to be built for each target, to boot all of `boots`: the parts of one of its kernels, and the
+/// packages of all of them.
+fn by_target(boots: impl Iterator<Item = Boot>) -> Vec<(Parts, Vec<&'static str>)> {
+    let mut targets: Vec<(Parts, Vec<&str>)> = Vec::new();
+    for parts in boots.map(|boot| boot.kernel.parts()) {
+        let known = targets.iter_mut().find(|(of, _)| of.target == parts.target);
+        match known {
+            None => targets.push((parts, vec![parts.package])),
+            Some((_, packages)) if packages.contains(&parts.package) => {}
+            Some((_, packages)) => packages.push(parts.package),
+        }
+    }
+    targets
 }
 
 /// The architecture in the name of a target.
@@ -272,6 +282,21 @@ mod tests {
         ] {
             assert!(tests_of(nothing).is_failure(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn kernels_for_one_target_are_built_together_and_each_once() {
+        let targets = by_target(Boot::all());
+        let built: Vec<_> = targets
+            .iter()
+            .map(|(parts, packages)| (architecture(parts.target), packages.join(" ")))
+            .collect();
+        let x86_64 = "kernel-x86_64 embed-x86_64-crate embed-own-table";
+        let expected = [("x86_64", x86_64), ("aarch64", "kernel-aarch64")];
+        assert_eq!(
+            built,
+            expected.map(|(of, packages)| (of, packages.to_owned()))
+        );
     }
 
     #[test]
