@@ -25,6 +25,8 @@ const FLUSHED_PAGES: u64 = 64;
 /// The kernel's page tables.
 pub struct OwnTable {
     pub tables: PageTables,
+    /// How often the CPU was made to forget something.
+    pub flushes: u64,
 }
 
 impl OwnTable {
@@ -37,8 +39,13 @@ impl OwnTable {
     pub unsafe fn current() -> Self {
         // SAFETY: 1 and 2: duty 1.
         let tables = unsafe { PageTables::current() };
-        Self { tables }
+        Self { tables, flushes: 0 }
     }
+}
+
+/// Whether a CPU translates `at`: all bits from 47 on are the same.
+fn is_translated(at: VirtAddr) -> bool {
+    x86_64::VirtAddr::try_new(at.get()).is_ok()
 }
 
 /// The addresses that `entry` is for, `at` among them.
@@ -101,6 +108,9 @@ unsafe impl PageTable for OwnTable {
 
     fn lookup(&self, at: VirtAddr) -> Lookup {
         let entry = self.tables.walk(at.get());
+        if !is_translated(at) {
+            return Lookup::Hole(span(entry, at));
+        }
         match mapping(entry, at) {
             Some(mapping) => Lookup::Mapped(mapping),
             None if entry.get() == 0 => Lookup::Hole(span(entry, at)),
@@ -116,7 +126,8 @@ unsafe impl PageTable for OwnTable {
         _records: &dyn TableRecords,
     ) -> Result<(), MapError> {
         let (order, last) = (leaf.block.order(), self.last_frame());
-        if order != Order::BASE || !at.is_aligned(GRANULE.bytes()) {
+        let fits = at.is_aligned(GRANULE.bytes()) && is_translated(at);
+        if order != Order::BASE || !fits {
             return Err(MapError::Unsupported { at, order });
         }
         if leaf.block.first() > last {
@@ -135,14 +146,16 @@ unsafe impl PageTable for OwnTable {
     }
 
     unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        let found = self.lookup(at).mapping();
+        let found = found.filter(|found| found.leaf.role != Role::Foreign)?;
         let entry = self.tables.walk(at.get());
-        let found = mapping(entry, at).filter(|found| found.leaf.role != Role::Foreign)?;
         entry.set(0);
         flush.add(span(entry, at));
         Some(found)
     }
 
     fn flush(&mut self, obligation: Flush, _records: &dyn TableRecords) {
+        self.flushes += u64::from(obligation.scope() != FlushScope::Nothing);
         let ranges = match obligation.scope() {
             FlushScope::Nothing => return,
             FlushScope::Everything => return tlb::flush_all(),

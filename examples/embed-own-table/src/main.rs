@@ -23,7 +23,7 @@ use experiment::{CpuProbe, Limited, Probe, RangeList, Report};
 use frames::{ALLOCATOR, FRAMES};
 use glue::{OwnFrames, OwnTable};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
-use mm_core::frame::{Counted, LinearMap, WordCounts};
+use mm_core::frame::{Counted, DeviceAltmap, LinearMap, WordCounts};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::{Flush, Leaf, NoRecords, PageTable};
 use mm_core::vmemmap::AuditSlot;
@@ -36,8 +36,9 @@ use x86_64::structures::paging::{OffsetPageTable, PageTable as CrateTable, PageT
 /// Where descriptors are: in a slot of the root table that nothing else uses.
 const VMEMMAP: VirtAddr = VirtAddr::new(0xffff_c000_0000_0000);
 
-/// Memory whose descriptors are brought online; there is none behind it.
-const DEVICE: (u64, u64) = (16 << 30, 3 << 30);
+/// Memory that stands for a device's, whose descriptors are brought online. It begins in RAM that nothing
+/// else uses, since the altmap lies there. Behind that nothing is touched.
+const DEVICE: (u64, u64) = (512 << 20, (512 << 20) + (3 << 30));
 
 /// How many frames audits count in.
 const SCRATCH_FRAMES: u64 = 64;
@@ -61,14 +62,16 @@ fn main(booted: Booted) -> ! {
     let words: &'static mut [AtomicU32; FRAMES as usize] = MutexGuard::leak(COUNTS.lock());
     let counts = WordCounts::new(ram, words).unwrap_or_else(|error| panic!("{error}"));
     let limited = Limited::new(OwnFrames);
+    // SAFETY: 1 and 2: the boot code's tables map what `start_allocator` and `start_altmap` take where it is.
+    let direct_map = unsafe { LinearMap::new(VirtAddr::new(0), Granule::Size4K) };
     let mut kernel = Kernel {
         model: model(),
         // SAFETY: 1: there are 4 levels, mapped where they are by the boot code; there is no other thread.
         // 2: the boot code starts no other CPU, and nobody loads CR3 again with another table.
         table: unsafe { OwnTable::current() },
         frames: Counted::new(&limited, counts),
-        // SAFETY: 1 and 2: the boot code's tables map all that `start_allocator` hands over where it is.
-        direct_map: unsafe { LinearMap::new(VirtAddr::new(0), Granule::Size4K) },
+        direct_map,
+        altmap: start_altmap(&booted.start.ram, direct_map),
         controls: Live {
             limited: &limited,
             probe: booted.probe,
@@ -111,6 +114,7 @@ fn start_allocator(ram: &RangeList) -> PfnRange {
         let frames = first.and_then(|first| PfnRange::new(first, FRAMES).ok());
         if let (Some(range), Some(frames)) = (range, frames)
             && range.contains_range(frames)
+            && !frames.overlaps(bytes(DEVICE))
         {
             // SAFETY: 1: RAM by the firmware's word, behind the image and below the end of what is mapped.
             unsafe { ALLOCATOR.lock().set(frames.start().get()) };
@@ -118,6 +122,22 @@ fn start_allocator(ram: &RangeList) -> PfnRange {
         }
     }
     panic!("there are no {FRAMES} frames of RAM behind the image");
+}
+
+/// An altmap in the first subsection of the device.
+fn start_altmap(ram: &RangeList, direct_map: LinearMap) -> DeviceAltmap<LinearMap> {
+    let (reserved, _) = bytes(DEVICE).take_first(model().subsection().frames());
+    let is_ram = |range: &PfnRange| range.contains_range(reserved);
+    if !ram.as_slice().iter().any(is_ram) {
+        panic!(
+            "the altmap lies in RAM from {:#x} on; give the machine more",
+            DEVICE.0
+        );
+    }
+    // SAFETY: 1: RAM behind what the allocator has, and of no other altmap. 2: mapped where it is. 3: checks
+    // have one vmemmap at a time. 4: there is one thread.
+    let altmap = unsafe { DeviceAltmap::new(&model(), direct_map, reserved, NodeId::new(0)) };
+    altmap.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Memory for audits to count in.
@@ -149,6 +169,7 @@ struct Kernel<'k> {
     frames: Counted<&'k Limited<OwnFrames>, WordCounts<'static>>,
     direct_map: LinearMap,
     controls: Live<'k>,
+    altmap: DeviceAltmap<LinearMap>,
     scratch: &'static mut [AuditSlot],
 }
 
@@ -167,8 +188,7 @@ impl<'k> Harness for Kernel<'k> {
             controls: &self.controls,
             device: bytes(DEVICE),
             node: NodeId::new(0),
-            // The device has no memory.
-            altmap: None,
+            altmap: Some(&self.altmap),
             scratch: self.scratch,
             ends_are_free: true,
         }
@@ -251,6 +271,10 @@ impl Controls<OwnTable> for Live<'_> {
         change(table, at, |old| old == SWAPPED_OUT, 0)
     }
 
+    fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
+        Some(VirtAddr::new(at.get() ^ 1 << 62))
+    }
+
     /// A load from every page.
     fn speculate(&self, _table: &OwnTable, range: VirtRange) {
         for page in 0..range.pages(Granule::Size4K) {
@@ -259,6 +283,10 @@ impl Controls<OwnTable> for Live<'_> {
                 let _ = self.probe.load(at);
             }
         }
+    }
+
+    fn flushes(&self, table: &OwnTable) -> Option<u64> {
+        Some(table.flushes)
     }
 
     fn violations(&self) -> u64 {
