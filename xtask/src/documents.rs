@@ -96,3 +96,28 @@ fn the_book_says_what_to_do_about_every_error_and_note() {
         .collect();
     assert!(missing.is_empty(), "docs/book/errors.md lacks {missing:?}");
 }
+
+/// The lines of `file` without comments and empty ones.
+fn lines_of_code(file: &str) -> usize {
+    let text = read(file);
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    text.lines().filter(is_code).count()
+}
+
+#[test]
+fn the_book_shows_the_glue_of_the_examples_and_counts_its_lines() {
+    let chapter = read("docs/book/embedding.md");
+    let glue = read("examples/embed-x86_64-crate/src/glue.rs");
+    assert!(
+        chapter.contains(&format!("```rs\n{glue}```\n")),
+        "docs/book/embedding.md shows another glue.rs than examples/embed-x86_64-crate has"
+    );
+    for (kernel, words) in [
+        ("embed-x86_64-crate", "lines without comments"),
+        ("embed-own-table", "lines, most of them"),
+    ] {
+        let lines = lines_of_code(&format!("examples/{kernel}/src/glue.rs"));
+        let says = format!("{lines} {words}");
+        assert!(chapter.contains(&says), "{kernel}: {says}");
+    }
+}

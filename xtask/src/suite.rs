@@ -6,10 +6,12 @@ use crate::MachineArguments;
 use crate::console;
 use crate::kernel::{Boot, Kernel, Parts};
 use crate::libtest::Counter;
+use crate::oldest;
 use crate::parts::{Outcome, PACKAGES, Suite, say};
 use crate::qemu::{self, Built};
 use crate::requirement;
 use crate::side_by_side::{self, Transcript};
+use crate::tally::Tally;
 use crate::toolchain::{cargo, target_directory};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -39,6 +41,14 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     }
     let built = build(&mut suite, &directory);
     hosted(&mut suite, &directory, built.hosted);
+    let oldest = oldest::name();
+    suite.test(&oldest, Ok(()), |()| {
+        let passed = oldest::check(&directory).map(|()| 1)?;
+        Ok(Outcome::Ran(Tally {
+            passed,
+            ..Tally::default()
+        }))
+    });
     kernels(&mut suite, machine, &built.kernels);
     Ok(suite.close())
 }
