@@ -49,6 +49,7 @@ impl<'p> Region<'p> {
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// The region of `pagemap` on `table`, with what is known of it before anything is mapped.
+    #[inline(never)]
     pub(super) fn region_of<'p, P: PageTable>(
         &self,
         table: &P,
