@@ -1,6 +1,6 @@
 //! The frame allocator of a kernel on the `x86_64` crate.
 
-use mm_core::addr::{Block, Granule, NodeId, Order, PhysAddr};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PhysAddr};
 use mm_core::frame::PlainAllocator;
 use x86_64::structures::paging::{FrameAllocator, FrameDeallocator, PhysFrame, Size4KiB};
 
@@ -102,7 +102,7 @@ unsafe impl<W: Fn(&mut FrameWork<'_>)> PlainAllocator for Frames4K<W> {
         });
     }
 
-    fn node_of(&self, _frame: mm_core::addr::Pfn) -> NodeId {
+    fn node_of(&self, _frame: Pfn) -> NodeId {
         self.node
     }
 }

@@ -43,9 +43,9 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     hosted(&mut suite, &directory, built.hosted);
     let oldest = oldest::name();
     suite.test(&oldest, Ok(()), |()| {
-        let passed = oldest::check(&directory).map(|()| 1)?;
+        oldest::check(&directory)?;
         Ok(Outcome::Ran(Tally {
-            passed,
+            passed: 1,
             ..Tally::default()
         }))
     });

@@ -34,8 +34,6 @@ struct State<'m> {
     begun: usize,
     /// What is left of the last of these.
     rest: Option<PfnRange>,
-    /// The ranges behind it.
-    later: &'m [PfnRange],
     /// The run of single frames that is handed out next.
     singles: Option<Pfn>,
 }
@@ -55,7 +53,6 @@ impl<'m, M: DirectMap> EarlyFrames<'m, M> {
                 all: ranges,
                 begun: 0,
                 rest: None,
-                later: ranges,
                 singles: None,
             }),
         }
@@ -102,10 +99,9 @@ impl State<'_> {
 
     /// Begins with the next range.
     fn next_range(&mut self) -> Option<PfnRange> {
-        let (first, later) = self.later.split_first()?;
-        self.later = later;
+        let range = self.all.get(self.begun)?;
         self.begun += 1;
-        Some(*first)
+        Some(*range)
     }
 
     /// The first frames that were handed out, from the frame `from` of the range `index` on, or in a later
@@ -151,7 +147,8 @@ impl State<'_> {
         singles: &mut FrameStack<'_, M>,
     ) -> Option<Block> {
         let has_room = |range: PfnRange| first_block(range, order).is_some();
-        let in_later = self.later.iter().any(|range| has_room(*range));
+        let mut later = self.all.iter().skip(self.begun);
+        let in_later = later.any(|range| has_room(*range));
         if !self.rest.is_some_and(has_room) && !in_later {
             return None;
         }
