@@ -116,4 +116,31 @@ mod tests {
             assert_eq!(range.into_iter().size_hint().0 as u64, frames);
         }
     }
+
+    #[test]
+    fn whole_frames_are_those_of_which_no_byte_is_missing() {
+        let whole = |start, bytes| {
+            PfnRange::whole_frames(PhysAddr::new(start), bytes, Granule::Size4K)
+                .map(|frames| (frames.start().get(), frames.frames()))
+        };
+        assert_eq!(whole(0, 0x9fc00), Some((0, 159)));
+        assert_eq!(whole(0x1000, 0x1000), Some((1, 1)));
+        assert_eq!(whole(0x0fff, 0x3000), Some((1, 2)));
+        assert_eq!(whole(0x1001, 0x1fff), Some((2, 1)));
+        for (start, bytes) in [
+            (0, 0),
+            (0, 0xfff),
+            (1, 0x1000),
+            (0x1001, 0x1ffe),
+            (u64::MAX, 0),
+            (u64::MAX, 1),
+            (u64::MAX - 0xfff, 0x1000),
+            (1 << 60, 0x1000),
+        ] {
+            assert_eq!(whole(start, bytes), None, "{start:#x}, {bytes:#x}");
+        }
+        let last = Pfn::MAX.get() << 12;
+        assert_eq!(whole(last, 0x1000), Some((Pfn::MAX.get(), 1)));
+        assert_eq!(whole(last, 0x2000), None);
+    }
 }

@@ -158,6 +158,33 @@ impl PfnRange {
         }
     }
 
+    /// The frames that lie wholly in the `bytes` bytes from `start` on; `None` where there are none, and
+    /// where the bytes reach beyond [`Pfn::MAX`]. Firmware's ranges of RAM end anywhere.
+    ///
+    /// ```
+    /// # use mm_core::addr::{Granule, Pfn, PfnRange, PhysAddr};
+    /// // 639 KiB, of which the last 3 are no whole frame.
+    /// let ram = PfnRange::whole_frames(PhysAddr::new(0), 639 << 10, Granule::Size4K);
+    /// assert_eq!(ram, PfnRange::new(Pfn::ZERO, 159).ok());
+    /// ```
+    pub const fn whole_frames(start: PhysAddr, bytes: u64, granule: Granule) -> Option<Self> {
+        let first = start.get().div_ceil(granule.bytes());
+        let Some(end) = start.get().checked_add(bytes) else {
+            return None;
+        };
+        let end = end >> granule.shift();
+        if first >= end {
+            return None;
+        }
+        let Some(start) = Pfn::new(first) else {
+            return None;
+        };
+        match Self::new(start, end - first) {
+            Ok(frames) => Some(frames),
+            Err(_) => None,
+        }
+    }
+
     /// The one frame `frame`.
     #[inline]
     pub const fn single(frame: Pfn) -> Self {

@@ -16,6 +16,7 @@
 //!   code.
 //! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change whether tails are shared, while memory is
 //!   online.
+//! - [`LiveDescriptors`] finds descriptors of memory that is online, and needs neither `Vmemmap` nor lock.
 //! - [`Vmemmap::mark`] sets a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::stats`] says what the vmemmap costs on each node. [`Vmemmap::audit`] counts it
 //!   again.
@@ -27,6 +28,7 @@ mod error;
 mod fold;
 mod frame_pool;
 mod huge_leaf;
+mod live;
 mod marks;
 mod node_rows;
 mod note;
@@ -45,6 +47,7 @@ mod table_records;
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
 pub use fold::{FoldError, Folded};
+pub use live::LiveDescriptors;
 pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
@@ -132,12 +135,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        let mismatch = DescriptorMismatch {
-            model: model.descriptor_bytes(),
-            descriptor: size_of::<D>(),
-        };
-        let bytes = size_of::<D>();
-        if bytes as u64 != model.descriptor_bytes() || align_of::<D>() > bytes {
+        if let Err(mismatch) = fits::<D>(&model) {
             // Generic values cannot be dropped in a `const` function.
             core::mem::forget((frames, direct_map));
             return Err(mismatch);
@@ -190,6 +188,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     const fn memory(&self) -> MapMemory<'_, A, M> {
         memory_of(&self.model, &self.frames, &self.direct_map)
     }
+}
+
+/// Whether `D` is the descriptor that `model` was made for.
+const fn fits<D>(model: &MemoryModel) -> Result<(), DescriptorMismatch> {
+    let bytes = size_of::<D>();
+    if bytes as u64 == model.descriptor_bytes() && align_of::<D>() <= bytes {
+        return Ok(());
+    }
+    Err(DescriptorMismatch {
+        model: model.descriptor_bytes(),
+        descriptor: bytes,
+    })
 }
 
 /// RAM of a vmemmap, for what it has to remember. The parts are passed one by one where others of

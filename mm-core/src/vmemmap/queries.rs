@@ -1,6 +1,6 @@
 //! From frames to descriptors, and back.
 
-use super::Vmemmap;
+use super::{LiveDescriptors, Vmemmap};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
@@ -21,7 +21,7 @@ pub enum Described<'v, D> {
 }
 
 impl<'v, D: Descriptor> Described<'v, D> {
-    fn shared(descriptor: &D) -> Self {
+    pub(super) fn shared(descriptor: &D) -> Self {
         Self::Shared {
             word: descriptor.word(),
             order: descriptor.order(),
@@ -124,6 +124,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// The descriptor of `frame` at its own address in the vmemmap: no walk, one shift and one add.
+    /// [`LiveDescriptors`] does the same without this value, so without its lock.
     ///
     /// `None` only where the vmemmap has no room for it. As with [`descriptor`](Self::descriptor)
     /// there is no reference to what many frames may share. Without a walk, that is every tail
@@ -141,17 +142,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// 4. After a fold of `frame` nobody stores by an answer from before: the descriptor may be one that
     ///    many frames share, on a page that is read-only.
     pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
-        let at = self.descriptor_address(frame)?;
-        let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
-        // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped,
-        // until the memory goes offline; descriptors are only shared.
-        let descriptor = unsafe { pointer.as_ref() }?;
-        let head = Self::head_of_descriptor(at, descriptor);
-        let page = |at: VirtAddr| at.get() >> self.model.granule().shift();
-        Some(match page(head) == page(at) {
-            true => Described::Own(descriptor),
-            false => Described::shared(descriptor),
-        })
+        // SAFETY: 1 to 4: the caller's.
+        unsafe { LiveDescriptors::of_fitting(self.model).descriptor(frame) }
     }
 
     /// Where the head of `descriptor` is, which lies at `at` in the vmemmap. No walk.

@@ -25,7 +25,7 @@ pub use exit::exit;
 pub use experiment::print_line;
 pub use firmware::{Fields, FirmwareMemory};
 pub use probe::Instructions;
-pub use pvh::{StartInfo, whole_frames};
+pub use pvh::StartInfo;
 pub use serial::Serial;
 
 use core::panic::PanicInfo;

@@ -5,7 +5,7 @@
 
 use crate::firmware::{Fields, FirmwareMemory};
 use experiment::RangeList;
-use mm_core::addr::{Granule, Pfn, PfnRange};
+use mm_core::addr::{Granule, PfnRange, PhysAddr};
 
 const MAGIC: u32 = 0x336e_c578;
 const START_INFO_BYTES: u64 = 56;
@@ -36,7 +36,8 @@ impl StartInfo {
         for entry in map.chunks_exact(ENTRY_BYTES) {
             let (address, size, kind) = (entry.u64_at(0)?, entry.u64_at(8)?, entry.u32_at(16)?);
             if kind == RAM
-                && let Some(range) = whole_frames(address, size)
+                && let Some(range) =
+                    PfnRange::whole_frames(PhysAddr::new(address), size, Granule::Size4K)
                 && !ram.add(range)
             {
                 return None;
@@ -47,12 +48,4 @@ impl StartInfo {
             ram,
         })
     }
-}
-
-/// The frames that lie wholly in `size` bytes from `address` on.
-pub fn whole_frames(address: u64, size: u64) -> Option<PfnRange> {
-    let granule = Granule::Size4K;
-    let start = address.div_ceil(granule.bytes());
-    let end = address.checked_add(size)? >> granule.shift();
-    PfnRange::new(Pfn::new(start)?, end.checked_sub(start)?).ok()
 }

@@ -123,10 +123,7 @@ fn memory(tree: &DeviceTree<'_>, granule: Granule) -> Option<RangeList> {
         for entry in property.value.chunks_exact(entry_bytes.max(1)) {
             let start = number_at(entry, 0, address_cells)?;
             let size = number_at(entry, address_bytes, size_cells)?;
-            let first = start.checked_next_multiple_of(granule.bytes())?;
-            let end = start.checked_add(size)? & !(granule.bytes() - 1);
-            let size = end.checked_sub(first)?;
-            let range = PfnRange::from_bytes(PhysAddr::new(first), size, granule).ok()?;
+            let range = PfnRange::whole_frames(PhysAddr::new(start), size, granule)?;
             if !found.add(range) {
                 return None;
             }

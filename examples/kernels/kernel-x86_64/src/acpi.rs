@@ -2,8 +2,9 @@
 //!
 //! RSDP ▶ XSDT or RSDT ▶ NFIT ▶ System Physical Address Range structures (ACPI 6.5, sections 5.2.5 to 5.2.8 and 5.2.26.2).
 
-use boot_x86_64::{Fields, FirmwareMemory, whole_frames};
+use boot_x86_64::{Fields, FirmwareMemory};
 use experiment::RangeList;
+use mm_core::addr::{Granule, PfnRange, PhysAddr};
 
 const RSDP_BYTES: u64 = 36;
 const HEADER_BYTES: u64 = 36;
@@ -78,7 +79,7 @@ fn add_ranges(nfit: &[u8], found: &mut RangeList) {
             && structure.field(16) == Some(PERSISTENT_MEMORY);
         if let (true, Some(base), Some(size)) =
             (is_persistent, structure.u64_at(32), structure.u64_at(40))
-            && let Some(range) = whole_frames(base, size)
+            && let Some(range) = PfnRange::whole_frames(PhysAddr::new(base), size, Granule::Size4K)
         {
             // A device too many for the list is not used.
             let _ = found.add(range);
