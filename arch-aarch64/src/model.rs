@@ -27,6 +27,10 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::EntryFormat;
 
 /// 64-byte descriptors of 48-bit physical memory in pages of 4 KiB.
+///
+/// They are at `0xffff_f800_0000_0000` to `0xffff_fbff_ffff_ffff`, 4 TiB.
+/// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 128 MiB, a subsection 2 MiB, and
+/// compound pages have up to 1 TiB.
 pub const MODEL_4K: MemoryModel = model::<Format4K>(Config {
     vmemmap_base: 0xffff_f800_0000_0000,
     section_bytes: 128 << 20,
@@ -34,6 +38,10 @@ pub const MODEL_4K: MemoryModel = model::<Format4K>(Config {
 });
 
 /// 64-byte descriptors of 48-bit physical memory in pages of 16 KiB.
+///
+/// They are at `0xffff_8000_0000_0000` to `0xffff_80ff_ffff_ffff`, 1 TiB.
+/// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 128 MiB, a subsection 4 MiB, and
+/// compound pages have up to 1 TiB.
 pub const MODEL_16K: MemoryModel = model::<Format16K>(Config {
     vmemmap_base: 0xffff_8000_0000_0000,
     section_bytes: 128 << 20,
@@ -41,6 +49,10 @@ pub const MODEL_16K: MemoryModel = model::<Format16K>(Config {
 });
 
 /// 64-byte descriptors of 48-bit physical memory in pages of 64 KiB.
+///
+/// They are at `0xffff_f800_0000_0000` to `0xffff_f83f_ffff_ffff`, 256 GiB.
+/// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 512 MiB, a subsection 64 MiB, and
+/// compound pages have up to 1 TiB.
 pub const MODEL_64K: MemoryModel = model::<Format64K>(Config {
     vmemmap_base: 0xffff_f800_0000_0000,
     section_bytes: 512 << 20,

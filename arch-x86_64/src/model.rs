@@ -15,9 +15,17 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::EntryFormat;
 
 /// 64-byte descriptors of 46-bit physical memory, for 4-level paging.
+///
+/// They are at `0xffff_ea00_0000_0000` to `0xffff_eaff_ffff_ffff`, 1 TiB: entries 468 and 469 of the root.
+/// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. There is room for 2^34 frames,
+/// 64 TiB; a section has 128 MiB, a subsection 2 MiB, and compound pages up to 1 TiB.
 pub const MODEL_4_LEVEL: MemoryModel = model(VirtAddr::new(0xffff_ea00_0000_0000), 1 << 34);
 
 /// 64-byte descriptors of 52-bit physical memory, for 5-level paging.
+///
+/// They are at `0xffd4_0000_0000_0000` to `0xffd4_3fff_ffff_ffff`, 64 TiB: part of entry 468 of the root.
+/// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. There is room for 2^40 frames,
+/// 4 PiB; sections, subsections and compound pages are those of [`MODEL_4_LEVEL`].
 pub const MODEL_5_LEVEL: MemoryModel = model(VirtAddr::new(0xffd4_0000_0000_0000), 1 << 40);
 
 const _: () = {

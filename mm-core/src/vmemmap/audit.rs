@@ -141,7 +141,8 @@ impl fmt::Display for Finding {
 
 impl core::error::Error for Finding {}
 
-/// Scratch memory of an audit, for one frame. Contents do not matter.
+/// Scratch memory of an audit, for one frame: at most 32 bytes. Contents do not matter, so
+/// `[AuditSlot::default(); 256]` is some.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AuditSlot(Option<FrameEntries>);
 
@@ -179,8 +180,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// with the counts of `allocators` (RAM and altmaps; the first that knows a frame decides), and
     /// with [`stats`](Self::stats). Foreign entries are not counted.
     ///
+    /// `allocators` are the one that the vmemmap was made with, and the altmaps that are in use.
+    ///
     /// The only memory that it needs is `scratch`, at least two slots. With fewer slots than there
-    /// are frames, it walks several times.
+    /// are frames, it walks several times: with half as many, twice.
+    ///
+    /// ```
+    /// use mm_core::descriptor::{Mask, Page};
+    /// use mm_core::frame::{DirectMap, FrameAllocator, InspectFrames};
+    /// use mm_core::paging::PageTable;
+    /// use mm_core::vmemmap::{AuditSlot, Finding, Vmemmap};
+    ///
+    /// /// How many frames the vmemmap has. `frames` is what it was made with.
+    /// fn audited<A: FrameAllocator + InspectFrames, M: DirectMap, P: PageTable>(
+    ///     vmemmap: &Vmemmap<Page<Mask>, &A, M>,
+    ///     table: &P,
+    ///     frames: &A,
+    /// ) -> Result<u64, Finding> {
+    ///     // 8 KiB of the stack.
+    ///     let mut scratch = [AuditSlot::default(); 256];
+    ///     Ok(vmemmap.audit(table, &[frames], &mut scratch)?.frames())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
