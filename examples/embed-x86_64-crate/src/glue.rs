@@ -12,7 +12,7 @@ use mm_core::addr::{NodeId, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{BootFrames, Counted, EarlyFrames, EarlyRange, LinearMap, SharedCounts};
 use mm_core::paging::OneRoot;
-use mm_core::vmemmap::Vmemmap;
+use mm_core::vmemmap::{LiveDescriptors, Vmemmap};
 use spin::{Mutex, MutexGuard, Once};
 use x86_64::structures::paging::OffsetPageTable;
 
@@ -37,11 +37,18 @@ pub type Descriptors = Vmemmap<Page<Mask>, &'static Frames, LinearMap>;
 /// The library's page table, over the kernel's.
 pub type Engine<'t> = FourLevelTable<&'static Frames, OffsetMap<'t>, Tlb<Cpu, SingleCpu>>;
 
+/// Finds descriptors of memory that is online, without the lock that `Embedded` is behind.
+pub const LIVE: LiveDescriptors<Page<Mask>> = match LiveDescriptors::new(&MODEL_4_LEVEL) {
+    Ok(live) => live,
+    Err(_) => panic!("the descriptor is not the model's"),
+};
+
 /// What belongs behind the kernel's lock for its page tables.
 pub struct Embedded {
-    /// Where descriptors and tables come from.
+    /// Where descriptors and tables come from. An audit asks for them.
     pub frames: &'static Frames,
-    table: OffsetPageTable<'static>,
+    /// The kernel's page table, for all else that it maps.
+    pub table: OffsetPageTable<'static>,
     descriptors: Descriptors,
     tlb: Tlb<Cpu, SingleCpu>,
     one_root: OneRoot,

@@ -1,25 +1,28 @@
 //! A kernel on the `x86_64` crate that embeds the library, as small as an honest one is.
 //!
 //! ```text
-//!   boot-x86_64 ▶ main ▶ descriptors of RAM ▶ heap, frame allocator ▶ a device online, offline ▶ base pages folded ▶ exit
+//!   boot-x86_64 ▶ main ▶ descriptors of RAM ▶ heap, frame allocator ▶ first steps ▶ a device online, offline ▶ base pages folded ▶ exit
 //! ```
 //!
-//! What it writes to embed the library is `glue.rs`; this shows how it is used, and checks that it works.
+//! What it writes to embed the library is `glue.rs`, and `first_steps.rs` shows how that is used. The rest here
+//! checks that it works.
 #![no_std]
 #![no_main]
 
 mod allocator;
+mod first_steps;
 mod glue;
 
 use boot_x86_64::{Booted, IDENTITY_END, Serial, exit, image_end, println};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use experiment::{Probe, RangeList, Report};
-use glue::{Descriptors, Embedded, Engine, Frames};
+use glue::{Descriptors, Embedded, Engine, Frames, LIVE};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{InspectFrames, PlainAllocator};
 use mm_core::pagemap::{DevPagemap, Geometry};
+use mm_core::vmemmap::Described;
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr3;
@@ -49,13 +52,21 @@ fn main(booted: Booted) -> ! {
     // the one reference to them. 2: they map what `free_ram` leaves where it is, and the image lies before it.
     // 3: they map nothing there, and this is called once.
     let mut kernel = unsafe { Embedded::new(boot_table(), ram.as_slice()) };
-    bring_ram_online(&mut kernel, &booted.start.ram, &mut report);
+    first_steps::bring_ram_online(&mut kernel, booted.start.ram.as_slice());
+    check_ram(&mut kernel, &booted.start.ram, &mut report);
     start_heap(kernel.frames);
     kernel.hand_over();
 
     let free = || allocator::FRAMES.lock().free();
     let free_at_first = free();
     report.line(format_args!("{free_at_first} frames free"));
+    first_steps::run(&mut kernel);
+    equal(
+        &mut report,
+        "frames free after the first steps",
+        free(),
+        free_at_first,
+    );
     run_device(&mut kernel, &booted, &mut report);
     equal(
         &mut report,
@@ -97,23 +108,14 @@ unsafe fn boot_table() -> OffsetPageTable<'static> {
     unsafe { OffsetPageTable::new(&mut *root.as_mut_ptr::<PageTable>(), OFFSET) }
 }
 
-/// Descriptors of all RAM, with frames from the memory map: there is no allocator yet.
-fn bring_ram_online(kernel: &mut Embedded, ram: &RangeList, report: &mut Report<'_>) {
-    let in_use = in_use(kernel.frames);
-    let (descriptors, mut engine) = kernel.parts();
+/// All RAM has descriptors, which are online already.
+fn check_ram(kernel: &mut Embedded, ram: &RangeList, report: &mut Report<'_>) {
+    let used = in_use(kernel.frames)();
+    let (descriptors, engine) = kernel.parts();
     let whole = descriptors
         .model()
         .whole_subsections(ram.as_slice().iter().copied());
-    let mut described = 0;
-    for range in whole {
-        let pagemap = pagemap_of(descriptors, range, Order::BASE.frames());
-        // The region is not needed: RAM stays online.
-        let _region = descriptors
-            .online(&mut engine, &pagemap)
-            .unwrap_or_else(|error| panic!("{error}"));
-        described += range.frames();
-    }
-    let used = in_use();
+    let described: u64 = whole.map(PfnRange::frames).sum();
     report.line(format_args!(
         "{described} frames of RAM online: {used} frames"
     ));
@@ -270,23 +272,29 @@ fn in_use(frames: &'static Frames) -> impl Fn() -> u64 {
     move || frames.outstanding().unwrap_or(0)
 }
 
-/// The descriptor of `frame`, which is online, where the MMU has it: a shift and an add.
+/// The descriptor of `frame`, which is online and has one of its own, where the MMU has it.
 fn live<'d>(descriptors: &'d Descriptors, engine: &Engine<'_>, frame: Pfn) -> &'d Page<Mask> {
-    let at = descriptors.descriptor_address(frame);
-    let Some(at) = at.filter(|_| descriptors.is_valid(engine, frame)) else {
-        panic!("frame {frame} is not online");
+    assert!(
+        descriptors.is_valid(engine, frame),
+        "frame {frame} is not online"
+    );
+    // SAFETY: 1 and 2: it is online on the tables that the CPU translates by, and stays so while `descriptors`
+    // is borrowed. 3 and 4: nothing works on it meanwhile.
+    let descriptor = unsafe { LIVE.descriptor(frame) };
+    let Some(own) = descriptor.and_then(Described::own) else {
+        panic!("frame {frame} has no descriptor of its own");
     };
-    // SAFETY: it is online on the tables that the CPU translates by, and stays so while `descriptors` is
-    // borrowed. Its fields are atomics, and nobody stores to those of tails.
-    unsafe { &*(at.get() as *const Page<Mask>) }
+    own
 }
 
 /// The number of the head of `frame`, by what its descriptor says to the CPU.
 fn head_of(descriptors: &Descriptors, engine: &Engine<'_>, frame: Pfn) -> u64 {
-    let descriptor = live(descriptors, engine, frame);
-    let at = VirtAddr::from_ptr(descriptor).as_u64();
-    let head = Descriptors::head_of_descriptor(mm_core::addr::VirtAddr::new(at), descriptor);
-    let head = descriptors.frame_of_descriptor(head);
+    assert!(
+        descriptors.is_valid(engine, frame),
+        "frame {frame} is not online"
+    );
+    // SAFETY: 1: it is online on the tables that the CPU translates by.
+    let head = unsafe { LIVE.head_of(frame) };
     head.map_or(u64::MAX, Pfn::get)
 }
 
