@@ -41,7 +41,8 @@
 //! ```
 //!
 //! A kernel on the `x86_64` crate has an `OffsetPageTable` and an allocator for it already: [`engine_over`]
-//! and [`Frames4K`] take these. With version 0.16 of that crate, the code of this one stays as it is:
+//! and [`Frames4K`] take these. The chapter “Embedding” of the repository's book has all that such a kernel
+//! writes, as a file to copy. With version 0.16 of that crate, the code of this one stays as it is:
 //! `OffsetPageTable` is an alias there, whose `phys_offset` and `level_4_table_mut` remain (tried with
 //! 0.16.0-rc.0, which needs Rust 1.98).
 //!

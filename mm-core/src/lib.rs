@@ -16,8 +16,10 @@
 //! - To embed it: implement [`frame::FrameAllocator`], or [`frame::PlainAllocator`] and wrap it in
 //!   [`frame::Counted`]. Implement [`frame::DirectMap`]. Use [`paging::RadixTable`] with an
 //!   architecture's entry format, or implement [`paging::PageTable`] over your own tables. Then
-//!   make a [`vmemmap::Vmemmap`]. The README has a complete example.
+//!   make a [`vmemmap::Vmemmap`]. The README has a complete example, and the repository's book
+//!   goes through all of it.
 //! - To bring memory online: make a [`pagemap::DevPagemap`] and call [`vmemmap::Vmemmap::online`].
+//! - To look at descriptors: [`vmemmap::LiveDescriptors`] finds them without a lock.
 //! - To port it to an architecture: implement [`paging::EntryFormat`] and [`paging::Mmu`].
 //!
 //! # Modules, from the bottom up
