@@ -28,10 +28,11 @@ mod targets;
 mod world;
 
 use crate::backend::chosen_backend;
+use crate::script::Encoding;
 use crate::{OnBackend, WithInspect};
 use arch_sim::{SimFrames, SimMemory};
 use fastrand::Rng;
-use hosted::{Inspect, SimCpus};
+use hosted::{BackendKind, Inspect, SimCpus};
 use mm_core::addr::{Block, Pfn};
 use mm_core::descriptor::{Mask, Page, Pointer, TailEncoding};
 use mm_core::paging::{Leaf, PageTable, Role};
@@ -114,20 +115,25 @@ impl Tally {
     }
 }
 
-/// Does `operations` operations on `B`, with the encoding `E`: those that follow from `seed`.
+/// Does `operations` operations on `backend`, with `encoding`: those that follow from `seed`.
 ///
 /// # Errors
 ///
 /// What did not hold, and the seed and number of operations that show it again.
-pub fn run<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Tally, String> {
+pub fn run(
+    backend: BackendKind,
+    encoding: Encoding,
+    seed: u64,
+    operations: u64,
+) -> Result<Tally, String> {
     let mut tally = Tally::default();
     let mut left = operations;
     let mut seeds = Rng::with_seed(seed);
     while left > 0 {
         let seed = seeds.u64(..);
         let count = left.min(OPERATIONS);
-        let one = run_world::<B, E>(seed, count);
-        tally.add(&one.map_err(|error| format!("{} (world {seed:#x}): {error}", B::NAME))?);
+        let one = run_world(backend, encoding, seed, count);
+        tally.add(&one.map_err(|error| format!("{} (world {seed:#x}): {error}", backend.name()))?);
         left -= count;
     }
     Ok(tally)
@@ -139,19 +145,17 @@ pub fn run<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Ta
 /// # Errors
 ///
 /// What did not hold, and after which operation.
-pub fn run_world<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Tally, String> {
-    let mut rng = Rng::with_seed(seed);
-    let world = World::<B>::new(&mut rng)?;
-    let altmaps = world.altmaps()?;
-    let mut churn = Churn::<B, E>::new(&world, &altmaps, rng)?;
-    let between = world.layout.pages() / PAGES_PER_OPERATION;
-    for index in 0..operations {
-        churn
-            .act()
-            .and_then(|()| churn.check(index % between == between - 1))
-            .map_err(|error| format!("operation {index}, {:?}: {error}", churn.act))?;
-    }
-    churn.finish()
+pub fn run_world(
+    backend: BackendKind,
+    encoding: Encoding,
+    seed: u64,
+    operations: u64,
+) -> Result<Tally, String> {
+    backend.run_inspect(OneWorld {
+        encoding,
+        seed,
+        operations,
+    })
 }
 
 /// Does 256 operations in the world that the first eight of `bytes` are the seed of, on the backend
@@ -165,27 +169,45 @@ pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
         return Ok(Tally::default());
     };
     let choice = rest.first().copied().unwrap_or(0);
-    chosen_backend(choice).run_inspect(AnyWorld {
-        seed: u64::from_le_bytes(*seed),
-        mask: !choice.is_multiple_of(2),
-    })
+    let encoding = match choice % 2 {
+        0 => Encoding::Pointer,
+        _ => Encoding::Mask,
+    };
+    let seed = u64::from_le_bytes(*seed);
+    run_world(chosen_backend(choice), encoding, seed, FUZZED_OPERATIONS)
 }
 
-/// A world for whatever backend.
-struct AnyWorld {
+/// A world on whatever backend.
+struct OneWorld {
+    encoding: Encoding,
     seed: u64,
-    mask: bool,
+    operations: u64,
 }
 
-impl WithInspect for AnyWorld {
+impl WithInspect for OneWorld {
     type Output = Result<Tally, String>;
 
     fn with<B: Inspect>(self) -> Self::Output {
-        match self.mask {
-            false => run_world::<B, Pointer>(self.seed, FUZZED_OPERATIONS),
-            true => run_world::<B, Mask>(self.seed, FUZZED_OPERATIONS),
+        match self.encoding {
+            Encoding::Pointer => churn::<B, Pointer>(self.seed, self.operations),
+            Encoding::Mask => churn::<B, Mask>(self.seed, self.operations),
         }
     }
+}
+
+fn churn<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Tally, String> {
+    let mut rng = Rng::with_seed(seed);
+    let world = World::<B>::new(&mut rng)?;
+    let altmaps = world.altmaps()?;
+    let mut churn = Churn::<B, E>::new(&world, &altmaps, rng)?;
+    let between = world.layout.pages() / PAGES_PER_OPERATION;
+    for index in 0..operations {
+        churn
+            .act()
+            .and_then(|()| churn.check(index % between == between - 1))
+            .map_err(|error| format!("operation {index}, {:?}: {error}", churn.act))?;
+    }
+    churn.finish()
 }
 
 /// A region that is online.

@@ -2,11 +2,11 @@
 //!
 //! More of them, or others: `CHURN_OPERATIONS=10000000 CHURN_SEED=7 cargo test -p testkit churn`. One world again, as a failure names it: `CHURN_WORLD=0x1234`.
 
-use hosted::{BackendKind, Inspect};
+use hosted::BackendKind;
 use mm_core::addr::Granule;
-use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use testkit::churn::{self, Tally};
-use testkit::{OnBackend, WithInspect, on_backends};
+use testkit::on_backends;
+use testkit::script::Encoding;
 
 /// How many operations there are on each backend, unless somebody asks for others.
 const OPERATIONS: u64 = 1 << 20;
@@ -21,20 +21,25 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|error| panic!("{name}={text}: {error}")))
 }
 
-fn holds<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Tally {
+fn holds(kind: BackendKind, encoding: Encoding, seed: u64, operations: u64) -> Tally {
     let done = match from_environment("CHURN_WORLD") {
-        Some(world) => churn::run_world::<B, E>(world, 4096),
-        None => churn::run::<B, E>(from_environment("CHURN_SEED").unwrap_or(seed), operations),
+        Some(world) => churn::run_world(kind, encoding, world, 4096),
+        None => {
+            let seed = from_environment("CHURN_SEED").unwrap_or(seed);
+            churn::run(kind, encoding, seed, operations)
+        }
     };
     done.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn million<B: Inspect>(seed: u64) {
+/// All of them on one backend. Each has seeds of its own.
+fn a_million_operations_hold(kind: BackendKind) {
+    let seed = 1 + kind as u64;
     let operations = from_environment("CHURN_OPERATIONS").unwrap_or(OPERATIONS);
     let half = operations / 2;
-    let pointers = holds::<B, Pointer>(seed, half);
-    let masks = holds::<B, Mask>(seed + 100, operations - half);
-    println!("{}: {pointers:?} {masks:?}", B::NAME);
+    let pointers = holds(kind, Encoding::Pointer, seed, half);
+    let masks = holds(kind, Encoding::Mask, seed + 100, operations - half);
+    println!("{}: {pointers:?} {masks:?}", kind.name());
     if from_environment("CHURN_WORLD").is_some() {
         return;
     }
@@ -54,38 +59,19 @@ fn million<B: Inspect>(seed: u64) {
             tally.undone,
         ];
         let enough = often.iter().all(|count| *count >= half / 200);
-        assert!(enough, "{}: {tally:?}", B::NAME);
+        assert!(enough, "{}: {tally:?}", kind.name());
     }
     // Larger pages have larger tables: a huge leaf of theirs is too large to be written often.
-    let has_huge = B::MODEL.granule() == Granule::Size4K;
+    let has_huge = kind.model().granule() == Granule::Size4K;
     let seldom = |count: fn(&Tally) -> u64| count(&pointers) + count(&masks) >= operations / 10_000;
     assert!(seldom(|tally| tally.huge) || !has_huge);
     assert!(seldom(|tally| tally.joined) || !has_huge);
     // The page table without tables needs no memory to split a leaf.
     let kept = pointers.kept + masks.kept;
-    assert!(kept >= operations >> 20 || !has_huge || !B::HAS_TABLES);
+    assert!(kept >= operations >> 20 || !has_huge || !kind.has_tables());
     assert!(seldom(|tally| tally.split_offline));
-    assert!(seldom(|tally| tally.shared_tables) || !B::SHARES_TABLES);
+    assert!(seldom(|tally| tally.shared_tables) || !kind.has_tables());
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);
-}
-
-/// All of them on one backend. Each has seeds of its own.
-struct Million {
-    seed: u64,
-}
-
-impl WithInspect for Million {
-    type Output = ();
-
-    fn with<B: Inspect>(self) {
-        million::<B>(self.seed);
-    }
-}
-
-fn a_million_operations_hold(kind: BackendKind) {
-    kind.run_inspect(Million {
-        seed: 1 + kind as u64,
-    });
 }
 
 on_backends!(all: a_million_operations_hold);
