@@ -70,6 +70,8 @@ pub(super) struct Model {
     has_tables: bool,
     pub(super) cells: Vec<Cell>,
     spans: Vec<Span>,
+    /// By span, how many of its pages are ours.
+    ours: Vec<u64>,
     tails: FxHashMap<Key, u64>,
     own: u64,
     /// Of the pages that are `own`, those of devices with altmaps.
@@ -99,6 +101,7 @@ impl Model {
             has_tables,
             cells: vec![Cell::Free; layout.pages() as usize],
             spans: vec![Span::Private; (layout.pages() / layout.table) as usize],
+            ours: vec![0; (layout.pages() / layout.table) as usize],
             tails: FxHashMap::default(),
             own: 0,
             own_of_devices: 0,
@@ -144,7 +147,11 @@ impl Model {
 
     fn set(&mut self, page: u64, cell: Cell) {
         let of_devices = u64::from(page < self.layout.device_pages());
-        match std::mem::replace(&mut self.cells[page as usize], cell) {
+        let before = std::mem::replace(&mut self.cells[page as usize], cell);
+        let ours = &mut self.ours[(page / self.layout.table) as usize];
+        *ours += u64::from(cell.is_ours());
+        *ours -= u64::from(before.is_ours());
+        match before {
             Cell::Own { .. } => {
                 self.own -= 1;
                 self.own_of_devices -= of_devices;
@@ -215,15 +222,12 @@ impl Model {
         let mut leaf_tables = 0;
         let mut any = false;
         let mut foreign = false;
-        for (index, span) in self.spans.iter().enumerate() {
+        for (span, ours) in self.spans.iter().zip(&self.ours) {
             match span {
                 Span::Shared(key) => shared.push(*key),
                 Span::Huge => any = true,
                 Span::Foreign => foreign = true,
-                Span::Private => {
-                    leaf_tables +=
-                        u64::from(self.span_pages(index).any(|page| self.cell(page).is_ours()));
-                }
+                Span::Private => leaf_tables += u64::from(*ours > 0),
             }
         }
         shared.sort_unstable();
