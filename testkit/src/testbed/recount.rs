@@ -6,7 +6,8 @@ use hosted::inspect::{SeenEntry, SeenLeaf, SeenTable};
 use mm_core::addr::{NodeId, Pfn, VirtRange};
 use mm_core::frame::{FrameAllocator, InspectFrames};
 use mm_core::vmemmap::{AuditReport, NodeStats};
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
 /// A block that entries point at.
 struct Block {
@@ -29,8 +30,8 @@ struct Counter<'c, 'm> {
     bed: &'c dyn Testbed<'m>,
     altmaps: Vec<&'m dyn TestAltmap>,
     /// Tables by frame, with how many links there are.
-    tables: HashMap<Pfn, (u64, bool)>,
-    blocks: HashMap<Pfn, Block>,
+    tables: FxHashMap<Pfn, (u64, bool)>,
+    blocks: FxHashMap<Pfn, Block>,
     /// A table that has been counted already, at another place.
     repeated: Option<(VirtRange, Pfn)>,
     mapped_pages: u64,
@@ -43,8 +44,8 @@ pub(super) fn recount(bed: &dyn Testbed<'_>) -> Recount {
     let mut counter = Counter {
         bed,
         altmaps: bed.altmaps(),
-        tables: HashMap::new(),
-        blocks: HashMap::new(),
+        tables: FxHashMap::default(),
+        blocks: FxHashMap::default(),
         repeated: None,
         mapped_pages: 0,
         nodes: BTreeMap::new(),
@@ -157,8 +158,8 @@ impl Counter<'_, '_> {
     /// of records.
     fn count_unreached(
         &mut self,
-        blocks: &HashMap<Pfn, Block>,
-        tables: &HashMap<Pfn, (u64, bool)>,
+        blocks: &FxHashMap<Pfn, Block>,
+        tables: &FxHashMap<Pfn, (u64, bool)>,
     ) {
         let ram = self.bed.frames();
         for chunk in self.bed.memory().chunks() {
