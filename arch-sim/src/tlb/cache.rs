@@ -1,5 +1,6 @@
 //! What a CPU has cached, by address and by frame.
 
+use super::places::Places;
 use crate::walker::{Table, Translation};
 use mm_core::addr::{Block, Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use std::collections::BTreeMap;
@@ -74,8 +75,8 @@ impl FrameIndex {
 #[derive(Debug)]
 pub(super) struct Cache<T> {
     granule: Granule,
-    /// By the base-2 logarithm of the span, then by its start.
-    by_size: BTreeMap<u32, BTreeMap<VirtAddr, T>>,
+    /// By the base-2 logarithm of the span.
+    by_size: BTreeMap<u32, Places<T>>,
     frames: FrameIndex,
 }
 
@@ -92,51 +93,38 @@ impl<T: Cached> Cache<T> {
     pub(super) fn add(&mut self, entry: T) {
         let span = entry.span();
         let size = (span.last().get() - span.start().get()).trailing_ones();
-        let same_size = self.by_size.entry(size).or_default();
-        same_size.entry(span.start()).or_insert_with(|| {
+        let same_size = self.by_size.entry(size);
+        let same_size = same_size.or_insert_with(|| Places::new(size));
+        if same_size.add(span.start(), entry) {
             self.frames.add(entry.block(self.granule));
-            entry
-        });
+        }
     }
 
     /// What is cached for `at`, the smallest span first.
     pub(super) fn at(&self, at: VirtAddr) -> impl Iterator<Item = &T> {
-        self.by_size.values().filter_map(move |same_size| {
-            let (_, entry) = same_size.range(..=at).next_back()?;
-            entry.span().contains(at).then_some(entry)
-        })
+        let same_place = self.by_size.values().filter_map(move |same| same.at(at));
+        same_place.filter(move |entry| entry.span().contains(at))
     }
 
     /// What is cached for any address of `range`.
     pub(super) fn overlapping(&self, range: VirtRange) -> impl Iterator<Item = &T> {
-        self.by_size.iter().flat_map(move |(size, same_size)| {
-            let first = range.start().align_down(*size);
-            same_size
-                .range(first..=range.last())
-                .map(|(_, entry)| entry)
-        })
+        let sizes = self.by_size.values();
+        sizes.flat_map(move |same_size| same_size.overlapping(range))
     }
 
     /// Drops what overlaps `range`.
     pub(super) fn drop_range(&mut self, range: VirtRange) {
-        for (size, same_size) in &mut self.by_size {
-            let first = range.start().align_down(*size);
-            let doomed: Vec<VirtAddr> = same_size
-                .range(first..=range.last())
-                .map(|(at, _)| *at)
-                .collect();
-            for at in doomed {
-                if let Some(entry) = same_size.remove(&at) {
-                    self.frames.remove(entry.block(self.granule));
-                }
-            }
+        for same_size in self.by_size.values_mut() {
+            same_size.drop_range(range, |entry| {
+                self.frames.remove(entry.block(self.granule));
+            });
         }
     }
 
     /// Keeps what `keep` says.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for same_size in self.by_size.values_mut() {
-            same_size.retain(|_, entry| {
+            same_size.retain(|entry| {
                 let keeps = keep(entry);
                 if !keeps {
                     self.frames.remove(entry.block(self.granule));
@@ -152,7 +140,7 @@ impl<T: Cached> Cache<T> {
 
     /// How many entries are cached.
     pub(super) fn len(&self) -> usize {
-        self.by_size.values().map(BTreeMap::len).sum()
+        self.by_size.values().map(Places::len).sum()
     }
 
     /// The first of `frames` that something cached points at.

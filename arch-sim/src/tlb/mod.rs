@@ -8,6 +8,7 @@
 
 mod cache;
 mod mmu;
+mod places;
 #[cfg(test)]
 mod tests;
 
