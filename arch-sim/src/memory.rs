@@ -147,6 +147,7 @@ impl SimMemory {
     ///
     /// A CPU cannot access what an entry leads to before it has read the entry. Here, what was stored
     /// before the word (by `Release`) is seen by whoever has read the word.
+    #[inline]
     pub fn read_u64(&self, at: PhysAddr) -> Option<u64> {
         let word = self.word(at)?;
         Some(u64::from_le(word.load(Ordering::Acquire)))
@@ -179,6 +180,7 @@ impl SimMemory {
         Some(unsafe { NonNull::slice_from_raw_parts(page, words).as_ref() })
     }
 
+    #[inline]
     fn word(&self, at: PhysAddr) -> Option<&AtomicU64> {
         if !at.get().is_multiple_of(8) {
             return None;
@@ -200,6 +202,9 @@ impl SimMemory {
 
     fn find_elsewhere(&self, frame: Pfn) -> Option<NonNull<u8>> {
         let chunks = &self.shared.in_order;
+        if chunks.len() <= FEW_CHUNKS {
+            return chunks.iter().find_map(|one| one.pointer(frame, self.shift));
+        }
         let above = chunks.partition_point(|chunk| chunk.first <= frame.get());
         chunks
             .get(above.checked_sub(1)?)?
@@ -225,6 +230,9 @@ unsafe impl DirectMap for SimMemory {
         }
     }
 }
+
+/// Up to how many chunks to look at each is quicker than to search among them.
+const FEW_CHUNKS: usize = 12;
 
 /// Maps `frames` pages of zeros that cost nothing until they are touched; the first is at the
 /// pointer.

@@ -114,6 +114,7 @@ impl Walker for AArch64Walker {
         })
     }
 
+    #[inline]
     fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
         let page_shift = self.granule.shift();
         let shift = self.entry_shift(table.level);

@@ -87,6 +87,7 @@ impl Walker for X86_64Walker {
         })
     }
 
+    #[inline]
     fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
         let shift = entry_shift(table.level);
         let span = VirtRange::new(at.align_down(shift), 1 << shift).unwrap_or(table.span);
