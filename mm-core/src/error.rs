@@ -23,6 +23,8 @@ pub enum ErrorKind {
     AlreadyOnline,
     /// Descriptors of the range are not mapped.
     NotOnline,
+    /// Somebody else has references to the memory, or has frozen it.
+    Busy,
     /// RAM for descriptors or page tables ran out.
     OutOfFrames,
     /// The altmap ran out.
@@ -44,6 +46,7 @@ impl ErrorKind {
             Self::UnsupportedOrder => "unsupported-order",
             Self::AlreadyOnline => "already-online",
             Self::NotOnline => "not-online",
+            Self::Busy => "busy",
             Self::OutOfFrames => "out-of-frames",
             Self::AltmapExhausted => "altmap-exhausted",
             Self::NoCompoundPage => "no-compound-page",

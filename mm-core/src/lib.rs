@@ -51,6 +51,7 @@ pub mod frame;
 pub mod model;
 pub mod pagemap;
 pub mod paging;
+pub mod readers;
 pub mod vmemmap;
 
 #[cfg(doctest)]

@@ -32,6 +32,7 @@ fn says<H: Harness>(
             false => 0,
         },
         mark_frames,
+        online_map_frames: 0,
         record_frames: 0,
         reused_entries: pages - descriptor_frames,
     };

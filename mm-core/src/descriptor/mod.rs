@@ -94,7 +94,7 @@ pub struct Initial {
 /// 2. Everything in it that changes is atomic, so that it may be read through several addresses at
 ///    once.
 /// 3. `word` and `order` give what `initial` was given.
-pub unsafe trait Descriptor: Sized + Sync {
+pub unsafe trait Descriptor: Sized + Sync + 'static {
     /// How tails name their heads.
     type Encoding: TailEncoding;
 

@@ -2,6 +2,7 @@
 
 use super::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
 use crate::addr::{NodeId, Order};
+use crate::readers::{CountReferences, Put, ReferenceCount};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 pub struct Page<E = Pointer> {
     flags: AtomicU64,
     word: AtomicU64,
-    references: AtomicU32,
+    references: ReferenceCount,
     mappings: AtomicU32,
     order: AtomicU8,
     reserved: [u8; 3],
@@ -34,8 +35,8 @@ impl<E: TailEncoding> Page<E> {
 
     /// References to the page that is described. One at first for a head or a page by itself, which
     /// belongs to whoever brought the memory online; none for a tail, and none for a page that an
-    /// altmap reserves. The kernel's alone: the library reads none of them.
-    pub fn references(&self) -> &AtomicU32 {
+    /// altmap reserves. The library changes none of them but for its [readers](crate::readers).
+    pub fn references(&self) -> &ReferenceCount {
         &self.references
     }
 
@@ -73,7 +74,7 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
         Self {
             flags: AtomicU64::new(0),
             word: AtomicU64::new(initial.word),
-            references: AtomicU32::new(references),
+            references: ReferenceCount::new(references),
             mappings: AtomicU32::new(0),
             order: AtomicU8::new(initial.order.get()),
             reserved: [0; 3],
@@ -108,7 +109,7 @@ unsafe impl<E: TailEncoding> Reshape for Page<E> {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         };
         word(&self.flags, &new.flags);
-        half(&self.references, &new.references);
+        self.references.set(new.references.get());
         half(&self.mappings, &new.mappings);
         half(&self.node, &new.node);
         for (to, from) in self.private.iter().zip(&new.private) {
@@ -116,6 +117,27 @@ unsafe impl<E: TailEncoding> Reshape for Page<E> {
         }
         // SAFETY: 1: the caller's.
         unsafe { self.reshape(initial) };
+    }
+}
+
+// SAFETY: 1 to 4: those of `ReferenceCount`; tails are made with a count of 0.
+unsafe impl<E: TailEncoding> CountReferences for Page<E> {
+    fn try_get(&self) -> bool {
+        self.references.try_get()
+    }
+
+    unsafe fn put(&self) -> Put {
+        // SAFETY: 1: the caller's.
+        unsafe { self.references.put() }
+    }
+
+    fn try_freeze(&self, expected: u32) -> bool {
+        self.references.try_freeze(expected)
+    }
+
+    unsafe fn unfreeze(&self, references: u32) {
+        // SAFETY: 1 and 2: the caller's.
+        unsafe { self.references.unfreeze(references) }
     }
 }
 
@@ -136,7 +158,7 @@ mod tests {
         });
         assert_eq!((page.word(), page.order()), (word, order));
         assert_eq!(page.node(), NodeId::new(3));
-        assert_eq!(page.references().load(Ordering::Relaxed), 0);
+        assert_eq!(page.references().get(), Some(0));
         assert!(page.is_tail());
     }
     fn initial(part: Part, order: u8, word: u64) -> Initial {

@@ -1,145 +1,19 @@
 //! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
+mod report;
 mod totals;
 
+pub use report::{AuditReport, Finding};
+
 use super::Vmemmap;
-use super::stats::NodeStats;
 use super::table_records::TableFigures;
 use crate::addr::{NodeId, Order, Pfn, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
 use crate::paging::{PageTable, Role, Run, Step, Visit};
-use core::fmt;
+use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 use totals::Totals;
-
-/// What an audit has counted: what this library has mapped in the vmemmap, and what it costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AuditReport {
-    /// Distinct frames that hold descriptors.
-    pub descriptor_frames: u64,
-    /// Distinct tables whose entries are leaves of base pages.
-    pub leaf_tables: u64,
-    /// Distinct tables between the root and the leaf tables; the root is not counted.
-    pub upper_tables: u64,
-    /// Vmemmap pages that are mapped.
-    pub mapped_pages: u64,
-    /// Frames that hold marks of single frames.
-    pub mark_frames: u64,
-    /// Frames that hold what the library has to remember; see
-    /// [`NodeStats::record_frames`](super::NodeStats::record_frames).
-    pub record_frames: u64,
-    /// Frames of altmaps in use that hold their counts. They are never handed out, and no entry
-    /// points at them.
-    pub count_frames: u64,
-}
-
-impl AuditReport {
-    /// Vmemmap pages beyond the first one that are mapped to the same frame.
-    pub const fn reused_entries(&self) -> u64 {
-        self.mapped_pages.saturating_sub(self.descriptor_frames)
-    }
-
-    /// All frames: of descriptors, tables, marks, records and counts.
-    pub const fn frames(&self) -> u64 {
-        self.allocated() + self.count_frames
-    }
-
-    /// All frames that allocators have handed out: all but those of counts.
-    pub const fn allocated(&self) -> u64 {
-        self.descriptor_frames
-            + self.leaf_tables
-            + self.upper_tables
-            + self.mark_frames
-            + self.record_frames
-    }
-}
-
-/// What an audit has found wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Finding {
-    /// The entries that point at a block and the references that it has are not the same number.
-    Count {
-        /// The block's first frame.
-        frame: Pfn,
-        /// The address of the first entry that points at it.
-        at: VirtAddr,
-        /// How many entries do.
-        entries: u64,
-        /// How many references the allocator counts.
-        references: u64,
-    },
-    /// An entry points at a frame that no allocator knows.
-    Unknown {
-        /// The frame.
-        frame: Pfn,
-        /// The address of the entry.
-        at: VirtAddr,
-    },
-    /// More frames are allocated than entries reach.
-    Leaked {
-        /// How many frames the allocators have out.
-        outstanding: u64,
-        /// How many the entries reach.
-        reached: u64,
-    },
-    /// [`Vmemmap::stats`] says other than what was counted.
-    Stats {
-        /// The node. `None`: all nodes together for whose figures there was no memory.
-        node: Option<NodeId>,
-        /// What was counted.
-        counted: NodeStats,
-        /// What it says.
-        kept: NodeStats,
-    },
-    /// The scratch memory has room for so few frames at a time that the audit would not end. A slot
-    /// for each frame that is out is enough.
-    NoScratch,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count {
-                frame,
-                at,
-                entries,
-                references,
-            } => write!(
-                f,
-                "frame {frame}, first mapped at {at}, has {references} references for {entries} entries"
-            ),
-            Self::Unknown { frame, at } => write!(
-                f,
-                "the entry at {at} points at frame {frame}, which no allocator knows"
-            ),
-            Self::Leaked {
-                outstanding,
-                reached,
-            } => write!(
-                f,
-                "{outstanding} frames are out and entries reach {reached}"
-            ),
-            Self::Stats {
-                node,
-                counted,
-                kept,
-            } => {
-                match node {
-                    Some(node) => write!(f, "the stats of node {node}")?,
-                    None => f.write_str("the stats of other nodes")?,
-                }
-                write!(f, " say {kept}; counted: {counted}")
-            }
-            Self::NoScratch => f.write_str(
-                "too little scratch memory; a slot for each frame that is out is enough",
-            ),
-        }
-    }
-}
-
-impl core::error::Error for Finding {}
 
 /// Scratch memory of an audit, for one frame: at most 32 bytes. Contents do not matter, so
 /// `[AuditSlot::default(); 256]` is some.
@@ -175,7 +49,7 @@ enum TooMany {
     SharedTables,
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Walks all of the vmemmap once and counts the entries that point at each frame. Compares them
     /// with the counts of `allocators` (RAM and altmaps; the first that knows a frame decides), and
     /// with [`stats`](Self::stats). Foreign entries are not counted.
@@ -256,7 +130,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.recount_beside_the_vmemmap(allocators, totals)
     }
 
-    /// Counts the frames that no entry points at: those of marks, of counts and of records.
+    /// Counts the frames that no entry points at: those of marks, of the online map, of counts and of
+    /// records.
     #[inline(never)]
     fn recount_beside_the_vmemmap(
         &self,
@@ -268,6 +143,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             compare(FrameEntries::one(frame, at), allocators)?;
             if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
                 row.mark_frames += 1;
+            }
+        }
+        for (frame, at) in self.online_map_frames() {
+            totals.all.online_map_frames += 1;
+            compare(FrameEntries::one(frame, at), allocators)?;
+            if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
+                row.online_map_frames += 1;
             }
         }
         for (node, frames) in self.pool_state.altmaps.count_frames() {
@@ -310,7 +192,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         let page = self.model.granule().bytes();
         for pass in 0..passes.of_frames {
             scratch.fill(AuditSlot(None));
-            let mut audit_pass: AuditPass<'_, D, A, M> = AuditPass {
+            let mut audit_pass: AuditPass<'_, D, A, M, R> = AuditPass {
                 slots: scratch,
                 used: 0,
                 pass,
@@ -375,7 +257,7 @@ impl FrameEntries {
 
 /// One pass, which is about a part of the frames. It counts their entries in a hash table in the
 /// scratch memory.
-struct AuditPass<'t, D, A, M> {
+struct AuditPass<'t, D, A, M, R> {
     slots: &'t mut [AuditSlot],
     used: usize,
     pass: u64,
@@ -385,10 +267,10 @@ struct AuditPass<'t, D, A, M> {
     /// What there was no slot left for.
     too_many: Option<TooMany>,
     totals: &'t mut Totals,
-    vmemmap: &'t Vmemmap<D, A, M>,
+    vmemmap: &'t Vmemmap<D, A, M, R>,
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> AuditPass<'_, D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_, D, A, M, R> {
     fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
         // What is not about shared tables is counted by the first of a pass's walks.
         let is_first_walk = self.table_pass == 0;

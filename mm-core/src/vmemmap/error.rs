@@ -1,6 +1,6 @@
 //! Why an operation could not be done. After any of these, everything is as it was before.
 
-use crate::addr::{Granule, PfnRange, VirtAddr};
+use crate::addr::{Granule, Pfn, PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::paging::{FrameOutOfReach, MapError};
@@ -197,16 +197,37 @@ pub enum OfflineError {
         /// What that altmap reserves.
         reserved: PfnRange,
     },
+    /// A page is partly in the piece. Pages are frozen as a whole.
+    SplitsPage {
+        /// The piece, extended to whole pages.
+        pages: PfnRange,
+    },
+    /// A page has other references than it was said to have, or is frozen.
+    Busy {
+        /// Its first frame.
+        first: Pfn,
+    },
+    /// Memory near the piece is frozen to go offline: both have their bits in one frame of the online
+    /// map.
+    OtherFrozen {
+        /// The frames of the piece whose bits are there.
+        frames: PfnRange,
+    },
+    /// What was frozen is memory of another vmemmap.
+    OtherVmemmap,
 }
 
 impl OfflineError {
     /// The kind of error.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherModel | Self::OtherAltmap { .. } | Self::FrameOutOfReach(_) => {
-                ErrorKind::Unsupported
-            }
+            Self::OtherModel
+            | Self::OtherVmemmap
+            | Self::OtherAltmap { .. }
+            | Self::FrameOutOfReach(_) => ErrorKind::Unsupported,
+            Self::Busy { .. } | Self::OtherFrozen { .. } => ErrorKind::Busy,
             Self::PieceMisaligned { .. }
+            | Self::SplitsPage { .. }
             | Self::SplitsHugeLeaf { .. }
             | Self::SplitsSharedTable { .. } => ErrorKind::Misaligned,
             Self::PieceOutside { .. } => ErrorKind::OutOfRange,
@@ -243,6 +264,20 @@ impl fmt::Display for OfflineError {
                 f,
                 "frames of the altmap {reserved} hold these descriptors; use the pagemap that they were brought online with"
             ),
+            Self::SplitsPage { pages } => {
+                write!(f, "pages go offline as a whole; these are in {pages}")
+            }
+            Self::Busy { first } => write!(
+                f,
+                "the page at frame {first} is in use: it has other references than the caller said, or is frozen; try again when they are given back"
+            ),
+            Self::OtherFrozen { frames } => write!(
+                f,
+                "memory near {frames} is frozen to go offline; commit or drop that first"
+            ),
+            Self::OtherVmemmap => {
+                f.write_str("that memory was frozen by another vmemmap; commit it there")
+            }
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{InUse, PageTable};
+use crate::readers::ReadersOf;
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// The huge leaf of `table`, if blocks for it can be had. A leaf in use that can be split may
     /// be: then its block has to be one that can be split, too.
     pub(super) fn huge_leaf_of<P: PageTable>(

@@ -50,8 +50,7 @@ use core::marker::PhantomData;
 ///         let head = LIVE.head_of(frame)?;
 ///         (head, LIVE.descriptor(head)?.own()?)
 ///     };
-///     page.references().fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-///     Some(head)
+///     page.references().try_get().then_some(head)
 /// }
 /// ```
 pub struct LiveDescriptors<D> {

@@ -19,13 +19,14 @@
 //! frames for a single mark. With bitmaps, only what is marked costs memory. A look-up passes over
 //! one in 64 of the bitmaps, and over none where nothing is marked.
 
+use super::Vmemmap;
 use super::stats::NodeCounters;
-use super::{Vmemmap, memory_of};
-use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use crate::addr::{NodeId, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::error::ErrorKind;
-use crate::frame::{DirectMap, FrameAllocator, OutOfFrames, Released};
+use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::paging::PageTable;
+use crate::readers::ReadersOf;
 use core::fmt;
 use core::mem::size_of;
 use core::ptr::NonNull;
@@ -214,7 +215,7 @@ impl Bitmap {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Marks `frame`, which is online, and it alone: no other frame, whatever shares descriptors
     /// with it. Says whether it was not marked before. The mark stays until
     /// [`unmark`](Self::unmark), or until the frame goes offline.
@@ -372,7 +373,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
 
     /// A bitmap for `block`, empty as yet.
     fn new_bitmap(&mut self, block: u64, node: NodeId) -> Result<Bitmap, OutOfFrames> {
-        let frame = self.frames.allocate(Order::BASE, node)?.first();
+        let frame = self.take_own_frame(node, NodeCounters::add_mark_frame)?;
         // SAFETY: 1: allocated just now.
         let bitmap = unsafe { Bitmap::new(&self.direct_map, frame) };
         bitmap.clear(1 << self.bits_order());
@@ -385,10 +386,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             *first = Link::to(Some(frame));
         }
         self.marks.stats.frames += 1;
-        let actual = self.frames.node_of(frame);
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let counters = &mut self.pool_state.counters;
-        counters.update(actual, memory, NodeCounters::add_mark_frame);
         Ok(bitmap)
     }
 
@@ -430,16 +427,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             }
         }
         self.marks.stats.frames = self.marks.stats.frames.saturating_sub(1);
-        let node = self.frames.node_of(bitmap.frame);
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let counters = &mut self.pool_state.counters;
-        counters.update(node, memory, NodeCounters::remove_mark_frame);
-        // SAFETY: 1: it came from this allocator. 2: the one reference was the chain's, and the
-        // frame was never mapped.
-        let released = unsafe { self.frames.release(Block::single(bitmap.frame), 1) };
-        if let Released::Last(owned) = released {
-            // SAFETY: 1: it released the block just now.
-            unsafe { self.frames.free(owned) };
-        }
+        // SAFETY: 1: it was taken for this bitmap, which is in no chain any more.
+        unsafe { self.free_own_frame(bitmap.frame, NodeCounters::remove_mark_frame) };
     }
 }

@@ -27,6 +27,7 @@ mod descriptor_writer;
 mod error;
 mod fold;
 mod frame_pool;
+mod freeze;
 mod huge_leaf;
 mod live;
 mod marks;
@@ -34,8 +35,10 @@ mod node_rows;
 mod note;
 mod offline;
 mod online;
+mod own_frames;
 mod piece_source;
 mod plan;
+mod publish;
 mod queries;
 mod region;
 mod registry;
@@ -47,6 +50,7 @@ mod table_records;
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
 pub use fold::{FoldError, Folded};
+pub use freeze::{Frozen, Quiescent};
 pub use live::LiveDescriptors;
 pub use marks::{MarkError, MarkStats};
 pub use note::{Note, Notes};
@@ -59,6 +63,7 @@ use crate::addr::NodeId;
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, MapMemory};
 use crate::model::MemoryModel;
+use crate::readers::{Kernel, NoReaders, Reader, Readers, ReadersOf};
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
@@ -71,7 +76,8 @@ use table_records::TableRecordsState;
 /// There is one value for each vmemmap. The kernel owns it and holds its lock for it, hence `&mut`.
 /// The page table is passed to each operation, since other code uses it too.
 ///
-/// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map.
+/// `D` is the descriptor, `A` the allocator of RAM, `M` the direct map, and `R` the
+/// [readers](crate::readers) on other CPUs, if there are any.
 ///
 /// ```
 /// use mm_core::descriptor::{Mask, Page};
@@ -100,10 +106,11 @@ use table_records::TableRecordsState;
 /// [`stats`](Self::stats), which frames belong to an altmap, which tails and tables are shared, and
 /// the frames that hold all of that.
 #[derive(Debug)]
-pub struct Vmemmap<D, A, M> {
+pub struct Vmemmap<D, A, M, R = NoReaders> {
     model: MemoryModel,
     frames: A,
     direct_map: M,
+    readers: R,
     pool_state: PoolState,
     table_records: TableRecordsState,
     marks: Marks,
@@ -135,20 +142,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        if let Err(mismatch) = fits::<D>(&model) {
-            // Generic values cannot be dropped in a `const` function.
-            core::mem::forget((frames, direct_map));
-            return Err(mismatch);
-        }
-        Ok(Self {
-            model,
-            frames,
-            direct_map,
-            pool_state: PoolState::new(),
-            table_records: TableRecordsState::new(),
-            marks: Marks::new(),
-            descriptor: PhantomData,
-        })
+        // SAFETY: 1: the caller's.
+        unsafe { Self::with_parts(model, frames, direct_map, NoReaders) }
     }
 
     /// A vmemmap that goes on where another value was dropped: what that had online is online.
@@ -169,6 +164,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     ///    it has. That value is not used any more.
     /// 3. Memory whose descriptors are in frames of an altmap is taken offline, folded or unfolded
     ///    by pagemaps with that altmap only: this value does not know it, and cannot refuse others.
+    /// 4. That value had no [`Readers`].
     pub const unsafe fn adopt(
         model: MemoryModel,
         frames: A,
@@ -177,6 +173,98 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         // SAFETY: 1 to 3: the caller's duty 1. 4: what other values have online is this one's from
         // now on, by the caller's duty 2.
         unsafe { Self::new(model, frames, direct_map) }
+    }
+}
+
+impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
+    Vmemmap<D, A, M, Readers<'r, K>>
+{
+    /// The vmemmap of the model of `readers`, which ask about it on every CPU. Nothing of it is
+    /// online. See [`readers`](crate::readers).
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Vmemmap::new).
+    ///
+    /// # Safety
+    ///
+    /// 1. Duties 1 to 4 of [`new`](Vmemmap::new).
+    /// 2. The root of `readers` is no other vmemmap's, and all of its entries are
+    ///    [`OnlineEntry::NONE`](crate::readers::OnlineEntry::NONE).
+    pub const unsafe fn with_readers(
+        readers: Readers<'r, K>,
+        frames: A,
+        direct_map: M,
+    ) -> Result<Self, DescriptorMismatch> {
+        // SAFETY: 1: the caller's.
+        unsafe { Self::with_parts(*readers.model(), frames, direct_map, readers) }
+    }
+
+    /// A vmemmap that goes on where another value with the same root of readers was dropped: what that
+    /// had online is online, also for readers. Otherwise as [`adopt`](Vmemmap::adopt).
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Vmemmap::new).
+    ///
+    /// # Safety
+    ///
+    /// 1. Duties 1 to 3 of [`adopt`](Vmemmap::adopt).
+    /// 2. The root of `readers` is that value's, as it has left it.
+    pub const unsafe fn adopt_with_readers(
+        readers: Readers<'r, K>,
+        frames: A,
+        direct_map: M,
+    ) -> Result<Self, DescriptorMismatch> {
+        // SAFETY: 1: the caller's duty 1; what other values have online is this one's from now on. 2:
+        // the caller's duty 2.
+        unsafe { Self::with_readers(readers, frames, direct_map) }
+    }
+
+    /// The handle by which every CPU may ask about frames; it is `Copy`, `Send` and `Sync`.
+    ///
+    /// # Safety
+    ///
+    /// 1. Every CPU that uses it, or what came of it, translates by the page table that is passed to
+    ///    the operations of this vmemmap, or by one that shares the part below the root.
+    /// 2. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works on
+    ///    frames, no CPU asks for a reference to one of them, and nobody has one as a
+    ///    [`PageReference`](crate::readers::PageReference).
+    /// 3. Nobody has one to memory that goes offline by [`offline`](Self::offline) or
+    ///    [`depopulate`](Self::depopulate), or it is not used any more. Where others may have some, take
+    ///    it offline by [`try_offline`](Self::try_offline).
+    pub const unsafe fn reader(&self) -> Reader<'r, D, K> {
+        // SAFETY: 1 to 3: the caller's.
+        unsafe { Reader::new(self.readers) }
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// # Safety
+    ///
+    /// 1. The duties of [`new`](Vmemmap::new), and where there are readers, of
+    ///    [`with_readers`](Vmemmap::with_readers).
+    const unsafe fn with_parts(
+        model: MemoryModel,
+        frames: A,
+        direct_map: M,
+        readers: R,
+    ) -> Result<Self, DescriptorMismatch> {
+        if let Err(mismatch) = fits::<D>(&model) {
+            // Generic values cannot be dropped in a `const` function.
+            core::mem::forget((frames, direct_map, readers));
+            return Err(mismatch);
+        }
+        Ok(Self {
+            model,
+            frames,
+            direct_map,
+            readers,
+            pool_state: PoolState::new(),
+            table_records: TableRecordsState::new(),
+            marks: Marks::new(),
+            descriptor: PhantomData,
+        })
     }
 
     /// The memory model.

@@ -13,9 +13,10 @@ use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
+use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Takes all of `region` offline. Its entries are cleared and flushed, and then its frames go
     /// back to where they came from. Parts that are offline already are skipped. Marks of its
     /// frames are removed and counted.
@@ -64,8 +65,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             is_split &= self.split_at_ends(table, pagemap, range);
         }
         if is_split && !self.pool_state.altmaps.any_other(altmap) {
-            self.unmap_pieces(table, altmap, ranges.clone());
-            return ranges.map(|range| self.offlined(range)).sum();
+            return self.retire(table, pagemap, ranges);
         }
         let mut offlined = Offlined::default();
         for range in ranges {
@@ -73,20 +73,63 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let apart_frames = apart.map_or(0, PfnRange::frames);
             offlined.kept += range.frames().saturating_sub(apart_frames);
             if let Some(apart) = apart {
-                offlined += self.unmap_own(table, altmap, apart);
+                offlined += self.unmap_own(table, pagemap, apart);
             }
         }
         offlined
     }
 
-    /// Unmaps the descriptors of `frames`, except those that are in frames of another altmap than
-    /// `altmap`.
+    /// Takes `pieces` offline, which can be unmapped as they are: withdraws them from readers, waits for
+    /// a grace period, and unmaps them. What cannot be withdrawn for want of a frame is kept.
+    fn retire<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        pieces: impl Iterator<Item = PfnRange> + Clone,
+    ) -> Offlined {
+        let mut withdrawn = 0;
+        for piece in pieces.clone() {
+            let pages = self.whole_pages_around(&*table, piece);
+            let Ok(spare) = self.prepare_to_withdraw(pages, pagemap.node()) else {
+                break;
+            };
+            self.withdraw(pages, spare);
+            withdrawn += 1;
+        }
+        self.readers.wait();
+        let (goes, stays) = (pieces.clone().take(withdrawn), pieces.skip(withdrawn));
+        Offlined {
+            kept: stays.map(PfnRange::frames).sum(),
+            ..self.remove(table, pagemap, goes)
+        }
+    }
+
+    /// Unmaps `pieces`, which no reader finds any more, with all that is kept of them.
+    pub(super) fn remove<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        pieces: impl Iterator<Item = PfnRange> + Clone,
+    ) -> Offlined {
+        let mut offlined = Offlined::default();
+        for piece in pieces.clone() {
+            let pages = self.whole_pages_around(&*table, piece);
+            self.free_bits(pages);
+            offlined.marked += self.forget_marks(piece);
+        }
+        self.unmap_pieces(table, pagemap.altmap(), pieces);
+        offlined
+    }
+
+    /// Unmaps the descriptors of `frames`, except those that are in frames of another altmap than the
+    /// pagemap's.
     fn unmap_own<P: PageTable>(
         &mut self,
         table: &mut P,
-        altmap: Option<&dyn Altmap>,
+        pagemap: &DevPagemap<'_>,
         frames: PfnRange,
     ) -> Offlined {
+        let altmap = pagemap.altmap();
         let mut offlined = Offlined::default();
         let mut rest = Some(frames);
         while let Some(part) = rest {
@@ -94,20 +137,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
             let apart = [goes, later].into_iter().flatten().map(PfnRange::frames);
             offlined.kept += part.frames().saturating_sub(apart.sum());
             if let Some(goes) = goes {
-                self.unmap_pieces(table, altmap, core::iter::once(goes));
-                offlined += self.offlined(goes);
+                offlined += self.retire(table, pagemap, core::iter::once(goes));
             }
             rest = later;
         }
         offlined
-    }
-
-    /// What it means that `piece` went offline. Removes the marks.
-    fn offlined(&mut self, piece: PfnRange) -> Offlined {
-        Offlined {
-            marked: self.forget_marks(piece),
-            kept: 0,
-        }
     }
 
     /// Two parts of `frames`: those before the first ones whose descriptors are in frames of
@@ -197,24 +231,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         if *pagemap.model() != self.model {
             return Err(OfflineError::OtherModel);
         }
+        Plan::new(pagemap, piece, None).map_err(|error| piece_error(error, piece))?;
         let outside = OfflineError::PieceOutside { piece };
-        match Plan::new(pagemap, piece, None) {
-            Ok(_) => {}
-            Err(OnlineError::PieceMisaligned { piece, subsection }) => {
-                return Err(OfflineError::PieceMisaligned { piece, subsection });
-            }
-            Err(_) => return Err(outside),
-        }
         let range = self.model.descriptors(piece).ok_or(outside)?;
         let straddlers = self.check_online(table, range, pagemap.altmap())?;
-        self.split_straddlers(table, pagemap, range, straddlers)?;
-        self.unmap_pieces(table, pagemap.altmap(), core::iter::once(piece));
-        Ok(self.offlined(piece))
+        let pages = self.whole_pages_around(&*table, piece);
+        let mut spare = self
+            .prepare_to_withdraw(pages, pagemap.node())
+            .map_err(OfflineError::OutOfFrames)?;
+        self.split_straddlers(table, pagemap, range, straddlers)
+            .inspect_err(|_| self.free_spare(&mut spare))?;
+        self.withdraw(pages, spare);
+        Ok(self.retire(table, pagemap, core::iter::once(piece)))
     }
 
     /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.
     /// Returns what reaches across the ends of the range.
-    fn check_online<P: PageTable>(
+    pub(super) fn check_online<P: PageTable>(
         &self,
         table: &P,
         range: VirtRange,
@@ -275,5 +308,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 &records,
             );
         }
+    }
+}
+
+/// Why `piece` is no piece of a pagemap.
+pub(super) fn piece_error(error: OnlineError, piece: PfnRange) -> OfflineError {
+    match error {
+        OnlineError::PieceMisaligned { piece, subsection } => {
+            OfflineError::PieceMisaligned { piece, subsection }
+        }
+        _ => OfflineError::PieceOutside { piece },
     }
 }

@@ -15,9 +15,10 @@ use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Run, Visit};
+use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Brings all of `pagemap` online, piece by piece.
     ///
     /// # Errors
@@ -32,12 +33,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.check_parts(table, pagemap)?;
         self.check_ranges_free(table, pagemap)?;
         self.check_altmap(table, pagemap.altmap())?;
+        self.prepare_all_to_publish(pagemap)?;
         let mut region = self.region_of(table, pagemap);
         let mut done = 0;
         for &range in pagemap.ranges() {
             for piece in pagemap.pieces_of(range) {
                 if let Err(error) = self.populate_piece(table, pagemap, piece, &mut region.notes) {
                     self.undo_pieces(table, pagemap, done);
+                    pagemap
+                        .ranges()
+                        .iter()
+                        .for_each(|range| self.free_bits(*range));
                     return Err(error);
                 }
                 done += 1;
@@ -49,6 +55,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
                 unsafe { self.share_tables(table, pagemap, range) };
             }
         }
+        pagemap
+            .ranges()
+            .iter()
+            .for_each(|range| self.publish(*range));
         Ok(region)
     }
 
@@ -67,7 +77,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         piece: PfnRange,
     ) -> Result<Notes, OnlineError> {
         self.check_parts(table, pagemap)?;
-        Plan::new(pagemap, piece, None)?;
+        let plan = Plan::new(pagemap, piece, None)?;
         self.check_free(table, pagemap, piece)?;
         self.check_altmap(table, pagemap.altmap())?;
         let huge_leaf = self.huge_leaf_of(table, pagemap);
@@ -75,8 +85,32 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         self.note_whole_blocks(table, pagemap, &mut notes);
         let gap = pagemap.altmap_gap();
         notes.altmap_gap(gap.and_then(|gap| gap.intersection(piece)));
-        self.populate_piece(table, pagemap, piece, &mut notes)?;
-        Ok(notes)
+        let whole = self.whole_pages_with(table, pagemap, &plan, piece);
+        if let Some(whole) = whole {
+            self.prepare_to_publish(whole, pagemap.node())
+                .map_err(OnlineError::OutOfFrames)?;
+        }
+        let populated = self.populate_piece(table, pagemap, piece, &mut notes);
+        match (populated, whole) {
+            (Ok(()), Some(whole)) => self.publish(whole),
+            (Err(_), Some(whole)) => self.free_bits(whole),
+            (_, None) => {}
+        }
+        populated.map(|()| notes)
+    }
+
+    /// Takes what it needs to publish all of `pagemap`. After an error nothing has changed.
+    fn prepare_all_to_publish(&mut self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
+        for &range in pagemap.ranges() {
+            if let Err(error) = self.prepare_to_publish(range, pagemap.node()) {
+                pagemap
+                    .ranges()
+                    .iter()
+                    .for_each(|range| self.free_bits(*range));
+                return Err(OnlineError::OutOfFrames(error));
+            }
+        }
+        Ok(())
     }
 
     /// Merges equal leaf tables of `frames`, which lie within one range of `pagemap`. Returns how

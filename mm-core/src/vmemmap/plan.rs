@@ -134,14 +134,19 @@ impl Plan {
         }
     }
 
+    /// The page that `frame` is part of.
+    pub(super) fn page_of(&self, frame: Pfn) -> PfnRange {
+        let order = self.order_of(frame);
+        let page = PfnRange::new(frame.align_down(order), order.frames());
+        // Pages lie in the pagemap's ranges.
+        page.unwrap_or(PfnRange::single(frame))
+    }
+
     /// The compound page that `frame` is part of; `None` for a base page, or where tails are not
     /// shared.
     pub(super) fn compound_page(&self, frame: Pfn) -> Option<PfnRange> {
-        let order = self.order_of(frame);
-        if order == Order::BASE || !self.shares_tails {
-            return None;
-        }
-        PfnRange::new(frame.align_down(order), order.frames()).ok()
+        let is_shared = self.shares_tails && self.order_of(frame) != Order::BASE;
+        is_shared.then(|| self.page_of(frame))
     }
 
     /// The first part of `rest` that has one order, and is reserved as a whole or not at all. (A huge

@@ -5,6 +5,7 @@ use crate::addr::{Order, Pfn, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{PageTable, Role};
+use crate::readers::ReadersOf;
 
 /// The descriptor of a frame.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,7 @@ impl<'v, D: Descriptor> Described<'v, D> {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Where the descriptor of `frame` is, or would be; `None` where the vmemmap has no room for
     /// it.
     ///
@@ -96,7 +97,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     }
 
     /// The descriptor of `frame`, reserved or not.
-    fn mapped_descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
+    pub(super) fn mapped_descriptor<P: PageTable>(
+        &self,
+        table: &P,
+        frame: Pfn,
+    ) -> Option<Described<'_, D>> {
         let at = self.descriptor_address(frame)?;
         let mapping = table.lookup(at).mapping()?;
         let holder = mapping.frame_of(at, self.model.granule())?;

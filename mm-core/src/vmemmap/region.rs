@@ -6,6 +6,7 @@ use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::PageTable;
+use crate::readers::ReadersOf;
 use core::iter::Sum;
 use core::ops::AddAssign;
 
@@ -47,7 +48,7 @@ impl<'p> Region<'p> {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// The region of `pagemap` on `table`, with what is known of it before anything is mapped.
     #[inline(never)]
     pub(super) fn region_of<'p, P: PageTable>(

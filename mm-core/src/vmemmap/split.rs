@@ -22,6 +22,7 @@ use crate::pagemap::DevPagemap;
 use crate::paging::{
     Exchange, InUse, Leaf, PageTable, ReplaceError, Replacement, Role, Run, Visit,
 };
+use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 
 /// A huge leaf or a shared table that reaches across an end of a piece.
@@ -148,7 +149,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Split<'_, A, M> {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Gives the `straddlers` at the ends of `range` tables of their own, so that `range` can be
     /// unmapped alone. After an error nothing has changed.
     pub(super) fn split_straddlers<P: PageTable>(

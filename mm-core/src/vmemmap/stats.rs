@@ -10,6 +10,7 @@ use crate::addr::{NodeId, Pfn};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::Role;
+use crate::readers::ReadersOf;
 use core::fmt;
 
 /// What the vmemmap costs on one node, or on all.
@@ -27,6 +28,8 @@ pub struct NodeStats {
     pub table_frames: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,
+    /// Frames of the map by which [readers](crate::readers) tell what is online.
+    pub online_map_frames: u64,
     /// Frames that hold what the library has to remember, beyond what has room in the
     /// [`Vmemmap`] itself: shared tails and tables, and the figures of many nodes.
     pub record_frames: u64,
@@ -39,7 +42,11 @@ pub struct NodeStats {
 impl NodeStats {
     /// Frames of RAM.
     pub const fn ram_frames(&self) -> u64 {
-        (self.descriptor_frames + self.table_frames + self.mark_frames + self.record_frames)
+        (self.descriptor_frames
+            + self.table_frames
+            + self.mark_frames
+            + self.online_map_frames
+            + self.record_frames)
             .saturating_sub(self.altmap_frames)
     }
 
@@ -51,6 +58,7 @@ impl NodeStats {
             count_frames: self.count_frames + other.count_frames,
             table_frames: self.table_frames + other.table_frames,
             mark_frames: self.mark_frames + other.mark_frames,
+            online_map_frames: self.online_map_frames + other.online_map_frames,
             record_frames: self.record_frames + other.record_frames,
             reused_entries: self.reused_entries + other.reused_entries,
         }
@@ -61,13 +69,14 @@ impl fmt::Display for NodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} of records, {} reused entries",
+            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} of the online map, {} of records, {} reused entries",
             self.descriptor_frames,
             self.tail_frames,
             self.altmap_frames,
             self.count_frames,
             self.table_frames,
             self.mark_frames,
+            self.online_map_frames,
             self.record_frames,
             self.reused_entries
         )
@@ -92,6 +101,7 @@ pub(super) struct NodeCounters {
     altmap_frames: u64,
     count_frames: u64,
     mark_frames: u64,
+    online_map_frames: u64,
     reused_entries: u64,
 }
 
@@ -102,6 +112,7 @@ impl NodeCounters {
         altmap_frames: 0,
         count_frames: 0,
         mark_frames: 0,
+        online_map_frames: 0,
         reused_entries: 0,
     };
 
@@ -163,6 +174,16 @@ impl NodeCounters {
         self.mark_frames = self.mark_frames.saturating_sub(1);
     }
 
+    /// A frame was taken for the online map.
+    pub(super) fn add_online_map_frame(&mut self) {
+        self.online_map_frames += 1;
+    }
+
+    /// A frame of the online map was freed.
+    pub(super) fn remove_online_map_frame(&mut self) {
+        self.online_map_frames = self.online_map_frames.saturating_sub(1);
+    }
+
     /// The figures, with those of tables.
     const fn with(&self, tables: &TableFigures) -> NodeStats {
         NodeStats {
@@ -172,13 +193,14 @@ impl NodeCounters {
             count_frames: self.count_frames,
             table_frames: tables.tables,
             mark_frames: self.mark_frames,
+            online_map_frames: self.online_map_frames,
             record_frames: 0,
             reused_entries: self.reused_entries + tables.reused_entries,
         }
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// What the vmemmap costs now, on all nodes together. This reads figures, and walks nothing but
     /// them.
     ///

@@ -137,7 +137,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         }
         let is_first = pfn & ((1 << contents.born) - 1) == 0;
         let references = u32::from(is_first && !contents.reserved);
-        let found = descriptor.references().load(Ordering::Relaxed);
+        let found = descriptor.references().get().unwrap_or(u32::MAX);
         if found != references {
             return Err(format!("{found} references instead of {references}"));
         }

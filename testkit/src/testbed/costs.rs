@@ -153,6 +153,7 @@ impl Costs {
             upper_tables,
             mapped_pages,
             mark_frames: 0,
+            online_map_frames: 0,
             record_frames: 0,
             count_frames: 0,
         }

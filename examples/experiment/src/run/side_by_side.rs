@@ -191,6 +191,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E
             altmap_frames: 0,
             table_frames: cost.leaf_tables + cost.upper_tables,
             mark_frames: 0,
+            online_map_frames: 0,
             record_frames: 0,
             reused_entries: pages - cost.descriptor_frames,
         };

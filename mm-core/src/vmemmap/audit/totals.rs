@@ -5,6 +5,7 @@ use crate::addr::NodeId;
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::PageTable;
+use crate::readers::ReadersOf;
 use crate::vmemmap::Vmemmap;
 use crate::vmemmap::stats::{NODES, NodeStats};
 use crate::vmemmap::table_records::TableFigures;
@@ -43,7 +44,7 @@ impl Totals {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Lists the nodes that come first from `from` on, to be counted. Returns the next one to begin
     /// with, if there may be more.
     #[inline(never)]

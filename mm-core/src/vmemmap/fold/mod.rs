@@ -36,6 +36,7 @@ use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{InUse, PageTable, Replacement, Role, Run, Visit};
+use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 use folding::{Folding, reshape_run};
 use survey::requirement;
@@ -55,7 +56,7 @@ pub struct Folded {
     pub notes: Notes,
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Maps the tails of the compound pages in `frames` to shared frames, in the way that `pagemap`
     /// says, and frees the frames that are not needed any more.
     ///

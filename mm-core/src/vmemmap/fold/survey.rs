@@ -6,6 +6,7 @@ use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::paging::{PageTable, Role, Run, Visit};
+use crate::readers::ReadersOf;
 use crate::vmemmap::Vmemmap;
 use core::ops::ControlFlow;
 
@@ -103,7 +104,7 @@ impl Surveyor<'_> {
     }
 }
 
-impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// Checks `range`, whole pages of `order` and whole vmemmap pages, and counts. This library
     /// must have mapped all of it, with frames of RAM or of `altmap`. Tails must be shared only
     /// within such pages, and either all of a page's tails or none.

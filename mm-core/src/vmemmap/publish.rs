@@ -1,0 +1,187 @@
+//! Tells readers what is online: the online map of the vmemmap, and the frames of its bits.
+//!
+//! Without [readers](crate::readers) there is no map, and nothing to do.
+//!
+//! ```text
+//!   memory comes online    frames of bits are taken ▶ entries are written ▶ bits are set
+//!   memory goes offline    frames of bits are taken ▶ bits are cleared ▶ a grace period
+//!                          ▶ frames without bits are freed ▶ entries are cleared
+//! ```
+//!
+//! A page is found with all of its frames or with none. So what is published or withdrawn is extended to
+//! whole pages.
+
+use super::Vmemmap;
+use super::plan::Plan;
+use super::stats::NodeCounters;
+use crate::addr::{NodeId, Pfn, PfnRange, VirtAddr};
+use crate::descriptor::{Descriptor, TailEncoding};
+use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
+use crate::pagemap::DevPagemap;
+use crate::paging::PageTable;
+use crate::readers::{Part, ReadersOf};
+
+/// Frames for bits of the spans at both ends of what is withdrawn, taken before anything changes.
+pub(super) struct SpareBits([Option<Pfn>; 2]);
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// Every frame of the map, with an address of the descriptors that it is about.
+    pub(super) fn online_map_frames(&self) -> impl Iterator<Item = (Pfn, VirtAddr)> {
+        let base = self.model.config().vmemmap_base;
+        let map = self.readers.map();
+        let frames = map.into_iter().flat_map(|map| map.frames());
+        frames.map(move |(bits, first)| {
+            let at = self.model.descriptor_address(first);
+            (bits, at.unwrap_or(base))
+        })
+    }
+
+    /// What of `pagemap` is online as whole pages once `piece` is: none where it is a part of a page of
+    /// which more is missing. On `table` it is not online yet.
+    pub(super) fn whole_pages_with<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        plan: &Plan,
+        piece: PfnRange,
+    ) -> Option<PfnRange> {
+        self.readers.map()?;
+        let first = plan.page_of(piece.start());
+        let last = plan.page_of(piece.last());
+        let is_mapped = |frames: Option<PfnRange>| {
+            let range = frames.map(|frames| self.model.descriptors(frames));
+            let is_mapped = |range| self.check_online(table, range, pagemap.altmap()).is_ok();
+            range.is_none_or(|range| range.is_some_and(is_mapped))
+        };
+        let of_page = |page: PfnRange, frame: Pfn| frame.get() - page.start().get();
+        let before = first.split_at(of_page(first, piece.start())).0;
+        let after = last.split_at(of_page(last, piece.last()) + 1).1;
+        if first == last {
+            return (is_mapped(before) && is_mapped(after)).then_some(around(first, piece));
+        }
+        let start = match is_mapped(before) {
+            true => first.start(),
+            false => first.last().checked_add(1)?,
+        };
+        let end = match is_mapped(after) {
+            true => last.last().checked_add(1)?,
+            false => last.start(),
+        };
+        PfnRange::new(start, end.get().checked_sub(start.get())?).ok()
+    }
+
+    /// Takes the frames of bits that it needs to [publish](Self::publish) `frames`. After an error
+    /// nothing has changed.
+    pub(super) fn prepare_to_publish(
+        &mut self,
+        frames: PfnRange,
+        node: NodeId,
+    ) -> Result<(), OutOfFrames> {
+        let readers = self.readers;
+        for part in parts_of(&readers, frames) {
+            if part.needs_bits_to_publish() {
+                let bits = self.take_own_frame(node, NodeCounters::add_online_map_frame);
+                let bits = bits.inspect_err(|_| self.free_bits(frames))?;
+                self.use_bits(part, bits);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an entry the frame `bits`, which was taken for that.
+    fn use_bits(&self, part: Part<'_>, bits: Pfn) {
+        let bytes = self.model.granule().bytes();
+        // SAFETY: 1: taken for this, and reached by the direct map (duty 2 of `new`).
+        unsafe { part.give_bits(&self.direct_map, bits, bytes) };
+    }
+
+    /// Lets readers find `frames`, whole pages that are online.
+    pub(super) fn publish(&self, frames: PfnRange) {
+        for part in parts_of(&self.readers, frames) {
+            part.publish(&self.direct_map);
+        }
+    }
+
+    /// `frames`, extended to the whole of the pages that are partly in it.
+    pub(super) fn whole_pages_around<P: PageTable>(&self, table: &P, frames: PfnRange) -> PfnRange {
+        if self.readers.map().is_none() {
+            return frames;
+        }
+        let page_of = |frame: Pfn| {
+            let at = self.descriptor_address(frame)?;
+            let descriptor = self.mapped_descriptor(table, frame)?;
+            let head = D::Encoding::head_of(at, descriptor.word());
+            let first = self.frame_of_descriptor(head)?;
+            PfnRange::new(first, descriptor.order().frames()).ok()
+        };
+        let pages = [frames.start(), frames.last()].map(page_of);
+        let pages = pages.into_iter().flatten();
+        pages.fold(frames, around)
+    }
+
+    /// Takes the frames of bits that it needs to [withdraw](Self::withdraw) `frames`, whole pages.
+    pub(super) fn prepare_to_withdraw(
+        &mut self,
+        frames: PfnRange,
+        node: NodeId,
+    ) -> Result<SpareBits, OutOfFrames> {
+        let mut spare = SpareBits([None; 2]);
+        let readers = self.readers;
+        // Parts of spans are at both ends, and nowhere else.
+        let parts = parts_of(&readers, frames).filter(Part::needs_bits_to_withdraw);
+        for (slot, _) in (0..).zip(parts) {
+            let bits = self.take_own_frame(node, NodeCounters::add_online_map_frame);
+            let bits = bits.inspect_err(|_| self.free_spare(&mut spare))?;
+            if let Some(slot) = spare.0.get_mut(slot) {
+                *slot = Some(bits);
+            }
+        }
+        Ok(spare)
+    }
+
+    /// Frees what was taken and not used.
+    pub(super) fn free_spare(&mut self, spare: &mut SpareBits) {
+        for bits in spare.0.iter_mut().filter_map(Option::take) {
+            // SAFETY: 1: taken by `prepare_to_withdraw`, and used by no entry.
+            unsafe { self.free_own_frame(bits, NodeCounters::remove_online_map_frame) };
+        }
+    }
+
+    /// Withdraws `frames`, whole pages: readers that begin after a grace period do not find them.
+    pub(super) fn withdraw(&mut self, frames: PfnRange, spare: SpareBits) {
+        let mut spare = spare.0.into_iter().flatten();
+        for part in parts_of(&self.readers, frames) {
+            if part.needs_bits_to_withdraw()
+                && let Some(bits) = spare.next()
+            {
+                self.use_bits(part, bits);
+            }
+            part.withdraw(&self.direct_map);
+        }
+    }
+
+    /// Frees the frames of bits around `frames` that say nothing. A grace period has passed since they
+    /// were withdrawn, or readers have never followed them.
+    pub(super) fn free_bits(&mut self, frames: PfnRange) {
+        let readers = self.readers;
+        for part in parts_of(&readers, frames) {
+            if let Some(bits) = part.take_bits(&self.direct_map) {
+                // SAFETY: 1: taken for the entry, which has given it up, and nobody follows it.
+                unsafe { self.free_own_frame(bits, NodeCounters::remove_online_map_frame) };
+            }
+        }
+    }
+}
+
+/// The parts of `frames`, one for each entry of the map.
+fn parts_of<R: ReadersOf>(readers: &R, frames: PfnRange) -> impl Iterator<Item = Part<'_>> {
+    let map = readers.map();
+    map.into_iter().flat_map(move |map| map.parts(frames))
+}
+
+/// The frames from the first to the last of both.
+fn around(one: PfnRange, other: PfnRange) -> PfnRange {
+    let start = one.start().min(other.start());
+    let last = one.last().max(other.last());
+    PfnRange::new(start, last.get() - start.get() + 1).unwrap_or(one)
+}
