@@ -1,0 +1,164 @@
+//! Memory that comes online and goes offline beside readers.
+
+use super::super::{NoReference, Put, clear, get, latest, link, set};
+use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World};
+use super::{fails, holds, holds_for_most};
+use core::cell::Cell;
+use loom::thread;
+extern crate std;
+use std::sync::Arc;
+
+/// Takes a reference to the page of the first frame if it is online, and gives it back. Says whether it
+/// had one.
+fn read(world: &World) -> bool {
+    let guard = world.enter();
+    let sight = FrameSight {
+        world,
+        frame: 0,
+        seen: Cell::new(None),
+    };
+    let found = get(&sight);
+    drop(guard);
+    match found {
+        Ok(head) => {
+            assert_eq!(world.head(0), head);
+            // SAFETY: 1: taken just now. The owner has another one.
+            assert_eq!(unsafe { world.count(head).put() }, Put::Shared);
+            true
+        }
+        Err(NoReference::NotOnline | NoReference::Refused) => false,
+    }
+}
+
+fn beside<const READERS: usize>(world: &Arc<World>, write: impl FnOnce(&World)) {
+    let readers: [_; READERS] = core::array::from_fn(|_| {
+        let world = Arc::clone(world);
+        thread::spawn(move || read(&world))
+    });
+    write(world);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
+
+/// Memory comes online: the frame of bits, the descriptors, and last the bit.
+fn online(world: &World) {
+    world.bits_memory.with_mut(|_| ());
+    assert!(link(&world.map_entry, 0, LINKED));
+    world.holders[0].change_memory();
+    world.map(0, 0);
+    set(&world.bits, 1);
+}
+
+/// Memory goes offline, if its page can be frozen.
+fn offline(world: &World) {
+    if !world.freeze(0) {
+        return;
+    }
+    if world.flaw != Flaw::NoWithdrawal {
+        clear(&world.bits, 1);
+        assert!(link(&world.map_entry, LINKED, 0));
+    }
+    world.wait();
+    world.bits_memory.with_mut(|_| ());
+    world.map(0, NOTHING);
+    world.flush();
+    world.holders[0].change_memory();
+}
+
+fn comes_online<const READERS: usize>(flaw: Flaw) {
+    // A CPU that faults walks again, by what others have done before: no flush is needed for that.
+    beside::<READERS>(&World::new(0, flaw, false), online);
+}
+
+fn goes_offline<const READERS: usize>(flaw: Flaw) {
+    beside::<READERS>(&World::new(2, flaw, true), offline);
+}
+
+/// What is thawed is found again, and whoever is refused meanwhile has changed nothing.
+fn is_thawed(flaw: Flaw) {
+    let world = World::new(2, flaw, true);
+    beside::<1>(&world, |world| {
+        if world.freeze(0) {
+            clear(&world.bits, 1);
+            world.wait();
+            world.unfreeze(0);
+            set(&world.bits, 1);
+        }
+    });
+    assert!(read(&world));
+}
+
+/// One sets a bit and makes the entry followed, while another one clears the other bit and then ends
+/// that, as thawing does beside the writer. In the end the bit that is set is found.
+fn a_bit_is_set_while_the_last_one_is_cleared(flaw: Flaw) {
+    const UNFOLLOWED: u64 = 2;
+    let world = World::new(2, flaw, true);
+    let settle = |world: &World, from: u64, to: u64| {
+        while latest(&world.map_entry) == from && !link(&world.map_entry, from, to) {}
+    };
+    let thawing = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            set(&world.bits, 2);
+            settle(&world, UNFOLLOWED, LINKED);
+        })
+    };
+    clear(&world.bits, 1);
+    if latest(&world.bits) == 0 {
+        settle(&world, LINKED, UNFOLLOWED);
+        if flaw != Flaw::NoSecondLook && latest(&world.bits) != 0 {
+            settle(&world, UNFOLLOWED, LINKED);
+        }
+    }
+    thawing.join().unwrap();
+    assert_eq!(latest(&world.map_entry), LINKED);
+}
+
+#[test]
+fn memory_comes_online_beside_readers() {
+    holds(comes_online::<1>);
+    holds_for_most(comes_online::<2>);
+}
+
+#[test]
+fn who_finds_memory_online_finds_its_descriptors() {
+    fails(Flaw::Relaxed(Of::Bits, Access::SetBits), comes_online::<1>);
+    fails(Flaw::Relaxed(Of::Bits, Access::Load), comes_online::<1>);
+}
+
+#[test]
+fn who_follows_an_entry_finds_its_bits() {
+    fails(
+        Flaw::Relaxed(Of::Entry, Access::Exchange),
+        comes_online::<1>,
+    );
+    fails(Flaw::Relaxed(Of::Entry, Access::Load), comes_online::<1>);
+}
+
+#[test]
+fn memory_goes_offline_beside_readers() {
+    holds(goes_offline::<1>);
+    holds_for_most(goes_offline::<2>);
+}
+
+#[test]
+fn without_freezing_withdrawing_or_waiting_memory_goes_while_somebody_reads_it() {
+    fails(Flaw::NoFreeze, goes_offline::<1>);
+    fails(Flaw::NoWithdrawal, goes_offline::<1>);
+    fails(Flaw::NoWait, goes_offline::<1>);
+}
+
+#[test]
+fn what_is_thawed_is_found_again() {
+    holds(is_thawed);
+}
+
+#[test]
+fn an_entry_with_a_bit_is_followed_in_the_end() {
+    holds(a_bit_is_set_while_the_last_one_is_cleared);
+    fails(
+        Flaw::NoSecondLook,
+        a_bit_is_set_while_the_last_one_is_cleared,
+    );
+}
