@@ -3,6 +3,7 @@
 //! - [`testbed`]: a vmemmap on any backend, for tests, looked at from outside at each step;
 //! - [`script`]: operations at random, on tables, oracle and model side by side;
 //! - [`churn`]: very many of them, on any backend;
+//! - [`threads`]: threads as CPUs, for what happens at once;
 //! - [`HostedHarness`]: a machine for the conformance battery;
 //! - [`on_backends!`]: a test for each backend, [`OnBackend`] and [`WithInspect`]: anything else
 //!   for any of them.
@@ -14,6 +15,7 @@ mod harness;
 mod mapped_together;
 pub mod script;
 pub mod testbed;
+pub mod threads;
 
 pub use backend::{OnBackend, WithInspect};
 pub use harness::{HostedAltmap, HostedControls, HostedHarness, access};

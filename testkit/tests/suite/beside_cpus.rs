@@ -7,10 +7,9 @@
 //! them under ThreadSanitizer: `cargo xtask sanitize thread`. It knows locks by their atomics, and
 //! the standard library's are compiled without it; so the locks here are made of atomics.
 
-use arch_sim::walker::Walker;
 use arch_sim::{SimFrames, SimMemory};
 use hosted::{AArch64_4K, Radix, X86_64};
-use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtRange};
+use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Descriptor, Mask, Page, TailEncoding};
 use mm_core::frame::{
     Counted, DeviceAltmap, DirectMap, FrameAllocator, PlainAllocator, ReferenceCounts,
@@ -22,108 +21,26 @@ use mm_core::vmemmap::Vmemmap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use testkit::testbed::Sizes;
+use testkit::threads::{Accessed, ThreadCpus};
 
 const NODE: NodeId = NodeId::new(0);
 
 /// How often memory is folded, unfolded, taken offline and brought back.
 const ROUNDS: usize = 4;
 
-/// Who accesses memory right now: CPUs by what they have translated, or none of them.
-#[derive(Default)]
-struct Accesses(AtomicU64);
-
-/// Nobody begins an access while this is set.
-const STOPPED: u64 = 1 << 63;
-
-impl Accesses {
-    /// Translates and accesses. What was translated is forgotten at the end.
-    fn one<T>(&self, access: impl FnOnce() -> T) -> T {
-        loop {
-            let now = self.0.load(Ordering::Relaxed);
-            let next = now + 1;
-            let free = now & STOPPED == 0;
-            let swap = |order| self.0.compare_exchange(now, next, order, Ordering::Relaxed);
-            if free && swap(Ordering::Acquire).is_ok() {
-                break;
-            }
-            thread::yield_now();
-        }
-        let done = access();
-        self.0.fetch_sub(1, Ordering::Release);
-        done
-    }
-
-    /// Works when no access is under way and none begins.
-    fn none(&self, work: impl FnOnce()) {
-        self.0.fetch_or(STOPPED, Ordering::Relaxed);
-        while self.0.load(Ordering::Acquire) != STOPPED {
-            thread::yield_now();
-        }
-        work();
-        self.0.fetch_and(!STOPPED, Ordering::Release);
-    }
-}
-
-/// CPUs that translate for each access anew, by the tables of `R`.
-struct Cpus<R: Radix> {
-    walker: R::Walker,
-    memory: SimMemory,
-    root: Pfn,
-    replacement: Replacement,
-    accesses: Accesses,
-    /// Whether they are kept away.
-    quiesced: AtomicBool,
-}
-
-impl<R: Radix> Cpus<R> {
-    /// An access to the descriptor of `frame`, which is online.
-    fn access<T>(&self, frame: Pfn, access: impl FnOnce(&Page<Mask>) -> T) -> T {
-        let granule = R::RADIX_MODEL.granule();
-        let at = R::RADIX_MODEL.descriptor_address(frame).unwrap();
-        self.accesses.one(|| {
-            let leaf = self.walker.translate(&self.memory, self.root, at).unwrap();
-            let to = leaf.address(at, granule);
-            let page = self.memory.frame_pointer(to.frame(granule).unwrap());
-            let offset = (to.get() & (granule.bytes() - 1)) as usize;
-            // SAFETY: there is a descriptor at each address of the vmemmap that is mapped, and until
-            // the access ends nobody takes its frame for something else.
-            access(unsafe { page.add(offset).cast().as_ref() })
-        })
-    }
-}
-
-// SAFETY: 1: when no access is under way, nobody has anything cached. 2: CPUs read entries in the
-// order of the host's threads. 3: nobody accesses anything while the CPUs are kept away.
-unsafe impl<R: Radix, F> Mmu<F> for Cpus<R> {
-    fn flush(&self, scope: FlushScope<'_>) {
-        if scope != FlushScope::Nothing && !self.quiesced.load(Ordering::Relaxed) {
-            self.accesses.none(|| {});
-        }
-    }
-
-    fn publish(&self) {}
-
-    fn replacement(&self) -> Replacement {
-        self.replacement
-    }
-
-    fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
-        self.accesses.none(|| {
-            self.quiesced.store(true, Ordering::Relaxed);
-            work();
-            self.quiesced.store(false, Ordering::Relaxed);
-        });
-    }
-}
-
 /// The `index`th of `frames`, counted round and round.
 fn frame_of(frames: PfnRange, index: u64) -> Pfn {
     frames.start().saturating_add(index % frames.frames())
 }
 
+/// The descriptor of `frame`, by an access.
+fn descriptor<R: Radix>(cpus: &ThreadCpus<R>, frame: Pfn) -> Accessed<'_, Page<Mask>> {
+    cpus.descriptor(R::RADIX_MODEL.descriptor_address(frame).unwrap())
+}
+
 /// Reads descriptors of `frames`, which are base pages that are made compound pages of `order`,
 /// until `done`: each names itself or its head.
-fn read<R: Radix>(cpus: &Cpus<R>, frames: PfnRange, order: Order, done: &AtomicBool) {
+fn read<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, order: Order, done: &AtomicBool) {
     let model = R::RADIX_MODEL;
     for index in 0.. {
         if done.load(Ordering::Acquire) {
@@ -133,10 +50,11 @@ fn read<R: Radix>(cpus: &Cpus<R>, frames: PfnRange, order: Order, done: &AtomicB
         let frame = frame_of(frames, index * 37);
         let at = model.descriptor_address(frame).unwrap();
         let head = model.descriptor_address(frame.align_down(order)).unwrap();
-        let (named, its_order) = cpus.access(frame, |page| {
+        let (named, its_order) = {
+            let page = cpus.descriptor::<Page<Mask>>(at);
             let _ = page.mappings().load(Ordering::Relaxed);
             (Mask::head_of(at, page.word()), page.order())
-        });
+        };
         assert!(named == at || named == head, "{frame} names {named}");
         assert!(
             its_order == order || its_order == Order::BASE,
@@ -146,12 +64,11 @@ fn read<R: Radix>(cpus: &Cpus<R>, frames: PfnRange, order: Order, done: &AtomicB
 }
 
 /// Stores to descriptors of `frames` until `done`, and tells how often.
-fn store<R: Radix>(cpus: &Cpus<R>, frames: PfnRange, done: &AtomicBool) -> u64 {
+fn store<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, done: &AtomicBool) -> u64 {
     let mut stores = 0;
     while !done.load(Ordering::Acquire) {
-        cpus.access(frame_of(frames, stores * 37), |page| {
-            page.mappings().fetch_add(1, Ordering::Relaxed)
-        });
+        let page = descriptor(cpus, frame_of(frames, stores * 37));
+        page.mappings().fetch_add(1, Ordering::Relaxed);
         stores += 1;
     }
     stores
@@ -171,14 +88,7 @@ fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be<R: Radix>(
     let granule = R::RADIX_MODEL.granule();
     let memory = SimMemory::new(granule, &[ram, PfnRange::single(root)]).unwrap();
     let frames = SimFrames::new(&memory, &[(NODE, &[ram])]).unwrap();
-    let cpus = Cpus::<R> {
-        walker: R::walker(),
-        memory: memory.clone(),
-        root,
-        replacement,
-        accesses: Accesses::default(),
-        quiesced: AtomicBool::new(false),
-    };
+    let cpus = ThreadCpus::<R>::new(&memory, root, replacement);
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };
     // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are
@@ -223,9 +133,8 @@ fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be<R: Radix>(
         storer.join().unwrap()
     });
     let counted = (0..stored.frames()).map(|index| {
-        cpus.access(frame_of(stored, index), |page| {
-            u64::from(page.mappings().load(Ordering::Relaxed))
-        })
+        let page = descriptor(&cpus, frame_of(stored, index));
+        u64::from(page.mappings().load(Ordering::Relaxed))
     });
     assert_eq!(counted.sum::<u64>(), stores);
     vmemmap.offline(&mut table, region).unwrap();

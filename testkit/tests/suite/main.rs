@@ -31,6 +31,7 @@ mod marks;
 mod neighbouring_tails;
 mod own_descriptor;
 mod properties;
+mod readers;
 mod shared_tables;
 mod shared_tails;
 mod statics;

@@ -1,0 +1,125 @@
+//! A vmemmap with readers, on a machine whose CPUs are threads.
+
+use arch_sim::{SimFrames, SimMemory};
+use hosted::Radix;
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
+use mm_core::descriptor::{Mask, Page};
+use mm_core::model::MemoryModel;
+use mm_core::pagemap::{DevPagemap, Geometry};
+use mm_core::paging::{OneRoot, RadixTable, Replacement};
+use mm_core::readers::{OnlineEntry, Reader, Readers};
+use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use testkit::testbed::Sizes;
+use testkit::threads::{ThreadCpus, ThreadKernel};
+
+pub(super) type Table<'m, R> =
+    RadixTable<<R as Radix>::Format, &'m SimFrames, &'m SimMemory, &'m ThreadCpus<R>, OneRoot>;
+pub(super) type Array<'m, R> =
+    Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory, Readers<'m, ThreadKernel<'m, R>>>;
+pub(super) type Handle<'m, R> = Reader<'m, Page<Mask>, ThreadKernel<'m, R>>;
+
+/// What a test works with.
+pub(super) struct Bed<'m, R: Radix> {
+    pub(super) table: Table<'m, R>,
+    pub(super) vmemmap: Array<'m, R>,
+    pub(super) frames: &'m SimFrames,
+    pub(super) memory: &'m SimMemory,
+    pub(super) kernel: &'m ThreadKernel<'m, R>,
+    pub(super) readers: Readers<'m, ThreadKernel<'m, R>>,
+}
+
+/// Hands a bed to `test`, after which nothing may be online, and nothing may be left.
+pub(super) fn on_bed<R: Radix>(test: impl FnOnce(&mut Bed<'_, R>)) {
+    on_bed_with::<R>(Replacement::Direct, test);
+}
+
+/// The same, where entries in use are exchanged by `replacement`.
+pub(super) fn on_bed_with<R: Radix>(replacement: Replacement, test: impl FnOnce(&mut Bed<'_, R>)) {
+    let granule = R::RADIX_MODEL.granule();
+    // Above all memory of the tests, and within what every format reaches.
+    let ram = PfnRange::new(Pfn::new(3 << 30).unwrap(), 1 << 15).unwrap();
+    let root_table = ram.last().saturating_add(1 << 10);
+    let chunks = [ram, PfnRange::single(root_table)];
+    let memory = SimMemory::new(granule, &chunks).unwrap();
+    let frames = SimFrames::new(&memory, &[(NodeId::new(0), &[ram])]).unwrap();
+    let cpus = ThreadCpus::<R>::new(&memory, root_table, replacement);
+    let kernel = ThreadKernel::new(&cpus);
+    let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
+        .map(|_| OnlineEntry::NONE)
+        .collect();
+    let readers = Readers::new(R::RADIX_MODEL, &root, &kernel).unwrap();
+    // SAFETY: 1: there is one root.
+    let one_root = unsafe { OneRoot::new() };
+    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are the
+    // MMU's. 5: there is one root. 6: there is one allocator.
+    let table = unsafe { RadixTable::new(root_table, one_root, &frames, &memory, &cpus) };
+    // SAFETY: 1: there is one table, one memory and one vmemmap. 2: the root is new.
+    let vmemmap = unsafe { Vmemmap::with_readers(readers, &frames, &memory) };
+    let mut bed = Bed {
+        table,
+        vmemmap: vmemmap.unwrap(),
+        frames: &frames,
+        memory: &memory,
+        kernel: &kernel,
+        readers,
+    };
+    test(&mut bed);
+    assert_eq!(bed.audit(), AuditReport::default(), "at the end");
+    assert_eq!(frames.outstanding(), 0, "at the end");
+    assert!(memory.violations().is_empty(), "{}", memory.violations());
+}
+
+impl<'m, R: Radix> Bed<'m, R> {
+    pub(super) const MODEL: MemoryModel = R::RADIX_MODEL;
+
+    pub(super) fn sizes() -> Sizes {
+        Sizes::of(Self::MODEL)
+    }
+
+    /// How many frames one entry of the online map is for: their bits fill a frame.
+    pub(super) fn span() -> u64 {
+        let bits = Self::MODEL.granule().bytes() * 8;
+        Self::MODEL.subsection().frames() * bits
+    }
+
+    /// A handle, which is used as it may be.
+    pub(super) fn reader(&self) -> Handle<'m, R> {
+        // SAFETY: 1: all CPUs translate by the machine's one table. 2 and 3: tests fold nothing that they
+        // read, and take nothing offline that they have a reference to.
+        unsafe { self.vmemmap.reader() }
+    }
+
+    pub(super) fn audit(&self) -> AuditReport {
+        let out = self.frames.outstanding() as usize;
+        let mut scratch = vec![AuditSlot::default(); 64 + out + out / 2];
+        let report = self
+            .vmemmap
+            .audit(&self.table, &[self.frames], &mut scratch);
+        report.unwrap_or_else(|finding| panic!("{finding}"))
+    }
+
+    /// Readers find the pages of `online`, each of the order that is named, and nothing else of `all`.
+    /// Asked about are the ends of each subsection, and of each page near them.
+    pub(super) fn expect(&self, all: PfnRange, online: &[(PfnRange, Order)]) {
+        let reader = self.reader();
+        let reading = reader.enter();
+        for subsection in Self::sizes().subsections(all) {
+            let second = subsection.start().saturating_add(1);
+            for frame in [subsection.start(), second, subsection.last()] {
+                let expected = online.iter().find(|(frames, _)| frames.contains(frame));
+                let expected = expected.map(|(_, order)| (frame.align_down(*order), *order));
+                let found = reading.page_of(frame);
+                let found = found.map(|page| (page.first(), page.order()));
+                assert_eq!(found, expected, "the page of {frame}");
+                assert_eq!(reading.is_online(frame), expected.is_some(), "{frame}");
+            }
+        }
+    }
+}
+
+/// A pagemap of compound pages, without what tests here are not about.
+pub(super) fn pagemap<'p, R: Radix>(ranges: &'p [PfnRange], order: Order) -> DevPagemap<'p> {
+    DevPagemap::new(&R::RADIX_MODEL, ranges, Geometry::compound(order))
+        .unwrap()
+        .with_huge_leaves(false)
+}
