@@ -12,10 +12,11 @@
 
 use super::Vmemmap;
 use super::error::OfflineError;
+use super::frozen_pages::{freeze_pages, thaw_pages};
 use super::offline::piece_error;
 use super::plan::Plan;
 use super::region::Offlined;
-use crate::addr::{Pfn, PfnRange};
+use crate::addr::PfnRange;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::PageTable;
@@ -74,7 +75,7 @@ impl<'r, 'p, D: CountReferences, K: Kernel> Frozen<'r, 'p, D, K> {
 impl<D: CountReferences, K: Kernel> Drop for Frozen<'_, '_, D, K> {
     fn drop(&mut self) {
         let readers = self.reader.readers();
-        thaw(&self.reader, self.frames, self.reserved(), self.references);
+        thaw_pages(&self.reader, self.frames, self.reserved(), self.references);
         for part in readers.online_map().parts(self.frames) {
             part.publish(readers.kernel().direct_map());
             part.unpin();
@@ -92,47 +93,6 @@ impl<D: CountReferences, K: Kernel> Quiescent<'_, '_, D, K> {
     pub const fn frames(&self) -> PfnRange {
         self.0.frames
     }
-}
-
-/// Shows the head of each page of `frames`, whole pages that are online, except for what is
-/// `reserved`, until that says false. Returns the first frame of the page where it did.
-fn for_each_page<D: CountReferences, K: Kernel>(
-    reader: &Reader<'_, D, K>,
-    frames: PfnRange,
-    reserved: Option<PfnRange>,
-    mut visit: impl FnMut(&D) -> bool,
-) -> Option<Pfn> {
-    let mut rest = Some(frames);
-    while let Some(pages) = rest {
-        let first = pages.start();
-        if let Some(reserved) = reserved.filter(|reserved| reserved.contains(first)) {
-            let end = reserved.last().get() - first.get() + 1;
-            rest = pages.split_at(end).1;
-            continue;
-        }
-        // SAFETY: 1: the caller has the memory online, and nobody takes it offline meanwhile.
-        let head = unsafe { reader.descriptor_of(first) };
-        let order = head.order();
-        if !visit(&head) {
-            return Some(first);
-        }
-        rest = pages.split_at(order.frames()).1;
-    }
-    None
-}
-
-/// Gives each page of `frames`, which are frozen, its references back.
-fn thaw<D: CountReferences, K: Kernel>(
-    reader: &Reader<'_, D, K>,
-    frames: PfnRange,
-    reserved: Option<PfnRange>,
-    references: u32,
-) {
-    for_each_page(reader, frames, reserved, |head| {
-        // SAFETY: 1: the caller has frozen them. 2: it had so many references.
-        unsafe { head.unfreeze(references) };
-        true
-    });
 }
 
 impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
@@ -184,14 +144,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         let reserved = pagemap.altmap().map(Altmap::reserved);
         // SAFETY: 1 to 3: the caller's duty 1.
         let reader = unsafe { self.reader() };
-        let refused = for_each_page(&reader, frames, reserved, |head| {
-            head.try_freeze(references)
-        });
-        if let Some(first) = refused {
-            let frozen = frames.split_at(first.get() - frames.start().get()).0;
-            if let Some(frozen) = frozen {
-                thaw(&reader, frozen, reserved, references);
-            }
+        if let Err(first) = freeze_pages(&reader, frames, reserved, references) {
             self.free_spare(&mut spare);
             self.unpin(frames);
             return Err(OfflineError::Busy { first });

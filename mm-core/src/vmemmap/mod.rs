@@ -16,6 +16,8 @@
 //!   code.
 //! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change whether tails are shared, while memory is
 //!   online.
+//! - Where [readers](crate::readers) on other CPUs may have references, memory is frozen first:
+//!   [`Vmemmap::freeze`] to take it offline, [`Vmemmap::freeze_units`] to change it.
 //! - [`LiveDescriptors`] finds descriptors of memory that is online, and needs neither `Vmemmap` nor lock.
 //! - [`Vmemmap::mark`] sets a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::stats`] says what the vmemmap costs on each node. [`Vmemmap::audit`] counts it
@@ -28,6 +30,7 @@ mod error;
 mod fold;
 mod frame_pool;
 mod freeze;
+mod frozen_pages;
 mod huge_leaf;
 mod live;
 mod marks;
@@ -49,7 +52,7 @@ mod table_records;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
-pub use fold::{FoldError, Folded};
+pub use fold::{Change, Changed, FoldError, Folded, FrozenUnits, QuiescentUnits};
 pub use freeze::{Frozen, Quiescent};
 pub use live::LiveDescriptors;
 pub use marks::{MarkError, MarkStats};
@@ -229,7 +232,8 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
     ///    the operations of this vmemmap, or by one that shares the part below the root.
     /// 2. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works on
     ///    frames, no CPU asks for a reference to one of them, and nobody has one as a
-    ///    [`PageReference`](crate::readers::PageReference).
+    ///    [`PageReference`](crate::readers::PageReference). Where that may be, change them by
+    ///    [`change_beside_readers`](Self::change_beside_readers).
     /// 3. Nobody has one to memory that goes offline by [`offline`](Self::offline) or
     ///    [`depopulate`](Self::depopulate), or it is not used any more. Where others may have some, take
     ///    it offline by [`try_offline`](Self::try_offline).

@@ -187,6 +187,21 @@ impl Notes {
         }
     }
 
+    /// Adds what another call has done otherwise.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.tails = self.tails.or(other.tails);
+        self.tables = self.tables.or(other.tables);
+        self.no_huge_leaves |= other.no_huge_leaves;
+        self.whole_blocks |= other.whole_blocks;
+        self.small_pieces |= other.small_pieces;
+        self.unavailable_leaves += other.unavailable_leaves;
+        self.unregistered_tails += other.unregistered_tails;
+        self.uncounted_tails += other.uncounted_tails;
+        self.remote_frames += other.remote_frames;
+        self.remote = self.remote.or(other.remote);
+        self.gap = self.gap.or(other.gap);
+    }
+
     /// Whether everything was done as asked.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -59,6 +59,11 @@ pub enum FoldError {
         /// What that altmap reserves.
         reserved: PfnRange,
     },
+    /// A page is partly in the frames. Pages are frozen as a whole.
+    SplitsPage {
+        /// The frames, extended to whole pages.
+        pages: PfnRange,
+    },
     /// RAM for descriptors or page tables ran out.
     OutOfFrames(OutOfFrames),
     /// An allocator or altmap gave a frame that no entry of the page table can hold. It went back.
@@ -68,6 +73,8 @@ pub enum FoldError {
         /// The reserved frames.
         reserved: PfnRange,
     },
+    /// What was frozen is memory of another vmemmap.
+    OtherVmemmap,
     /// The page table cannot exchange entries that are in use:
     /// [`PageTable::Replace`](crate::paging::PageTable::Replace) or
     /// [`Mmu::replacement`](crate::paging::Mmu::replacement) say so.
@@ -84,13 +91,14 @@ impl FoldError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::OtherModel
+            | Self::OtherVmemmap
             | Self::NothingToShare(_)
             | Self::TailsDiffer
             | Self::OtherAltmap { .. }
             | Self::FrameOutOfReach(_)
             | Self::SplitsHugeLeaf { .. }
             | Self::Refused => ErrorKind::Unsupported,
-            Self::Misaligned { .. } => ErrorKind::Misaligned,
+            Self::Misaligned { .. } | Self::SplitsPage { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::ReservedOnline { .. } => ErrorKind::AlreadyOnline,
@@ -162,12 +170,16 @@ impl fmt::Display for FoldError {
                 reserved: *reserved,
             }
             .fmt(f),
+            Self::SplitsPage { pages } => {
+                write!(f, "pages are frozen as a whole; these are in {pages}")
+            }
             Self::OutOfFrames(error) => error.fmt(f),
             Self::FrameOutOfReach(error) => error.fmt(f),
             Self::AltmapExhausted { reserved } => OnlineError::AltmapExhausted {
                 reserved: *reserved,
             }
             .fmt(f),
+            Self::OtherVmemmap => OfflineError::OtherVmemmap.fmt(f),
             Self::Refused => ReplaceError::Refused.fmt(f),
             Self::SplitsHugeLeaf { at } => ReplaceError::SplitsHugeLeaf { at: *at }.fmt(f),
         }

@@ -148,14 +148,8 @@ fn reshape_page<D: Reshape, M: DirectMap>(
     first: Pfn,
     keep: Keep,
 ) {
-    let page = writer.direct_map.frame_pointer(frame).cast::<D>();
-    for index in 0..writer.model.descriptors_per_page() {
-        let described = first.saturating_add(index);
+    for_each_in_page(writer, frame, first, &mut |described, descriptor: &D| {
         let initial = initial_of::<D, M>(writer, described);
-        // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
-        // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
-        // shared, and change by atomics (duty 1 of `Reshape`).
-        let descriptor = unsafe { page.add(index as usize).as_ref() };
         // SAFETY: 1: the frame becomes that part. 2: what is reset stands for others from now on.
         unsafe {
             match keep {
@@ -163,6 +157,23 @@ fn reshape_page<D: Reshape, M: DirectMap>(
                 Keep::Nothing => descriptor.reset(initial),
             }
         }
+    });
+}
+
+/// Shows the descriptors in `frame`, which this library has mapped for the memory from `first` on.
+fn for_each_in_page<D: Reshape, M: DirectMap>(
+    writer: &DescriptorWriter<'_, M>,
+    frame: Pfn,
+    first: Pfn,
+    visit: &mut dyn FnMut(Pfn, &D),
+) {
+    let page = writer.direct_map.frame_pointer(frame).cast::<D>();
+    for index in 0..writer.model.descriptors_per_page() {
+        // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
+        // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
+        // shared, and change by atomics (duty 1 of `Reshape`).
+        let descriptor = unsafe { page.add(index as usize).as_ref() };
+        visit(first.saturating_add(index), descriptor);
     }
 }
 
@@ -189,6 +200,33 @@ pub(super) fn reshape_run<D: Reshape, M: DirectMap>(
     run: &Run,
     range: VirtRange,
 ) {
+    for_each_page(writer, at, run, range, &mut |frame, first| {
+        reshape_page::<D, M>(writer, frame, first, Keep::State);
+    });
+}
+
+/// Shows all descriptors of a run, mapped at `at`, each in a frame of its own, that are in `range`.
+pub(super) fn for_each_descriptor<D: Reshape, M: DirectMap>(
+    writer: &DescriptorWriter<'_, M>,
+    at: VirtAddr,
+    run: &Run,
+    range: VirtRange,
+    visit: &mut dyn FnMut(Pfn, &D),
+) {
+    for_each_page(writer, at, run, range, &mut |frame, first| {
+        for_each_in_page(writer, frame, first, visit);
+    });
+}
+
+/// Shows the frames of a run, mapped at `at`, that are mapped in `range`, each with the first frame
+/// that it describes.
+fn for_each_page<M: DirectMap>(
+    writer: &DescriptorWriter<'_, M>,
+    at: VirtAddr,
+    run: &Run,
+    range: VirtRange,
+    visit: &mut dyn FnMut(Pfn, Pfn),
+) {
     let model = writer.model;
     let page = model.granule().bytes();
     let per_block = run.leaf.block.order().frames();
@@ -201,7 +239,7 @@ pub(super) fn reshape_run<D: Reshape, M: DirectMap>(
         if let (true, Some(frame), Some(first)) =
             (range.contains(at), frame, model.frame_of_descriptor(at))
         {
-            reshape_page::<D, M>(writer, frame, first, Keep::State);
+            visit(frame, first);
         }
     }
 }

@@ -19,10 +19,12 @@
 
 mod error;
 mod folding;
+mod frozen;
 mod survey;
 mod unfolding;
 
 pub use error::FoldError;
+pub use frozen::{Change, Changed, FrozenUnits, QuiescentUnits};
 
 use super::Vmemmap;
 use super::descriptor_writer::DescriptorWriter;
@@ -38,7 +40,7 @@ use crate::pagemap::{DevPagemap, Tables, Tails};
 use crate::paging::{InUse, PageTable, Replacement, Role, Run, Visit};
 use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
-use folding::{Folding, reshape_run};
+use folding::{Folding, for_each_descriptor, reshape_run};
 use survey::requirement;
 use unfolding::Unfolding;
 
@@ -54,6 +56,16 @@ pub struct Folded {
     pub flushes: u64,
     /// What was done otherwise than asked.
     pub notes: Notes,
+}
+
+impl Folded {
+    /// Adds what another call has done.
+    fn add(&mut self, other: &Self) {
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+        self.flushes += other.flushes;
+        self.notes.add(&other.notes);
+    }
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {

@@ -4,6 +4,8 @@
 
 mod bed;
 mod beside;
+mod change;
+mod changes_beside;
 mod found;
 mod freeze;
 mod references;

@@ -1,0 +1,392 @@
+//! Folds, unfolds and reshapes memory that others may have references to: unit by unit, frozen first.
+//!
+//! ```text
+//!   freeze_units       the pages of each unit are frozen, or the unit is busy   under the vmemmap's lock
+//!     ▼
+//!   FrozenUnits        wait for a grace period                                  without any lock
+//!     ▼                                             dropped: thawed, on any CPU, without a lock
+//!   QuiescentUnits
+//!     ▼
+//!   commit_change      fold, unfold or reshape; thawed with new counts          under the vmemmap's lock
+//! ```
+//!
+//! A *unit* is a page of the larger one of two orders: that of the pages now, and that of the pages
+//! afterwards. It changes as a whole or not at all. Which units of a call are frozen is a bit for each,
+//! so a call is about at most 512 units.
+
+use super::{FoldError, Folded, for_each_descriptor};
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::descriptor::Reshape;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::DevPagemap;
+use crate::paging::{PageTable, Role, Visit};
+use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
+use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::frozen_pages::{freeze_pages, thaw_pages};
+use crate::vmemmap::{OfflineError, Vmemmap};
+use core::fmt;
+use core::mem;
+use core::ops::ControlFlow;
+
+/// How many units a call is about at most.
+const UNITS: u64 = 512;
+
+/// What becomes of frozen pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// See [`Vmemmap::fold`].
+    Fold,
+    /// See [`Vmemmap::unfold`].
+    Unfold,
+    /// See [`Vmemmap::reshape`].
+    Reshape,
+}
+
+/// What was changed beside readers.
+#[must_use = "not everything may have been done as asked"]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// What was done, all calls together.
+    pub folded: Folded,
+    /// How many units have other references than they were said to have, and stay as they are.
+    pub busy: u64,
+    /// The first frame of the first such page.
+    pub first_busy: Option<Pfn>,
+    /// Why not all that could be frozen was changed. What was not stays as it is.
+    pub error: Option<FoldError>,
+}
+
+/// Which units of some are meant.
+#[derive(Clone, Copy, Debug, Default)]
+struct Units([u64; (UNITS / 64) as usize]);
+
+impl Units {
+    fn add(&mut self, unit: u64) {
+        if let Some(word) = self.0.get_mut((unit / 64) as usize) {
+            *word |= 1 << (unit % 64);
+        }
+    }
+
+    fn contains(&self, unit: u64) -> bool {
+        let word = self.0.get((unit / 64) as usize);
+        word.is_some_and(|word| word >> (unit % 64) & 1 != 0)
+    }
+}
+
+/// Units of memory whose pages are frozen, so that they can become other pages.
+///
+/// Dropping it thaws them: they are as they were before. That needs no lock and no memory.
+#[must_use = "dropping it thaws the memory; wait, and give it to `Vmemmap::commit_change`"]
+pub struct FrozenUnits<'r, D: CountReferences, K: Kernel> {
+    reader: Reader<'r, D, K>,
+    frames: PfnRange,
+    rest: Option<PfnRange>,
+    unit: Order,
+    frozen: Units,
+    references: u32,
+    busy: u64,
+    first_busy: Option<Pfn>,
+}
+
+impl<D: CountReferences, K: Kernel> fmt::Debug for FrozenUnits<'_, D, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrozenUnits")
+            .field("frames", &self.frames)
+            .field("unit", &self.unit)
+            .field("busy", &self.busy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'r, D: CountReferences, K: Kernel> FrozenUnits<'r, D, K> {
+    /// The frames that this is about, frozen or busy.
+    pub const fn frames(&self) -> PfnRange {
+        self.frames
+    }
+
+    /// What was asked for beyond these: for the next call.
+    pub const fn rest(&self) -> Option<PfnRange> {
+        self.rest
+    }
+
+    /// How many units are busy.
+    pub const fn busy(&self) -> u64 {
+        self.busy
+    }
+
+    /// Waits until all who were reading are done, by the kernel's [`GracePeriod`]. Call it without the
+    /// lock of the vmemmap.
+    pub fn wait(self) -> QuiescentUnits<'r, D, K> {
+        self.reader.readers().kernel().grace().wait();
+        QuiescentUnits(self)
+    }
+
+    /// The same, where the caller has waited: by a call-back, say.
+    ///
+    /// # Safety
+    ///
+    /// 1. A grace period has passed since the units were frozen.
+    pub unsafe fn after_grace_period(self) -> QuiescentUnits<'r, D, K> {
+        QuiescentUnits(self)
+    }
+
+    /// The next frozen units from the unit `from` on: how many come before their end, and their frames.
+    fn next_run(&self, from: u64) -> Option<(u64, PfnRange)> {
+        let count = self.frames.frames() >> self.unit.get();
+        let first = (from..count).find(|unit| self.frozen.contains(*unit))?;
+        let end = (first..count).find(|unit| !self.frozen.contains(*unit));
+        let end = end.unwrap_or(count);
+        let start = self.frames.start().checked_add(first << self.unit.get())?;
+        let frames = PfnRange::new(start, (end - first) << self.unit.get());
+        Some((end, frames.ok()?))
+    }
+
+    /// Gives the pages of the units from `from` on their references back.
+    fn thaw(&self, from: u64) {
+        let mut next = from;
+        while let Some((end, frames)) = self.next_run(next) {
+            thaw_pages(&self.reader, frames, None, self.references);
+            next = end;
+        }
+    }
+}
+
+impl<D: CountReferences, K: Kernel> Drop for FrozenUnits<'_, D, K> {
+    fn drop(&mut self) {
+        self.thaw(0);
+    }
+}
+
+/// Frozen units that no reader is about to store to any more.
+#[must_use = "dropping it thaws the memory; give it to `Vmemmap::commit_change`"]
+#[derive(Debug)]
+pub struct QuiescentUnits<'r, D: CountReferences, K: Kernel>(FrozenUnits<'r, D, K>);
+
+impl<D: CountReferences, K: Kernel> QuiescentUnits<'_, D, K> {
+    /// The frames that this is about, frozen or busy.
+    pub const fn frames(&self) -> PfnRange {
+        self.0.frames
+    }
+}
+
+impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kernel>
+    Vmemmap<D, A, M, Readers<'r, K>>
+{
+    /// Freezes the pages of `frames`, so that they can become pages of the pagemap's order, or be mapped
+    /// otherwise. `frames` are as for [`fold`](Self::fold), and whole pages as they are now. Each page
+    /// has `references` references, all of them the caller's. A unit with a page that has others is
+    /// left out, and counted as busy.
+    ///
+    /// It takes units from the start of `frames`, 512 at most: [`FrozenUnits::rest`] is what is left. It
+    /// neither waits nor changes an entry. The frozen memory can be found by readers, but they get no
+    /// reference.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`], and nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// 1. The duties of [`reader`](Self::reader), for what is returned.
+    /// 2. The `references` of each page are the caller's. It neither uses them nor gives them back, as
+    ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed. When
+    ///    it was changed, it has those that [`commit_change`](Self::commit_change) was told.
+    pub unsafe fn freeze_units<P: PageTable>(
+        &mut self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        references: u32,
+    ) -> Result<FrozenUnits<'r, D, K>, FoldError> {
+        let range = self.check_request(pagemap, frames)?;
+        self.check_online(table, range, pagemap.altmap())
+            .map_err(not_online)?;
+        let pages = self.whole_pages_around(table, frames);
+        if pages != frames {
+            return Err(FoldError::SplitsPage { pages });
+        }
+        // SAFETY: 1 to 3: the caller's duty 1.
+        let reader = unsafe { self.reader() };
+        let unit = self.unit_of(&reader, pagemap, frames)?;
+        let (first, rest) = frames.take_first(UNITS << unit.get());
+        let mut units = FrozenUnits {
+            reader,
+            frames: first,
+            rest,
+            unit,
+            frozen: Units::default(),
+            references,
+            busy: 0,
+            first_busy: None,
+        };
+        for index in 0..first.frames() >> unit.get() {
+            let start = first.start().saturating_add(index << unit.get());
+            let Ok(one) = PfnRange::new(start, unit.frames()) else {
+                break;
+            };
+            match freeze_pages(&units.reader, one, None, references) {
+                Ok(()) => units.frozen.add(index),
+                Err(busy) => {
+                    units.busy += 1;
+                    units.first_busy.get_or_insert(busy);
+                }
+            }
+        }
+        Ok(units)
+    }
+
+    /// The order of units of `frames`, whole pages that are online.
+    fn unit_of(
+        &self,
+        reader: &Reader<'r, D, K>,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Order, FoldError> {
+        let order = pagemap.geometry().order();
+        let mut unit = order.max(self.model.vmemmap_page_order());
+        let mut rest = Some(frames);
+        while let Some(pages) = rest {
+            // SAFETY: 1: it is online, and nothing goes offline meanwhile.
+            let order = unsafe { reader.descriptor_of(pages.start()) }.order();
+            unit = unit.max(order);
+            // All that can be in the call's units.
+            let is_enough = pages.start().get() - frames.start().get() >= UNITS << unit.get();
+            // Within a unit there is no larger page than those at its start.
+            rest = pages.split_at(unit.frames()).1.filter(|_| !is_enough);
+        }
+        match frames.is_aligned(unit) {
+            true => Ok(unit),
+            false => Err(FoldError::Misaligned {
+                frames,
+                order: unit,
+            }),
+        }
+    }
+
+    /// Changes frozen memory, in the way that `pagemap` says, and thaws it. Each page has `references`
+    /// references then, which are the caller's. Units that were busy stay as they are.
+    pub fn commit_change<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        quiescent: QuiescentUnits<'r, D, K>,
+        change: Change,
+        pagemap: &DevPagemap<'_>,
+        references: u32,
+    ) -> Changed {
+        let units = &quiescent.0;
+        let mut changed = Changed {
+            busy: units.busy,
+            first_busy: units.first_busy,
+            ..Changed::default()
+        };
+        if !self.readers.has_root_of(units.reader.readers()) {
+            changed.error = Some(FoldError::OtherVmemmap);
+            return changed;
+        }
+        let mut done = 0;
+        while let Some((end, frames)) = units.next_run(done) {
+            let result = match change {
+                Change::Fold => self.fold(table, pagemap, frames),
+                Change::Unfold => self.unfold(table, pagemap, frames),
+                Change::Reshape => self
+                    .reshape(table, pagemap, frames)
+                    .map(|()| Folded::default()),
+            };
+            match result {
+                Ok(folded) => changed.folded.add(&folded),
+                Err(error) => {
+                    changed.error = Some(error);
+                    break;
+                }
+            }
+            if change != Change::Unfold {
+                self.empty_tails(&*table, pagemap, frames);
+            }
+            thaw_pages(&units.reader, frames, None, references);
+            done = end;
+        }
+        units.thaw(done);
+        mem::forget(quiescent);
+        changed
+    }
+
+    /// Makes the counts of tails of `frames` that have memory of their own those of tails: they may have
+    /// been pages, and frozen.
+    fn empty_tails<P: PageTable>(&self, table: &P, pagemap: &DevPagemap<'_>, frames: PfnRange) {
+        let order = pagemap.geometry().order();
+        let Some(range) = self.model.descriptors(frames) else {
+            return;
+        };
+        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
+        let _ = table.visit(range, &mut |visit| {
+            if let Visit::Leaves { at, run } = visit
+                && run.leaf.role == Role::Descriptors
+            {
+                for_each_descriptor(&writer, at, &run, range, &mut |frame, descriptor: &D| {
+                    if !frame.is_aligned(order) {
+                        // SAFETY: 1: it was frozen with its page, or is a tail that was never counted. 2:
+                        // a tail has no owner.
+                        unsafe { descriptor.unfreeze(0) };
+                    }
+                });
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Freezes `frames`, waits, and changes them, call by call until all is done that can be. It waits
+    /// with the lock of the vmemmap held; see [`freeze_units`](Self::freeze_units) for the steps.
+    /// `references`: what each page has before, and what each has afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`freeze_units`](Self::freeze_units), where nothing was changed. After that,
+    /// [`Changed::error`].
+    ///
+    /// # Safety
+    ///
+    /// 1. The duties of [`freeze_units`](Self::freeze_units).
+    pub unsafe fn change_beside_readers<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        change: Change,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        references: (u32, u32),
+    ) -> Result<Changed, FoldError> {
+        let mut all = Changed::default();
+        let mut rest = Some(frames);
+        while let Some(frames) = rest {
+            // SAFETY: 1 and 2: the caller's.
+            let frozen = unsafe { self.freeze_units(&*table, pagemap, frames, references.0) };
+            let frozen = match frozen {
+                Ok(frozen) => frozen,
+                Err(error) if all == Changed::default() => return Err(error),
+                Err(error) => {
+                    all.error = Some(error);
+                    break;
+                }
+            };
+            rest = frozen.rest();
+            let changed = self.commit_change(table, frozen.wait(), change, pagemap, references.1);
+            all.folded.add(&changed.folded);
+            all.busy += changed.busy;
+            all.first_busy = all.first_busy.or(changed.first_busy);
+            if changed.error.is_some() {
+                all.error = changed.error;
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Why descriptors cannot be read.
+fn not_online(error: OfflineError) -> FoldError {
+    match error {
+        OfflineError::OtherAltmap { reserved } => FoldError::OtherAltmap { reserved },
+        OfflineError::NotOnline { at } => FoldError::NotOnline { at },
+        _ => FoldError::Refused,
+    }
+}
