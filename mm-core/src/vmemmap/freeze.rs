@@ -115,6 +115,8 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// 2. The `references` of each page are the caller's. It neither uses them nor gives them back, as
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed, and
     ///    never if it goes offline.
+    /// 3. As long as it is frozen nobody takes it offline but by [`commit`](Self::commit), and nobody
+    ///    folds, unfolds or reshapes it.
     pub unsafe fn freeze<'p, P: PageTable>(
         &mut self,
         table: &P,
@@ -198,7 +200,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     ///
     /// # Safety
     ///
-    /// 1. The duties of [`freeze`](Self::freeze).
+    /// 1. Duties 1 and 2 of [`freeze`](Self::freeze).
     pub unsafe fn try_offline<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -206,7 +208,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         frames: PfnRange,
         references: u32,
     ) -> Result<Offlined, OfflineError> {
-        // SAFETY: 1 and 2: the caller's.
+        // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
         let frozen = unsafe { self.freeze(&*table, pagemap, frames, references) }?;
         self.commit(table, frozen.wait())
     }

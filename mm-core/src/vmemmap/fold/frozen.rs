@@ -192,6 +192,8 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     /// 2. The `references` of each page are the caller's. It neither uses them nor gives them back, as
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed. When
     ///    it was changed, it has those that [`commit_change`](Self::commit_change) was told.
+    /// 3. As long as it is frozen nobody takes it offline, and nobody folds, unfolds or reshapes it but by
+    ///    [`commit_change`](Self::commit_change).
     pub unsafe fn freeze_units<P: PageTable>(
         &mut self,
         table: &P,
@@ -346,7 +348,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     ///
     /// # Safety
     ///
-    /// 1. The duties of [`freeze_units`](Self::freeze_units).
+    /// 1. Duties 1 and 2 of [`freeze_units`](Self::freeze_units).
     pub unsafe fn change_beside_readers<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -358,7 +360,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let mut all = Changed::default();
         let mut rest = Some(frames);
         while let Some(frames) = rest {
-            // SAFETY: 1 and 2: the caller's.
+            // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
             let frozen = unsafe { self.freeze_units(&*table, pagemap, frames, references.0) };
             let frozen = match frozen {
                 Ok(frozen) => frozen,

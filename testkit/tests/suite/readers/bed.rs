@@ -50,7 +50,8 @@ pub(super) fn on_bed_with<R: Radix>(replacement: Replacement, test: impl FnOnce(
     let readers = Readers::new(R::RADIX_MODEL, &root, &kernel).unwrap();
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };
-    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are the
+    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are
+    // the
     // MMU's. 5: there is one root. 6: there is one allocator.
     let table = unsafe { RadixTable::new(root_table, one_root, &frames, &memory, &cpus) };
     // SAFETY: 1: there is one table, one memory and one vmemmap. 2: the root is new.
@@ -84,7 +85,8 @@ impl<'m, R: Radix> Bed<'m, R> {
 
     /// A handle, which is used as it may be.
     pub(super) fn reader(&self) -> Handle<'m, R> {
-        // SAFETY: 1: all CPUs translate by the machine's one table. 2 and 3: tests fold nothing that they
+        // SAFETY: 1: all CPUs translate by the machine's one table. 2 and 3: tests fold nothing
+        // that they
         // read, and take nothing offline that they have a reference to.
         unsafe { self.vmemmap.reader() }
     }

@@ -82,8 +82,9 @@ fn stamp<R: Radix>(reader: Handle<'_, R>, frames: PfnRange, order: Order) {
 /// What the writer does in a round with a part that is online.
 fn round<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, part: PfnRange, round: u64) {
     let order = pagemap.geometry().order();
-    // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owner's references are the test's,
-    // which does not use them.
+    // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owner's references are the
+    // test's,
+    // which does not use them. 3: nothing else is done with it.
     let frozen = unsafe { bed.vmemmap.freeze(&bed.table, pagemap, part, 1) };
     let frozen = match frozen {
         Err(OfflineError::Busy { .. }) => return thread::yield_now(),

@@ -55,7 +55,8 @@ impl Online<'_> {
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
     ) -> Changed {
-        // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references are the
+        // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references are
+        // the
         // test's, which does not use them.
         let changed = unsafe {
             bed.vmemmap
@@ -167,6 +168,7 @@ fn frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them<R: Radix>(
     on_base_pages::<R>(|bed, online| {
         let reader = bed.reader();
         // SAFETY: 1: as for the reader. 2: the owners' references are the test's, which uses none.
+        // 3: nothing else is done with it.
         let frozen = unsafe {
             bed.vmemmap
                 .freeze_units(&bed.table, &online.compound, online.all, 1)
@@ -241,7 +243,8 @@ fn what_cannot_be_changed_is_thawed<R: Radix>() {
             .map(|_| mm_core::readers::OnlineEntry::NONE)
             .collect();
         let readers = mm_core::readers::Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();
-        // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2: the root is
+        // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2: the
+        // root is
         // new.
         let other = unsafe { Vmemmap::with_readers(readers, bed.frames, bed.memory) };
         let refused = other.unwrap().commit_change(

@@ -90,7 +90,8 @@ fn pages_change_beside_readers<R: Radix>(tails: Tails, huge: bool, replacement: 
                 let unit = (index % 3) as usize;
                 let frames = sizes.blocks(order, 4 + index % 3, 1);
                 let mut change = |change, pagemap| {
-                    // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references
+                    // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners'
+                    // references
                     // are the test's, which does not use them.
                     let changed = unsafe {
                         bed.vmemmap.change_beside_readers(

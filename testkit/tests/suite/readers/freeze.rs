@@ -97,7 +97,8 @@ fn pages_in_use_stay_and_are_named<R: Radix>() {
 fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it<R: Radix>() {
     on_pages::<R>(|bed, online| {
         let page = online.page(1);
-        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use it.
+        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
+        // it. 3: nothing else is done with it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, page, 1) };
         let frozen = frozen.unwrap();
         assert_eq!(frozen.frames(), page);
@@ -119,7 +120,8 @@ fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it<R: Radix>() {
 fn all_of_a_vmemmap_can_be_used_beside_frozen_memory<R: Radix>() {
     on_pages::<R>(|bed, online| {
         let [frozen, other] = [online.page(0), online.page(3)];
-        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use it.
+        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
+        // it. 3: nothing else is done with it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, frozen, 1) };
         let frozen = frozen.unwrap();
         // Twice the same, and another page with its bit in the same frame.
@@ -162,6 +164,7 @@ fn what_cannot_be_committed_is_thawed<R: Radix>() {
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
         let half = ranges[0].split_at(ranges[0].frames() / 2).1.unwrap();
         // SAFETY: 1: as for the reader. 2: the owner's references are the test's, which uses none.
+        // 3: nothing else is done with it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &base, half, 1) };
         let quiescent = frozen.unwrap().wait();
         bed.frames.fail_after(0);
@@ -196,7 +199,8 @@ fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits<R: Radix>() {
         let page = PfnRange::new(ranges[0].start(), order.frames()).unwrap();
         let found = [(ranges[0], order)];
         bed.frames.fail_after(0);
-        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use it.
+        // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
+        // it. 3: nothing else is done with it.
         let refused = unsafe { bed.vmemmap.freeze(&bed.table, &pagemap, page, 1) };
         bed.frames.no_more_faults();
         assert!(matches!(refused, Err(OfflineError::OutOfFrames(_))));
@@ -240,7 +244,8 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
         let subsection = R::RADIX_MODEL.subsection().frames();
         if page.frames() > subsection {
             let part = page.take_first(subsection).0;
-            // SAFETY: 1: as for the reader. 2: the owner's reference is the test's.
+            // SAFETY: 1: as for the reader. 2: the owner's reference is the test's. 3: nothing else
+            // is done with it.
             let refused = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, part, 1) };
             assert_eq!(
                 refused.err(),
@@ -272,7 +277,8 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
             .collect();
         {
             let readers = Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();
-            // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2: the root
+            // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2:
+            // the root
             // is new.
             let other = unsafe { Vmemmap::with_readers(readers, bed.frames, bed.memory) };
             let mut other = other.unwrap();
