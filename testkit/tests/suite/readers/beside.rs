@@ -12,7 +12,7 @@ use std::thread;
 use testkit::on_radix_backends;
 
 const READERS: u64 = 2;
-const ROUNDS: u64 = 200;
+const ROUNDS: u64 = 90;
 
 /// Ends the readers when the writer has ended, also where that fails.
 struct Done<'d>(&'d AtomicBool);
