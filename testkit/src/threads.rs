@@ -3,6 +3,8 @@
 //! What one thread does is seen by another one in the order that atomics make, and in no other: the
 //! locks here are made of atomics, which ThreadSanitizer knows.
 
+#![allow(clippy::panic, reason = "a fault is a failed test")]
+
 use arch_sim::SimMemory;
 use arch_sim::walker::Walker;
 use hosted::Radix;

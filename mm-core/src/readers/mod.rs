@@ -15,7 +15,7 @@
 //!
 //! - Implement [`Kernel`]: how a descriptor is reached, what happens with the last reference, and a
 //!   [grace period](GracePeriod).
-//! - Have a root, [`MemoryModel::online_entries`] entries that are all [`OnlineEntry::NONE`], and make
+//! - Have a root, [`MemoryModel::online_entries`] entries that are all [new](OnlineEntry::new), and make
 //!   [`Readers`] of both. Make the vmemmap by
 //!   [`Vmemmap::with_readers`](crate::vmemmap::Vmemmap::with_readers), and hand out copies of
 //!   [`Vmemmap::reader`](crate::vmemmap::Vmemmap::reader).

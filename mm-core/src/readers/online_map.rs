@@ -35,7 +35,9 @@ pub struct OnlineEntry(AtomicU64);
 
 impl OnlineEntry {
     /// That of memory that is not online.
-    pub const NONE: Self = Self(AtomicU64::new(0));
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
 }
 
 /// The root has fewer entries than the model has spans.
@@ -352,7 +354,7 @@ impl Part<'_> {
     pub(crate) fn publish<M: DirectMap>(&self, direct_map: &M) {
         match self.state().content {
             Content::Bits { frame, .. } => {
-                self.for_each_word(direct_map, frame, |word, bits| protocol::set(word, bits));
+                self.for_each_word(direct_map, frame, protocol::set);
                 self.set_followed(true);
             }
             Content::None if self.is_whole => self.update(|state| {
@@ -388,7 +390,7 @@ impl Part<'_> {
             }
             return;
         };
-        self.for_each_word(direct_map, bits, |word, bits| protocol::clear(word, bits));
+        self.for_each_word(direct_map, bits, protocol::clear);
         if !self.is_clear(direct_map, bits) {
             return;
         }

@@ -216,14 +216,12 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// Pins the entries of the online map for `frames`. After an error none is.
     fn pin(&self, frames: PfnRange) -> Result<(), OfflineError> {
         let map = self.readers.online_map();
-        let mut pinned = 0;
-        for part in map.parts(frames) {
+        for (pinned, part) in map.parts(frames).enumerate() {
             if !part.pin() {
                 let other = part.frames();
                 map.parts(frames).take(pinned).for_each(|part| part.unpin());
                 return Err(OfflineError::OtherFrozen { frames: other });
             }
-            pinned += 1;
         }
         Ok(())
     }

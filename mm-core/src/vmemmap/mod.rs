@@ -193,7 +193,7 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
     ///
     /// 1. Duties 1 to 4 of [`new`](Vmemmap::new).
     /// 2. The root of `readers` is no other vmemmap's, and all of its entries are
-    ///    [`OnlineEntry::NONE`](crate::readers::OnlineEntry::NONE).
+    ///    [new](crate::readers::OnlineEntry::new).
     pub const unsafe fn with_readers(
         readers: Readers<'r, K>,
         frames: A,

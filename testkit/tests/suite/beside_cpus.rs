@@ -18,7 +18,7 @@ use mm_core::frame::{
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::Vmemmap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use testkit::testbed::Sizes;
 use testkit::threads::{Accessed, ThreadCpus};

@@ -83,7 +83,7 @@ fn frames(start: u64, frames: u64) -> PfnRange {
 
 impl Map {
     fn new() -> Self {
-        let root = (0..MODEL.online_entries()).map(|_| OnlineEntry::NONE);
+        let root = (0..MODEL.online_entries()).map(|_| OnlineEntry::new());
         Self {
             memory: Memory::default(),
             root: root.collect(),
@@ -160,7 +160,7 @@ fn subsections(range: PfnRange) -> core::ops::RangeInclusive<u64> {
 #[test]
 fn the_root_has_an_entry_for_each_span_and_not_fewer() {
     assert_eq!(MODEL.online_entries(), 3);
-    let root = [OnlineEntry::NONE, OnlineEntry::NONE];
+    let root = [OnlineEntry::new(), OnlineEntry::new()];
     let refused = OnlineMap::new(&MODEL, &root).err();
     let (needed, given) = (3, 2);
     assert_eq!(refused, Some(RootTooSmall { needed, given }));

@@ -9,6 +9,7 @@ use mm_core::pagemap::{DevPagemap, Geometry};
 use mm_core::paging::{OneRoot, RadixTable, Replacement};
 use mm_core::readers::{OnlineEntry, Reader, Readers};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::testbed::Sizes;
 use testkit::threads::{ThreadCpus, ThreadKernel};
 
@@ -45,7 +46,7 @@ pub(super) fn on_bed_with<R: Radix>(replacement: Replacement, test: impl FnOnce(
     let cpus = ThreadCpus::<R>::new(&memory, root_table, replacement);
     let kernel = ThreadKernel::new(&cpus);
     let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
-        .map(|_| OnlineEntry::NONE)
+        .map(|_| OnlineEntry::new())
         .collect();
     let readers = Readers::new(R::RADIX_MODEL, &root, &kernel).unwrap();
     // SAFETY: 1: there is one root.
@@ -124,4 +125,13 @@ pub(super) fn pagemap<'p, R: Radix>(ranges: &'p [PfnRange], order: Order) -> Dev
     DevPagemap::new(&R::RADIX_MODEL, ranges, Geometry::compound(order))
         .unwrap()
         .with_huge_leaves(false)
+}
+
+/// Ends the readers when the writer has ended, also where that fails.
+pub(super) struct Done<'d>(pub(super) &'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }

@@ -1,6 +1,6 @@
 //! Readers in threads of their own, while memory comes online, goes offline, is frozen and thawed.
 
-use super::bed::{Bed, Handle, on_bed_with, pagemap};
+use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
 use hosted::Radix;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, Tails};
@@ -13,15 +13,6 @@ use testkit::on_radix_backends;
 
 const READERS: u64 = 2;
 const ROUNDS: u64 = 90;
-
-/// Ends the readers when the writer has ended, also where that fails.
-struct Done<'d>(&'d AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 /// Asks about frames of `frames`, which are pages of `order`, until `done`: whatever is found is the
 /// page that it should be, and is so as long as there is a reference. Counts its references in `had`.
@@ -90,13 +81,11 @@ fn round<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, part: PfnRang
         Err(OfflineError::Busy { .. }) => return thread::yield_now(),
         frozen => frozen.unwrap(),
     };
-    if round % 3 == 0 {
-        return drop(frozen);
-    }
-    let quiescent = frozen.wait();
-    if round % 3 == 1 {
-        return drop(quiescent);
-    }
+    let quiescent = match round % 3 {
+        0 => return drop(frozen),
+        1 => return drop(frozen.wait()),
+        _ => frozen.wait(),
+    };
     bed.vmemmap.commit(&mut bed.table, quiescent).unwrap();
     bed.vmemmap.populate(&mut bed.table, pagemap, part).unwrap();
     stamp(bed.reader(), part, order);

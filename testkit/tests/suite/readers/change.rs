@@ -240,7 +240,7 @@ fn what_cannot_be_changed_is_thawed<R: Radix>() {
         };
         let quiescent = frozen.unwrap().wait();
         let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
-            .map(|_| mm_core::readers::OnlineEntry::NONE)
+            .map(|_| mm_core::readers::OnlineEntry::new())
             .collect();
         let readers = mm_core::readers::Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();
         // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2: the

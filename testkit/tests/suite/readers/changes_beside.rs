@@ -1,6 +1,6 @@
 //! Pages become others beside readers in threads.
 
-use super::bed::{Bed, Handle, on_bed_with, pagemap};
+use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
 use hosted::Radix;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::Tails;
@@ -11,15 +11,6 @@ use std::thread;
 use testkit::on_radix_backends;
 
 const ROUNDS: u64 = 60;
-
-/// Ends the readers when the writer has ended, also where that fails.
-struct Done<'d>(&'d AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 /// Takes references until `done`: each is to a base page, or to a page of `order`, that the frame is
 /// part of, and that stays as long as the reference is there.

@@ -273,7 +273,7 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, page, 1) };
         let quiescent = frozen.unwrap().wait();
         let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
-            .map(|_| mm_core::readers::OnlineEntry::NONE)
+            .map(|_| mm_core::readers::OnlineEntry::new())
             .collect();
         {
             let readers = Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();

@@ -1,13 +1,13 @@
 //! Pages that change their order beside readers: one page becomes two, and two become one.
 
 use super::super::{Put, get};
-use super::world::{Access, Flaw, FrameSight, Of, TAILS, World};
+use super::world::{Access, Flaw, FrameSight, Of, TAILS, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use loom::thread;
 extern crate std;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Takes a reference to the page of the second frame, if it can be had, looks whether the frame is part
 /// of the page, and gives it back.
@@ -25,17 +25,6 @@ fn read(world: &World) {
         assert_eq!(world.head(1), head, "the wrong page");
         // SAFETY: 1: it was taken just now. The owner has another one.
         assert_eq!(unsafe { world.count(head).put() }, Put::Shared);
-    }
-}
-
-fn beside<const READERS: usize>(world: &Arc<World>, write: impl FnOnce(&World)) {
-    let readers: [_; READERS] = core::array::from_fn(|_| {
-        let world = Arc::clone(world);
-        thread::spawn(move || read(&world))
-    });
-    write(world);
-    for reader in readers {
-        reader.join().unwrap();
     }
 }
 
@@ -73,24 +62,24 @@ fn merge(world: &World) {
 }
 
 fn one_becomes_two<const READERS: usize>(flaw: Flaw) {
-    beside::<READERS>(&World::new(1, flaw, true), split);
+    beside::<READERS>(&World::new(1, flaw, true), read, split);
 }
 
 fn two_become_one<const READERS: usize>(flaw: Flaw) {
-    beside::<READERS>(&World::new(2, flaw, true), merge);
+    beside::<READERS>(&World::new(2, flaw, true), read, merge);
 }
 
 /// Others learn of a flush by nothing but what the writer does afterwards, as by a broadcast that no
 /// CPU takes part in.
 fn one_becomes_two_without_interrupts(flaw: Flaw) {
-    beside::<1>(&World::new(1, flaw, false), split);
+    beside::<1>(&World::new(1, flaw, false), read, split);
 }
 
 /// A holder gives its reference back, and somebody else freezes the page and frees it.
 fn a_page_is_frozen_after_its_references_are_given_back(flaw: Flaw) {
     let world = World::new(2, flaw, true);
     let holder = {
-        let world = Arc::clone(&world);
+        let world = Rc::clone(&world);
         assert!(world.count(1).try_get());
         thread::spawn(move || {
             world.head(1);
@@ -116,7 +105,7 @@ fn the_last_holder_frees_the_page(flaw: Flaw) {
         }
     };
     let other = {
-        let world = Arc::clone(&world);
+        let world = Rc::clone(&world);
         thread::spawn(move || end(&world))
     };
     end(&world);

@@ -1,16 +1,20 @@
 //! Memory that comes online and goes offline beside readers.
 
 use super::super::{NoReference, Put, clear, get, latest, link, set};
-use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World};
+use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
 use loom::thread;
 extern crate std;
-use std::sync::Arc;
+use std::rc::Rc;
 
-/// Takes a reference to the page of the first frame if it is online, and gives it back. Says whether it
-/// had one.
-fn read(world: &World) -> bool {
+/// Takes a reference to the page of the first frame if it is online, and gives it back.
+fn read(world: &World) {
+    let _ = finds(world);
+}
+
+/// The same. Says whether it had one.
+fn finds(world: &World) -> bool {
     let guard = world.enter();
     let sight = FrameSight {
         world,
@@ -27,17 +31,6 @@ fn read(world: &World) -> bool {
             true
         }
         Err(NoReference::NotOnline | NoReference::Refused) => false,
-    }
-}
-
-fn beside<const READERS: usize>(world: &Arc<World>, write: impl FnOnce(&World)) {
-    let readers: [_; READERS] = core::array::from_fn(|_| {
-        let world = Arc::clone(world);
-        thread::spawn(move || read(&world))
-    });
-    write(world);
-    for reader in readers {
-        reader.join().unwrap();
     }
 }
 
@@ -68,17 +61,17 @@ fn offline(world: &World) {
 
 fn comes_online<const READERS: usize>(flaw: Flaw) {
     // A CPU that faults walks again, by what others have done before: no flush is needed for that.
-    beside::<READERS>(&World::new(0, flaw, false), online);
+    beside::<READERS>(&World::new(0, flaw, false), read, online);
 }
 
 fn goes_offline<const READERS: usize>(flaw: Flaw) {
-    beside::<READERS>(&World::new(2, flaw, true), offline);
+    beside::<READERS>(&World::new(2, flaw, true), read, offline);
 }
 
 /// What is thawed is found again, and whoever is refused meanwhile has changed nothing.
 fn is_thawed(flaw: Flaw) {
     let world = World::new(2, flaw, true);
-    beside::<1>(&world, |world| {
+    beside::<1>(&world, read, |world| {
         if world.freeze(0) {
             clear(&world.bits, 1);
             world.wait();
@@ -86,7 +79,7 @@ fn is_thawed(flaw: Flaw) {
             set(&world.bits, 1);
         }
     });
-    assert!(read(&world));
+    assert!(finds(&world));
 }
 
 /// One sets a bit and makes the entry followed, while another one clears the other bit and then ends
@@ -98,7 +91,7 @@ fn a_bit_is_set_while_the_last_one_is_cleared(flaw: Flaw) {
         while latest(&world.map_entry) == from && !link(&world.map_entry, from, to) {}
     };
     let thawing = {
-        let world = Arc::clone(&world);
+        let world = Rc::clone(&world);
         thread::spawn(move || {
             set(&world.bits, 2);
             settle(&world, UNFOLLOWED, LINKED);

@@ -7,8 +7,9 @@ use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{RwLock, RwLockReadGuard};
+use loom::thread;
 extern crate std;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Which words there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ pub(super) const LINKED: u64 = 1;
 
 impl World {
     /// Both frames are online as one page, or as two, each with one reference; or neither is.
-    pub(super) fn new(pages: usize, flaw: Flaw, flushes_wait: bool) -> Arc<Self> {
+    pub(super) fn new(pages: usize, flaw: Flaw, flushes_wait: bool) -> Rc<Self> {
         let is_online = pages > 0;
         let second = match pages {
             0 => NOTHING,
@@ -195,7 +196,7 @@ impl World {
         };
         let first = if is_online { 0 } else { NOTHING };
         let word = |value, of| FlawedWord::<AtomicU64>::new(value, of, flaw);
-        Arc::new(Self {
+        Rc::new(Self {
             holders: [
                 Holder::new(0, 1, true, flaw),
                 Holder::new(1, 1, true, flaw),
@@ -360,5 +361,21 @@ impl Sight for FrameSight<'_> {
         // SAFETY: 1: `try_get` took one. The owner has another one.
         let put = unsafe { self.world.count(head).put() };
         assert_eq!(put, Put::Shared);
+    }
+}
+
+/// What the writer does beside readers.
+pub(super) fn beside<const READERS: usize>(
+    world: &Rc<World>,
+    read: fn(&World),
+    write: impl FnOnce(&World),
+) {
+    let readers: [_; READERS] = core::array::from_fn(|_| {
+        let world = Rc::clone(world);
+        thread::spawn(move || read(&world))
+    });
+    write(world);
+    for reader in readers {
+        reader.join().unwrap();
     }
 }
