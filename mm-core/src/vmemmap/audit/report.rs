@@ -20,7 +20,7 @@ pub struct AuditReport {
     /// Frames of the map by which [readers](crate::readers) tell what is online.
     pub online_map_frames: u64,
     /// Frames that hold what the library has to remember; see
-    /// [`NodeStats::record_frames`](super::NodeStats::record_frames).
+    /// [`NodeStats::record_frames`](crate::vmemmap::NodeStats::record_frames).
     pub record_frames: u64,
     /// Frames of altmaps in use that hold their counts. They are never handed out, and no entry
     /// points at them.
@@ -78,7 +78,7 @@ pub enum Finding {
         /// How many the entries reach.
         reached: u64,
     },
-    /// [`Vmemmap::stats`] says other than what was counted.
+    /// [`Vmemmap::stats`](crate::vmemmap::Vmemmap::stats) says other than what was counted.
     Stats {
         /// The node. `None`: all nodes together for whose figures there was no memory.
         node: Option<NodeId>,

@@ -102,11 +102,10 @@ fn readers_find_pages_as_they_are<R: Radix>(order: Order, tails: Tails, replacem
         let reader = bed.reader();
         stamp(reader, ranges[0], order);
         thread::scope(|scope| {
-            let _ends = Done(&done);
+            let ends = Done(&done);
             let counters = (&done, &had);
-            for seed in 0..READERS {
-                scope.spawn(move || read(reader, ranges[0], order, counters, seed * 1001));
-            }
+            let spawn = |seed| scope.spawn(move || read(reader, ranges[0], order, counters, seed));
+            let readers: Vec<_> = (0..READERS).map(|reader| spawn(reader * 1001)).collect();
             // On a busy machine readers begin late.
             let enough = |index| index >= ROUNDS && had.load(Ordering::Relaxed) >= ROUNDS;
             for index in (0..).take_while(|index| !enough(*index)) {
@@ -116,6 +115,10 @@ fn readers_find_pages_as_they_are<R: Radix>(order: Order, tails: Tails, replacem
                     bed.audit();
                 }
             }
+            drop(ends);
+            readers
+                .into_iter()
+                .for_each(|reader| reader.join().unwrap());
         });
         let heads = ranges[0].frames() / order.frames();
         for page in 0..heads {

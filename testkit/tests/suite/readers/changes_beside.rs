@@ -68,11 +68,10 @@ fn pages_change_beside_readers<R: Radix>(tails: Tails, huge: bool, replacement: 
         let reader = bed.reader();
         let mut is_folded = [false; 3];
         thread::scope(|scope| {
-            let _ends = Done(&done);
+            let ends = Done(&done);
             let counters = (&done, &had);
-            for seed in [0, 1001] {
-                scope.spawn(move || read::<R>(reader, ranges[0], order, counters, seed));
-            }
+            let spawn = |seed| scope.spawn(move || read(reader, ranges[0], order, counters, seed));
+            let readers = [0, 1001].map(spawn);
             let enough = |index| {
                 let had = had.iter().all(|had| had.load(Ordering::Relaxed) > ROUNDS);
                 index >= ROUNDS && had
@@ -109,6 +108,10 @@ fn pages_change_beside_readers<R: Radix>(tails: Tails, huge: bool, replacement: 
                     bed.audit();
                 }
             }
+            drop(ends);
+            readers
+                .into_iter()
+                .for_each(|reader| reader.join().unwrap());
         });
         assert_eq!(bed.kernel.take_without_owner(), []);
         bed.vmemmap.offline(&mut bed.table, region).unwrap();
