@@ -48,18 +48,20 @@ mod tests {
     #[test]
     fn one_thread_at_a_time_reaches_the_value() {
         let spin = Spin::new(0_u64);
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..1000 {
-                        spin.with(|value| {
-                            let before = *value;
-                            thread::yield_now();
-                            *value = before + 1;
-                        });
-                    }
+        let work = || {
+            for _ in 0..1000 {
+                spin.with(|value| {
+                    let before = *value;
+                    thread::yield_now();
+                    *value = before + 1;
                 });
             }
+        };
+        thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(work));
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
         });
         assert_eq!(spin.with(|value| *value), 4000);
     }
