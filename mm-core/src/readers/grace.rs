@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// |---|---|---|
 /// | readers with interrupts off | disables interrupts | an interrupt to every CPU: [`InterruptsOff`] |
 /// | RCU | its read-side critical section | `synchronize_rcu` |
-/// | quiescent states (QSBR) | nothing; no guard is held where a CPU announces a quiescent state | waits until every CPU has announced one |
+/// | quiescent states (QSBR) | nothing, or a count for this CPU that says that a guard is held | waits until every CPU has announced a quiescent state, which it does without a guard |
 /// | none of these | counts itself: [`CountedReaders`] | waits until the count was zero |
 ///
 /// # For callers
@@ -27,10 +27,12 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// # Safety
 ///
 /// 1. When `wait` returns, each guard that was there when it was called is gone, and what was done
-///    under it is visible to the caller.
+///    under it is visible to the caller. A guard of the caller's own is no exception: with one, `wait`
+///    does not return.
 /// 2. What the caller of `wait` did before is visible under each guard that is there when `wait`
 ///    returns.
-/// 3. Guards nest, and those of different CPUs do not wait for each other.
+/// 3. A CPU may have several guards, which are dropped in any order: it reads until the last of them is
+///    gone. Those of different CPUs do not wait for each other.
 pub unsafe trait GracePeriod {
     /// What a reader holds.
     type Guard<'g>
@@ -60,23 +62,24 @@ unsafe impl<G: GracePeriod + ?Sized> GracePeriod for &G {
     }
 }
 
-/// What [`InterruptsOff`] needs of a kernel.
+/// What [`InterruptsOff`] needs of a kernel: a count for each CPU of how often interrupts were disabled.
 ///
 /// # Safety
 ///
-/// 1. Between `disable` and `restore` no interrupt is taken on this CPU.
+/// 1. As long as there were more calls of `disable` than of `enable` on a CPU, it takes no interrupt, and
+///    the thread that made them stays on it. Guards are dropped in any order, so it is not enough to
+///    save whether interrupts were enabled and to put that back.
 /// 2. `interrupt_all` returns after every other CPU that is started has taken an interrupt that was
 ///    sent after the call began. What it did before the interrupt is visible to the caller then, and
 ///    what the caller did before is visible to it afterwards.
+/// 3. `interrupt_all` does not return on a CPU with more calls of `disable` than of `enable`: its thread
+///    would wait for itself. A kernel panics there.
 pub unsafe trait Interrupts {
-    /// Whether interrupts were enabled.
-    type Saved;
+    /// Disables interrupts on this CPU, once more.
+    fn disable(&self);
 
-    /// Disables interrupts on this CPU.
-    fn disable(&self) -> Self::Saved;
-
-    /// Puts interrupts back to what `disable` found.
-    fn restore(&self, saved: &Self::Saved);
+    /// Takes back one call of `disable`. After the last, interrupts are what they were before the first.
+    fn enable(&self);
 
     /// Interrupts every other CPU, and waits until all have acknowledged that.
     fn interrupt_all(&self);
@@ -103,20 +106,19 @@ impl<I: Interrupts> InterruptsOff<I> {
 #[derive(Debug)]
 pub struct InterruptsOffGuard<'g, I: Interrupts> {
     interrupts: &'g I,
-    saved: I::Saved,
     /// It is about one CPU.
     not_send: PhantomData<*const ()>,
 }
 
 impl<I: Interrupts> Drop for InterruptsOffGuard<'_, I> {
     fn drop(&mut self) {
-        self.interrupts.restore(&self.saved);
+        self.interrupts.enable();
     }
 }
 
 // SAFETY: 1 and 2: by duty 1 of `Interrupts` a CPU that takes an interrupt holds no guard, so by its
-// duty 2 none is left of those that were there. The caller's CPU holds none. 3: a guard within
-// another one leaves interrupts off.
+// duty 2 none is left of those that were there. The caller's CPU holds none by its duty 3. 3: by its duty 1
+// interrupts are off until the last guard is dropped.
 unsafe impl<I: Interrupts> GracePeriod for InterruptsOff<I> {
     type Guard<'g>
         = InterruptsOffGuard<'g, I>
@@ -124,8 +126,8 @@ unsafe impl<I: Interrupts> GracePeriod for InterruptsOff<I> {
         Self: 'g;
 
     fn enter(&self) -> InterruptsOffGuard<'_, I> {
+        self.interrupts.disable();
         InterruptsOffGuard {
-            saved: self.interrupts.disable(),
             interrupts: &self.interrupts,
             not_send: PhantomData,
         }
@@ -236,37 +238,35 @@ mod tests {
     /// A CPU that counts interrupts.
     #[derive(Default)]
     struct Cpu {
-        is_off: Cell<bool>,
+        disabled: Cell<u32>,
         rounds: Cell<u32>,
     }
 
-    // SAFETY: 1 and 2: there is one CPU, which is only a value.
+    // SAFETY: 1 and 2: there is one CPU, which is only a value. 3: it panics.
     unsafe impl Interrupts for &Cpu {
-        type Saved = bool;
-
-        fn disable(&self) -> bool {
-            self.is_off.replace(true)
+        fn disable(&self) {
+            self.disabled.set(self.disabled.get() + 1);
         }
 
-        fn restore(&self, saved: &bool) {
-            self.is_off.set(*saved);
+        fn enable(&self) {
+            self.disabled.set(self.disabled.get() - 1);
         }
 
         fn interrupt_all(&self) {
+            assert_eq!(self.disabled.get(), 0, "a reader waits for itself");
             self.rounds.set(self.rounds.get() + 1);
         }
     }
 
     #[test]
-    fn interrupts_are_off_as_long_as_a_guard_is_there() {
+    fn interrupts_are_off_as_long_as_any_guard_is_there() {
         let cpu = Cpu::default();
         let grace = InterruptsOff::new(&cpu);
-        let outer = grace.enter();
-        let inner = grace.enter();
-        drop(inner);
-        assert!(cpu.is_off.get());
-        drop(outer);
-        assert!(!cpu.is_off.get());
+        let (first, second) = (grace.enter(), grace.enter());
+        drop(first);
+        assert_eq!(cpu.disabled.get(), 1);
+        drop(second);
+        assert_eq!(cpu.disabled.get(), 0);
         grace.wait();
         assert_eq!(cpu.rounds.get(), 1);
     }

@@ -77,7 +77,9 @@ pub unsafe trait Kernel: Sync {
     unsafe fn descriptor<'k, D: 'static>(&'k self, at: VirtAddr) -> Self::Access<'k, D>;
 
     /// The last reference to a page was dropped: `first` is its first frame. The page has no owner
-    /// any more, and whoever drops a reference calls this, on any CPU.
+    /// any more, and whoever drops a reference calls this, on any CPU. That may be under a guard, also
+    /// within [`Reading::reference`](super::Reading::reference), which takes one too many for a moment. So
+    /// it neither sleeps nor takes a lock that is held while somebody waits for a grace period.
     ///
     /// It is not called where [`PageReference::put`](super::PageReference::put) has told its caller.
     fn last_reference(&self, first: Pfn, order: Order);

@@ -11,7 +11,8 @@ use core::mem::ManuallyDrop;
 /// A reference to a page. As long as it is there, the page stays online and keeps its order.
 ///
 /// Given back by [`put`](Self::put), which says whether it was the last one, or by dropping it, which
-/// tells the [kernel](Kernel::last_reference) then. No guard is needed to have one.
+/// tells the [kernel](Kernel::last_reference) then. No guard is needed to have one, and any CPU may give
+/// it back. Forgotten ([`core::mem::forget`]), the page keeps a reference for good and stays online.
 #[must_use = "dropping it gives the reference back"]
 pub struct PageReference<'r, D: CountReferences, K: Kernel> {
     reader: Reader<'r, D, K>,
@@ -19,12 +20,6 @@ pub struct PageReference<'r, D: CountReferences, K: Kernel> {
     first: Pfn,
     order: Order,
 }
-
-// SAFETY: it stands for one reference, whichever CPU gives that back; descriptors are `Sync`, and so is
-// the kernel.
-unsafe impl<D: CountReferences, K: Kernel> Send for PageReference<'_, D, K> {}
-// SAFETY: as above; what it shows is shared anyway.
-unsafe impl<D: CountReferences, K: Kernel> Sync for PageReference<'_, D, K> {}
 
 impl<D: CountReferences, K: Kernel> fmt::Debug for PageReference<'_, D, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,7 +27,9 @@ use core::mem;
 /// Memory that is frozen to go offline: nobody takes references to its pages, and nobody finds them.
 ///
 /// A reader may still be about to look at it, so a grace period has to pass: [`wait`](Self::wait).
-/// Dropping it thaws the memory: it is as it was before. That needs no lock and no memory.
+/// Dropping it thaws the memory: it is as it was before. That needs no lock and no memory, and any CPU
+/// may do it. Forgotten ([`core::mem::forget`]), the memory stays online, frozen and unseen for good, and
+/// nothing else in its span of the online map can be frozen to go offline.
 #[must_use = "dropping it thaws the memory; wait, and give it to `Vmemmap::commit`"]
 pub struct Frozen<'r, 'p, D: CountReferences, K: Kernel> {
     reader: Reader<'r, D, K>,
@@ -144,7 +146,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
             }
         };
         let reserved = pagemap.altmap().map(Altmap::reserved);
-        // SAFETY: 1 to 3: the caller's duty 1.
+        // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         if let Err(first) = freeze_pages(&reader, frames, reserved, references) {
             self.free_spare(&mut spare);

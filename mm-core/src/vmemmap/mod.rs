@@ -213,7 +213,8 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// # Safety
     ///
     /// 1. Duties 1 to 3 of [`adopt`](Vmemmap::adopt).
-    /// 2. The root of `readers` is that value's, as it has left it.
+    /// 2. The root of `readers` is that value's, as it has left it, and so is the kernel: who got a
+    ///    [`Reader`] of that value is waited for.
     pub const unsafe fn adopt_with_readers(
         readers: Readers<'r, K>,
         frames: A,
@@ -237,8 +238,11 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// 3. Nobody has one to memory that goes offline by [`offline`](Self::offline) or
     ///    [`depopulate`](Self::depopulate), or it is not used any more. Where others may have some, take
     ///    it offline by [`try_offline`](Self::try_offline).
+    /// 4. A descriptor that was found by [`Reading::page_of`](crate::readers::Reading::page_of) is only
+    ///    read, unless there is a reference to its page, or the memory is not folded, unfolded or reshaped
+    ///    meanwhile, in whatever way. Otherwise the store may be lost, or to a page that is read-only.
     pub const unsafe fn reader(&self) -> Reader<'r, D, K> {
-        // SAFETY: 1 to 3: the caller's.
+        // SAFETY: 1 to 4: the caller's.
         unsafe { Reader::new(self.readers) }
     }
 }

@@ -26,11 +26,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// the region since then goes offline too. It stays online if its descriptors are in frames of
     /// an altmap that is not the region's.
     ///
-    /// It needs memory in one case only: a huge leaf or a shared table
+    /// Without [readers](crate::readers) it needs memory in one case only: a huge leaf or a shared table
     /// reaches across an end of one of the ranges. That happens where memory came online, was
     /// folded or was unfolded across that end. The part outside of the region then needs a table of
     /// its own. If there is no frame for it, all that the huge leaf or shared table maps stays
-    /// online.
+    /// online. With readers, a span of the online map of which all is online, and not all of it goes,
+    /// needs a frame for its bits. Without one that range and those behind it stay online. Readers are
+    /// waited for once for each part that is unmapped by itself.
     ///
     /// The reserved part of an altmap goes offline like all else. Its frames may hold descriptors of
     /// memory outside the region nevertheless, and cannot be used otherwise before that is offline:
@@ -215,8 +217,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// [`live_descriptor`](Self::live_descriptor). Pieces go offline in any order, those of the
     /// reserved part of an altmap too.
     ///
-    /// This needs memory only where a huge leaf or a shared table maps the piece and more. The rest
-    /// is then mapped by a table of its own, if the page table can [exchange entries in
+    /// This needs memory only where a huge leaf or a shared table maps the piece and more, and with
+    /// [readers](crate::readers) where all of the span around it is online. The rest of a leaf or table is
+    /// then mapped by a table of its own, if the page table can [exchange entries in
     /// use](crate::paging::InUse::replacement). Its translations do not change at any moment.
     ///
     /// # Errors

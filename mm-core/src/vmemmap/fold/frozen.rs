@@ -208,7 +208,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         if pages != frames {
             return Err(FoldError::SplitsPage { pages });
         }
-        // SAFETY: 1 to 3: the caller's duty 1.
+        // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         let unit = self.unit_of(&reader, pagemap, frames)?;
         let (first, rest) = frames.take_first(UNITS << unit.get());

@@ -86,9 +86,8 @@ impl<'m, R: Radix> Bed<'m, R> {
 
     /// A handle, which is used as it may be.
     pub(super) fn reader(&self) -> Handle<'m, R> {
-        // SAFETY: 1: all CPUs translate by the machine's one table. 2 and 3: tests fold nothing
-        // that they
-        // read, and take nothing offline that they have a reference to.
+        // SAFETY: 1: all CPUs translate by the machine's one table. 2 to 4: tests fold nothing
+        // that they read or store to, and take nothing offline that they have a reference to.
         unsafe { self.vmemmap.reader() }
     }
 
