@@ -79,7 +79,11 @@ pub unsafe trait Interrupts {
     fn disable(&self);
 
     /// Takes back one call of `disable`. After the last, interrupts are what they were before the first.
-    fn enable(&self);
+    ///
+    /// # Safety
+    ///
+    /// 1. The call of `disable` was on this CPU and is the caller's, who reads no more because of it.
+    unsafe fn enable(&self);
 
     /// Interrupts every other CPU, and waits until all have acknowledged that.
     fn interrupt_all(&self);
@@ -112,7 +116,8 @@ pub struct InterruptsOffGuard<'g, I: Interrupts> {
 
 impl<I: Interrupts> Drop for InterruptsOffGuard<'_, I> {
     fn drop(&mut self) {
-        self.interrupts.enable();
+        // SAFETY: 1: `enter` has called `disable` for this guard, which stays on its CPU.
+        unsafe { self.interrupts.enable() };
     }
 }
 
@@ -248,7 +253,7 @@ mod tests {
             self.disabled.set(self.disabled.get() + 1);
         }
 
-        fn enable(&self) {
+        unsafe fn enable(&self) {
             self.disabled.set(self.disabled.get() - 1);
         }
 
