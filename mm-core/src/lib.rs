@@ -19,7 +19,8 @@
 //!   make a [`vmemmap::Vmemmap`]. The README has a complete example, and the repository's book
 //!   goes through all of it.
 //! - To bring memory online: make a [`pagemap::DevPagemap`] and call [`vmemmap::Vmemmap::online`].
-//! - To look at descriptors: [`vmemmap::LiveDescriptors`] finds them without a lock.
+//! - To look at descriptors: [`vmemmap::LiveDescriptors`] finds them without a lock, where memory stays
+//!   online. Where it may go, and for references to pages: [`readers`].
 //! - To port it to an architecture: implement [`paging::EntryFormat`] and [`paging::Mmu`].
 //!
 //! # Modules, from the bottom up
@@ -32,6 +33,7 @@
 //! | [`frame`] | allocators of frames, and reference counts |
 //! | [`paging`] | page tables |
 //! | [`pagemap`] | what to bring online, and how |
+//! | [`readers`] | what every CPU may ask without a lock, and how the writer waits for that |
 //! | [`vmemmap`] | bringing it online, and taking it offline |
 //!
 //! # Locks

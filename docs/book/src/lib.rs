@@ -7,6 +7,9 @@ pub mod embedding {}
 #[doc = include_str!("../boot.md")]
 pub mod boot {}
 
+#[doc = include_str!("../readers.md")]
+pub mod readers {}
+
 #[doc = include_str!("../errors.md")]
 pub mod errors {}
 
