@@ -32,19 +32,23 @@ pub trait Word {
     fn fetch_and(&self, value: Self::Value, order: Ordering) -> Self::Value;
 }
 
+// Inlined into the kernel: the ordering is a constant there, and a question is a load and no call.
 macro_rules! word {
     ($atomic:ty, $value:ty) => {
         impl Word for $atomic {
             type Value = $value;
 
+            #[inline]
             fn load(&self, order: Ordering) -> $value {
                 self.load(order)
             }
 
+            #[inline]
             fn store(&self, value: $value, order: Ordering) {
                 self.store(value, order);
             }
 
+            #[inline]
             fn compare_exchange(
                 &self,
                 current: $value,
@@ -55,14 +59,17 @@ macro_rules! word {
                 self.compare_exchange(current, new, success, failure)
             }
 
+            #[inline]
             fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
                 self.fetch_sub(value, order)
             }
 
+            #[inline]
             fn fetch_or(&self, value: $value, order: Ordering) -> $value {
                 self.fetch_or(value, order)
             }
 
+            #[inline]
             fn fetch_and(&self, value: $value, order: Ordering) -> $value {
                 self.fetch_and(value, order)
             }
