@@ -7,7 +7,7 @@ use mm_core::frame::DirectMap;
 use mm_core::paging::{FlushScope, Mmu, NoRecords, OneRoot, PageTable, RadixTable};
 
 /// No CPU uses the tables.
-struct NoCpu;
+pub struct NoCpu;
 
 // SAFETY: 1 and 2: there is no CPU to translate or to walk.
 unsafe impl Mmu<FourLevel> for NoCpu {

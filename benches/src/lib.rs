@@ -5,6 +5,8 @@
 //!
 //! The memory is touched before anything is measured, frames for tables come from a stack, no TLB
 //! is flushed, and descriptor frames are numbers only: what is left is the cost of the entries.
+//!
+//! And ways to ask about a frame, by a [`RealArray`]: descriptors that are where a CPU would find them.
 #![deny(missing_docs)]
 #![allow(
     clippy::unwrap_used,
@@ -18,12 +20,14 @@ mod engine;
 mod offset_table;
 mod page_at_a_time;
 mod pattern;
+mod real_array;
 
 pub use arena::Arena;
-pub use engine::Engine;
+pub use engine::{Engine, NoCpu};
 pub use offset_table::OffsetTable;
 pub use page_at_a_time::PageAtATime;
 pub use pattern::{Pattern, Runs};
+pub use real_array::{Frames, Host, NoGuard, Ram, RealArray};
 
 use mm_core::addr::{VirtAddr, VirtRange};
 
