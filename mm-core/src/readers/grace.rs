@@ -263,6 +263,9 @@ mod tests {
         }
     }
 
+    // A guard is about the CPU that it was made on.
+    static_assertions::assert_not_impl_any!(InterruptsOffGuard<'static, &'static Cpu>: Send, Sync);
+
     #[test]
     fn interrupts_are_off_as_long_as_any_guard_is_there() {
         let cpu = Cpu::default();

@@ -154,3 +154,15 @@ mod sealed {
     impl Sealed for super::NoReaders {}
     impl<K> Sealed for super::Readers<'_, K> {}
 }
+
+/// Handles, references and what is frozen may go to any CPU: this compiles for whatever descriptor and
+/// kernel there are.
+#[cfg(test)]
+const fn _any_cpu<D: CountReferences, K: Kernel + 'static>() {
+    const fn may_move<T: Send + Sync>() {}
+    may_move::<Reader<'static, D, K>>();
+    may_move::<PageReference<'static, D, K>>();
+    may_move::<crate::vmemmap::Frozen<'static, 'static, D, K>>();
+    may_move::<crate::vmemmap::Quiescent<'static, 'static, D, K>>();
+    may_move::<crate::vmemmap::FrozenUnits<'static, D, K>>();
+}
