@@ -6,7 +6,7 @@
 //!                                     span 2 ──▶ a frame of bits: 1 1 1 0 0 0 1 1 ...
 //! ```
 //!
-//! Whole spans cost no frame, in either state. The root is the caller's, since it outlives the
+//! Spans that come online in one call and go offline in one cost no frame. The root is the caller's, since it outlives the
 //! [`Vmemmap`](crate::vmemmap::Vmemmap) that changes it. A reader loads an entry and, if that leads to
 //! a frame, a word of it.
 //!
@@ -133,10 +133,14 @@ impl State {
 
 static_assertions::const_assert!(Pfn::MAX.get() < 1 << (u64::BITS - FRAME_SHIFT));
 
-/// The order of the memory whose bits are in one frame.
+/// The order of the memory whose bits are in one frame, or of all memory that there can be.
 const fn span_order(model: &MemoryModel) -> u32 {
-    model.subsection().get() as u32 + model.granule().shift() + 3
+    let order = model.subsection().get() as u32 + model.granule().shift() + 3;
+    let all = Order::MAX.get() as u32;
+    if order < all { order } else { all }
 }
+
+static_assertions::const_assert!(Pfn::MAX.get() < Order::MAX.frames());
 
 impl MemoryModel {
     /// How many entries the root of the [online map](crate::readers) has: one for each 64 GiB of the

@@ -158,6 +158,29 @@ fn subsections(range: PfnRange) -> core::ops::RangeInclusive<u64> {
 }
 
 #[test]
+fn a_span_has_all_memory_at_most() {
+    for granule in [Granule::Size4K, Granule::Size16K, Granule::Size64K] {
+        let model = MemoryModel::new(ModelConfig {
+            granule,
+            descriptor_bytes: 64,
+            vmemmap_base: VirtAddr::new(0),
+            frames: Pfn::MAX.get() + 1,
+            section: Order::MAX,
+            subsection: Order::MAX,
+            max_order: Order::new(18).unwrap(),
+        })
+        .unwrap();
+        let root = [const { OnlineEntry::new() }];
+        assert_eq!(model.online_entries(), 1);
+        let map = OnlineMap::new(&model, &root).unwrap();
+        let part = map.parts(model.all_frames()).next().unwrap();
+        assert!(!part.needs_bits_to_publish(), "all of a span");
+        part.publish(&Memory::default());
+        assert!(map.contains(&Memory::default(), Pfn::MAX));
+    }
+}
+
+#[test]
 fn the_root_has_an_entry_for_each_span_and_not_fewer() {
     assert_eq!(MODEL.online_entries(), 3);
     let root = [OnlineEntry::new(), OnlineEntry::new()];
