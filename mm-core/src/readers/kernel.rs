@@ -8,7 +8,6 @@ use core::ops::Deref;
 /// What readers need of the kernel. There is one value for a vmemmap, which all CPUs share.
 ///
 /// ```
-/// use core::sync::atomic::AtomicU64;
 /// use mm_core::addr::{Order, Pfn, VirtAddr};
 /// use mm_core::frame::LinearMap;
 /// use mm_core::readers::{self, Interrupts, InterruptsOff, Kernel};

@@ -6,9 +6,9 @@
 //!                                     span 2 ──▶ a frame of bits: 1 1 1 0 0 0 1 1 ...
 //! ```
 //!
-//! Spans that come online in one call and go offline in one cost no frame. The root is the caller's, since it outlives the
-//! [`Vmemmap`](crate::vmemmap::Vmemmap) that changes it. A reader loads an entry and, if that leads to
-//! a frame, a word of it.
+//! Spans that come online in one call and go offline in one cost no frame. The root is the caller's,
+//! since it outlives the [`Vmemmap`](crate::vmemmap::Vmemmap) that changes it. A reader loads an entry
+//! and, if that leads to a frame, a word of it.
 //!
 //! An entry that leads to a frame is *followed* by readers or not. While it is not, the frame may be
 //! freed: it is new, or all of its bits were cleared and a grace period has passed. An entry is

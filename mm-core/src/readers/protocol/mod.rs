@@ -35,6 +35,8 @@ mod word;
 pub(super) use bits::{clear, is_set, latest, link, set, state};
 pub use count::{Put, ReferenceCount};
 
+use core::fmt;
+
 /// What a reader sees of one frame. All of it is read anew at each call.
 pub(super) trait Sight {
     /// What names a head.
@@ -61,6 +63,19 @@ pub enum NoReference {
     /// Its page has no owner, or is frozen: it goes offline or changes its order.
     Refused,
 }
+
+impl fmt::Display for NoReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOnline => "the frame is not online",
+            Self::Refused => {
+                "the frame's page is free, or about to go offline or to change; try again later, if at all"
+            }
+        })
+    }
+}
+
+impl core::error::Error for NoReference {}
 
 /// A reference to the page of a frame. The caller is within a guard of the grace period.
 pub(super) fn get<S: Sight>(sight: &S) -> Result<S::Head, NoReference> {
