@@ -113,7 +113,7 @@ const LEFT_OUT: &[LeftOut] = &[
     },
     LeftOut {
         test: "model_check",
-        file: "mm-core/src/readers/protocol/mod.rs",
+        file: "testkit/tests/suite/readers/mod.rs",
         of: &[Address, Thread],
         why: "the model checker has stacks of its own, which a sanitizer does not know, and looks for races itself",
     },

@@ -27,7 +27,7 @@ const MOST: u32 = i32::MAX as u32;
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct ReferenceCount<W = AtomicU32> {
-    word: W,
+    pub(in crate::readers) word: W,
 }
 
 impl ReferenceCount {
@@ -62,11 +62,6 @@ impl ReferenceCount {
 }
 
 impl<W: Word<Value = u32>> ReferenceCount<W> {
-    #[cfg(test)]
-    pub(super) fn of_word(word: W) -> Self {
-        Self { word }
-    }
-
     /// Takes a reference, if there is one already and it is not frozen. Where it refuses, it has
     /// loaded and nothing more.
     pub fn try_get(&self) -> bool {

@@ -24,13 +24,11 @@
 //!   translations that were flushed before the page was unfrozen.
 //!
 //! Nothing else in the library orders readers and the writer, so a model checker runs through this
-//! module alone (`model_check.rs`), with each ordering and each step left out once.
+//! module alone, with each ordering and each step left out once: `testkit/tests/suite/readers/model_check`.
 
 mod bits;
-mod count;
-#[cfg(test)]
-mod model_check;
-mod word;
+pub(super) mod count;
+pub(super) mod word;
 
 pub(super) use bits::{clear, is_set, latest, link, set, state};
 pub use count::{Put, ReferenceCount};

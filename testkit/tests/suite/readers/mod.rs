@@ -8,4 +8,14 @@ mod change;
 mod changes_beside;
 mod found;
 mod freeze;
+mod model_check;
+// It is private to the library, whose own tests are quick to build without a model checker.
+#[path = "../../../../mm-core/src/readers/protocol/mod.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "the library uses the rest"
+)]
+mod protocol;
 mod references;

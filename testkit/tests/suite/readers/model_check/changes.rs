@@ -1,12 +1,11 @@
 //! Pages that change their order beside readers: one page becomes two, and two become one.
 
-use super::super::{Put, get};
+use super::super::protocol::{Put, get};
 use super::world::{Access, Flaw, FrameSight, Of, TAILS, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use loom::thread;
-extern crate std;
 use std::rc::Rc;
 
 /// Takes a reference to the page of the second frame, if it can be had, looks whether the frame is part

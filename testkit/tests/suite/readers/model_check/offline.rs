@@ -1,11 +1,10 @@
 //! Memory that comes online and goes offline beside readers.
 
-use super::super::{NoReference, Put, clear, get, latest, link, set};
+use super::super::protocol::{NoReference, Put, clear, get, latest, link, set};
 use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
 use loom::thread;
-extern crate std;
 use std::rc::Rc;
 
 /// Takes a reference to the page of the first frame if it is online, and gives it back.

@@ -1,14 +1,13 @@
 //! What the protocol runs in: two frames, a page table, translation caches, a grace period.
 
-use super::super::count::ReferenceCount;
-use super::super::word::Word;
-use super::super::{Put, Sight, is_set, state};
+use super::super::protocol::count::ReferenceCount;
+use super::super::protocol::word::Word;
+use super::super::protocol::{Put, Sight, is_set, state};
 use core::sync::atomic::Ordering;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use loom::sync::{RwLock, RwLockReadGuard};
 use loom::thread;
-extern crate std;
 use std::rc::Rc;
 
 /// Which words there are.
@@ -258,7 +257,8 @@ impl World {
 
     /// The count of the page that begins with `frame`.
     pub(super) fn count(&self, frame: usize) -> ReferenceCount<MappedCount<'_>> {
-        ReferenceCount::of_word(MappedCount { world: self, frame })
+        let word = MappedCount { world: self, frame };
+        ReferenceCount { word }
     }
 
     /// Freezes the page that begins with `frame` and has one reference.

@@ -9,7 +9,6 @@ mod changes;
 mod offline;
 mod world;
 
-extern crate std;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
