@@ -4,7 +4,8 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use mm_core::addr::{NodeId, Order};
-use mm_core::descriptor::{Descriptor, Initial, Pointer, Reshape, TailEncoding};
+use mm_core::descriptor::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
+use mm_core::readers::{CountReferences, Put, ReferenceCount};
 
 /// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its
 /// own would not take it either.
@@ -16,6 +17,7 @@ pub struct FrameInfo<E = Pointer> {
     word: AtomicU64,
     owner: AtomicU64,
     node: AtomicU32,
+    users: ReferenceCount,
     order: AtomicU8,
     encoding: PhantomData<E>,
 }
@@ -30,6 +32,11 @@ impl<E: TailEncoding> FrameInfo<E> {
     /// The owner's word.
     pub fn owner(&self) -> &AtomicU64 {
         &self.owner
+    }
+
+    /// The references to the page, in its head: the owner's at first.
+    pub fn users(&self) -> &ReferenceCount {
+        &self.users
     }
 
     /// The node of the memory.
@@ -49,10 +56,12 @@ unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     type Encoding = E;
 
     fn initial(initial: Initial) -> Self {
+        let is_page = matches!(initial.part, Part::Base | Part::Head);
         Self {
             word: AtomicU64::new(initial.word),
             owner: AtomicU64::new(0),
             node: AtomicU32::new(initial.node.number()),
+            users: ReferenceCount::new(is_page.into()),
             order: AtomicU8::new(initial.order.get()),
             encoding: PhantomData,
         }
@@ -77,7 +86,30 @@ unsafe impl<E: TailEncoding> Reshape for FrameInfo<E> {
     unsafe fn reset(&self, initial: Initial) {
         self.owner.store(0, Ordering::Relaxed);
         self.node.store(initial.node.number(), Ordering::Relaxed);
+        // SAFETY: 1: nobody needs what is kept here any more (duty 2). 2: the owner's, as in a new one.
+        unsafe { self.users.reset(&Self::initial(initial).users) };
         // SAFETY: 1: the caller's.
         unsafe { self.reshape(initial) };
+    }
+}
+
+// SAFETY: 1 to 4: those of `ReferenceCount`; tails are made with a count of 0.
+unsafe impl<E: TailEncoding> CountReferences for FrameInfo<E> {
+    fn try_get(&self) -> bool {
+        self.users.try_get()
+    }
+
+    unsafe fn put(&self) -> Put {
+        // SAFETY: 1: the caller's.
+        unsafe { self.users.put() }
+    }
+
+    fn try_freeze(&self, expected: u32) -> bool {
+        self.users.try_freeze(expected)
+    }
+
+    unsafe fn unfreeze(&self, references: u32) {
+        // SAFETY: 1 and 2: the caller's.
+        unsafe { self.users.unfreeze(references) }
     }
 }

@@ -109,7 +109,9 @@ unsafe impl<E: TailEncoding> Reshape for Page<E> {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         };
         word(&self.flags, &new.flags);
-        self.references.set(new.references.get());
+        // SAFETY: 1: whoever had references does not need what is kept here (duty 2). 2: the owner's,
+        // as in a new descriptor.
+        unsafe { self.references.reset(&new.references) };
         half(&self.mappings, &new.mappings);
         half(&self.node, &new.node);
         for (to, from) in self.private.iter().zip(&new.private) {

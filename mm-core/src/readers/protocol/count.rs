@@ -47,10 +47,15 @@ impl ReferenceCount {
         }
     }
 
-    /// Makes it `references`, or frozen where that is `None`, whatever it was. For pages that nobody
-    /// else knows of yet.
-    pub(crate) fn set(&self, references: Option<u32>) {
-        let word = references.map_or(FROZEN, |references| references.min(MOST));
+    /// Makes it what `new` is, whatever it was: what a descriptor's
+    /// [`reset`](crate::descriptor::Reshape::reset) does with it.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody has a reference that is counted here, or has frozen it.
+    /// 2. If `new` counts references, the page has an owner of so many.
+    pub unsafe fn reset(&self, new: &Self) {
+        let word = Word::load(&new.word, Ordering::Relaxed);
         Word::store(&self.word, word, Ordering::Relaxed);
     }
 
@@ -124,6 +129,17 @@ impl<W: Word<Value = u32>> ReferenceCount<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_is_reset_to_what_a_new_one_is() {
+        let count = ReferenceCount::new(1);
+        for references in [0, 1] {
+            // SAFETY: 1 and 2: there is no page.
+            unsafe { count.reset(&ReferenceCount::new(references)) };
+            assert_eq!(count.get(), Some(references));
+            assert_eq!(count.try_get(), references == 1);
+        }
+    }
 
     #[test]
     fn a_free_page_and_a_frozen_one_refuse() {
