@@ -176,6 +176,11 @@ impl fmt::Display for Kernel {
 }
 
 impl Kernel {
+    /// Whether it starts the machine's other CPUs.
+    pub(crate) const fn starts_cpus(self) -> bool {
+        matches!(self, Self::X86_64 | Self::X86_64La57)
+    }
+
     /// What it is made of.
     pub(crate) const fn parts(self) -> Parts {
         match self {

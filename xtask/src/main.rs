@@ -141,6 +141,10 @@ enum Command {
 /// The longest time limit for a machine: a day.
 const LONGEST: u64 = 24 * 60 * 60;
 
+/// How many CPUs there are if nobody says, and for how many the kernels have room.
+const CPUS: u8 = 4;
+const MOST_CPUS: u8 = 16;
+
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "The virtual machines")]
 struct MachineArguments {
@@ -153,6 +157,11 @@ struct MachineArguments {
     /// The emulated CPU of aarch64, as QEMU names it [default: max]
     #[arg(long, value_name = "MODEL", value_parser = cpu)]
     cpu: Option<String>,
+    /// How many CPUs the machines have whose kernels start them (x86_64 and x86_64-la57) [default: 4]
+    ///
+    /// With 1, nobody reads beside the owner of memory, and that part is skipped.
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    cpus: Option<u8>,
     /// After how many seconds a machine is stopped
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     timeout: Duration,
@@ -167,11 +176,19 @@ impl MachineArguments {
         self.cpu.as_deref().unwrap_or("max")
     }
 
+    fn cpus(&self) -> u8 {
+        self.cpus.unwrap_or(CPUS)
+    }
+
     /// What is meant for another kernel would be ignored.
     fn check(&self, kernel: Kernel) -> Result<()> {
         ensure!(
             self.cpu.is_none() || kernel == Kernel::AArch64,
             "{kernel} has a CPU of its own; leave out --cpu"
+        );
+        ensure!(
+            self.cpus.is_none() || kernel.starts_cpus(),
+            "{kernel} uses one CPU; leave out --cpus"
         );
         Ok(())
     }
@@ -190,6 +207,13 @@ fn cpu(text: &str) -> Result<String, String> {
         "" => Err("a CPU has a name; `max` has all that QEMU can do".to_owned()),
         model => Ok(model.to_owned()),
     }
+}
+
+fn cpus(text: &str) -> Result<u8, String> {
+    text.parse()
+        .ok()
+        .filter(|cpus| (1..=MOST_CPUS).contains(cpus))
+        .ok_or_else(|| format!("write a whole number of CPUs from 1 to {MOST_CPUS}"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -297,6 +321,8 @@ mod tests {
             ("test --timeout 99999999999999999999", "from 1 to 86400"),
             ("test --device-size 3M", "3M is not a multiple of 2M"),
             ("test --device-size 0G", "from 1M to 1024T"),
+            ("test --cpus 0", "from 1 to 16"),
+            ("qemu x86_64 --cpus many", "whole number of CPUs"),
             ("test --memory 4", "write for example 512M or 4G"),
             ("test --memory", "a value is required for '--memory <SIZE>'"),
             ("test --cpu=", "a CPU has a name"),
@@ -328,6 +354,10 @@ mod tests {
         let with_cpu = machine("--cpu cortex-a72");
         assert!(with_cpu.check(Kernel::AArch64).is_ok());
         assert!(with_cpu.check(Kernel::X86_64La57).is_err());
+        let with_cpus = machine("--cpus 2");
+        assert!(with_cpus.check(Kernel::X86_64La57).is_ok());
+        assert!(with_cpus.check(Kernel::EmbedX86_64Crate).is_err());
+        assert!(with_cpus.check(Kernel::AArch64).is_err());
         assert!(machine("--timeout 1").check(Kernel::X86_64).is_ok());
     }
 }

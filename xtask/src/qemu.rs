@@ -137,6 +137,9 @@ pub(crate) fn boot(
     // Always emulated: what a host's hardware makes of it is another experiment.
     command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
     command.args(["-display", "none", "-serial", "stdio"]);
+    if boot.kernel.starts_cpus() {
+        command.args(["-smp", &machine.cpus().to_string()]);
+    }
     let x86_64 = |command, cpu| x86_64(command, cpu, machine, &built.directory);
     // A file goes with its value.
     let _device = match boot.kernel {

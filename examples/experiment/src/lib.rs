@@ -20,7 +20,8 @@
 //! - [`FrameInfo`]: the kernel's own descriptor;
 //! - [`Case`]: one geometry and policy on one range; [`Cost`]: what it has to cost, by arithmetic;
 //! - [`Experiment`]: brings memory online in every way, looks at it, takes it offline, and looks
-//!   again; and runs the conformance battery.
+//!   again; and runs the conformance battery;
+//! - [`ReadersPart`]: does that while other CPUs ask about the memory.
 //!
 //! This crate's tests run the same code hosted, on simulated memory. So the reports of a kernel and
 //! of the simulation are held to the same figures.
@@ -36,6 +37,7 @@ mod memory;
 mod mmu;
 mod padding;
 mod probe;
+mod readers;
 mod report;
 mod run;
 mod start;
@@ -49,6 +51,7 @@ pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
+pub use readers::{MappedDescriptors, OtherCpus, ReadersPart};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
 pub use start::{AddressSpace, Layout, Setting, StartError, Started};

@@ -7,16 +7,22 @@
 use crate::memory::{EarlyFrames, Frames, MemoryMap, allocator, early_range, early_slice};
 use crate::mmu::{MmuRecord, Recorded, RecordedRoots};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
-use crate::{Experiment, Machine, Probe, Report, Subject, Verdict};
-use core::fmt::{self, Write};
+use crate::{
+    Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report, Subject,
+};
+use core::fmt;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::frame::LinearMap;
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, OneRoot, RadixTable};
+use mm_core::readers::{GracePeriod, OnlineEntry};
 use mm_core::vmemmap::AuditSlot;
 
 /// For how many frames an audit has room in one pass.
 const AUDIT_SLOTS: u64 = 1 << 16;
+
+/// How many entries a root of an online map has, for the model with the most.
+const ROOT_ENTRIES: u64 = 1 << 16;
 
 /// What a kernel knows when it has no tables of its own yet.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,15 @@ pub struct Setting {
     pub shape: TableShape,
     /// The sizes of compound pages that are tried, in bytes: powers of two of pages.
     pub compound: [u64; 2],
+}
+
+impl Setting {
+    /// The orders of compound pages that are tried.
+    fn compound_orders(&self) -> [Order; 2] {
+        let granule = self.model.granule();
+        let order = |bytes| Order::from_bytes(bytes, granule).unwrap_or(Order::BASE);
+        self.compound.map(order)
+    }
 }
 
 /// Why a kernel does not get as far as the experiment.
@@ -103,6 +118,8 @@ pub struct Started<'l, P> {
     /// For the page tables of somebody else.
     spare: PfnRange,
     scratch: &'static mut [AuditSlot],
+    /// Of online maps.
+    roots: [&'static [OnlineEntry]; 2],
 }
 
 impl<'l, P: Probe> Started<'l, P> {
@@ -120,7 +137,7 @@ impl<'l, P: Probe> Started<'l, P> {
     /// 2. Physical memory from the image's end up to `mapped_end` is mapped where it is.
     /// 3. `build` makes tables by which all memory of the map is mapped in the direct map, what is
     ///    in use where it is now, and nothing where a vmemmap will be.
-    /// 4. `probe` uses this CPU, and there is no other.
+    /// 4. `probe` uses this CPU, and there is no other that has started.
     pub unsafe fn new<S: AddressSpace>(
         layout: &Layout<'l>,
         probe: P,
@@ -147,6 +164,12 @@ impl<'l, P: Probe> Started<'l, P> {
             )
         };
         let scratch = scratch.ok_or(StartError::NoBookkeeping)?;
+        // SAFETY: 1 and 2: as above.
+        let roots = unsafe {
+            let entries = 2 * ROOT_ENTRIES;
+            early_slice(&early, granule, &direct_map, entries, OnlineEntry::default)
+        };
+        let roots = roots.ok_or(StartError::NoBookkeeping)?;
         let spare = early
             .take(FOREIGN_TABLES)
             .ok_or(StartError::NoBookkeeping)?;
@@ -164,7 +187,13 @@ impl<'l, P: Probe> Started<'l, P> {
             frames: frames.ok_or(StartError::NoBookkeeping)?,
             spare,
             scratch,
+            roots: (&*roots).split_at(ROOT_ENTRIES as usize).into(),
         })
+    }
+
+    /// The root of the kernel's tables.
+    pub const fn root(&self) -> Pfn {
+        self.root
     }
 
     /// What is refused by a page table on `refusing`, which says nothing of how entries in use may
@@ -180,14 +209,11 @@ impl<'l, P: Probe> Started<'l, P> {
         setting: &Setting,
         refusing: &dyn Mmu<F>,
         mmu: &dyn Mmu<F>,
-        out: &mut dyn Write,
-    ) -> Verdict {
-        let mut report = Report::new(out);
+        report: &mut Report<'_>,
+    ) {
         let free = self.frames.allocator().allocator().free_frames();
         report.line(format_args!("{free} frames free"));
-        let granule = setting.model.granule();
-        let order = |bytes| Order::from_bytes(bytes, granule).unwrap_or(Order::BASE);
-        let compound = setting.compound.map(order);
+        let compound = setting.compound_orders();
         let subject = Subject {
             map: self.map,
             device: self.device,
@@ -196,15 +222,52 @@ impl<'l, P: Probe> Started<'l, P> {
         // SAFETY: 1: duty 1.
         unsafe {
             self.with_experiment::<F, B>(setting, refusing, |experiment| {
-                experiment.run_refused_folds(&subject, &mut report);
-                experiment.run_battery(&subject, &mut report);
+                experiment.run_refused_folds(&subject, report);
+                experiment.run_battery(&subject, report);
             });
             self.with_experiment::<F, B>(setting, mmu, |experiment| {
-                experiment.run(&subject, &mut report);
-                experiment.run_battery(&subject, &mut report);
+                experiment.run(&subject, report);
+                experiment.run_battery(&subject, report);
             });
         }
-        report.finish()
+    }
+
+    /// Owns memory of the device on the kernel's table while `cpus` read it under guards of `grace`,
+    /// with an `mmu` that reaches them.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`run`](Self::run), and so do the CPUs of `cpus`. There are no others.
+    pub unsafe fn run_readers<F: EntryFormat, C: OtherCpus, G: GracePeriod + Sync>(
+        &mut self,
+        setting: &Setting,
+        mmu: &dyn Mmu<F>,
+        (cpus, grace): (&C, &G),
+        report: &mut Report<'_>,
+    ) {
+        let Setting { model, shape, .. } = *setting;
+        // SAFETY: 1: duty 1. 2: it reaches all RAM.
+        let kernel = unsafe { MappedDescriptors::new(grace, self.direct_map) };
+        // SAFETY: 1: all CPUs use the one root.
+        let one_root = unsafe { OneRoot::new() };
+        // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: only this CPU changes tables, by this
+        // value. 4: duty 1. 5: there is one root. 6: there is one allocator.
+        let mut table =
+            unsafe { RadixTable::new(self.root, one_root, &self.frames, &self.direct_map, mmu) };
+        let part = ReadersPart {
+            model,
+            shape,
+            frames: &self.frames,
+            direct_map: &self.direct_map,
+            kernel: &kernel,
+            cpus,
+            roots: self.roots,
+        };
+        let compound = setting.compound_orders();
+        let device = (self.device, compound.as_slice());
+        // SAFETY: 1: duty 1. 2: all that was online is offline again. 3: the allocator's frames are RAM.
+        // 4: they are new.
+        unsafe { part.run(&mut table, self.scratch, device, report) }
     }
 
     /// Does `work` with an experiment on the kernel's own page table.

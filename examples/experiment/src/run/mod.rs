@@ -33,6 +33,8 @@ mod side_by_side;
 mod table;
 mod usage;
 
+pub(crate) use table::Ending;
+
 use crate::{FrameInfo, Frames, Machine, MemoryMap, Probe, Report};
 use core::fmt;
 use mm_core::addr::{Order, PfnRange};

@@ -78,14 +78,14 @@ impl fmt::Display for AltmapFigures {
 }
 
 /// A row's end: what its checks came to.
-pub(super) struct Ending {
+pub(crate) struct Ending {
     passed: u64,
     failed: u64,
 }
 
 impl Ending {
     /// Of the row that `report` is in, which ends.
-    pub(super) fn of(report: &mut Report<'_>) -> Self {
+    pub(crate) fn of(report: &mut Report<'_>) -> Self {
         let (passed, failed) = report.end_row();
         Self { passed, failed }
     }

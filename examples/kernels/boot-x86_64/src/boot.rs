@@ -6,6 +6,8 @@
 //! The tables for the way up map the first 4 GiB twice over: where they are, and (the first GiB) at the kernel's base. With LA57,
 //! which has to be chosen before paging is enabled (SDM, volume 3A, "Linear-Address Pre-Processing" and CR4.LA57), one more table
 //! stands above them.
+//!
+//! The other CPUs go the same way from `cpu_32` on, with what the first one has chosen (see `cpus`).
 
 use core::arch::global_asm;
 use core::ptr::addr_of;
@@ -58,6 +60,12 @@ pvh_entry:
     or esi, 1 << 12                     # CR4.LA57
     mov edi, offset boot_pml5
 2:
+    mov [chosen_cr4], esi
+    mov [chosen_root], edi
+    mov ebx, offset boot_64
+enable_paging:                          # EBX = where to go on in 64-bit code
+    mov esi, [chosen_cr4]
+    mov edi, [chosen_root]
     mov cr4, esi
     mov cr3, edi
     mov ecx, 0xc0000080                 # EFER
@@ -68,10 +76,19 @@ pvh_entry:
     or eax, (1 << 31) | (1 << 16) | 1   # PG | WP | PE
     mov cr0, eax
     lgdt [boot_gdt_pointer]
-    ljmp 0x08, offset boot_64
+    ljmp 0x08, offset in_64
+
+    .globl cpu_32
+cpu_32:                                 # another CPU, from its trampoline
+    mov ax, 0x10
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov ebx, offset cpu_64
+    jmp enable_paging
 
     .code64
-boot_64:
+in_64:
     mov ax, 0x10
     mov ds, ax
     mov es, ax
@@ -79,6 +96,14 @@ boot_64:
     xor eax, eax
     mov fs, ax
     mov gs, ax
+    mov ebx, ebx
+    jmp rbx
+
+cpu_64:
+    movabs rax, offset cpu_upper_half
+    jmp rax
+
+boot_64:
     movabs rsp, offset __stack_end
     mov edi, ebp
     xor ebp, ebp
@@ -87,13 +112,21 @@ boot_64:
     ud2
 
     .balign 8
+    .globl boot_gdt
 boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff            # 64-bit code
     .quad 0x00cf93000000ffff            # data
+    .quad 0x00cf9b000000ffff            # 32-bit code
 boot_gdt_pointer:
     .word boot_gdt_pointer - boot_gdt - 1
     .long boot_gdt
+
+    .balign 4
+chosen_cr4:
+    .long 0
+chosen_root:
+    .long 0
 
     .balign 4096
 boot_pml5:

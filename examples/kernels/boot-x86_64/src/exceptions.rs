@@ -1,11 +1,13 @@
-//! Exceptions: a page fault of a probe is recorded and the probe goes on; everything else is the end.
+//! Exceptions: a page fault of a probe is recorded and the probe goes on; one on a CPU that works beside the
+//! first one ends its work; everything else is the end. Interrupts, which only other CPUs send, come the same way.
 //!
 //! Each vector has a stub of 16 bytes that pushes an error code where the CPU has not, and the vector's number; then all
 //! registers are saved and [`handle`] is called with them.
 
+use crate::cpus::Interrupt;
 use crate::exit::exit;
 use crate::probe::Instructions;
-use crate::{println, segments};
+use crate::{cpus, println, segments};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr::addr_of;
@@ -14,7 +16,8 @@ use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::SegmentSelector;
 
-const VECTORS: usize = 32;
+const EXCEPTIONS: usize = 32;
+const VECTORS: usize = 256;
 const STUB_BYTES: u64 = 16;
 const DOUBLE_FAULT: usize = 8;
 const PAGE_FAULT: u64 = 14;
@@ -30,6 +33,16 @@ exception_stubs:
     .if (\vector != 8) && ((\vector < 10) || (\vector > 14)) && (\vector != 17) && (\vector != 21) && (\vector != 29) && (\vector != 30)
     push 0
     .endif
+    push \vector
+    jmp exception_common
+    .endr
+
+    .balign 16
+    .globl interrupt_stubs
+interrupt_stubs:                        # in the order of `Interrupt::ALL`
+    .irp vector, 0xf0, 0xf1, 0xf2, 0xff
+    .balign 16
+    push 0
     push \vector
     jmp exception_common
     .endr
@@ -79,6 +92,8 @@ exception_common:
 unsafe extern "C" {
     #[link_name = "exception_stubs"]
     static STUBS: u8;
+    #[link_name = "interrupt_stubs"]
+    static INTERRUPT_STUBS: u8;
 }
 
 /// The registers at an exception, as the stubs and the CPU push them.
@@ -161,29 +176,42 @@ struct Gates([Gate; VECTORS]);
 
 static mut GATES: Gates = Gates([Gate::ABSENT; VECTORS]);
 
-/// Loads the gates.
+/// Fills the gates.
 ///
 /// # Safety
 ///
-/// 1. Called once, after the segments were loaded, of which `code` is the code's.
+/// 1. Called once, before any CPU loads them. `code` is the segment of code, of every CPU.
 pub unsafe fn initialise(code: SegmentSelector) {
-    let stubs = addr_of!(STUBS) as u64;
+    let stub = |stubs: *const u8, index: usize| stubs as u64 + index as u64 * STUB_BYTES;
     let gates = &raw mut GATES;
-    // SAFETY: called once (duty 1), on the only CPU.
+    // SAFETY: called once (duty 1), and nobody else has a reference.
     let gates = unsafe { &mut *gates };
-    for (vector, gate) in gates.0.iter_mut().enumerate() {
+    for (vector, gate) in gates.0.iter_mut().take(EXCEPTIONS).enumerate() {
         let stack = if vector == DOUBLE_FAULT {
             segments::DOUBLE_FAULT_STACK
         } else {
             0
         };
-        *gate = Gate::new(stubs + vector as u64 * STUB_BYTES, code.0, stack);
+        *gate = Gate::new(stub(addr_of!(STUBS), vector), code.0, stack);
     }
+    for (index, interrupt) in Interrupt::ALL.into_iter().enumerate() {
+        if let Some(gate) = gates.0.get_mut(interrupt as usize) {
+            *gate = Gate::new(stub(addr_of!(INTERRUPT_STUBS), index), code.0, 0);
+        }
+    }
+}
+
+/// Has the CPU that this runs on use the gates.
+///
+/// # Safety
+///
+/// 1. They were filled, and this CPU's segments are loaded.
+pub unsafe fn load() {
     let pointer = DescriptorTablePointer {
         limit: (size_of::<Gates>() - 1) as u16,
-        base: x86_64::VirtAddr::from_ptr(gates),
+        base: x86_64::VirtAddr::from_ptr(&raw const GATES),
     };
-    // SAFETY: each gate leads to its stub, and they stay.
+    // SAFETY: each gate leads to its stub, and they stay (duty 1).
     unsafe { lidt(&pointer) };
 }
 
@@ -195,14 +223,26 @@ fn fault_address() -> u64 {
     address
 }
 
-/// Records a probe's page fault and sends it to its landing pad; anything else ends the machine.
+/// Records a probe's page fault and sends it to its landing pad. Gives up work of another CPU than the first; any
+/// other exception ends the machine.
 extern "C" fn handle(registers: &mut Registers) {
+    if registers.vector >= EXCEPTIONS as u64 {
+        return cpus::interrupted(registers.vector);
+    }
     let address = fault_address();
     if registers.vector == PAGE_FAULT
         && let Some(landing) =
             Instructions::answer_fault(registers.rip, address, registers.error_code)
     {
         registers.rip = landing;
+        return;
+    }
+    let code = registers.error_code;
+    if registers.vector == PAGE_FAULT
+        && let Some(idle) = cpus::give_up(registers.rip, address, code)
+    {
+        registers.rip = idle.entry;
+        registers.rsp = idle.stack;
         return;
     }
     println!(

@@ -10,6 +10,7 @@
 #![no_std]
 
 mod boot;
+mod cpus;
 mod exceptions;
 mod exit;
 mod firmware;
@@ -19,6 +20,10 @@ mod segments;
 mod serial;
 
 pub use boot::{IDENTITY_END, KERNEL_BASE, image_end};
+pub use cpus::{
+    Cpus, Interrupt, LOCAL_APIC, MOST_CPUS, NotStarted, Processors, Rounds, StartSetting,
+    Trampoline, interrupt, stack_of, this_cpu,
+};
 pub use exit::exit;
 /// For [`println!`].
 #[doc(hidden)]
@@ -65,9 +70,10 @@ macro_rules! entry {
 /// Called by the boot code with the physical address of the start information, on the kernel's stack.
 extern "C" fn start(start_info: u64) -> ! {
     Serial::initialise();
-    // SAFETY: 1: called once each, in this order, by the boot code's only call.
+    // SAFETY: 1: called once each, in this order, by the boot code's only call. 2 of `segments`: this is the first CPU.
     let probe = unsafe {
-        exceptions::initialise(segments::initialise());
+        exceptions::initialise(segments::initialise(0));
+        exceptions::load();
         CpuProbe::new()
     };
     // SAFETY: 1: the boot tables are in use, and the value does not outlive this function. 2: nobody writes yet.

@@ -1,6 +1,6 @@
-//! Segments: code, data, and a task state whose only use is a stack for double faults.
+//! Segments of each CPU: code, data, and a task state whose only use is a stack for double faults.
 
-use core::ptr::addr_of;
+use crate::cpus::MOST_CPUS;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;
@@ -15,29 +15,42 @@ const STACK_BYTES: usize = 16 << 10;
 #[repr(C, align(16))]
 struct Stack([u8; STACK_BYTES]);
 
-static mut DOUBLE_FAULT: Stack = Stack([0; STACK_BYTES]);
-static mut TASK_STATE: TaskStateSegment = TaskStateSegment::new();
-static mut TABLE: GlobalDescriptorTable = GlobalDescriptorTable::new();
+/// What a CPU has for itself.
+#[repr(C)]
+struct Own {
+    double_fault: Stack,
+    task_state: TaskStateSegment,
+    table: GlobalDescriptorTable,
+}
 
-/// Loads the segments; says which is the code's.
+static mut OF_CPUS: [Own; MOST_CPUS] = [const {
+    Own {
+        double_fault: Stack([0; STACK_BYTES]),
+        task_state: TaskStateSegment::new(),
+        table: GlobalDescriptorTable::new(),
+    }
+}; MOST_CPUS];
+
+/// Loads the segments of CPU `number`, which this is; says which is the code's.
 ///
 /// # Safety
 ///
-/// 1. Called once, before anything else uses segments.
-pub unsafe fn initialise() -> SegmentSelector {
-    let stack_end = addr_of!(DOUBLE_FAULT) as u64 + STACK_BYTES as u64;
-    let (task_state, table) = (&raw mut TASK_STATE, &raw mut TABLE);
-    // SAFETY: called once (duty 1), on the only CPU: nobody else has a reference to these, and from here on they are
-    // changed by the CPU alone.
-    let (task_state, table) = unsafe { (&mut *task_state, &mut *table) };
+/// 1. Called once on each CPU, before anything else uses segments.
+/// 2. `number` is its own, below [`MOST_CPUS`].
+pub unsafe fn initialise(number: usize) -> SegmentSelector {
+    let all = &raw mut OF_CPUS;
+    // SAFETY: within the array (duty 2), and this CPU's alone: nobody else has a reference to it, and from here on it
+    // is changed by the CPU alone (duty 1).
+    let own = unsafe { &mut *all.cast::<Own>().add(number) };
+    let stack_end = own.double_fault.0.as_ptr_range().end;
     // The structure is packed, so that its array is replaced whole.
-    let mut stacks = task_state.interrupt_stack_table;
-    stacks[usize::from(DOUBLE_FAULT_STACK) - 1] = VirtAddr::new(stack_end);
-    task_state.interrupt_stack_table = stacks;
-    let code = table.append(Descriptor::kernel_code_segment());
-    let data = table.append(Descriptor::kernel_data_segment());
-    let task = table.append(Descriptor::tss_segment(task_state));
-    table.load();
+    let mut stacks = own.task_state.interrupt_stack_table;
+    stacks[usize::from(DOUBLE_FAULT_STACK) - 1] = VirtAddr::from_ptr(stack_end);
+    own.task_state.interrupt_stack_table = stacks;
+    let code = own.table.append(Descriptor::kernel_code_segment());
+    let data = own.table.append(Descriptor::kernel_data_segment());
+    let task = own.table.append(Descriptor::tss_segment(&own.task_state));
+    own.table.load();
     // SAFETY: the selectors are those of the table just loaded: flat 64-bit code, data, and a task state that stays.
     unsafe {
         CS::set_reg(code);

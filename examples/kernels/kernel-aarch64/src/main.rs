@@ -20,7 +20,9 @@ mod serial;
 use arch_aarch64::{Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, Tlb};
 use core::panic::PanicInfo;
 use exit::exit;
-use experiment::{ArmDescriptors, CpuProbe, EarlyFrames, Layout, Setting, Started, Verdict};
+use experiment::{
+    ArmDescriptors, CpuProbe, EarlyFrames, Layout, Report, Setting, Started, Verdict,
+};
 use firmware::BootInformation;
 use mm_core::addr::Granule;
 use mm_core::model::MemoryModel;
@@ -113,8 +115,11 @@ unsafe fn run<F: EntryFormat>(
     };
     let refusing = Tlb::<F, _>::new(cpu);
     let mmu = Tlb::<F, _, _>::with_quiesce(cpu, masked);
+    let mut serial = Serial::new();
+    let mut report = Report::new(&mut serial);
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut Serial::new()) }
+    unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut report) };
+    report.finish()
 }
 
 #[panic_handler]

@@ -1,8 +1,10 @@
-//! Finding persistent memory in ACPI's tables.
+//! Finding persistent memory and CPUs in ACPI's tables.
 //!
-//! RSDP ▶ XSDT or RSDT ▶ NFIT ▶ System Physical Address Range structures (ACPI 6.5, sections 5.2.5 to 5.2.8 and 5.2.26.2).
+//! RSDP ▶ XSDT or RSDT ▶ NFIT ▶ System Physical Address Range structures (ACPI 6.5, sections 5.2.5 to 5.2.8 and 5.2.26.2),
+//! or ▶ MADT ▶ Processor Local APIC structures (5.2.12.2). Two tables, each one list: the `acpi` crate wants a mapping for
+//! each table and a handler with much that is not needed.
 
-use boot_x86_64::{Fields, FirmwareMemory};
+use boot_x86_64::{Fields, FirmwareMemory, Processors};
 use experiment::RangeList;
 use mm_core::addr::{Granule, PfnRange, PhysAddr};
 
@@ -19,6 +21,32 @@ const ADDRESS_RANGE: u16 = 0;
 const PERSISTENT_MEMORY: [u8; 16] = [
     0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
 ];
+
+/// MADT's structures start behind the header, the local APIC's address and four bytes of flags.
+const MADT_STRUCTURES: usize = 44;
+
+/// The type of a Processor Local APIC structure, and the flag of one that can be started.
+const LOCAL_APIC: u8 = 0;
+const ENABLED: u32 = 1;
+
+/// All CPUs that can be started, with numbers of 8 bits; `None` where no table lists them.
+pub fn processors(memory: &FirmwareMemory, rsdp: u64) -> Option<Processors> {
+    let madt = find_table(memory, rsdp, *b"APIC")?;
+    let local_apic = madt.u32_at(HEADER_BYTES as usize)?;
+    let mut found = Processors::new(PhysAddr::new(local_apic.into()));
+    let mut rest = madt.get(MADT_STRUCTURES..)?;
+    while let Some([kind, length]) = rest.field::<2>(0).filter(|[_, length]| *length >= 2) {
+        let (structure, after) = rest.split_at_checked(length.into())?;
+        rest = after;
+        if kind == LOCAL_APIC
+            && let (Some([id]), Some(flags)) = (structure.field(3), structure.u32_at(4))
+            && flags & ENABLED != 0
+        {
+            found.add(id);
+        }
+    }
+    Some(found)
+}
 
 /// All persistent memory; empty where there are no tables, or none that say so.
 pub fn persistent_memory(memory: &FirmwareMemory, rsdp: u64) -> RangeList {

@@ -1,23 +1,28 @@
 //! A kernel that embeds mm-core: it boots, maps its memory, and runs the experiment on the page tables that its CPU walks.
 //!
 //! ```text
-//!   boot-x86_64 ▶ main ▶ NFIT ▶ own tables ▶ frames ▶ experiment ▶ exit
+//!   boot-x86_64 ▶ main ▶ NFIT, MADT ▶ own tables ▶ frames ▶ experiment ▶ the other CPUs ▶ readers ▶ exit
 //! ```
 #![no_std]
 #![no_main]
 
 mod acpi;
+mod cpus;
 mod paging;
 
 use arch_x86_64::{
     Choices, Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu,
     Tlb,
 };
-use boot_x86_64::{Booted, FirmwareMemory, Instructions, Serial, exit, println};
+use boot_x86_64::{
+    Booted, FirmwareMemory, Instructions, Processors, Serial, Trampoline, exit, println,
+};
 use experiment::{
-    CpuProbe, EarlyFrames, Layout, MemoryMap, Refusing, Setting, Started, Verdict, X86Entries,
+    CpuProbe, EarlyFrames, Layout, MemoryMap, OtherCpus, Refusing, Report, Setting, Started,
+    Verdict, X86Entries,
 };
 use mm_core::model::MemoryModel;
+use mm_core::readers::InterruptsOff;
 use paging::{GRANULE, KernelSpace, Levels};
 
 /// Memory below this is left to firmware.
@@ -30,8 +35,13 @@ boot_x86_64::entry!(main);
 
 fn main(Booted { start, probe }: Booted) -> ! {
     let levels = Levels::current();
-    // SAFETY: 1: the boot tables are in use, and the value is used in this line only. 2: nobody writes yet.
-    let device = acpi::persistent_memory(&unsafe { FirmwareMemory::new() }, start.rsdp);
+    // SAFETY: 1: the boot tables are in use, until this function has read all that it wants. 2: nobody writes yet.
+    let firmware = unsafe { FirmwareMemory::new() };
+    let device = acpi::persistent_memory(&firmware, start.rsdp);
+    let processors = acpi::processors(&firmware, start.rsdp);
+    // SAFETY: 1: the boot tables are in use. 2: memory below `LOW_MEMORY` is left alone by all else.
+    let trampoline = unsafe { Trampoline::place(&start.ram) };
+    let others = processors.zip(trampoline);
     let map = MemoryMap {
         ram: start.ram,
         device,
@@ -45,8 +55,10 @@ fn main(Booted { start, probe }: Booted) -> ! {
         first_free: LOW_MEMORY,
         mapped_end: boot_x86_64::IDENTITY_END,
     };
+    let local_apic = processors.map(|processors| processors.local_apic);
     // SAFETY: 1: RAM behind the image, below the end of what is mapped where it is.
-    let build = |early: &EarlyFrames| unsafe { KernelSpace::build(levels, &map, early) };
+    let build =
+        |early: &EarlyFrames| unsafe { KernelSpace::build(levels, &map, local_apic, early) };
     // SAFETY: 1: the map is the firmware's, and above low memory only the image is in use. 2: the boot tables are in use. 3: the kernel's
     // tables map RAM and persistent memory, and the image with this code, its data and its stack; what was read of the firmware's memory
     // was copied.
@@ -58,12 +70,14 @@ fn main(Booted { start, probe }: Booted) -> ! {
     };
     exit(match levels {
         // SAFETY: 1: four levels are in use.
-        Levels::Four => unsafe { run::<FourLevel>(&mut started, MODEL_4_LEVEL, levels) },
+        Levels::Four => unsafe { run::<FourLevel>(&mut started, MODEL_4_LEVEL, levels, others) },
         // SAFETY: 1: five levels are in use.
-        Levels::Five => unsafe { run::<FiveLevel>(&mut started, MODEL_5_LEVEL, levels) },
+        Levels::Five => unsafe { run::<FiveLevel>(&mut started, MODEL_5_LEVEL, levels, others) },
     })
 }
 
+/// The experiment on this CPU, then readers on the others, which are started in between.
+///
 /// # Safety
 ///
 /// 1. The CPU walks so many levels, in the format `F`.
@@ -71,8 +85,9 @@ unsafe fn run<F: LongModeFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     model: MemoryModel,
     levels: Levels,
+    others: Option<(Processors, Trampoline)>,
 ) -> Verdict {
-    // SAFETY: 1: this is ring 0. 2: there is one CPU.
+    // SAFETY: 1: this is ring 0. 2: the virtual machine's CPUs are alike.
     let cpu = unsafe { Cpu::new() };
     if let Err(error) = cpu.check::<F>(Choices::new()) {
         panic!("{error}");
@@ -85,6 +100,40 @@ unsafe fn run<F: LongModeFormat>(
         shape: levels.shape(),
         compound: COMPOUND,
     };
+    let mut serial = Serial::new();
+    let mut report = Report::new(&mut serial);
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut Serial::new()) }
+    unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut report) };
+
+    let readers = format_args!("readers");
+    match others {
+        Some((processors, trampoline)) if processors.ids().len() > 1 => {
+            // SAFETY: 1: this is the first CPU, on the kernel's tables, which lie behind the image, and RAM in one piece below
+            // 3 GiB. 2: `KernelSpace::build` maps all of that. 3: ACPI's, and nobody uses low memory. 4: the MMU that is used
+            // from now on is that of all CPUs.
+            let cpus = unsafe { cpus::start(&processors, trampoline, started.root()) };
+            match cpus {
+                Ok(cpus) => {
+                    report.line(format_args!(
+                        "{} other CPUs started, {} left out",
+                        cpus.count(),
+                        processors.left_out()
+                    ));
+                    let mmu = Tlb::new(cpu, &cpus::MAILBOX);
+                    let grace = InterruptsOff::new(cpus.rounds());
+                    // SAFETY: 1: duty 1; the CPUs use the same root, and the mailbox reaches them.
+                    unsafe {
+                        started.run_readers::<F, _, _>(&setting, &mmu, (&cpus, &grace), &mut report)
+                    };
+                }
+                Err(error) => report.check("the other CPUs start", Err(error)),
+            }
+        }
+        Some(_) => report.skip(readers, format_args!("there is one CPU (--cpus)")),
+        None => report.skip(
+            readers,
+            format_args!("firmware lists no CPUs, or no RAM below 1 MiB"),
+        ),
+    }
+    report.finish()
 }

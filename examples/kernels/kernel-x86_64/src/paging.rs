@@ -5,11 +5,12 @@
 //!   direct map     ffff_8880_0000_0000    ff11_0000_0000_0000    2 MiB and 1 GiB pages, not executable
 //!   vmemmap        ffff_ea00_0000_0000    ffd4_0000_0000_0000    mm-core's; empty here
 //!   image          ffff_ffff_8000_0000    the same               4 KiB pages
+//!   local APIC     ffff_ffff_fee0_0000    the same               of each CPU its own
 //! ```
 //!
 //! Built while physical memory is still mapped where it is. Nothing is mapped in the lower half afterwards.
 
-use boot_x86_64::KERNEL_BASE;
+use boot_x86_64::{KERNEL_BASE, LOCAL_APIC, MOST_CPUS, stack_of};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::ptr::addr_of;
@@ -37,6 +38,7 @@ const LEAF: Flags = Flags::PRESENT.union(Flags::ACCESSED).union(Flags::GLOBAL);
 const CODE: Flags = LEAF;
 const CONSTANT: Flags = LEAF.union(Flags::NO_EXECUTE);
 const DATA: Flags = CONSTANT.union(Flags::WRITABLE).union(Flags::DIRTY);
+const DEVICE: Flags = DATA.union(Flags::NO_CACHE).union(Flags::WRITE_THROUGH);
 
 /// How many levels the CPU walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +89,6 @@ unsafe extern "C" {
     static __rodata_start: u8;
     static __data_start: u8;
     static __data_end: u8;
-    static __stack_start: u8;
-    static __stack_end: u8;
 }
 
 /// The tables, not yet in use.
@@ -99,7 +99,8 @@ pub struct KernelSpace {
 }
 
 impl KernelSpace {
-    /// Tables for `levels` levels that map the kernel's image and all memory of `map`, in frames of `early`.
+    /// Tables for `levels` levels that map the kernel's image, all memory of `map` and the registers at `local_apic`, in
+    /// frames of `early`.
     ///
     /// # Errors
     ///
@@ -111,6 +112,7 @@ impl KernelSpace {
     pub unsafe fn build(
         levels: Levels,
         map: &MemoryMap,
+        local_apic: Option<PhysAddr>,
         early: &EarlyFrames,
     ) -> Result<Self, NoTable> {
         // SAFETY: 1 and 2: those frames are mapped where they are (duty 1), and behind the image.
@@ -125,10 +127,11 @@ impl KernelSpace {
             (addr_of!(__text_start), addr_of!(__rodata_start), CODE),
             (addr_of!(__rodata_start), addr_of!(__data_start), CONSTANT),
             (addr_of!(__data_start), addr_of!(__data_end), DATA),
-            (addr_of!(__stack_start), addr_of!(__stack_end), DATA),
         ];
-        for (start, end, flags) in image {
-            let (start, end) = (start as u64, end as u64);
+        let image = image.map(|(start, end, flags)| (start as u64, end as u64, flags));
+        let stacks = (0..MOST_CPUS).map(stack_of);
+        let stacks = stacks.map(|(start, end)| (start, end, DATA));
+        for (start, end, flags) in image.into_iter().chain(stacks) {
             let place = (
                 VirtAddr::new(start),
                 PhysAddr::new(start - KERNEL_BASE),
@@ -136,6 +139,11 @@ impl KernelSpace {
             );
             // SAFETY: 1: duty 1. 2: the part where it is linked, with the rights that it needs.
             unsafe { tables.map(frames, place, GRANULE.shift(), flags.bits()) }?;
+        }
+        if let Some(registers) = local_apic {
+            let place = (VirtAddr::new(LOCAL_APIC), registers, GRANULE.bytes());
+            // SAFETY: 1: duty 1. 2: registers of a device, uncached; the address is nobody else's.
+            unsafe { tables.map(frames, place, GRANULE.shift(), DEVICE.bits()) }?;
         }
         let has_large = __cpuid(0x8000_0000).eax >= 0x8000_0001
             && __cpuid(0x8000_0001).edx & HAS_LARGE_BLOCKS != 0;

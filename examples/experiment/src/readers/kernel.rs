@@ -1,0 +1,110 @@
+//! What readers need of a kernel.
+
+use super::wrong::Wrong;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use mm_core::addr::{Order, Pfn, VirtAddr};
+use mm_core::frame::LinearMap;
+use mm_core::readers::{self, GracePeriod, Kernel};
+
+/// Descriptors as the MMU maps them, with a grace period that is the kernel's.
+#[derive(Debug)]
+pub struct MappedDescriptors<'k, G> {
+    grace: &'k G,
+    direct_map: LinearMap,
+}
+
+impl<'k, G: GracePeriod + Sync> MappedDescriptors<'k, G> {
+    /// Read under guards of `grace`.
+    ///
+    /// # Safety
+    ///
+    /// 1. Each CPU that uses the value translates by the page table that memory is online on.
+    /// 2. `direct_map` is the vmemmap's.
+    pub const unsafe fn new(grace: &'k G, direct_map: LinearMap) -> Self {
+        Self { grace, direct_map }
+    }
+}
+
+// SAFETY: 1 and 2: duties 1 and 2 of `new`.
+unsafe impl<G: GracePeriod + Sync> Kernel for MappedDescriptors<'_, G> {
+    type Grace = G;
+    type DirectMap = LinearMap;
+    type Access<'a, D: 'static>
+        = &'a D
+    where
+        Self: 'a;
+
+    fn grace(&self) -> &G {
+        self.grace
+    }
+
+    fn direct_map(&self) -> &LinearMap {
+        &self.direct_map
+    }
+
+    unsafe fn descriptor<'a, D: 'static>(&'a self, at: VirtAddr) -> &'a D {
+        // SAFETY: 1: the caller's.
+        unsafe { readers::at_its_address(at) }
+    }
+
+    fn last_reference(&self, _first: Pfn, _order: Order) {}
+}
+
+/// A kernel, with a count of the pages that have lost their last reference. No page may, since each
+/// has its owner's.
+pub(super) struct Watched<'k, K> {
+    kernel: &'k K,
+    lost: AtomicU64,
+}
+
+impl<K> fmt::Debug for Watched<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+impl<'k, K> Watched<'k, K> {
+    pub(super) const fn new(kernel: &'k K) -> Self {
+        Self {
+            kernel,
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there was none since this was asked last.
+    pub(super) fn outcome(&self) -> Result<(), Wrong> {
+        match self.lost.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            pages => Err(Wrong::Lost { pages }),
+        }
+    }
+}
+
+// SAFETY: 1 and 2 hold because they hold for the kernel behind it.
+unsafe impl<K: Kernel> Kernel for Watched<'_, K> {
+    type Grace = K::Grace;
+    type DirectMap = K::DirectMap;
+    type Access<'a, D: 'static>
+        = K::Access<'a, D>
+    where
+        Self: 'a;
+
+    fn grace(&self) -> &K::Grace {
+        self.kernel.grace()
+    }
+
+    fn direct_map(&self) -> &K::DirectMap {
+        self.kernel.direct_map()
+    }
+
+    unsafe fn descriptor<'a, D: 'static>(&'a self, at: VirtAddr) -> K::Access<'a, D> {
+        // SAFETY: 1: the caller's.
+        unsafe { self.kernel.descriptor(at) }
+    }
+
+    fn last_reference(&self, first: Pfn, order: Order) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.kernel.last_reference(first, order);
+    }
+}

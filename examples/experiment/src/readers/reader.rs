@@ -1,0 +1,163 @@
+//! What a CPU does that reads.
+
+use super::ground::{Ground, Part, Tally};
+use super::wrong::Wrong;
+use crate::FrameInfo;
+use core::sync::atomic::Ordering;
+use mm_core::addr::{Order, Pfn};
+use mm_core::descriptor::TailEncoding;
+use mm_core::readers::{Kernel, PageReference, Put};
+
+/// A reference, and when its page came online.
+struct Held<'g, E: TailEncoding, K: Kernel> {
+    reference: PageReference<'g, FrameInfo<E>, K>,
+    part: &'g Part,
+    generation: u64,
+}
+
+impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
+    /// Reads until it is told to stop.
+    pub(super) fn read(&self, reader: usize) {
+        let Some(tally) = self.tally(reader) else {
+            return;
+        };
+        let mut numbers = Numbers::new(reader as u64);
+        let mut held: Option<Held<'g, E, K>> = None;
+        while !self.is_stopped() {
+            let (part, frame) = self.choose(&mut numbers);
+            tally.note(match (&held, numbers.below(2)) {
+                (_, 0) => self.look(part, frame, tally),
+                (Some(held), _) => held.check(),
+                (None, _) => self.refer(part, frame, tally).map(|taken| held = taken),
+            });
+            if self.looks_only() || numbers.below(4) == 0 {
+                tally.note(give_back(held.take(), tally));
+            }
+        }
+        tally.note(give_back(held.take(), tally));
+    }
+
+    /// A frame: the head of a page, its first or last tail, or any.
+    fn choose(&self, numbers: &mut Numbers) -> (&'g Part, Pfn) {
+        // There are `PARTS` of them.
+        let index = numbers.below(self.parts.len() as u64) as usize;
+        let part = self.parts.get(index).unwrap_or(&self.parts[0]);
+        let page = self.order.frames();
+        let first = numbers.below(part.frames.frames() / page) * page;
+        let within = match numbers.below(4) {
+            0 => 0,
+            1 => 1 % page,
+            2 => page - 1,
+            _ => numbers.below(page),
+        };
+        (part, part.frames.start().saturating_add(first + within))
+    }
+
+    /// Looks at a page under a guard.
+    fn look(&self, part: &Part, frame: Pfn, tally: &Tally) -> Result<(), Wrong> {
+        let reading = self.reader.enter();
+        // Whether it is online may change between the two, but for what the second one says.
+        let _ = reading.is_online(frame);
+        let Some(page) = reading.page_of(frame) else {
+            return Ok(());
+        };
+        tally.looked.count();
+        self.check_page(frame, (page.first(), page.order()))?;
+        // Not taken offline before the guard is gone.
+        part.check_stamp(page.first(), page.head().owner())
+    }
+
+    /// Takes a reference. The page is checked before it is had.
+    fn refer(
+        &self,
+        part: &'g Part,
+        frame: Pfn,
+        tally: &Tally,
+    ) -> Result<Option<Held<'g, E, K>>, Wrong> {
+        let taken = {
+            let reading = self.reader.enter();
+            if self.looks_only() {
+                return Ok(None);
+            }
+            tally.has_reference.store(true, Ordering::Release);
+            reading.reference(frame)
+        };
+        let Ok(reference) = taken else {
+            tally.has_reference.store(false, Ordering::Release);
+            tally.refused.count();
+            return Ok(None);
+        };
+        tally.referred.count();
+        let found = (reference.first(), reference.order());
+        let held = Held {
+            reference,
+            part,
+            generation: part.generation(),
+        };
+        match self.check_page(frame, found).and_then(|()| held.check()) {
+            Ok(()) => Ok(Some(held)),
+            Err(wrong) => {
+                // That it is wrong is noted; whether it was the last one is not known then.
+                let _ = give_back(Some(held), tally);
+                Err(wrong)
+            }
+        }
+    }
+
+    fn check_page(&self, frame: Pfn, found: (Pfn, Order)) -> Result<(), Wrong> {
+        match found == (frame.align_down(self.order), self.order) {
+            true => Ok(()),
+            false => Err(Wrong::Page { frame, found }),
+        }
+    }
+}
+
+impl<E: TailEncoding, K: Kernel> Held<'_, E, K> {
+    /// The page is as it was when the reference was taken.
+    fn check(&self) -> Result<(), Wrong> {
+        let first = self.reference.first();
+        let stamp = {
+            let head = self.reference.head();
+            self.part.check_stamp(first, head.owner())
+        };
+        match self.part.generation() == self.generation {
+            true => stamp,
+            false => Err(Wrong::CameAgain { first }),
+        }
+    }
+}
+
+/// Gives a reference back, if there is one.
+fn give_back<E: TailEncoding, K: Kernel>(
+    held: Option<Held<'_, E, K>>,
+    tally: &Tally,
+) -> Result<(), Wrong> {
+    let Some(held) = held else {
+        return Ok(());
+    };
+    let outcome = held.check();
+    let first = held.reference.first();
+    let put = held.reference.put();
+    tally.has_reference.store(false, Ordering::Release);
+    match put {
+        Put::Shared => outcome,
+        Put::Last => Err(Wrong::Last { first }),
+    }
+}
+
+/// Numbers without an order that anybody sees (xorshift, Marsaglia 2003).
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `limit`, which is not 0.
+    pub(super) const fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % limit
+    }
+}
