@@ -187,7 +187,7 @@ impl<'l, P: Probe> Started<'l, P> {
             frames: frames.ok_or(StartError::NoBookkeeping)?,
             spare,
             scratch,
-            roots: (&*roots).split_at(ROOT_ENTRIES as usize).into(),
+            roots: <[_]>::split_at(roots, ROOT_ENTRIES as usize).into(),
         })
     }
 

@@ -43,7 +43,7 @@ unsafe impl<G: GracePeriod + Sync> Kernel for MappedDescriptors<'_, G> {
         &self.direct_map
     }
 
-    unsafe fn descriptor<'a, D: 'static>(&'a self, at: VirtAddr) -> &'a D {
+    unsafe fn descriptor<D: 'static>(&self, at: VirtAddr) -> &D {
         // SAFETY: 1: the caller's.
         unsafe { readers::at_its_address(at) }
     }

@@ -94,6 +94,8 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         report: &mut Report<'_>,
     ) {
         let readers = self.cpus.count().min(MOST_READERS);
+        // What was checked before is no part of the first row.
+        let _ = Ending::of(report);
         report.line(format_args!("beside {readers} readers: {HEADER}"));
         let cases = reader_cases(&self.model, &self.shape, device, compound);
         let [by_pointer, by_mask] = self.roots;

@@ -115,7 +115,7 @@ where
     /// One round with a part; false where somebody else has a reference.
     fn round(&mut self, part: &Part, kind: u64) -> Result<bool, Wrong> {
         let frames = part.frames;
-        if kind % 4 == 0 {
+        if kind.is_multiple_of(4) {
             // SAFETY: 1: the duties of `reader`, as in `run_case`. 2: the owner's references are this
             // value's, which does not use them.
             let offlined = unsafe {
