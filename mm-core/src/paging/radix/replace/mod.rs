@@ -57,11 +57,12 @@ where
     /// # Safety
     ///
     /// As there.
-    pub(super) unsafe fn replace_entries<X: Exchange>(
+    // Not generic over the exchange: a kernel has three of them, which are asked once for many entries.
+    pub(super) unsafe fn replace_entries(
         &self,
         range: VirtRange,
         node: NodeId,
-        exchange: &mut X,
+        exchange: &mut dyn Exchange,
     ) -> Result<Replaced, ReplaceError> {
         let rule = self.mmu.replacement();
         let whole_pages = range.is_aligned(F::GRANULE.bytes());
@@ -89,7 +90,7 @@ where
     }
 
     /// How many huge leaves of `range` are to be split, and shared tables to be copied.
-    fn count_splits<X: Exchange>(&self, range: VirtRange, exchange: &X) -> u64 {
+    fn count_splits(&self, range: VirtRange, exchange: &dyn Exchange) -> u64 {
         let mut splits = 0;
         let mut rest = Some(range);
         while let Some(left) = rest {
@@ -169,12 +170,12 @@ where
     }
 
     /// Plans at most one change for the start of `rest`, and answers with what is left after it.
-    fn plan_change<X: Exchange>(
+    fn plan_change(
         &self,
         rest: VirtRange,
         batch: &mut Batch,
         tables: &mut FrameStack<'_, M>,
-        exchange: &mut X,
+        exchange: &mut dyn Exchange,
     ) -> Option<VirtRange> {
         let at = rest.start();
         if let Some((span, table)) = batch.unlinked
@@ -233,13 +234,13 @@ where
 
     /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless
     /// that is to stay. Answers with what is left to do.
-    fn plan_copy<X: Exchange>(
+    fn plan_copy(
         &self,
         old: Pfn,
         rest: VirtRange,
         batch: &mut Batch,
         tables: &mut FrameStack<'_, M>,
-        exchange: &mut X,
+        exchange: &mut dyn Exchange,
     ) -> Option<VirtRange> {
         let at = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, rest.start());
         let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
@@ -272,12 +273,12 @@ where
 
     /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the
     /// exchange has one. Answers with what is left after it.
-    fn plan_join<X: Exchange>(
+    fn plan_join(
         &self,
         table: Pfn,
         rest: VirtRange,
         batch: &mut Batch,
-        exchange: &mut X,
+        exchange: &mut dyn Exchange,
     ) -> Option<Option<VirtRange>> {
         let at = rest.start();
         let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
@@ -306,13 +307,13 @@ where
 
     /// Plans the exchange of leaves at the start of `rest`, in `table`. Answers with what is left
     /// after them.
-    fn plan_leaves<X: Exchange>(
+    fn plan_leaves(
         &self,
         table: Pfn,
         live: bool,
         rest: VirtRange,
         batch: &mut Batch,
-        exchange: &mut X,
+        exchange: &mut dyn Exchange,
     ) -> Option<VirtRange> {
         let depth = Tree::<F>::LEAF_DEPTH;
         let at = rest.start();
@@ -326,7 +327,7 @@ where
             return rest.after(Tree::<F>::last(depth, at));
         };
         let new = exchange.exchange(at, run);
-        let count = new.count.clamp(1, u64::from(old.count)) as u16;
+        let count = new.count.min(u64::from(old.count)).max(1) as u16;
         let next = rest.after(VirtAddr::new(
             Tree::<F>::step(depth, at, usize::from(count))
                 .get()
