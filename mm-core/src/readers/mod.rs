@@ -131,10 +131,12 @@ pub trait ReadersOf: Copy + sealed::Sealed {
 
 impl ReadersOf for NoReaders {
     #[expect(private_interfaces, reason = "the trait is sealed")]
+    #[inline]
     fn map(&self) -> Option<OnlineMap<'_>> {
         None
     }
 
+    #[inline]
     fn wait(&self) {}
 }
 

@@ -145,11 +145,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 row.mark_frames += 1;
             }
         }
-        for (frame, at) in self.online_map_frames() {
-            totals.all.online_map_frames += 1;
-            compare(FrameEntries::one(frame, at), allocators)?;
-            if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
-                row.online_map_frames += 1;
+        if let Some(frames) = self.online_map_frames() {
+            for (frame, at) in frames {
+                totals.all.online_map_frames += 1;
+                compare(FrameEntries::one(frame, at), allocators)?;
+                if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
+                    row.online_map_frames += 1;
+                }
             }
         }
         for (node, frames) in self.pool_state.altmaps.count_frames() {

@@ -1,6 +1,7 @@
 //! Tells readers what is online: the online map of the vmemmap, and the frames of its bits.
 //!
-//! Without [readers](crate::readers) there is no map, and nothing to do.
+//! Without [readers](crate::readers) there is no map, and nothing to do. Each method asks for the map
+//! first, so that it is compiled to nothing then.
 //!
 //! ```text
 //!   memory comes online    frames of bits are taken ▶ entries are written ▶ bits are set
@@ -25,15 +26,14 @@ use crate::readers::{Part, ReadersOf};
 pub(super) struct SpareBits([Option<Pfn>; 2]);
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
-    /// Every frame of the map, with an address of the descriptors that it is about.
-    pub(super) fn online_map_frames(&self) -> impl Iterator<Item = (Pfn, VirtAddr)> {
+    /// Every frame of the map, if there is one, with an address of the descriptors that it is about.
+    pub(super) fn online_map_frames(&self) -> Option<impl Iterator<Item = (Pfn, VirtAddr)>> {
         let base = self.model.config().vmemmap_base;
-        let map = self.readers.map();
-        let frames = map.into_iter().flat_map(|map| map.frames());
-        frames.map(move |(bits, first)| {
+        let map = self.readers.map()?;
+        Some(map.frames().map(move |(bits, first)| {
             let at = self.model.descriptor_address(first);
             (bits, at.unwrap_or(base))
-        })
+        }))
     }
 
     /// What of `pagemap` is online as whole pages once `piece` is: none where it is a part of a page of
@@ -78,7 +78,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         node: NodeId,
     ) -> Result<(), OutOfFrames> {
         let readers = self.readers;
-        for part in parts_of(&readers, frames) {
+        let Some(map) = readers.map() else {
+            return Ok(());
+        };
+        for part in map.parts(frames) {
             if part.needs_bits_to_publish() {
                 let bits = self.take_own_frame(node, NodeCounters::add_online_map_frame);
                 let bits = bits.inspect_err(|_| self.free_bits(frames))?;
@@ -97,7 +100,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// Lets readers find `frames`, whole pages that are online.
     pub(super) fn publish(&self, frames: PfnRange) {
-        for part in parts_of(&self.readers, frames) {
+        let Some(map) = self.readers.map() else {
+            return;
+        };
+        for part in map.parts(frames) {
             part.publish(&self.direct_map);
         }
     }
@@ -127,8 +133,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ) -> Result<SpareBits, OutOfFrames> {
         let mut spare = SpareBits([None; 2]);
         let readers = self.readers;
+        let Some(map) = readers.map() else {
+            return Ok(spare);
+        };
         // Parts of spans are at both ends, and nowhere else.
-        let parts = parts_of(&readers, frames).filter(Part::needs_bits_to_withdraw);
+        let parts = map.parts(frames).filter(Part::needs_bits_to_withdraw);
         for (slot, _) in (0..).zip(parts) {
             let bits = self.take_own_frame(node, NodeCounters::add_online_map_frame);
             let bits = bits.inspect_err(|_| self.free_spare(&mut spare))?;
@@ -141,6 +150,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// Frees what was taken and not used.
     pub(super) fn free_spare(&mut self, spare: &mut SpareBits) {
+        if self.readers.map().is_none() {
+            return;
+        }
         for bits in spare.0.iter_mut().filter_map(Option::take) {
             // SAFETY: 1: taken by `prepare_to_withdraw`, and used by no entry.
             unsafe { self.free_own_frame(bits, NodeCounters::remove_online_map_frame) };
@@ -149,8 +161,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// Withdraws `frames`, whole pages: readers that begin after a grace period do not find them.
     pub(super) fn withdraw(&mut self, frames: PfnRange, spare: SpareBits) {
+        let Some(map) = self.readers.map() else {
+            return;
+        };
         let mut spare = spare.0.into_iter().flatten();
-        for part in parts_of(&self.readers, frames) {
+        for part in map.parts(frames) {
             if part.needs_bits_to_withdraw()
                 && let Some(bits) = spare.next()
             {
@@ -164,19 +179,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// were withdrawn, or readers have never followed them.
     pub(super) fn free_bits(&mut self, frames: PfnRange) {
         let readers = self.readers;
-        for part in parts_of(&readers, frames) {
+        let Some(map) = readers.map() else {
+            return;
+        };
+        for part in map.parts(frames) {
             if let Some(bits) = part.take_bits(&self.direct_map) {
                 // SAFETY: 1: taken for the entry, which has given it up, and nobody follows it.
                 unsafe { self.free_own_frame(bits, NodeCounters::remove_online_map_frame) };
             }
         }
     }
-}
-
-/// The parts of `frames`, one for each entry of the map.
-fn parts_of<R: ReadersOf>(readers: &R, frames: PfnRange) -> impl Iterator<Item = Part<'_>> {
-    let map = readers.map();
-    map.into_iter().flat_map(move |map| map.parts(frames))
 }
 
 /// The frames from the first to the last of both.
