@@ -37,7 +37,7 @@ pub use counted::Counted;
 pub use direct_map::DirectMap;
 pub use early::{EarlyFrames, EarlyRange};
 pub use linear_map::LinearMap;
-pub(crate) use ordered_map::{MapMemory, OrderedMap};
+pub(crate) use ordered_map::{MapMemory, OrderedMap, Words};
 pub use plain_allocator::PlainAllocator;
 pub use reference_counts::ReferenceCounts;
 pub(crate) use shared_counts::MOST_REFERENCES as MOST_SHARED_REFERENCES;

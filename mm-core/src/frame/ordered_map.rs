@@ -7,6 +7,9 @@
 //! A look-up takes one binary search for each level: of 65 536 rows of 8 bytes, three searches (4K
 //! granule). Only a new key ever needs frames, and if there are none, nothing has changed.
 //!
+//! Values are [`Words`], and the code for a map is there once, whatever its values and however many of
+//! its rows are in it (`untyped.rs`). [`OrderedMap`] is a front for that which knows the types.
+//!
 //! A map that goes out of scope does not give its frames back: it does not know the allocator. Who
 //! removes all keys has given all frames back.
 
@@ -15,15 +18,20 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod untyped;
+mod words;
 
-use self::rows::{Row, Rows, find};
-use self::tree::Tree;
+use self::rows::{capacity, width};
+use self::tree::INDEX;
+use self::untyped::Untyped;
+use self::words::{value_of, value_of_mut, words_of};
 use super::{DirectMap, FrameAllocator, OutOfFrames};
-use crate::addr::Pfn;
+use crate::addr::{Granule, Pfn};
 use core::fmt;
-use core::mem::MaybeUninit;
+use core::slice;
 
 pub(crate) use self::memory::MapMemory;
+pub(crate) use self::words::Words;
 
 /// How many rows a frame has room for, at least: with fewer, a tree would be high and slow.
 const FEWEST_ROWS: usize = 16;
@@ -33,60 +41,66 @@ const FEWEST_ROWS: usize = 16;
 /// All methods are given the memory that the frames are in. That it is the same each time is a duty
 /// of [`MapMemory::new`].
 pub(crate) struct OrderedMap<V, const INLINE: usize> {
-    inline: Inline<V, INLINE>,
-    tree: Tree<V>,
+    map: Untyped,
+    inline: [Row<V>; INLINE],
 }
 
-/// The rows in the value; none if the tree has rows.
-struct Inline<V, const N: usize> {
-    /// The first so many places are initialised.
-    len: usize,
-    places: [MaybeUninit<Row<V>>; N],
+/// A key, and what is kept for it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Row<V> {
+    key: u64,
+    value: V,
 }
 
-impl<V: Copy, const N: usize> Inline<V, N> {
-    fn rows(&self) -> &[Row<V>] {
-        let rows = self.places.as_ptr().cast();
-        // SAFETY: so many places are initialised, and a place has the layout of its row.
-        unsafe { core::slice::from_raw_parts(rows, self.len) }
-    }
+impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
+    /// The words of a row.
+    const WIDTH: usize = width(size_of::<V>());
 
-    fn rows_mut(&mut self) -> Rows<'_, V> {
-        // SAFETY: 1: so many places are initialised.
-        unsafe { Rows::new(&mut self.len, &mut self.places) }
-    }
-}
-
-impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
     /// A map without rows. It has no frames.
     pub(crate) const fn new() -> Self {
         const {
-            assert!(Row::<V>::fit(FEWEST_ROWS), "too few rows fit into a frame");
-            assert!(Row::<Pfn>::fit(FEWEST_ROWS), "an index has too few rows");
+            let rows = capacity(Granule::Size4K, Self::WIDTH);
+            assert!(rows >= FEWEST_ROWS, "too few rows fit into a frame");
+            let of_index = capacity(Granule::Size4K, INDEX);
+            assert!(of_index >= FEWEST_ROWS, "an index has too few rows");
             // They all move to one frame, with the row for which there is no place.
             assert!(
-                INLINE < usize::MAX && Row::<V>::fit(INLINE + 1),
+                INLINE < rows,
                 "the inline rows and one more do not fit into a frame"
             );
         }
         Self {
-            inline: Inline {
-                len: 0,
-                places: [const { MaybeUninit::uninit() }; INLINE],
-            },
-            tree: Tree::new(),
+            map: Untyped::new(Self::WIDTH),
+            inline: [Row {
+                key: 0,
+                value: V::ZERO,
+            }; INLINE],
         }
+    }
+
+    /// The words of the rows in the value.
+    const fn inline(&self) -> &[u64] {
+        // SAFETY: a row is the word of its key, and those of its value (duty 1 of `Words`).
+        unsafe { slice::from_raw_parts(self.inline.as_ptr().cast(), INLINE * Self::WIDTH) }
+    }
+
+    /// The map, and the words of the rows in the value.
+    const fn parts(&mut self) -> (&mut Untyped, &mut [u64]) {
+        let inline = self.inline.as_mut_ptr().cast();
+        // SAFETY: as in `inline`; whatever words are written, they are keys and values.
+        let inline = unsafe { slice::from_raw_parts_mut(inline, INLINE * Self::WIDTH) };
+        (&mut self.map, inline)
     }
 
     /// How many keys there are.
     pub(crate) const fn len(&self) -> u64 {
-        // One of them has no rows.
-        self.tree.rows().saturating_add(self.inline.len as u64)
+        self.map.len()
     }
 
     /// How many frames the map has.
     pub(crate) const fn frames(&self) -> u64 {
-        self.tree.frames()
+        self.map.tree.frames()
     }
 
     /// What is kept for `key`.
@@ -95,32 +109,18 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         key: u64,
         memory: &MapMemory<'_, A, M>,
     ) -> Option<V> {
-        let rows = match self.tree.bucket(key, memory) {
-            Some(bucket) => bucket,
-            None => self.inline.rows(),
-        };
-        let at = find(rows, key).ok()?;
-        rows.get(at).map(|row| row.value)
+        let words = self.map.get(self.inline(), key, memory)?;
+        value_of(words).copied()
     }
 
-    /// Changes what is kept for `key`, where it is. Says whether there is something.
-    pub(crate) fn update<A: FrameAllocator, M: DirectMap>(
+    /// What is kept for `key`, to be changed where it is.
+    pub(crate) fn get_mut<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
-        f: impl FnOnce(&mut V),
-    ) -> bool {
-        let mut rows = match self.tree.bucket_mut(key, memory) {
-            Some(bucket) => bucket,
-            None => self.inline.rows_mut(),
-        };
-        let rows = rows.as_mut_slice();
-        let at = find(rows, key).ok();
-        let Some(row) = at.and_then(|at| rows.get_mut(at)) else {
-            return false;
-        };
-        f(&mut row.value);
-        true
+    ) -> Option<&mut V> {
+        let (map, inline) = self.parts();
+        value_of_mut(map.get_mut(inline, key, memory)?)
     }
 
     /// Keeps `value` for `key`. Returns what was kept for it before.
@@ -131,26 +131,12 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
     pub(crate) fn insert<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
-        value: V,
+        mut value: V,
         memory: &MapMemory<'_, A, M>,
     ) -> Result<Option<V>, OutOfFrames> {
-        if self.tree.root().is_some() {
-            return self.tree.insert(key, value, memory);
-        }
-        let mut rows = self.inline.rows_mut();
-        match find(rows.as_slice(), key) {
-            Ok(at) => {
-                let old = rows.as_mut_slice().get_mut(at);
-                Ok(old.map(|old| core::mem::replace(&mut old.value, value)))
-            }
-            Err(at) => {
-                let row = Row { key, value };
-                if !rows.insert(at, row) {
-                    self.tree.begin(&mut rows, row, memory)?;
-                }
-                Ok(None)
-            }
-        }
+        let (map, inline) = self.parts();
+        let had_one = map.insert(inline, key, words_of(&mut value), memory)?;
+        Ok(had_one.then_some(value))
     }
 
     /// Removes `key`. Returns what was kept for it. Needs no memory and cannot fail; a frame that
@@ -160,27 +146,10 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         key: u64,
         memory: &MapMemory<'_, A, M>,
     ) -> Option<V> {
-        if self.tree.root().is_none() {
-            let mut rows = self.inline.rows_mut();
-            let at = find(rows.as_slice(), key).ok()?;
-            return rows.remove(at).map(|row| row.value);
-        }
-        let removed = self.tree.remove(key, memory);
-        if self.tree.rows() <= const { (INLINE / 2) as u64 } {
-            self.move_back(memory);
-        }
-        removed
-    }
-
-    /// Moves all rows from frames to the value. They fit.
-    #[cold]
-    #[inline(never)]
-    fn move_back<A: FrameAllocator, M: DirectMap>(&mut self, memory: &MapMemory<'_, A, M>) {
-        let mut rows = self.inline.rows_mut();
-        self.tree.for_each(memory, &mut |row| {
-            rows.insert(rows.len(), *row);
-        });
-        self.tree.clear(memory);
+        let mut removed = V::ZERO;
+        let (map, inline) = self.parts();
+        map.remove(inline, key, words_of(&mut removed), memory)
+            .then_some(removed)
     }
 
     /// Calls `f` with each key and what is kept for it, in the order of keys.
@@ -189,11 +158,11 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         memory: &MapMemory<'_, A, M>,
         f: &mut dyn FnMut(u64, &V),
     ) {
-        for row in self.inline.rows() {
-            f(row.key, &row.value);
-        }
-        self.tree
-            .for_each(memory, &mut |row| f(row.key, &row.value));
+        self.map.for_each(self.inline(), memory, &mut |key, words| {
+            if let Some(value) = value_of(words) {
+                f(key, value);
+            }
+        });
     }
 
     /// Calls `f` with each frame of the map, once.
@@ -202,17 +171,17 @@ impl<V: Copy, const INLINE: usize> OrderedMap<V, INLINE> {
         memory: &MapMemory<'_, A, M>,
         f: &mut dyn FnMut(Pfn),
     ) {
-        self.tree.for_each_frame(memory, f);
+        self.map.tree.for_each_frame(memory, f);
     }
 }
 
-impl<V: Copy, const INLINE: usize> fmt::Debug for OrderedMap<V, INLINE> {
+impl<V: Words, const INLINE: usize> fmt::Debug for OrderedMap<V, INLINE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The rows may be in frames, which cannot be read without the map's memory.
         f.debug_struct("OrderedMap")
             .field("len", &self.len())
             .field("frames", &self.frames())
-            .field("root", &self.tree.root())
+            .field("root", &self.map.tree.root())
             .finish_non_exhaustive()
     }
 }

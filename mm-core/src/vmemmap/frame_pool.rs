@@ -22,7 +22,7 @@ impl PoolState {
         Self {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
-            counters: NodeRows::new(NodeCounters::NONE),
+            counters: NodeRows::new(),
         }
     }
 
@@ -72,7 +72,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     /// Changes the figures of `node`.
     // Not inlined: what it takes of the stack is not needed while frames are allocated.
     #[inline(never)]
-    fn count(&mut self, node: NodeId, change: impl FnOnce(&mut NodeCounters)) {
+    fn count(&mut self, node: NodeId, change: &mut dyn FnMut(&mut NodeCounters)) {
         self.state.counters.update(node, self.memory, change);
     }
 
@@ -165,25 +165,27 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     /// Counts that `frames`, which are all on one node, were taken.
     fn count_taken(&mut self, frames: PfnRange) {
         let origin = self.origin(frames.start());
-        self.count(origin.node, |row| row.add_frames(origin, frames.frames()));
+        self.count(origin.node, &mut |row| {
+            row.add_frames(origin, frames.frames())
+        });
         if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
             && let Some(counts) = self.state.altmaps.taken(altmap, frames.frames())
         {
-            self.count(origin.node, |row| row.add_count_frames(counts));
+            self.count(origin.node, &mut |row| row.add_count_frames(counts));
         }
     }
 
     /// Counts that `frames` of one origin, whose last entries had this role, are free, and that
     /// `reused` entries went that had no frame of their own.
     fn count_freed(&mut self, origin: Origin, frames: u64, role: Role, reused: u64) {
-        self.count(origin.node, |row| {
+        self.count(origin.node, &mut |row| {
             row.remove_frames(origin, frames, role);
             row.remove_reused(reused);
         });
         if let Some(altmap) = self.altmap.filter(|_| origin.altmap)
             && let Some(counts) = self.state.altmaps.released(altmap, frames)
         {
-            self.count(origin.node, |row| row.remove_count_frames(counts));
+            self.count(origin.node, &mut |row| row.remove_count_frames(counts));
         }
     }
 
@@ -203,13 +205,13 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     /// Counts that `frame` holds only tails from now on, and that its entries say so.
     pub(super) fn add_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.count(node, NodeCounters::add_tail);
+        self.count(node, &mut NodeCounters::add_tail);
     }
 
     /// Counts that `frame`, which held only tails, belongs to one vmemmap page from now on.
     pub(super) fn remove_tail(&mut self, frame: Pfn) {
         let node = self.node_of(frame);
-        self.count(node, NodeCounters::remove_tail);
+        self.count(node, &mut NodeCounters::remove_tail);
     }
 
     pub(super) fn node_of(&self, frame: Pfn) -> NodeId {
@@ -241,7 +243,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         };
         if acquired.is_ok() {
             let node = self.node_of(frame);
-            self.count(node, |row| row.add_reused(references));
+            self.count(node, &mut |row| row.add_reused(references));
         }
         acquired.is_ok()
     }
@@ -277,7 +279,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
             }
         };
         let Released::Last(owned) = released else {
-            return self.count(origin.node, |row| row.remove_reused(references));
+            return self.count(origin.node, &mut |row| row.remove_reused(references));
         };
         let reused = references.saturating_sub(1);
         self.count_freed(origin, block.order().frames(), role, reused);

@@ -1,7 +1,7 @@
 //! Figures of each node, for any number of nodes.
 
 use crate::addr::NodeId;
-use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap};
+use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap, Words};
 use core::mem;
 
 /// How many nodes have their figures in the value. Those of more nodes are in frames.
@@ -13,48 +13,37 @@ const INLINE: usize = 4;
 /// memory for a new row, its node is counted among the *others*. New nodes then are, too, until the
 /// others have no figures any more. So each figure is subtracted where it was added.
 #[derive(Debug)]
-pub(super) struct NodeRows<T: Copy> {
+pub(super) struct NodeRows<T: Words> {
     rows: OrderedMap<T, INLINE>,
     others: T,
 }
 
-impl<T: Copy> NodeRows<T> {
-    /// No node has figures: `none`, which is the default.
-    pub(super) const fn new(none: T) -> Self {
+impl<T: Words + PartialEq> NodeRows<T> {
+    /// No node has figures.
+    pub(super) const fn new() -> Self {
         Self {
             rows: OrderedMap::new(),
-            others: none,
+            others: T::ZERO,
         }
     }
-}
 
-impl<T: Copy + Default + PartialEq> NodeRows<T> {
     /// Changes the figures of `node`.
+    // Not inlined: it is called from as many places as figures change.
+    #[inline(never)]
     pub(super) fn update<A: FrameAllocator, M: DirectMap>(
         &mut self,
         node: NodeId,
         memory: MapMemory<'_, A, M>,
-        change: impl FnOnce(&mut T),
+        change: &mut dyn FnMut(&mut T),
     ) {
         let memory = memory.on(node);
         let key = u64::from(node.number());
-        let mut change = Some(change);
-        let mut apply = |row: &mut T| {
-            if let Some(change) = change.take() {
-                change(row);
-            }
+        let Some(row) = self.rows.get_mut(key, &memory) else {
+            return self.begin(key, memory, change);
         };
-        let mut is_empty = false;
-        let has_row = self.rows.update(key, &memory, |row| {
-            apply(row);
-            is_empty = *row == T::default();
-        });
-        match (has_row, is_empty) {
-            (true, false) => {}
-            (true, true) => {
-                self.rows.remove(key, &memory);
-            }
-            (false, _) => self.begin(key, memory, &mut apply),
+        change(row);
+        if *row == T::ZERO {
+            self.rows.remove(key, &memory);
         }
     }
 
@@ -66,13 +55,13 @@ impl<T: Copy + Default + PartialEq> NodeRows<T> {
         &mut self,
         key: u64,
         memory: MapMemory<'_, A, M>,
-        apply: &mut dyn FnMut(&mut T),
+        change: &mut dyn FnMut(&mut T),
     ) {
-        let mut row = mem::take(&mut self.others);
-        let any_others = row != T::default();
-        apply(&mut row);
+        let mut row = mem::replace(&mut self.others, T::ZERO);
+        let any_others = row != T::ZERO;
+        change(&mut row);
         let counted =
-            row == T::default() || (!any_others && self.rows.insert(key, row, &memory).is_ok());
+            row == T::ZERO || (!any_others && self.rows.insert(key, row, &memory).is_ok());
         if !counted {
             self.others = row;
         }

@@ -25,7 +25,8 @@ impl TailKey {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct TailRegistry {
-    frames: OrderedMap<Pfn, INLINE>,
+    /// Their numbers.
+    frames: OrderedMap<u64, INLINE>,
     /// What each of them is for, by its frame.
     keys: OrderedMap<u64, INLINE>,
 }
@@ -44,7 +45,7 @@ impl TailRegistry {
         key: TailKey,
         memory: MapMemory<'_, A, M>,
     ) -> Option<Pfn> {
-        self.frames.get(key.number(), &memory)
+        self.frames.get(key.number(), &memory).and_then(Pfn::new)
     }
 
     /// Registers `frame` for `key`, in place of the frame that was registered for it.
@@ -56,10 +57,10 @@ impl TailRegistry {
     ) -> Result<(), OutOfFrames> {
         let memory = memory.on(key.node);
         self.keys.insert(frame.get(), key.number(), &memory)?;
-        match self.frames.insert(key.number(), frame, &memory) {
+        match self.frames.insert(key.number(), frame.get(), &memory) {
             Ok(before) => {
-                if let Some(before) = before.filter(|before| *before != frame) {
-                    self.keys.remove(before.get(), &memory);
+                if let Some(before) = before.filter(|before| *before != frame.get()) {
+                    self.keys.remove(before, &memory);
                 }
                 Ok(())
             }
@@ -77,7 +78,7 @@ impl TailRegistry {
         memory: MapMemory<'_, A, M>,
     ) {
         if let Some(key) = self.keys.remove(frame.get(), &memory)
-            && self.frames.get(key, &memory) == Some(frame)
+            && self.frames.get(key, &memory) == Some(frame.get())
         {
             self.frames.remove(key, &memory);
         }

@@ -8,7 +8,7 @@ use super::Vmemmap;
 use super::table_records::TableFigures;
 use crate::addr::{NodeId, Pfn};
 use crate::descriptor::Descriptor;
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{DirectMap, FrameAllocator, Words};
 use crate::paging::Role;
 use crate::readers::ReadersOf;
 use core::fmt;
@@ -95,6 +95,7 @@ pub(super) struct Origin {
 
 /// The figures of one node, without tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct NodeCounters {
     descriptor_frames: u64,
     tail_frames: u64,
@@ -105,8 +106,9 @@ pub(super) struct NodeCounters {
     reused_entries: u64,
 }
 
-impl NodeCounters {
-    pub(super) const NONE: Self = Self {
+// SAFETY: 1: seven words.
+unsafe impl Words for NodeCounters {
+    const ZERO: Self = Self {
         descriptor_frames: 0,
         tail_frames: 0,
         altmap_frames: 0,
@@ -115,7 +117,9 @@ impl NodeCounters {
         online_map_frames: 0,
         reused_entries: 0,
     };
+}
 
+impl NodeCounters {
     /// `frames` were taken for descriptors.
     pub(super) fn add_frames(&mut self, origin: Origin, frames: u64) {
         self.descriptor_frames += frames;

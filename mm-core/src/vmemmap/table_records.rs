@@ -3,7 +3,7 @@
 
 use super::node_rows::NodeRows;
 use crate::addr::{NodeId, Pfn};
-use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap};
+use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap, Words};
 use crate::paging::{Leaf, TableRecords};
 use core::cell::RefCell;
 
@@ -16,6 +16,7 @@ const RECENT: usize = 32;
 
 /// Tables of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(super) struct TableFigures {
     /// How many there are.
     pub(super) tables: u64,
@@ -23,8 +24,9 @@ pub(super) struct TableFigures {
     pub(super) reused_entries: u64,
 }
 
-impl TableFigures {
-    const NONE: Self = Self {
+// SAFETY: 1: two words.
+unsafe impl Words for TableFigures {
+    const ZERO: Self = Self {
         tables: 0,
         reused_entries: 0,
     };
@@ -33,8 +35,8 @@ impl TableFigures {
 /// The records of a vmemmap's page table.
 #[derive(Debug)]
 pub(super) struct TableRecordsState {
-    /// The shared table of each tail frame of an order and node.
-    of_orders: OrderedMap<Pfn, INLINE>,
+    /// The shared table of each tail frame of an order and node, as a number.
+    of_orders: OrderedMap<u64, INLINE>,
     /// Shared tables of single compound pages, with their tail frames.
     recent: [Option<(Pfn, Pfn)>; RECENT],
     next: usize,
@@ -47,7 +49,7 @@ impl TableRecordsState {
             of_orders: OrderedMap::new(),
             recent: [None; RECENT],
             next: 0,
-            figures: NodeRows::new(TableFigures::NONE),
+            figures: NodeRows::new(),
         }
     }
 
@@ -84,7 +86,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> RecordsInUse<'v, A, M> {
 
     // As in the pool.
     #[inline(never)]
-    fn count(&self, node: NodeId, change: impl FnOnce(&mut TableFigures)) {
+    fn count(&self, node: NodeId, change: &mut dyn FnMut(&mut TableFigures)) {
         self.with(|state| state.figures.update(node, self.memory, change));
     }
 }
@@ -99,7 +101,8 @@ impl<A: FrameAllocator, M: DirectMap> TableRecords for RecordsInUse<'_, A, M> {
         let tail = tail_of(leaf);
         self.with(|state| {
             if !leaf.writable {
-                return state.of_orders.get(tail.get(), &self.memory);
+                let table = state.of_orders.get(tail.get(), &self.memory);
+                return table.and_then(Pfn::new);
             }
             let mut known = state.recent.iter().flatten();
             known
@@ -113,7 +116,9 @@ impl<A: FrameAllocator, M: DirectMap> TableRecords for RecordsInUse<'_, A, M> {
         self.with(|state| {
             if !leaf.writable {
                 // Without memory for it there will be a second table.
-                let _ = state.of_orders.insert(tail.get(), table, &self.memory);
+                let _ = state
+                    .of_orders
+                    .insert(tail.get(), table.get(), &self.memory);
                 return;
             }
             if let Some(slot) = state.recent.get_mut(state.next) {
@@ -127,7 +132,7 @@ impl<A: FrameAllocator, M: DirectMap> TableRecords for RecordsInUse<'_, A, M> {
         let tail = tail_of(leaf);
         self.with(|state| {
             if !leaf.writable {
-                if state.of_orders.get(tail.get(), &self.memory) == Some(table) {
+                if state.of_orders.get(tail.get(), &self.memory) == Some(table.get()) {
                     state.of_orders.remove(tail.get(), &self.memory);
                 }
                 return;
@@ -141,21 +146,21 @@ impl<A: FrameAllocator, M: DirectMap> TableRecords for RecordsInUse<'_, A, M> {
     }
 
     fn add_tables(&self, node: NodeId, tables: u64) {
-        self.count(node, |figures| figures.tables += tables);
+        self.count(node, &mut |figures| figures.tables += tables);
     }
 
     fn remove_tables(&self, node: NodeId, tables: u64) {
-        self.count(node, |figures| {
+        self.count(node, &mut |figures| {
             figures.tables = figures.tables.saturating_sub(tables);
         });
     }
 
     fn add_shared_link(&self, node: NodeId, leaves: u64) {
-        self.count(node, |figures| figures.reused_entries += leaves);
+        self.count(node, &mut |figures| figures.reused_entries += leaves);
     }
 
     fn remove_shared_link(&self, node: NodeId, leaves: u64) {
-        self.count(node, |figures| {
+        self.count(node, &mut |figures| {
             figures.reused_entries = figures.reused_entries.saturating_sub(leaves);
         });
     }

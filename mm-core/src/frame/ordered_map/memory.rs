@@ -1,10 +1,8 @@
 //! Where a map's frames come from, and the rows in them.
 
-use super::rows::{Row, Rows};
+use super::rows::{Rows, RowsMut, capacity};
 use crate::addr::{Block, Granule, NodeId, Order, Pfn};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames, Released};
-use core::mem::MaybeUninit;
-use core::ptr::NonNull;
 use core::slice;
 
 /// What gives frames to an [`OrderedMap`](super::OrderedMap).
@@ -56,9 +54,9 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
         self.frames
     }
 
-    /// How many rows of `T` fit into a frame.
-    pub(super) const fn capacity<T>(&self) -> usize {
-        Row::<T>::capacity(self.granule)
+    /// How many rows of this width fit into a frame.
+    pub(super) const fn capacity(&self, width: usize) -> usize {
+        capacity(self.granule, width)
     }
 
     /// A frame that nobody uses.
@@ -101,17 +99,18 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
     ///
     /// # Safety
     ///
-    /// 1. The frame came from this memory, was given to `begin` for rows of `T`, and has not gone
-    ///    back.
+    /// 1. The frame came from this memory, was given to `begin` for rows of this width, and has not
+    ///    gone back.
     /// 2. It is not changed and does not go back while the rows are borrowed.
-    pub(super) unsafe fn rows<'r, T>(&self, frame: Pfn) -> &'r [Row<T>] {
-        let page = self.direct_map.frame_pointer(frame);
-        // SAFETY: duty 1, with duty 1 of `MapMemory::new`: the page starts with the number of its
-        // rows, the initialised rows are at `START`, and a page is aligned to more than either.
-        // Duty 2: they stay as they are.
-        unsafe {
-            let len = page.cast::<usize>().read();
-            slice::from_raw_parts(page.add(Row::<T>::START).cast().as_ptr(), len)
+    pub(super) unsafe fn rows<'r>(&self, frame: Pfn, width: usize) -> Rows<'r> {
+        let page = self.direct_map.frame_pointer(frame).cast::<u64>();
+        // SAFETY: duty 1, with duty 1 of `MapMemory::new`: the page is words, which `begin` wrote.
+        // The first is the number of rows, for which there is room behind it. A page is aligned to
+        // more than words are. Duty 2: they stay as they are.
+        let words = unsafe { slice::from_raw_parts(page.as_ptr(), self.words()) };
+        match words.split_first() {
+            Some((len, words)) => Rows::new(words, *len as usize, width),
+            None => Rows::new(words, 0, width),
         }
     }
 
@@ -121,20 +120,15 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
     ///
     /// 1. As for `rows`.
     /// 2. Nobody else uses the frame, and it does not go back, while the rows are borrowed.
-    pub(super) unsafe fn rows_mut<'r, T: Copy>(&self, frame: Pfn) -> Rows<'r, T> {
-        let page = self.direct_map.frame_pointer(frame);
-        let capacity = self.capacity::<T>();
-        let places: NonNull<MaybeUninit<Row<T>>>;
-        // SAFETY: as in `rows`. So many places fit into the page, behind the number of rows; a
-        // place may be uninitialised. Duty 2: they are this borrow's alone. 1 of `Rows::new`: rows
-        // are counted when they are written.
-        unsafe {
-            places = page.add(Row::<T>::START).cast();
-            Rows::new(
-                page.cast().as_mut(),
-                slice::from_raw_parts_mut(places.as_ptr(), capacity),
-            )
-        }
+    pub(super) unsafe fn rows_mut<'r>(&self, frame: Pfn, width: usize) -> RowsMut<'r> {
+        let page = self.direct_map.frame_pointer(frame).cast::<u64>();
+        // SAFETY: as in `rows`. Duty 2: they are this borrow's alone.
+        let (len, words) = unsafe {
+            let words = page.add(1).as_ptr();
+            let count = self.words().saturating_sub(1);
+            (&mut *page.as_ptr(), slice::from_raw_parts_mut(words, count))
+        };
+        RowsMut::new(words, len, width)
     }
 
     /// Makes `frame` a frame of rows, of which there are none yet.
@@ -142,14 +136,20 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
     /// # Safety
     ///
     /// 1. The frame came from this memory, and nobody else uses it while the rows are borrowed.
-    pub(super) unsafe fn begin<'r, T: Copy>(&self, frame: Pfn) -> Rows<'r, T> {
-        let page = self.direct_map.frame_pointer(frame);
-        // SAFETY: duty 1, with duty 1 of `MapMemory::new`: a page of the map's alone. With the
-        // number of rows written, both duties of `rows_mut` are met.
+    pub(super) unsafe fn begin<'r>(&self, frame: Pfn, width: usize) -> RowsMut<'r> {
+        let page = self.direct_map.frame_pointer(frame).cast::<u64>();
+        // SAFETY: duty 1, with duty 1 of `MapMemory::new`: a page of the map's alone. With its words
+        // written, both duties of `rows_mut` are met.
         unsafe {
-            page.cast::<usize>().write(0);
-            self.rows_mut(frame)
+            page.write_bytes(0, self.words());
+            self.rows_mut(frame, width)
         }
+    }
+
+    /// The words of a frame.
+    const fn words(&self) -> usize {
+        // A page has at most 2^16 bytes.
+        self.granule.bytes() as usize / size_of::<u64>()
     }
 }
 

@@ -1,119 +1,205 @@
 //! Sorted rows with room for more, in the map itself or in a frame.
+//!
+//! A row is words: its key, and what is kept for it. How many words that is, the *width*, is a number
+//! and no type: so the code for rows is there once, and not again for each type of values.
 
 use crate::addr::Granule;
-use core::mem::{MaybeUninit, align_of, size_of};
-use core::ptr;
 
-/// A key, and what is kept for it.
+/// The words of a row that a map of `value_bytes` has, its key included.
+pub(super) const fn width(value_bytes: usize) -> usize {
+    1 + value_bytes / size_of::<u64>()
+}
+
+/// How many rows fit into so many words.
+pub(super) const fn rows_in(words: usize, width: usize) -> usize {
+    match words.checked_div(width) {
+        Some(rows) => rows,
+        // A row has at least the word of its key.
+        None => 0,
+    }
+}
+
+/// How many rows fit into a frame, behind the word that says how many there are.
+pub(super) const fn capacity(granule: Granule, width: usize) -> usize {
+    // A page has at most 2^16 bytes.
+    let words = granule.bytes() as usize / size_of::<u64>();
+    rows_in(words.saturating_sub(1), width)
+}
+
+/// Sorted rows.
 #[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Row<T> {
-    pub(super) key: u64,
-    pub(super) value: T,
+pub(super) struct Rows<'r> {
+    /// Of these, the first `len` rows.
+    words: &'r [u64],
+    len: usize,
+    width: usize,
 }
 
-impl<T> Row<T> {
-    /// Where the first row is in a frame. The number of rows is before it.
-    pub(super) const START: usize = size_of::<usize>().next_multiple_of(align_of::<Self>());
-
-    /// How many rows fit into a frame.
-    pub(super) const fn capacity(granule: Granule) -> usize {
-        // A page has at most 2^16 bytes. A row has at least the 8 of its key.
-        (granule.bytes() as usize).saturating_sub(Self::START) / size_of::<Self>()
-    }
-
-    /// Whether a frame has places for `rows` rows, on every granule.
-    pub(super) const fn fit(rows: usize) -> bool {
-        // Pages are aligned to their size.
-        align_of::<Self>() <= Granule::Size4K.bytes() as usize
-            && rows <= Self::capacity(Granule::Size4K)
-    }
-}
-
-/// The place of `key` in `rows`: where it is, or else where it would have to be.
-pub(super) fn find<T>(rows: &[Row<T>], key: u64) -> Result<usize, usize> {
-    rows.binary_search_by_key(&key, |row| row.key)
-}
-
-/// Sorted rows that can be changed. The first `len` places are initialised, always.
-pub(super) struct Rows<'r, T> {
-    len: &'r mut usize,
-    places: &'r mut [MaybeUninit<Row<T>>],
-}
-
-impl<'r, T: Copy> Rows<'r, T> {
-    /// # Safety
-    ///
-    /// 1. The first `len` of `places` are there and initialised.
-    pub(super) unsafe fn new(len: &'r mut usize, places: &'r mut [MaybeUninit<Row<T>>]) -> Self {
-        Self { len, places }
+impl<'r> Rows<'r> {
+    pub(super) const fn new(words: &'r [u64], len: usize, width: usize) -> Self {
+        Self { words, len, width }
     }
 
     pub(super) const fn len(&self) -> usize {
-        *self.len
+        self.len
+    }
+
+    /// The key of the row number `at`.
+    pub(super) fn key(&self, at: usize) -> Option<u64> {
+        let word = self.words.get(at.saturating_mul(self.width));
+        word.copied().filter(|_| at < self.len)
+    }
+
+    /// What is kept in the row number `at`.
+    pub(super) fn value(&self, at: usize) -> Option<&'r [u64]> {
+        let words = self.words.get(self.words_of(at)?)?;
+        words.get(1..)
+    }
+
+    fn words_of(&self, at: usize) -> Option<core::ops::Range<usize>> {
+        let start = at.saturating_mul(self.width);
+        (at < self.len).then_some(start..start.saturating_add(self.width))
+    }
+
+    /// Calls `f` with each key and what is kept for it.
+    pub(super) fn for_each(&self, f: &mut dyn FnMut(u64, &[u64])) {
+        for at in 0..self.len {
+            if let (Some(key), Some(value)) = (self.key(at), self.value(at)) {
+                f(key, value);
+            }
+        }
+    }
+
+    /// How many rows have `key` or a lower one.
+    pub(super) fn up_to(&self, key: u64) -> usize {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.key(middle).is_some_and(|other| other <= key) {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The place of `key`: where it is, or else where it would have to be.
+    pub(super) fn find(&self, key: u64) -> Result<usize, usize> {
+        let behind = self.up_to(key);
+        match behind.checked_sub(1) {
+            Some(at) if self.key(at) == Some(key) => Ok(at),
+            _ => Err(behind),
+        }
+    }
+}
+
+/// Sorted rows that can be changed.
+pub(super) struct RowsMut<'r> {
+    words: &'r mut [u64],
+    /// How many rows there are, in a word before them.
+    len: &'r mut u64,
+    width: usize,
+}
+
+impl<'r> RowsMut<'r> {
+    /// The first `len` rows of `words`. There is room for as many as fit.
+    pub(super) const fn new(words: &'r mut [u64], len: &'r mut u64, width: usize) -> Self {
+        Self { words, len, width }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        // At most as many as there are words.
+        *self.len as usize
     }
 
     pub(super) const fn capacity(&self) -> usize {
-        self.places.len()
+        rows_in(self.words.len(), self.width)
     }
 
-    pub(super) fn as_slice(&self) -> &[Row<T>] {
-        // SAFETY: so many places are initialised, and a place has the layout of its row.
-        unsafe { core::slice::from_raw_parts(self.places.as_ptr().cast(), self.len()) }
+    pub(super) const fn rows(&self) -> Rows<'_> {
+        Rows::new(self.words, self.len(), self.width)
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [Row<T>] {
-        // SAFETY: as in `as_slice`; the places are borrowed mutably.
-        unsafe { core::slice::from_raw_parts_mut(self.places.as_mut_ptr().cast(), *self.len) }
+    /// What is kept in the row number `at`, to be changed.
+    pub(super) fn into_value(self, at: usize) -> Option<&'r mut [u64]> {
+        let range = self.rows().words_of(at)?;
+        self.words.get_mut(range)?.get_mut(1..)
     }
 
-    /// Makes `row` the row number `at`. Says no where there is no such place.
-    pub(super) fn insert(&mut self, at: usize, row: Row<T>) -> bool {
-        let len = self.len();
-        if at > len {
+    /// Has `key` in the row number `at`.
+    pub(super) fn set_key(&mut self, at: usize, key: u64) {
+        if let Some(word) = self.words.get_mut(at.saturating_mul(self.width)) {
+            *word = key;
+        }
+    }
+
+    /// Makes `value` for `key` the row number `at`. Says no where there is no such place.
+    pub(super) fn insert(&mut self, at: usize, key: u64, value: &[u64]) -> bool {
+        if at > self.len() {
             return false;
         }
-        let Some(places) = self.places.get_mut(at..=len) else {
+        let start = at.saturating_mul(self.width);
+        let end = self.len().saturating_mul(self.width);
+        let Some(words) = self.words.get_mut(start..end.saturating_add(self.width)) else {
             return false;
         };
-        let first = places.as_mut_ptr();
-        // SAFETY: `places` are the rows from `at` on, and one place more.
-        unsafe {
-            ptr::copy(first, first.add(1), places.len().saturating_sub(1));
-            first.write(MaybeUninit::new(row));
+        if let Some(last) = words.len().checked_sub(self.width) {
+            words.copy_within(..last, self.width);
         }
-        *self.len = len.saturating_add(1);
+        if let Some((first, rest)) = words.split_first_mut() {
+            *first = key;
+            if let Some(words) = rest.get_mut(..value.len()) {
+                words.copy_from_slice(value);
+            }
+        }
+        *self.len = self.len.saturating_add(1);
+        true
+    }
+
+    /// Takes the row of `key` out, if there is one, and leaves what was kept there in `removed`.
+    pub(super) fn remove(&mut self, key: u64, removed: &mut [u64]) -> bool {
+        let Ok(at) = self.rows().find(key) else {
+            return false;
+        };
+        for (place, word) in removed
+            .iter_mut()
+            .zip(self.rows().value(at).unwrap_or_default())
+        {
+            *place = *word;
+        }
+        self.remove_at(at);
         true
     }
 
     /// Takes the row number `at` out.
-    pub(super) fn remove(&mut self, at: usize) -> Option<Row<T>> {
-        let rows = self.as_mut_slice().get_mut(at..)?;
-        let (first, rest) = (rows.as_mut_ptr(), rows.len().checked_sub(1)?);
-        // SAFETY: there is a row, and there are `rest` behind it.
-        let row = unsafe {
-            let row = first.read();
-            ptr::copy(first.add(1), first, rest);
-            row
-        };
-        *self.len = self.len().saturating_sub(1);
-        Some(row)
+    pub(super) fn remove_at(&mut self, at: usize) {
+        let start = at.saturating_mul(self.width);
+        let end = self.len().saturating_mul(self.width);
+        if let Some(words) = self.words.get_mut(start..end)
+            && self.width <= words.len()
+        {
+            words.copy_within(self.width.., 0);
+            *self.len = self.len.saturating_sub(1);
+        }
     }
 
-    /// Moves the rows of `other` from the number `from` on to the end of these, if there is room.
-    pub(super) fn take_from(&mut self, other: &mut Rows<'_, T>, from: usize) -> bool {
-        let Some(rows) = other.as_slice().get(from..) else {
+    /// Moves the rows of `other`, which has the same width, from the number `from` on to the end of
+    /// these, if there is room.
+    pub(super) fn take_from(&mut self, other: &mut RowsMut<'_>, from: usize) -> bool {
+        let words = |rows: usize| rows.saturating_mul(self.width);
+        let (own, first, all) = (words(self.len()), words(from), words(other.len()));
+        let Some(moved) = other.words.get(first..all) else {
             return false;
         };
-        let len = self.len().saturating_add(rows.len());
-        let Some(places) = self.places.get_mut(*self.len..len) else {
+        let places = self.words.get_mut(own..);
+        let Some(places) = places.and_then(|places| places.get_mut(..moved.len())) else {
             return false;
         };
-        for (place, row) in places.iter_mut().zip(rows) {
-            place.write(*row);
-        }
-        *self.len = len;
-        *other.len = from;
+        places.copy_from_slice(moved);
+        let rows = other.len().saturating_sub(from);
+        *self.len = self.len.saturating_add(rows as u64);
+        *other.len = from as u64;
         true
     }
 }

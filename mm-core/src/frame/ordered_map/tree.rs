@@ -22,15 +22,17 @@
 //! The frames are in use by the tree alone. What it does with them rests on this:
 //!
 //! 1. The root and the children of indexes came from the map's memory, in which they were begun:
-//!    as buckets (rows of `V`) at level 0, as indexes (rows of `Pfn`) above.
+//!    as buckets at level 0, as indexes (rows of the numbers of frames) above.
 //! 2. They have not gone back. A frame goes back after the row that names it is gone.
 //! 3. Methods that change a frame have the tree by `&mut`. Each frame is named once.
 
 use super::memory::MapMemory;
-use super::rows::{Row, Rows, find};
+use super::rows::{Rows, RowsMut, width};
 use crate::addr::Pfn;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
-use core::marker::PhantomData;
+
+/// The width of an index's rows: a key, and the number of a frame.
+pub(super) const INDEX: usize = width(size_of::<u64>());
 
 /// The node at the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,27 +50,38 @@ struct Place {
 }
 
 /// See the module.
-pub(super) struct Tree<V> {
+pub(super) struct Tree {
     root: Option<Root>,
     rows: u64,
     frames: u64,
-    values: PhantomData<V>,
+    /// The width of the buckets' rows.
+    width: usize,
 }
 
 /// The number of the child that has `key`.
-fn child_at(index: &[Row<Pfn>], key: u64) -> usize {
-    let after = index.partition_point(|row| row.key <= key);
-    after.saturating_sub(1)
+fn child_at(index: Rows<'_>, key: u64) -> usize {
+    index.up_to(key).saturating_sub(1)
 }
 
-impl<V: Copy> Tree<V> {
-    pub(super) const fn new() -> Self {
+/// The child that is in the row number `at`.
+fn child(index: Rows<'_>, at: usize) -> Option<Pfn> {
+    Pfn::new(*index.value(at)?.first()?)
+}
+
+impl Tree {
+    /// A tree for rows of this width. It has none.
+    pub(super) const fn new(width: usize) -> Self {
         Self {
             root: None,
             rows: 0,
             frames: 0,
-            values: PhantomData,
+            width,
         }
+    }
+
+    /// The width of rows at `level`.
+    const fn width(&self, level: u32) -> usize {
+        if level == 0 { self.width } else { INDEX }
     }
 
     pub(super) const fn root(&self) -> Option<Root> {
@@ -97,11 +110,11 @@ impl<V: Copy> Tree<V> {
         };
         for _ in level..root.height {
             // SAFETY: 1: an index, by 1 and 2 of the module. 2: the tree is borrowed.
-            let index = unsafe { memory.rows::<Pfn>(place.frame) };
+            let index = unsafe { memory.rows(place.frame, INDEX) };
             let at = child_at(index, key);
-            place.frame = index.get(at)?.value;
-            if let Some(row) = index.get(at.saturating_add(1)) {
-                place.next = Some(row.key);
+            place.frame = child(index, at)?;
+            if let Some(next) = index.key(at.saturating_add(1)) {
+                place.next = Some(next);
             }
         }
         Some(place)
@@ -112,10 +125,10 @@ impl<V: Copy> Tree<V> {
         &'t self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
-    ) -> Option<&'t [Row<V>]> {
+    ) -> Option<Rows<'t>> {
         let place = self.descend(key, 0, memory)?;
         // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: the tree is borrowed for as long.
-        Some(unsafe { memory.rows(place.frame) })
+        Some(unsafe { memory.rows(place.frame, self.width) })
     }
 
     /// The rows of the bucket that has `key`, to be changed.
@@ -123,107 +136,101 @@ impl<V: Copy> Tree<V> {
         &'t mut self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
-    ) -> Option<Rows<'t, V>> {
+    ) -> Option<RowsMut<'t>> {
         let place = self.descend(key, 0, memory)?;
         // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: 3 of the module; the tree is borrowed
         // mutably for as long.
-        Some(unsafe { memory.rows_mut(place.frame) })
+        Some(unsafe { memory.rows_mut(place.frame, self.width) })
     }
 
-    /// Begins a tree with the rows of `inline`, which it takes, and `row`, which is not among them.
-    /// All of them fit into a frame.
+    /// Begins a tree with the rows of `inline`, which it takes, and `value` for `key`, which is not
+    /// among them. All of them fit into a frame.
     #[cold]
     #[inline(never)]
     pub(super) fn begin<A: FrameAllocator, M: DirectMap>(
         &mut self,
-        inline: &mut Rows<'_, V>,
-        row: Row<V>,
+        inline: &mut RowsMut<'_>,
+        key: u64,
+        value: &[u64],
         memory: &MapMemory<'_, A, M>,
     ) -> Result<(), OutOfFrames> {
         let frame = memory.allocate()?;
         // SAFETY: 1: allocated just now.
-        let mut bucket = unsafe { memory.begin(frame) };
+        let mut bucket = unsafe { memory.begin(frame, self.width) };
         bucket.take_from(inline, 0);
-        if let Err(at) = find(bucket.as_slice(), row.key) {
-            bucket.insert(at, row);
-        }
+        bucket.insert(bucket.rows().up_to(key), key, value);
         self.rows = bucket.len() as u64;
         self.frames = 1;
         self.root = Some(Root { frame, height: 0 });
         Ok(())
     }
 
-    /// Keeps `value` for `key`. Returns what was kept for it.
+    /// Keeps `value` for `key`, which is new.
     pub(super) fn insert<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
-        value: V,
+        value: &[u64],
         memory: &MapMemory<'_, A, M>,
-    ) -> Result<Option<V>, OutOfFrames> {
-        let row = Row { key, value };
-        let Some(mut bucket) = self.bucket_mut(key, memory) else {
-            return Ok(None);
-        };
-        match find(bucket.as_slice(), key) {
-            Ok(at) => {
-                let old = bucket.as_mut_slice().get_mut(at);
-                return Ok(old.map(|old| core::mem::replace(&mut old.value, value)));
-            }
-            Err(at) => {
-                if !bucket.insert(at, row) {
-                    self.grow(row, memory)?;
-                }
-            }
+    ) -> Result<(), OutOfFrames> {
+        if let Some(mut bucket) = self.bucket_mut(key, memory)
+            && !bucket.insert(bucket.rows().up_to(key), key, value)
+        {
+            self.grow(key, value, memory)?;
         }
         self.rows = self.rows.saturating_add(1);
-        Ok(None)
+        Ok(())
     }
 
-    /// Adds `row`, whose bucket is full.
+    /// Adds a row whose bucket is full.
     #[cold]
     #[inline(never)]
     fn grow<A: FrameAllocator, M: DirectMap>(
         &mut self,
-        row: Row<V>,
+        key: u64,
+        value: &[u64],
         memory: &MapMemory<'_, A, M>,
     ) -> Result<(), OutOfFrames> {
         // From here on there is a frame for each node that splits, so nothing can fail.
-        let mut reserved = memory.reserve(self.needed(row.key, memory))?;
-        let (Some(root), Some(place), Some(new)) =
-            (self.root, self.descend(row.key, 0, memory), reserved.take())
-        else {
+        let mut reserved = memory.reserve(self.needed(key, memory))?;
+        let Some(root) = self.root else {
             return Ok(());
         };
-        let is_last = place.next.is_none();
-        // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: 3 of the module.
-        let bucket = unsafe { memory.rows_mut::<V>(place.frame) };
-        let at = find(bucket.as_slice(), row.key).unwrap_or_else(|at| at);
-        let mut added = self.split(bucket, at, row, new, is_last, memory);
-        for level in 1..=root.height {
-            let Some(place) = self.descend(row.key, level, memory) else {
+        let is_last = self
+            .descend(key, 0, memory)
+            .is_some_and(|bucket| bucket.next.is_none());
+        // What the node of the next level gets: the row, and then links to second parts.
+        let mut added = (key, None);
+        for level in 0..=root.height {
+            let Some(place) = self.descend(key, level, memory) else {
                 return Ok(());
             };
-            // SAFETY: 1: an index, by 1 and 2 of the module. 2: 3 of the module.
-            let mut index = unsafe { memory.rows_mut::<Pfn>(place.frame) };
-            let at = child_at(index.as_slice(), row.key).saturating_add(1);
-            if index.insert(at, added) {
+            // SAFETY: 1: a node, by 1 and 2 of the module. 2: 3 of the module.
+            let mut node = unsafe { memory.rows_mut(place.frame, self.width(level)) };
+            let (lowest, link) = (added.0, added.1.map(|frame: Pfn| [frame.get()]));
+            let value = link.as_ref().map_or(value, |link| link.as_slice());
+            let at = match level {
+                0 => node.rows().up_to(key),
+                // Behind the child that was split.
+                _ => child_at(node.rows(), key).saturating_add(1),
+            };
+            if node.insert(at, lowest, value) {
                 return Ok(());
             }
             let Some(new) = reserved.take() else {
                 return Ok(());
             };
-            added = self.split(index, at, added, new, is_last, memory);
-        }
-        if let Some(frame) = reserved.take() {
             // SAFETY: 1: it was reserved for this.
-            let mut index = unsafe { memory.begin::<Pfn>(frame) };
+            let right = unsafe { memory.begin(new, self.width(level)) };
+            self.frames = self.frames.saturating_add(1);
+            let lowest = split(node, right, at, lowest, value, is_last);
+            added = (lowest, Some(new));
+        }
+        if let (Some(frame), (lowest, Some(new))) = (reserved.take(), added) {
+            // SAFETY: 1: it was reserved for this.
+            let mut index = unsafe { memory.begin(frame, INDEX) };
             // The key of the first row is not looked at.
-            let first = Row {
-                key: 0,
-                value: root.frame,
-            };
-            index.insert(0, first);
-            index.insert(1, added);
+            index.insert(0, 0, &[root.frame.get()]);
+            index.insert(1, lowest, &[new.get()]);
             self.frames = self.frames.saturating_add(1);
             self.root = Some(Root {
                 frame,
@@ -242,14 +249,10 @@ impl<V: Copy> Tree<V> {
     ) -> u32 {
         let mut full: u32 = 0;
         while let Some(place) = self.descend(key, full, memory) {
-            let is_full = if full == 0 {
-                // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: nothing is changed.
-                unsafe { memory.rows::<V>(place.frame) }.len() >= memory.capacity::<V>()
-            } else {
-                // SAFETY: as above, for an index.
-                unsafe { memory.rows::<Pfn>(place.frame) }.len() >= memory.capacity::<Pfn>()
-            };
-            if !is_full {
+            let width = self.width(full);
+            // SAFETY: 1: a node, by 1 and 2 of the module. 2: nothing is changed.
+            let rows = unsafe { memory.rows(place.frame, width) };
+            if rows.len() < memory.capacity(width) {
                 return full;
             }
             full = full.saturating_add(1);
@@ -257,48 +260,25 @@ impl<V: Copy> Tree<V> {
         full.saturating_add(1)
     }
 
-    /// Splits `left`, which is full, and adds `row` at its number `at`. The second part is in the
-    /// frame `new`. Returns the row for it in the index above.
-    fn split<T: Copy, A: FrameAllocator, M: DirectMap>(
-        &mut self,
-        mut left: Rows<'_, T>,
-        at: usize,
-        row: Row<T>,
-        new: Pfn,
-        is_last: bool,
-        memory: &MapMemory<'_, A, M>,
-    ) -> Row<Pfn> {
-        let at_end = is_last && at >= left.len();
-        let middle = if at_end { left.len() } else { left.len() / 2 };
-        // SAFETY: 1: it was reserved for this.
-        let mut right = unsafe { memory.begin::<T>(new) };
-        right.take_from(&mut left, middle);
-        if !left.insert(at, row) {
-            right.insert(at.saturating_sub(middle), row);
-        }
-        self.frames = self.frames.saturating_add(1);
-        let lowest = right.as_slice().first().map_or(row.key, |first| first.key);
-        Row {
-            key: lowest,
-            value: new,
-        }
-    }
-
-    /// Takes the row of `key` out.
+    /// Takes the row of `key` out, if there is one, and leaves what was kept there in `removed`.
     pub(super) fn remove<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
+        removed: &mut [u64],
         memory: &MapMemory<'_, A, M>,
-    ) -> Option<V> {
-        let mut bucket = self.bucket_mut(key, memory)?;
-        let at = find(bucket.as_slice(), key).ok()?;
-        let removed = bucket.remove(at)?;
+    ) -> bool {
+        let Some(mut bucket) = self.bucket_mut(key, memory) else {
+            return false;
+        };
+        if !bucket.remove(key, removed) {
+            return false;
+        }
         let is_low = bucket.len() <= bucket.capacity() / 2;
         self.rows = self.rows.saturating_sub(1);
         if is_low {
             self.shrink(key, memory);
         }
-        Some(removed.value)
+        true
     }
 
     /// Joins nodes on the way to `key`, where a row has just gone, and gives back what is empty.
@@ -307,16 +287,8 @@ impl<V: Copy> Tree<V> {
         let mut level: u32 = 0;
         while let Some(parent) = self.descend(key, level.saturating_add(1), memory) {
             // SAFETY: 1: an index, by 1 and 2 of the module. 2: 3 of the module.
-            let parent = unsafe { memory.rows_mut(parent.frame) };
-            let unused = if level == 0 {
-                self.join::<V, _, _>(parent, key, memory, |_, _| ())
-            } else {
-                // The first key of an index is looked at when the row is no longer the first.
-                self.join(parent, key, memory, |first: &mut Row<Pfn>, lowest| {
-                    first.key = lowest;
-                })
-            };
-            let Some(unused) = unused else {
+            let parent = unsafe { memory.rows_mut(parent.frame, INDEX) };
+            let Some(unused) = self.join(parent, key, level, memory) else {
                 return;
             };
             self.give_back(unused, memory);
@@ -325,41 +297,47 @@ impl<V: Copy> Tree<V> {
         self.lower_root(memory);
     }
 
-    /// Removes the child of `parent` that has `key` if it is empty, or joins it with a neighbour if
-    /// both fit into half a frame. Returns the frame that is no longer used. Before rows move,
-    /// `begins` is told the lowest key that they may have.
-    fn join<T: Copy, A: FrameAllocator, M: DirectMap>(
-        &mut self,
-        mut parent: Rows<'_, Pfn>,
+    /// Removes the child of `parent`, of `level`, that has `key` if it is empty, or joins it with a
+    /// neighbour if both fit into half a frame. Returns the frame that is no longer used.
+    fn join<A: FrameAllocator, M: DirectMap>(
+        &self,
+        mut parent: RowsMut<'_>,
         key: u64,
+        level: u32,
         memory: &MapMemory<'_, A, M>,
-        begins: impl Fn(&mut Row<T>, u64),
     ) -> Option<Pfn> {
-        let at = child_at(parent.as_slice(), key);
-        let child = parent.as_slice().get(at)?.value;
+        let width = self.width(level);
+        let at = child_at(parent.rows(), key);
+        let own = child(parent.rows(), at)?;
         // SAFETY: 1: a child of an index, by 1 and 2 of the module. 2: nothing changes it here.
-        if unsafe { memory.rows::<T>(child) }.is_empty() {
-            return parent.remove(at).map(|row| row.value);
+        if unsafe { memory.rows(own, width) }.len() == 0 {
+            parent.remove_at(at);
+            return Some(own);
         }
         for second in [at, at.saturating_add(1)] {
             let first = second.checked_sub(1);
-            let first = first.and_then(|first| parent.as_slice().get(first));
-            let (Some(first), Some(row)) = (first, parent.as_slice().get(second)) else {
+            let first = first.and_then(|first| child(parent.rows(), first));
+            let lowest = parent.rows().key(second);
+            let (Some(first), Some(lowest), Some(unused)) =
+                (first, lowest, child(parent.rows(), second))
+            else {
                 continue;
             };
             // SAFETY: 1: children of an index, by 1 and 2 of the module. 2: two frames, by 3.
             let (mut left, mut right) = unsafe {
                 (
-                    memory.rows_mut::<T>(first.value),
-                    memory.rows_mut::<T>(row.value),
+                    memory.rows_mut(first, width),
+                    memory.rows_mut(unused, width),
                 )
             };
             if left.len().saturating_add(right.len()) <= left.capacity() / 2 {
-                if let Some(moved) = right.as_mut_slice().first_mut() {
-                    begins(moved, row.key);
+                if level > 0 {
+                    // The first key of an index is looked at when the row is no longer the first.
+                    right.set_key(0, lowest);
                 }
                 left.take_from(&mut right, 0);
-                return parent.remove(second).map(|row| row.value);
+                parent.remove_at(second);
+                return Some(unused);
             }
         }
         None
@@ -368,20 +346,14 @@ impl<V: Copy> Tree<V> {
     /// Gives the root back while it is an index with one child, or an empty bucket.
     fn lower_root<A: FrameAllocator, M: DirectMap>(&mut self, memory: &MapMemory<'_, A, M>) {
         while let Some(root) = self.root {
-            self.root = match root.height.checked_sub(1) {
-                // SAFETY: 1: an index, by 1 and 2 of the module. 2: nothing changes it here.
-                Some(height) => match *unsafe { memory.rows::<Pfn>(root.frame) } {
-                    [] => None,
-                    [only] => Some(Root {
-                        frame: only.value,
-                        height,
-                    }),
-                    _ => return,
-                },
-                // SAFETY: as above, for a bucket.
-                None if unsafe { memory.rows::<V>(root.frame) }.is_empty() => None,
-                None => return,
+            // SAFETY: 1: a node, by 1 and 2 of the module. 2: nothing changes it here.
+            let rows = unsafe { memory.rows(root.frame, self.width(root.height)) };
+            let only = match (rows.len(), root.height.checked_sub(1)) {
+                (0, _) => None,
+                (1, Some(height)) => child(rows, 0).map(|frame| Root { frame, height }),
+                _ => return,
             };
+            self.root = only;
             self.give_back(root.frame, memory);
         }
     }
@@ -397,16 +369,16 @@ impl<V: Copy> Tree<V> {
         unsafe { memory.give_back(frame) };
     }
 
-    /// Calls `f` with each row, in the order of keys.
+    /// Calls `f` with each key and what is kept for it, in the order of keys.
     pub(super) fn for_each<A: FrameAllocator, M: DirectMap>(
         &self,
         memory: &MapMemory<'_, A, M>,
-        f: &mut dyn FnMut(&Row<V>),
+        f: &mut dyn FnMut(u64, &[u64]),
     ) {
         let mut next = Some(0);
         while let Some(place) = next.and_then(|key| self.descend(key, 0, memory)) {
             // SAFETY: 1: a bucket, by 1 and 2 of the module. 2: the tree is borrowed.
-            unsafe { memory.rows(place.frame) }.iter().for_each(&mut *f);
+            unsafe { memory.rows(place.frame, self.width) }.for_each(f);
             next = place.next;
         }
     }
@@ -432,6 +404,25 @@ impl<V: Copy> Tree<V> {
         // SAFETY: 1: a node, by 1 and 2 of the module. It is not used afterwards, not even to find
         // the others.
         self.for_each_frame(memory, &mut |frame| unsafe { memory.give_back(frame) });
-        *self = Self::new();
+        *self = Self::new(self.width);
     }
+}
+
+/// Splits `left`, which is full, and adds `value` for `key` at the number `at`. The second part is in
+/// `right`, which is empty. Returns the lowest key there.
+fn split(
+    mut left: RowsMut<'_>,
+    mut right: RowsMut<'_>,
+    at: usize,
+    key: u64,
+    value: &[u64],
+    is_last: bool,
+) -> u64 {
+    let at_end = is_last && at >= left.len();
+    let middle = if at_end { left.len() } else { left.len() / 2 };
+    right.take_from(&mut left, middle);
+    if !left.insert(at, key, value) {
+        right.insert(at.saturating_sub(middle), key, value);
+    }
+    right.rows().key(0).unwrap_or(key)
 }

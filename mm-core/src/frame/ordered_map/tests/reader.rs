@@ -9,7 +9,6 @@ use std::vec::Vec;
 pub(super) struct Reader<'p> {
     pub(super) pool: &'p Pool,
     pub(super) value_bytes: usize,
-    pub(super) align: usize,
     pub(super) keys: Vec<u64>,
     pub(super) frames: Vec<u64>,
 }
@@ -18,16 +17,14 @@ impl Reader<'_> {
     /// What is below `frame`, where all keys are at least `lowest` and below `end`.
     pub(super) fn node(&mut self, frame: Pfn, level: u32, lowest: u64, end: Option<u64>) -> u64 {
         self.frames.push(frame.get());
-        let (size, align) = match level {
-            0 => (self.value_bytes, self.align),
-            _ => (8, 8),
+        let row = match level {
+            0 => 8 + self.value_bytes,
+            _ => 16,
         };
-        let row = (8 + size).next_multiple_of(align);
-        let start = 8_usize.next_multiple_of(align);
-        let capacity = (self.pool.granule.bytes() as usize - start) / row;
+        let capacity = (self.pool.granule.bytes() as usize - 8) / row;
         let len = self.pool.word(frame, 0);
         assert!((1..=capacity as u64).contains(&len), "{frame} has {len}");
-        let at = |number: u64| start + number as usize * row;
+        let at = |number: u64| 8 + number as usize * row;
         let mut keys: Vec<_> = (0..len).map(|n| self.pool.word(frame, at(n))).collect();
         if level == 0 {
             assert!(keys[0] >= lowest && end.is_none_or(|end| keys[len as usize - 1] < end));
@@ -51,9 +48,8 @@ impl Reader<'_> {
         // Of the children, whose rows are of another size if they are buckets.
         let half = match level {
             1 => {
-                let start = 8_usize.next_multiple_of(self.align);
-                let row = (8 + self.value_bytes).next_multiple_of(self.align);
-                (self.pool.granule.bytes() as usize - start) / row / 2
+                let row = 8 + self.value_bytes;
+                (self.pool.granule.bytes() as usize - 8) / row / 2
             }
             _ => capacity / 2,
         };
