@@ -189,7 +189,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         let pagemap = *pagemap;
         mem::forget(quiescent);
         self.unpin(frames);
-        Ok(self.remove(table, &pagemap, core::iter::once(frames)))
+        Ok(self.remove(table, &pagemap, &[frames]))
     }
 
     /// Takes `frames` of `pagemap` offline if each of their pages has `references` references, all of

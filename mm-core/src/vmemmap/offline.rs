@@ -61,16 +61,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     #[inline(never)]
     fn take_offline<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>) -> Offlined {
         let altmap = pagemap.altmap();
-        let ranges = pagemap.ranges().iter().copied();
+        let ranges = pagemap.ranges();
         let mut is_split = true;
-        for range in ranges.clone() {
+        for &range in ranges {
             is_split &= self.split_at_ends(table, pagemap, range);
         }
         if is_split && !self.pool_state.altmaps.any_other(altmap) {
             return self.retire(table, pagemap, ranges);
         }
         let mut offlined = Offlined::default();
-        for range in ranges {
+        for &range in ranges {
             let apart = self.without_straddled_ends(&*table, range, altmap);
             let apart_frames = apart.map_or(0, PfnRange::frames);
             offlined.kept += range.frames().saturating_sub(apart_frames);
@@ -87,10 +87,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
-        pieces: impl Iterator<Item = PfnRange> + Clone,
+        pieces: &[PfnRange],
     ) -> Offlined {
         let mut withdrawn = 0;
-        for piece in pieces.clone() {
+        for &piece in pieces {
             let pages = self.whole_pages_around(&*table, piece);
             let Ok(spare) = self.prepare_to_withdraw(pages, pagemap.node()) else {
                 break;
@@ -99,9 +99,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             withdrawn += 1;
         }
         self.readers.wait();
-        let (goes, stays) = (pieces.clone().take(withdrawn), pieces.skip(withdrawn));
+        let (goes, stays) = pieces.split_at_checked(withdrawn).unwrap_or_default();
         Offlined {
-            kept: stays.map(PfnRange::frames).sum(),
+            kept: stays.iter().map(|piece| piece.frames()).sum(),
             ..self.remove(table, pagemap, goes)
         }
     }
@@ -111,15 +111,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
-        pieces: impl Iterator<Item = PfnRange> + Clone,
+        pieces: &[PfnRange],
     ) -> Offlined {
         let mut offlined = Offlined::default();
-        for piece in pieces.clone() {
+        for &piece in pieces {
             let pages = self.whole_pages_around(&*table, piece);
             self.free_bits(pages);
             offlined.marked += self.forget_marks(piece);
         }
-        self.unmap_pieces(table, pagemap.altmap(), pieces);
+        self.unmap_pieces(table, pagemap.altmap(), pieces.iter().copied());
         offlined
     }
 
@@ -139,7 +139,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             let apart = [goes, later].into_iter().flatten().map(PfnRange::frames);
             offlined.kept += part.frames().saturating_sub(apart.sum());
             if let Some(goes) = goes {
-                offlined += self.retire(table, pagemap, core::iter::once(goes));
+                offlined += self.retire(table, pagemap, &[goes]);
             }
             rest = later;
         }
@@ -245,7 +245,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.split_straddlers(table, pagemap, range, straddlers)
             .inspect_err(|_| self.free_spare(&mut spare))?;
         self.withdraw(pages, spare);
-        Ok(self.retire(table, pagemap, core::iter::once(piece)))
+        Ok(self.retire(table, pagemap, &[piece]))
     }
 
     /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.

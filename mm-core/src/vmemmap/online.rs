@@ -273,7 +273,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let start = self.model.descriptor_address(piece.start());
         let done = start.map_or(0, |start| stopped.at().get() - start.get());
         let done = piece.split_at(done / self.model.descriptor_bytes()).0;
-        self.unmap_pieces(table, pagemap.altmap(), done.into_iter());
+        self.unmap_pieces(table, pagemap.altmap(), done.as_slice().iter().copied());
         match stopped {
             MapStopped::Table { error, .. } => error.into(),
             MapStopped::Source { error, .. } => error,

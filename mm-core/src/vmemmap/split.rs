@@ -250,6 +250,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// The mapping of `at`, and all addresses that it maps, if it is this library's and its frames
     /// are of RAM or of `altmap`.
+    // Once for all ends: it is asked a few times in all of an operation.
+    #[inline(never)]
     fn own_span<P: PageTable>(
         &self,
         table: &P,

@@ -160,6 +160,7 @@ pub(super) struct Reserved<'m, A: FrameAllocator, M: DirectMap> {
 }
 
 impl<A: FrameAllocator, M: DirectMap> Reserved<'_, A, M> {
+    #[inline(never)]
     pub(super) fn take(&mut self) -> Option<Pfn> {
         self.stack.take(1).map(|run| run.start())
     }

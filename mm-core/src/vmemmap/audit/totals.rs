@@ -50,7 +50,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     #[inline(never)]
     pub(super) fn list_nodes(&self, from: NodeId, totals: &mut Totals) -> Option<NodeId> {
         let nodes = self.lowest_nodes(from);
-        totals.nodes = nodes.map(|node| node.map(|node| (node, NodeTotals::default())));
+        for (slot, node) in totals.nodes.iter_mut().zip(nodes) {
+            *slot = node.map(|node| (node, NodeTotals::default()));
+        }
         let last = nodes.last().copied().flatten()?;
         last.number().checked_add(1).map(NodeId::new)
     }

@@ -108,6 +108,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// Checks `range`, whole pages of `order` and whole vmemmap pages, and counts. This library
     /// must have mapped all of it, with frames of RAM or of `altmap`. Tails must be shared only
     /// within such pages, and either all of a page's tails or none.
+    // Once, and not in each operation that looks first.
+    #[inline(never)]
     pub(super) fn survey<P: PageTable>(
         &self,
         table: &P,
@@ -189,6 +191,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
 /// What unfolding `range`, which was surveyed for `order`, needs. The first `blocks` of the
 /// possible huge leaves have a block; the others become single frames.
+#[inline(never)]
 pub(super) fn requirement<P: PageTable>(
     model: &MemoryModel,
     table: &P,
