@@ -8,7 +8,8 @@
 //! granule). Only a new key ever needs frames, and if there are none, nothing has changed.
 //!
 //! Values are [`Words`], and the code for a map is there once, whatever its values and however many of
-//! its rows are in it (`untyped.rs`). [`OrderedMap`] is a front for that which knows the types.
+//! its rows are in it (`untyped.rs`). [`OrderedMap`] is a front for that which knows the types. It finds
+//! the rows in the value by itself: that is short where types are known, and what is asked most.
 //!
 //! A map that goes out of scope does not give its frames back: it does not know the allocator. Who
 //! removes all keys has given all frames back.
@@ -28,6 +29,7 @@ use self::words::{value_of, value_of_mut, words_of};
 use super::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::addr::{Granule, Pfn};
 use core::fmt;
+use core::mem;
 use core::slice;
 
 pub(crate) use self::memory::MapMemory;
@@ -51,6 +53,12 @@ pub(crate) struct OrderedMap<V, const INLINE: usize> {
 struct Row<V> {
     key: u64,
     value: V,
+}
+
+/// Where `key` is in `rows`.
+#[inline]
+fn find<V>(rows: &[Row<V>], key: u64) -> Option<usize> {
+    rows.binary_search_by_key(&key, |row| row.key).ok()
 }
 
 impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
@@ -104,23 +112,33 @@ impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
     }
 
     /// What is kept for `key`.
+    #[inline]
     pub(crate) fn get<A: FrameAllocator, M: DirectMap>(
         &self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
     ) -> Option<V> {
-        let words = self.map.get(self.inline(), key, memory)?;
-        value_of(words).copied()
+        let Some(len) = self.map.inline_len() else {
+            return value_of(self.map.get(key, memory)?).copied();
+        };
+        let rows = self.inline.get(..len)?;
+        let at = find(rows, key)?;
+        rows.get(at).map(|row| row.value)
     }
 
     /// What is kept for `key`, to be changed where it is.
+    #[inline]
     pub(crate) fn get_mut<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
     ) -> Option<&mut V> {
-        let (map, inline) = self.parts();
-        value_of_mut(map.get_mut(inline, key, memory)?)
+        let Some(len) = self.map.inline_len() else {
+            return value_of_mut(self.map.get_mut(key, memory)?);
+        };
+        let rows = self.inline.get_mut(..len)?;
+        let at = find(rows, key)?;
+        rows.get_mut(at).map(|row| &mut row.value)
     }
 
     /// Keeps `value` for `key`. Returns what was kept for it before.
@@ -131,12 +149,15 @@ impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
     pub(crate) fn insert<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
-        mut value: V,
+        value: V,
         memory: &MapMemory<'_, A, M>,
     ) -> Result<Option<V>, OutOfFrames> {
+        if let Some(old) = self.get_mut(key, memory) {
+            return Ok(Some(mem::replace(old, value)));
+        }
         let (map, inline) = self.parts();
-        let had_one = map.insert(inline, key, words_of(&mut value), memory)?;
-        Ok(had_one.then_some(value))
+        map.insert(inline, key, words_of(&value), memory)?;
+        Ok(None)
     }
 
     /// Removes `key`. Returns what was kept for it. Needs no memory and cannot fail; a frame that
@@ -146,10 +167,11 @@ impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
         key: u64,
         memory: &MapMemory<'_, A, M>,
     ) -> Option<V> {
-        let mut removed = V::ZERO;
+        // Mostly there is nothing.
+        let removed = self.get(key, memory)?;
         let (map, inline) = self.parts();
-        map.remove(inline, key, words_of(&mut removed), memory)
-            .then_some(removed)
+        map.remove(inline, key, memory);
+        Some(removed)
     }
 
     /// Calls `f` with each key and what is kept for it, in the order of keys.

@@ -75,22 +75,19 @@ impl<'r> Rows<'r> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low.midpoint(high);
-            if self.key(middle).is_some_and(|other| other <= key) {
-                low = middle.saturating_add(1);
-            } else {
-                high = middle;
+            // Within the rows, so the product is within the words.
+            match self.words.get(middle.wrapping_mul(self.width)) {
+                Some(other) if *other <= key => low = middle.saturating_add(1),
+                _ => high = middle,
             }
         }
         low
     }
 
-    /// The place of `key`: where it is, or else where it would have to be.
-    pub(super) fn find(&self, key: u64) -> Result<usize, usize> {
-        let behind = self.up_to(key);
-        match behind.checked_sub(1) {
-            Some(at) if self.key(at) == Some(key) => Ok(at),
-            _ => Err(behind),
-        }
+    /// Where `key` is.
+    pub(super) fn find(&self, key: u64) -> Option<usize> {
+        let at = self.up_to(key).checked_sub(1)?;
+        (self.key(at) == Some(key)).then_some(at)
     }
 }
 
@@ -157,17 +154,11 @@ impl<'r> RowsMut<'r> {
         true
     }
 
-    /// Takes the row of `key` out, if there is one, and leaves what was kept there in `removed`.
-    pub(super) fn remove(&mut self, key: u64, removed: &mut [u64]) -> bool {
-        let Ok(at) = self.rows().find(key) else {
+    /// Takes the row of `key` out. Says whether there was one.
+    pub(super) fn remove(&mut self, key: u64) -> bool {
+        let Some(at) = self.rows().find(key) else {
             return false;
         };
-        for (place, word) in removed
-            .iter_mut()
-            .zip(self.rows().value(at).unwrap_or_default())
-        {
-            *place = *word;
-        }
         self.remove_at(at);
         true
     }

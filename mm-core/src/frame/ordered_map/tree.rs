@@ -260,25 +260,23 @@ impl Tree {
         full.saturating_add(1)
     }
 
-    /// Takes the row of `key` out, if there is one, and leaves what was kept there in `removed`.
+    /// Takes the row of `key` out, if there is one.
     pub(super) fn remove<A: FrameAllocator, M: DirectMap>(
         &mut self,
         key: u64,
-        removed: &mut [u64],
         memory: &MapMemory<'_, A, M>,
-    ) -> bool {
+    ) {
         let Some(mut bucket) = self.bucket_mut(key, memory) else {
-            return false;
+            return;
         };
-        if !bucket.remove(key, removed) {
-            return false;
+        if !bucket.remove(key) {
+            return;
         }
         let is_low = bucket.len() <= bucket.capacity() / 2;
         self.rows = self.rows.saturating_sub(1);
         if is_low {
             self.shrink(key, memory);
         }
-        true
     }
 
     /// Joins nodes on the way to `key`, where a row has just gone, and gives back what is empty.

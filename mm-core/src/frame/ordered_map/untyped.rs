@@ -9,7 +9,6 @@ use super::memory::MapMemory;
 use super::rows::{Rows, RowsMut, rows_in};
 use super::tree::Tree;
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
-use core::mem;
 
 /// See the module.
 pub(super) struct Untyped {
@@ -44,81 +43,76 @@ impl Untyped {
         RowsMut::new(inline, &mut self.len, self.width)
     }
 
-    #[inline(never)]
-    pub(super) fn get<'m, A: FrameAllocator, M: DirectMap>(
-        &'m self,
-        inline: &'m [u64],
-        key: u64,
-        memory: &MapMemory<'_, A, M>,
-    ) -> Option<&'m [u64]> {
-        let rows = match self.tree.bucket(key, memory) {
-            Some(bucket) => bucket,
-            None => self.inline(inline),
-        };
-        rows.value(rows.find(key).ok()?)
+    /// How many rows are in the value; `None` if rows are in frames.
+    #[inline]
+    pub(super) const fn inline_len(&self) -> Option<usize> {
+        match self.tree.root() {
+            Some(_) => None,
+            // At most as many as there is room for.
+            None => Some(self.len as usize),
+        }
     }
 
+    /// What is kept for `key` in frames.
     #[inline(never)]
-    pub(super) fn get_mut<'m, A: FrameAllocator, M: DirectMap>(
-        &'m mut self,
-        inline: &'m mut [u64],
+    pub(super) fn get<A: FrameAllocator, M: DirectMap>(
+        &self,
         key: u64,
         memory: &MapMemory<'_, A, M>,
-    ) -> Option<&'m mut [u64]> {
-        let rows = match self.tree.bucket_mut(key, memory) {
-            Some(bucket) => bucket,
-            None => RowsMut::new(inline, &mut self.len, self.width),
-        };
-        let at = rows.rows().find(key).ok()?;
+    ) -> Option<&[u64]> {
+        let rows = self.tree.bucket(key, memory)?;
+        rows.value(rows.find(key)?)
+    }
+
+    /// What is kept for `key` in frames, to be changed.
+    #[inline(never)]
+    pub(super) fn get_mut<A: FrameAllocator, M: DirectMap>(
+        &mut self,
+        key: u64,
+        memory: &MapMemory<'_, A, M>,
+    ) -> Option<&mut [u64]> {
+        let rows = self.tree.bucket_mut(key, memory)?;
+        let at = rows.rows().find(key)?;
         rows.into_value(at)
     }
 
-    /// Keeps `value` for `key`. If something was kept for it before, says so and leaves that in
-    /// `value`.
+    /// Keeps `value` for `key`, which is new.
     #[inline(never)]
     pub(super) fn insert<A: FrameAllocator, M: DirectMap>(
         &mut self,
         inline: &mut [u64],
         key: u64,
-        value: &mut [u64],
+        value: &[u64],
         memory: &MapMemory<'_, A, M>,
-    ) -> Result<bool, OutOfFrames> {
-        if let Some(old) = self.get_mut(inline, key, memory) {
-            for (old, word) in old.iter_mut().zip(value) {
-                mem::swap(old, word);
-            }
-            return Ok(true);
-        }
+    ) -> Result<(), OutOfFrames> {
         if self.tree.root().is_some() {
-            self.tree.insert(key, value, memory)?;
-            return Ok(false);
+            return self.tree.insert(key, value, memory);
         }
         let mut rows = RowsMut::new(inline, &mut self.len, self.width);
         let at = rows.rows().up_to(key);
-        if !rows.insert(at, key, value) {
-            self.tree.begin(&mut rows, key, value, memory)?;
+        if rows.insert(at, key, value) {
+            return Ok(());
         }
-        Ok(false)
+        self.tree.begin(&mut rows, key, value, memory)
     }
 
-    /// Removes `key`. If something was kept for it, says so and leaves that in `removed`.
+    /// Removes `key`, for which something is kept.
     #[inline(never)]
     pub(super) fn remove<A: FrameAllocator, M: DirectMap>(
         &mut self,
         inline: &mut [u64],
         key: u64,
-        removed: &mut [u64],
         memory: &MapMemory<'_, A, M>,
-    ) -> bool {
+    ) {
         if self.tree.root().is_none() {
-            return self.inline_mut(inline).remove(key, removed);
+            self.inline_mut(inline).remove(key);
+            return;
         }
-        let is_removed = self.tree.remove(key, removed, memory);
+        self.tree.remove(key, memory);
         let few = rows_in(inline.len(), self.width) / 2;
         if self.tree.rows() <= few as u64 {
             self.move_back(inline, memory);
         }
-        is_removed
     }
 
     /// Moves all rows from frames to the value. They fit.

@@ -23,10 +23,9 @@ const fn count<V: Words>() -> usize {
 }
 
 /// The words of `value`.
-pub(super) const fn words_of<V: Words>(value: &mut V) -> &mut [u64] {
-    // SAFETY: duty 1 of `Words`: these are its words, and whatever is written there is a value. It is
-    // borrowed mutably for as long.
-    unsafe { slice::from_raw_parts_mut((&raw mut *value).cast(), count::<V>()) }
+pub(super) const fn words_of<V: Words>(value: &V) -> &[u64] {
+    // SAFETY: duty 1 of `Words`: these are its words. It is borrowed for as long.
+    unsafe { slice::from_raw_parts((&raw const *value).cast(), count::<V>()) }
 }
 
 /// The value that `words` are, if they are as many as it has.
