@@ -85,7 +85,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
     /// 1. All CPUs translate by `table`, also those of `cpus`, and what its MMU is told reaches them.
     /// 2. The vmemmap of the model is empty, and free for this.
     /// 3. The direct map reaches all frames of the allocator, and `table` takes its tables from that.
-    /// 4. The entries of the roots are [`OnlineEntry::NONE`], and nobody else uses them.
+    /// 4. The entries of the roots are [new](OnlineEntry::new), and nobody else uses them.
     pub unsafe fn run<T: PageTable>(
         &self,
         table: &mut T,
