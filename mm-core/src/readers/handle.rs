@@ -187,8 +187,7 @@ impl<D: Descriptor, K: Kernel> OnlinePage<'_, '_, D, K> {
 
     /// Its frames.
     pub fn frames(&self) -> PfnRange {
-        let frames = PfnRange::new(self.first, self.order.frames());
-        frames.unwrap_or(PfnRange::single(self.first))
+        frames_of(self.first, self.order)
     }
 
     /// The descriptor of its head.
@@ -243,8 +242,8 @@ impl<D: CountReferences, K: Kernel> Sight for FrameSight<'_, '_, D, K> {
     }
 }
 
-/// Gives a reference back that was taken of the page at `head`. Says whether it was the last one, of
-/// which page.
+/// Gives a reference back that was taken of the page whose head is at `head`. Says whether it was the
+/// last one.
 ///
 /// # Safety
 ///
@@ -257,4 +256,10 @@ pub(super) unsafe fn put<D: CountReferences, K: Kernel>(
     let descriptor = unsafe { reader.descriptor(head) };
     // SAFETY: 1: the caller's.
     unsafe { descriptor.put() }
+}
+
+/// The frames of the page of `order` at `first`, as descriptors say.
+pub(super) fn frames_of(first: Pfn, order: Order) -> PfnRange {
+    let frames = PfnRange::new(first, order.frames());
+    frames.unwrap_or(PfnRange::single(first))
 }

@@ -59,8 +59,7 @@ impl<'r, D: CountReferences, K: Kernel> PageReference<'r, D, K> {
 
     /// Its frames.
     pub fn frames(&self) -> PfnRange {
-        let frames = PfnRange::new(self.first, self.order.frames());
-        frames.unwrap_or(PfnRange::single(self.first))
+        handle::frames_of(self.first, self.order)
     }
 
     /// The descriptor of its head.

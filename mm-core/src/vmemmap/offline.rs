@@ -245,7 +245,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.split_straddlers(table, pagemap, range, straddlers)
             .inspect_err(|_| self.free_spare(&mut spare))?;
         self.withdraw(pages, spare);
-        Ok(self.retire(table, pagemap, &[piece]))
+        self.readers.wait();
+        Ok(self.remove(table, pagemap, &[piece]))
     }
 
     /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.

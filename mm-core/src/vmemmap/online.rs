@@ -40,10 +40,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             for piece in pagemap.pieces_of(range) {
                 if let Err(error) = self.populate_piece(table, pagemap, piece, &mut region.notes) {
                     self.undo_pieces(table, pagemap, done);
-                    pagemap
-                        .ranges()
-                        .iter()
-                        .for_each(|range| self.free_bits(*range));
+                    self.free_all_bits(pagemap);
                     return Err(error);
                 }
                 done += 1;
@@ -99,14 +96,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         populated.map(|()| notes)
     }
 
+    /// Frees the frames of bits that were taken to publish `pagemap`, and were not used.
+    fn free_all_bits(&mut self, pagemap: &DevPagemap<'_>) {
+        for &range in pagemap.ranges() {
+            self.free_bits(range);
+        }
+    }
+
     /// Takes what it needs to publish all of `pagemap`. After an error nothing has changed.
     fn prepare_all_to_publish(&mut self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
         for &range in pagemap.ranges() {
             if let Err(error) = self.prepare_to_publish(range, pagemap.node()) {
-                pagemap
-                    .ranges()
-                    .iter()
-                    .for_each(|range| self.free_bits(*range));
+                self.free_all_bits(pagemap);
                 return Err(OnlineError::OutOfFrames(error));
             }
         }
