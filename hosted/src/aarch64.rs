@@ -136,12 +136,20 @@ impl SimCpus for ArmCpus {
     }
 }
 
-macro_rules! granule {
-    ($(#[$doc:meta])* $name:ident, $cli:literal, $about:literal, $model:ident, $format:ident) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
+/// AArch64 with 4 KiB pages.
+#[derive(Debug)]
+pub enum AArch64_4K {}
 
+/// AArch64 with 16 KiB pages.
+#[derive(Debug)]
+pub enum AArch64_16K {}
+
+/// AArch64 with 64 KiB pages.
+#[derive(Debug)]
+pub enum AArch64_64K {}
+
+macro_rules! granule {
+    ($name:ident, $cli:literal, $about:literal, $model:ident, $format:ident) => {
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
             const RADIX_ABOUT: &'static str = $about;
@@ -184,7 +192,6 @@ macro_rules! granule {
 }
 
 granule!(
-    /// AArch64 with 4 KiB pages.
     AArch64_4K,
     "aarch64-4k",
     "4-level tables in hardware format, 4K pages",
@@ -193,7 +200,6 @@ granule!(
 );
 
 granule!(
-    /// AArch64 with 16 KiB pages.
     AArch64_16K,
     "aarch64-16k",
     "4-level tables in hardware format, 16K pages",
@@ -202,7 +208,6 @@ granule!(
 );
 
 granule!(
-    /// AArch64 with 64 KiB pages.
     AArch64_64K,
     "aarch64-64k",
     "3-level tables in hardware format, 64K pages",

@@ -13,27 +13,31 @@ pub trait WithBackend {
     fn with<B: Backend>(self) -> Self::Output;
 }
 
-/// [`BackendKind`] out of the lines of the list.
-macro_rules! backend_kind {
+/// A backend's name. The list has the same; otherwise this does not compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendKind {
+    /// [`Sim`](crate::Sim).
+    Sim,
+    /// [`X86_64`](crate::X86_64).
+    X86_64,
+    /// [`X86_64La57`](crate::X86_64La57).
+    X86_64La57,
+    /// [`AArch64_4K`](crate::AArch64_4K).
+    AArch64_4K,
+    /// [`AArch64_16K`](crate::AArch64_16K).
+    AArch64_16K,
+    /// [`AArch64_64K`](crate::AArch64_64K).
+    AArch64_64K,
+}
+
+/// What goes through the lines of the list.
+macro_rules! listed {
     ([$($name:ident: $Type:ident, $tables:ident, $pages:ident;)*]) => {
-        /// A backend's name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum BackendKind {
-            $(
-                #[doc = concat!("[`", stringify!($Type), "`](crate::", stringify!($Type), ").")]
-                $Type,
-            )*
-        }
+        const LISTED: [BackendKind; [$(stringify!($name)),*].len()] = [$(BackendKind::$Type),*];
 
-        impl BackendKind {
-            /// All of them.
-            pub const ALL: [Self; [$(stringify!($name)),*].len()] = [$(Self::$Type),*];
-
-            /// Does `job` with the backend.
-            pub fn run<J: WithBackend>(self, job: J) -> J::Output {
-                match self {
-                    $(Self::$Type => job.with::<crate::$Type>(),)*
-                }
+        fn run<J: WithBackend>(kind: BackendKind, job: J) -> J::Output {
+            match kind {
+                $(BackendKind::$Type => job.with::<crate::$Type>(),)*
             }
         }
 
@@ -72,7 +76,7 @@ macro_rules! page_bytes {
     };
 }
 
-for_each_backend! { [backend_kind] }
+for_each_backend! { [listed] }
 
 /// What a backend says of itself.
 struct Facts {
@@ -98,6 +102,14 @@ impl WithBackend for AllFacts {
 }
 
 impl BackendKind {
+    /// All of them, in the list's order.
+    pub const ALL: [Self; 6] = LISTED;
+
+    /// Does `job` with the backend.
+    pub fn run<J: WithBackend>(self, job: J) -> J::Output {
+        run(self, job)
+    }
+
     /// See [`Backend::NAME`].
     pub fn name(self) -> &'static str {
         self.run(AllFacts).name

@@ -132,12 +132,16 @@ impl SimCpus for X86Cpus {
     }
 }
 
-macro_rules! levels {
-    ($(#[$doc:meta])* $name:ident, $cli:literal, $about:literal, $model:ident, $format:ident, $walker:expr) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
+/// x86-64 with 4 levels.
+#[derive(Debug)]
+pub enum X86_64 {}
 
+/// x86-64 with 5 levels.
+#[derive(Debug)]
+pub enum X86_64La57 {}
+
+macro_rules! levels {
+    ($name:ident, $cli:literal, $about:literal, $model:ident, $format:ident, $walker:expr) => {
         impl Radix for $name {
             const RADIX_NAME: &'static str = $cli;
             const RADIX_ABOUT: &'static str = $about;
@@ -179,7 +183,6 @@ macro_rules! levels {
 }
 
 levels!(
-    /// x86-64 with 4 levels.
     X86_64,
     "x86_64",
     "4-level tables in hardware format",
@@ -189,7 +192,6 @@ levels!(
 );
 
 levels!(
-    /// x86-64 with 5 levels.
     X86_64La57,
     "x86_64-la57",
     "5-level tables in hardware format",

@@ -11,6 +11,7 @@
 //! - `sanitize`: the hosted tests under sanitizers;
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `oldest`: the library with the oldest dependencies that it takes;
+//! - `packages`, in tests: whether the manifests let `cargo package` work;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
 //! - `size`: how much code the library adds to a kernel;
@@ -27,6 +28,8 @@ mod kernel;
 mod libtest;
 mod nightly;
 mod oldest;
+#[cfg(test)]
+mod packages;
 mod parts;
 mod qemu;
 mod requirement;
