@@ -1,49 +1,17 @@
 //! What README and book say that can be compared with the project itself.
+//!
+//! - `commands`: each command that they name, and what runs it;
+//! - here: errors, and what examples look like.
 
-use crate::Arguments;
+mod commands;
+
 use crate::toolchain::root;
-use clap::Parser;
 use std::collections::BTreeSet;
 use std::fs;
 
 fn read(file: &str) -> String {
     let read = fs::read_to_string(root().join(file));
     read.unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-/// The Markdown files that name commands.
-fn documents() -> Vec<String> {
-    let mut documents: Vec<_> = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
-        .map(str::to_owned)
-        .to_vec();
-    let book = fs::read_dir(root().join("docs/book")).unwrap();
-    let names = book.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    documents.extend(
-        names
-            .filter(|name| name.ends_with(".md"))
-            .map(|name| format!("docs/book/{name}")),
-    );
-    documents.push("examples/kernels/README.md".to_owned());
-    documents
-}
-
-#[test]
-fn every_call_of_xtask_in_the_documents_is_one_that_it_takes() {
-    let mut calls = 0;
-    for document in documents() {
-        for line in read(&document).lines() {
-            let Some(call) = line.strip_prefix("$ cargo xtask") else {
-                continue;
-            };
-            let call = call.split('#').next().unwrap_or(call);
-            let words = ["cargo xtask"].into_iter().chain(call.split_whitespace());
-            if let Err(error) = Arguments::try_parse_from(words) {
-                panic!("{document}: {line}: {error}");
-            }
-            calls += 1;
-        }
-    }
-    assert!(calls >= 5, "{calls}");
 }
 
 /// The errors, notes and reasons that the library's users can meet.
