@@ -1,4 +1,4 @@
-//! A plan for people: a line for each run.
+//! A plan for people: a line for each run, of at most 80 columns below 256 TiB.
 
 use super::{Planned, Totals, runs};
 use crate::counts::CountCosts;
@@ -6,9 +6,13 @@ use crate::notes::counted;
 use crate::request::{Request, piece_name};
 use crate::size::ByteSize;
 use crate::table::number;
+use mm_core::addr::Pfn;
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::{PlannedFrames, PlannedRun};
 use std::io::{self, Write};
+
+/// Above the frames that a run's descriptors are about.
+const DESCRIBES: &str = "descriptors of frames";
 
 pub(super) fn print(
     out: &mut dyn Write,
@@ -24,24 +28,29 @@ pub(super) fn print(
     let ranges: Vec<String> = request.ranges.iter().map(ToString::to_string).collect();
     writeln!(
         out,
-        "{}: {} in pages of {}; tails: {}, tables: {}, piece: {}\n",
+        "{}: {} in pages of {}",
         request.backend.name(),
         ranges.join(", "),
         request.align,
+    )?;
+    writeln!(
+        out,
+        "tails: {}, tables: {}, piece: {}\n",
         policies.tails,
         policies.tables,
         piece_name(request.piece),
     )?;
+    let width = width_of_frames(&pagemap);
     writeln!(
         out,
-        "{:<18}  {:>8}  {:<28}  mapped to",
-        "vmemmap page", "pages", "descriptors of frames"
+        "{:<18}  {:>6}  {DESCRIBES:<width$}  mapped to",
+        "vmemmap page", "pages"
     )?;
     let limit = limit.unwrap_or(u64::MAX);
     let mut totals = Totals::of(&pagemap);
     for run in runs(&pagemap, planned.huge_leaf) {
         if totals.runs < limit {
-            print_run(out, &pagemap, &run)?;
+            print_run(out, &pagemap, &run, width)?;
         }
         totals.add(&run);
     }
@@ -77,12 +86,27 @@ fn print_altmap(out: &mut dyn Write, planned: &Planned<'_>) -> io::Result<()> {
     )
 }
 
-fn print_run(out: &mut dyn Write, pagemap: &DevPagemap<'_>, run: &PlannedRun) -> io::Result<()> {
-    let (first, last) = (run.describes.start(), run.describes.last());
-    let describes = format!("{first}..={last}");
+/// How wide the frames of the widest run are, or what stands above them.
+fn width_of_frames(pagemap: &DevPagemap<'_>) -> usize {
+    let ranges = pagemap.ranges().iter();
+    let lasts = ranges.map(|range| frames(range.last(), range.last()).len());
+    lasts.fold(DESCRIBES.len(), usize::max)
+}
+
+fn frames(first: Pfn, last: Pfn) -> String {
+    format!("{first}..={last}")
+}
+
+fn print_run(
+    out: &mut dyn Write,
+    pagemap: &DevPagemap<'_>,
+    run: &PlannedRun,
+    width: usize,
+) -> io::Result<()> {
+    let describes = frames(run.describes.start(), run.describes.last());
     write!(
         out,
-        "{:<#18x}  {:>8}  {describes:<28}  ",
+        "{:<#18x}  {:>6}  {describes:<width$}  ",
         run.at.get(),
         run.pages
     )?;
@@ -90,10 +114,10 @@ fn print_run(out: &mut dyn Write, pagemap: &DevPagemap<'_>, run: &PlannedRun) ->
         PlannedFrames::Own if run.pages == 1 => writeln!(out, "a frame of its own"),
         PlannedFrames::Own => writeln!(out, "a frame of its own each"),
         PlannedFrames::Tail { .. } if pagemap.tails().0 == Tails::PerOrder => {
-            writeln!(out, "the tail frame of all compound pages")
+            writeln!(out, "tail frame of all")
         }
         PlannedFrames::Tail { head } => {
-            writeln!(out, "the tail frame of compound page {head}")
+            writeln!(out, "tail frame of {head}")
         }
         PlannedFrames::HugeLeaves { order } => {
             let granule = pagemap.model().granule();

@@ -19,7 +19,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "tails",
-        "What the descriptors of tails share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a node.",
+        "What the descriptors of tails share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a NUMA node.",
     ),
     (
         "leaves",
@@ -44,7 +44,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "online in",
-        "How long it took; this includes the host's zeroing of simulated RAM.",
+        "How long it took; this includes the host's zeroing of simulated RAM. So do 'folded in' and 'unfolded in'.",
     ),
     (
         "fold",

@@ -199,3 +199,21 @@ fn one_of_a_thing_is_counted_in_the_singular() {
         "{notes}"
     );
 }
+
+#[test]
+fn a_plan_fits_a_screen_of_80_columns() {
+    for line in [
+        "--range 24G+2G --align 1G",
+        "--range 24G+2G --align 1G --tails per-order --tables shared --piece range",
+        "--range 24G+16M --align 2M --altmap auto",
+        "--range 15T+2T --align 1G --limit 20",
+        "--range 63T+1T --align 1G --limit 20",
+        "--range 24G+1G --align base --huge-leaves no",
+        "--range 16T+1T --align base --limit 20",
+    ] {
+        let ran = run(&format!("plan {line}"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
+        let wide = ran.stdout.lines().find(|line| line.chars().count() > 80);
+        assert_eq!(wide, None, "{line}");
+    }
+}
