@@ -4,12 +4,12 @@
 use crate::machine::NODE;
 use arch_sim::SimMemory;
 use arch_x86_64::{
-    FlushRequest, Frames4K, MODEL_4_LEVEL, RootNotByOffset, Shootdown, Tlb, TlbInstructions,
-    engine_over, linear_map_of,
+    FlushRequest, FourLevelTable, Frames4K, MODEL_4_LEVEL, OffsetMap, RootNotByOffset, Shootdown,
+    Tlb, TlbInstructions, engine_over, linear_map_of,
 };
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr as Address};
 use mm_core::descriptor::{Mask, Page};
-use mm_core::frame::{Counted, DirectMap, FrameAllocator as _, PlainAllocator, SharedCounts};
+use mm_core::frame::{Counted, DirectMap, FrameAllocator, LinearMap, PlainAllocator, SharedCounts};
 use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
 use mm_core::paging::OneRoot;
 use mm_core::vmemmap::{AuditSlot, Note, Vmemmap};
@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use x86_64::structures::paging::mapper::Translate;
 use x86_64::structures::paging::{
-    FrameAllocator, FrameDeallocator, Mapper, OffsetPageTable, Page as VirtPage, PageTable,
-    PageTableFlags, PhysFrame, Size4KiB,
+    FrameAllocator as CrateFrameAllocator, FrameDeallocator, Mapper, OffsetPageTable,
+    Page as VirtPage, PageTable, PageTableFlags, PhysFrame, Size4KiB,
 };
 use x86_64::{PhysAddr as CratePhysAddr, VirtAddr};
 
@@ -28,7 +28,7 @@ const RAM: u64 = 1 << 14;
 struct Free(BTreeSet<u64>);
 
 // SAFETY: a frame leaves the set when it is handed out.
-unsafe impl FrameAllocator<Size4KiB> for Free {
+unsafe impl CrateFrameAllocator<Size4KiB> for Free {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let half = self.0.iter().nth(self.0.len() / 2).copied()?;
         self.0.remove(&half);
@@ -111,6 +111,26 @@ fn one_root() -> OneRoot {
     unsafe { OneRoot::new() }
 }
 
+type Descriptors<A> = Vmemmap<Page<Mask>, A, LinearMap>;
+type Engine<'t, A> = FourLevelTable<A, OffsetMap<'t>, Tlb<NoCpu, NoCpu>>;
+
+/// The kernel's vmemmap, with nothing online.
+fn vmemmap<A: FrameAllocator>(kernel: &Kernel, frames: A) -> Descriptors<A> {
+    // SAFETY: 1: all memory is there.
+    let memory = unsafe { linear_map_of(&kernel.table()) };
+    // SAFETY: 1 and 4: nobody else uses the addresses. 2: the memory has all frames. 3: there is one root.
+    unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, memory) }.unwrap()
+}
+
+/// The library's page table over the kernel's.
+fn engine<'t, A: FrameAllocator>(
+    table: &'t mut OffsetPageTable<'_>,
+    frames: A,
+) -> Result<Engine<'t, A>, RootNotByOffset> {
+    // SAFETY: 1 to 5: the frames are the table's own; there is no CPU and no other root.
+    unsafe { engine_over(table, one_root(), frames, Tlb::new(NoCpu, NoCpu)) }
+}
+
 /// What `range` is mapped to, vmemmap page by vmemmap page, as the crate reads it.
 fn mapped(kernel: &Kernel, range: PfnRange) -> Vec<Option<u64>> {
     let vmemmap = MODEL_4_LEVEL.descriptors(range).unwrap();
@@ -149,15 +169,9 @@ fn every_policy_runs_on_the_tables_and_frames_of_the_crate() {
         let words = SharedCounts::words_for(pagemap.shared_frames());
         let mut words = vec![0; words as usize];
         let frames = Counted::new(kernel.frames(), SharedCounts::new(&mut words));
+        let mut vmemmap = vmemmap(&kernel, &frames);
         let mut table = kernel.table();
-        // SAFETY: 1: all memory is there.
-        let memory = unsafe { linear_map_of(&table) };
-        // SAFETY: 1 and 4: nobody else uses the addresses. 2: the memory has all frames. 3: one table.
-        let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(MODEL_4_LEVEL, &frames, memory) };
-        let mut vmemmap = vmemmap.unwrap();
-        let tlb = || Tlb::new(NoCpu, NoCpu);
-        // SAFETY: 1 to 5: the offset is right, and there is no CPU and no other root.
-        let mut engine = unsafe { engine_over(&mut table, one_root(), &frames, tlb()) }.unwrap();
+        let mut engine = engine(&mut table, &frames).unwrap();
         let region = vmemmap.online(&mut engine, &pagemap).unwrap();
         let is_expected = |note: &Note| matches!(note, Note::HugeLeavesUnavailable { .. });
         let others = region
@@ -191,11 +205,7 @@ fn base_pages_fold_and_unfold_by_an_engine_for_each_step() {
     let mut words = [0; 2 * 64];
     assert_eq!(SharedCounts::words_for(huge.shared_frames()), 2 * 64);
     let frames = Counted::new(kernel.frames(), SharedCounts::new(&mut words));
-    // SAFETY: 1: all memory is there.
-    let memory = unsafe { linear_map_of(&kernel.table()) };
-    // SAFETY: 1 and 4: nobody else uses the addresses. 2: the memory has all frames. 3: one table.
-    let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(MODEL_4_LEVEL, &frames, memory) };
-    let mut vmemmap = vmemmap.unwrap();
+    let mut vmemmap = vmemmap(&kernel, &frames);
     let mut table = kernel.table();
 
     // The kernel maps a page of its own next door, with the crate.
@@ -213,9 +223,7 @@ fn base_pages_fold_and_unfold_by_an_engine_for_each_step() {
             mapped.unwrap().ignore();
             continue;
         }
-        let tlb = Tlb::new(NoCpu, NoCpu);
-        // SAFETY: 1 to 5: as above.
-        let mut engine = unsafe { engine_over(&mut table, one_root(), &frames, tlb) }.unwrap();
+        let mut engine = engine(&mut table, &frames).unwrap();
         match step {
             "online" => region = Some(vmemmap.online(&mut engine, &base).unwrap()),
             "fold" => {
@@ -258,15 +266,9 @@ fn words_that_are_too_few_cost_frames_and_nothing_else() {
         let huge = huge.with_tails(tails);
         let mut words = vec![0; 2 * room];
         let frames = Counted::new(kernel.frames(), SharedCounts::new(&mut words));
+        let mut vmemmap = vmemmap(&kernel, &frames);
         let mut table = kernel.table();
-        // SAFETY: 1: all memory is there.
-        let memory = unsafe { linear_map_of(&table) };
-        // SAFETY: 1 and 4: nobody else uses the addresses. 2: the memory has all frames. 3: one table.
-        let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(MODEL_4_LEVEL, &frames, memory) };
-        let mut vmemmap = vmemmap.unwrap();
-        let tlb = Tlb::new(NoCpu, NoCpu);
-        // SAFETY: 1 to 5: as above.
-        let mut engine = unsafe { engine_over(&mut table, one_root(), &frames, tlb) }.unwrap();
+        let mut engine = engine(&mut table, &frames).unwrap();
         let region = vmemmap.online(&mut engine, &huge).unwrap();
         assert_eq!(different(&mapped(&kernel, range)), frames_behind);
         let uncounted = region.notes().iter().find_map(|note| match note {
@@ -294,9 +296,7 @@ fn a_root_that_is_reached_by_another_address_is_refused() {
     for offset in [kernel.offset() + 0x1000_u64, kernel.offset() - 0x18_u64] {
         // SAFETY: nothing is translated by the table.
         let mut table = unsafe { OffsetPageTable::new(&mut *root.as_ptr(), offset) };
-        let tlb = Tlb::new(NoCpu, NoCpu);
-        // SAFETY: 1 to 5: nothing is done with it.
-        let refused = unsafe { engine_over(&mut table, one_root(), &frames, tlb) };
+        let refused = engine(&mut table, &frames);
         let expected = RootNotByOffset {
             table: Address::new(kernel.offset().as_u64()),
             offset: Address::new(offset.as_u64()),

@@ -42,10 +42,7 @@ pub(super) fn a_block_is_handed_out_with_one_reference_and_freed_with_the_last<H
         let Released::Last(owned) = last else {
             return fail("the last reference is told from others");
         };
-        if frames.tells_free_frames() {
-            let references = frames.references(block.first()).unwrap_or(0);
-            equal(0, references, "references")?;
-        }
+        bench.is_free(block.first(), "references")?;
         // SAFETY: 1: it released the block just now.
         unsafe { frames.free(owned) };
     }
