@@ -10,7 +10,7 @@
 //! - `side_by_side`: jobs that run at the same time;
 //! - `sanitize`: the hosted tests under sanitizers;
 //! - `nightly`: the nightly toolchain, which they need;
-//! - `oldest`: the library with the oldest dependencies that it takes;
+//! - `oldest`: the library tested with the oldest dependencies that it takes;
 //! - `packages`, in tests: whether the manifests let `cargo package` work;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
@@ -122,9 +122,9 @@ enum Command {
     /// it needs of Rust's core, which a kernel mostly has anyway. Then the largest functions, and what
     /// is compiled more than once.
     Size,
-    /// Compile the library with the oldest dependencies that it takes
+    /// Compile and test the library with the oldest dependencies that it takes
     ///
-    /// The tests have the newest. `test` does the same.
+    /// The other tests have the newest. `test` does the same.
     Oldest,
     /// Run the hosted tests under sanitizers, with a nightly toolchain.
     ///
@@ -288,9 +288,12 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Oldest => {
-            oldest::check(&toolchain::target_directory()?)?;
-            println!("the library compiles with {}", oldest::name());
-            Ok(ExitCode::SUCCESS)
+            let outcome = oldest::test(&toolchain::target_directory()?)?;
+            println!("with {}: {outcome}", oldest::name());
+            Ok(match outcome.is_failure() {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
+            })
         }
         Command::Sanitize {
             sanitizers,

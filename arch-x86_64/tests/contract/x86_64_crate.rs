@@ -1,13 +1,14 @@
 //! A kernel on the `x86_64` crate: its `OffsetPageTable` and its allocator carry a vmemmap, and what
 //! else it maps with them stays.
+//!
+//! `cargo xtask oldest` runs this file by itself, with the oldest version of that crate.
 
-use crate::machine::NODE;
 use arch_sim::SimMemory;
 use arch_x86_64::{
     FlushRequest, FourLevelTable, Frames4K, MODEL_4_LEVEL, OffsetMap, RootNotByOffset, Shootdown,
     Tlb, TlbInstructions, engine_over, linear_map_of,
 };
-use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr as Address};
+use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr as Address};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DirectMap, FrameAllocator, LinearMap, PlainAllocator, SharedCounts};
 use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
@@ -23,6 +24,7 @@ use x86_64::structures::paging::{
 use x86_64::{PhysAddr as CratePhysAddr, VirtAddr};
 
 const RAM: u64 = 1 << 14;
+const NODE: NodeId = NodeId::new(0);
 
 /// Free frames, by their addresses. Frames come in no order.
 struct Free(BTreeSet<u64>);
