@@ -10,7 +10,7 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 ///
 /// | counts | memory | suit |
 /// |---|---|---|
-/// | [`SharedCounts`](super::SharedCounts) | 16 bytes for each frame that several entries map, which [`DevPagemap::shared_frames`](crate::pagemap::DevPagemap::shared_frames) tells ahead: 8 MiB for 1 TiB in pages of 2 MiB with tails per compound page, 32 bytes with tails per order | kernels whose page-table lock is held with interrupts off, or is never taken by interrupt handlers |
+/// | [`SharedCounts`](super::SharedCounts) | 16 bytes for each frame that several entries map, which [`DevPagemap::shared_frames`](crate::pagemap::DevPagemap::shared_frames) tells ahead: 8 MiB for 1 TiB in pages of 2 MiB with tails per compound page, 16 bytes with tails per order | kernels whose page-table lock is held with interrupts off, or is never taken by interrupt handlers |
 /// | [`WordCounts`](super::WordCounts) | 4 bytes for each frame of RAM: 1 GiB for 1 TiB of 4 KiB frames | small machines; tests, since an audit finds entries that map free frames too |
 ///
 /// A frame that the allocator hands out and that has no place in the counts is given back at once, and

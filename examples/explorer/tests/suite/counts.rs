@@ -60,3 +60,19 @@ fn people_are_told_in_one_line() {
     let failed = run(&format!("online {line} --fail-after 3"));
     assert!(!failed.stdout.contains("counts"), "{}", failed.stdout);
 }
+
+#[test]
+fn the_book_says_what_counts_of_a_tebibyte_take() {
+    let book = include_str!("../../../../docs/book/embedding.md");
+    let says = "1 TiB in pages of 2 MiB: 16 bytes with tails per order, 8 MiB with tails per compound page";
+    assert!(book.contains(says));
+    for (tails, takes) in [("per-order", "16 B"), ("per-compound", "8.0 MiB")] {
+        let line = format!("plan --range 24G+1T --align 2M --tails {tails} --limit 1");
+        let plan = run(&line).stdout;
+        let expected = format!("counts: {takes} for ");
+        assert!(
+            plan.lines().any(|line| line.starts_with(&expected)),
+            "{plan}"
+        );
+    }
+}
