@@ -81,6 +81,26 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
+    fn a_range_without_another_is_all_frames_of_the_one_that_are_none_of_the_other() {
+        let all: Vec<PfnRange> = (0..6)
+            .flat_map(|start| (1..=6).map(move |frames| (start, frames)))
+            .map(|(start, frames)| PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap())
+            .collect();
+        let last = PfnRange::single(Pfn::MAX);
+        for range in all.iter().copied().chain([last]) {
+            for other in all.iter().copied().chain([last]) {
+                let (below, above) = range.without(other);
+                let left = below.into_iter().chain(above).flatten();
+                let expected = range.into_iter().filter(|frame| !other.contains(*frame));
+                assert!(left.eq(expected), "{range} without {other}");
+                // In order: what is before, and what is behind.
+                assert!(below.is_none_or(|below| below.last() < other.start()));
+                assert!(above.is_none_or(|above| above.start() > other.last()));
+            }
+        }
+    }
+
+    #[test]
     fn addresses_and_frames_are_hexadecimal_for_debugging_too() {
         let base = VirtAddr::new(0xffff_ea00_0000_0000);
         let frame = Pfn::new(0x1200).unwrap();

@@ -256,6 +256,28 @@ impl PfnRange {
         }
     }
 
+    /// What lies before `other`, and what lies behind it: of RAM, what is not in use.
+    ///
+    /// ```
+    /// use mm_core::addr::{Pfn, PfnRange};
+    /// # use mm_core::addr::RangeError;
+    ///
+    /// # fn main() -> Result<(), RangeError> {
+    /// let ram = PfnRange::new(Pfn::ZERO, 0x8000)?;
+    /// let image = PfnRange::new(Pfn::ZERO.saturating_add(0x100), 0x7f)?;
+    /// let (below, above) = ram.without(image);
+    /// assert_eq!(below.map(PfnRange::frames), Some(0x100));
+    /// assert_eq!(above.map(PfnRange::start), Pfn::new(0x17f));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn without(self, other: Self) -> (Option<Self>, Option<Self>) {
+        let before = other.start.0.saturating_sub(self.start.0);
+        let end = other.last().0.saturating_add(1);
+        let with_other = end.saturating_sub(self.start.0);
+        (self.split_at(before).0, self.split_at(with_other).1)
+    }
+
     /// The part that lies in both ranges.
     pub const fn intersection(self, other: Self) -> Option<Self> {
         let start = if self.start.0 > other.start.0 {
