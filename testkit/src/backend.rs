@@ -1,7 +1,7 @@
 //! A backend that is chosen at run time, for tests.
 
 use crate::testbed::{Setup, Testbed, on_testbed};
-use hosted::{BackendKind, Inspect, for_each_backend};
+use hosted::{BackendKind, Inspect, RadixBackend, for_each_backend};
 
 /// Something to do with a backend that is chosen at run time, and looked at from outside.
 pub trait WithInspect {
@@ -12,10 +12,22 @@ pub trait WithInspect {
     fn with<B: Inspect>(self) -> Self::Output;
 }
 
+/// Something to do with a backend that is chosen at run time and whose tables are the engine's.
+pub trait WithRadix {
+    /// What comes of it.
+    type Output;
+
+    /// Does it with `R`.
+    fn with<R: RadixBackend>(self) -> Self::Output;
+}
+
 /// What tests do with a [`BackendKind`].
 pub trait OnBackend: Sized {
     /// Does `job` with the backend.
     fn run_inspect<J: WithInspect>(self, job: J) -> J::Output;
+
+    /// Does `job` with the backend; `None` where its tables are not the engine's.
+    fn run_radix<J: WithRadix>(self, job: J) -> Option<J::Output>;
 
     /// Makes the machine of `setup` with this backend and hands it to `test`, after which nothing
     /// may be left of what it did.
@@ -32,6 +44,12 @@ macro_rules! on_backend {
                 }
             }
 
+            fn run_radix<J: WithRadix>(self, job: J) -> Option<J::Output> {
+                match self {
+                    $(Self::$Type => run_on!([$tables] $Type job),)*
+                }
+            }
+
             fn testbed(self, setup: &Setup, test: impl FnOnce(&mut dyn Testbed<'_>)) {
                 let mut test = Some(test);
                 on_testbed(self, setup, &mut |bed| {
@@ -41,6 +59,17 @@ macro_rules! on_backend {
                 });
             }
         }
+    };
+}
+
+/// What [`OnBackend::run_radix`] does on one backend.
+macro_rules! run_on {
+    ([flat] $Type:ident $job:ident) => {{
+        drop($job);
+        None
+    }};
+    ([radix] $Type:ident $job:ident) => {
+        Some($job.with::<hosted::$Type>())
     };
 }
 

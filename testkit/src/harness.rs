@@ -1,26 +1,27 @@
 //! A simulated machine as the conformance battery's harness.
 
+use crate::machine::{TestCpus, TestMachine, TestTable};
 use arch_sim::{SimFrames, SimMemory};
 use conformance::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};
-use hosted::{Inspect, Machine, MachineConfig, SimCpus};
-use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use hosted::MachineConfig;
+use mm_core::addr::{Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::DeviceAltmap;
+use mm_core::model::MemoryModel;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 
 /// What the machine of a [`HostedHarness`] can do besides.
-pub struct HostedControls<'m, B: Inspect> {
-    machine: &'m Machine<B>,
-    foreign: B::Foreign<'m>,
+pub struct HostedControls<'m> {
+    machine: &'m TestMachine,
     blocks_fail: Cell<bool>,
 }
 
-impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
-    fn translate(&self, table: &B::Table<'m>, at: VirtAddr) -> Option<Option<Seen>> {
-        let leaf = B::leaf(self.machine, table, at);
+impl<'m> Controls<TestTable<'m>> for HostedControls<'m> {
+    fn translate(&self, table: &TestTable<'m>, at: VirtAddr) -> Option<Option<Seen>> {
+        let leaf = table.leaf(at);
         Some(leaf.map(|leaf| Seen {
-            frame: leaf.frame_at(at, B::MODEL.granule().shift()),
+            frame: leaf.frame_at(at, self.machine.model().granule().shift()),
             writable: leaf.writable,
             executable: leaf.executable,
         }))
@@ -43,50 +44,53 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
         true
     }
 
-    fn map_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr, leaf: Leaf) -> bool {
-        B::map_foreign(&self.foreign, table, at, leaf)
+    fn map_foreign(&self, table: &mut TestTable<'m>, at: VirtAddr, leaf: Leaf) -> bool {
+        table.map_foreign(at, leaf)
     }
 
-    fn unmap_foreign(&self, table: &mut B::Table<'m>, at: VirtAddr) {
-        B::unmap_foreign(&self.foreign, table, at);
-        B::prune(&self.foreign);
+    fn unmap_foreign(&self, table: &mut TestTable<'m>, at: VirtAddr) {
+        table.unmap_foreign(at);
+        table.prune();
     }
 
-    fn link_foreign_tables(&self, _table: &mut B::Table<'m>, at: VirtAddr) -> bool {
-        B::link_foreign_tables(&self.foreign, at)
+    fn link_foreign_tables(&self, table: &mut TestTable<'m>, at: VirtAddr) -> bool {
+        table.link_foreign_tables(at)
     }
 
-    fn unlink_foreign_tables(&self, _table: &mut B::Table<'m>, _at: VirtAddr) -> bool {
-        let linked = B::foreign_tables_are_linked(&self.foreign);
-        B::prune(&self.foreign);
+    fn unlink_foreign_tables(&self, table: &mut TestTable<'m>, _at: VirtAddr) -> bool {
+        let linked = table.foreign_tables_are_linked();
+        table.prune();
         linked
     }
 
-    fn plant_reserved(&self, _table: &mut B::Table<'m>, at: VirtAddr, order: Order) -> bool {
-        B::reserve_entry(&self.foreign, at, order)
+    fn plant_reserved(&self, table: &mut TestTable<'m>, at: VirtAddr, order: Order) -> bool {
+        table.reserve_entry(at, order)
     }
 
-    fn take_reserved(&self, _table: &mut B::Table<'m>, _at: VirtAddr) -> bool {
-        let whole = B::take_reserved(&self.foreign);
-        B::prune(&self.foreign);
+    fn take_reserved(&self, table: &mut TestTable<'m>, _at: VirtAddr) -> bool {
+        let whole = table.take_reserved();
+        table.prune();
         whole
     }
 
     // No format translates by bit 62.
     fn untranslated(&self, at: VirtAddr) -> Option<VirtAddr> {
-        B::HAS_TABLES.then_some(VirtAddr::new(at.get() ^ 1 << 62))
+        self.machine
+            .facts()
+            .has_tables
+            .then_some(VirtAddr::new(at.get() ^ 1 << 62))
     }
 
-    fn access(&self, _table: &B::Table<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
-        access::<B>(self.machine, at)
+    fn access(&self, _table: &TestTable<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
+        access(self.machine.cpus(), self.machine.model().granule(), at)
     }
 
-    fn speculate(&self, _table: &B::Table<'m>, range: VirtRange) {
+    fn speculate(&self, _table: &TestTable<'m>, range: VirtRange) {
         self.machine.cpus().fill(range);
     }
 
-    fn flushes(&self, table: &B::Table<'m>) -> Option<u64> {
-        Some(B::flushes(self.machine, table))
+    fn flushes(&self, table: &TestTable<'m>) -> Option<u64> {
+        Some(table.flushes())
     }
 
     fn root_changes(&self) -> Option<RootChanges> {
@@ -99,78 +103,80 @@ impl<'m, B: Inspect> Controls<B::Table<'m>> for HostedControls<'m, B> {
     }
 }
 
-/// What an access at `at` leads to, by the first CPU of `machine`.
-pub fn access<B: Inspect>(machine: &Machine<B>, at: VirtAddr) -> Option<Option<Pfn>> {
-    let found = machine.cpus().access(0, at, false)?;
-    Some(found.ok().and_then(|to| to.frame(B::MODEL.granule())))
+/// What an access at `at` leads to, by the first of `cpus`; `None` where there are none.
+pub fn access(cpus: &dyn TestCpus, granule: Granule, at: VirtAddr) -> Option<Option<Pfn>> {
+    let found = cpus.access(0, at, false)?;
+    Some(found.ok().and_then(|to| to.frame(granule)))
 }
 
 /// The altmap of a [`HostedHarness`].
 pub type HostedAltmap<'m> = DeviceAltmap<&'m SimMemory>;
 
 /// A machine, its page table, an altmap and scratch memory.
-pub struct HostedHarness<'m, B: Inspect> {
-    machine: &'m Machine<B>,
-    table: B::Table<'m>,
-    controls: HostedControls<'m, B>,
+pub struct HostedHarness<'m> {
+    machine: &'m TestMachine,
+    table: TestTable<'m>,
+    controls: HostedControls<'m>,
     altmap: &'m HostedAltmap<'m>,
     device: PfnRange,
     scratch: Vec<AuditSlot>,
 }
 
-impl<'m, B: Inspect> HostedHarness<'m, B> {
-    /// What a machine for this has.
-    pub fn config() -> MachineConfig {
-        let foreign = Self::foreign();
-        let all = B::MODEL.all_frames();
-        let unit = B::MODEL.subsection().frames();
+impl<'m> HostedHarness<'m> {
+    /// What a machine of `model` for this has.
+    pub fn config(model: &MemoryModel) -> MachineConfig {
+        let foreign = Self::foreign(model);
+        let all = model.all_frames();
+        let unit = model.subsection().frames();
         let last = Pfn::new(all.last().get().saturating_sub(unit - 1));
         let ends = [Some(all.start()), last].into_iter().flatten();
-        let mut devices = vec![Self::device(), foreign];
+        let mut devices = vec![Self::device(model), foreign];
         devices.extend(ends.filter_map(|start| PfnRange::new(start, unit).ok()));
         MachineConfig {
             devices,
-            backed: vec![Self::reserved(), foreign],
+            backed: vec![Self::reserved(model), foreign],
             ram_frames: 1 << 18,
             ..MachineConfig::default()
         }
     }
 
     /// How many frames the blocks have that the machine's memory is laid out in.
-    fn block() -> u64 {
-        let leaves = B::MODEL.granule().entries_per_table() as u64;
-        let tables = 2 * leaves * B::MODEL.descriptors_per_page();
-        tables.max(8 * B::MODEL.section().frames())
+    fn block(model: &MemoryModel) -> u64 {
+        let leaves = model.granule().entries_per_table() as u64;
+        let tables = 2 * leaves * model.descriptors_per_page();
+        tables.max(8 * model.section().frames())
     }
 
     /// Device memory: three blocks of eight sections, or of what two leaf tables describe (1 GiB,
     /// 16 GiB and 1 TiB for 4K, 16K and 64K pages).
-    pub fn device() -> PfnRange {
-        frames(4 * Self::block(), 3 * Self::block())
+    pub fn device(model: &MemoryModel) -> PfnRange {
+        frames(4 * Self::block(model), 3 * Self::block(model))
     }
 
     /// Frames that foreign tables are made of.
-    pub fn foreign() -> PfnRange {
-        frames(8 * Self::block(), 64)
+    pub fn foreign(model: &MemoryModel) -> PfnRange {
+        frames(8 * Self::block(model), 64)
     }
 
     /// The reserved frames of the altmap: a subsection.
-    pub fn reserved() -> PfnRange {
-        Self::device().take_first(B::MODEL.subsection().frames()).0
+    pub fn reserved(model: &MemoryModel) -> PfnRange {
+        Self::device(model)
+            .take_first(model.subsection().frames())
+            .0
     }
 
     /// The harness of `machine`, which was made of [`config`](Self::config), with an altmap of
     /// [`reserved`](Self::reserved); `None` where the machine's table was taken already.
-    pub fn new(machine: &'m Machine<B>, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
-        let device = Self::device();
+    pub fn new(machine: &'m TestMachine, altmap: &'m HostedAltmap<'m>) -> Option<Self> {
+        let model = &machine.model();
+        let device = Self::device(model);
         let cpus = machine.cpus();
-        cpus.watch(machine.frames(), B::MODEL.descriptors(device)?);
+        cpus.watch(machine.frames(), model.descriptors(device)?);
         Some(Self {
             machine,
-            table: machine.take_table()?,
+            table: machine.take_table(Self::foreign(model))?,
             controls: HostedControls {
                 machine,
-                foreign: B::foreign(machine, Self::foreign()),
                 blocks_fail: Cell::new(false),
             },
             altmap,
@@ -180,22 +186,22 @@ impl<'m, B: Inspect> HostedHarness<'m, B> {
     }
 }
 
-impl<'m, B: Inspect> Harness for HostedHarness<'m, B> {
-    type Table = B::Table<'m>;
+impl<'m> Harness for HostedHarness<'m> {
+    type Table = TestTable<'m>;
     type Frames = SimFrames;
     type DirectMap = SimMemory;
-    type Controls = HostedControls<'m, B>;
+    type Controls = HostedControls<'m>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         let altmap: &dyn AltmapUnderTest = self.altmap;
         Parts {
-            model: B::MODEL,
+            model: self.machine.model(),
             table: &mut self.table,
             frames: self.machine.frames(),
             direct_map: self.machine.memory(),
             controls: &self.controls,
             device: self.device,
-            node: Machine::<B>::NODES[0],
+            node: TestMachine::NODES[0],
             altmap: Some(altmap),
             scratch: &mut self.scratch,
             ends_are_free: true,

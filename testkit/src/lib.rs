@@ -11,11 +11,14 @@
 
 mod backend;
 pub mod churn;
+pub mod erased;
 mod harness;
+pub mod machine;
 mod mapped_together;
 pub mod script;
 pub mod testbed;
 pub mod threads;
 
-pub use backend::{OnBackend, WithInspect};
+pub use backend::{OnBackend, WithInspect, WithRadix};
 pub use harness::{HostedAltmap, HostedControls, HostedHarness, access};
+pub use machine::{Facts, TestMachine, TestTable};

@@ -5,12 +5,15 @@
 
 #![allow(clippy::panic, reason = "a fault is a failed test")]
 
+use crate::erased::AnyTable;
+use crate::{OnBackend, WithRadix};
 use arch_sim::SimMemory;
 use arch_sim::walker::Walker;
-use hosted::Radix;
+use hosted::{BackendKind, RadixBackend};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
-use mm_core::frame::DirectMap;
-use mm_core::paging::{FlushScope, Mmu, Replacement};
+use mm_core::frame::{DirectMap, FrameAllocator};
+use mm_core::model::MemoryModel;
+use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::readers::{CountedReaders, Kernel};
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -57,8 +60,9 @@ impl Accesses {
 }
 
 /// CPUs that translate for each access anew, by the tables of `R`.
-pub struct ThreadCpus<R: Radix> {
-    walker: R::Walker,
+pub struct ThreadCpus {
+    kind: BackendKind,
+    walker: Box<dyn Walker + Send + Sync>,
     memory: SimMemory,
     root: Pfn,
     replacement: Replacement,
@@ -105,12 +109,20 @@ impl<D> Drop for Accessed<'_, D> {
     }
 }
 
-impl<R: Radix> ThreadCpus<R> {
-    /// CPUs that translate by the tables below `root`, which lie in `memory`. `replacement`: how entries
-    /// in use may be exchanged, whatever the architecture demands.
-    pub fn new(memory: &SimMemory, root: Pfn, replacement: Replacement) -> Self {
+impl ThreadCpus {
+    /// CPUs that translate by the tables of `kind` below `root`, which lie in `memory`. `replacement`:
+    /// how entries in use may be exchanged, whatever the architecture demands.
+    ///
+    /// # Panics
+    ///
+    /// If `kind` has no tables.
+    pub fn new(kind: BackendKind, memory: &SimMemory, root: Pfn, replacement: Replacement) -> Self {
+        let Some(walker) = kind.run_radix(NewWalker) else {
+            panic!("no CPU translates without tables");
+        };
         Self {
-            walker: R::walker(),
+            kind,
+            walker,
             memory: memory.clone(),
             root,
             replacement,
@@ -119,9 +131,32 @@ impl<R: Radix> ThreadCpus<R> {
         }
     }
 
+    /// Where descriptors lie.
+    pub fn model(&self) -> MemoryModel {
+        self.kind.model()
+    }
+
+    /// The page table by which these CPUs translate, with tables of `frames`.
+    ///
+    /// # Safety
+    ///
+    /// 1. The root is zero.
+    /// 2. The memory has all frames of `frames`.
+    /// 3. It is the one page table that is made.
+    ///
+    /// # Panics
+    ///
+    /// Never: there are tables.
+    pub unsafe fn table<'m>(&'m self, frames: &'m dyn FrameAllocator) -> AnyTable<'m> {
+        match self.kind.run_radix(NewTable { cpus: self, frames }) {
+            Some(table) => table,
+            None => panic!("no CPU translates without tables"),
+        }
+    }
+
     /// An access to the descriptor at `at`, which is mapped. Panics where it is not.
     pub fn descriptor<D>(&self, at: VirtAddr) -> Accessed<'_, D> {
-        let granule = R::RADIX_MODEL.granule();
+        let granule = self.kind.model().granule();
         self.accesses.begin();
         let leaf = self.walker.translate(&self.memory, self.root, at);
         let found = leaf.ok().and_then(|leaf| {
@@ -145,9 +180,47 @@ impl<R: Radix> ThreadCpus<R> {
     }
 }
 
+struct NewWalker;
+
+impl WithRadix for NewWalker {
+    type Output = Box<dyn Walker + Send + Sync>;
+
+    fn with<R: RadixBackend>(self) -> Self::Output {
+        Box::new(R::walker())
+    }
+}
+
+/// See [`ThreadCpus::table`].
+struct NewTable<'m> {
+    cpus: &'m ThreadCpus,
+    frames: &'m dyn FrameAllocator,
+}
+
+impl<'m> WithRadix for NewTable<'m> {
+    type Output = AnyTable<'m>;
+
+    fn with<R: RadixBackend>(self) -> AnyTable<'m> {
+        let Self { cpus, frames } = self;
+        // SAFETY: 1: there is one root.
+        let one_root = unsafe { OneRoot::new() };
+        // SAFETY: 1 to 3: duties 1 to 3 of the caller. 4: all CPUs are the MMU's. 5: there is one
+        // root. 6: there is one allocator.
+        let table = unsafe {
+            RadixTable::<R::Format, _, _, _, _>::new(
+                cpus.root,
+                one_root,
+                frames,
+                &cpus.memory,
+                cpus,
+            )
+        };
+        AnyTable::new(table)
+    }
+}
+
 // SAFETY: 1: when no access is under way, nobody has anything cached. 2: CPUs read entries in the
 // order of the host's threads. 3: nobody accesses anything while the CPUs are kept away.
-unsafe impl<R: Radix, F> Mmu<F> for ThreadCpus<R> {
+unsafe impl<F> Mmu<F> for ThreadCpus {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing && !self.quiesced.load(Ordering::Relaxed) {
             self.accesses.none(|| {});
@@ -170,15 +243,15 @@ unsafe impl<R: Radix, F> Mmu<F> for ThreadCpus<R> {
 }
 
 /// What readers need of a kernel, on such CPUs. It writes down which pages lost their last reference.
-pub struct ThreadKernel<'m, R: Radix> {
-    cpus: &'m ThreadCpus<R>,
+pub struct ThreadKernel<'m> {
+    cpus: &'m ThreadCpus,
     grace: CountedReaders,
     without_owner: Mutex<Vec<(Pfn, Order)>>,
 }
 
-impl<'m, R: Radix> ThreadKernel<'m, R> {
+impl<'m> ThreadKernel<'m> {
     /// On `cpus`.
-    pub fn new(cpus: &'m ThreadCpus<R>) -> Self {
+    pub fn new(cpus: &'m ThreadCpus) -> Self {
         Self {
             cpus,
             grace: CountedReaders::new(thread::yield_now),
@@ -197,10 +270,7 @@ impl<'m, R: Radix> ThreadKernel<'m, R> {
 }
 
 // SAFETY: 1: accesses are translated by the machine's one table. 2: it is the machine's memory.
-unsafe impl<R: Radix> Kernel for ThreadKernel<'_, R>
-where
-    R::Walker: Sync,
-{
+unsafe impl Kernel for ThreadKernel<'_> {
     type Grace = CountedReaders;
     type DirectMap = SimMemory;
     type Access<'k, D: 'static>

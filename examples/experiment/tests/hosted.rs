@@ -25,6 +25,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::thread;
+use testkit::erased::AnyTable;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -180,7 +181,8 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
         };
         // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one
         // memory and one allocator.
-        let mut experiment = unsafe { Experiment::new(machine, table, &mut scratch) };
+        let mut experiment =
+            unsafe { Experiment::new(machine, AnyTable::new(table), &mut scratch) };
         if setting.with_battery {
             experiment.run_battery(&subject, &mut report);
         }

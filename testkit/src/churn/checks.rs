@@ -3,7 +3,6 @@
 use super::model::{Cell, Key};
 use super::{Churn, FOREIGN_FRAME};
 use crate::mapped_together::maps_together;
-use hosted::Inspect;
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
@@ -11,7 +10,7 @@ use mm_core::paging::PageTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::atomic::Ordering;
 
-impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
+impl<E: TailEncoding> Churn<'_, E> {
     /// Checks all that costs next to nothing: what is out, what the counters say, and that no rule
     /// was broken.
     pub(super) fn check_counts(&self) -> Result<(), String> {
@@ -63,7 +62,7 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
     pub(super) fn check_page(&mut self, page: u64) -> Result<Option<Pfn>, String> {
         let at = self.world.layout.address(page);
         let cell = self.model.cell(page);
-        let seen = B::leaf(&self.world.machine, &self.table, at);
+        let seen = self.table.leaf(at);
         let wrong = |what: &str| Err(format!("page {page} at {at}, {cell:?}: {what}, {seen:?}"));
         let Some(found) = seen else {
             return match cell {
@@ -71,7 +70,7 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
                 _ => wrong("nothing is mapped"),
             };
         };
-        let frame = found.frame_at(at, B::MODEL.granule().shift());
+        let frame = found.frame_at(at, self.world.machine.model().granule().shift());
         let (order, writable) = match cell {
             Cell::Free => return wrong("something is mapped"),
             Cell::Foreign if frame.get() == FOREIGN_FRAME + page => return Ok(None),
@@ -172,7 +171,7 @@ impl<B: Inspect, E: TailEncoding> Churn<'_, B, E> {
     pub(super) fn is_huge(&self, page: u64) -> bool {
         let at = self.world.layout.address(page);
         let granule = self.world.layout.model.granule();
-        match B::translate(&self.world.machine, at) {
+        match self.world.machine.translate(at) {
             Some(leaf) => leaf.order(granule) != Order::BASE,
             None => {
                 let leaf = self.table.lookup(at).mapping();

@@ -2,14 +2,13 @@
 
 use super::model::Policy;
 use super::{Churn, Live};
-use hosted::Inspect;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::pagemap::{DevPagemap, Piece};
 use mm_core::vmemmap::OnlineError;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     /// Does something with a device.
     pub(super) fn device_act(&mut self) -> Result<(), String> {
         let device = self.rng.usize(..self.world.devices.len());

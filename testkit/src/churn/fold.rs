@@ -4,7 +4,6 @@ use super::Churn;
 use super::model::{FoldRefusal, Policy};
 use super::operations::Expected;
 use super::targets::FEW;
-use hosted::Inspect;
 use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -12,7 +11,7 @@ use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::FoldError;
 use std::ops::Range;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     pub(super) fn fold(&mut self) -> Result<(), String> {
         let unfolded = |churn: &Self, pages: &Range<u64>, policy: &Policy| {
             let survey = churn.model.survey(pages, policy.order);

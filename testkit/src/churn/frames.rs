@@ -2,7 +2,6 @@
 
 use super::Churn;
 use super::model::Cell;
-use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -11,7 +10,7 @@ use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     /// A frame, mostly one whose descriptors were touched before.
     fn any_frame(&mut self) -> Pfn {
         let page = match self.rng.u8(..4) {

@@ -5,7 +5,7 @@
 //!                                |          0             |        1, 2          |   3 (foreign)    |
 //! ```
 
-use hosted::Backend;
+use crate::Facts;
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
 use mm_core::model::MemoryModel;
 
@@ -36,8 +36,8 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout for `B`; `place` decides where the window is.
-    pub(super) fn of<B: Backend>(place: u64) -> Result<Self, String> {
-        let model = B::MODEL;
+    pub(super) fn of(facts: &Facts, place: u64) -> Result<Self, String> {
+        let model = facts.model;
         let granule = model.granule();
         let table = granule.entries_per_table() as u64;
         let page = model.vmemmap_page_order();
@@ -67,7 +67,7 @@ impl Layout {
                 _ => u64::MAX,
             },
             large_of: ((table * table) >> 16).max(4),
-            upper_levels: B::TABLE_LEVELS.saturating_sub(2).into(),
+            upper_levels: facts.table_levels.saturating_sub(2).into(),
         })
     }
 

@@ -27,12 +27,12 @@ mod operations;
 mod targets;
 mod world;
 
+use crate::TestTable;
 use crate::backend::chosen_backend;
 use crate::script::Encoding;
-use crate::{OnBackend, WithInspect};
 use arch_sim::{SimFrames, SimMemory};
 use fastrand::Rng;
-use hosted::{BackendKind, Inspect, SimCpus};
+use hosted::BackendKind;
 use mm_core::addr::{Block, Pfn};
 use mm_core::descriptor::{Mask, Page, Pointer, TailEncoding};
 use mm_core::paging::{Leaf, PageTable, Role};
@@ -151,11 +151,10 @@ pub fn run_world(
     seed: u64,
     operations: u64,
 ) -> Result<Tally, String> {
-    backend.run_inspect(OneWorld {
-        encoding,
-        seed,
-        operations,
-    })
+    match encoding {
+        Encoding::Pointer => churn::<Pointer>(backend, seed, operations),
+        Encoding::Mask => churn::<Mask>(backend, seed, operations),
+    }
 }
 
 /// Does 256 operations in the world that the first eight of `bytes` are the seed of, on the backend
@@ -177,29 +176,12 @@ pub fn run_any(bytes: &[u8]) -> Result<Tally, String> {
     run_world(chosen_backend(choice), encoding, seed, FUZZED_OPERATIONS)
 }
 
-/// A world on whatever backend.
-struct OneWorld {
-    encoding: Encoding,
-    seed: u64,
-    operations: u64,
-}
-
-impl WithInspect for OneWorld {
-    type Output = Result<Tally, String>;
-
-    fn with<B: Inspect>(self) -> Self::Output {
-        match self.encoding {
-            Encoding::Pointer => churn::<B, Pointer>(self.seed, self.operations),
-            Encoding::Mask => churn::<B, Mask>(self.seed, self.operations),
-        }
-    }
-}
-
-fn churn<B: Inspect, E: TailEncoding>(seed: u64, operations: u64) -> Result<Tally, String> {
+/// See [`run_world`].
+fn churn<E: TailEncoding>(kind: BackendKind, seed: u64, operations: u64) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
-    let world = World::<B>::new(&mut rng)?;
+    let world = World::new(kind, &mut rng)?;
     let altmaps = world.altmaps()?;
-    let mut churn = Churn::<B, E>::new(&world, &altmaps, rng)?;
+    let mut churn = Churn::<E>::new(&world, &altmaps, rng)?;
     let between = world.layout.pages() / PAGES_PER_OPERATION;
     for index in 0..operations {
         churn
@@ -217,11 +199,11 @@ struct Live<'w> {
 }
 
 /// A world, the library at work in it, and the model, in the middle of things.
-struct Churn<'w, B: Inspect, E: TailEncoding> {
-    world: &'w World<B>,
+struct Churn<'w, E: TailEncoding> {
+    world: &'w World,
     altmaps: &'w [Altmap<'w>],
     rng: Rng,
-    table: B::Table<'w>,
+    table: TestTable<'w>,
     vmemmap: Vmemmap<Page<E>, &'w SimFrames, &'w SimMemory>,
     model: Model,
     regions: Vec<Live<'w>>,
@@ -239,13 +221,13 @@ struct Churn<'w, B: Inspect, E: TailEncoding> {
     tally: Tally,
 }
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
-    fn new(world: &'w World<B>, altmaps: &'w [Altmap<'w>], mut rng: Rng) -> Result<Self, String> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
+    fn new(world: &'w World, altmaps: &'w [Altmap<'w>], mut rng: Rng) -> Result<Self, String> {
         let machine = &world.machine;
         machine.cpus().watch_frees(machine.frames());
-        let mut table = machine.take_table().ok_or("the table is taken")?;
-        let mut model = Model::new(world.layout, B::HAS_TABLES);
-        let state = B::foreign(machine, world.foreign);
+        let taken = machine.take_table(world.foreign);
+        let mut table = taken.ok_or("the table is taken")?;
+        let mut model = Model::new(world.layout, machine.facts().has_tables);
         if rng.u8(..3) == 0 {
             let page = (world.layout.foreign_table() + 1) * world.layout.table - 1;
             let frame = Pfn::new(FOREIGN_FRAME + page).ok_or("no such frame")?;
@@ -254,7 +236,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
                 role: Role::Foreign,
                 writable: true,
             };
-            if !B::map_foreign(&state, &mut table, world.layout.address(page), leaf) {
+            if !table.map_foreign(world.layout.address(page), leaf) {
                 return Err("there is no place for a foreign leaf".into());
             }
             model.map_foreign(page);

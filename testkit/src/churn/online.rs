@@ -3,7 +3,6 @@
 use super::model::{Cell, Policy};
 use super::operations::Expected;
 use super::{Churn, Live};
-use hosted::Inspect;
 use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -14,7 +13,7 @@ use std::ops::Range;
 /// How many regions are online at most.
 const REGIONS: usize = 12;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     /// Which of the spans at `candidates` have huge leaves now. Without a reason all of them do.
     pub(super) fn huge_among(
         &self,
@@ -125,7 +124,7 @@ impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
         // Without a frame for a table, what reaches across an end stays.
         let goes = match offlined.kept {
             0 => pages.clone(),
-            _ if parts && self.armed && B::HAS_TABLES => {
+            _ if parts && self.armed && self.world.machine.facts().has_tables => {
                 self.model.apart(&pages, |page| self.is_one(page))
             }
             kept => return Err(format!("{kept} frames stay for no reason")),

@@ -1,7 +1,6 @@
 //! What is done in a world, what the model says to it, and whether that is what happens.
 
 use super::Churn;
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::{NodeId, PfnRange, VirtRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -13,7 +12,7 @@ const SELDOM: u32 = 1 << 10;
 /// What an operation has to answer.
 pub(super) type Expected = Result<(), ErrorKind>;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     /// Does something.
     pub(super) fn act(&mut self) -> Result<(), String> {
         if self.rng.u8(..8) == 0 {

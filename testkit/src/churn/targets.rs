@@ -3,7 +3,6 @@
 use super::Churn;
 use super::model::Policy;
 use super::world::Memory;
-use hosted::Inspect;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
@@ -12,7 +11,7 @@ use std::ops::Range;
 /// How many vmemmap pages get frames of their own, except now and then.
 pub(super) const FEW: u64 = 96;
 
-impl<'w, B: Inspect, E: TailEncoding> Churn<'w, B, E> {
+impl<'w, E: TailEncoding> Churn<'w, E> {
     pub(super) fn memory(&mut self) -> &'w Memory {
         let (large, small) = (&self.world.large_memories, &self.world.memories);
         match self.rng.u64(..self.world.layout.large_of) {

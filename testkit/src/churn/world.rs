@@ -1,9 +1,10 @@
 //! What a run borrows: a machine, the memory that comes online in it, and altmaps.
 
 use super::layout::Layout;
+use crate::{Facts, TestMachine};
 use arch_sim::SimMemory;
 use fastrand::Rng;
-use hosted::{Backend, Machine, MachineConfig};
+use hosted::{BackendKind, MachineConfig};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::DeviceAltmap;
 
@@ -32,9 +33,9 @@ pub(super) struct Memory {
 }
 
 /// A machine and its memory.
-pub(super) struct World<B: Backend> {
+pub(super) struct World {
     pub(super) layout: Layout,
-    pub(super) machine: Machine<B>,
+    pub(super) machine: TestMachine,
     pub(super) memories: Vec<Memory>,
     pub(super) large_memories: Vec<Memory>,
     pub(super) devices: Vec<Memory>,
@@ -44,9 +45,9 @@ pub(super) struct World<B: Backend> {
     pub(super) foreign: PfnRange,
 }
 
-impl<B: Backend> World<B> {
-    pub(super) fn new(rng: &mut Rng) -> Result<Self, String> {
-        let layout = Layout::of::<B>(rng.u64(..))?;
+impl World {
+    pub(super) fn new(kind: BackendKind, rng: &mut Rng) -> Result<Self, String> {
+        let layout = Layout::of(&Facts::of_kind(kind), rng.u64(..))?;
         let window = layout.window()?;
         let quarter = Pfn::new(layout.model.all_frames().frames() / 4);
         let foreign = quarter.and_then(|start| PfnRange::new(start, FOREIGN_FRAMES).ok());
@@ -61,12 +62,15 @@ impl<B: Backend> World<B> {
         let large_memories = (0..LARGE as u64).map(|index| large_memory(&layout, index));
         let large_memories = large_memories.collect::<Result<_, String>>()?;
         let reserved = devices.iter().map(|device| reserved(&layout, device));
-        let machine = Machine::new(&MachineConfig {
-            devices: vec![window, foreign],
-            backed: reserved.chain([foreign]).collect(),
-            ram_frames: 1 << 15,
-            ..MachineConfig::default()
-        });
+        let machine = TestMachine::new(
+            kind,
+            &MachineConfig {
+                devices: vec![window, foreign],
+                backed: reserved.chain([foreign]).collect(),
+                ram_frames: 1 << 15,
+                ..MachineConfig::default()
+            },
+        );
         Ok(Self {
             layout,
             machine: machine.map_err(|error| error.to_string())?,

@@ -1,6 +1,6 @@
 //! What CPUs read before they need it.
 
-use hosted::{Backend, Machine, SimCpus};
+use crate::TestMachine;
 use mm_core::addr::VirtRange;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,17 +20,12 @@ impl Ahead {
     /// Lets CPUs know of frames that are freed while they have them cached, read ahead in `all`
     /// whenever they are made to forget something, and one of them, the one with the number
     /// `eager`, cache at each allocation what this says.
-    pub(super) fn watch<B: Backend>(&self, machine: &Machine<B>, all: VirtRange, eager: usize) {
+    pub(super) fn watch(&self, machine: &TestMachine, all: VirtRange, eager: usize) {
         let cpus = machine.cpus();
         cpus.read_ahead(all);
         cpus.watch_frees(machine.frames());
-        let each = cpus.all();
-        if let Some(cpu) = each.get(eager % each.len().max(1)).cloned() {
-            let ahead = self.clone();
-            machine.frames().on_allocate(move |_| {
-                let ranges = ahead.get();
-                ranges.iter().flatten().for_each(|range| cpu.fill(*range));
-            });
-        }
+        let ahead = self.clone();
+        let ranges = move || ahead.get().into_iter().flatten().collect();
+        cpus.fill_at_allocations(eager, machine.frames(), Box::new(ranges));
     }
 }

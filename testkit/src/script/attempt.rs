@@ -5,7 +5,6 @@ use super::interpreter::Interpreter;
 use super::model::{Costs, Expected};
 use super::op::Fault;
 use hosted::inspect::Fingerprint;
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::VirtAddr;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -88,7 +87,7 @@ pub(super) struct Snapshot {
     of_altmaps: u64,
 }
 
-impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, E: TailEncoding> Interpreter<'s, E> {
     /// Does `call`; once more without the fault, if there is one and it fails. `None` if it was
     /// refused or lacked frames of the altmap, as it had to.
     pub(super) fn attempt<T, R: Refusal>(
@@ -169,7 +168,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             false => self.range_of(pages),
         };
         let range = range.unwrap_or(self.addresses);
-        B::fingerprint(self.parts.machine, &self.table, range)
+        self.table.fingerprint(range)
     }
 
     /// Checks that all is as it was `before`, but for hollow tables.
@@ -193,7 +192,10 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         }
         let spans: Vec<_> = self.model.spans(pages).collect();
         for span in spans {
-            let there = B::tables_at(self.parts.machine, self.scale().address(span.start));
+            let there = self
+                .parts
+                .machine
+                .tables_at(self.scale().address(span.start));
             if there < self.model.tables.on_the_way(span.start) {
                 self.model.tables.keep(span.start, there);
             }

@@ -3,7 +3,6 @@
 use super::interpreter::Interpreter;
 use super::model::{Contents, Kind};
 use hosted::inspect::SeenEntry;
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
@@ -11,7 +10,7 @@ use mm_core::paging::{PageTable, Visit};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
+impl<E: TailEncoding> Interpreter<'_, E> {
     /// Compares what the last operation has changed, and next to it; or everything.
     pub(super) fn check(&mut self, everything: bool) -> Result<(), String> {
         self.check_costs()?;
@@ -52,7 +51,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         let pages = scale.page_at(range.start())..scale.page_at(range.last()) + 1;
         let mut next = pages.start;
         let mut wrong = None;
-        B::scan(self.parts.machine, &self.table, range, &mut |entry| {
+        self.table.scan(range, &mut |entry| {
             let SeenEntry::Leaf(leaf) = entry else {
                 return;
             };
@@ -121,7 +120,8 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         contents: Contents,
     ) -> Result<(), String> {
         let address = |pfn: u64| {
-            let config = B::MODEL.config();
+            let model = self.parts.machine.model();
+            let config = model.config();
             VirtAddr::new(config.vmemmap_base.get() + pfn * config.descriptor_bytes)
         };
         let head = pfn & !((1 << contents.order) - 1);

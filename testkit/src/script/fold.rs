@@ -6,7 +6,6 @@ use super::model::{Expected, Survey, Use, sharing};
 use super::online::{Trace, check_notes, left_of, made_as};
 use super::op::{Change, Fold, Odd, Target};
 use super::oracle::Oracle;
-use hosted::Inspect;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -15,7 +14,7 @@ use mm_core::pagemap::{DevPagemap, Geometry, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{FoldError, Folded, Vmemmap};
 
-impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, E: TailEncoding> Interpreter<'s, E> {
     /// Changes memory that is online, if there is any to be changed.
     pub(super) fn change(&mut self, fold: &Fold) -> Result<(), String> {
         let (ranges, altmaps) = match fold.target {
@@ -38,7 +37,11 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             tails => tails,
         };
         let expected = self.model.pagemap(&ranges, order);
-        let made = DevPagemap::new(&B::MODEL, &ranges, Geometry::compound(order));
+        let made = DevPagemap::new(
+            &self.parts.machine.model(),
+            &ranges,
+            Geometry::compound(order),
+        );
         let Some(pagemap) = made_as(made, expected)? else {
             return Ok(());
         };
@@ -142,7 +145,9 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             .model
             .survey(change, ranges, frames, used, E::SAME_FOR_ALL);
         let possible = match change == Change::Unfold && survey.is_ok() {
-            true if pagemaps.ours.huge_leaves() && B::HUGE_LEAF.is_some() => {
+            true if pagemaps.ours.huge_leaves()
+                && self.parts.machine.facts().huge_leaf.is_some() =>
+            {
                 self.model.joins(frames)
             }
             _ => Vec::new(),
@@ -231,7 +236,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             }
             Change::Unfold => {
                 let blocks = trace
-                    .blocks(B::HUGE_LEAF)
+                    .blocks(self.parts.machine.facts().huge_leaf)
                     .filter(|granted| *granted)
                     .count();
                 let joined = possible.get(..blocks).ok_or("too many blocks were taken")?;
@@ -250,7 +255,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         if (folded.changed, folded.unchanged) != right {
             return Err(format!("{folded:?}, expected {right:?}"));
         }
-        if folded.changed > 0 && folded.flushes == 0 && B::HAS_TABLES {
+        if folded.changed > 0 && folded.flushes == 0 && self.parts.machine.facts().has_tables {
             return Err(format!("no flush for {folded:?}"));
         }
         check_notes(&folded.notes, missing, self.remote(trace, used.node))?;

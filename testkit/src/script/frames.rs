@@ -5,7 +5,6 @@ use super::interpreter::Interpreter;
 use super::model::{Expected, Kind};
 use super::op::One;
 use super::oracle::Oracle;
-use hosted::Inspect;
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::error::ErrorKind;
@@ -13,7 +12,7 @@ use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
-impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
+impl<E: TailEncoding> Interpreter<'_, E> {
     /// Marks a frame.
     pub(super) fn mark(&mut self, one: One, node: u32) -> Result<(), String> {
         let (page, frame) = self.frame(one)?;

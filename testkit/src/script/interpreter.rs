@@ -8,10 +8,9 @@ use super::replay::Replay;
 use super::scale::Scale;
 use super::tally::Tally;
 use super::trace::Traced;
+use crate::{TestMachine, TestTable};
 use arch_sim::{SimFrames, SimMemory};
-use hosted::Machine;
 use hosted::inspect::SeenEntry;
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::DeviceAltmap;
@@ -23,8 +22,8 @@ use std::ops::Range;
 const EVERYTHING: usize = 16;
 
 /// What the interpreter borrows.
-pub(super) struct Parts<'s, B: Inspect> {
-    pub(super) machine: &'s Machine<B>,
+pub(super) struct Parts<'s> {
+    pub(super) machine: &'s TestMachine,
     pub(super) frames: &'s Traced<'s, SimFrames>,
     /// By the number of the operation that may use it.
     pub(super) altmaps: &'s [Option<BothAltmaps<'s>>],
@@ -74,13 +73,12 @@ pub(super) struct Pagemaps<'p> {
 pub(super) type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory>;
 
 /// A machine, the oracle and the model, in the middle of a script.
-pub(super) struct Interpreter<'s, B: Inspect, E: TailEncoding> {
-    pub(super) parts: Parts<'s, B>,
-    pub(super) table: B::Table<'s>,
+pub(super) struct Interpreter<'s, E: TailEncoding> {
+    pub(super) parts: Parts<'s>,
+    pub(super) table: TestTable<'s>,
     pub(super) vmemmap: MachineVmemmap<'s, E>,
     pub(super) oracle: Option<Oracle<'s, E>>,
     pub(super) model: Model,
-    pub(super) others: B::Foreign<'s>,
     pub(super) regions: Vec<Live<'s>>,
     /// The first pages of foreign leaves.
     pub(super) planted: Vec<u64>,
@@ -93,15 +91,16 @@ pub(super) struct Interpreter<'s, B: Inspect, E: TailEncoding> {
     pub(super) tally: Tally,
 }
 
-impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, E: TailEncoding> Interpreter<'s, E> {
     pub(super) fn new(
-        parts: Parts<'s, B>,
+        parts: Parts<'s>,
         scale: Scale,
         window: PfnRange,
         foreign: PfnRange,
     ) -> Result<Self, String> {
         let machine = parts.machine;
-        let addresses = B::MODEL.descriptors(window);
+        let facts = machine.facts();
+        let addresses = facts.model.descriptors(window);
         let addresses = addresses.ok_or("the window lies outside the model")?;
         // One of the CPUs caches whatever there is whenever it may: which one, the window decides.
         let ahead = Ahead::default();
@@ -109,15 +108,17 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let eager = usize::from(window.start() == Pfn::ZERO || window.start().is_aligned(large));
         ahead.watch(machine, addresses, eager);
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-        let vmemmap = unsafe { Vmemmap::new(B::MODEL, parts.frames, machine.memory()) };
-        let oracle = parts.oracle.map(Oracle::new::<B>).transpose()?;
-        let tables = Tables::new(B::HAS_TABLES, &B::table_spans());
+        let vmemmap = unsafe { Vmemmap::new(facts.model, parts.frames, machine.memory()) };
+        let oracle = parts
+            .oracle
+            .map(|parts| Oracle::new(machine.facts(), parts))
+            .transpose()?;
+        let tables = Tables::new(facts.has_tables, &facts.table_spans);
         Ok(Self {
-            table: machine.take_table().ok_or("the table is taken")?,
+            table: machine.take_table(foreign).ok_or("the table is taken")?,
             vmemmap: vmemmap.map_err(|error| error.to_string())?,
             oracle,
             model: Model::new(scale, window, tables),
-            others: B::foreign(machine, foreign),
             parts,
             regions: Vec::new(),
             planted: Vec::new(),
@@ -177,7 +178,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
             self.check(self.scale().is_wide())?;
         }
         let ranges = [self.window];
-        let pagemap = DevPagemap::new(&B::MODEL, &ranges, Geometry::BASE_PAGES);
+        let pagemap = DevPagemap::new(&self.parts.machine.model(), &ranges, Geometry::BASE_PAGES);
         let pagemap = pagemap.map_err(|error| error.to_string())?;
         for piece in self.pieces_online() {
             let gone = self.vmemmap.depopulate(&mut self.table, &pagemap, piece);
@@ -192,7 +193,11 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         self.prune();
         // Tables that only foreign leaves were left in go with the next that comes and goes there.
         let order = Order::new(self.scale().table_order()).unwrap_or(Order::BASE);
-        let all = DevPagemap::new(&B::MODEL, &ranges, Geometry::compound(order));
+        let all = DevPagemap::new(
+            &self.parts.machine.model(),
+            &ranges,
+            Geometry::compound(order),
+        );
         let all = all.map_err(|error| error.to_string())?;
         let region = self.vmemmap.online(&mut self.table, &all);
         let region = region.map_err(|error| format!("all at the end: {error}"))?;
@@ -241,7 +246,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let Some(range) = self.range_of(pages) else {
             return seen;
         };
-        B::scan(self.parts.machine, &self.table, range, &mut |entry| {
+        self.table.scan(range, &mut |entry| {
             let SeenEntry::Leaf(leaf) = entry else {
                 return;
             };

@@ -41,9 +41,8 @@ pub use scale::Width;
 pub use tally::Tally;
 
 use crate::backend::chosen_backend;
-use crate::{OnBackend, WithInspect};
-use hosted::Inspect;
-use hosted::{BackendKind, Machine, MachineConfig};
+use crate::{Facts, TestMachine};
+use hosted::{BackendKind, MachineConfig};
 use interpreter::{BothAltmaps, Interpreter, Parts, ScriptAltmap};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
@@ -95,39 +94,21 @@ pub fn run_on(
     bytes: &[u8],
     most: usize,
 ) -> Result<Tally, String> {
-    backend.run_inspect(Run {
-        encoding,
-        width,
-        bytes,
-        most,
-    })
-}
-
-/// A script, and how it is run.
-struct Run<'a> {
-    encoding: Encoding,
-    width: Width,
-    bytes: &'a [u8],
-    most: usize,
-}
-
-impl WithInspect for Run<'_> {
-    type Output = Result<Tally, String>;
-
-    fn with<B: Inspect>(self) -> Self::Output {
-        match self.encoding {
-            Encoding::Pointer => run::<B, Pointer>(self.width, self.bytes, self.most),
-            Encoding::Mask => run::<B, Mask>(self.width, self.bytes, self.most),
-        }
+    match encoding {
+        Encoding::Pointer => run::<Pointer>(backend, width, bytes, most),
+        Encoding::Mask => run::<Mask>(backend, width, bytes, most),
     }
 }
 
-fn run<B: Inspect, E: TailEncoding>(
+/// See [`run_on`].
+fn run<E: TailEncoding>(
+    kind: BackendKind,
     width: Width,
     bytes: &[u8],
     most: usize,
 ) -> Result<Tally, String> {
-    let scale = Scale::new(&B::MODEL, width);
+    let facts = Facts::of_kind(kind);
+    let scale = Scale::new(&facts.model, width);
     let script = Script::decode(&scale, bytes, most);
     let foreign = constant(FOREIGN);
     let config = MachineConfig {
@@ -137,11 +118,11 @@ fn run<B: Inspect, E: TailEncoding>(
         ram_frames: scale.ram_frames(),
         ..MachineConfig::default()
     };
-    let machine = Machine::<B>::new(&config).map_err(|error| error.to_string())?;
+    let machine = TestMachine::new(kind, &config).map_err(|error| error.to_string())?;
     let frames = Traced::new(machine.frames());
     let oracle = match width {
         // The backend without tables is the oracle itself.
-        Width::Wide if B::HAS_TABLES => Some(OracleParts::new(&machine)?),
+        Width::Wide if facts.has_tables => Some(OracleParts::new(&machine)?),
         _ => None,
     };
     // One for each operation that could use one.
@@ -167,35 +148,34 @@ fn run<B: Inspect, E: TailEncoding>(
         altmaps: &altmaps,
         oracle: oracle.as_ref(),
     };
-    let mut interpreter = Interpreter::<B, E>::new(parts, scale, script.window, foreign)?;
+    let mut interpreter = Interpreter::<E>::new(parts, scale, script.window, foreign)?;
     for (index, op) in script.ops.iter().enumerate() {
         let done = interpreter.step(index, op);
-        done.map_err(|error| report::<B>(&error, &script, index + 1))?;
+        done.map_err(|error| report(facts.name, &error, &script, index + 1))?;
     }
     let tally = interpreter.finish();
-    tally.map_err(|error| report::<B>(&error, &script, script.ops.len()))
+    tally.map_err(|error| report(facts.name, &error, &script, script.ops.len()))
 }
 
 /// What went wrong, and which operations lead there.
-fn report<B: Inspect>(error: &str, script: &Script, done: usize) -> String {
+fn report(backend: &str, error: &str, script: &Script, done: usize) -> String {
     let ops = script.ops.iter().take(done).enumerate();
     let ops = ops.map(|(index, op)| format!("\n  {index}: {op:?}"));
     let ops: String = ops.collect();
     format!(
         "{}: {error}\nwindow {}, operations:{ops}",
-        B::NAME,
-        script.window
+        backend, script.window
     )
 }
 
 /// The altmap of an operation that asks for one.
-fn altmap_of<'m, B: Inspect>(machine: &'m Machine<B>, op: &Op) -> Option<ScriptAltmap<'m>> {
+fn altmap_of<'m>(machine: &'m TestMachine, op: &Op) -> Option<ScriptAltmap<'m>> {
     let Op::Online(request) = op else { return None };
     device_altmap(machine, request.altmap()?)
 }
 
 /// An altmap over `reserved`, with new counts.
-fn device_altmap<B: Inspect>(machine: &Machine<B>, reserved: PfnRange) -> Option<ScriptAltmap<'_>> {
+fn device_altmap(machine: &TestMachine, reserved: PfnRange) -> Option<ScriptAltmap<'_>> {
     let (memory, node) = (machine.memory(), oracle::ALTMAP_NODE);
     if !memory.contains(reserved) {
         // Does not come online.
@@ -203,7 +183,7 @@ fn device_altmap<B: Inspect>(machine: &Machine<B>, reserved: PfnRange) -> Option
     }
     // SAFETY: 1: memory of the machine that is in nobody's use but that of the altmap, since those
     // that are in use do not meet. 2: the machine has it. 3: one vmemmap.
-    unsafe { DeviceAltmap::new(&B::MODEL, memory, reserved, node) }.ok()
+    unsafe { DeviceAltmap::new(&machine.model(), memory, reserved, node) }.ok()
 }
 
 fn constant((start, frames): (u64, u64)) -> PfnRange {

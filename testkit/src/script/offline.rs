@@ -6,7 +6,6 @@ use super::interpreter::{Interpreter, Live, Pagemaps};
 use super::op::{Fault, Request};
 use super::oracle::Oracle;
 use crate::mapped_together::maps_together;
-use hosted::Inspect;
 use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -14,7 +13,7 @@ use mm_core::frame::Altmap;
 use mm_core::vmemmap::OfflineError;
 use std::ops::Range;
 
-impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, E: TailEncoding> Interpreter<'s, E> {
     /// Takes a piece of a region offline.
     pub(super) fn shrink(&mut self, index: usize, [skip, length]: [u8; 2]) -> Result<(), String> {
         let Some(live) = self.regions.get(index % self.regions.len().max(1)) else {
@@ -56,7 +55,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
         let attempt = Attempt {
             pages: self.hull(&[piece]),
             expected,
-            needs_ram: split && B::HAS_TABLES,
+            needs_ram: split && self.parts.machine.facts().has_tables,
             altmap: None,
         };
         let gone = self.attempt(&attempt, |this: &mut Self| {
@@ -141,7 +140,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
                 .sum()
         };
         let expected = split.iter().map(frames).sum();
-        if kept != expected || kept > 0 && !(self.armed && B::HAS_TABLES) {
+        if kept != expected || kept > 0 && !(self.armed && self.parts.machine.facts().has_tables) {
             return Err(format!("{kept} frames stay, expected {expected}"));
         }
         self.tally.kept += kept.min(1);

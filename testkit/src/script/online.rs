@@ -7,7 +7,6 @@ use super::model::{Expected, Model, sharing_of};
 use super::op::Request;
 use super::oracle::{ALTMAP_NODE, Oracle};
 use super::trace::Taken;
-use hosted::Inspect;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::{Altmap, FrameAllocator};
@@ -63,7 +62,7 @@ impl Trace {
     }
 }
 
-impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
+impl<'s, E: TailEncoding> Interpreter<'s, E> {
     /// The pagemaps of `request`, if it makes any, with these altmaps.
     pub(super) fn prepare(
         &self,
@@ -72,7 +71,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     ) -> Result<Option<PreparedRequest<'s>>, String> {
         let expected = self.model.pagemap(&request.ranges, request.order);
         let geometry = Geometry::compound(request.order);
-        let made = DevPagemap::new(&B::MODEL, &request.ranges, geometry);
+        let made = DevPagemap::new(&self.parts.machine.model(), &request.ranges, geometry);
         let Some(pagemap) = made_as(made, expected)? else {
             return Ok(None);
         };
@@ -289,7 +288,7 @@ impl<'s, B: Inspect, E: TailEncoding> Interpreter<'s, B, E> {
     /// Which of the huge leaves at `candidates` there are: those in whose place no table is, and
     /// that a block was handed out for.
     fn huge_leaves(&self, candidates: &[u64], trace: &Trace) -> Result<BTreeSet<u64>, String> {
-        let mut blocks = trace.blocks(B::HUGE_LEAF);
+        let mut blocks = trace.blocks(self.parts.machine.facts().huge_leaf);
         let mut huge = BTreeSet::new();
         for page in candidates {
             if self.model.tables.leaf_table(*page).is_none()

@@ -2,8 +2,8 @@
 
 use super::replay::Replay;
 use super::trace::Taken;
+use crate::{Facts, TestMachine};
 use arch_sim::{FlatTable, SimMemory};
-use hosted::{Backend, Machine};
 use mm_core::addr::{NodeId, Pfn, PfnRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::{FrameAllocator, InspectFrames};
@@ -23,7 +23,7 @@ pub(super) struct OracleParts {
 
 impl OracleParts {
     /// Memory like that of `machine`.
-    pub(super) fn new<B: Backend>(machine: &Machine<B>) -> Result<Self, String> {
+    pub(super) fn new(machine: &TestMachine) -> Result<Self, String> {
         let chunks: Vec<PfnRange> = machine.memory().chunks().collect();
         let node_of = |range: &PfnRange| match machine.frames().references(range.start()) {
             Some(_) => machine.frames().node_of(range.start()),
@@ -33,9 +33,9 @@ impl OracleParts {
             .iter()
             .map(|range| (*range, node_of(range)))
             .collect();
-        let memory =
-            SimMemory::new(B::MODEL.granule(), &chunks).map_err(|error| error.to_string())?;
-        let page = B::MODEL.granule().bytes();
+        let memory = SimMemory::new(machine.model().granule(), &chunks)
+            .map_err(|error| error.to_string())?;
+        let page = machine.model().granule().bytes();
         let frames = Replay::new(nodes.clone(), PfnRange::single(Pfn::MAX), page);
         Ok(Self {
             memory,
@@ -59,11 +59,11 @@ pub(super) struct Oracle<'s, E: TailEncoding> {
 }
 
 impl<'s, E: TailEncoding> Oracle<'s, E> {
-    pub(super) fn new<B: Backend>(parts: &'s OracleParts) -> Result<Self, String> {
+    pub(super) fn new(facts: &Facts, parts: &'s OracleParts) -> Result<Self, String> {
         // SAFETY: 1 to 3: the oracle's own, and nobody else's.
-        let vmemmap = unsafe { Vmemmap::new(B::MODEL, &parts.frames, &parts.memory) };
+        let vmemmap = unsafe { Vmemmap::new(facts.model, &parts.frames, &parts.memory) };
         Ok(Self {
-            table: FlatTable::new(B::MODEL.granule(), B::HUGE_LEAF),
+            table: FlatTable::new(facts.model.granule(), facts.huge_leaf),
             vmemmap: vmemmap.map_err(|error| error.to_string())?,
             parts,
         })

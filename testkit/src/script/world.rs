@@ -2,7 +2,6 @@
 
 use super::interpreter::Interpreter;
 use super::op::{Fault, One};
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::{Block, NodeId, Order, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::paging::{Leaf, Role};
@@ -10,7 +9,7 @@ use mm_core::paging::{Leaf, Role};
 /// A frame that nobody has, for foreign leaves: they are never followed.
 const FOREIGN_FRAME: u64 = 1 << 30;
 
-impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
+impl<E: TailEncoding> Interpreter<'_, E> {
     /// Makes allocations fail.
     pub(super) fn arm(&mut self, fault: Fault) {
         let frames = self.parts.machine.frames();
@@ -41,7 +40,12 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             return Ok(());
         }
         let order = match huge {
-            true => B::HUGE_LEAF.ok_or("there are no huge leaves")?,
+            true => self
+                .parts
+                .machine
+                .facts()
+                .huge_leaf
+                .ok_or("there are no huge leaves")?,
             false => Order::BASE,
         };
         let frame = Pfn::new(FOREIGN_FRAME + first);
@@ -52,7 +56,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
             writable: true,
         };
         let at = self.scale().address(first);
-        let planted = B::map_foreign(&self.others, &mut self.table, at, leaf);
+        let planted = self.table.map_foreign(at, leaf);
         let place = !huge || self.model.tables.leaf_table(first).is_none();
         if planted != place {
             return Err(format!(
@@ -78,7 +82,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         if self.model.page(number).is_some() {
             return Ok(());
         }
-        let planted = B::link_foreign_tables(&self.others, self.scale().address(number));
+        let planted = self.table.link_foreign_tables(self.scale().address(number));
         match planted == self.model.tables.map_foreign(number) {
             true => Ok(()),
             false => Err(format!("foreign tables are linked: {planted}")),
@@ -92,7 +96,7 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
         }
         let first = self.planted.remove(index % self.planted.len());
         let at = self.scale().address(first);
-        B::unmap_foreign(&self.others, &mut self.table, at);
+        self.table.unmap_foreign(at);
         if let Some(oracle) = &mut self.oracle {
             oracle.table.unmap_foreign(at);
         }
@@ -101,14 +105,17 @@ impl<B: Inspect, E: TailEncoding> Interpreter<'_, B, E> {
 
     /// Takes foreign tables away in which there is nothing.
     pub(super) fn prune(&mut self) {
-        B::prune(&self.others);
+        self.table.prune();
         self.model.tables.prune();
     }
 
     /// A CPU reads or writes the descriptor of a frame.
     pub(super) fn access(&mut self, one: One, cpu: usize, store: bool) -> Result<(), String> {
         let (number, frame) = self.frame(one)?;
-        let at = B::MODEL
+        let at = self
+            .parts
+            .machine
+            .model()
             .descriptor_address(frame)
             .ok_or("no such descriptor")?;
         let cpus = self.parts.machine.cpus();

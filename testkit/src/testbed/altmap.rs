@@ -1,7 +1,7 @@
 //! An altmap that is watched, and that can be made to run out.
 
+use crate::TestMachine;
 use arch_sim::SimMemory;
-use hosted::{Backend, Machine};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
     AcquireError, Altmap, AltmapRecord, DeviceAltmap, FrameAllocator, InspectFrames, OutOfFrames,
@@ -32,8 +32,8 @@ pub(super) struct WatchedAltmap<'m> {
 }
 
 impl<'m> WatchedAltmap<'m> {
-    pub(super) fn new<B: Backend>(
-        machine: &'m Machine<B>,
+    pub(super) fn new(
+        machine: &'m TestMachine,
         model: &MemoryModel,
         (reserved, node): (PfnRange, NodeId),
     ) -> Self {

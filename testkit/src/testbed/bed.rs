@@ -4,11 +4,10 @@ use super::altmap::{TestAltmap, WatchedAltmap};
 use super::descriptor::{SeenDescriptor, TestDescriptor};
 use super::setup::{Encoding, Setup};
 use super::stats::Stats;
-use crate::{OnBackend, WithInspect};
+use crate::{TestMachine, TestTable};
 use arch_sim::{Fault, SimFrames, SimMemory};
+use hosted::BackendKind;
 use hosted::inspect::{SeenEntry, SeenLeaf};
-use hosted::{BackendKind, Machine};
-use hosted::{Inspect, SimCpus};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page, Pointer};
 use mm_core::frame::{DirectMap, InspectFrames};
@@ -107,23 +106,22 @@ pub trait Testbed<'m> {
     fn unmap_foreign(&mut self, at: VirtAddr);
 }
 
-struct Bed<'m, B: Inspect, D> {
-    machine: &'m Machine<B>,
+struct Bed<'m, D> {
+    machine: &'m TestMachine,
     model: MemoryModel,
-    table: B::Table<'m>,
+    table: TestTable<'m>,
     vmemmap: Vmemmap<D, &'m SimFrames, &'m SimMemory>,
     altmaps: &'m [WatchedAltmap<'m>],
-    foreign: B::Foreign<'m>,
     scratch: Vec<AuditSlot>,
 }
 
-impl<B: Inspect, D: TestDescriptor> Bed<'_, B, D> {
+impl<D: TestDescriptor> Bed<'_, D> {
     /// The descriptor of `frame` in the frame that holds it: also one that others share, which the
     /// library gives to nobody.
     fn descriptor_of(&self, frame: Pfn) -> Option<&D> {
         let shift = self.model.granule().shift();
         let at = self.model.descriptor_address(frame)?;
-        let leaf = B::leaf(self.machine, &self.table, at).filter(|leaf| leaf.owned)?;
+        let leaf = self.table.leaf(at).filter(|leaf| leaf.owned)?;
         let page = self
             .machine
             .memory()
@@ -135,9 +133,9 @@ impl<B: Inspect, D: TestDescriptor> Bed<'_, B, D> {
     }
 }
 
-impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
+impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
     fn name(&self) -> &'static str {
-        B::NAME
+        self.machine.facts().name
     }
 
     fn model(&self) -> MemoryModel {
@@ -145,15 +143,15 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn has_tables(&self) -> bool {
-        B::HAS_TABLES
+        self.machine.facts().has_tables
     }
 
     fn huge_leaf(&self) -> Option<Order> {
-        B::HUGE_LEAF
+        self.machine.facts().huge_leaf
     }
 
     fn shares_tables(&self) -> bool {
-        B::SHARES_TABLES
+        self.machine.facts().shares_tables
     }
 
     fn frames(&self) -> &'m SimFrames {
@@ -260,11 +258,11 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry)) {
-        B::scan(self.machine, &self.table, range, visit);
+        self.table.scan(range, visit);
     }
 
     fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf> {
-        B::leaf(self.machine, &self.table, at)
+        self.table.leaf(at)
     }
 
     fn read_descriptor(&self, at: VirtAddr, bytes: &[u8]) -> SeenDescriptor {
@@ -294,16 +292,16 @@ impl<'m, B: Inspect, D: TestDescriptor> Testbed<'m> for Bed<'m, B, D> {
     }
 
     fn map_foreign(&mut self, at: VirtAddr, leaf: Leaf) -> bool {
-        B::map_foreign(&self.foreign, &mut self.table, at, leaf)
+        self.table.map_foreign(at, leaf)
     }
 
     fn link_foreign_tables(&mut self, at: VirtAddr) -> bool {
-        B::link_foreign_tables(&self.foreign, at)
+        self.table.link_foreign_tables(at)
     }
 
     fn unmap_foreign(&mut self, at: VirtAddr) {
-        B::unmap_foreign(&self.foreign, &mut self.table, at);
-        B::prune(&self.foreign);
+        self.table.unmap_foreign(at);
+        self.table.prune();
     }
 }
 
@@ -312,33 +310,22 @@ type Test<'t> = &'t mut dyn FnMut(&mut dyn Testbed<'_>);
 
 /// See [`OnBackend::testbed`](crate::OnBackend::testbed). Compiled once, whatever the test is.
 pub fn on_testbed(kind: BackendKind, setup: &Setup, test: Test<'_>) {
-    kind.run_inspect(WithEncoding { setup, test });
-}
-
-struct WithEncoding<'s, 't> {
-    setup: &'s Setup,
-    test: Test<'t>,
-}
-
-impl WithInspect for WithEncoding<'_, '_> {
-    type Output = ();
-
-    fn with<B: Inspect>(self) {
-        with_encoding::<B>(self.setup, self.test);
-    }
-}
-
-fn with_encoding<B: Inspect>(setup: &Setup, test: Test<'_>) {
+    let model = kind.model();
     match setup.encoding {
-        Encoding::Mask => on_model::<B, Page<Mask>>(B::MODEL, setup, test),
-        Encoding::Pointer => on_model::<B, Page<Pointer>>(B::MODEL, setup, test),
+        Encoding::Mask => on_model::<Page<Mask>>(kind, model, setup, test),
+        Encoding::Pointer => on_model::<Page<Pointer>>(kind, model, setup, test),
     }
 }
 
-/// Makes the machine of `setup` with the page table of `B` and a vmemmap of the descriptors `D` in
+/// Makes the machine of `setup` with the page table of `kind` and a vmemmap of the descriptors `D` in
 /// the model `model`, and hands it to `test`, after which nothing may be left of what it did.
-pub fn on_model<B: Inspect, D: TestDescriptor>(model: MemoryModel, setup: &Setup, test: Test<'_>) {
-    let machine = Machine::<B>::new(&setup.config::<B>()).unwrap();
+pub fn on_model<D: TestDescriptor>(
+    kind: BackendKind,
+    model: MemoryModel,
+    setup: &Setup,
+    test: Test<'_>,
+) {
+    let machine = TestMachine::new(kind, &setup.config(&kind.model())).unwrap();
     let altmaps = setup.altmaps.iter();
     let altmaps: Vec<WatchedAltmap<'_>> = altmaps
         .map(|one| WatchedAltmap::new(&machine, &model, *one))
@@ -354,10 +341,9 @@ pub fn on_model<B: Inspect, D: TestDescriptor>(model: MemoryModel, setup: &Setup
     let mut bed = Bed {
         machine: &machine,
         model,
-        table: machine.take_table().unwrap(),
+        table: machine.take_table(setup.foreign(&kind.model())).unwrap(),
         vmemmap: vmemmap.unwrap(),
         altmaps: &altmaps,
-        foreign: B::foreign(&machine, setup.foreign::<B>()),
         scratch: Vec::new(),
     };
     let bed: &mut dyn Testbed<'_> = &mut bed;

@@ -1,8 +1,9 @@
 //! What machine a test wants.
 
+use hosted::MachineConfig;
 use hosted::layout::find_gap;
-use hosted::{Backend, MachineConfig};
 use mm_core::addr::{NodeId, Pfn, PfnRange};
+use mm_core::model::MemoryModel;
 
 /// How tails name their heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,14 +68,14 @@ impl Setup {
     }
 
     /// Frames with contents that are nobody's, for tables of somebody else.
-    pub(super) fn foreign<B: Backend>(&self) -> PfnRange {
-        let all = B::MODEL.all_frames();
+    pub(super) fn foreign(&self, model: &MemoryModel) -> PfnRange {
+        let all = model.all_frames();
         let gap = find_gap(&self.devices, all.start(), all.last(), FOREIGN_FRAMES, 1);
         gap.unwrap_or(PfnRange::single(Pfn::ZERO))
     }
 
-    pub(super) fn config<B: Backend>(&self) -> MachineConfig {
-        let foreign = self.foreign::<B>();
+    pub(super) fn config(&self, model: &MemoryModel) -> MachineConfig {
+        let foreign = self.foreign(model);
         let mut devices = self.devices.clone();
         devices.push(foreign);
         let mut backed: Vec<PfnRange> = self.altmaps.iter().map(|(frames, _)| *frames).collect();

@@ -8,7 +8,7 @@
 //! the standard library's are compiled without it; so the locks here are made of atomics.
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::{AArch64_4K, Radix, X86_64};
+use hosted::{BackendKind, Radix, X86_64};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Descriptor, Mask, Page, TailEncoding};
 use mm_core::frame::{
@@ -34,14 +34,14 @@ fn frame_of(frames: PfnRange, index: u64) -> Pfn {
 }
 
 /// The descriptor of `frame`, by an access.
-fn descriptor<R: Radix>(cpus: &ThreadCpus<R>, frame: Pfn) -> Accessed<'_, Page<Mask>> {
-    cpus.descriptor(R::RADIX_MODEL.descriptor_address(frame).unwrap())
+fn descriptor(cpus: &ThreadCpus, frame: Pfn) -> Accessed<'_, Page<Mask>> {
+    cpus.descriptor(cpus.model().descriptor_address(frame).unwrap())
 }
 
 /// Reads descriptors of `frames`, which are base pages that are made compound pages of `order`,
 /// until `done`: each names itself or its head.
-fn read<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, order: Order, done: &AtomicBool) {
-    let model = R::RADIX_MODEL;
+fn read(cpus: &ThreadCpus, frames: PfnRange, order: Order, done: &AtomicBool) {
+    let model = cpus.model();
     for index in 0.. {
         if done.load(Ordering::Acquire) {
             return;
@@ -64,7 +64,7 @@ fn read<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, order: Order, done: &A
 }
 
 /// Stores to descriptors of `frames` until `done`, and tells how often.
-fn store<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, done: &AtomicBool) -> u64 {
+fn store(cpus: &ThreadCpus, frames: PfnRange, done: &AtomicBool) -> u64 {
     let mut stores = 0;
     while !done.load(Ordering::Acquire) {
         let page = descriptor(cpus, frame_of(frames, stores * 37));
@@ -76,34 +76,31 @@ fn store<R: Radix>(cpus: &ThreadCpus<R>, frames: PfnRange, done: &AtomicBool) ->
 
 /// Three units of base pages: one is folded and unfolded beside a CPU that reads its descriptors,
 /// one has a CPU that stores to its own, and one goes offline and comes back.
-fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be<R: Radix>(
+fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be(
+    kind: BackendKind,
     replacement: Replacement,
     tails: Tails,
     huge_leaves: bool,
 ) {
-    let sizes = Sizes::of(R::RADIX_MODEL);
+    let model = kind.model();
+    let sizes = Sizes::of(model);
     let order = sizes.natural();
     let ram = PfnRange::new(Pfn::new(1 << 30).unwrap(), 1 << 13).unwrap();
     let root = ram.last().saturating_add(1 << 10);
-    let granule = R::RADIX_MODEL.granule();
+    let granule = model.granule();
     let memory = SimMemory::new(granule, &[ram, PfnRange::single(root)]).unwrap();
     let frames = SimFrames::new(&memory, &[(NODE, &[ram])]).unwrap();
-    let cpus = ThreadCpus::<R>::new(&memory, root, replacement);
-    // SAFETY: 1: there is one root.
-    let one_root = unsafe { OneRoot::new() };
-    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are
-    // the MMU's. 5: there is one root. 6: there is one allocator.
-    let mut table = unsafe {
-        RadixTable::<R::Format, _, _, _, _>::new(root, one_root, &frames, &memory, &cpus)
-    };
+    let cpus = ThreadCpus::new(kind, &memory, root, replacement);
+    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table.
+    let mut table = unsafe { cpus.table(&frames) };
     // SAFETY: 1 to 3: there is one table, one memory and one vmemmap.
-    let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(R::RADIX_MODEL, &frames, &memory) };
+    let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(model, &frames, &memory) };
     let mut vmemmap = vmemmap.unwrap();
 
     let ranges = [sizes.blocks(sizes.table(), 3, 3)];
     let [folded, stored, removed] = [3, 4, 5].map(|unit| sizes.blocks(sizes.table(), unit, 1));
     let pagemap = |geometry| {
-        DevPagemap::new(&R::RADIX_MODEL, &ranges, geometry)
+        DevPagemap::new(&model, &ranges, geometry)
             .unwrap()
             .with_piece(Piece::Range)
             .with_huge_leaves(huge_leaves)
@@ -142,10 +139,11 @@ fn reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be<R: Radix>(
     assert!(memory.violations().is_empty(), "{}", memory.violations());
 }
 
-fn in_every_way<R: Radix>(replacement: Replacement) {
+fn in_every_way(kind: BackendKind, replacement: Replacement) {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
         for huge_leaves in [true, false] {
-            reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be::<R>(
+            reads_beside_a_fold_and_stores_elsewhere_are_as_they_should_be(
+                kind,
                 replacement,
                 tails,
                 huge_leaves,
@@ -156,12 +154,12 @@ fn in_every_way<R: Radix>(replacement: Replacement) {
 
 #[test]
 fn cpus_read_beside_a_fold_by_direct_exchange_and_store_elsewhere() {
-    in_every_way::<X86_64>(Replacement::Direct);
+    in_every_way(BackendKind::X86_64, Replacement::Direct);
 }
 
 #[test]
 fn cpus_read_beside_a_fold_by_break_before_make_and_store_elsewhere() {
-    in_every_way::<AArch64_4K>(Replacement::BreakBeforeMake);
+    in_every_way(BackendKind::AArch64_4K, Replacement::BreakBeforeMake);
 }
 
 /// Single frames, by a bit for each.

@@ -16,6 +16,7 @@ use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
+use testkit::erased::AnyTable;
 use testkit::testbed::Sizes;
 
 const NODE: NodeId = NodeId::new(0);
@@ -110,10 +111,12 @@ fn boots_and_hands_over<B: RadixBackend, C: ReferenceCounts>(counts: C) {
     // SAFETY: 1: there is one root.
     let one_root = unsafe { OneRoot::new() };
     let mmu = B::mmu(machine.cpus());
+    let for_tables: &dyn FrameAllocator = frames;
     // SAFETY: 1: the root is empty. 2: one memory. 3: one table. 4: all CPUs. 5: there is one root.
-    let mut table = unsafe {
-        RadixTable::<B::Format, _, _, _, _>::new(machine.root(), one_root, frames, memory, mmu)
+    let table = unsafe {
+        RadixTable::<B::Format, _, _, _, _>::new(machine.root(), one_root, for_tables, memory, mmu)
     };
+    let mut table = AnyTable::new(table);
     // SAFETY: 1 and 4: nobody else uses the addresses. 2: one memory. 3: one table.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(model, frames, memory) };
     let mut vmemmap = vmemmap.unwrap();

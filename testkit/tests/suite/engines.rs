@@ -11,6 +11,7 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use testkit::erased::AnyTable;
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
@@ -21,12 +22,6 @@ struct Machine<R: Radix> {
     mmu: SimMmu<R::Walker>,
 }
 
-type Table<'m, R> = RadixTable<
-    <R as Radix>::Format,
-    &'m SimFrames,
-    &'m SimMemory,
-    &'m SimMmu<<R as Radix>::Walker>,
->;
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 impl<R: Radix> Machine<R> {
@@ -49,15 +44,22 @@ impl<R: Radix> Machine<R> {
     }
 
     /// An engine, for one call or for several.
-    fn table(&self) -> Table<'_, R> {
+    fn table(&self) -> AnyTable<'_> {
         // SAFETY: of `OneRoot`, 1: there is no other root. Of the table, 1: the root is zero at
         // first, and only such tables write below it. 2: the memory
         // has all frames. 3: one is used at a time. 4: there is one CPU. 5: there is one root.
         // 6: there is one allocator.
-        unsafe {
+        let table = unsafe {
             let roots = OneRoot::new();
-            RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)
-        }
+            RadixTable::<R::Format, _, _, _, _>::new(
+                self.root,
+                roots,
+                &self.frames,
+                &self.memory,
+                &self.mmu,
+            )
+        };
+        AnyTable::new(table)
     }
 
     fn vmemmap(&self, model: MemoryModel) -> Array<'_> {

@@ -12,6 +12,7 @@ use mm_core::paging::{InUse, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OfflineError, Vmemmap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use testkit::erased::AnyTable;
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
@@ -23,9 +24,6 @@ struct Machine<R: Radix> {
     mmu: SimMmu<R::Walker>,
 }
 
-type MmuOf<'m, R> = &'m SimMmu<<R as Radix>::Walker>;
-type Table<'m, R> =
-    RadixTable<<R as Radix>::Format, &'m SimFrames, &'m SimMemory, MmuOf<'m, R>, MmuOf<'m, R>>;
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 impl<R: Radix> Machine<R> {
@@ -49,14 +47,21 @@ impl<R: Radix> Machine<R> {
         }
     }
 
-    fn parts(&self) -> (Table<'_, R>, Array<'_>) {
+    fn parts(&self) -> (AnyTable<'_>, Array<'_>) {
         // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs
         // are the MMU's. 5: there is one root. 6: there is one allocator.
-        let table =
-            unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) };
+        let table = unsafe {
+            RadixTable::<R::Format, _, _, _, _>::new(
+                self.root,
+                &self.mmu,
+                &self.frames,
+                &self.memory,
+                &self.mmu,
+            )
+        };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(R::RADIX_MODEL, &self.frames, &self.memory) };
-        (table, vmemmap.unwrap())
+        (AnyTable::new(table), vmemmap.unwrap())
     }
 
     /// Lets the CPUs cache all of `range` from now on whenever anything happens, and counts the
@@ -93,7 +98,7 @@ impl<R: Radix> Machine<R> {
         }
     }
 
-    fn audit(&self, table: &Table<'_, R>, vmemmap: &Array<'_>) -> AuditReport {
+    fn audit(&self, table: &AnyTable<'_>, vmemmap: &Array<'_>) -> AuditReport {
         let mut scratch = vec![AuditSlot::default(); 1 << 15];
         let report = vmemmap.audit(table, &[&self.frames], &mut scratch);
         report.unwrap()

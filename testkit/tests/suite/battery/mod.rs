@@ -4,11 +4,11 @@ mod backends;
 
 use backends::AtTheEnds;
 use conformance::{Outcome, checks};
-use hosted::{BackendKind, Inspect, Machine, MachineConfig, SimCpus, X86_64};
+use hosted::{Backend, BackendKind, MachineConfig};
 use mm_core::addr::{NodeId, Order, Pfn};
 use mm_core::frame::{FrameAllocator, Released};
 use mm_core::paging::{InUse, Replacement};
-use testkit::{HostedAltmap, HostedHarness, OnBackend, WithInspect, on_backends};
+use testkit::{HostedAltmap, HostedHarness, TestMachine, on_backends};
 
 /// From how many bytes on the descriptors that fill a huge leaf are too many to be written time and
 /// again.
@@ -24,18 +24,27 @@ enum Machines {
     OneForAll,
 }
 
+/// Makes the machine that checks run on.
+type NewMachine<'n> = &'n dyn Fn() -> TestMachine;
+
+/// The altmap that the battery is given.
+fn altmap_of(machine: &TestMachine) -> HostedAltmap<'_> {
+    let (model, node) = (machine.model(), TestMachine::NODES[0]);
+    let reserved = HostedHarness::reserved(&model);
+    // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
+    let altmap = unsafe { HostedAltmap::new(&model, machine.memory(), reserved, node) };
+    altmap.unwrap()
+}
+
 type Outcomes = Vec<(&'static str, Outcome)>;
 
 /// Runs every check on a machine of its own.
 #[inline(never)]
-fn on_a_machine_for_each<B: Inspect>(config: &MachineConfig) -> Outcomes {
-    let (reserved, node) = (HostedHarness::<B>::reserved(), Machine::<B>::NODES[0]);
+fn on_a_machine_for_each(new: NewMachine<'_>) -> Outcomes {
     let mut outcomes = Vec::new();
-    for index in 0..checks::<HostedHarness<'_, B>>().count() {
-        let machine = Machine::<B>::new(config).unwrap();
-        // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
-        let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
-        let altmap = altmap.unwrap();
+    for index in 0..checks::<HostedHarness<'_>>().count() {
+        let machine = new();
+        let altmap = altmap_of(&machine);
         let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
         let check = checks().nth(index).unwrap();
         outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
@@ -49,12 +58,9 @@ fn on_a_machine_for_each<B: Inspect>(config: &MachineConfig) -> Outcomes {
 /// Runs all checks on one machine.
 // Not inlined, as the other is not: the test of a small stack is about the battery.
 #[inline(never)]
-fn on_one_machine<B: Inspect>(config: &MachineConfig) -> Outcomes {
-    let (reserved, node) = (HostedHarness::<B>::reserved(), Machine::<B>::NODES[0]);
-    let machine = Machine::<B>::new(config).unwrap();
-    // SAFETY: 1 to 3: as above.
-    let altmap = unsafe { HostedAltmap::new(&B::MODEL, machine.memory(), reserved, node) };
-    let altmap = altmap.unwrap();
+fn on_one_machine(new: NewMachine<'_>) -> Outcomes {
+    let machine = new();
+    let altmap = altmap_of(&machine);
     let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
     let mut outcomes = Vec::new();
     conformance::run(&mut harness, &mut |name, outcome| {
@@ -63,12 +69,12 @@ fn on_one_machine<B: Inspect>(config: &MachineConfig) -> Outcomes {
     outcomes
 }
 
-/// Runs every check on machines of `config`, and lists what did not pass. Skipped is exactly what
+/// Runs every check on such machines, and lists what did not pass. Skipped is exactly what
 /// `skipped` names.
-fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &[&[&str]]) {
+fn battery_on(new: NewMachine<'_>, machines: Machines, skipped: &[&[&str]]) {
     let outcomes = match machines {
-        Machines::OneForEach => on_a_machine_for_each::<B>(config),
-        Machines::OneForAll => on_one_machine::<B>(config),
+        Machines::OneForEach => on_a_machine_for_each(new),
+        Machines::OneForAll => on_one_machine(new),
     };
     let skips = |name| skipped.iter().any(|names| names.contains(&name));
     let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
@@ -77,7 +83,7 @@ fn battery_on<B: Inspect>(config: &MachineConfig, machines: Machines, skipped: &
         Outcome::Failed(_) => true,
     });
     let bad: Vec<String> = bad.map(|(name, o)| format!("{name}: {o}")).collect();
-    assert!(bad.is_empty(), "{}: {bad:#?}", B::NAME);
+    assert!(bad.is_empty(), "{}: {bad:#?}", new().facts().name);
     let names = skipped.iter().copied().flatten();
     let unknown: Vec<_> = names
         .filter(|skipped| !outcomes.iter().any(|(name, _)| name == *skipped))
@@ -165,50 +171,41 @@ const EXCHANGES: &[&str] = &[
     "counters_do_not_underflow_on_a_failed_fold",
 ];
 
-/// The checks that cannot be done on `B`, whose kernel can keep CPUs away from addresses or not.
-fn skipped<B: Inspect>(config: &MachineConfig) -> Vec<&'static [&'static str]> {
-    let machine = Machine::<B>::new(config).unwrap();
-    let table = machine.take_table().unwrap();
+/// The checks that cannot be done there.
+fn skipped(new: NewMachine<'_>) -> Vec<&'static [&'static str]> {
+    let machine = new();
+    let model = machine.model();
+    let table = machine.take_table(HostedHarness::foreign(&model)).unwrap();
     let exchange = match table.replacement() {
         Replacement::Refused => EXCHANGES,
         _ => CAN_EXCHANGE,
     };
     let mut skipped = vec![exchange, CAN_SPLIT];
-    if !B::HAS_TABLES {
+    if !machine.facts().has_tables {
         skipped.push(NO_TABLES);
     }
     if machine.cpus().root_changes().is_none() {
         skipped.push(NOT_TOLD);
     }
-    let leaf = B::HUGE_LEAF.unwrap_or(Order::BASE).frames() * B::MODEL.granule().bytes();
+    let leaf = machine.facts().huge_leaf.unwrap_or(Order::BASE).frames() * model.granule().bytes();
     if leaf >= LARGE_LEAF {
         skipped.push(LARGE_TABLES);
     }
     skipped
 }
 
-/// The battery on a backend.
-struct Battery {
-    machines: Machines,
-    quiesce: bool,
-}
-
-impl WithInspect for Battery {
-    type Output = ();
-
-    fn with<B: Inspect>(self) {
-        let config = MachineConfig {
-            quiesce: self.quiesce,
-            ..HostedHarness::<B>::config()
-        };
-        battery_on::<B>(&config, self.machines, &skipped::<B>(&config));
-    }
+/// The battery on a backend, whose kernel can keep CPUs away from addresses or not.
+fn battery(kind: BackendKind, machines: Machines, quiesce: bool) {
+    let config = MachineConfig {
+        quiesce,
+        ..HostedHarness::config(&kind.model())
+    };
+    let new = || TestMachine::new(kind, &config).unwrap();
+    battery_on(&new, machines, &skipped(&new));
 }
 
 fn the_battery_passes_on_a_machine_for_each_check(kind: BackendKind) {
-    let machines = Machines::OneForEach;
-    let quiesce = true;
-    kind.run_inspect(Battery { machines, quiesce });
+    battery(kind, Machines::OneForEach, true);
 }
 
 /// As `conformance::Parts` says, for leaves of 512 pages.
@@ -216,16 +213,14 @@ fn the_battery_passes_on_a_machine_for_each_check(kind: BackendKind) {
 fn two_to_the_13_frames_of_ram_are_enough() {
     let config = MachineConfig {
         ram_frames: 1 << 13,
-        ..HostedHarness::<X86_64>::config()
+        ..HostedHarness::config(&BackendKind::X86_64.model())
     };
-    let skipped = skipped::<X86_64>(&config);
-    battery_on::<X86_64>(&config, Machines::OneForEach, &skipped);
+    let new = || TestMachine::new(BackendKind::X86_64, &config).unwrap();
+    battery_on(&new, Machines::OneForEach, &skipped(&new));
 }
 
 fn the_battery_passes_on_one_machine_for_all_checks(kind: BackendKind) {
-    let machines = Machines::OneForAll;
-    let quiesce = true;
-    kind.run_inspect(Battery { machines, quiesce });
+    battery(kind, Machines::OneForAll, true);
 }
 
 on_backends!(all:
@@ -236,17 +231,17 @@ on_backends!(all:
 #[test]
 fn aarch64_without_a_quiesce_hook_passes_the_battery() {
     for machines in [Machines::OneForEach, Machines::OneForAll] {
-        let quiesce = false;
-        BackendKind::AArch64_4K.run_inspect(Battery { machines, quiesce });
+        battery(BackendKind::AArch64_4K, machines, false);
     }
 }
 
 #[test]
 fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
-    let mut config = HostedHarness::<AtTheEnds>::config();
+    let mut config = HostedHarness::config(&AtTheEnds::MODEL);
     // The first frames are RAM, and described like any others.
     config.devices.retain(|range| range.start() != Pfn::ZERO);
-    let machine = Machine::<AtTheEnds>::new(&config).unwrap();
+    let new = || TestMachine::of::<AtTheEnds>(&config).unwrap();
+    let machine = new();
     let first = machine.frames().allocate(Order::BASE, NodeId::new(0));
     let first = first.unwrap();
     assert_eq!(
@@ -260,16 +255,14 @@ fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
         unsafe { machine.frames().free(owned) };
     }
     for machines in [Machines::OneForEach, Machines::OneForAll] {
-        battery_on::<AtTheEnds>(&config, machines, &[CAN_EXCHANGE, CAN_SPLIT]);
+        battery_on(&new, machines, &[CAN_EXCHANGE, CAN_SPLIT]);
     }
 }
 
 /// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
 #[test]
 fn the_battery_runs_on_a_small_stack() {
-    let machines = Machines::OneForAll;
-    let quiesce = true;
-    let battery = move || BackendKind::X86_64.run_inspect(Battery { machines, quiesce });
+    let battery = || battery(BackendKind::X86_64, Machines::OneForAll, true);
     let small = std::thread::Builder::new().stack_size(SMALL_STACK);
     small.spawn(battery).unwrap().join().unwrap();
 }
@@ -283,7 +276,7 @@ fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
         .filter_map(|line| line.strip_prefix("//! | "));
     let rows: Vec<_> = rows.skip(1).collect();
     assert_eq!(rows.len(), 24, "things that were seen elsewhere");
-    let known: Vec<_> = checks::<HostedHarness<'_, X86_64>>()
+    let known: Vec<_> = checks::<HostedHarness<'_>>()
         .map(|check| check.name())
         .collect();
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -4,11 +4,11 @@ use arch_aarch64::Format4K;
 use arch_sim::SimMemory;
 use arch_sim::walker::AArch64Walker;
 use conformance::{Outcome, checks};
-use hosted::{AArch64_4K, ArmCpus, Backend, Machine, Radix};
+use hosted::{AArch64_4K, ArmCpus, Backend, Radix};
 use mm_core::addr::{Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{FlushScope, Mmu, OneRoot, Replacement};
-use testkit::{HostedAltmap, HostedHarness};
+use testkit::{HostedAltmap, HostedHarness, TestMachine};
 
 /// Hardware that says of itself that it needs no break-before-make.
 pub(crate) struct Impatient<'m>(arch_aarch64::Tlb<Format4K, &'m ArmCpus, &'m ArmCpus>);
@@ -76,10 +76,9 @@ impl Radix for Unbroken {
 
 /// What comes of the check `name` there.
 pub(crate) fn outcome(name: &str) -> Option<Outcome> {
-    type Harness<'m> = HostedHarness<'m, Unbroken>;
-    let machine = Machine::<Unbroken>::new(&Harness::config()).ok()?;
-    let (model, node) = (Unbroken::MODEL, Machine::<Unbroken>::NODES[0]);
-    let reserved = Harness::reserved();
+    let machine = TestMachine::of::<Unbroken>(&HostedHarness::config(&Unbroken::MODEL)).ok()?;
+    let (model, node) = (Unbroken::MODEL, TestMachine::NODES[0]);
+    let reserved = HostedHarness::reserved(&model);
     // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
     let altmap = unsafe { HostedAltmap::new(&model, machine.memory(), reserved, node) };
     let altmap = altmap.ok()?;

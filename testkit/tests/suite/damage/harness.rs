@@ -81,7 +81,7 @@ impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
     }
 
     fn access(&self, _table: &DamagedTable<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
-        testkit::access::<X86_64>(self.machine, at)
+        testkit::access(self.machine.cpus(), X86_64::MODEL.granule(), at)
     }
 
     fn speculate(&self, _table: &DamagedTable<'m>, range: VirtRange) {
@@ -142,14 +142,14 @@ impl<'m> Harness for Damaged<'m> {
 
 /// What comes of the check `name` on a machine of its own with `damage`.
 pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
-    type Hosted<'m> = HostedHarness<'m, X86_64>;
-    let machine = Machine::<X86_64>::new(&Hosted::config()).ok()?;
-    let (reserved, device) = (Hosted::reserved(), Hosted::device());
+    let model = &X86_64::MODEL;
+    let machine = Machine::<X86_64>::new(&HostedHarness::config(model)).ok()?;
+    let (reserved, device) = (HostedHarness::reserved(model), HostedHarness::device(model));
     let node = Machine::<X86_64>::NODES[0];
     // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
-    let altmap = unsafe { DeviceAltmap::new(&X86_64::MODEL, machine.memory(), reserved, node) };
+    let altmap = unsafe { DeviceAltmap::new(model, machine.memory(), reserved, node) };
     let cpus = machine.cpus();
-    cpus.watch(machine.frames(), X86_64::MODEL.descriptors(device)?);
+    cpus.watch(machine.frames(), model.descriptors(device)?);
     let mut harness = Damaged {
         table: DamagedTable::new(&machine, damage),
         frames: DamagedFrames {
@@ -160,7 +160,7 @@ pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
         memory: machine.memory(),
         tools: Tools {
             machine: &machine,
-            foreign: Foreign::new(&machine, Hosted::foreign()),
+            foreign: Foreign::new(&machine, HostedHarness::foreign(model)),
             damage,
         },
         altmap: DamagedAltmap {

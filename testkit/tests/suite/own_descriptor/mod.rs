@@ -14,12 +14,11 @@ mod pieces;
 mod slim;
 mod wide;
 
-use hosted::{Backend, BackendKind, Inspect};
+use hosted::BackendKind;
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
 use slim::Slim;
 use testkit::testbed::{Setup, Testbed, on_model, pagemap};
-use testkit::{OnBackend, WithInspect};
 use wide::Wide;
 
 /// A descriptor of an OS.
@@ -36,13 +35,9 @@ const OWN: [Own; 2] = [Own::Slim, Own::Wide];
 impl Own {
     /// Where these descriptors lie on a backend.
     fn model(self, kind: BackendKind) -> MemoryModel {
-        kind.run_inspect(ModelOf(self))
-    }
-
-    fn model_on<B: Backend>(self) -> MemoryModel {
         match self {
-            Self::Slim => slim::Model::<B>::MODEL,
-            Self::Wide => B::MODEL,
+            Self::Slim => slim::model(&kind.model()),
+            Self::Wide => kind.model(),
         }
     }
 
@@ -62,40 +57,9 @@ impl Own {
                 test(bed);
             }
         };
-        let own = self;
-        kind.run_inspect(OnTestbed { own, setup, test });
-    }
-
-    fn on<B: Inspect>(self, setup: &Setup, test: &mut dyn FnMut(&mut dyn Testbed<'_>)) {
         match self {
-            Self::Slim => on_model::<B, Slim>(self.model_on::<B>(), setup, test),
-            Self::Wide => on_model::<B, Wide>(self.model_on::<B>(), setup, test),
+            Self::Slim => on_model::<Slim>(kind, self.model(kind), setup, test),
+            Self::Wide => on_model::<Wide>(kind, self.model(kind), setup, test),
         }
-    }
-}
-
-/// Where descriptors lie, for whatever backend.
-struct ModelOf(Own);
-
-impl WithInspect for ModelOf {
-    type Output = MemoryModel;
-
-    fn with<B: Inspect>(self) -> MemoryModel {
-        self.0.model_on::<B>()
-    }
-}
-
-/// A test on whatever backend.
-struct OnTestbed<'s, 't> {
-    own: Own,
-    setup: &'s Setup,
-    test: &'t mut dyn FnMut(&mut dyn Testbed<'_>),
-}
-
-impl WithInspect for OnTestbed<'_, '_> {
-    type Output = ();
-
-    fn with<B: Inspect>(self) {
-        self.own.on::<B>(self.setup, self.test);
     }
 }

@@ -12,7 +12,7 @@ use mm_core::pagemap::{DevPagemap, Geometry, PagemapError};
 use mm_core::vmemmap::{DescriptorMismatch, Vmemmap};
 
 /// A constant: evaluated by the compiler, which would stop at the `panic`.
-const SLIM: MemoryModel = slim::Model::<X86_64>::MODEL;
+const SLIM: MemoryModel = slim::model(&X86_64::MODEL);
 
 const _: () = assert!(SLIM.descriptor_bytes() == 32);
 const _: () = assert!(SLIM.descriptors_per_page() == 128);

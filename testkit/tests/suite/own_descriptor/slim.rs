@@ -10,11 +10,9 @@
 //!
 //! The first eight bytes are one atomic word.
 
-use hosted::Backend;
 use mm_core::addr::{NodeId, Order, VirtAddr};
 use mm_core::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use mm_core::model::{MemoryModel, ModelConfig};
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use testkit::testbed::{SeenDescriptor, TestDescriptor};
 
@@ -153,29 +151,26 @@ impl TestDescriptor for Slim {
     }
 }
 
-/// The model of these descriptors on a backend, a constant: what does not fit does not compile.
-pub(crate) struct Model<B>(PhantomData<B>);
-
-impl<B: Backend> Model<B> {
-    pub(crate) const MODEL: MemoryModel = {
-        let config = *B::MODEL.config();
-        // Twice as many descriptors in a vmemmap page.
-        let per_page = Order::new((config.granule.shift() - 5) as u8).unwrap();
-        let subsection = match config.subsection.get() < per_page.get() {
-            true => per_page,
-            false => config.subsection,
-        };
-        // And compound pages twice as large for as many of them.
-        let max_order = Order::new(config.max_order.get() + 1).unwrap();
-        let config = ModelConfig {
-            descriptor_bytes: size_of::<Slim>() as u64,
-            subsection,
-            max_order,
-            ..config
-        };
-        match MemoryModel::new(config) {
-            Ok(model) => model,
-            Err(_) => panic!("a vmemmap of smaller descriptors fits where the larger ones do"),
-        }
+/// The model of these descriptors on a backend with the model `of`; as a constant, what does not fit
+/// does not compile.
+pub(crate) const fn model(of: &MemoryModel) -> MemoryModel {
+    let config = *of.config();
+    // Twice as many descriptors in a vmemmap page.
+    let per_page = Order::new((config.granule.shift() - 5) as u8).unwrap();
+    let subsection = match config.subsection.get() < per_page.get() {
+        true => per_page,
+        false => config.subsection,
     };
+    // And compound pages twice as large for as many of them.
+    let max_order = Order::new(config.max_order.get() + 1).unwrap();
+    let config = ModelConfig {
+        descriptor_bytes: size_of::<Slim>() as u64,
+        subsection,
+        max_order,
+        ..config
+    };
+    match MemoryModel::new(config) {
+        Ok(model) => model,
+        Err(_) => panic!("a vmemmap of smaller descriptors fits where the larger ones do"),
+    }
 }

@@ -1,63 +1,64 @@
 //! A vmemmap with readers, on a machine whose CPUs are threads.
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::Radix;
+use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry};
-use mm_core::paging::{OneRoot, RadixTable, Replacement};
+use mm_core::paging::Replacement;
 use mm_core::readers::{OnlineEntry, Reader, Readers};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use testkit::erased::AnyTable;
 use testkit::testbed::Sizes;
 use testkit::threads::{ThreadCpus, ThreadKernel};
 
-pub(super) type Table<'m, R> =
-    RadixTable<<R as Radix>::Format, &'m SimFrames, &'m SimMemory, &'m ThreadCpus<R>, OneRoot>;
-pub(super) type Array<'m, R> =
-    Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory, Readers<'m, ThreadKernel<'m, R>>>;
-pub(super) type Handle<'m, R> = Reader<'m, Page<Mask>, ThreadKernel<'m, R>>;
+pub(super) type Array<'m> =
+    Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory, Readers<'m, ThreadKernel<'m>>>;
+pub(super) type Handle<'m> = Reader<'m, Page<Mask>, ThreadKernel<'m>>;
 
 /// What a test works with.
-pub(super) struct Bed<'m, R: Radix> {
-    pub(super) table: Table<'m, R>,
-    pub(super) vmemmap: Array<'m, R>,
+pub(super) struct Bed<'m> {
+    pub(super) kind: BackendKind,
+    pub(super) table: AnyTable<'m>,
+    pub(super) vmemmap: Array<'m>,
     pub(super) frames: &'m SimFrames,
     pub(super) memory: &'m SimMemory,
-    pub(super) kernel: &'m ThreadKernel<'m, R>,
-    pub(super) readers: Readers<'m, ThreadKernel<'m, R>>,
+    pub(super) kernel: &'m ThreadKernel<'m>,
+    pub(super) readers: Readers<'m, ThreadKernel<'m>>,
 }
 
 /// Hands a bed to `test`, after which nothing may be online, and nothing may be left.
-pub(super) fn on_bed<R: Radix>(test: impl FnOnce(&mut Bed<'_, R>)) {
-    on_bed_with::<R>(Replacement::Direct, test);
+pub(super) fn on_bed(kind: BackendKind, test: impl FnOnce(&mut Bed<'_>)) {
+    on_bed_with(kind, Replacement::Direct, test);
 }
 
 /// The same, where entries in use are exchanged by `replacement`.
-pub(super) fn on_bed_with<R: Radix>(replacement: Replacement, test: impl FnOnce(&mut Bed<'_, R>)) {
-    let granule = R::RADIX_MODEL.granule();
+pub(super) fn on_bed_with(
+    kind: BackendKind,
+    replacement: Replacement,
+    test: impl FnOnce(&mut Bed<'_>),
+) {
+    let granule = kind.model().granule();
     // Above all memory of the tests, and within what every format reaches.
     let ram = PfnRange::new(Pfn::new(3 << 30).unwrap(), 1 << 15).unwrap();
     let root_table = ram.last().saturating_add(1 << 10);
     let chunks = [ram, PfnRange::single(root_table)];
     let memory = SimMemory::new(granule, &chunks).unwrap();
     let frames = SimFrames::new(&memory, &[(NodeId::new(0), &[ram])]).unwrap();
-    let cpus = ThreadCpus::<R>::new(&memory, root_table, replacement);
+    let cpus = ThreadCpus::new(kind, &memory, root_table, replacement);
     let kernel = ThreadKernel::new(&cpus);
-    let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
+    let root: Vec<_> = (0..kind.model().online_entries())
         .map(|_| OnlineEntry::new())
         .collect();
-    let readers = Readers::new(R::RADIX_MODEL, &root, &kernel).unwrap();
-    // SAFETY: 1: there is one root.
-    let one_root = unsafe { OneRoot::new() };
-    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs are
-    // the
-    // MMU's. 5: there is one root. 6: there is one allocator.
-    let table = unsafe { RadixTable::new(root_table, one_root, &frames, &memory, &cpus) };
+    let readers = Readers::new(kind.model(), &root, &kernel).unwrap();
+    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table.
+    let table = unsafe { cpus.table(&frames) };
     // SAFETY: 1: there is one table, one memory and one vmemmap. 2: the root is new.
     let vmemmap = unsafe { Vmemmap::with_readers(readers, &frames, &memory) };
     let mut bed = Bed {
+        kind,
         table,
         vmemmap: vmemmap.unwrap(),
         frames: &frames,
@@ -71,21 +72,13 @@ pub(super) fn on_bed_with<R: Radix>(replacement: Replacement, test: impl FnOnce(
     assert!(memory.violations().is_empty(), "{}", memory.violations());
 }
 
-impl<'m, R: Radix> Bed<'m, R> {
-    pub(super) const MODEL: MemoryModel = R::RADIX_MODEL;
-
-    pub(super) fn sizes() -> Sizes {
-        Sizes::of(Self::MODEL)
-    }
-
-    /// How many frames one entry of the online map is for: their bits fill a frame.
-    pub(super) fn span() -> u64 {
-        let bits = Self::MODEL.granule().bytes() * 8;
-        Self::MODEL.subsection().frames() * bits
+impl<'m> Bed<'m> {
+    pub(super) fn model(&self) -> MemoryModel {
+        self.kind.model()
     }
 
     /// A handle, which is used as it may be.
-    pub(super) fn reader(&self) -> Handle<'m, R> {
+    pub(super) fn reader(&self) -> Handle<'m> {
         // SAFETY: 1: all CPUs translate by the machine's one table. 2 to 4: tests fold nothing
         // that they read or store to, and take nothing offline that they have a reference to.
         unsafe { self.vmemmap.reader() }
@@ -105,7 +98,7 @@ impl<'m, R: Radix> Bed<'m, R> {
     pub(super) fn expect(&self, all: PfnRange, online: &[(PfnRange, Order)]) {
         let reader = self.reader();
         let reading = reader.enter();
-        for subsection in Self::sizes().subsections(all) {
+        for subsection in Sizes::of(self.model()).subsections(all) {
             let second = subsection.start().saturating_add(1);
             for frame in [subsection.start(), second, subsection.last()] {
                 let expected = online.iter().find(|(frames, _)| frames.contains(frame));
@@ -119,9 +112,19 @@ impl<'m, R: Radix> Bed<'m, R> {
     }
 }
 
+/// How many frames one entry of the online map is for: their bits fill a frame.
+pub(super) fn span(model: &MemoryModel) -> u64 {
+    let bits = model.granule().bytes() * 8;
+    model.subsection().frames() * bits
+}
+
 /// A pagemap of compound pages, without what tests here are not about.
-pub(super) fn pagemap<'p, R: Radix>(ranges: &'p [PfnRange], order: Order) -> DevPagemap<'p> {
-    DevPagemap::new(&R::RADIX_MODEL, ranges, Geometry::compound(order))
+pub(super) fn pagemap<'p>(
+    model: &MemoryModel,
+    ranges: &'p [PfnRange],
+    order: Order,
+) -> DevPagemap<'p> {
+    DevPagemap::new(model, ranges, Geometry::compound(order))
         .unwrap()
         .with_huge_leaves(false)
 }

@@ -1,7 +1,7 @@
 //! Readers in threads of their own, while memory comes online, goes offline, is frozen and thawed.
 
 use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
-use hosted::Radix;
+use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::paging::Replacement;
@@ -9,15 +9,16 @@ use mm_core::readers::NoReference;
 use mm_core::vmemmap::OfflineError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 
 const READERS: u64 = 2;
 const ROUNDS: u64 = 90;
 
 /// Asks about frames of `frames`, which are pages of `order`, until `done`: whatever is found is the
 /// page that it should be, and is so as long as there is a reference. Counts its references in `had`.
-fn read<R: Radix>(
-    reader: Handle<'_, R>,
+fn read(
+    reader: Handle<'_>,
     frames: PfnRange,
     order: Order,
     (done, had): (&AtomicBool, &AtomicU64),
@@ -60,7 +61,7 @@ fn stamp_of(first: u64) -> u64 {
 }
 
 /// Stamps the head of every page of `frames`.
-fn stamp<R: Radix>(reader: Handle<'_, R>, frames: PfnRange, order: Order) {
+fn stamp(reader: Handle<'_>, frames: PfnRange, order: Order) {
     for page in 0..frames.frames() / order.frames() {
         let first = frames.start().saturating_add(page * order.frames());
         let reading = reader.enter();
@@ -71,7 +72,7 @@ fn stamp<R: Radix>(reader: Handle<'_, R>, frames: PfnRange, order: Order) {
 }
 
 /// What the writer does in a round with a part that is online.
-fn round<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, part: PfnRange, round: u64) {
+fn round(bed: &mut Bed<'_>, pagemap: &DevPagemap<'_>, part: PfnRange, round: u64) {
     let order = pagemap.geometry().order();
     // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owner's references are the
     // test's,
@@ -91,12 +92,17 @@ fn round<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, part: PfnRang
     stamp(bed.reader(), part, order);
 }
 
-fn readers_find_pages_as_they_are<R: Radix>(order: Order, tails: Tails, replacement: Replacement) {
-    let sizes = Bed::<R>::sizes();
-    on_bed_with::<R>(replacement, |bed| {
+fn readers_find_pages_as_they_are(
+    kind: BackendKind,
+    order: Order,
+    tails: Tails,
+    replacement: Replacement,
+) {
+    let sizes = Sizes::of(kind.model());
+    on_bed_with(kind, replacement, |bed| {
         let large = order.max(sizes.natural());
         let ranges = [sizes.blocks(large, 3, 4)];
-        let pagemap = pagemap::<R>(&ranges, order).with_tails(tails);
+        let pagemap = pagemap(&kind.model(), &ranges, order).with_tails(tails);
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         let (done, had) = (AtomicBool::new(false), AtomicU64::new(0));
         let reader = bed.reader();
@@ -132,20 +138,20 @@ fn readers_find_pages_as_they_are<R: Radix>(order: Order, tails: Tails, replacem
     });
 }
 
-fn pages_go_offline_and_come_back_beside_readers<R: Radix>() {
-    let natural = Bed::<R>::sizes().natural();
+fn pages_go_offline_and_come_back_beside_readers(kind: BackendKind) {
+    let natural = Sizes::of(kind.model()).natural();
     for tails in [Tails::PerCompound, Tails::PerOrder, Tails::None] {
-        readers_find_pages_as_they_are::<R>(natural, tails, Replacement::Direct);
+        readers_find_pages_as_they_are(kind, natural, tails, Replacement::Direct);
     }
 }
 
-fn base_pages_and_large_ones_go_offline_and_come_back_beside_readers<R: Radix>() {
-    let table = Bed::<R>::sizes().table();
-    readers_find_pages_as_they_are::<R>(Order::BASE, Tails::None, Replacement::Direct);
-    readers_find_pages_as_they_are::<R>(table, Tails::PerOrder, Replacement::BreakBeforeMake);
+fn base_pages_and_large_ones_go_offline_and_come_back_beside_readers(kind: BackendKind) {
+    let table = Sizes::of(kind.model()).table();
+    readers_find_pages_as_they_are(kind, Order::BASE, Tails::None, Replacement::Direct);
+    readers_find_pages_as_they_are(kind, table, Tails::PerOrder, Replacement::BreakBeforeMake);
 }
 
-on_radix_backends!(
+on_backends!(radix:
     pages_go_offline_and_come_back_beside_readers,
     base_pages_and_large_ones_go_offline_and_come_back_beside_readers,
 );

@@ -1,13 +1,14 @@
 //! Frozen memory becomes other pages, or stays as it is where somebody has a reference.
 
 use super::bed::{Bed, on_bed, pagemap};
-use hosted::Radix;
+use hosted::BackendKind;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::readers::NoReference;
 use mm_core::vmemmap::{Change, Changed, FoldError, Vmemmap};
 use std::sync::atomic::Ordering;
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 
 /// How many units the tests have.
 const UNITS: u64 = 6;
@@ -27,7 +28,7 @@ impl Online<'_> {
     }
 
     /// Units that are compound pages; the others are base pages.
-    fn expect<R: Radix>(&self, bed: &Bed<'_, R>, compound: &[u64]) {
+    fn expect(&self, bed: &Bed<'_>, compound: &[u64]) {
         let order = |index| match compound.contains(&index) {
             true => self.order,
             false => Order::BASE,
@@ -48,9 +49,9 @@ impl Online<'_> {
         }
     }
 
-    fn change<R: Radix>(
+    fn change(
         &self,
-        bed: &mut Bed<'_, R>,
+        bed: &mut Bed<'_>,
         change: Change,
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
@@ -67,12 +68,12 @@ impl Online<'_> {
         changed
     }
 
-    fn fold<R: Radix>(&self, bed: &mut Bed<'_, R>, frames: PfnRange) -> Changed {
+    fn fold(&self, bed: &mut Bed<'_>, frames: PfnRange) -> Changed {
         self.change(bed, Change::Fold, &self.compound, frames)
     }
 
     /// Base pages again, with memory for each.
-    fn split<R: Radix>(&self, bed: &mut Bed<'_, R>, frames: PfnRange) -> Changed {
+    fn split(&self, bed: &mut Bed<'_>, frames: PfnRange) -> Changed {
         let unfolded = self.change(bed, Change::Unfold, &self.compound, frames);
         let split = self.change(bed, Change::Reshape, &self.base, frames);
         assert_eq!(split.busy, unfolded.busy);
@@ -81,25 +82,26 @@ impl Online<'_> {
 }
 
 /// The count in the descriptor of `frame`, which has memory of its own.
-fn own_count<R: Radix>(bed: &Bed<'_, R>, frame: Pfn) -> Option<u32> {
+fn own_count(bed: &Bed<'_>, frame: Pfn) -> Option<u32> {
     let reader = bed.reader();
     let reading = reader.enter();
     let page = reading.page_of(frame).unwrap();
     page.own_descriptor().unwrap().references().get()
 }
 
-fn on_base_pages<R: Radix>(test: impl Fn(&mut Bed<'_, R>, &Online<'_>)) {
-    let sizes = Bed::<R>::sizes();
+fn on_base_pages(kind: BackendKind, test: impl Fn(&mut Bed<'_>, &Online<'_>)) {
+    let sizes = Sizes::of(kind.model());
     let order = sizes.natural();
     for tails in [Tails::PerCompound, Tails::PerOrder] {
         for huge_leaves in [false, true] {
             let ranges = [sizes.blocks(order, 4, UNITS)];
-            on_bed::<R>(|bed| {
-                let base = pagemap::<R>(&ranges, Order::BASE).with_huge_leaves(huge_leaves);
+            on_bed(kind, |bed| {
+                let base =
+                    pagemap(&kind.model(), &ranges, Order::BASE).with_huge_leaves(huge_leaves);
                 let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
                 let online = Online {
                     base,
-                    compound: pagemap::<R>(&ranges, order)
+                    compound: pagemap(&kind.model(), &ranges, order)
                         .with_tails(tails)
                         .with_huge_leaves(huge_leaves),
                     all: ranges[0],
@@ -113,8 +115,8 @@ fn on_base_pages<R: Radix>(test: impl Fn(&mut Bed<'_, R>, &Online<'_>)) {
     }
 }
 
-fn pages_become_others_and_cost_what_a_fold_makes_them<R: Radix>() {
-    on_base_pages::<R>(|bed, online| {
+fn pages_become_others_and_cost_what_a_fold_makes_them(kind: BackendKind) {
+    on_base_pages(kind, |bed, online| {
         let before = bed.audit();
         let reader = bed.reader();
         let head = |with: &dyn Fn(u64)| {
@@ -143,8 +145,8 @@ fn pages_become_others_and_cost_what_a_fold_makes_them<R: Radix>() {
     });
 }
 
-fn a_page_in_use_keeps_its_unit_as_it_is<R: Radix>() {
-    on_base_pages::<R>(|bed, online| {
+fn a_page_in_use_keeps_its_unit_as_it_is(kind: BackendKind) {
+    on_base_pages(kind, |bed, online| {
         let reader = bed.reader();
         let used = online.unit(3).last();
         let reference = reader.enter().reference(used).unwrap();
@@ -164,8 +166,8 @@ fn a_page_in_use_keeps_its_unit_as_it_is<R: Radix>() {
     });
 }
 
-fn frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them<R: Radix>() {
-    on_base_pages::<R>(|bed, online| {
+fn frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them(kind: BackendKind) {
+    on_base_pages(kind, |bed, online| {
         let reader = bed.reader();
         // SAFETY: 1: as for the reader. 2: the owners' references are the test's, which uses none.
         // 3: nothing else is done with it.
@@ -203,8 +205,8 @@ fn frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them<R: Radix>(
     });
 }
 
-fn what_cannot_be_changed_is_thawed<R: Radix>() {
-    on_base_pages::<R>(|bed, online| {
+fn what_cannot_be_changed_is_thawed(kind: BackendKind) {
+    on_base_pages(kind, |bed, online| {
         let folded = online.fold(bed, online.all);
         assert_eq!(folded.busy, 0);
         bed.frames.fail_after(0);
@@ -224,7 +226,7 @@ fn what_cannot_be_changed_is_thawed<R: Radix>() {
         assert_eq!(refused.folded.changed, 0);
         online.expect(bed, &[0, 1, 2, 3, 4, 5]);
         let half = PfnRange::new(online.unit(1).start(), online.order.frames() / 2);
-        if half.is_ok_and(|half| half.is_aligned(R::RADIX_MODEL.vmemmap_page_order())) {
+        if half.is_ok_and(|half| half.is_aligned(kind.model().vmemmap_page_order())) {
             // SAFETY: as above.
             let refused = unsafe {
                 bed.vmemmap
@@ -239,10 +241,10 @@ fn what_cannot_be_changed_is_thawed<R: Radix>() {
                 .freeze_units(&bed.table, &online.compound, online.all, 1)
         };
         let quiescent = frozen.unwrap().wait();
-        let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
+        let root: Vec<_> = (0..kind.model().online_entries())
             .map(|_| mm_core::readers::OnlineEntry::new())
             .collect();
-        let readers = mm_core::readers::Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();
+        let readers = mm_core::readers::Readers::new(kind.model(), &root, bed.kernel).unwrap();
         // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2: the
         // root is
         // new.
@@ -261,8 +263,8 @@ fn what_cannot_be_changed_is_thawed<R: Radix>() {
     });
 }
 
-fn the_caller_names_the_references_of_new_pages<R: Radix>() {
-    on_base_pages::<R>(|bed, online| {
+fn the_caller_names_the_references_of_new_pages(kind: BackendKind) {
+    on_base_pages(kind, |bed, online| {
         let unit = online.unit(0);
         // SAFETY: 1: as for the reader. 2: the owners' references are the test's, which uses none.
         let changed = unsafe {
@@ -305,7 +307,7 @@ fn the_caller_names_the_references_of_new_pages<R: Radix>() {
     });
 }
 
-on_radix_backends!(
+on_backends!(radix:
     pages_become_others_and_cost_what_a_fold_makes_them,
     a_page_in_use_keeps_its_unit_as_it_is,
     frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them,

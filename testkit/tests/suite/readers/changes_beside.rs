@@ -1,21 +1,22 @@
 //! Pages become others beside readers in threads.
 
-use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
-use hosted::Radix;
+use super::bed::{Done, Handle, on_bed_with, pagemap};
+use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::Tails;
 use mm_core::paging::Replacement;
 use mm_core::vmemmap::Change;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 
 const ROUNDS: u64 = 60;
 
 /// Takes references until `done`: each is to a base page, or to a page of `order`, that the frame is
 /// part of, and that stays as long as the reference is there.
-fn read<R: Radix>(
-    reader: Handle<'_, R>,
+fn read(
+    reader: Handle<'_>,
     frames: PfnRange,
     order: Order,
     (done, had): (&AtomicBool, &[AtomicU64; 2]),
@@ -51,13 +52,18 @@ fn read<R: Radix>(
     }
 }
 
-fn pages_change_beside_readers<R: Radix>(tails: Tails, huge: bool, replacement: Replacement) {
-    let sizes = Bed::<R>::sizes();
+fn pages_change_beside_readers(
+    kind: BackendKind,
+    tails: Tails,
+    huge: bool,
+    replacement: Replacement,
+) {
+    let sizes = Sizes::of(kind.model());
     let order = sizes.natural();
     let ranges = [sizes.blocks(order, 4, 3)];
-    on_bed_with::<R>(replacement, |bed| {
-        let base = pagemap::<R>(&ranges, Order::BASE).with_huge_leaves(huge);
-        let compound = pagemap::<R>(&ranges, order)
+    on_bed_with(kind, replacement, |bed| {
+        let base = pagemap(&kind.model(), &ranges, Order::BASE).with_huge_leaves(huge);
+        let compound = pagemap(&kind.model(), &ranges, order)
             .with_tails(tails)
             .with_huge_leaves(huge);
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
@@ -118,21 +124,21 @@ fn pages_change_beside_readers<R: Radix>(tails: Tails, huge: bool, replacement: 
     });
 }
 
-fn pages_change_beside_readers_by_direct_exchange<R: Radix>() {
+fn pages_change_beside_readers_by_direct_exchange(kind: BackendKind) {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
         for huge in [false, true] {
-            pages_change_beside_readers::<R>(tails, huge, Replacement::Direct);
+            pages_change_beside_readers(kind, tails, huge, Replacement::Direct);
         }
     }
 }
 
-fn pages_change_beside_readers_by_break_before_make<R: Radix>() {
+fn pages_change_beside_readers_by_break_before_make(kind: BackendKind) {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
-        pages_change_beside_readers::<R>(tails, true, Replacement::BreakBeforeMake);
+        pages_change_beside_readers(kind, tails, true, Replacement::BreakBeforeMake);
     }
 }
 
-on_radix_backends!(
+on_backends!(radix:
     pages_change_beside_readers_by_direct_exchange,
     pages_change_beside_readers_by_break_before_make,
 );

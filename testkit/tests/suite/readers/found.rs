@@ -1,15 +1,16 @@
 //! What is found, and what the map costs.
 
-use super::bed::{Bed, on_bed, pagemap};
-use hosted::Radix;
+use super::bed::{Bed, on_bed, pagemap, span};
+use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{Piece, Tables, Tails};
 use mm_core::vmemmap::{OfflineError, OnlineError, Vmemmap};
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 use testkit::testbed::shuffled;
 
-fn a_page_is_found_when_all_of_it_is_online_and_no_longer<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
+fn a_page_is_found_when_all_of_it_is_online_and_no_longer(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
     // All is asked about after each piece, so they are few.
     let large = Order::new(sizes.natural().get() + 2).unwrap();
     for (order, tails) in [
@@ -18,13 +19,13 @@ fn a_page_is_found_when_all_of_it_is_online_and_no_longer<R: Radix>() {
         (large, Tails::PerOrder),
         (large, Tails::None),
     ] {
-        on_bed::<R>(|bed| {
+        on_bed(kind, |bed| {
             let large = order.max(sizes.natural());
             let ranges = [sizes.blocks(large, 6, 3)];
-            let pagemap = pagemap::<R>(&ranges, order).with_tails(tails);
+            let pagemap = pagemap(&kind.model(), &ranges, order).with_tails(tails);
             let pieces = sizes.subsections(ranges[0]);
             let mut online: Vec<bool> = pieces.iter().map(|_| false).collect();
-            let expect = |bed: &Bed<'_, R>, online: &[bool]| {
+            let expect = |bed: &Bed<'_>, online: &[bool]| {
                 let pages = (0..ranges[0].frames() / large.frames())
                     .map(|page| sizes.blocks(large, 6 + page, 1));
                 let is_whole = |page: &PfnRange| {
@@ -65,15 +66,15 @@ fn a_page_is_found_when_all_of_it_is_online_and_no_longer<R: Radix>() {
     }
 }
 
-fn a_frame_has_a_descriptor_of_its_own_beside_its_head<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn a_frame_has_a_descriptor_of_its_own_beside_its_head(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         let ranges = [sizes.blocks(sizes.natural(), 5, 2)];
-        let pagemap = pagemap::<R>(&ranges, sizes.natural()).with_tails(Tails::PerOrder);
+        let pagemap = pagemap(&kind.model(), &ranges, sizes.natural()).with_tails(Tails::PerOrder);
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         let reader = bed.reader();
         let reading = reader.enter();
-        let per_page = R::RADIX_MODEL.descriptors_per_page();
+        let per_page = kind.model().descriptors_per_page();
         for index in 0..ranges[0].frames() {
             let frame = ranges[0].start().saturating_add(index);
             let page = reading.page_of(frame).unwrap();
@@ -92,27 +93,27 @@ fn a_frame_has_a_descriptor_of_its_own_beside_its_head<R: Radix>() {
 }
 
 /// A range that begins and ends within spans, with a whole one between.
-fn three_spans<R: Radix>(order: Order) -> PfnRange {
-    let span = Bed::<R>::span();
-    let page = Bed::<R>::sizes().blocks(order, span / order.frames() - 1, 1);
+fn three_spans(kind: BackendKind, order: Order) -> PfnRange {
+    let span = span(&kind.model());
+    let page = Sizes::of(kind.model()).blocks(order, span / order.frames() - 1, 1);
     PfnRange::new(page.start(), span + 2 * order.frames()).unwrap()
 }
 
-fn whole_spans_cost_no_frame_and_a_part_of_one_does<R: Radix>() {
-    let span = Bed::<R>::span();
+fn whole_spans_cost_no_frame_and_a_part_of_one_does(kind: BackendKind) {
+    let span = span(&kind.model());
     // 32 of them are a span.
     let order = Order::new(span.trailing_zeros() as u8 - 5).unwrap();
-    let ranges = [three_spans::<R>(order)];
-    let pagemap = pagemap::<R>(&ranges, order)
+    let ranges = [three_spans(kind, order)];
+    let pagemap = pagemap(&kind.model(), &ranges, order)
         .with_tails(Tails::PerOrder)
         .with_tables(Tables::Shared)
         .with_piece(Piece::Range);
-    on_bed::<R>(|bed| {
+    on_bed(kind, |bed| {
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         assert_eq!(bed.audit().online_map_frames, 2);
         let ends = [ranges[0].start(), ranges[0].last()];
         let middle = ranges[0].start().saturating_add(ranges[0].frames() / 2);
-        let is_online = |bed: &Bed<'_, R>, frame| bed.reader().enter().is_online(frame);
+        let is_online = |bed: &Bed<'_>, frame| bed.reader().enter().is_online(frame);
         for frame in ends.into_iter().chain([middle]) {
             assert!(is_online(bed, frame));
         }
@@ -142,18 +143,18 @@ fn whole_spans_cost_no_frame_and_a_part_of_one_does<R: Radix>() {
     });
 }
 
-fn a_failed_online_leaves_no_frame_of_the_map_and_nothing_to_be_found<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
+fn a_failed_online_leaves_no_frame_of_the_map_and_nothing_to_be_found(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
     let order = sizes.natural();
-    let span = Bed::<R>::span();
+    let span = span(&kind.model());
     let near = |at: u64| {
         let first = (at - order.frames()) / order.frames();
         sizes.blocks(order, first, 2)
     };
     // Each across a border of spans.
     let ranges = [near(span), near(2 * span)];
-    let pagemap = pagemap::<R>(&ranges, order).with_tails(Tails::PerCompound);
-    on_bed::<R>(|bed| {
+    let pagemap = pagemap(&kind.model(), &ranges, order).with_tails(Tails::PerCompound);
+    on_bed(kind, |bed| {
         let mut failures = 0;
         let region = loop {
             bed.frames.fail_after(failures);
@@ -179,12 +180,12 @@ fn a_failed_online_leaves_no_frame_of_the_map_and_nothing_to_be_found<R: Radix>(
     });
 }
 
-fn a_failed_piece_leaves_no_frame_of_the_map<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
+fn a_failed_piece_leaves_no_frame_of_the_map(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
     let order = sizes.table();
     let ranges = [sizes.blocks(order, 3, 1)];
-    let pagemap = pagemap::<R>(&ranges, order).with_tails(Tails::PerCompound);
-    on_bed::<R>(|bed| {
+    let pagemap = pagemap(&kind.model(), &ranges, order).with_tails(Tails::PerCompound);
+    on_bed(kind, |bed| {
         let mut pieces = sizes.subsections(ranges[0]);
         let last = pieces.pop().unwrap();
         for piece in &pieces {
@@ -209,11 +210,11 @@ fn a_failed_piece_leaves_no_frame_of_the_map<R: Radix>() {
     });
 }
 
-fn another_value_adopts_what_readers_find<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn another_value_adopts_what_readers_find(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         let ranges = [sizes.blocks(sizes.natural(), 5, 2)];
-        let pagemap = pagemap::<R>(&ranges, sizes.natural());
+        let pagemap = pagemap(&kind.model(), &ranges, sizes.natural());
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         drop(region);
         let found = [(ranges[0], sizes.natural())];
@@ -227,19 +228,19 @@ fn another_value_adopts_what_readers_find<R: Radix>() {
     });
 }
 
-fn what_was_folded_and_unfolded_is_found_as_it_is<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn what_was_folded_and_unfolded_is_found_as_it_is(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         let ranges = [sizes.blocks(sizes.natural(), 5, 4)];
-        let base = pagemap::<R>(&ranges, Order::BASE);
-        let compound = pagemap::<R>(&ranges, sizes.natural()).with_tails(Tails::PerOrder);
+        let base = pagemap(&kind.model(), &ranges, Order::BASE);
+        let compound = pagemap(&kind.model(), &ranges, sizes.natural()).with_tails(Tails::PerOrder);
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
         let part = sizes.blocks(sizes.natural(), 6, 1);
         let fold = bed.vmemmap.fold(&mut bed.table, &compound, part);
         fold.map(drop).unwrap();
         bed.expect(part, &[(part, sizes.natural())]);
         // A part of the page takes all of it from readers, and nothing more.
-        if part.frames() > R::RADIX_MODEL.subsection().frames() {
+        if part.frames() > kind.model().subsection().frames() {
             let piece = sizes.subsections(part)[1];
             bed.vmemmap
                 .depopulate(&mut bed.table, &base, piece)
@@ -254,7 +255,7 @@ fn what_was_folded_and_unfolded_is_found_as_it_is<R: Radix>() {
     });
 }
 
-on_radix_backends!(
+on_backends!(radix:
     a_page_is_found_when_all_of_it_is_online_and_no_longer,
     a_frame_has_a_descriptor_of_its_own_beside_its_head,
     whole_spans_cost_no_frame_and_a_part_of_one_does,

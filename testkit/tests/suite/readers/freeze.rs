@@ -1,12 +1,13 @@
 //! Memory that goes offline only if nobody else has references to it.
 
-use super::bed::{Bed, on_bed, pagemap};
-use hosted::Radix;
+use super::bed::{Bed, on_bed, pagemap, span};
+use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{DevPagemap, Piece, Tables, Tails};
 use mm_core::readers::{NoReference, Readers};
 use mm_core::vmemmap::{OfflineError, Vmemmap};
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 
 /// Four pages of an order, online, by a pagemap in pieces of whole ranges.
 struct Online<'p> {
@@ -16,8 +17,8 @@ struct Online<'p> {
 }
 
 impl<'p> Online<'p> {
-    fn new<R: Radix>(ranges: &'p [PfnRange], order: Order, bed: &mut Bed<'_, R>) -> Self {
-        let pagemap = pagemap::<R>(ranges, order).with_tails(Tails::PerOrder);
+    fn new(kind: BackendKind, ranges: &'p [PfnRange], order: Order, bed: &mut Bed<'_>) -> Self {
+        let pagemap = pagemap(&kind.model(), ranges, order).with_tails(Tails::PerOrder);
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         drop(region);
         Self {
@@ -33,14 +34,14 @@ impl<'p> Online<'p> {
     }
 
     /// Readers find all pages but those of `gone`.
-    fn expect<R: Radix>(&self, bed: &Bed<'_, R>, gone: &[u64]) {
+    fn expect(&self, bed: &Bed<'_>, gone: &[u64]) {
         let there = (0..4).filter(|index| !gone.contains(index));
         let found: Vec<_> = there.map(|index| (self.page(index), self.order)).collect();
         bed.expect(self.all, &found);
         bed.audit();
     }
 
-    fn rest_goes_offline<R: Radix>(&self, bed: &mut Bed<'_, R>, gone: &[u64]) {
+    fn rest_goes_offline(&self, bed: &mut Bed<'_>, gone: &[u64]) {
         for index in (0..4).filter(|index| !gone.contains(index)) {
             let page = self.page(index);
             bed.vmemmap
@@ -51,19 +52,19 @@ impl<'p> Online<'p> {
     }
 }
 
-fn on_pages<R: Radix>(test: impl Fn(&mut Bed<'_, R>, &Online<'_>)) {
-    let sizes = Bed::<R>::sizes();
+fn on_pages(kind: BackendKind, test: impl Fn(&mut Bed<'_>, &Online<'_>)) {
+    let sizes = Sizes::of(kind.model());
     for order in [sizes.natural(), sizes.table()] {
         let ranges = [sizes.blocks(order, 3, 4)];
-        on_bed::<R>(|bed| {
-            let online = Online::new(&ranges, order, bed);
+        on_bed(kind, |bed| {
+            let online = Online::new(kind, &ranges, order, bed);
             test(bed, &online);
         });
     }
 }
 
-fn pages_in_use_stay_and_are_named<R: Radix>() {
-    on_pages::<R>(|bed, online| {
+fn pages_in_use_stay_and_are_named(kind: BackendKind) {
+    on_pages(kind, |bed, online| {
         let reader = bed.reader();
         let in_use = online.page(2);
         let reference = reader.enter().reference(in_use.last()).unwrap();
@@ -94,8 +95,8 @@ fn pages_in_use_stay_and_are_named<R: Radix>() {
     });
 }
 
-fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it<R: Radix>() {
-    on_pages::<R>(|bed, online| {
+fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it(kind: BackendKind) {
+    on_pages(kind, |bed, online| {
         let page = online.page(1);
         // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
         // it. 3: nothing else is done with it.
@@ -117,8 +118,8 @@ fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it<R: Radix>() {
     });
 }
 
-fn all_of_a_vmemmap_can_be_used_beside_frozen_memory<R: Radix>() {
-    on_pages::<R>(|bed, online| {
+fn all_of_a_vmemmap_can_be_used_beside_frozen_memory(kind: BackendKind) {
+    on_pages(kind, |bed, online| {
         let [frozen, other] = [online.page(0), online.page(3)];
         // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
         // it. 3: nothing else is done with it.
@@ -153,12 +154,12 @@ fn all_of_a_vmemmap_can_be_used_beside_frozen_memory<R: Radix>() {
     });
 }
 
-fn what_cannot_be_committed_is_thawed<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn what_cannot_be_committed_is_thawed(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         // One huge leaf, of which a half is to go: the other half needs a table.
         let ranges = [sizes.blocks(sizes.table(), 3, 1)];
-        let base = pagemap::<R>(&ranges, Order::BASE)
+        let base = pagemap(&kind.model(), &ranges, Order::BASE)
             .with_huge_leaves(true)
             .with_piece(Piece::Range);
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
@@ -185,15 +186,15 @@ fn what_cannot_be_committed_is_thawed<R: Radix>() {
     });
 }
 
-fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits<R: Radix>() {
-    let span = Bed::<R>::span();
+fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits(kind: BackendKind) {
+    let span = span(&kind.model());
     let order = Order::new(span.trailing_zeros() as u8 - 5).unwrap();
-    let ranges = [Bed::<R>::sizes().blocks(order, 32, 32)];
-    let pagemap = pagemap::<R>(&ranges, order)
+    let ranges = [Sizes::of(kind.model()).blocks(order, 32, 32)];
+    let pagemap = pagemap(&kind.model(), &ranges, order)
         .with_tails(Tails::PerOrder)
         .with_tables(Tables::Shared)
         .with_piece(Piece::Range);
-    on_bed::<R>(|bed| {
+    on_bed(kind, |bed| {
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         assert_eq!(bed.audit().online_map_frames, 0);
         let page = PfnRange::new(ranges[0].start(), order.frames()).unwrap();
@@ -204,7 +205,7 @@ fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits<R: Radix>() {
         let refused = unsafe { bed.vmemmap.freeze(&bed.table, &pagemap, page, 1) };
         bed.frames.no_more_faults();
         assert!(matches!(refused, Err(OfflineError::OutOfFrames(_))));
-        let is_found = |bed: &Bed<'_, R>| {
+        let is_found = |bed: &Bed<'_>| {
             let reading = bed.reader();
             let page = reading
                 .enter()
@@ -238,10 +239,10 @@ fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits<R: Radix>() {
     });
 }
 
-fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
-    on_pages::<R>(|bed, online| {
+fn what_is_no_whole_page_or_another_vmemmaps_is_refused(kind: BackendKind) {
+    on_pages(kind, |bed, online| {
         let page = online.page(1);
-        let subsection = R::RADIX_MODEL.subsection().frames();
+        let subsection = kind.model().subsection().frames();
         if page.frames() > subsection {
             let part = page.take_first(subsection).0;
             // SAFETY: 1: as for the reader. 2: the owner's reference is the test's. 3: nothing else
@@ -272,11 +273,11 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
         // SAFETY: as above.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, page, 1) };
         let quiescent = frozen.unwrap().wait();
-        let root: Vec<_> = (0..R::RADIX_MODEL.online_entries())
+        let root: Vec<_> = (0..kind.model().online_entries())
             .map(|_| mm_core::readers::OnlineEntry::new())
             .collect();
         {
-            let readers = Readers::new(R::RADIX_MODEL, &root, bed.kernel).unwrap();
+            let readers = Readers::new(kind.model(), &root, bed.kernel).unwrap();
             // SAFETY: 1: it brings nothing online, and is used for nothing that it would take. 2:
             // the root
             // is new.
@@ -290,7 +291,7 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused<R: Radix>() {
     });
 }
 
-on_radix_backends!(
+on_backends!(radix:
     pages_in_use_stay_and_are_named,
     frozen_memory_is_not_found_and_is_thawed_by_dropping_it,
     all_of_a_vmemmap_can_be_used_beside_frozen_memory,

@@ -1,26 +1,27 @@
 //! References to pages.
 
 use super::bed::{Bed, on_bed, pagemap};
-use hosted::Radix;
+use hosted::BackendKind;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::Tails;
 use mm_core::readers::{NoReference, PageReference, Put};
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 
 /// Two pages, of which one is given to `test`.
-fn with_a_page<R: Radix>(test: impl FnOnce(&Bed<'_, R>, PfnRange)) {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn with_a_page(kind: BackendKind, test: impl FnOnce(&Bed<'_>, PfnRange)) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         let ranges = [sizes.blocks(sizes.natural(), 5, 2)];
-        let pagemap = pagemap::<R>(&ranges, sizes.natural()).with_tails(Tails::PerOrder);
+        let pagemap = pagemap(&kind.model(), &ranges, sizes.natural()).with_tails(Tails::PerOrder);
         let region = bed.vmemmap.online(&mut bed.table, &pagemap).unwrap();
         test(bed, sizes.blocks(sizes.natural(), 6, 1));
         bed.vmemmap.offline(&mut bed.table, region).unwrap();
     });
 }
 
-fn references_of_any_frame_are_those_of_its_page<R: Radix>() {
-    with_a_page::<R>(|bed, page| {
+fn references_of_any_frame_are_those_of_its_page(kind: BackendKind) {
+    with_a_page(kind, |bed, page| {
         let reader = bed.reader();
         let count = || {
             let reading = reader.enter();
@@ -47,17 +48,17 @@ fn references_of_any_frame_are_those_of_its_page<R: Radix>() {
         let three = unsafe { PageReference::from_raw(reader, raw) };
         assert_eq!(
             (three.first(), three.order()),
-            (page.start(), Bed::<R>::sizes().natural())
+            (page.start(), Sizes::of(kind.model()).natural())
         );
         assert_eq!(three.put(), Put::Shared);
         assert_eq!(bed.kernel.take_without_owner(), []);
     });
 }
 
-fn the_last_reference_is_told_of_once<R: Radix>() {
-    with_a_page::<R>(|bed, page| {
+fn the_last_reference_is_told_of_once(kind: BackendKind) {
+    with_a_page(kind, |bed, page| {
         let reader = bed.reader();
-        let order = Bed::<R>::sizes().natural();
+        let order = Sizes::of(kind.model()).natural();
         // The owner's.
         // SAFETY: 1: the one that memory comes online with. 2: once.
         let owner = || unsafe { PageReference::from_raw(reader, page.start()) };
@@ -81,11 +82,11 @@ fn the_last_reference_is_told_of_once<R: Radix>() {
     });
 }
 
-fn what_is_not_online_is_refused<R: Radix>() {
-    with_a_page::<R>(|bed, page| {
+fn what_is_not_online_is_refused(kind: BackendKind) {
+    with_a_page(kind, |bed, page| {
         let reader = bed.reader();
         let behind = page.last().saturating_add(1);
-        let last = R::RADIX_MODEL.all_frames().last();
+        let last = kind.model().all_frames().last();
         for frame in [behind, last, last.saturating_add(1)] {
             let refused = reader.enter().reference(frame).err();
             assert_eq!(refused, Some(NoReference::NotOnline), "{frame}");
@@ -94,11 +95,11 @@ fn what_is_not_online_is_refused<R: Radix>() {
     });
 }
 
-fn base_pages_have_references_of_their_own<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    on_bed::<R>(|bed| {
+fn base_pages_have_references_of_their_own(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    on_bed(kind, |bed| {
         let ranges = [sizes.blocks(sizes.natural(), 5, 1)];
-        let base = pagemap::<R>(&ranges, Order::BASE);
+        let base = pagemap(&kind.model(), &ranges, Order::BASE);
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
         let reader = bed.reader();
         let (first, last) = (ranges[0].start(), ranges[0].last());
@@ -112,7 +113,7 @@ fn base_pages_have_references_of_their_own<R: Radix>() {
     });
 }
 
-on_radix_backends!(
+on_backends!(radix:
     references_of_any_frame_are_those_of_its_page,
     the_last_reference_is_told_of_once,
     what_is_not_online_is_refused,

@@ -11,10 +11,7 @@ use conformance::{Cause, Controls, Harness, Outcome, Parts, Seen};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::{Counted, DeviceAltmap, ReferenceCounts, SharedCounts, WordCounts};
 use mm_core::model::{MemoryModel, ModelConfig};
-use mm_core::paging::{
-    BreakBeforeMake, Direct, Exchange, InUse, Leaf, NoRecords, PageTable, Refuse, Replace, Role,
-    Run,
-};
+use mm_core::paging::{Exchange, InUse, Leaf, NoRecords, PageTable, Replacement, Role, Run};
 use mm_core::vmemmap::AuditSlot;
 use per_page::{Figures, PerPage, Stale};
 use plain::Plain;
@@ -57,8 +54,8 @@ struct Tools {
     figures: Figures,
 }
 
-impl<R> Controls<PerPage<R>> for Tools {
-    fn translate(&self, table: &PerPage<R>, at: VirtAddr) -> Option<Option<Seen>> {
+impl Controls<PerPage> for Tools {
+    fn translate(&self, table: &PerPage, at: VirtAddr) -> Option<Option<Seen>> {
         // By the map, with nothing of the trait's.
         let mut below = table.leaves.range(..=at);
         let found = below.next_back().and_then(|(start, leaf)| {
@@ -84,7 +81,7 @@ impl<R> Controls<PerPage<R>> for Tools {
         true
     }
 
-    fn map_foreign(&self, table: &mut PerPage<R>, at: VirtAddr, leaf: Leaf) -> bool {
+    fn map_foreign(&self, table: &mut PerPage, at: VirtAddr, leaf: Leaf) -> bool {
         let free = table.look(at).mapping().is_none();
         if free {
             table.leaves.insert(at, leaf);
@@ -92,19 +89,19 @@ impl<R> Controls<PerPage<R>> for Tools {
         free
     }
 
-    fn unmap_foreign(&self, table: &mut PerPage<R>, at: VirtAddr) {
+    fn unmap_foreign(&self, table: &mut PerPage, at: VirtAddr) {
         table.leaves.remove(&at);
     }
 
-    fn plant_reserved(&self, table: &mut PerPage<R>, at: VirtAddr, order: Order) -> bool {
+    fn plant_reserved(&self, table: &mut PerPage, at: VirtAddr, order: Order) -> bool {
         order == Order::BASE && table.reserved.insert(at)
     }
 
-    fn take_reserved(&self, table: &mut PerPage<R>, at: VirtAddr) -> bool {
+    fn take_reserved(&self, table: &mut PerPage, at: VirtAddr) -> bool {
         table.reserved.remove(&at) && !table.leaves.contains_key(&at)
     }
 
-    fn flushes(&self, _table: &PerPage<R>) -> Option<u64> {
+    fn flushes(&self, _table: &PerPage) -> Option<u64> {
         Some(self.figures.flushes.get())
     }
 
@@ -164,10 +161,11 @@ impl KeptCounts for SharedCounts<'static> {
     }
 }
 
-/// The backend, with tables that exchange entries as `R` says and counts in `C`.
-struct Small<R, C = WordCounts<'static>> {
+/// The backend, with tables that exchange entries as they are told and counts in `C`.
+struct Small<C = WordCounts<'static>> {
+    how: Replacement,
     setup: Setup,
-    table: PerPage<R>,
+    table: PerPage,
     frames: Counted<&'static Plain, C>,
     memory: &'static SimMemory,
     altmap: DeviceAltmap<&'static SimMemory>,
@@ -175,9 +173,9 @@ struct Small<R, C = WordCounts<'static>> {
     scratch: Vec<AuditSlot>,
 }
 
-impl<R, C: KeptCounts> Small<R, C> {
+impl<C: KeptCounts> Small<C> {
     /// What it borrows is never freed.
-    fn new(setup: &Setup) -> Self {
+    fn new(how: Replacement, setup: &Setup) -> Self {
         let ram = range(0, setup.ram);
         let stale = Stale::default();
         let plain: &Plain = keep(Plain::new(ram, stale.clone()));
@@ -190,8 +188,9 @@ impl<R, C: KeptCounts> Small<R, C> {
         let altmap = unsafe { DeviceAltmap::new(&model, memory, reserved, NodeId::default()) };
         let figures = setup.figures.clone();
         Self {
+            how,
             setup: setup.clone(),
-            table: PerPage::new(GRANULE, setup.huge, stale, figures.clone()),
+            table: PerPage::new(how, GRANULE, setup.huge, stale, figures.clone()),
             frames: Counted::new(plain, C::of(ram)),
             memory,
             altmap: altmap.unwrap(),
@@ -201,8 +200,8 @@ impl<R, C: KeptCounts> Small<R, C> {
     }
 }
 
-impl<R: Replace<PerPage<R>>, C: KeptCounts> Harness for Small<R, C> {
-    type Table = PerPage<R>;
+impl<C: KeptCounts> Harness for Small<C> {
+    type Table = PerPage;
     type Frames = Counted<&'static Plain, C>;
     type DirectMap = SimMemory;
     type Controls = Tools;
@@ -224,7 +223,7 @@ impl<R: Replace<PerPage<R>>, C: KeptCounts> Harness for Small<R, C> {
 
     fn renew(&mut self) -> bool {
         if self.setup.renews {
-            *self = Self::new(&self.setup);
+            *self = Self::new(self.how, &self.setup);
         }
         self.setup.renews
     }
@@ -233,14 +232,14 @@ impl<R: Replace<PerPage<R>>, C: KeptCounts> Harness for Small<R, C> {
 type Outcomes = Vec<(&'static str, Outcome)>;
 
 /// The battery's outcomes.
-fn battery<R: Replace<PerPage<R>>>(setup: &Setup) -> Outcomes {
-    battery_with::<R, WordCounts<'static>>(setup)
+fn battery(how: Replacement, setup: &Setup) -> Outcomes {
+    battery_with::<WordCounts<'static>>(how, setup)
 }
 
 /// The same, with counts in `C`.
-fn battery_with<R: Replace<PerPage<R>>, C: KeptCounts>(setup: &Setup) -> Outcomes {
+fn battery_with<C: KeptCounts>(how: Replacement, setup: &Setup) -> Outcomes {
     let mut outcomes = Vec::new();
-    conformance::run(&mut Small::<R, C>::new(setup), &mut |name, outcome| {
+    conformance::run(&mut Small::<C>::new(how, setup), &mut |name, outcome| {
         outcomes.push((name, outcome))
     });
     outcomes
@@ -295,14 +294,14 @@ const ONLY_HUGE: &[&str] = &[
 #[test]
 fn per_page_primitives_and_an_allocator_without_counts_suffice() {
     let setup = Setup::new(Order::new(5));
-    let outcomes = battery::<Refuse>(&setup);
+    let outcomes = battery(Replacement::Refused, &setup);
     assert_passed(&outcomes, &[NOT_HERE, REFUSED, ONLY_HUGE]);
     assert!(setup.figures.flushes.get() > 0);
 }
 
 #[test]
 fn what_a_page_table_without_huge_leaves_cannot_do_is_skipped() {
-    let outcomes = battery::<Refuse>(&Setup::new(None));
+    let outcomes = battery(Replacement::Refused, &Setup::new(None));
     assert_passed(&outcomes, &[NOT_HERE, REFUSED, NO_HUGE_LEAVES]);
 }
 
@@ -312,7 +311,7 @@ const ONLY_SHARED: &[&str] = &["the allocator does not tell free frames from oth
 #[test]
 fn counts_of_shared_frames_alone_suffice() {
     let setup = Setup::new(None);
-    let outcomes = battery_with::<Direct, SharedCounts<'static>>(&setup);
+    let outcomes = battery_with::<SharedCounts<'static>>(Replacement::Direct, &setup);
     let reasons = [NOT_HERE, NOT_RESIZED, EXCHANGES, NO_HUGE_LEAVES];
     let reasons = [&reasons[..], &[ONLY_SHARED]].concat();
     assert_passed(&outcomes, &reasons);
@@ -320,24 +319,24 @@ fn counts_of_shared_frames_alone_suffice() {
 
 #[test]
 fn one_more_primitive_folds() {
-    let outcomes = battery::<Direct>(&Setup::new(None));
+    let outcomes = battery(Replacement::Direct, &Setup::new(None));
     assert_passed(
         &outcomes,
         &[NOT_HERE, NOT_RESIZED, EXCHANGES, NO_HUGE_LEAVES],
     );
-    let outcomes = battery::<Direct>(&Setup::new(Order::new(5)));
+    let outcomes = battery(Replacement::Direct, &Setup::new(Order::new(5)));
     let reasons = [NOT_HERE, NOT_RESIZED, EXCHANGES, ONLY_HUGE];
     assert_passed(&outcomes, &reasons);
 }
 
 #[test]
 fn with_a_hook_that_keeps_cpus_away_it_folds_by_break_before_make() {
-    let outcomes = battery::<BreakBeforeMake>(&Setup::new(None));
+    let outcomes = battery(Replacement::BreakBeforeMake, &Setup::new(None));
     assert_passed(
         &outcomes,
         &[NOT_HERE, NOT_RESIZED, EXCHANGES, NO_HUGE_LEAVES],
     );
-    let outcomes = battery::<BreakBeforeMake>(&Setup::new(Order::new(5)));
+    let outcomes = battery(Replacement::BreakBeforeMake, &Setup::new(Order::new(5)));
     let reasons = [NOT_HERE, NOT_RESIZED, EXCHANGES, ONLY_HUGE];
     assert_passed(&outcomes, &reasons);
 }
@@ -349,7 +348,7 @@ fn the_room_of_the_model_costs_no_calls() {
         let mut setup = Setup::new(Order::new(5));
         setup.frames = frames;
         let start = std::time::Instant::now();
-        let outcomes = battery::<Refuse>(&setup);
+        let outcomes = battery(Replacement::Refused, &setup);
         let lookups = setup.figures.lookups.get();
         let took = start.elapsed();
         println!("room for {frames:#x} frames: {lookups} lookups, {took:.2?}");
@@ -365,7 +364,13 @@ fn the_room_of_the_model_costs_no_calls() {
 fn a_walk_calls_lookup_once_for_each_leaf_and_each_hole() {
     let setup = Setup::new(None);
     let stale = Stale::default();
-    let mut table = PerPage::<Refuse>::new(GRANULE, None, stale, setup.figures.clone());
+    let mut table = PerPage::new(
+        Replacement::Refused,
+        GRANULE,
+        None,
+        stale,
+        setup.figures.clone(),
+    );
     let model = model(MANY_FRAMES);
     let all = model.descriptors(model.all_frames()).unwrap();
     for leaf in 0..100 {
@@ -398,9 +403,9 @@ impl Exchange for To {
     }
 }
 
-fn no_frame_behind_the_last_is_exchanged_for<R: Replace<PerPage<R>>>() {
+fn no_frame_behind_the_last_is_exchanged_for(how: Replacement) {
     let setup = Setup::new(None);
-    let mut table = PerPage::<R>::new(GRANULE, None, Stale::default(), setup.figures.clone());
+    let mut table = PerPage::new(how, GRANULE, None, Stale::default(), setup.figures.clone());
     let [first, last, behind] = [1, 2, 3].map(|frame| Pfn::new(frame).unwrap());
     setup.figures.last.set(Some(last));
     let whole = VirtRange::new(VirtAddr::new(1 << 30), GRANULE.bytes()).unwrap();
@@ -422,8 +427,8 @@ fn no_frame_behind_the_last_is_exchanged_for<R: Replace<PerPage<R>>>() {
 
 #[test]
 fn no_frame_behind_the_last_is_exchanged_for_one_in_use() {
-    no_frame_behind_the_last_is_exchanged_for::<Direct>();
-    no_frame_behind_the_last_is_exchanged_for::<BreakBeforeMake>();
+    no_frame_behind_the_last_is_exchanged_for(Replacement::Direct);
+    no_frame_behind_the_last_is_exchanged_for(Replacement::BreakBeforeMake);
 }
 
 /// What fails, of a backend that once keeps a leaf that it should have cleared.
@@ -433,7 +438,7 @@ fn failures(renews: bool) -> (Outcomes, usize) {
         ..Setup::new(None)
     };
     setup.figures.keeps.set(Some(5000));
-    let outcomes = battery::<Refuse>(&setup);
+    let outcomes = battery(Replacement::Refused, &setup);
     let failed = |(_, outcome): &&(_, Outcome)| matches!(outcome, Outcome::Failed(_));
     let failures = outcomes.iter().filter(failed).count();
     (outcomes, failures)
@@ -468,7 +473,7 @@ fn a_failure_shows_what_was_asked_of_the_allocator() {
         ram: 6,
         ..Setup::new(None)
     };
-    let outcomes = battery::<Refuse>(&setup);
+    let outcomes = battery(Replacement::Refused, &setup);
     let failure = outcomes.iter().find_map(|(_, outcome)| match outcome {
         Outcome::Failed(failure) => Some(*failure),
         _ => None,

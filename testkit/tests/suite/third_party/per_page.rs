@@ -2,12 +2,12 @@
 
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, Flush, FlushScope, Leaf, Lookup, MapError,
-    Mapping, PageTable, Replace, Role, TableRecords,
+    BreakBeforeMake, BreakLeaf, Direct, Exchange, ExchangeLeaf, Flush, FlushScope, Leaf, Lookup,
+    MapError, Mapping, PageTable, Refuse, Replace, ReplaceError, Replaced, Replacement, Role,
+    TableRecords,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::marker::PhantomData;
 use std::rc::Rc;
 
 /// What CPUs may still have cached: leaves that were cleared and not flushed.
@@ -30,8 +30,9 @@ pub(crate) fn add(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get() + more);
 }
 
-/// A page table that exchanges entries in use as `R` says.
-pub(crate) struct PerPage<R> {
+/// A page table that exchanges entries in use as it is told when it is made.
+pub(crate) struct PerPage {
+    how: Replacement,
     granule: Granule,
     huge: Option<Order>,
     pub(crate) leaves: BTreeMap<VirtAddr, Leaf>,
@@ -43,17 +44,18 @@ pub(crate) struct PerPage<R> {
     quiet: Option<VirtRange>,
     stale: Stale,
     figures: Figures,
-    replace: PhantomData<R>,
 }
 
-impl<R> PerPage<R> {
+impl PerPage {
     pub(crate) fn new(
+        how: Replacement,
         granule: Granule,
         huge: Option<Order>,
         stale: Stale,
         figures: Figures,
     ) -> Self {
         Self {
+            how,
             granule,
             huge,
             leaves: BTreeMap::new(),
@@ -63,7 +65,6 @@ impl<R> PerPage<R> {
             quiet: None,
             stale,
             figures,
-            replace: PhantomData,
         }
     }
 
@@ -108,8 +109,8 @@ impl<R> PerPage<R> {
 // SAFETY: 1: the map holds the leaf at its address. 2: they read the map. 3: nothing translates by
 // it. 4: the default `unmap` reports after its flush. 5: `clear_leaf` passes foreign leaves over,
 // and `map_leaf` looks for what is there.
-unsafe impl<R: Replace<Self>> PageTable for PerPage<R> {
-    type Replace = R;
+unsafe impl PageTable for PerPage {
+    type Replace = AsTold;
 
     fn granule(&self) -> Granule {
         self.granule
@@ -189,29 +190,57 @@ unsafe impl<R: Replace<Self>> PageTable for PerPage<R> {
     }
 }
 
-// SAFETY: 1 and 2: the map holds the new leaf in place of the old one.
-unsafe impl ExchangeLeaf for PerPage<Direct> {
-    unsafe fn exchange_leaf(&mut self, at: VirtAddr, leaf: Leaf) {
-        let old = self.leaves.insert(at, leaf).unwrap();
-        self.make_stale(at, &old);
+/// One of the library's ways to exchange entries: the one that the page table is told.
+pub(crate) enum AsTold {}
+
+// SAFETY: 1 to 3: as the library's do.
+unsafe impl Replace<PerPage> for AsTold {
+    const RESIZES: bool = false;
+
+    fn replacement(table: &PerPage) -> Replacement {
+        table.how
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut PerPage,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+        records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        // SAFETY: the caller's duties are the same.
+        unsafe {
+            match table.how {
+                Replacement::Direct => Direct::replace(table, range, node, exchange, records),
+                Replacement::BreakBeforeMake => {
+                    BreakBeforeMake::replace(table, range, node, exchange, records)
+                }
+                _ => Refuse::replace(table, range, node, exchange, records),
+            }
+        }
     }
 }
 
-// SAFETY: 1 and 2: the map holds the new leaf in place of the one that was broken.
-unsafe impl ExchangeLeaf for PerPage<BreakBeforeMake> {
+// SAFETY: 1 and 2: the map holds the new leaf in place of the old one, or of the one that was
+// broken.
+unsafe impl ExchangeLeaf for PerPage {
     unsafe fn exchange_leaf(&mut self, at: VirtAddr, leaf: Leaf) {
+        let old = self.leaves.insert(at, leaf);
+        if self.how != Replacement::BreakBeforeMake {
+            self.make_stale(at, &old.unwrap());
+            return;
+        }
         let is_quiet = self.quiet.is_some_and(|quiet| quiet.contains(at));
         let is_cached = self.stale.borrow().iter().any(|(stale, _)| *stale == at);
         let was_broken = self.broken.remove(&at);
         let is_right = is_quiet && was_broken && !is_cached;
         add(&self.figures.unbroken, u64::from(!is_right));
-        self.leaves.insert(at, leaf);
         self.unseen.insert(at);
     }
 }
 
 // SAFETY: 1: it is called once, with this map, which nobody else uses.
-unsafe impl BreakLeaf for PerPage<BreakBeforeMake> {
+unsafe impl BreakLeaf for PerPage {
     unsafe fn break_leaf(&mut self, at: VirtAddr) {
         let old = self.leaves.remove(&at).unwrap();
         self.make_stale(at, &old);

@@ -1,0 +1,206 @@
+//! A page table whose type is not known when what uses it is compiled.
+//!
+//! The library is generic over page tables, so that all of it is compiled again for each of them. A
+//! kernel has one. Tests have many, and most of them are about the library, not about what a
+//! compiler makes of it: they use this.
+
+mod page_table;
+mod runs;
+
+pub use page_table::AnyPageTable;
+pub use runs::{AnyExchange, AnySource};
+
+use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use mm_core::paging::{
+    Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
+    Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+};
+use runs::KeepsError;
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// What holds a page table of any type.
+///
+/// # Safety
+///
+/// 1. It is the same page table each time.
+pub unsafe trait Holds {
+    /// The page table.
+    fn table(&self) -> &dyn AnyPageTable;
+    /// The page table, to be changed.
+    fn table_mut(&mut self) -> &mut dyn AnyPageTable;
+}
+
+// SAFETY: 1: the one in the box.
+unsafe impl Holds for Box<dyn AnyPageTable + '_> {
+    fn table(&self) -> &dyn AnyPageTable {
+        &**self
+    }
+
+    fn table_mut(&mut self) -> &mut dyn AnyPageTable {
+        &mut **self
+    }
+}
+
+/// The page table that `P` holds.
+pub struct Erased<P: Holds>(pub(crate) P);
+
+/// A page table of any type.
+pub type AnyTable<'t> = Erased<Box<dyn AnyPageTable + 't>>;
+
+impl<'t> AnyTable<'t> {
+    /// Makes one of `table`.
+    pub fn new<T: PageTable + 't>(table: T) -> Self {
+        const { assert!(says_the_same::<T>(), "see `says_the_same`") };
+        Self(Box::new(table))
+    }
+}
+
+impl<P: Holds> fmt::Debug for Erased<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Erased").finish_non_exhaustive()
+    }
+}
+
+/// Whether constants of `T` are those of an [`Erased`] one. If those of a page table are not, make
+/// another [`Erased`] for it.
+pub(crate) const fn says_the_same<T: PageTable>() -> bool {
+    T::COUNTS_TABLES && !T::KEEPS_TABLES && T::Replace::RESIZES
+}
+
+// SAFETY: each method is that of the page table inside.
+unsafe impl<P: Holds> PageTable for Erased<P> {
+    const COUNTS_TABLES: bool = true;
+
+    type Replace = AsInside;
+
+    fn granule(&self) -> Granule {
+        self.0.table().granule()
+    }
+
+    fn huge_leaf(&self) -> Option<Order> {
+        self.0.table().huge_leaf()
+    }
+
+    fn last_frame(&self) -> Pfn {
+        self.0.table().last_frame()
+    }
+
+    fn lookup(&self, at: VirtAddr) -> Lookup {
+        self.0.table().lookup(at)
+    }
+
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.0.table_mut().map_leaf(at, leaf, node, records) }
+    }
+
+    unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.0.table_mut().clear_leaf(at, flush) }
+    }
+
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords) {
+        self.0.table_mut().flush(obligation, records);
+    }
+
+    fn visit(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.0.table().visit(range, visitor)
+    }
+
+    fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        self.0.table().first_in_use(range)
+    }
+
+    fn entries_added(&mut self) {
+        self.0.table_mut().entries_added();
+    }
+
+    unsafe fn map_runs<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let mut kept = KeepsError {
+            source,
+            error: None,
+        };
+        // SAFETY: the caller's duties are the same.
+        let mapped = unsafe {
+            self.0
+                .table_mut()
+                .map_runs(range, node, AnySource(&mut kept), records)
+        };
+        mapped.map_err(|stopped| match (stopped, kept.error) {
+            (MapStopped::Table { at, error }, _) => MapStopped::Table { at, error },
+            (MapStopped::Source { at, error: () }, Some(error)) => MapStopped::Source { at, error },
+            (MapStopped::Source { at, error: () }, None) => {
+                unreachable!("the source had a run for {at}")
+            }
+        })
+    }
+
+    fn can_share_tables(&self) -> bool {
+        self.0.table().can_share_tables()
+    }
+
+    unsafe fn share_tables(
+        &mut self,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) -> u64 {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.0.table_mut().share_tables(range, released, records) }
+    }
+
+    unsafe fn unmap<I>(
+        &mut self,
+        ranges: I,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) where
+        I: Iterator<Item = VirtRange> + Clone,
+    {
+        let ranges: Vec<VirtRange> = ranges.collect();
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.0.table_mut().unmap(&ranges, released, records) }
+    }
+}
+
+/// The way in which the page table inside an [`Erased`] exchanges entries.
+#[derive(Clone, Copy, Debug)]
+pub enum AsInside {}
+
+// SAFETY: what is done is done by the page table inside.
+unsafe impl<P: Holds> Replace<Erased<P>> for AsInside {
+    const RESIZES: bool = true;
+
+    fn replacement(table: &Erased<P>) -> Replacement {
+        table.0.table().replacement()
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut Erased<P>,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+        records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        let exchange = AnyExchange(exchange);
+        // SAFETY: the caller's duties are the same.
+        unsafe { table.0.table_mut().replace(range, node, exchange, records) }
+    }
+}

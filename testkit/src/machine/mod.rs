@@ -1,0 +1,134 @@
+//! A machine with the page table of some backend, chosen at run time.
+//!
+//! ```text
+//!   TestMachine ──▶ AnyMachine ◀── Machine<B>              of any backend
+//!   TestTable   ──▶ Inspected  ◀── WithOthers<B>           its page table, and what others map in it
+//!       │
+//!       └─▶ PageTable: what the library is given
+//! ```
+//!
+//! What tests do with a backend is compiled once, not once for each backend: only the traits below
+//! are implemented for each. [`hosted::Machine`] is the machine of one backend, known when it is
+//! compiled, as kernels and the explorer have it.
+
+mod cpus;
+mod facts;
+mod inspected;
+mod table;
+
+pub use cpus::{Ranges, TestCpus};
+pub use facts::Facts;
+pub use table::TestTable;
+
+use arch_sim::walker::Translation;
+use arch_sim::{SimFrames, SimMemory, Violations};
+use hosted::{BackendKind, Inspect, Machine, MachineConfig, MachineError};
+use inspected::AnyMachine;
+use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
+use mm_core::model::MemoryModel;
+use std::fmt;
+
+use crate::erased::Erased;
+use crate::{OnBackend, WithInspect};
+
+/// See [`hosted::Machine`], of any backend.
+pub struct TestMachine {
+    facts: Facts,
+    machine: Box<dyn AnyMachine>,
+}
+
+impl fmt::Debug for TestMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestMachine")
+            .field("backend", &self.facts.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TestMachine {
+    /// See [`hosted::Machine::NODES`].
+    pub const NODES: [NodeId; 2] = [NodeId::new(0), NodeId::new(1)];
+
+    /// The machine of `config` with the backend `kind`.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`].
+    pub fn new(kind: BackendKind, config: &MachineConfig) -> Result<Self, MachineError> {
+        kind.run_inspect(New(config))
+    }
+
+    /// The machine of `config` with a backend that is not on the list.
+    ///
+    /// # Errors
+    ///
+    /// [`MachineError`].
+    pub fn of<B: Inspect>(config: &MachineConfig) -> Result<Self, MachineError> {
+        Ok(Self {
+            facts: Facts::of::<B>(),
+            machine: Box::new(Machine::<B>::new(config)?),
+        })
+    }
+
+    /// What is so of its backend.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Where descriptors lie.
+    pub fn model(&self) -> MemoryModel {
+        self.facts.model
+    }
+
+    /// See [`hosted::Machine::memory`].
+    pub fn memory(&self) -> &SimMemory {
+        self.machine.memory()
+    }
+
+    /// See [`hosted::Machine::frames`].
+    pub fn frames(&self) -> &SimFrames {
+        self.machine.frames()
+    }
+
+    /// See [`hosted::Machine::cpus`].
+    pub fn cpus(&self) -> &dyn TestCpus {
+        self.machine.cpus()
+    }
+
+    /// See [`hosted::Machine::root`].
+    pub fn root(&self) -> Pfn {
+        self.machine.root()
+    }
+
+    /// See [`hosted::Machine::violations`].
+    pub fn violations(&self) -> &Violations {
+        self.machine.violations()
+    }
+
+    /// The machine's page table; `None` after the first time. What others map in it has tables of
+    /// `foreign`, which nobody else uses.
+    pub fn take_table(&self, foreign: PfnRange) -> Option<TestTable<'_>> {
+        self.machine.take_table(foreign).map(Erased)
+    }
+
+    /// See [`hosted::Backend::translate`].
+    pub fn translate(&self, at: VirtAddr) -> Option<Translation> {
+        self.machine.translate(at)
+    }
+
+    /// See [`Inspect::tables_at`].
+    pub fn tables_at(&self, at: VirtAddr) -> usize {
+        self.machine.tables_at(at)
+    }
+}
+
+/// Makes a machine.
+struct New<'c>(&'c MachineConfig);
+
+impl WithInspect for New<'_> {
+    type Output = Result<TestMachine, MachineError>;
+
+    fn with<B: Inspect>(self) -> Self::Output {
+        TestMachine::of::<B>(self.0)
+    }
+}
