@@ -48,26 +48,48 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.readers.map()?;
         let first = plan.page_of(piece.start());
         let last = plan.page_of(piece.last());
-        let is_mapped = |frames: Option<PfnRange>| {
-            let range = frames.map(|frames| self.model.descriptors(frames));
-            let is_mapped = |range| self.check_online(table, range, pagemap.altmap()).is_ok();
-            range.is_none_or(|range| range.is_some_and(is_mapped))
+        let is_online = |page: PfnRange, frames: Option<PfnRange>| {
+            frames.is_none_or(|frames| {
+                let range = self.model.descriptors(frames);
+                range.is_some_and(|range| self.check_online(table, range, pagemap.altmap()).is_ok())
+                    && self.describes(table, page, frames)
+            })
         };
         let of_page = |page: PfnRange, frame: Pfn| frame.get() - page.start().get();
         let before = first.split_at(of_page(first, piece.start())).0;
         let after = last.split_at(of_page(last, piece.last()) + 1).1;
         if first == last {
-            return (is_mapped(before) && is_mapped(after)).then_some(around(first, piece));
+            // Pieces come in order as a rule, so what is missing is behind this one.
+            let is_whole = is_online(first, after) && is_online(first, before);
+            return is_whole.then_some(around(first, piece));
         }
-        let start = match is_mapped(before) {
+        let start = match is_online(first, before) {
             true => first.start(),
             false => first.last().checked_add(1)?,
         };
-        let end = match is_mapped(after) {
+        let end = match is_online(last, after) {
             true => last.last().checked_add(1)?,
             false => last.start(),
         };
         PfnRange::new(start, end.get().checked_sub(start.get())?).ok()
+    }
+
+    /// Whether all of `frames`, which are online, are described as parts of `page`, and not of others
+    /// that came online in between by another pagemap. Whole subsections come at once.
+    fn describes<P: PageTable>(&self, table: &P, page: PfnRange, frames: PfnRange) -> bool {
+        let step = self.model.subsection().frames();
+        let first_of = |index| frames.start().checked_add(index * step);
+        let mut subsections = (0..frames.frames().div_ceil(step)).filter_map(first_of);
+        subsections.all(|frame| self.described_page(table, frame) == Some(page))
+    }
+
+    /// The page of which the descriptor of `frame` says that it is a part.
+    fn described_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<PfnRange> {
+        let at = self.descriptor_address(frame)?;
+        let descriptor = self.mapped_descriptor(table, frame)?;
+        let head = D::Encoding::head_of(at, descriptor.word());
+        let first = self.frame_of_descriptor(head)?;
+        PfnRange::new(first, descriptor.order().frames()).ok()
     }
 
     /// Takes the frames of bits that it needs to [publish](Self::publish) `frames`. After an error
@@ -113,14 +135,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if self.readers.map().is_none() {
             return frames;
         }
-        let page_of = |frame: Pfn| {
-            let at = self.descriptor_address(frame)?;
-            let descriptor = self.mapped_descriptor(table, frame)?;
-            let head = D::Encoding::head_of(at, descriptor.word());
-            let first = self.frame_of_descriptor(head)?;
-            PfnRange::new(first, descriptor.order().frames()).ok()
-        };
-        let pages = [frames.start(), frames.last()].map(page_of);
+        let pages = [frames.start(), frames.last()].map(|frame| self.described_page(table, frame));
         let pages = pages.into_iter().flatten();
         pages.fold(frames, around)
     }

@@ -66,6 +66,42 @@ fn a_page_is_found_when_all_of_it_is_online_and_no_longer(kind: BackendKind) {
     }
 }
 
+/// A page of several subsections comes online by pieces, and one of them as base pages by another
+/// pagemap, whichever comes first and wherever it lies.
+fn a_page_with_memory_of_others_in_between_is_not_found(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let order = Order::new(sizes.natural().get() + 2).unwrap();
+    let ranges = [sizes.blocks(order, 6, 1)];
+    let page = pagemap(&kind.model(), &ranges, order).with_tails(Tails::PerCompound);
+    let base = pagemap(&kind.model(), &ranges, Order::BASE);
+    let pieces = sizes.subsections(ranges[0]);
+    for other in 0..pieces.len() {
+        for last in 0..pieces.len() {
+            on_bed(kind, |bed| {
+                let Bed { vmemmap, table, .. } = bed;
+                let mut come = |index: usize| {
+                    let pagemap = if index == other { &base } else { &page };
+                    vmemmap.populate(table, pagemap, pieces[index]).unwrap();
+                };
+                (0..pieces.len())
+                    .filter(|index| *index != last)
+                    .for_each(&mut come);
+                come(last);
+                bed.expect(ranges[0], &[(pieces[other], Order::BASE)]);
+                // Once it has gone, and the page's own piece has come, all of the page is there.
+                let Bed { vmemmap, table, .. } = bed;
+                vmemmap.depopulate(table, &base, pieces[other]).unwrap();
+                bed.expect(ranges[0], &[]);
+                let Bed { vmemmap, table, .. } = bed;
+                vmemmap.populate(table, &page, pieces[other]).unwrap();
+                bed.expect(ranges[0], &[(ranges[0], order)]);
+                let Bed { vmemmap, table, .. } = bed;
+                vmemmap.depopulate(table, &page, ranges[0]).unwrap();
+            });
+        }
+    }
+}
+
 fn a_frame_has_a_descriptor_of_its_own_beside_its_head(kind: BackendKind) {
     let sizes = Sizes::of(kind.model());
     on_bed(kind, |bed| {
@@ -257,6 +293,7 @@ fn what_was_folded_and_unfolded_is_found_as_it_is(kind: BackendKind) {
 
 on_backends!(radix:
     a_page_is_found_when_all_of_it_is_online_and_no_longer,
+    a_page_with_memory_of_others_in_between_is_not_found,
     a_frame_has_a_descriptor_of_its_own_beside_its_head,
     whole_spans_cost_no_frame_and_a_part_of_one_does,
     a_failed_online_leaves_no_frame_of_the_map_and_nothing_to_be_found,
