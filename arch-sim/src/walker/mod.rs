@@ -151,3 +151,18 @@ pub trait Walker {
         }
     }
 }
+
+// So that what walks can be chosen at run time: `&dyn Walker`.
+impl<W: Walker + ?Sized> Walker for &W {
+    fn granule(&self) -> Granule {
+        (**self).granule()
+    }
+
+    fn start(&self, root: Pfn, at: VirtAddr) -> Result<Table, Hole> {
+        (**self).start(root, at)
+    }
+
+    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
+        (**self).step(memory, table, at)
+    }
+}

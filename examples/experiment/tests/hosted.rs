@@ -76,11 +76,14 @@ unsafe impl<W: Walker> Probe for SimCpu<W> {
     }
 }
 
+/// What walks tables as the CPU would, of whatever architecture.
+type AnyWalker<'w> = &'w (dyn Walker + Sync);
+
 /// What differs from kernel to kernel.
-struct Setting<W> {
+struct Setting<'w> {
     model: MemoryModel,
     shape: TableShape,
-    walker: W,
+    walker: AnyWalker<'w>,
     /// How entries in use are exchanged.
     rule: Replacement,
     /// Compound pages, in bytes.
@@ -93,7 +96,7 @@ struct Setting<W> {
 }
 
 /// 4 KiB pages, as on x86-64.
-fn x86(model: MemoryModel, walker: X86_64Walker, address_bits: u32) -> Setting<X86_64Walker> {
+fn x86(model: MemoryModel, walker: AnyWalker<'_>, address_bits: u32) -> Setting<'_> {
     Setting {
         model,
         shape: shape(Granule::Size4K, address_bits),
@@ -105,11 +108,11 @@ fn x86(model: MemoryModel, walker: X86_64Walker, address_bits: u32) -> Setting<X
     }
 }
 
-fn arm(model: MemoryModel, compound: [u64; 2], ram: u64) -> Setting<AArch64Walker> {
+fn arm(model: MemoryModel, walker: AnyWalker<'_>, compound: [u64; 2], ram: u64) -> Setting<'_> {
     Setting {
         model,
         shape: shape(model.granule(), 48),
-        walker: AArch64Walker::new(model.granule()),
+        walker,
         rule: Replacement::BreakBeforeMake,
         compound,
         ram,
@@ -118,9 +121,7 @@ fn arm(model: MemoryModel, compound: [u64; 2], ram: u64) -> Setting<AArch64Walke
 }
 
 /// Runs everything and answers with what was printed; asserts that all went well.
-fn run<F: EntryFormat, B: EntryBits + fmt::Debug, W: Walker + Copy>(
-    setting: &Setting<W>,
-) -> String {
+fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_>) -> String {
     let Setting { model, shape, .. } = *setting;
     let granule = model.granule();
     let bytes = |start, size| PfnRange::from_bytes(PhysAddr::new(start), size, granule).unwrap();
@@ -211,14 +212,23 @@ fn devices(printed: &str) -> Vec<&str> {
 #[test]
 fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
     let four = || {
-        let setting = x86(MODEL_4_LEVEL, X86_64Walker::four_level(), 48);
-        run::<FourLevel, X86Entries, _>(&setting)
+        let walker = X86_64Walker::four_level();
+        let setting = x86(MODEL_4_LEVEL, &walker, 48);
+        run::<FourLevel, X86Entries>(&setting)
     };
     let five = || {
-        let setting = x86(MODEL_5_LEVEL, X86_64Walker::five_level(), 57);
-        run::<FiveLevel, X86Entries, _>(&setting)
+        let walker = X86_64Walker::five_level();
+        let setting = x86(MODEL_5_LEVEL, &walker, 57);
+        run::<FiveLevel, X86Entries>(&setting)
     };
-    let arm = || run::<Format4K, ArmDescriptors, _>(&arm(MODEL_4K, [2 * MIB, GIB], GIB));
+    let arm = || {
+        run::<Format4K, ArmDescriptors>(&arm(
+            MODEL_4K,
+            &AArch64Walker::new(MODEL_4K.granule()),
+            [2 * MIB, GIB],
+            GIB,
+        ))
+    };
     let (four, five, arm) = thread::scope(|scope| {
         let (five, arm) = (scope.spawn(five), scope.spawn(arm));
         (four(), five.join().unwrap(), arm.join().unwrap())
@@ -231,12 +241,22 @@ fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
 
 #[test]
 fn all_checks_pass_with_16k_pages() {
-    run::<Format16K, ArmDescriptors, _>(&arm(MODEL_16K, [32 * MIB, GIB], GIB));
+    run::<Format16K, ArmDescriptors>(&arm(
+        MODEL_16K,
+        &AArch64Walker::new(MODEL_16K.granule()),
+        [32 * MIB, GIB],
+        GIB,
+    ));
 }
 
 #[test]
 fn all_checks_pass_with_64k_pages() {
-    run::<Format64K, ArmDescriptors, _>(&arm(MODEL_64K, [512 * MIB, 2 * GIB], 3 * GIB));
+    run::<Format64K, ArmDescriptors>(&arm(
+        MODEL_64K,
+        &AArch64Walker::new(MODEL_64K.granule()),
+        [512 * MIB, 2 * GIB],
+        3 * GIB,
+    ));
 }
 
 /// Descriptor frames and leaf tables, by the formula.
