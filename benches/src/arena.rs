@@ -106,6 +106,10 @@ unsafe impl FrameAllocator for Arena {
         self.give(block.block().first());
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        block.block()
+    }
+
     unsafe fn split(&self, _block: Block) {}
 
     fn node_of(&self, _frame: Pfn) -> NodeId {

@@ -173,7 +173,8 @@ impl SimFrames {
 // SAFETY: 1: a block is taken out of the free frames of one node, where it is aligned, and put back
 // by `free` or `release_run` only, once, as the counts show. 2: its word is set to 1 when it is
 // handed out, and written by `acquire`, `release`, `release_run` and `split` only. 3:
-// `State::acquire` checks both. 4: `State::release` takes a word to zero and leaves the block out.
+// `State::acquire` checks both. 4: `State::release` takes a word to zero and leaves the block out;
+// `State::keep` makes it 1 again.
 // 5: `new` refuses frames that are not in memory.
 unsafe impl FrameAllocator for SimFrames {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
@@ -223,6 +224,12 @@ unsafe impl FrameAllocator for SimFrames {
     unsafe fn free(&self, block: OwnedBlock) {
         let result = self.lock().free(block.block());
         self.report(result);
+    }
+
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        let result = self.lock().keep(block.block());
+        self.report(result);
+        block.block()
     }
 
     unsafe fn split(&self, block: Block) {

@@ -182,6 +182,19 @@ impl State {
         Ok(())
     }
 
+    /// Gives a block that is out without references one again.
+    pub(super) fn keep(&mut self, block: Block) -> Result<(), Violation> {
+        let frame = block.first();
+        let not_managed = Violation::NotManaged { frame };
+        let word = self.counts.of(block).ok_or(not_managed)?;
+        let held = load(word);
+        if held != Word::out(block.order(), 0) {
+            return Err(Violation::FreedNotOut { block });
+        }
+        store(word, held.with(1));
+        Ok(())
+    }
+
     pub(super) fn split(&mut self, block: Block) -> Result<(), Violation> {
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };

@@ -71,6 +71,10 @@ unsafe impl FrameAllocator for PlannedAltmap {
 
     unsafe fn free(&self, _block: OwnedBlock) {}
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        block.block()
+    }
+
     unsafe fn split(&self, _block: Block) {}
 
     fn node_of(&self, _frame: Pfn) -> NodeId {

@@ -138,6 +138,7 @@ pub enum Released {
 /// 3. A count never wraps. `acquire` fails on a block whose count is zero, if the allocator [tells free
 ///    frames](InspectFrames::tells_free_frames).
 /// 4. `release` returns [`Released::Last`] exactly when the count becomes zero, and frees nothing.
+///    `keep` makes it 1 again.
 /// 5. Every frame is reachable through the kernel's [`DirectMap`](crate::frame::DirectMap) from
 ///    when it is handed out until it is freed.
 pub unsafe trait FrameAllocator {
@@ -216,6 +217,16 @@ pub unsafe trait FrameAllocator {
     /// 1. The block came from [`release`](Self::release) of this allocator.
     unsafe fn free(&self, block: OwnedBlock);
 
+    /// Keeps a block without references, in place of freeing it: it has one reference again, which is
+    /// the caller's. Nothing is allocated and nothing can fail.
+    ///
+    /// A [reserve](crate::vmemmap::Reserve) keeps what a change of order frees.
+    ///
+    /// # Safety
+    ///
+    /// 1. The block came from [`release`](Self::release) of this allocator.
+    unsafe fn keep(&self, block: OwnedBlock) -> Block;
+
     /// Whether [`split`](Self::split) makes single frames of a block. An allocator that takes a block
     /// back only as it was handed out answers no. It is then never asked to split one: where a huge
     /// leaf may have to be split later, its memory is mapped by base pages instead, with a
@@ -291,6 +302,11 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
     unsafe fn free(&self, block: OwnedBlock) {
         // SAFETY: the caller's duty is the same.
         unsafe { (**self).free(block) }
+    }
+
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: the caller's duty is the same.
+        unsafe { (**self).keep(block) }
     }
 
     fn can_split(&self) -> bool {

@@ -376,6 +376,11 @@ unsafe impl<M: DirectMap> FrameAllocator for DeviceAltmap<M> {
         }
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        self.counts.keep(block.block());
+        block.block()
+    }
+
     unsafe fn split(&self, block: Block) {
         self.counts.split(block);
     }

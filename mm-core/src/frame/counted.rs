@@ -98,6 +98,11 @@ unsafe impl<A: PlainAllocator, C: ReferenceCounts> FrameAllocator for Counted<A,
         unsafe { self.allocator.free(block) };
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        self.counts.keep(block.block());
+        block.block()
+    }
+
     fn can_split(&self) -> bool {
         self.allocator.takes_back_frames()
     }
@@ -226,6 +231,16 @@ mod tests {
             };
             assert_eq!(plain.free_frames(), 12);
             assert!(counted.acquire(block.first(), 1).is_err());
+            let kept = counted.keep(owned);
+            assert_eq!(
+                (kept, counted.references(kept.first())),
+                (block, Some(1)),
+                "a block that is kept has one reference again"
+            );
+            assert_eq!(plain.free_frames(), 12);
+            let Released::Last(owned) = counted.release(kept, 1) else {
+                panic!("there are no other references");
+            };
             counted.free(owned);
         }
         assert_eq!(plain.free_frames(), 16);

@@ -74,6 +74,11 @@ impl<S: CountStore> Counts<S> {
         self.fill(block.first(), block.order().frames(), 1);
     }
 
+    /// Gives `block`, whose last reference has gone, one again.
+    pub(super) fn keep(&self, block: Block) {
+        self.fill(block.first(), 1, 1);
+    }
+
     /// Makes all of `block` free.
     pub(super) fn clear(&self, block: Block) {
         self.fill(block.first(), block.order().frames(), 0);

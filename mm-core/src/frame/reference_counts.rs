@@ -29,6 +29,9 @@ pub(super) mod sealed {
         /// Gives each frame of `block`, which has one reference, a reference of its own.
         fn split(&self, block: Block);
 
+        /// Gives `block`, whose last reference has gone, one again.
+        fn keep(&self, block: Block);
+
         /// Makes all of `block`, whose last reference has gone, free.
         fn clear(&self, block: Block);
 

@@ -104,6 +104,9 @@ impl CountFrames for SharedCounts<'_> {
     /// Nothing: a block with one reference is listed as little as frames with one each.
     fn split(&self, _block: Block) {}
 
+    /// Nothing: a block that is out and not listed has one reference.
+    fn keep(&self, _block: Block) {}
+
     fn clear(&self, block: Block) {
         self.out
             .fetch_sub(block.order().frames(), Ordering::Relaxed);

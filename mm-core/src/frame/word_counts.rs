@@ -100,6 +100,10 @@ impl CountFrames for WordCounts<'_> {
         self.counts.split(block);
     }
 
+    fn keep(&self, block: Block) {
+        self.counts.keep(block);
+    }
+
     fn clear(&self, block: Block) {
         self.counts.clear(block);
     }

@@ -155,6 +155,19 @@ unsafe impl FrameAllocator for Replay {
         }
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        let block = block.block();
+        let held = self
+            .counts
+            .lock()
+            .unwrap()
+            .insert(block.first(), (block.order(), 1));
+        if held != Some((block.order(), 0)) {
+            self.complain(format!("{block:?} kept, held {held:?}"));
+        }
+        block
+    }
+
     unsafe fn split(&self, block: Block) {
         let held = self.counts.lock().unwrap().remove(&block.first());
         if held != Some((block.order(), 1)) {

@@ -113,6 +113,11 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Traced<'_, A> {
         unsafe { self.allocator.free(block) }
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.allocator.keep(block) }
+    }
+
     unsafe fn split(&self, block: Block) {
         // SAFETY: the caller's duties are the same.
         unsafe { self.allocator.split(block) }

@@ -127,6 +127,11 @@ unsafe impl FrameAllocator for WatchedAltmap<'_> {
         unsafe { self.altmap.free(block) };
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.keep(block) }
+    }
+
     unsafe fn split(&self, block: Block) {
         self.check(block.frames());
         // SAFETY: the caller's duties are the same.

@@ -59,6 +59,11 @@ unsafe impl FrameAllocator for Ram {
         unsafe { FRAMES.free(block) }
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: 1: the caller's.
+        unsafe { FRAMES.keep(block) }
+    }
+
     unsafe fn split(&self, block: Block) {
         // SAFETY: 1 and 2: the caller's.
         unsafe { FRAMES.split(block) }

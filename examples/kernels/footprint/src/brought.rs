@@ -12,6 +12,7 @@ unsafe extern "Rust" {
     fn kernel_acquire(first: Pfn, references: u64) -> Result<(), AcquireError>;
     fn kernel_release(block: Block, references: u64) -> Released;
     fn kernel_free(block: OwnedBlock);
+    fn kernel_keep(block: OwnedBlock) -> Block;
     fn kernel_split(block: Block);
     fn kernel_node_of(frame: Pfn) -> NodeId;
     fn kernel_panic() -> !;
@@ -37,6 +38,11 @@ unsafe impl FrameAllocator for Frames {
     unsafe fn free(&self, block: OwnedBlock) {
         // SAFETY: as above.
         unsafe { kernel_free(block) }
+    }
+
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: as above.
+        unsafe { kernel_keep(block) }
     }
 
     unsafe fn split(&self, block: Block) {

@@ -81,6 +81,11 @@ unsafe impl FrameAllocator for DamagedFrames<'_> {
         unsafe { self.frames.free(block) };
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.frames.keep(block) }
+    }
+
     fn can_split(&self) -> bool {
         self.damage != Damage::TakesBlocksBackWhole
     }
@@ -155,6 +160,11 @@ unsafe impl FrameAllocator for DamagedAltmap<'_> {
     unsafe fn free(&self, block: OwnedBlock) {
         // SAFETY: the caller's duty is the same.
         unsafe { self.altmap.free(block) };
+    }
+
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.altmap.keep(block) }
     }
 
     unsafe fn split(&self, block: Block) {

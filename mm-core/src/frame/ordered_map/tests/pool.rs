@@ -137,6 +137,10 @@ unsafe impl FrameAllocator for Pool {
         self.free.borrow_mut().push(block.block().first());
     }
 
+    unsafe fn keep(&self, block: OwnedBlock) -> Block {
+        block.block()
+    }
+
     unsafe fn split(&self, block: Block) {
         panic!("{block:?} is one frame");
     }
