@@ -38,6 +38,13 @@ impl Word {
         self.0 & !MAX == Self::out(order, 0).0
     }
 
+    /// The order of the block, if it is out.
+    pub(super) fn order(self) -> Option<Order> {
+        let order = (self.0 & !OUT & !MAX) >> ORDER_SHIFT;
+        let order = u8::try_from(order).ok().and_then(Order::new);
+        order.filter(|_| self.0 & OUT != 0)
+    }
+
     /// The same block with another count.
     pub(super) const fn with(self, references: u64) -> Self {
         Self(self.0 & !MAX | references)

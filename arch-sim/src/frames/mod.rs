@@ -81,6 +81,12 @@ impl SimFrames {
         self.lock().outstanding
     }
 
+    /// The block that is out and starts at `first`, if there is one.
+    pub fn block_at(&self, first: Pfn) -> Option<Block> {
+        let order = self.lock().order_at(first)?;
+        Block::new(first, order)
+    }
+
     /// The most frames that were out at a time, since the start or since
     /// [`reset_peak`](Self::reset_peak).
     pub fn peak(&self) -> u64 {

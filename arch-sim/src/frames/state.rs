@@ -276,6 +276,13 @@ impl State {
         }
     }
 
+    /// The order of the block that is out and starts at `first`.
+    pub(super) fn order_at(&mut self, first: Pfn) -> Option<Order> {
+        self.counts
+            .word(first.get())
+            .and_then(|word| load(word).order())
+    }
+
     pub(super) fn references(&mut self, first: Pfn) -> Option<u64> {
         self.counts
             .word(first.get())

@@ -34,6 +34,7 @@ fn says<H: Harness>(
         mark_frames,
         online_map_frames: 0,
         record_frames: 0,
+        reserve_frames: 0,
         reused_entries: pages - descriptor_frames,
     };
     ensure(stats == expected, "the figures of the node")?;

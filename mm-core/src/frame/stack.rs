@@ -20,6 +20,11 @@ pub(crate) struct FrameStack<'m, M> {
     top: Option<Pfn>,
 }
 
+impl<M> FrameStack<'_, M> {
+    /// How many words of the first frame of a run are the stack's.
+    pub(crate) const HEADER_WORDS: usize = size_of::<Header>() / size_of::<u64>();
+}
+
 impl<'m, M: DirectMap> FrameStack<'m, M> {
     pub(crate) const fn new(direct_map: &'m M) -> Self {
         Self {

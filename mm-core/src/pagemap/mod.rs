@@ -243,10 +243,14 @@ impl<'p> DevPagemap<'p> {
 
     /// How tails are shared, and the reason if that is not as requested.
     pub fn tails(&self) -> (Tails, Option<TailsFallback>) {
+        self.tails_of(self.geometry.order())
+    }
+
+    /// How tails of pages of `order` are shared, if they are as requested for all orders.
+    pub(crate) fn tails_of(&self, order: Order) -> (Tails, Option<TailsFallback>) {
         if self.tails == Tails::None {
             return (Tails::None, None);
         }
-        let order = self.geometry.order();
         let vmemmap_pages = self.model.vmemmap_pages(order);
         // The head's page always has a frame. A tail frame for one compound page is a second.
         let needed = match self.tails {

@@ -73,11 +73,38 @@ impl fmt::Display for ReplaceError {
 
 impl core::error::Error for ReplaceError {}
 
+/// What becomes of all addresses that one entry of a leaf table's link translates, where all of them are
+/// in the range: a *span*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The page table asks [`Exchange::should_split`], and then for each entry.
+    Entries,
+    /// Every page gets a frame of its own. A huge leaf stays. Otherwise a table is built aside and linked
+    /// in place of what is there.
+    Own,
+    /// Some pages are mapped to tails, or no huge leaf is wanted. A table is built aside.
+    Mixed,
+    /// All pages are mapped to one tail frame, [`Exchange::tail_at`], by a table that may be shared.
+    Tails,
+}
+
 /// Says what replaces entries in use.
 ///
 /// The page table asks about a range from its first address to its last. It asks only when nothing
 /// can fail any more. It may do so for a part of the range, flush that part, and go on.
 pub trait Exchange {
+    /// What becomes of the span that starts at `at`. The answer is the same each time.
+    fn span(&self, at: VirtAddr) -> Span {
+        let _ = at;
+        Span::Entries
+    }
+
+    /// The leaf for all pages of the span at `at`, which are to be [`Span::Tails`].
+    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
+        let _ = at;
+        None
+    }
+
     /// Whether to split `leaf` at `at`. A huge leaf becomes leaves of base pages, which are then
     /// exchanged. A shared table, which holds only `leaf`, becomes a private one. If it is not
     /// split, it stays.
@@ -94,8 +121,9 @@ pub trait Exchange {
         let _ = block;
     }
 
-    /// Takes a reference for each leaf of `run`, which is mapped in a shared table that is about to
-    /// be copied. Says whether they could be counted. If not, what the table maps stays.
+    /// Takes a reference for each leaf of `run`, for entries that are about to be made. The leaf is mapped
+    /// in a shared table that is about to be copied, or came from [`tail_at`](Self::tail_at). Says whether
+    /// they could be counted. If not, what is mapped there stays.
     fn acquire_for_copy(&mut self, run: Run) -> bool {
         let _ = run;
         false

@@ -24,14 +24,14 @@ mod roots;
 mod run;
 
 pub use attributes::Attributes;
-pub use exchange::{Exchange, ReplaceError, Replaced, Replacement};
+pub use exchange::{Exchange, ReplaceError, Replaced, Replacement, Span};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use lookup::{Lookup, Mapping};
 pub use mmu::Mmu;
 pub use page_table::{FrameOutOfReach, MapError, MapStopped, PageTable, Visit};
 pub use radix::{ByRuns, FillRootError, RadixTable};
-pub use records::{NoRecords, TableRecords};
+pub use records::{NoRecords, TableRecords, TableReserve};
 pub use replace::{BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, InUse, Refuse, Replace};
 pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};

@@ -2,6 +2,7 @@
 
 use super::Leaf;
 use crate::addr::{NodeId, Pfn};
+use crate::frame::OutOfFrames;
 
 /// What has to be remembered of a table tree from one call to the next: which leaf tables are
 /// linked from several places, and how many tables there are on each node.
@@ -36,6 +37,26 @@ pub trait TableRecords {
 
     /// Counts one link less to a shared table on `node`, which has so many `leaves`.
     fn remove_shared_link(&self, node: NodeId, leaves: u64);
+
+    /// Where the call takes tables from and gives them to, in place of the allocator. By default there is
+    /// no such place.
+    fn reserve(&self) -> Option<&dyn TableReserve> {
+        None
+    }
+}
+
+/// Tables that were [taken](super::Replace::take_spare_table) from a page table's allocator before a
+/// call, so that the call allocates none. Each has one reference, the reserve's or the taker's.
+pub trait TableReserve {
+    /// A table, for `node` if there is one for it.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] where there is none at all.
+    fn take(&self, node: NodeId) -> Result<Pfn, OutOfFrames>;
+
+    /// Keeps `table`, which is linked nowhere, with its one reference.
+    fn put(&self, table: Pfn);
 }
 
 /// Records that remember nothing: no table is shared, none is counted.

@@ -30,10 +30,17 @@ const BATCH: usize = 32;
 ///    after.
 /// 2. `released` is called for an entry only when no CPU can still translate by it.
 /// 3. Foreign entries and foreign tables are left as they are.
+/// 4. A spare table is a frame that nobody else uses, with one reference, which the kernel's direct map
+///    reaches until it is freed. So is one that `replace` gives to the reserve of its records, which it
+///    takes only for tables.
 pub unsafe trait Replace<T: ?Sized> {
     /// Whether huge leaves are split into base pages and joined from them, where the exchange says
     /// so.
     const RESIZES: bool;
+
+    /// Whether `replace` may need tables. If so, [`take_spare_table`](Self::take_spare_table) gives some
+    /// ahead.
+    const TAKES_TABLES: bool = false;
 
     /// How entries in use can be exchanged.
     fn replacement(table: &T) -> Replacement;
@@ -55,6 +62,27 @@ pub unsafe trait Replace<T: ?Sized> {
         exchange: &mut X,
         records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError>;
+
+    /// A table for a later `replace`, with one reference, on `node` if there is one. It is linked nowhere
+    /// and counted nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceError`]; by default [`Refused`](ReplaceError::Refused).
+    fn take_spare_table(table: &mut T, node: NodeId) -> Result<Pfn, ReplaceError> {
+        let _ = (table, node);
+        Err(ReplaceError::Refused)
+    }
+
+    /// Frees a spare table. The default does nothing, since it never gave one.
+    ///
+    /// # Safety
+    ///
+    /// 1. `spare` came from [`take_spare_table`](Self::take_spare_table) of this page table, or `replace`
+    ///    has given it to the reserve that came with its records. Its one reference is the caller's.
+    unsafe fn free_spare_table(table: &mut T, spare: Pfn) {
+        let _ = (table, spare);
+    }
 }
 
 /// Entries in use of a page table, whose [`PageTable::Replace`] says how they are exchanged. Every
@@ -68,6 +96,11 @@ pub trait InUse: PageTable {
     /// Whether huge leaves in use can be split, and made of base pages.
     fn resizes_leaves(&self) -> bool {
         Self::Replace::RESIZES && self.replacement() != Replacement::Refused
+    }
+
+    /// Whether that may need tables.
+    fn takes_tables(&self) -> bool {
+        Self::Replace::TAKES_TABLES
     }
 
     /// Exchanges entries of `range` that are in use for what `exchange` says. New tables come from

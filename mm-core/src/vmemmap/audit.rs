@@ -130,8 +130,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.recount_beside_the_vmemmap(allocators, totals)
     }
 
-    /// Counts the frames that no entry points at: those of marks, of the online map, of counts and of
-    /// records.
+    /// Counts the frames that no entry points at: those of marks, of the online map, of counts, of
+    /// records and of the reserve.
     #[inline(never)]
     fn recount_beside_the_vmemmap(
         &self,
@@ -169,6 +169,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             }
             if let Some(row) = totals.of(self.frames.node_of(frame)) {
                 row.frames.record_frames += 1;
+            }
+        });
+        self.for_each_reserve_block(&mut |first, frames| {
+            totals.all.reserve_frames += frames;
+            if let Err(finding) = compare(FrameEntries::one(first, at), allocators) {
+                wrong.get_or_insert(finding);
+            }
+            if let Some(row) = totals.of(self.frames.node_of(first)) {
+                row.frames.reserve_frames += frames;
             }
         });
         match wrong {

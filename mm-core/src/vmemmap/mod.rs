@@ -45,6 +45,8 @@ mod publish;
 mod queries;
 mod region;
 mod registry;
+mod reorder;
+mod reserve;
 mod shared_tail;
 mod split;
 mod stats;
@@ -60,6 +62,8 @@ pub use note::{Note, Notes};
 pub use plan::{Plan, PlannedFrames, PlannedRun};
 pub use queries::Described;
 pub use region::{Offlined, Region};
+pub use reorder::{ReorderStopped, Reordered};
+pub use reserve::Reserve;
 pub use stats::NodeStats;
 
 use crate::addr::NodeId;
@@ -71,6 +75,7 @@ use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
 use marks::Marks;
+use reserve::ReserveState;
 use table_records::TableRecordsState;
 
 /// The array of descriptors of a kernel. It brings parts of the array online and takes them
@@ -117,6 +122,7 @@ pub struct Vmemmap<D, A, M, R = NoReaders> {
     pool_state: PoolState,
     table_records: TableRecordsState,
     marks: Marks,
+    reserve: ReserveState,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -271,6 +277,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             pool_state: PoolState::new(),
             table_records: TableRecordsState::new(),
             marks: Marks::new(),
+            reserve: ReserveState::new(),
             descriptor: PhantomData,
         })
     }

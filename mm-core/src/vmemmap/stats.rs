@@ -33,6 +33,8 @@ pub struct NodeStats {
     /// Frames that hold what the library has to remember, beyond what has room in the
     /// [`Vmemmap`] itself: shared tails and tables, and the figures of many nodes.
     pub record_frames: u64,
+    /// Frames in the [reserve](Vmemmap::reserve), tables and huge leaves included.
+    pub reserve_frames: u64,
     /// Vmemmap pages beyond the first one that are mapped to the same frame. Each of them saves a
     /// frame. The entries of a shared leaf table count on the table's node, once for every link
     /// after the first.
@@ -46,7 +48,8 @@ impl NodeStats {
             + self.table_frames
             + self.mark_frames
             + self.online_map_frames
-            + self.record_frames)
+            + self.record_frames
+            + self.reserve_frames)
             .saturating_sub(self.altmap_frames)
     }
 
@@ -60,6 +63,7 @@ impl NodeStats {
             mark_frames: self.mark_frames + other.mark_frames,
             online_map_frames: self.online_map_frames + other.online_map_frames,
             record_frames: self.record_frames + other.record_frames,
+            reserve_frames: self.reserve_frames + other.reserve_frames,
             reused_entries: self.reused_entries + other.reused_entries,
         }
     }
@@ -69,7 +73,7 @@ impl fmt::Display for NodeStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} of the online map, {} of records, {} reused entries",
+            "{} descriptor frames ({} of tails, {} of altmaps, counted in {}), {} tables, {} of marks, {} of the online map, {} of records, {} in reserve, {} reused entries",
             self.descriptor_frames,
             self.tail_frames,
             self.altmap_frames,
@@ -78,6 +82,7 @@ impl fmt::Display for NodeStats {
             self.mark_frames,
             self.online_map_frames,
             self.record_frames,
+            self.reserve_frames,
             self.reused_entries
         )
     }
@@ -199,6 +204,7 @@ impl NodeCounters {
             mark_frames: self.mark_frames,
             online_map_frames: self.online_map_frames,
             record_frames: 0,
+            reserve_frames: 0,
             reused_entries: self.reused_entries + tables.reused_entries,
         }
     }
@@ -226,6 +232,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.for_each_record_frame(&mut |frame| {
             row.record_frames += u64::from(self.frames.node_of(frame) == node);
         });
+        row.reserve_frames = self.reserve_frames_on(node);
         row
     }
 
@@ -270,6 +277,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.pool_state.counters.for_each_node(memory, &mut offer);
         self.table_records.figures.for_each_node(memory, &mut offer);
         self.for_each_record_frame(&mut |frame| offer(self.frames.node_of(frame)));
+        self.for_each_reserve_block(&mut |first, _| offer(self.frames.node_of(first)));
         lowest
     }
 

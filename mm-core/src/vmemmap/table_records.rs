@@ -4,7 +4,7 @@
 use super::node_rows::NodeRows;
 use crate::addr::{NodeId, Pfn};
 use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap, Words};
-use crate::paging::{Leaf, TableRecords};
+use crate::paging::{Leaf, TableRecords, TableReserve};
 use core::cell::RefCell;
 
 /// How many shared tables of tails of an order are known without a frame for that.
@@ -69,12 +69,24 @@ pub(super) struct RecordsInUse<'v, A, M> {
     // Page tables get a shared reference, and no method calls another one.
     state: RefCell<&'v mut TableRecordsState>,
     memory: MapMemory<'v, A, M>,
+    reserve: Option<&'v dyn TableReserve>,
 }
 
 impl<'v, A: FrameAllocator, M: DirectMap> RecordsInUse<'v, A, M> {
     pub(super) fn new(memory: MapMemory<'v, A, M>, state: &'v mut TableRecordsState) -> Self {
-        let state = RefCell::new(state);
-        Self { state, memory }
+        Self {
+            state: RefCell::new(state),
+            memory,
+            reserve: None,
+        }
+    }
+
+    /// The same, with a place that tables come from and go to.
+    pub(super) fn with_reserve(self, reserve: &'v dyn TableReserve) -> Self {
+        Self {
+            reserve: Some(reserve),
+            ..self
+        }
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut TableRecordsState) -> R) -> Option<R> {
@@ -163,5 +175,9 @@ impl<A: FrameAllocator, M: DirectMap> TableRecords for RecordsInUse<'_, A, M> {
         self.count(node, &mut |figures| {
             figures.reused_entries = figures.reused_entries.saturating_sub(leaves);
         });
+    }
+
+    fn reserve(&self) -> Option<&dyn TableReserve> {
+        self.reserve
     }
 }

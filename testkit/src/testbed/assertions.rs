@@ -23,20 +23,25 @@ impl<'m> dyn Testbed<'m> + '_ {
         let reached = AuditReport {
             mark_frames: 0,
             record_frames: 0,
+            reserve_frames: 0,
             ..audited
         };
         assert_eq!(reached, recount.report, "by the library, and without it");
-        let unreached = audited.mark_frames + audited.record_frames;
-        assert_eq!(unreached, recount.unreached, "frames of marks and records");
+        let unreached = audited.mark_frames + audited.record_frames + audited.reserve_frames;
+        assert_eq!(
+            unreached, recount.unreached,
+            "frames of marks and records, and in reserve"
+        );
         let stats = self.stats();
         let kept: BTreeMap<u32, NodeStats> = stats
             .nodes()
             .map(|(node, row)| {
-                // A recount cannot tell the frames of marks from those of records.
-                let mark_frames = row.mark_frames + row.record_frames;
+                // A recount cannot tell the frames of marks from those of records and in reserve.
+                let mark_frames = row.mark_frames + row.record_frames + row.reserve_frames;
                 let row = NodeStats {
                     mark_frames,
                     record_frames: 0,
+                    reserve_frames: 0,
                     ..row
                 };
                 (node.number(), row)

@@ -16,7 +16,7 @@ use mm_core::pagemap::DevPagemap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::{
     AuditReport, AuditSlot, Finding, FoldError, Folded, MarkError, MarkStats, Notes, OfflineError,
-    Offlined, OnlineError, Region, Vmemmap,
+    Offlined, OnlineError, Region, ReorderStopped, Reordered, Reserve, Vmemmap,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,6 +64,27 @@ pub trait Testbed<'m> {
     fn unfold(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<Folded, FoldError>;
     /// See [`Vmemmap::reshape`].
     fn reshape(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<(), FoldError>;
+    /// See [`Vmemmap::reorder`].
+    fn reorder(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Reordered, ReorderStopped>;
+    /// See [`Vmemmap::reorder_step`].
+    fn reorder_step(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Reordered, FoldError>;
+    /// See [`Vmemmap::reserve_needed`].
+    fn reserve_needed(&self, pagemap: &DevPagemap<'_>, frames: PfnRange, largest: Order)
+    -> Reserve;
+    /// See [`Vmemmap::fill_reserve`].
+    fn fill_reserve(&mut self, node: NodeId, wanted: Reserve) -> Result<Notes, FoldError>;
+    /// See [`Vmemmap::empty_reserve`].
+    fn empty_reserve(&mut self);
+    /// See [`Vmemmap::reserve`].
+    fn reserve(&self, node: NodeId) -> Reserve;
     /// See [`Vmemmap::mark`].
     fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError>;
     /// See [`Vmemmap::unmark`].
@@ -201,6 +222,44 @@ impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
 
     fn reshape(&mut self, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Result<(), FoldError> {
         self.vmemmap.reshape(&self.table, pagemap, frames)
+    }
+
+    fn reorder(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Reordered, ReorderStopped> {
+        self.vmemmap.reorder(&mut self.table, pagemap, frames)
+    }
+
+    fn reorder_step(
+        &mut self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Reordered, FoldError> {
+        self.vmemmap.reorder_step(&mut self.table, pagemap, frames)
+    }
+
+    fn reserve_needed(
+        &self,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        largest: Order,
+    ) -> Reserve {
+        self.vmemmap
+            .reserve_needed(&self.table, pagemap, frames, largest)
+    }
+
+    fn fill_reserve(&mut self, node: NodeId, wanted: Reserve) -> Result<Notes, FoldError> {
+        self.vmemmap.fill_reserve(&mut self.table, node, wanted)
+    }
+
+    fn empty_reserve(&mut self) {
+        self.vmemmap.empty_reserve(&mut self.table);
+    }
+
+    fn reserve(&self, node: NodeId) -> Reserve {
+        self.vmemmap.reserve(node)
     }
 
     fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError> {

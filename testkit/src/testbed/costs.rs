@@ -155,6 +155,7 @@ impl Costs {
             mark_frames: 0,
             online_map_frames: 0,
             record_frames: 0,
+            reserve_frames: 0,
             count_frames: 0,
         }
     }

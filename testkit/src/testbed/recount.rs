@@ -154,8 +154,8 @@ impl Counter<'_, '_> {
         }
     }
 
-    /// Counts the frames of RAM that are out and that no entry leads to: those of marks and
-    /// of records.
+    /// Counts the frames of RAM that are out and that no entry leads to: those of marks, of records
+    /// and in reserve.
     fn count_unreached(
         &mut self,
         blocks: &FxHashMap<Pfn, Block>,
@@ -169,11 +169,12 @@ impl Counter<'_, '_> {
                 match blocks.get(&frame) {
                     Some(block) => index += block.frames,
                     None => {
-                        let out = ram.references(frame).is_some_and(|count| count > 0);
-                        if out && !tables.contains_key(&frame) {
-                            self.row(ram.node_of(frame)).mark_frames += 1;
+                        let block = ram.block_at(frame);
+                        let frames = block.map_or(1, |block| block.order().frames());
+                        if block.is_some() && !tables.contains_key(&frame) {
+                            self.row(ram.node_of(frame)).mark_frames += frames;
                         }
-                        index += 1;
+                        index += frames;
                     }
                 }
             }

@@ -32,6 +32,7 @@ impl Stats {
             all.mark_frames += row.mark_frames;
             all.count_frames += row.count_frames;
             all.record_frames += row.record_frames;
+            all.reserve_frames += row.reserve_frames;
             all.reused_entries += row.reused_entries;
         }
         all

@@ -32,6 +32,7 @@ mod neighbouring_tails;
 mod own_descriptor;
 mod properties;
 mod readers;
+mod reorder;
 mod shared_tables;
 mod shared_tails;
 mod statics;

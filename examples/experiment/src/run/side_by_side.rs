@@ -193,6 +193,7 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E
             mark_frames: 0,
             online_map_frames: 0,
             record_frames: 0,
+            reserve_frames: 0,
             reused_entries: pages - cost.descriptor_frames,
         };
         self.vmemmap.for_each_node(&mut |node, found| {

@@ -12,7 +12,8 @@
 //!   entries themselves keep what they pointed at. A table without other entries is detached whole,
 //!   by one store.
 //! - `clear` takes one leaf out, and with the last one its tables, which `flush` then frees.
-//! - `replace` exchanges entries in use, with break-before-make if the MMU requires it.
+//! - `replace` exchanges entries in use, with break-before-make if the MMU requires it. Leaf tables that
+//!   change as a whole are built aside.
 //! - `shared` links one leaf table from several places if all of its entries are the same tail
 //!   leaf.
 //! - `root` fills entries of the root ahead, for kernels with many roots.
@@ -337,7 +338,8 @@ where
 pub enum ByRuns {}
 
 // SAFETY: 1: `replace_entries` stores whole entries, by break-before-make or one by one as the MMU
-// says. 2: it flushes before it reports. 3: only entries that decode as owned are exchanged.
+// says. 2: it flushes before it reports. 3: only entries that decode as owned are exchanged. 4: spare tables
+// are allocated as all others are; what goes to a reserve was a table, and is linked nowhere.
 unsafe impl<F, A, M, U, R> Replace<RadixTable<F, A, M, U, R>> for ByRuns
 where
     F: EntryFormat,
@@ -347,6 +349,8 @@ where
     R: Roots,
 {
     const RESIZES: bool = true;
+
+    const TAKES_TABLES: bool = true;
 
     fn replacement(table: &RadixTable<F, A, M, U, R>) -> Replacement {
         table.mmu.replacement()
@@ -361,6 +365,18 @@ where
     ) -> Result<Replaced, ReplaceError> {
         // SAFETY: 1 to 3: the caller's duties.
         unsafe { table.with(records).replace_entries(range, node, exchange) }
+    }
+
+    fn take_spare_table(
+        table: &mut RadixTable<F, A, M, U, R>,
+        node: NodeId,
+    ) -> Result<Pfn, ReplaceError> {
+        Ok(table.reader().tables.allocate(node)?)
+    }
+
+    unsafe fn free_spare_table(table: &mut RadixTable<F, A, M, U, R>, spare: Pfn) {
+        // SAFETY: 1: it came from there, and its one reference is the caller's.
+        unsafe { table.reader().tables.give_back(spare) };
     }
 }
 

@@ -58,8 +58,11 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
     // Not inlined, to keep the stack of the recursion over levels small.
     #[inline(never)]
     pub(super) fn allocate(&self, node: NodeId) -> Result<Pfn, NoTable> {
-        let table = self.frames.allocate(Order::BASE, node);
-        let table = table.map_err(NoTable::OutOfFrames)?.first();
+        let table = match self.records.reserve() {
+            Some(reserve) => reserve.take(node),
+            None => self.frames.allocate(Order::BASE, node).map(Block::first),
+        };
+        let table = table.map_err(NoTable::OutOfFrames)?;
         self.records.add_tables(self.frames.node_of(table), 1);
         self.check_reach(PfnRange::single(table))?;
         Ok(table)
@@ -80,7 +83,10 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
 
     /// Between 1 and `at_most` tables.
     pub(super) fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, NoTable> {
-        let tables = self.frames.allocate_run(at_most, node);
+        let tables = match self.records.reserve() {
+            Some(reserve) => reserve.take(node).map(PfnRange::single),
+            None => self.frames.allocate_run(at_most, node),
+        };
         let tables = tables.map_err(NoTable::OutOfFrames)?;
         let node = self.frames.node_of(tables.start());
         self.records.add_tables(node, tables.frames());
@@ -132,7 +138,12 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
         let node = self.frames.node_of(table.block().first());
         self.records.remove_tables(node, 1);
         // SAFETY: 1: the caller's.
-        unsafe { self.frames.free(table) };
+        unsafe {
+            match self.records.reserve() {
+                Some(reserve) => reserve.put(self.frames.keep(table).first()),
+                None => self.frames.free(table),
+            }
+        }
     }
 
     /// Frees `table`, to which there is no link.

@@ -22,6 +22,8 @@ pub struct AuditReport {
     /// Frames that hold what the library has to remember; see
     /// [`NodeStats::record_frames`](crate::vmemmap::NodeStats::record_frames).
     pub record_frames: u64,
+    /// Frames in the [reserve](crate::vmemmap::Vmemmap::reserve).
+    pub reserve_frames: u64,
     /// Frames of altmaps in use that hold their counts. They are never handed out, and no entry
     /// points at them.
     pub count_frames: u64,
@@ -33,7 +35,7 @@ impl AuditReport {
         self.mapped_pages.saturating_sub(self.descriptor_frames)
     }
 
-    /// All frames: of descriptors, tables, marks, the online map, records and counts.
+    /// All frames: of descriptors, tables, marks, the online map, records, the reserve and counts.
     pub const fn frames(&self) -> u64 {
         self.allocated() + self.count_frames
     }
@@ -46,6 +48,7 @@ impl AuditReport {
             + self.mark_frames
             + self.online_map_frames
             + self.record_frames
+            + self.reserve_frames
     }
 }
 

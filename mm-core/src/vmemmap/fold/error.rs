@@ -1,6 +1,6 @@
 //! Why memory could not be folded or unfolded.
 
-use crate::addr::{Order, PfnRange, VirtAddr};
+use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::pagemap::TailsFallback;
@@ -73,6 +73,16 @@ pub enum FoldError {
         /// The reserved frames.
         reserved: PfnRange,
     },
+    /// The reserve of a node has too little. Of the larger order's page, or pages, nothing has changed.
+    ReserveTooSmall {
+        /// The node.
+        node: NodeId,
+    },
+    /// The allocator cannot count the references of a tail frame.
+    Uncounted {
+        /// The frame.
+        frame: Pfn,
+    },
     /// What was frozen is memory of another vmemmap.
     OtherVmemmap,
     /// The page table cannot exchange entries that are in use:
@@ -96,6 +106,7 @@ impl FoldError {
             | Self::TailsDiffer
             | Self::OtherAltmap { .. }
             | Self::FrameOutOfReach(_)
+            | Self::Uncounted { .. }
             | Self::SplitsHugeLeaf { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } | Self::SplitsPage { .. } => ErrorKind::Misaligned,
@@ -103,7 +114,7 @@ impl FoldError {
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::ReservedOnline { .. } => ErrorKind::AlreadyOnline,
             Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
-            Self::OutOfFrames(_) => ErrorKind::OutOfFrames,
+            Self::OutOfFrames(_) | Self::ReserveTooSmall { .. } => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
         }
     }
@@ -179,6 +190,14 @@ impl fmt::Display for FoldError {
                 reserved: *reserved,
             }
             .fmt(f),
+            Self::ReserveTooSmall { node } => write!(
+                f,
+                "the reserve of node {node} has too little; fill it (`Vmemmap::fill_reserve`) with what `Vmemmap::reserve_needed` says"
+            ),
+            Self::Uncounted { frame } => write!(
+                f,
+                "the references of tail frame {frame} could not be counted; give the counts more room (`DevPagemap::shared_frames`)"
+            ),
             Self::OtherVmemmap => OfflineError::OtherVmemmap.fmt(f),
             Self::Refused => ReplaceError::Refused.fmt(f),
             Self::SplitsHugeLeaf { at } => ReplaceError::SplitsHugeLeaf { at: *at }.fmt(f),

@@ -385,7 +385,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
 }
 
 /// Why descriptors cannot be read.
-fn not_online(error: OfflineError) -> FoldError {
+pub(in crate::vmemmap) fn not_online(error: OfflineError) -> FoldError {
     match error {
         OfflineError::OtherAltmap { reserved } => FoldError::OtherAltmap { reserved },
         OfflineError::NotOnline { at } => FoldError::NotOnline { at },

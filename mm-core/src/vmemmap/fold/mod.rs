@@ -24,6 +24,7 @@ mod survey;
 mod unfolding;
 
 pub use error::FoldError;
+pub(super) use frozen::not_online;
 pub use frozen::{Change, Changed, FrozenUnits, QuiescentUnits};
 
 use super::Vmemmap;

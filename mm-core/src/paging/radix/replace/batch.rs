@@ -38,6 +38,14 @@ pub(in crate::paging::radix) enum Change {
     },
     /// A link to `table` becomes the huge leaf `new`.
     Join { at: VirtAddr, table: Pfn, new: u64 },
+    /// The link or huge leaf `old` becomes a link to `table`, which was built aside. What both map alike
+    /// has moved from one to the other, unless `table` is shared.
+    Aside {
+        at: VirtAddr,
+        old: u64,
+        table: Pfn,
+        shared: bool,
+    },
 }
 
 static_assertions::const_assert!(size_of::<Option<Change>>() == 32);
@@ -135,7 +143,10 @@ where
                     store(slot, F::invalidated(load(slot)));
                 }
             }
-            Change::Split { at, .. } | Change::Relink { at, .. } | Change::Join { at, .. } => {
+            Change::Split { at, .. }
+            | Change::Relink { at, .. }
+            | Change::Join { at, .. }
+            | Change::Aside { at, .. } => {
                 if let Some(slot) = self.slot_above(at) {
                     store(slot, F::invalidated(load(slot)));
                     if Self::HUGE_LEAF_DEPTH == 0 {
@@ -161,6 +172,9 @@ where
             Change::Split { at, table } => (at, self.attributes.table(table, false)),
             Change::Relink {
                 at, table, shared, ..
+            }
+            | Change::Aside {
+                at, table, shared, ..
             } => (at, self.attributes.table(table, shared)),
             Change::Join { at, new, .. } => (at, new),
         };
@@ -181,6 +195,9 @@ where
     ) {
         match change {
             Change::Split { .. } => {}
+            Change::Aside {
+                old, table, shared, ..
+            } => self.release_aside(old, table, shared, released),
             Change::Relink { old: table, .. } | Change::Join { table, .. } => {
                 self.release_table(Tree::<F>::LEAF_DEPTH, table, released);
             }
@@ -239,7 +256,10 @@ fn span_of<F: EntryFormat>(change: &Change) -> Option<VirtRange> {
         Change::Leaves { at, count, .. } => {
             VirtRange::new(at, u64::from(count) << F::GRANULE.shift()).ok()
         }
-        Change::Split { at, .. } | Change::Relink { at, .. } | Change::Join { at, .. } => {
+        Change::Split { at, .. }
+        | Change::Relink { at, .. }
+        | Change::Join { at, .. }
+        | Change::Aside { at, .. } => {
             VirtRange::between(at, Tree::<F>::last(Tree::<F>::LEAF_DEPTH - 1, at))
         }
     }

@@ -15,7 +15,11 @@
 //! A huge leaf that is split gets a table filled to say the same, and so does a link to a shared
 //! table that is not to stay one. The changes below are made there before anybody sees the table,
 //! so that this costs no flush of its own. All tables are taken before the first change.
+//!
+//! What all addresses of a link become may be a [span](crate::paging::Span) of the exchange: `aside`
+//! builds a table for it, and one store replaces whatever was there.
 
+mod aside;
 mod batch;
 mod old_run;
 
@@ -26,7 +30,7 @@ use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::{
     Entry, EntryFormat, Exchange, Leaf, Link, Mmu, ReplaceError, Replaced, Replacement, Role,
-    Roots, Run, Step,
+    Roots, Run, Span, Step,
 };
 pub(super) use batch::{Batch, Change};
 use old_run::{old_run, write};
@@ -93,10 +97,16 @@ where
     fn count_splits(&self, range: VirtRange, exchange: &dyn Exchange) -> u64 {
         let mut splits = 0;
         let mut rest = Some(range);
+        let mut before = Span::Entries;
         while let Some(left) = rest {
             let at = left.start();
+            let span = Self::span_at(left, exchange);
             let depth = match self.mapped_by(at) {
                 MappedBy::Other { depth } => depth,
+                mapped if span != Span::Entries => {
+                    splits += Self::tables_for(&mapped, span, before);
+                    Self::HUGE_LEAF_DEPTH
+                }
                 MappedBy::Table { frame, link } => {
                     let run = (link == Link::Shared).then(|| self.shared_run(frame));
                     if let Some(run) = run.flatten() {
@@ -111,6 +121,7 @@ where
                     Self::HUGE_LEAF_DEPTH
                 }
             };
+            before = span;
             rest = left.after(Tree::<F>::last(depth, at));
         }
         splits
@@ -183,8 +194,14 @@ where
         {
             return self.plan_leaves(table, false, rest, batch, exchange);
         }
-        match self.mapped_by(at) {
+        let mapped = self.mapped_by(at);
+        let span = Self::span_at(rest, exchange);
+        match mapped {
             MappedBy::Other { depth } => rest.after(Tree::<F>::last(depth, at)),
+            MappedBy::HugeLeaf(_) if span != Span::Entries => {
+                let _ = self.plan_span(&mapped, span, at, batch, tables, exchange);
+                rest.after(Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at))
+            }
             MappedBy::HugeLeaf(leaf) => {
                 let base = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at);
                 let last = Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at);
@@ -215,6 +232,12 @@ where
                     && let Some(next) = self.plan_join(frame, rest, batch, exchange)
                 {
                     return next;
+                }
+                if link != Link::Foreign
+                    && span != Span::Entries
+                    && self.plan_span(&mapped, span, at, batch, tables, exchange)
+                {
+                    return rest.after(Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at));
                 }
                 if link == Link::Shared {
                     return self.plan_copy(frame, rest, batch, tables, exchange);

@@ -1,0 +1,118 @@
+//! Writing descriptors of pages that change their order.
+
+use super::target::Target;
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
+use crate::frame::DirectMap;
+use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use core::ptr::NonNull;
+
+/// What references a page has that did not begin where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::vmemmap) enum Describe {
+    /// Those of a page that came online.
+    Owned,
+    /// None, like a tail: it is thawed later.
+    Frozen,
+}
+
+/// Writes the descriptors of a unit of memory, as parts of the pages that it is to become.
+#[derive(Clone, Copy)]
+pub(super) struct UnitWriter<'u, 'v, 'p, M> {
+    pub(super) writer: &'u DescriptorWriter<'v, M>,
+    pub(super) target: &'u Target<'p>,
+    pub(super) unit: PfnRange,
+    pub(super) describe: Describe,
+}
+
+impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
+    /// Writes the descriptors of a vmemmap page into `holder`, for the memory from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// 1. `holder` was allocated, is reached by the direct map, and nobody else uses it.
+    /// 2. `D` has the size that the model says. All of the page is about frames of the unit.
+    pub(super) unsafe fn write_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
+        let descriptors = self.descriptors::<D>(holder);
+        self.for_each_part::<D>(first, &mut |index, count, initial| {
+            for index in index..index + count {
+                let as_tail = self.frozen(initial);
+                // SAFETY: by 1 and 2 the place is within the page, aligned and nobody else's; duty 1 of
+                // `Descriptor` allows writing without dropping.
+                let place = unsafe { descriptors.add(index as usize) };
+                // SAFETY: as above.
+                unsafe { place.write(D::initial(as_tail.unwrap_or(initial))) };
+                if as_tail.is_some() {
+                    // SAFETY: written above. 1: the frame becomes that part.
+                    unsafe { place.as_ref().reshape(initial) };
+                }
+            }
+        });
+    }
+
+    /// Makes the descriptors in `holder`, which is mapped for the memory from `first` on, parts of the
+    /// new pages: those that are about frames of the unit. The first one of a page that was a first one
+    /// keeps what the kernel has in it, and so does a tail that was one. All others are new.
+    pub(super) fn rewrite_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
+        let descriptors = self.descriptors::<D>(holder);
+        self.for_each_part::<D>(first, &mut |index, count, initial| {
+            for index in index..index + count {
+                // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
+                // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
+                // shared, and change by atomics (duty 1 of `Reshape`).
+                let descriptor = unsafe { descriptors.add(index as usize).as_ref() };
+                let was_tail = D::Encoding::is_tail(descriptor.word());
+                // SAFETY: 1: the frame becomes that part. 2: what began elsewhere, or ends to begin here,
+                // is another page.
+                unsafe {
+                    if was_tail == (initial.part == Part::Tail) {
+                        descriptor.reshape(initial);
+                    } else if let Some(as_tail) = self.frozen(initial) {
+                        descriptor.reset(as_tail);
+                        descriptor.reshape(initial);
+                    } else {
+                        descriptor.reset(initial);
+                    }
+                }
+            }
+        });
+    }
+
+    /// What the first descriptor of a page is made from, if it is to have no references.
+    fn frozen(&self, initial: Initial) -> Option<Initial> {
+        let is_frozen = self.describe == Describe::Frozen && initial.part != Part::Tail;
+        let part = Part::Tail;
+        is_frozen.then_some(Initial { part, ..initial })
+    }
+
+    fn descriptors<D>(&self, holder: Pfn) -> NonNull<D> {
+        self.writer.direct_map.frame_pointer(holder).cast()
+    }
+
+    /// Shows the parts of the vmemmap page that starts with the frame `first`, as far as they are in the
+    /// unit: an index in the page, how many descriptors are alike from there on, and what they are.
+    fn for_each_part<D: Descriptor>(&self, first: Pfn, visit: &mut dyn FnMut(u64, u64, Initial)) {
+        let in_page = PfnRange::new(first, self.writer.model.descriptors_per_page());
+        let mut rest = in_page.ok().and_then(|page| page.intersection(self.unit));
+        while let Some(left) = rest {
+            let (page, order) = self.target.page_of(left.start());
+            let writer = DescriptorWriter {
+                order,
+                ..*self.writer
+            };
+            let index = left.start().get() - first.get();
+            let before = left.start().get() - page.start().get();
+            let part = match before {
+                0 if order == Order::BASE => Part::Base,
+                0 => Part::Head,
+                _ => Part::Tail,
+            };
+            let count = match before {
+                0 => 1,
+                _ => left.frames().min(page.frames() - before),
+            };
+            visit(index, count, writer.initial::<D>(part, page.start()));
+            rest = left.split_at(count).1;
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How much a change of orders can take from the reserve.
+
+use super::target::{Kind, Segment, Target, aligned};
+use crate::addr::{Order, Pfn, PfnRange, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::{DevPagemap, Tails};
+use crate::paging::{InUse, PageTable};
+use crate::readers::ReadersOf;
+use crate::vmemmap::{Reserve, Vmemmap};
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// How much [`reorder`](Self::reorder) can take from the reserve to make `frames` pages of the
+    /// pagemap's order, if no page there is of a larger order than `largest`. It looks at nothing but
+    /// its arguments, so it is the same whatever is mapped.
+    ///
+    /// That much suffices, and there is memory for which less does not: a page of `largest` whose tails
+    /// and tables are all shared takes all of the frames and blocks, and memory that is mapped by huge
+    /// leaves all of the tables. After a call the reserve has what the call has freed.
+    ///
+    /// (Where shared tails of more than 16 orders and nodes are online, remembering another one may take
+    /// a frame more. Without it that tail serves this call only, which is noted.)
+    pub fn reserve_needed<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        largest: Order,
+    ) -> Reserve {
+        let ends = [frames.start(), frames.last()].map(|frame| aligned(frame, largest));
+        let target = Target::new(pagemap, frames, ends, table.can_share_tables());
+        let leaf = self.huge_leaf_of(table, pagemap);
+        let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
+        let mut needed = Needed {
+            target: &target,
+            leaf,
+            takes_tables: table.takes_tables(),
+            own: 0,
+            reserve: Reserve::default(),
+            orders: 0,
+        };
+        if let Some(range) = needed.vmemmap_pages() {
+            needed.count(range, largest);
+        }
+        let has_altmap = pagemap.altmap().is_some();
+        Reserve {
+            frames: u64::from(needed.orders.count_ones()) + if has_altmap { 0 } else { needed.own },
+            huge_leaves: if has_altmap {
+                0
+            } else {
+                needed.reserve.huge_leaves
+            },
+            ..needed.reserve
+        }
+    }
+}
+
+/// What was counted so far.
+struct Needed<'t, 'p> {
+    target: &'t Target<'p>,
+    leaf: Option<Order>,
+    takes_tables: bool,
+    /// Frames for descriptors that an altmap gives, if there is one.
+    own: u64,
+    reserve: Reserve,
+    /// The orders, by their bits, whose tails are shared by all.
+    orders: u64,
+}
+
+impl Needed<'_, '_> {
+    /// The vmemmap pages of all that may change.
+    fn vmemmap_pages(&self) -> Option<VirtRange> {
+        let model = self.target.model();
+        let whole = self.target.whole();
+        let page = model.vmemmap_page_order();
+        let start = model.descriptors(aligned(whole.start(), page))?;
+        let end = model.descriptors(aligned(whole.last(), page))?;
+        VirtRange::between(start.start(), end.last())
+    }
+
+    /// Counts what `range` takes, span by span, if it was mapped by pages of `largest`.
+    fn count(&mut self, range: VirtRange, largest: Order) {
+        let granule = self.target.model().granule();
+        let entries = granule.entries_per_table() as u64;
+        let bytes = entries * granule.bytes();
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            let start = left.start();
+            let to_end = (bytes - (start.get() & (bytes - 1))) / granule.bytes();
+            let pages = to_end.min(left.pages(granule));
+            rest = self.target.after(left, pages);
+            let last = rest.map_or(left.last(), |rest| {
+                start
+                    .checked_add((rest.start().get() - start.get()).saturating_sub(1))
+                    .unwrap_or(start)
+            });
+            let Some(span) = VirtRange::between(start, last) else {
+                return;
+            };
+            let is_all_own = self.target.is_all_own(span);
+            if pages == entries && is_all_own && self.leaf.is_some() {
+                self.reserve.huge_leaves += 1;
+                self.reserve.tables += u64::from(self.takes_tables);
+                continue;
+            }
+            self.reserve.tables +=
+                u64::from(self.takes_tables && (pages == entries || !is_all_own));
+            self.count_pages(span, largest);
+        }
+    }
+
+    /// Counts the frames of `span`.
+    fn count_pages(&mut self, span: VirtRange, largest: Order) {
+        let granule = self.target.model().granule();
+        let mut rest = Some(span);
+        while let Some(left) = rest {
+            let Some(Segment { kind, pages }) = self.target.segment(left.start()) else {
+                return;
+            };
+            let Some(first) = self.target.model().frame_of_descriptor(left.start()) else {
+                return;
+            };
+            let pages = pages.min(left.pages(granule));
+            match kind {
+                Kind::Own => self.own += pages - self.first_pages(first, pages, largest),
+                Kind::Tail {
+                    order,
+                    tails: Tails::PerOrder,
+                    ..
+                } => {
+                    self.orders |= 1 << order.get();
+                }
+                Kind::Tail { page, .. } => {
+                    let after_head = page
+                        .start()
+                        .checked_add(self.target.model().descriptors_per_page());
+                    self.own += u64::from(after_head == Some(first));
+                }
+            }
+            rest = self.target.after(left, pages);
+        }
+    }
+
+    /// How many of the `pages` vmemmap pages that describe the frames from `first` on have the first
+    /// frame of a page of `largest`, or of one that is smaller than a vmemmap page: those have a frame.
+    fn first_pages(&self, first: Pfn, pages: u64, largest: Order) -> u64 {
+        let per_page = self.target.model().descriptors_per_page();
+        if largest.frames() <= per_page {
+            return pages;
+        }
+        let frames = PfnRange::new(first, pages.saturating_mul(per_page));
+        let Ok(frames) = frames else { return 0 };
+        let up_to = |frame: u64| frame.div_ceil(largest.frames());
+        up_to(frames.last().get() + 1) - up_to(frames.start().get())
+    }
+}

@@ -1,0 +1,207 @@
+//! What is to be mapped otherwise than it is, before anything is changed.
+
+use super::target::{Kind, Target};
+use crate::addr::{Order, PfnRange, VirtAddr, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::Tails;
+use crate::paging::{Leaf, PageTable, Role, Run, Visit};
+use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::frame_pool::FramePool;
+use crate::vmemmap::registry::TailKey;
+use core::ops::ControlFlow;
+
+/// How many orders there are.
+pub(super) const ORDERS: usize = Order::MAX.get() as usize + 1;
+
+/// The differences in a range.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Difference {
+    /// How many vmemmap pages get a frame of their own.
+    pub(super) own: u64,
+    /// How many huge leaves can come back.
+    pub(super) leaves: u64,
+    /// How many entries of tails per order are made, for each order.
+    pub(super) per_order: [u64; ORDERS],
+    /// How many entries of tails per compound page are made.
+    pub(super) per_compound: u64,
+}
+
+/// What is known of the span that was looked at last.
+#[derive(Clone, Copy)]
+struct SpanSeen {
+    start: VirtAddr,
+    /// Becomes a huge leaf.
+    joins: bool,
+    /// Becomes a table that is shared.
+    shares: bool,
+}
+
+/// Compares what is mapped with what is to be.
+pub(super) struct Survey<'s, 'v, 'p, A, M> {
+    pub(super) target: &'s Target<'p>,
+    pub(super) pool: &'s FramePool<'v, A, M>,
+    pub(super) writer: &'s DescriptorWriter<'v, M>,
+    /// The size of a huge leaf, if any is to come back.
+    pub(super) leaf: Option<Order>,
+    /// How many huge leaves have a block; the others become single frames.
+    pub(super) blocks: u64,
+}
+
+impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
+    /// What differs in `range`, whole vmemmap pages that are online.
+    #[inline(never)]
+    pub(super) fn difference<D: Descriptor, P: PageTable>(
+        &self,
+        table: &P,
+        range: VirtRange,
+    ) -> Difference {
+        let mut found = Difference {
+            own: 0,
+            leaves: 0,
+            per_order: [0; ORDERS],
+            per_compound: 0,
+        };
+        let mut seen = None;
+        let mut foreign_table = None;
+        let _ = table.visit(range, &mut |visit| {
+            let (at, run, shared) = match visit {
+                Visit::Leaves { at, run } => (at, run, false),
+                Visit::SharedTable { at, run, .. } => (at, run, true),
+                Visit::Table {
+                    at,
+                    leaf_table: true,
+                    owned: false,
+                    ..
+                } => {
+                    foreign_table = Some(at);
+                    return ControlFlow::Continue(());
+                }
+                Visit::Table { .. } => return ControlFlow::Continue(()),
+            };
+            self.compare::<D>(
+                range,
+                (at, run, shared),
+                foreign_table,
+                &mut seen,
+                &mut found,
+            );
+            ControlFlow::Continue(())
+        });
+        found
+    }
+
+    /// Compares the leaves of `run` at `at`, of a table that may be shared.
+    fn compare<D: Descriptor>(
+        &self,
+        range: VirtRange,
+        (at, run, shared): (VirtAddr, Run, bool),
+        foreign_table: Option<VirtAddr>,
+        seen: &mut Option<SpanSeen>,
+        found: &mut Difference,
+    ) {
+        let page = self.target.model().granule().bytes();
+        let is_huge = run.leaf.block.order() != Order::BASE;
+        let bytes = run.pages().saturating_mul(page);
+        let all = VirtRange::new(at.max(range.start()), bytes).ok();
+        let end = at.get().saturating_add(bytes.saturating_sub(1));
+        let last = VirtAddr::new(end).min(range.last());
+        let mut rest = all.and_then(|all| VirtRange::between(all.start(), last));
+        while let Some(left) = rest {
+            let span = self.span_of(left.start());
+            let known = seen.filter(|seen| seen.start == span.start());
+            let known = known.unwrap_or_else(|| {
+                let is_whole = range.contains(span.start()) && range.contains(span.last());
+                let can_join = is_whole
+                    && self.leaf.is_some()
+                    && !is_huge
+                    && foreign_table != Some(span.start())
+                    && self.target.is_all_own(span);
+                found.leaves += u64::from(can_join);
+                let pages = span.pages(self.target.model().granule());
+                let known = SpanSeen {
+                    start: span.start(),
+                    joins: can_join && found.leaves <= self.blocks,
+                    shares: is_whole && self.target.shares_table(span.start(), pages),
+                };
+                *seen = Some(known);
+                known
+            });
+            let Some(segment) = self.target.segment(left.start()) else {
+                return;
+            };
+            let part = VirtRange::between(left.start(), left.last().min(span.last()));
+            let part = part.map_or(1, |part| part.pages(self.target.model().granule()));
+            let pages = segment.pages.min(part);
+            let is_new = || {
+                let stays =
+                    self.is_tail_of::<D>(&run.leaf, &segment.kind) && shared == known.shares;
+                if stays { 0 } else { pages }
+            };
+            match segment.kind {
+                Kind::Own if run.leaf.role == Role::Tail && !known.joins => found.own += pages,
+                Kind::Own => {}
+                Kind::Tail { order, tails, .. } if tails == Tails::PerOrder => {
+                    if let Some(entries) = found.per_order.get_mut(usize::from(order.get())) {
+                        *entries += is_new();
+                    }
+                }
+                Kind::Tail { .. } => found.per_compound += is_new(),
+            }
+            rest = self.target.after(left, pages);
+        }
+    }
+
+    /// What one entry above a leaf table translates, around `at`.
+    fn span_of(&self, at: VirtAddr) -> VirtRange {
+        let granule = self.target.model().granule();
+        let bytes = (granule.entries_per_table() as u64).saturating_mul(granule.bytes());
+        let start = VirtAddr::new(at.get() & !(bytes - 1));
+        VirtRange::new(start, bytes).unwrap_or(VirtRange::single(at))
+    }
+
+    /// Whether `leaf` is what the tails of `kind` are to be mapped to.
+    pub(super) fn is_tail_of<D: Descriptor>(&self, leaf: &Leaf, kind: &Kind) -> bool {
+        is_tail_of::<D, A, M>(self.pool, self.writer, leaf, kind)
+    }
+
+    /// How many entries of its own tail frame the compound page `page` gets.
+    pub(super) fn new_tails<D: Descriptor, P: PageTable>(&self, table: &P, page: PfnRange) -> u64 {
+        let range = self.target.model().descriptors(page);
+        range.map_or(0, |range| {
+            self.difference::<D, P>(table, range).per_compound
+        })
+    }
+}
+
+/// See [`Survey::is_tail_of`].
+pub(super) fn is_tail_of<D: Descriptor, A: FrameAllocator, M: DirectMap>(
+    pool: &FramePool<'_, A, M>,
+    writer: &DescriptorWriter<'_, M>,
+    leaf: &Leaf,
+    kind: &Kind,
+) -> bool {
+    let Kind::Tail { page, order, tails } = *kind else {
+        return false;
+    };
+    if leaf.role != Role::Tail || leaf.block.order() != Order::BASE {
+        return false;
+    }
+    if tails == Tails::PerOrder {
+        let node = writer.node;
+        let registered = pool.registered_tail(TailKey { order, node });
+        return !leaf.writable && registered == Some(leaf.block.first());
+    }
+    if !leaf.writable {
+        return false;
+    }
+    let descriptors = writer
+        .direct_map
+        .frame_pointer(leaf.block.first())
+        .cast::<D>();
+    // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty
+    // 2 of `Vmemmap::new`) and it holds descriptors of `D`'s size; descriptors are only shared.
+    let tail = unsafe { descriptors.as_ref() };
+    let writer = DescriptorWriter { order, ..*writer };
+    tail.order() == order && tail.word() == writer.tail_word::<D>(page.start())
+}

@@ -1,0 +1,191 @@
+//! What the pages of a part of memory are to be, and what each vmemmap page is to be mapped to.
+//!
+//! ```text
+//!   pages now     |                        1 GiB                         |
+//!   the part                 [  2 MiB  ]
+//!   pages then    |2M|2M|4M|8M ... the largest aligned pages that fit ... |
+//! ```
+//!
+//! Everything here is arithmetic.
+
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::model::MemoryModel;
+use crate::pagemap::{DevPagemap, Tables, Tails};
+
+/// What consecutive vmemmap pages are to be mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A frame of its own for each.
+    Own,
+    /// The tail frame of this compound page.
+    Tail {
+        page: PfnRange,
+        order: Order,
+        tails: Tails,
+    },
+}
+
+/// Consecutive vmemmap pages that are to be mapped alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) kind: Kind,
+    /// How many; at least 1.
+    pub(super) pages: u64,
+}
+
+/// The pages that memory is to become.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'p> {
+    model: MemoryModel,
+    pagemap: DevPagemap<'p>,
+    /// What becomes pages of the order.
+    part: PfnRange,
+    order: Order,
+    /// The pages that the first and the last frame of the part are in now. What of them is not in the
+    /// part becomes pages as large as fit.
+    ends: [PfnRange; 2],
+    shares_tables: bool,
+}
+
+impl<'p> Target<'p> {
+    /// `part` becomes pages of the pagemap's order, to multiples of which it is aligned. `ends` are the
+    /// pages, aligned to their size, that its first and last frame are in now.
+    pub(super) fn new(
+        pagemap: &DevPagemap<'p>,
+        part: PfnRange,
+        ends: [PfnRange; 2],
+        can_share_tables: bool,
+    ) -> Self {
+        Self {
+            model: *pagemap.model(),
+            pagemap: *pagemap,
+            part,
+            order: pagemap.geometry().order(),
+            ends,
+            shares_tables: can_share_tables && pagemap.tables() == Tables::Shared,
+        }
+    }
+
+    pub(super) const fn model(&self) -> &MemoryModel {
+        &self.model
+    }
+
+    /// All that changes: the part, and the rest of the pages at its ends.
+    pub(super) fn whole(&self) -> PfnRange {
+        let [first, last] = self.ends;
+        let start = self.part.start().min(first.start());
+        let end = self.part.last().max(last.last());
+        PfnRange::new(start, end.get() - start.get() + 1).unwrap_or(self.part)
+    }
+
+    /// The last compound page of `unit` that ends at `last` or before, and whose tails are shared per
+    /// compound page.
+    pub(super) fn compound_page_before(&self, unit: PfnRange, last: Pfn) -> Option<PfnRange> {
+        let mut last = Some(last);
+        loop {
+            let frame = last.filter(|last| unit.contains(*last))?;
+            let (page, order) = self.page_of(frame);
+            let is_compound = page.frames() > self.model.descriptors_per_page();
+            let tails = self.pagemap.tails_of(order).0;
+            if is_compound && tails != Tails::None && tails != Tails::PerOrder {
+                return Some(page);
+            }
+            // All pages of the part are alike.
+            let alike = match self.part.contains_range(page) {
+                true => self.part,
+                false => page,
+            };
+            last = alike.start().get().checked_sub(1).and_then(Pfn::new);
+        }
+    }
+
+    /// The page that `frame`, which is in [`whole`](Self::whole), is to be part of.
+    pub(super) fn page_of(&self, frame: Pfn) -> (PfnRange, Order) {
+        if self.part.contains(frame) {
+            return (aligned(frame, self.order), self.order);
+        }
+        let [first, last] = self.ends;
+        let limit = if frame < self.part.start() {
+            first
+        } else {
+            last
+        };
+        let mut order = Order::BASE;
+        while let Some(larger) = order.get().checked_add(1).and_then(Order::new) {
+            let page = aligned(frame, larger);
+            if !limit.contains_range(page) || page.overlaps(self.part) {
+                break;
+            }
+            order = larger;
+        }
+        (aligned(frame, order), order)
+    }
+
+    /// The segment that starts with the vmemmap page at `at`. It is as long as that is known at once; the
+    /// next one may be of the same kind.
+    pub(super) fn segment(&self, at: VirtAddr) -> Option<Segment> {
+        let per_page = self.model.descriptors_per_page();
+        let first = self.model.frame_of_descriptor(at)?;
+        let (page, order) = self.page_of(first.max(self.whole().start()));
+        let alike = match self.part.contains_range(page) {
+            true => self.part,
+            false => page,
+        };
+        let up_to = |last: Pfn| ((last.get() + 1).saturating_sub(first.get()) / per_page).max(1);
+        let own = |pages| Segment {
+            kind: Kind::Own,
+            pages,
+        };
+        if page.frames() <= per_page {
+            return Some(own(up_to(alike.last())));
+        }
+        Some(match self.pagemap.tails_of(order).0 {
+            Tails::None => own(up_to(alike.last())),
+            _ if page.start() == first => own(1),
+            tails => Segment {
+                kind: Kind::Tail { page, order, tails },
+                pages: up_to(page.last()),
+            },
+        })
+    }
+
+    /// Whether all of the `pages` vmemmap pages from `at` on are mapped to one tail frame, by a table that
+    /// can be shared.
+    pub(super) fn shares_table(&self, at: VirtAddr, pages: u64) -> bool {
+        let segment = self.segment(at).filter(|_| self.shares_tables);
+        segment.is_some_and(|segment| segment.kind != Kind::Own && segment.pages >= pages)
+    }
+
+    /// Whether a huge leaf may map what has a frame of its own for each vmemmap page.
+    pub(super) const fn keeps_huge_leaves(&self) -> bool {
+        self.pagemap.huge_leaves()
+    }
+
+    /// Whether each vmemmap page of `range` has a frame of its own.
+    pub(super) fn is_all_own(&self, range: VirtRange) -> bool {
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            match self.segment(left.start()) {
+                Some(Segment {
+                    kind: Kind::Own,
+                    pages,
+                }) => rest = self.after(left, pages),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// `range` without its first `pages` pages.
+    pub(super) fn after(&self, range: VirtRange, pages: u64) -> Option<VirtRange> {
+        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        let last = range.start().checked_add(bytes.checked_sub(1)?)?;
+        range.after(last)
+    }
+}
+
+/// The block of `order` that `frame` is in.
+pub(super) fn aligned(frame: Pfn, order: Order) -> PfnRange {
+    let page = PfnRange::new(frame.align_down(order), order.frames());
+    page.unwrap_or(PfnRange::single(frame))
+}
