@@ -118,7 +118,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed, and
     ///    never if it goes offline.
     /// 3. As long as it is frozen nobody takes it offline but by [`commit`](Self::commit), and nobody
-    ///    folds, unfolds or reshapes it.
+    ///    folds, unfolds, reshapes or reorders it.
     pub unsafe fn freeze<'p, P: PageTable>(
         &mut self,
         table: &P,

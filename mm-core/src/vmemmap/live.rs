@@ -92,14 +92,16 @@ impl<D: Descriptor> LiveDescriptors<D> {
     /// 1. `frame` is online, with descriptors `D` in a [`Vmemmap`](super::Vmemmap) of this model, and stays
     ///    so for as long as the answer is used.
     /// 2. The CPU translates by the page table that it is online on.
-    /// 3. While [`fold`], [`unfold`] or [`reshape`] works on `frame`, or an operation splits a huge leaf
-    ///    or a shared table that maps its descriptor, nobody stores to it: the store may be lost.
-    /// 4. After a fold of `frame` nobody stores by an answer from before: the descriptor may be one that
+    /// 3. While [`fold`], [`unfold`], [`reshape`] or [`reorder`] works on the page of `frame`, or an
+    ///    operation splits a huge leaf or a shared table that maps its descriptor, nobody stores to it: the
+    ///    store may be lost.
+    /// 4. After a fold of `frame`, or a change of its order, nobody stores by an answer from before: the descriptor may be one that
     ///    many frames share, on a page that is read-only.
     ///
     /// [`fold`]: super::Vmemmap::fold
     /// [`unfold`]: super::Vmemmap::unfold
     /// [`reshape`]: super::Vmemmap::reshape
+    /// [`reorder`]: super::Vmemmap::reorder
     #[inline]
     pub unsafe fn descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         // SAFETY: 1 to 4: the caller's.

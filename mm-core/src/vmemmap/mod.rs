@@ -16,6 +16,8 @@
 //!   code.
 //! - [`Vmemmap::fold`] and [`Vmemmap::unfold`] change whether tails are shared, while memory is
 //!   online.
+//! - [`Vmemmap::reorder`] makes pages that are online pages of another order, with frames of a
+//!   [reserve](Vmemmap::fill_reserve).
 //! - Where [readers](crate::readers) on other CPUs may have references, memory is frozen first:
 //!   [`Vmemmap::freeze`] to take it offline, [`Vmemmap::freeze_units`] to change it.
 //! - [`LiveDescriptors`] finds descriptors of memory that is online, and needs neither `Vmemmap` nor lock.
@@ -237,16 +239,17 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
     ///
     /// 1. Every CPU that uses it, or what came of it, translates by the page table that is passed to
     ///    the operations of this vmemmap, or by one that shares the part below the root.
-    /// 2. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works on
-    ///    frames, no CPU asks for a reference to one of them, and nobody has one as a
-    ///    [`PageReference`](crate::readers::PageReference). Where that may be, change them by
-    ///    [`change_beside_readers`](Self::change_beside_readers).
+    /// 2. While [`fold`](Self::fold), [`unfold`](Self::unfold), [`reshape`](Self::reshape) or
+    ///    [`reorder`](Self::reorder) works on frames, no CPU asks for a reference to one of them, and nobody
+    ///    has one as a [`PageReference`](crate::readers::PageReference). Where that may be, change them by
+    ///    [`change_beside_readers`](Self::change_beside_readers) or
+    ///    [`reorder_beside_readers`](Self::reorder_beside_readers).
     /// 3. Nobody has one to memory that goes offline by [`offline`](Self::offline) or
     ///    [`depopulate`](Self::depopulate), or it is not used any more. Where others may have some, take
     ///    it offline by [`try_offline`](Self::try_offline).
     /// 4. A descriptor that was found by [`Reading::page_of`](crate::readers::Reading::page_of) is only
-    ///    read, unless there is a reference to its page, or the memory is not folded, unfolded or reshaped
-    ///    meanwhile, in whatever way. Otherwise the store may be lost, or to a page that is read-only.
+    ///    read, unless there is a reference to its page, or the memory is not folded, unfolded, reshaped or
+    ///    reordered meanwhile, in whatever way. Otherwise the store may be lost, or to a page that is read-only.
     pub const unsafe fn reader(&self) -> Reader<'r, D, K> {
         // SAFETY: 1 to 4: the caller's.
         unsafe { Reader::new(self.readers) }

@@ -141,10 +141,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///
     /// 1. `frame` is online and stays so for as long as the answer is used.
     /// 2. The CPU translates by the page table that it is online on.
-    /// 3. While [`fold`](Self::fold), [`unfold`](Self::unfold) or [`reshape`](Self::reshape) works
-    ///    on `frame`, or an operation splits a huge leaf or a shared table that maps its
-    ///    descriptor, nobody stores to it: the store may be lost.
-    /// 4. After a fold of `frame` nobody stores by an answer from before: the descriptor may be one that
+    /// 3. While [`fold`](Self::fold), [`unfold`](Self::unfold), [`reshape`](Self::reshape) or
+    ///    [`reorder`](Self::reorder) works on the page of `frame`, or an operation splits a huge leaf or a
+    ///    shared table that maps its descriptor, nobody stores to it: the store may be lost.
+    /// 4. After a fold of `frame`, or a change of its order, nobody stores by an answer from before: the descriptor may be one that
     ///    many frames share, on a page that is read-only.
     pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         // SAFETY: 1 to 4: the caller's.

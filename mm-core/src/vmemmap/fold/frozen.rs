@@ -57,6 +57,16 @@ pub struct Changed {
     pub error: Option<FoldError>,
 }
 
+impl Changed {
+    /// Adds what the next call has done.
+    pub(in crate::vmemmap) fn add(&mut self, next: &Self) {
+        self.folded.add(&next.folded);
+        self.busy += next.busy;
+        self.first_busy = self.first_busy.or(next.first_busy);
+        self.error = self.error.or(next.error);
+    }
+}
+
 /// Which units of some are meant.
 #[derive(Clone, Copy, Debug, Default)]
 struct Units([u64; (UNITS / 64) as usize]);
@@ -131,8 +141,26 @@ impl<'r, D: CountReferences, K: Kernel> FrozenUnits<'r, D, K> {
         QuiescentUnits(self)
     }
 
+    pub(in crate::vmemmap) const fn reader(&self) -> &Reader<'r, D, K> {
+        &self.reader
+    }
+
+    /// How many references each page had.
+    pub(in crate::vmemmap) const fn references(&self) -> u32 {
+        self.references
+    }
+
+    /// What is not changed, since it could not be frozen.
+    pub(in crate::vmemmap) fn not_frozen(&self) -> Changed {
+        Changed {
+            busy: self.busy,
+            first_busy: self.first_busy,
+            ..Changed::default()
+        }
+    }
+
     /// The next frozen units from the unit `from` on: how many come before their end, and their frames.
-    fn next_run(&self, from: u64) -> Option<(u64, PfnRange)> {
+    pub(in crate::vmemmap) fn next_run(&self, from: u64) -> Option<(u64, PfnRange)> {
         let count = self.frames.frames() >> self.unit.get();
         let first = (from..count).find(|unit| self.frozen.contains(*unit))?;
         let end = (first..count).find(|unit| !self.frozen.contains(*unit));
@@ -143,7 +171,7 @@ impl<'r, D: CountReferences, K: Kernel> FrozenUnits<'r, D, K> {
     }
 
     /// Gives the pages of the units from `from` on their references back.
-    fn thaw(&self, from: u64) {
+    pub(in crate::vmemmap) fn thaw(&self, from: u64) {
         let mut next = from;
         while let Some((end, frames)) = self.next_run(next) {
             thaw_pages(&self.reader, frames, None, self.references);
@@ -163,7 +191,11 @@ impl<D: CountReferences, K: Kernel> Drop for FrozenUnits<'_, D, K> {
 #[derive(Debug)]
 pub struct QuiescentUnits<'r, D: CountReferences, K: Kernel>(FrozenUnits<'r, D, K>);
 
-impl<D: CountReferences, K: Kernel> QuiescentUnits<'_, D, K> {
+impl<'r, D: CountReferences, K: Kernel> QuiescentUnits<'r, D, K> {
+    pub(in crate::vmemmap) const fn units(&self) -> &FrozenUnits<'r, D, K> {
+        &self.0
+    }
+
     /// The frames that this is about, frozen or busy.
     pub const fn frames(&self) -> PfnRange {
         self.0.frames
@@ -191,9 +223,10 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     /// 1. The duties of [`reader`](Self::reader), for what is returned.
     /// 2. The `references` of each page are the caller's. It neither uses them nor gives them back, as
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed. When
-    ///    it was changed, it has those that [`commit_change`](Self::commit_change) was told.
-    /// 3. As long as it is frozen nobody takes it offline, and nobody folds, unfolds or reshapes it but by
-    ///    [`commit_change`](Self::commit_change).
+    ///    it was changed, it has those that [`commit_change`](Self::commit_change) or
+    ///    [`commit_reorder`](Self::commit_reorder) was told.
+    /// 3. As long as it is frozen nobody takes it offline, and nobody folds, unfolds, reshapes or reorders it
+    ///    but by [`commit_change`](Self::commit_change) or [`commit_reorder`](Self::commit_reorder).
     pub unsafe fn freeze_units<P: PageTable>(
         &mut self,
         table: &P,
@@ -277,11 +310,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         references: u32,
     ) -> Changed {
         let units = &quiescent.0;
-        let mut changed = Changed {
-            busy: units.busy,
-            first_busy: units.first_busy,
-            ..Changed::default()
-        };
+        let mut changed = units.not_frozen();
         if !self.readers.has_root_of(units.reader.readers()) {
             changed.error = Some(FoldError::OtherVmemmap);
             return changed;
@@ -372,11 +401,8 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             };
             rest = frozen.rest();
             let changed = self.commit_change(table, frozen.wait(), change, pagemap, references.1);
-            all.folded.add(&changed.folded);
-            all.busy += changed.busy;
-            all.first_busy = all.first_busy.or(changed.first_busy);
-            if changed.error.is_some() {
-                all.error = changed.error;
+            all.add(&changed);
+            if all.error.is_some() {
                 break;
             }
         }

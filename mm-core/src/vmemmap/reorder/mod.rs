@@ -16,6 +16,7 @@
 //! [reserve](Vmemmap::reserve) in place of the allocator.
 
 mod describe;
+mod frozen;
 mod needed;
 mod reordering;
 mod survey;
@@ -29,7 +30,7 @@ use super::memory_of;
 use super::note::Notes;
 use super::reserve::FromReserve;
 use super::table_records::RecordsInUse;
-use crate::addr::{Order, PfnRange, VirtRange};
+use crate::addr::{Order, Pfn, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::error::ErrorKind;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -157,9 +158,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     where
         D: Reshape,
     {
+        self.step(table, pagemap, frames, Describe::Owned)
+    }
+
+    /// See [`reorder_step`](Self::reorder_step). `describe` says what new pages are.
+    fn step<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        describe: Describe,
+    ) -> Result<Reordered, FoldError>
+    where
+        D: Reshape,
+    {
         let request = self.request(&*table, pagemap, frames)?;
         let [small, large] = self.units(&request);
-        let mut step = |unit| self.reorder_unit(table, pagemap, &request, unit, Describe::Owned);
+        let mut step = |unit| self.reorder_unit(table, pagemap, &request, unit, describe);
         let (unit, done) = match step(large) {
             Err(FoldError::ReserveTooSmall { .. } | FoldError::AltmapExhausted { .. })
                 if small != large =>
@@ -213,6 +228,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             first: first_order,
             order,
         })
+    }
+
+    /// The first frame of the page that `frame`, which is online, is part of.
+    fn first_of_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Pfn {
+        let order = self.mapped_descriptor(table, frame);
+        frame.align_down(order.map_or(Order::BASE, |descriptor| descriptor.order()))
     }
 
     /// Where the first of `frames`, which are not all online, is missing.

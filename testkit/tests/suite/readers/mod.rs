@@ -19,3 +19,4 @@ mod model_check;
 )]
 mod protocol;
 mod references;
+mod reorder;

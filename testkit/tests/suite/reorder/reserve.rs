@@ -3,7 +3,6 @@
 use super::{Form, NODE, reorder, without_allocator};
 use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, PfnRange};
-use mm_core::frame::InspectFrames;
 use mm_core::pagemap::{DevPagemap, Tables, Tails};
 use mm_core::vmemmap::{FoldError, Note, Reserve};
 use testkit::testbed::{Setup, Sizes, Testbed};

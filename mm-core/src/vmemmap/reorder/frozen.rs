@@ -1,0 +1,123 @@
+//! Changes the order of pages that others may have references to: frozen first, unit by unit.
+
+use super::Describe;
+use crate::addr::PfnRange;
+use crate::descriptor::Reshape;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::DevPagemap;
+use crate::paging::PageTable;
+use crate::readers::{CountReferences, Kernel, Readers};
+use crate::vmemmap::fold::FoldError;
+use crate::vmemmap::frozen_pages::thaw_pages;
+use crate::vmemmap::{Changed, QuiescentUnits, Vmemmap};
+use core::mem;
+
+impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kernel>
+    Vmemmap<D, A, M, Readers<'r, K>>
+{
+    /// Makes `frames` of frozen memory pages of the pagemap's order, as [`reorder`](Self::reorder) does,
+    /// and thaws all of it. Each page has `references` references then, which are the caller's. Units
+    /// that were busy stay as they are. `frames` may be a part of the pages that are frozen.
+    ///
+    /// What [`freeze_units`](Self::freeze_units) has frozen are whole pages: those that `frames` are in.
+    /// Frames come from the [reserve](Self::reserve). If that ends the rest is thawed as it was, and
+    /// [`Changed::error`] says so.
+    pub fn commit_reorder<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        quiescent: QuiescentUnits<'r, D, K>,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        references: u32,
+    ) -> Changed {
+        let units = quiescent.units();
+        let mut changed = units.not_frozen();
+        if !self.readers.has_root_of(units.reader().readers()) {
+            changed.error = Some(FoldError::OtherVmemmap);
+            return changed;
+        }
+        let mut done = 0;
+        while let Some((end, run)) = units.next_run(done) {
+            let mut rest = run.intersection(frames);
+            while let Some(left) = rest {
+                match self.step(table, pagemap, left, Describe::Frozen) {
+                    Ok(step) => {
+                        changed.folded.changed += step.units;
+                        changed.folded.flushes += step.flushes;
+                        changed.folded.notes.add(&step.notes);
+                        rest = step.rest;
+                    }
+                    Err(error) => {
+                        changed.error = Some(error);
+                        break;
+                    }
+                }
+            }
+            // A unit that was not changed starts where it is frozen from.
+            let (new, old) = match rest.filter(|_| changed.error.is_some()) {
+                Some(left) => {
+                    let start = self.first_of_page(&*table, left.start());
+                    run.split_at(start.get().saturating_sub(run.start().get()))
+                }
+                None => (Some(run), None),
+            };
+            if let Some(new) = new {
+                thaw_pages(units.reader(), new, None, references);
+            }
+            if let Some(old) = old {
+                thaw_pages(units.reader(), old, None, units.references());
+            }
+            done = end;
+            if changed.error.is_some() {
+                break;
+            }
+        }
+        units.thaw(done);
+        mem::forget(quiescent);
+        changed
+    }
+
+    /// Freezes the pages that `frames` are in, waits, and makes `frames` pages of the pagemap's order, call
+    /// by call until all is done that can be. It waits with the lock of the vmemmap held; see
+    /// [`freeze_units`](Self::freeze_units) for the steps. `references`: what each page has before, and
+    /// what each has afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`freeze_units`](Self::freeze_units), where nothing was changed. After that,
+    /// [`Changed::error`].
+    ///
+    /// # Safety
+    ///
+    /// 1. Duties 1 and 2 of [`freeze_units`](Self::freeze_units), for all pages that `frames` are in.
+    pub unsafe fn reorder_beside_readers<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        references: (u32, u32),
+    ) -> Result<Changed, FoldError> {
+        let mut all = Changed::default();
+        let mut rest = Some(self.whole_pages_around(&*table, frames));
+        while let Some(pages) = rest {
+            // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
+            let frozen = unsafe { self.freeze_units(&*table, pagemap, pages, references.0) };
+            let frozen = match frozen {
+                Ok(frozen) => frozen,
+                Err(error) if all == Changed::default() => return Err(error),
+                Err(error) => {
+                    all.error = Some(error);
+                    break;
+                }
+            };
+            rest = frozen.rest();
+            let quiescent = frozen.wait();
+            let changed = self.commit_reorder(table, quiescent, pagemap, frames, references.1);
+            all.add(&changed);
+            if all.error.is_some() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,249 @@
+//! Pages that others may have references to become pages of another order.
+
+use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
+use hosted::Radix;
+use mm_core::addr::{NodeId, Order, PfnRange};
+use mm_core::descriptor::{Mask, Page};
+use mm_core::pagemap::{DevPagemap, Tables, Tails};
+use mm_core::paging::Replacement;
+use mm_core::readers::NoReference;
+use mm_core::vmemmap::{Changed, FoldError, FrozenUnits, Reserve};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use testkit::on_radix_backends;
+use testkit::threads::ThreadKernel;
+
+const ROUNDS: u64 = 60;
+const NODE: NodeId = NodeId::new(0);
+
+/// The orders that the tests have: a page, and the smaller ones that it becomes.
+struct Orders {
+    large: Order,
+    small: Order,
+}
+
+fn orders<R: Radix>() -> Orders {
+    let sizes = Bed::<R>::sizes();
+    Orders {
+        large: sizes.natural(),
+        small: sizes.vmemmap_page(),
+    }
+}
+
+fn reorder<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Changed {
+    // SAFETY: 1: all CPUs translate by the machine's one table. The owners' references are the test's,
+    // which does not use them.
+    let changed = unsafe {
+        bed.vmemmap
+            .reorder_beside_readers(&mut bed.table, pagemap, frames, (1, 1))
+    };
+    changed.unwrap()
+}
+
+fn fill<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: PfnRange) {
+    let large = orders::<R>().large;
+    let needed = bed
+        .vmemmap
+        .reserve_needed(&bed.table, pagemap, frames, large);
+    let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, needed);
+    filled.map(drop).unwrap();
+}
+
+/// A page with a reference of another owner stays, and all others change; each new page has the
+/// references that were named, and the others none that anybody could take.
+fn a_page_in_use_stays_and_the_others_change<R: Radix>() {
+    let sizes = Bed::<R>::sizes();
+    let Orders { large, small } = orders::<R>();
+    for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
+        let ranges = [sizes.blocks(large, 4, 3)];
+        let unit = |index: u64| sizes.blocks(large, 4 + index, 1);
+        on_bed_with::<R>(Replacement::Direct, |bed| {
+            let before = pagemap::<R>(&ranges, large).with_tails(tails);
+            let after = pagemap::<R>(&ranges, small).with_tails(tails);
+            let region = bed.vmemmap.online(&mut bed.table, &before).unwrap();
+            let reader = bed.reader();
+            let reference = reader.enter().reference(unit(1).last()).unwrap();
+            fill(bed, &after, ranges[0]);
+            let changed = reorder(bed, &after, ranges[0]);
+            assert_eq!((changed.busy, changed.error), (1, None));
+            assert_eq!(changed.first_busy, Some(unit(1).start()));
+            let expected = [(unit(0), small), (unit(1), large), (unit(2), small)];
+            bed.expect(ranges[0], &expected);
+            bed.audit();
+            drop(reference);
+            for page in 0..3 {
+                let last = reader.enter().reference(unit(page).last()).unwrap();
+                assert_eq!(last.first(), unit(page).last().align_down(last.order()));
+            }
+            fill(bed, &after, unit(1));
+            assert_eq!(reorder(bed, &after, ranges[0]).busy, 0);
+            bed.expect(ranges[0], &[(ranges[0], small)]);
+            fill(bed, &before, ranges[0]);
+            assert_eq!(reorder(bed, &before, ranges[0]).busy, 0);
+            bed.expect(ranges[0], &[(ranges[0], large)]);
+            bed.vmemmap.empty_reserve(&mut bed.table);
+            bed.vmemmap.offline(&mut bed.table, region).unwrap();
+        });
+    }
+}
+
+fn freeze<'m, R: Radix>(
+    bed: &mut Bed<'m, R>,
+    pagemap: &DevPagemap<'_>,
+    frames: PfnRange,
+) -> FrozenUnits<'m, Page<Mask>, ThreadKernel<'m, R>> {
+    // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references are the test's,
+    // which does not use them. 3: nothing happens meanwhile.
+    let frozen = unsafe { bed.vmemmap.freeze_units(&bed.table, pagemap, frames, 1) };
+    frozen.unwrap()
+}
+
+/// While it is frozen nobody gets a reference. What is dropped, or cannot be changed for want of a
+/// reserve, is as it was.
+fn what_is_not_changed_is_thawed_as_it_was<R: Radix>() {
+    let sizes = Bed::<R>::sizes();
+    let Orders { large, small } = orders::<R>();
+    let ranges = [sizes.blocks(large, 4, 2)];
+    on_bed_with::<R>(Replacement::Direct, |bed| {
+        let before = pagemap::<R>(&ranges, large).with_tails(Tails::PerOrder);
+        let after = pagemap::<R>(&ranges, small).with_tails(Tails::PerOrder);
+        let region = bed.vmemmap.online(&mut bed.table, &before).unwrap();
+        let reader = bed.reader();
+        let frozen = freeze(bed, &after, ranges[0]);
+        let refused = reader.enter().reference(ranges[0].last());
+        assert_eq!(refused.err(), Some(NoReference::Refused));
+        drop(frozen);
+        drop(reader.enter().reference(ranges[0].last()).unwrap());
+        // Enough for one of the two pages.
+        fill(bed, &after, sizes.blocks(large, 4, 1));
+        let quiescent = freeze(bed, &after, ranges[0]).wait();
+        let table = &mut bed.table;
+        let changed = bed
+            .vmemmap
+            .commit_reorder(table, quiescent, &after, ranges[0], 1);
+        assert_eq!(changed.folded.changed, 1);
+        assert_eq!(
+            changed.error,
+            Some(FoldError::ReserveTooSmall { node: NODE })
+        );
+        let first = sizes.blocks(large, 4, 1);
+        let second = sizes.blocks(large, 5, 1);
+        bed.expect(ranges[0], &[(first, small), (second, large)]);
+        for frame in [first.start(), first.last(), second.start(), second.last()] {
+            drop(reader.enter().reference(frame).unwrap());
+        }
+        assert_eq!(bed.kernel.take_without_owner(), []);
+        bed.vmemmap.empty_reserve(&mut bed.table);
+        bed.vmemmap.offline(&mut bed.table, region).unwrap();
+    });
+}
+
+/// Takes references until `done`: each is to a page that the frame is part of, and that stays as long
+/// as the reference is there.
+fn read<R: Radix>(
+    reader: Handle<'_, R>,
+    frames: PfnRange,
+    (done, had): (&AtomicBool, &AtomicU64),
+    seed: u64,
+) {
+    for index in seed.. {
+        if done.load(Ordering::Acquire) {
+            return;
+        }
+        let frame = frames.start().saturating_add(index * 37 % frames.frames());
+        assert!(reader.enter().is_online(frame), "it is online all the time");
+        let Ok(reference) = reader.enter().reference(frame) else {
+            continue;
+        };
+        let order = reference.order();
+        assert_eq!(reference.first(), frame.align_down(order));
+        let reading = reader.enter();
+        let page = reading.page_of(frame).unwrap();
+        let now = (page.first(), page.order());
+        assert_eq!(now, (reference.first(), order), "it has changed");
+        drop(reading);
+        drop(reference);
+        had.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Pages become smaller ones, whole and in part, and large ones again, beside readers in threads.
+fn orders_change_beside_readers<R: Radix>(tails: Tails, replacement: Replacement) {
+    let sizes = Bed::<R>::sizes();
+    let Orders { large, small } = orders::<R>();
+    let ranges = [sizes.blocks(large, 4, 3)];
+    on_bed_with::<R>(replacement, |bed| {
+        let of = |order| {
+            let pagemap = pagemap::<R>(&ranges, order).with_tails(tails);
+            pagemap.with_tables(Tables::Shared)
+        };
+        let pagemaps = [of(large), of(small), of(Order::BASE)];
+        let region = bed.vmemmap.online(&mut bed.table, &pagemaps[0]).unwrap();
+        let needed = pagemaps
+            .iter()
+            .map(|to| bed.vmemmap.reserve_needed(&bed.table, to, ranges[0], large));
+        let all = needed.fold(Reserve::default(), |all, one| Reserve {
+            frames: all.frames + one.frames,
+            tables: all.tables + one.tables,
+            huge_leaves: 0,
+        });
+        bed.vmemmap
+            .fill_reserve(&mut bed.table, NODE, all)
+            .map(drop)
+            .unwrap();
+        let (done, had) = (AtomicBool::new(false), AtomicU64::new(0));
+        let reader = bed.reader();
+        thread::scope(|scope| {
+            let ends = Done(&done);
+            let counters = (&done, &had);
+            let spawn = |seed| scope.spawn(move || read(reader, ranges[0], counters, seed));
+            let readers = [0, 1001].map(spawn);
+            let mut changes = 0;
+            let enough = |index, changes| {
+                index >= ROUNDS && had.load(Ordering::Relaxed) > ROUNDS && changes >= ROUNDS
+            };
+            for index in 0.. {
+                if enough(index, changes) {
+                    break;
+                }
+                let pagemap = &pagemaps[(index % 7 % 3) as usize];
+                let order = pagemap.geometry().order().max(sizes.vmemmap_page());
+                let pages = ranges[0].frames() >> order.get();
+                let first = (ranges[0].start().get() >> order.get()) + index * 5 % pages;
+                let part = sizes.blocks(order, first, 1);
+                let changed = reorder(bed, pagemap, part);
+                assert_eq!(changed.error, None);
+                changes += changed.folded.changed;
+                if index % 16 == 0 {
+                    bed.audit();
+                }
+            }
+            drop(ends);
+            readers
+                .into_iter()
+                .for_each(|reader| reader.join().unwrap());
+        });
+        assert_eq!(bed.kernel.take_without_owner(), []);
+        bed.vmemmap.empty_reserve(&mut bed.table);
+        bed.vmemmap.offline(&mut bed.table, region).unwrap();
+    });
+}
+
+fn orders_change_beside_readers_by_direct_exchange<R: Radix>() {
+    for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
+        orders_change_beside_readers::<R>(tails, Replacement::Direct);
+    }
+}
+
+fn orders_change_beside_readers_by_break_before_make<R: Radix>() {
+    for tails in [Tails::PerCompound, Tails::PerOrder] {
+        orders_change_beside_readers::<R>(tails, Replacement::BreakBeforeMake);
+    }
+}
+
+on_radix_backends!(
+    a_page_in_use_stays_and_the_others_change,
+    what_is_not_changed_is_thawed_as_it_was,
+    orders_change_beside_readers_by_direct_exchange,
+    orders_change_beside_readers_by_break_before_make,
+);
