@@ -6,7 +6,9 @@ use super::node_rows::NodeRows;
 use super::registry::{TailKey, TailRegistry};
 use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
-use crate::frame::{Altmap, DirectMap, FrameAllocator, MapMemory, OutOfFrames, Released};
+use crate::frame::{
+    Altmap, DirectMap, FrameAllocator, FrameStack, MapMemory, OutOfFrames, Released,
+};
 use crate::paging::{FrameOutOfReach, Role, Run, Step};
 
 /// What a vmemmap remembers of the frames that hold its descriptors.
@@ -317,6 +319,45 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         }
     }
 
+    /// Releases all of `stack`, one reference of each frame, whose entries had this role.
+    ///
+    /// # Safety
+    ///
+    /// As for [`FrameAllocator::release_run`].
+    pub(super) unsafe fn release_stack(&mut self, stack: &mut FrameStack<'_, M>, role: Role) {
+        let mut alike: Option<(Origin, u64, u64)> = None;
+        while let Some(frames) = stack.pop() {
+            // A run of more frames may be of several origins.
+            if frames.frames() > 1 {
+                // SAFETY: the caller's.
+                unsafe { self.release_frames(frames, role) };
+                continue;
+            }
+            let origin = self.origin(frames.start());
+            // SAFETY: the caller's; the frame goes to the allocator that it came from.
+            let freed = unsafe {
+                match self.altmap_of(frames.start()) {
+                    Some(altmap) => altmap.release_run(frames),
+                    None => self.ram().release_run(frames),
+                }
+            };
+            alike = match alike {
+                Some((same, all, kept)) if same == origin => {
+                    Some((origin, all + freed, kept + 1 - freed.min(1)))
+                }
+                other => {
+                    if let Some((origin, all, kept)) = other {
+                        self.count_freed(origin, all, role, kept);
+                    }
+                    Some((origin, freed, 1 - freed.min(1)))
+                }
+            };
+        }
+        if let Some((origin, all, kept)) = alike {
+            self.count_freed(origin, all, role, kept);
+        }
+    }
+
     /// How many of the first of `frames` have the same origin as the first one. Consecutive frames
     /// may have come from several allocations.
     fn of_one_origin(&self, frames: PfnRange) -> u64 {
@@ -355,8 +396,10 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         // SAFETY: 1 and 2 are the caller's, for each frame and block of the run.
         unsafe {
             // Of a tail frame it matters which one it is.
+            let one = run.leaf.block;
+            let one = (run.count == 1 && one.order() == Order::BASE).then(|| one.frames());
             if role != Role::Tail
-                && let Some(frames) = run.frames()
+                && let Some(frames) = one.or_else(|| run.frames())
             {
                 return self.release_frames(frames, role);
             }

@@ -50,6 +50,27 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
         });
     }
 
+    /// The same for the first page of a compound page, whose tail frame is `tails`: the other
+    /// descriptors are those.
+    ///
+    /// # Safety
+    ///
+    /// 1 and 2. As for [`write_page`](Self::write_page).
+    /// 3. `tails` is a page of tails of the compound page, which nobody changes.
+    pub(super) unsafe fn write_first_page<D: Reshape>(&self, holder: Pfn, first: Pfn, tails: Pfn) {
+        let [from, to] = [tails, holder].map(|frame| self.writer.direct_map.frame_pointer(frame));
+        let bytes = self.writer.model.granule().bytes() as usize;
+        // SAFETY: both are whole pages that the direct map reaches, and different ones; 1 and 3: nobody
+        // writes to either.
+        unsafe { to.copy_from_nonoverlapping(from, bytes) };
+        let head = Self {
+            unit: PfnRange::single(first),
+            ..*self
+        };
+        // SAFETY: 1 and 2: the caller's.
+        unsafe { head.write_page::<D>(holder, first) };
+    }
+
     /// Makes the descriptors in `holder`, which is mapped for the memory from `first` on, parts of the
     /// new pages: those that are about frames of the unit. The first one of a page that was a first one
     /// keeps what the kernel has in it, and so does a tail that was one. All others are new.

@@ -281,7 +281,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     where
         D: Reshape,
     {
-        let range = self.check_unit(&*table, pagemap, unit)?;
+        let range = self.vmemmap_of(pagemap, unit)?;
         self.check_altmap(&*table, pagemap.altmap())?;
         let leaf = self.huge_leaf_of(&*table, pagemap);
         let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
@@ -303,13 +303,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let prepared = reordering.prepare(&*table, range, leaf, &mut done.notes);
         let replaced = prepared.and_then(|()| {
-            // SAFETY: 1: frames and references were taken for this. 2: it was checked that all of the range
+            // SAFETY: 1: frames and references were taken for this. 2: the survey has seen that all of the range
             // is this library's; the records are its own. 3: descriptors of the same memory, by either entry;
             // what they lose is what a change of orders is for.
             unsafe { table.replace(range, node, &mut reordering, &records) }
                 .map_err(FoldError::from)
         });
-        if replaced.is_ok() {
+        if replaced.is_ok() && reordering.has_huge_leaves {
             rewrite_huge_leaves(&*table, range, &reordering);
         }
         reordering.release_unused();
@@ -321,13 +321,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         Ok(done)
     }
 
-    /// The vmemmap pages of `unit`, if all of it is online, and can be changed.
-    fn check_unit<P: PageTable>(
-        &self,
-        table: &P,
-        pagemap: &DevPagemap<'_>,
-        unit: PfnRange,
-    ) -> Result<VirtRange, FoldError> {
+    /// The vmemmap pages of `unit`, if no altmap reserves some of it.
+    fn vmemmap_of(&self, pagemap: &DevPagemap<'_>, unit: PfnRange) -> Result<VirtRange, FoldError> {
         let altmaps = &self.pool_state.altmaps;
         let own = pagemap.altmap().map(Altmap::reserved);
         let own = own.filter(|reserved| reserved.overlaps(unit));
@@ -339,10 +334,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let outside = FoldError::Outside { frames: unit };
         let [first, last] = pages.map(|page| self.model.descriptors(page));
         let (first, last) = (first.ok_or(outside)?, last.ok_or(outside)?);
-        let range = VirtRange::between(first.start(), last.last()).ok_or(outside)?;
-        self.check_online(table, range, pagemap.altmap())
-            .map_err(not_online)?;
-        Ok(range)
+        VirtRange::between(first.start(), last.last()).ok_or(outside)
     }
 }
 

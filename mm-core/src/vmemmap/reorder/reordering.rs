@@ -58,10 +58,16 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     tails: FrameStack<'v, M>,
     /// Blocks for huge leaves.
     blocks: FrameStack<'v, M>,
+    /// Single frames that no entry maps any more.
+    freed: FrameStack<'v, M>,
+    /// A tail frame, and how many of its entries are gone since it was last released.
+    gone: Option<(Leaf, u64)>,
     /// The tail frame of each order.
     per_order: [Option<Held>; ORDERS],
     /// The tail frame of the compound page that is being made, and where that starts.
     current: Option<(Pfn, Held)>,
+    /// Whether huge leaves map some of the unit.
+    pub(super) has_huge_leaves: bool,
     /// The huge leaf that is being made: its first address and its block.
     joining: Option<(VirtAddr, Block)>,
     descriptor: PhantomData<fn() -> D>,
@@ -80,12 +86,15 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             frames: FrameStack::new(writer.direct_map),
             tails: FrameStack::new(writer.direct_map),
             blocks: FrameStack::new(writer.direct_map),
+            freed: FrameStack::new(writer.direct_map),
+            gone: None,
             writer,
             target,
             describe,
             unit,
             per_order: [None; ORDERS],
             current: None,
+            has_huge_leaves: false,
             joining: None,
             descriptor: PhantomData,
         }
@@ -113,6 +122,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         notes: &mut Notes,
     ) -> Result<(), FoldError> {
         let mut found = self.survey(leaf, 0).difference::<D, P>(table, range);
+        if let Some(error) = found.error {
+            return Err(error);
+        }
+        self.has_huge_leaves = found.has_huge_leaves;
         if let Some(leaf) = leaf
             && found.leaves > 0
         {
@@ -306,6 +319,9 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
 
     /// Gives back what was not needed.
     pub(super) fn release_unused(&mut self) {
+        self.release_gone();
+        // SAFETY: 1: they were mapped with frames of this pool. 2: the page table has reported them.
+        unsafe { self.pool.release_stack(&mut self.freed, Role::Descriptors) };
         self.release_current();
         for index in 0..self.per_order.len() {
             let held = self.per_order.get_mut(index).and_then(Option::take);
@@ -328,6 +344,15 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             };
             // SAFETY: 1: the block came from this pool. 2: it was not mapped.
             unsafe { self.pool.release_run(Run::once(leaf)) };
+        }
+    }
+
+    /// Gives back the references of entries of tails that are gone.
+    fn release_gone(&mut self) {
+        if let Some((leaf, count)) = self.gone.take() {
+            let step = Step::Same;
+            // SAFETY: 1: they were mapped with frames of this pool. 2: the page table has reported them.
+            unsafe { self.pool.release_run(Run { leaf, count, step }) };
         }
     }
 
@@ -437,10 +462,24 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             return Run::once(old.leaf);
         };
         for (index, holder) in (0..).zip(frames) {
-            if let Some(first) = self.described(at, index) {
-                // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; a page that is mapped
-                // to tails is about one compound page, which is in the unit as a whole.
-                unsafe { self.unit_writer().write_page::<D>(holder, first) };
+            let Some(first) = self.described(at, index) else {
+                continue;
+            };
+            let (page, order) = self.target.page_of(first);
+            let held = self.per_order.get(usize::from(order.get()));
+            let is_first =
+                page.start() == first && page.frames() > self.writer.model.descriptors_per_page();
+            let tails = held.copied().flatten().filter(|_| is_first);
+            // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; a page that is mapped to
+            // tails is about one compound page, which is in the unit as a whole. 3: tail frames of an order
+            // are read-only.
+            unsafe {
+                match tails.map(|held| held.frame) {
+                    Some(tails) => self
+                        .unit_writer()
+                        .write_first_page::<D>(holder, first, tails),
+                    None => self.unit_writer().write_page::<D>(holder, first),
+                }
             }
         }
         Run::each(frames, Role::Descriptors)
@@ -557,7 +596,13 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
         let Some(Segment { kind, pages }) = self.target.segment(at) else {
             return old;
         };
-        let (old, _) = old.take(pages);
+        let old = match old.count > pages {
+            true => Run {
+                count: pages,
+                ..old
+            },
+            false => old,
+        };
         match kind {
             Kind::Own if old.leaf.role == Role::Tail => self.own_frames(at, old),
             Kind::Own => {
@@ -583,6 +628,25 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
     }
 
     fn released(&mut self, run: Run) {
+        let is_single = run.leaf.block.order() == Order::BASE;
+        match run.leaf.role {
+            Role::Tail if is_single && run.step == Step::Same => {
+                self.gone = match self.gone {
+                    Some((leaf, count)) if leaf == run.leaf => Some((leaf, count + run.count)),
+                    _ => {
+                        self.release_gone();
+                        Some((run.leaf, run.count))
+                    }
+                };
+                return;
+            }
+            Role::Descriptors if is_single && run.count == 1 => {
+                // SAFETY: 1: the entry was the frame's one user, and no CPU translates by it.
+                unsafe { self.freed.push(run.leaf.block.frames()) };
+                return;
+            }
+            _ => {}
+        }
         // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the
         // flush (duty 6 of `PageTable`).
         unsafe { self.pool.release_run(run) };

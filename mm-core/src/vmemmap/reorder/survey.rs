@@ -1,12 +1,13 @@
 //! What is to be mapped otherwise than it is, before anything is changed.
 
-use super::target::{Kind, Target};
+use super::target::{Kind, Segment, Target};
 use crate::addr::{Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::Tails;
 use crate::paging::{Leaf, PageTable, Role, Run, Visit};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frame_pool::FramePool;
 use crate::vmemmap::registry::TailKey;
 use core::ops::ControlFlow;
@@ -25,16 +26,40 @@ pub(super) struct Difference {
     pub(super) per_order: [u64; ORDERS],
     /// How many entries of tails per compound page are made.
     pub(super) per_compound: u64,
+    /// Whether huge leaves map some of it.
+    pub(super) has_huge_leaves: bool,
+    /// Why it cannot be changed.
+    pub(super) error: Option<FoldError>,
+}
+
+impl Difference {
+    /// Counts `entries` more for the tails of `kind`.
+    #[inline]
+    fn add_tails(&mut self, kind: &Kind, entries: u64) {
+        match *kind {
+            Kind::Tail {
+                order,
+                tails: Tails::PerOrder,
+                ..
+            } => {
+                if let Some(all) = self.per_order.get_mut(usize::from(order.get())) {
+                    *all += entries;
+                }
+            }
+            Kind::Tail { .. } => self.per_compound += entries,
+            Kind::Own => {}
+        }
+    }
 }
 
 /// What is known of the span that was looked at last.
 #[derive(Clone, Copy)]
 struct SpanSeen {
-    start: VirtAddr,
+    span: VirtRange,
     /// Becomes a huge leaf.
     joins: bool,
-    /// Becomes a table that is shared.
-    shares: bool,
+    /// Becomes a table that is shared: what all of its pages are mapped to.
+    shares: Option<Kind>,
 }
 
 /// Compares what is mapped with what is to be.
@@ -49,7 +74,8 @@ pub(super) struct Survey<'s, 'v, 'p, A, M> {
 }
 
 impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
-    /// What differs in `range`, whole vmemmap pages that are online.
+    /// What differs in `range`, whole vmemmap pages. All of them have to be online, with frames of RAM or
+    /// of the pool's altmap.
     #[inline(never)]
     pub(super) fn difference<D: Descriptor, P: PageTable>(
         &self,
@@ -61,7 +87,13 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             leaves: 0,
             per_order: [0; ORDERS],
             per_compound: 0,
+            has_huge_leaves: false,
+            error: None,
         };
+        let page = self.target.model().granule().bytes();
+        let altmaps = &self.pool.state.altmaps;
+        let any_other = altmaps.any_other(self.pool.altmap);
+        let mut next = Some(range.start());
         let mut seen = None;
         let mut foreign_table = None;
         let _ = table.visit(range, &mut |visit| {
@@ -79,6 +111,14 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 }
                 Visit::Table { .. } => return ControlFlow::Continue(()),
             };
+            if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
+                return ControlFlow::Break(());
+            }
+            if any_other && let Some(reserved) = altmaps.other_altmap_of(&run, self.pool.altmap) {
+                found.error = Some(FoldError::OtherAltmap { reserved });
+                return ControlFlow::Break(());
+            }
+            next = at.checked_add(run.pages().saturating_mul(page));
             self.compare::<D>(
                 range,
                 (at, run, shared),
@@ -88,6 +128,9 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             );
             ControlFlow::Continue(())
         });
+        if let Some(at) = next.filter(|next| *next <= range.last()) {
+            found.error.get_or_insert(FoldError::NotOnline { at });
+        }
         found
     }
 
@@ -100,55 +143,91 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         seen: &mut Option<SpanSeen>,
         found: &mut Difference,
     ) {
-        let page = self.target.model().granule().bytes();
+        let granule = self.target.model().granule();
+        let page = granule.bytes();
+        // What becomes a shared table counts as a whole, run by run.
+        if let Some(SpanSeen {
+            span,
+            shares: Some(kind),
+            ..
+        }) = seen
+            && !shared
+            && span.contains(at)
+            && (span.last().get() - at.get()) / page + 1 >= run.count
+            && run.leaf.block.order() == Order::BASE
+        {
+            return found.add_tails(kind, run.count);
+        }
         let is_huge = run.leaf.block.order() != Order::BASE;
+        found.has_huge_leaves |= is_huge;
         let bytes = run.pages().saturating_mul(page);
         let all = VirtRange::new(at.max(range.start()), bytes).ok();
         let end = at.get().saturating_add(bytes.saturating_sub(1));
         let last = VirtAddr::new(end).min(range.last());
         let mut rest = all.and_then(|all| VirtRange::between(all.start(), last));
         while let Some(left) = rest {
-            let span = self.span_of(left.start());
-            let known = seen.filter(|seen| seen.start == span.start());
-            let known = known.unwrap_or_else(|| {
-                let is_whole = range.contains(span.start()) && range.contains(span.last());
-                let can_join = is_whole
-                    && self.leaf.is_some()
-                    && !is_huge
-                    && foreign_table != Some(span.start())
-                    && self.target.is_all_own(span);
-                found.leaves += u64::from(can_join);
-                let pages = span.pages(self.target.model().granule());
-                let known = SpanSeen {
-                    start: span.start(),
-                    joins: can_join && found.leaves <= self.blocks,
-                    shares: is_whole && self.target.shares_table(span.start(), pages),
-                };
-                *seen = Some(known);
-                known
-            });
-            let Some(segment) = self.target.segment(left.start()) else {
-                return;
-            };
-            let part = VirtRange::between(left.start(), left.last().min(span.last()));
-            let part = part.map_or(1, |part| part.pages(self.target.model().granule()));
-            let pages = segment.pages.min(part);
-            let is_new = || {
-                let stays =
-                    self.is_tail_of::<D>(&run.leaf, &segment.kind) && shared == known.shares;
-                if stays { 0 } else { pages }
-            };
-            match segment.kind {
-                Kind::Own if run.leaf.role == Role::Tail && !known.joins => found.own += pages,
-                Kind::Own => {}
-                Kind::Tail { order, tails, .. } if tails == Tails::PerOrder => {
-                    if let Some(entries) = found.per_order.get_mut(usize::from(order.get())) {
-                        *entries += is_new();
-                    }
+            let known = match seen {
+                Some(seen) if seen.span.contains(left.start()) => *seen,
+                _ => {
+                    let span = self.span_of(left.start());
+                    *seen.insert(self.look_at(range, span, is_huge, foreign_table, found))
                 }
-                Kind::Tail { .. } => found.per_compound += is_new(),
+            };
+            let part = VirtRange::between(left.start(), left.last().min(known.span.last()));
+            let part = part.map_or(1, |part| part.pages(granule));
+            let at = left.start();
+            // How many pages are alike, and how many of them have a frame of their own.
+            let (pages, own, kind) = match known.shares {
+                Some(kind) => (part, 0, kind),
+                None => match (self.target.uniform(at, part), self.target.segment(at)) {
+                    (Some((heads, kind)), _) => (part, heads, kind),
+                    (
+                        None,
+                        Some(Segment {
+                            kind: Kind::Own,
+                            pages,
+                        }),
+                    ) => (pages.min(part), pages.min(part), Kind::Own),
+                    (None, Some(Segment { kind, pages })) => (pages.min(part), 0, kind),
+                    (None, None) => return,
+                },
+            };
+            if run.leaf.role == Role::Tail && !known.joins {
+                found.own += own;
+            }
+            let tails = pages - own;
+            let stays = tails == 0
+                || shared == known.shares.is_some() && self.is_tail_of::<D>(&run.leaf, &kind);
+            if !stays {
+                found.add_tails(&kind, tails);
             }
             rest = self.target.after(left, pages);
+        }
+    }
+
+    /// What `span` becomes, of which a part at least is in `range`.
+    fn look_at(
+        &self,
+        range: VirtRange,
+        span: VirtRange,
+        is_huge: bool,
+        foreign_table: Option<VirtAddr>,
+        found: &mut Difference,
+    ) -> SpanSeen {
+        let is_whole = range.contains(span.start()) && range.contains(span.last());
+        let can_join = is_whole
+            && self.leaf.is_some()
+            && !is_huge
+            && foreign_table != Some(span.start())
+            && self.target.is_all_own(span);
+        found.leaves += u64::from(can_join);
+        let pages = span.pages(self.target.model().granule());
+        let shares = is_whole && self.target.shares_table(span.start(), pages);
+        let segment = self.target.segment(span.start()).filter(|_| shares);
+        SpanSeen {
+            span,
+            joins: can_join && found.leaves <= self.blocks,
+            shares: segment.map(|segment| segment.kind),
         }
     }
 

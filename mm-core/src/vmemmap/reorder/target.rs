@@ -41,6 +41,8 @@ pub(super) struct Target<'p> {
     /// What becomes pages of the order.
     part: PfnRange,
     order: Order,
+    /// How tails of the part are shared.
+    tails: Tails,
     /// The pages that the first and the last frame of the part are in now. What of them is not in the
     /// part becomes pages as large as fit.
     ends: [PfnRange; 2],
@@ -56,11 +58,13 @@ impl<'p> Target<'p> {
         ends: [PfnRange; 2],
         can_share_tables: bool,
     ) -> Self {
+        let order = pagemap.geometry().order();
         Self {
             model: *pagemap.model(),
             pagemap: *pagemap,
             part,
-            order: pagemap.geometry().order(),
+            order,
+            tails: pagemap.tails_of(order).0,
             ends,
             shares_tables: can_share_tables && pagemap.tables() == Tables::Shared,
         }
@@ -123,9 +127,32 @@ impl<'p> Target<'p> {
 
     /// The segment that starts with the vmemmap page at `at`. It is as long as that is known at once; the
     /// next one may be of the same kind.
+    #[inline]
     pub(super) fn segment(&self, at: VirtAddr) -> Option<Segment> {
         let per_page = self.model.descriptors_per_page();
         let first = self.model.frame_of_descriptor(at)?;
+        // Nearly all are in the part, in pages that are larger than that.
+        if self.order > self.model.vmemmap_page_order()
+            && self.tails != Tails::None
+            && self.part.contains(first)
+        {
+            let page = aligned(first, self.order);
+            let before = first.get() - page.start().get();
+            return Some(match before {
+                0 => Segment {
+                    kind: Kind::Own,
+                    pages: 1,
+                },
+                _ => Segment {
+                    kind: Kind::Tail {
+                        page,
+                        order: self.order,
+                        tails: self.tails,
+                    },
+                    pages: (page.frames() - before) >> self.model.vmemmap_page_order().get(),
+                },
+            });
+        }
         let (page, order) = self.page_of(first.max(self.whole().start()));
         let alike = match self.part.contains_range(page) {
             true => self.part,
@@ -147,6 +174,28 @@ impl<'p> Target<'p> {
                 pages: up_to(page.last()),
             },
         })
+    }
+
+    /// Of the `pages` vmemmap pages from `at` on, if all are of the part and its tails are shared by all
+    /// pages of the order: how many have a first descriptor, and what the others are mapped to.
+    pub(super) fn uniform(&self, at: VirtAddr, pages: u64) -> Option<(u64, Kind)> {
+        let first = self.model.frame_of_descriptor(at)?;
+        let frames = pages.checked_mul(self.model.descriptors_per_page())?;
+        let frames = PfnRange::new(first, frames).ok()?;
+        let is_uniform = self.tails == Tails::PerOrder
+            && self.order > self.model.vmemmap_page_order()
+            && self.part.contains_range(frames);
+        if !is_uniform {
+            return None;
+        }
+        let up_to = |frame: u64| frame.div_ceil(self.order.frames());
+        let heads = up_to(frames.last().get() + 1) - up_to(first.get());
+        let kind = Kind::Tail {
+            page: aligned(first, self.order),
+            order: self.order,
+            tails: self.tails,
+        };
+        Some((heads, kind))
     }
 
     /// Whether all of the `pages` vmemmap pages from `at` on are mapped to one tail frame, by a table that

@@ -100,6 +100,18 @@ unsafe impl<A: FrameAllocator, M: DirectMap> FrameAllocator for FromReserve<'_, 
         unsafe { self.frames.release(block, references) }
     }
 
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
+        let node = self.frames.node_of(run.start());
+        self.with(|state, memory| {
+            // SAFETY: 1: a pool releases runs of frames that one entry each has mapped, or none; so the
+            // caller's reference is the only one, and goes with the frame. All are on one node, as the
+            // pool sees to. Duty 1 of `new`.
+            unsafe { state.frames.push(run, node, memory) };
+            Some(())
+        });
+        run.frames()
+    }
+
     unsafe fn free(&self, block: OwnedBlock) {
         // SAFETY: 1: the caller's duty is the same.
         unsafe {

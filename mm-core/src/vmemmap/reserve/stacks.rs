@@ -71,6 +71,23 @@ impl NodeStacks {
     ///    uses them until they are taken.
     pub(super) unsafe fn push<M: DirectMap>(&mut self, run: PfnRange, node: NodeId, memory: &M) {
         let number = u64::from(node.number());
+        // Mostly it is the node that was served last.
+        if let Some(top) = self.first {
+            let old = self.read(top, memory);
+            if old.node == number {
+                let header = Header {
+                    below: link(Some(top)),
+                    frames: run.frames(),
+                    runs: old.runs + 1,
+                    all: old.all + run.frames(),
+                    ..old
+                };
+                // SAFETY: 1: the caller's.
+                unsafe { self.write(run.start(), header, memory) };
+                self.first = Some(run.start());
+                return;
+            }
+        }
         let old = self.detach(number, memory);
         let (below, runs, all) =
             old.map_or((None, 0, 0), |(top, old)| (Some(top), old.runs, old.all));

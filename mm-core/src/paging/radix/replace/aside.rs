@@ -167,19 +167,18 @@ where
         };
         let mut is_other = was_shared || matches!(mapped, MappedBy::HugeLeaf(_));
         let mut first = 0;
-        while let Some(rest) = slots.get(first..)
-            && let Some(old) = old_run(&self.attributes, rest)
-        {
-            let count = match old.run(&self.attributes) {
-                Some(run) => {
-                    let at = Tree::<F>::step(depth, at, first);
-                    let (count, is_new) = self.exchange_aside(at, run, rest, was_shared, exchange);
-                    is_other |= is_new;
-                    count
-                }
-                None => usize::from(old.count),
-            };
-            first += count;
+        while let Some(old) = old_run(&self.attributes, slots.get(first..).unwrap_or_default()) {
+            let end = first + usize::from(old.count);
+            let mut left = old.run(&self.attributes);
+            while let Some(run) = left {
+                let at = Tree::<F>::step(depth, at, first);
+                let slots = slots.get(first..end).unwrap_or_default();
+                let (count, is_new) = self.exchange_aside(at, &run, slots, was_shared, exchange);
+                is_other |= is_new;
+                left = run.take(count.into()).1;
+                first += usize::from(count);
+            }
+            first = end;
         }
         if !is_other {
             // SAFETY: 1: it was taken above, and is linked nowhere.
@@ -197,31 +196,32 @@ where
 
     /// Enters what the exchange has for the start of `run`, which `slots` of a table aside start with.
     /// Answers with how many entries that is about, and whether they are others now.
+    #[inline]
     fn exchange_aside(
         &self,
         at: VirtAddr,
-        run: Run,
+        run: &Run,
         slots: &[AtomicU64],
         was_shared: bool,
         exchange: &mut dyn Exchange,
-    ) -> (usize, bool) {
-        let new = exchange.exchange(at, run);
+    ) -> (u16, bool) {
+        let new = exchange.exchange(at, *run);
         let count = new.count.clamp(1, run.count) as u16;
-        let mut stays = new.leaf == run.leaf && (count == 1 || new.step == run.step);
-        if !stays && !self.reaches(&new) {
-            exchange.released(new);
-            stays = true;
-        }
-        let (kept, _) = run.take(count.into());
-        if !stays {
+        let stays = new.leaf == run.leaf && (count == 1 || new.step == run.step);
+        if !stays && self.reaches(&new) {
             let entry = self.attributes.leaf(new.leaf, Tree::<F>::LEAF_DEPTH);
             write::<F>(slots, entry, new.step, count);
-        } else if was_shared && !exchange.acquire_for_copy(kept) {
+            return (count, true);
+        }
+        if !stays {
+            exchange.released(new);
+        }
+        if was_shared && !exchange.acquire_for_copy(run.take(count.into()).0) {
             // Not reached where the exchange has counted what it keeps. No entry goes without a
             // reference.
             write::<F>(slots, 0, Step::Same, count);
         }
-        (count.into(), !stays)
+        (count, false)
     }
 
     /// Reports what `old` pointed at and `table`, which is linked in its place, does not.
