@@ -10,6 +10,9 @@ pub mod boot {}
 #[doc = include_str!("../readers.md")]
 pub mod readers {}
 
+#[doc = include_str!("../reorder.md")]
+pub mod reorder {}
+
 #[doc = include_str!("../errors.md")]
 pub mod errors {}
 

@@ -19,6 +19,7 @@ Examples:
   explorer online --backend x86_64-la57 --range 24G+16G --format json
   explorer online --backend aarch64-64k --align 16G --range 64G+64G
   explorer fold --range 24G+1G --align 2M --tails per-order
+  explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order --tables shared
   explorer plan --range 0x600000000+0x40000000 --align 1G";
 
 /// What a simulation takes of the machine that it runs on: `Limits::HOST_BYTES` in words.
@@ -45,6 +46,15 @@ Examples:
   explorer fold --range 24G+4G --align 2M --altmap auto
   explorer fold --range 24G+1G --align 2M --fail-after 12
   explorer fold --backend aarch64-4k --no-quiesce";
+
+const REORDER_EXAMPLES: &str = "\
+All frames come from a reserve that is filled before, and go back to it: no allocator is called within the changes. Frames are counted with all tables below the root, and without the reserve.
+
+Examples:
+  explorer reorder
+  explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order --tables shared
+  explorer reorder --range 24G+1G --from 1G --to base --part 0x600200000+4K --tails per-order
+  explorer reorder --backend aarch64-64k --range 64G+16G --from 16G --to 512M --format json";
 
 const PLAN_EXAMPLES: &str = "\
 Takes the options of 'online'; --fail-after and --node change nothing here, since nothing is allocated.
@@ -103,6 +113,10 @@ pub enum Command {
     /// give each vmemmap page its own frame again
     #[command(after_help = with_host_memory(FOLD_EXAMPLES))]
     Fold(FoldArgs),
+    /// Bring memory online in pages of one size, make them pages of another size without allocating,
+    /// and change them back
+    #[command(after_help = with_host_memory(REORDER_EXAMPLES))]
+    Reorder(ReorderArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = with_exit_status(PLAN_EXAMPLES))]
     Plan(PlanArgs),
@@ -146,6 +160,46 @@ pub struct FoldArgs {
     /// Json always has it
     #[arg(long)]
     pub stats: bool,
+}
+
+/// Options of `reorder`.
+#[derive(Debug, Args)]
+pub struct ReorderArgs {
+    /// The page tables
+    #[arg(long, value_name = "BACKEND", default_value = BackendKind::X86_64.name(), value_parser = backend())]
+    pub backend: BackendKind,
+    /// Memory to bring online, as for online; may be repeated [default: 24G+16G]
+    #[arg(
+        long = "range",
+        value_name = "START+SIZE",
+        value_parser = value_of::<ByteRange>
+    )]
+    pub ranges: Vec<ByteRange>,
+    /// The size of the pages that it comes online in: 'base', or a power of two from the size of a
+    /// base page to 1T [default: 1G; 16G with 64K pages]
+    #[arg(long, value_name = ALIGN_FORM, value_parser = value_of::<PageSize>)]
+    pub from: Option<PageSize>,
+    /// The size of the pages that it is changed to [default: what a huge leaf maps: 2M; 32M with 16K
+    /// pages, 512M with 64K pages]
+    #[arg(long, value_name = ALIGN_FORM, value_parser = value_of::<PageSize>)]
+    pub to: Option<PageSize>,
+    /// Change this part only: whole pages of the size of --to. The rest of a larger page becomes the
+    /// largest pages that fit
+    #[arg(long, value_name = "START+SIZE", value_parser = value_of::<ByteRange>)]
+    pub part: Option<ByteRange>,
+    /// What tail pages share [default: per-compound; none with base pages]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub tails: Option<TailsArg>,
+    /// What page tables share
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "private")]
+    pub tables: TablesArg,
+    /// Let the first N allocations of RAM frames succeed and all later ones fail; a note says so if
+    /// there are none
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub fail_after: Option<u64>,
+    /// How to print the result; json is one object on standard output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
 }
 
 /// Options of `plan`.

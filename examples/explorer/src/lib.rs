@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   args ──▶ request ──▶ need ──▶ simulation ──▶ online ──▶ report ──▶ table | json
-//!                    │                       └─▶ fold ──▶ (report ──▶ text | json)
+//!                    │                       ├─▶ fold ──▶ (report ──▶ text | json)
+//!                    │                       └─▶ reorder ──▶ (report ──▶ text | json)
 //!                    └─▶ plan ──▶ (text | json)
 //!   survey: online and fold, for each backend, geometry and policy
 //!
@@ -29,6 +30,7 @@ pub mod online;
 pub mod plan;
 pub mod progress;
 pub mod refusal;
+pub mod reorder;
 pub mod report;
 pub mod request;
 pub mod robustness;
@@ -40,12 +42,15 @@ pub mod survey;
 pub mod table;
 pub mod usage;
 
-use args::{ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs, SurveyArgs};
+use args::{
+    ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs, ReorderArgs, SurveyArgs,
+};
 use clap::{CommandFactory, FromArgMatches};
 use fold::FoldRequest;
 use geometry::NoPage;
 use need::Limits;
 use progress::Progress;
+use reorder::ReorderRequest;
 use request::Request;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -141,6 +146,7 @@ impl Run<'_> {
             None => self.survey(&cli.survey),
             Some(Command::Online(args)) => self.online(args),
             Some(Command::Fold(args)) => self.fold(args),
+            Some(Command::Reorder(args)) => self.reorder(args),
             Some(Command::Plan(args)) => self.plan(args),
         }
     }
@@ -190,6 +196,29 @@ impl Run<'_> {
         }
         match format {
             Format::Table => fold::print(self.stdout, &report, args.stats)?,
+            Format::Json => json::print(self.stdout, &report)?,
+        }
+        Ok(exit_code(report.is_good()))
+    }
+
+    fn reorder(&mut self, args: ReorderArgs) -> io::Result<u8> {
+        let (request, format) = match ReorderRequest::from_args(args) {
+            Ok(asked) => asked,
+            Err(no_page) => {
+                say(
+                    self.stderr,
+                    &format!("--from, --to <{ALIGN_FORM}>: {no_page}"),
+                );
+                return Ok(BAD_ARGUMENTS);
+            }
+        };
+        let report = reorder::reorder(&request, self.limits, self.progress);
+        self.progress.hide();
+        if let Some(failure) = &report.error {
+            say(self.stderr, &failure.to_string());
+        }
+        match format {
+            Format::Table => reorder::print(self.stdout, &report)?,
             Format::Json => json::print(self.stdout, &report)?,
         }
         Ok(exit_code(report.is_good()))

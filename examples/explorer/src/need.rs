@@ -81,6 +81,18 @@ impl Need {
         need
     }
 
+    /// What both take together.
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            descriptor_frames: self.descriptor_frames + other.descriptor_frames,
+            from_altmap: self.from_altmap + other.from_altmap,
+            tables: self.tables + other.tables,
+            host_bytes: self.host_bytes + other.host_bytes,
+            unfolds: self.unfolds || other.unfolds,
+            runs: self.runs + other.runs,
+        }
+    }
+
     /// The same with the host's memory for unfolding into huge leaves, if there are any: their blocks
     /// are taken while what was folded is out, so it is at most as much again. For that much a node
     /// has RAM anyway.

@@ -9,7 +9,7 @@ use mm_core::paging::PageTable;
 /// In each compound page of the order `within` looks at the frames at the ends of what has
 /// a descriptor page of its own: the first and the second frame, the first of the second
 /// vmemmap page, and the last.
-pub(super) fn first_wrong<P: PageTable>(
+pub(crate) fn first_wrong<P: PageTable>(
     vmemmap: &MachineVmemmap<'_>,
     table: &P,
     parts: impl Iterator<Item = PfnRange>,

@@ -14,6 +14,7 @@ mod room;
 mod steps;
 mod text;
 
+pub(crate) use heads::first_wrong;
 pub use report::{FoldReport, Step};
 pub use text::print;
 
