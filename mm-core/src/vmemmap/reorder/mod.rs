@@ -7,7 +7,7 @@
 //!
 //! - `target` says what each vmemmap page is to be mapped to.
 //! - `survey` compares that with what is mapped.
-//! - `reordering` takes frames and references for the difference, and then makes it
+//! - `reordering` takes frames and references for the difference, and `exchange` makes it
 //!   ([`Exchange`](crate::paging::Exchange)).
 //! - `describe` writes descriptors.
 //! - `needed` says ahead how much that can take.
@@ -16,6 +16,7 @@
 //! [reserve](Vmemmap::reserve) in place of the allocator.
 
 mod describe;
+mod exchange;
 mod frozen;
 mod needed;
 mod reordering;

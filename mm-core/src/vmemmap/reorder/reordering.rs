@@ -1,14 +1,13 @@
 //! The exchange that changes orders: it answers what replaces each vmemmap page, with frames and
 //! references that it has before the page table asks for the first time.
 
-use super::describe::{Describe, UnitWriter};
-use super::survey::{Difference, ORDERS, Survey, is_tail_of};
-use super::target::{Kind, Segment, Target};
+use super::describe::Describe;
+use super::survey::{Difference, ORDERS, Survey};
+use super::target::Target;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
-use crate::pagemap::Tails;
-use crate::paging::{Exchange, Leaf, PageTable, Role, Run, Span, Step};
+use crate::paging::{Leaf, PageTable, Role, Run, Step};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frame_pool::FramePool;
@@ -24,16 +23,16 @@ const HEADER_WORDS: usize = FrameStack::<()>::HEADER_WORDS;
 
 /// A tail frame, with references for entries that are still to be made.
 #[derive(Clone, Copy, Debug)]
-struct Held {
-    frame: Pfn,
-    references: u64,
+pub(super) struct Held {
+    pub(super) frame: Pfn,
+    pub(super) references: u64,
     /// The tail frame that was known before. What is mapped to that one stays.
-    before: Option<Pfn>,
+    pub(super) before: Option<Pfn>,
 }
 
 impl Held {
     /// Takes references of it. Says whether there were so many.
-    fn draw(&mut self, references: u64) -> bool {
+    pub(super) fn draw(&mut self, references: u64) -> bool {
         match self.references.checked_sub(references) {
             Some(left) => {
                 self.references = left;
@@ -46,31 +45,31 @@ impl Held {
 
 /// See the module.
 pub(super) struct Reordering<'v, 'p, D, A, M> {
-    pool: FramePool<'v, A, M>,
-    writer: DescriptorWriter<'v, M>,
-    target: Target<'p>,
-    describe: Describe,
+    pub(super) pool: FramePool<'v, A, M>,
+    pub(super) writer: DescriptorWriter<'v, M>,
+    pub(super) target: Target<'p>,
+    pub(super) describe: Describe,
     /// What is changed.
-    unit: PfnRange,
+    pub(super) unit: PfnRange,
     /// Frames for single vmemmap pages.
-    frames: FrameStack<'v, M>,
+    pub(super) frames: FrameStack<'v, M>,
     /// Tail frames of compound pages, the first on top. Each says how many references it has.
-    tails: FrameStack<'v, M>,
+    pub(super) tails: FrameStack<'v, M>,
     /// Blocks for huge leaves.
-    blocks: FrameStack<'v, M>,
+    pub(super) blocks: FrameStack<'v, M>,
     /// Single frames that no entry maps any more.
-    freed: FrameStack<'v, M>,
+    pub(super) freed: FrameStack<'v, M>,
     /// A tail frame, and how many of its entries are gone since it was last released.
-    gone: Option<(Leaf, u64)>,
+    pub(super) gone: Option<(Leaf, u64)>,
     /// The tail frame of each order.
-    per_order: [Option<Held>; ORDERS],
+    pub(super) per_order: [Option<Held>; ORDERS],
     /// The tail frame of the compound page that is being made, and where that starts.
-    current: Option<(Pfn, Held)>,
+    pub(super) current: Option<(Pfn, Held)>,
     /// Whether huge leaves map some of the unit.
     pub(super) has_huge_leaves: bool,
     /// The huge leaf that is being made: its first address and its block.
-    joining: Option<(VirtAddr, Block)>,
-    descriptor: PhantomData<fn() -> D>,
+    pub(super) joining: Option<(VirtAddr, Block)>,
+    pub(super) descriptor: PhantomData<fn() -> D>,
 }
 
 impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, A, M> {
@@ -306,7 +305,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     }
 
     /// The next of `tails`.
-    fn pop_tail(&mut self) -> Option<Held> {
+    pub(super) fn pop_tail(&mut self) -> Option<Held> {
         let frame = self.tails.take(1)?.start();
         // SAFETY: `take_tails` has written it, and nobody else uses the frame.
         let references = unsafe { self.references_in(frame).read() };
@@ -348,7 +347,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     }
 
     /// Gives back the references of entries of tails that are gone.
-    fn release_gone(&mut self) {
+    pub(super) fn release_gone(&mut self) {
         if let Some((leaf, count)) = self.gone.take() {
             let step = Step::Same;
             // SAFETY: 1: they were mapped with frames of this pool. 2: the page table has reported them.
@@ -357,7 +356,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     }
 
     /// Gives back what is left of the references of the current compound page's tail frame.
-    fn release_current(&mut self) {
+    pub(super) fn release_current(&mut self) {
         if let Some((_, held)) = self.current.take() {
             self.release_held(held, Role::Tail);
         }
@@ -371,284 +370,5 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
                     .release_run(Run::repeat(held.frame, held.references, role))
             };
         }
-    }
-
-    /// The tail frame that is held for the compound page of `kind`, which becomes the current one.
-    fn held(&mut self, kind: &Kind) -> Option<&mut Held> {
-        let Kind::Tail { page, order, tails } = *kind else {
-            return None;
-        };
-        if tails == Tails::PerOrder {
-            let held = self.per_order.get_mut(usize::from(order.get()));
-            return held.and_then(Option::as_mut);
-        }
-        if self.current.is_none_or(|(start, _)| start != page.start()) {
-            self.release_current();
-            let held = self.pop_tail()?;
-            let writer = DescriptorWriter {
-                order,
-                ..self.writer
-            };
-            // SAFETY: 1: the frame was taken for this and is not mapped. 2: `Vmemmap::new` has compared the
-            // sizes.
-            unsafe { writer.write_tails::<D>(held.frame, page.start()) };
-            self.pool.add_tail(held.frame);
-            self.current = Some((page.start(), held));
-        }
-        self.current.as_mut().map(|(_, held)| held)
-    }
-
-    /// Whether `leaf` is what the tails of `kind` are to be mapped to.
-    fn is_tail_of(&self, leaf: &Leaf, kind: &Kind) -> bool {
-        if let Kind::Tail {
-            order,
-            tails: Tails::PerOrder,
-            ..
-        } = *kind
-            && let Some(Some(held)) = self.per_order.get(usize::from(order.get()))
-        {
-            let frame = Some(leaf.block.first());
-            let is_known = frame == Some(held.frame) || frame == held.before;
-            return leaf.role == Role::Tail && !leaf.writable && is_known;
-        }
-        is_tail_of::<D, A, M>(&self.pool, &self.writer, leaf, kind)
-    }
-
-    /// The leaves of a tail frame for the compound page of `kind`.
-    fn leaf_of(kind: &Kind, frame: Pfn) -> Leaf {
-        let is_per_order = matches!(
-            kind,
-            Kind::Tail {
-                tails: Tails::PerOrder,
-                ..
-            }
-        );
-        Leaf {
-            writable: !is_per_order,
-            ..Leaf::single(frame, Role::Tail)
-        }
-    }
-
-    fn unit_writer(&self) -> UnitWriter<'_, 'v, 'p, M> {
-        UnitWriter {
-            writer: &self.writer,
-            target: &self.target,
-            unit: self.unit,
-            describe: self.describe,
-        }
-    }
-
-    /// The first frame that the vmemmap page number `index` from `at` on describes.
-    fn described(&self, at: VirtAddr, index: u64) -> Option<Pfn> {
-        let first = self.writer.model.frame_of_descriptor(at)?;
-        first.checked_add(index.checked_mul(self.writer.model.descriptors_per_page())?)
-    }
-
-    /// Makes the descriptors of `run`, mapped at `at`, each in a frame of its own, parts of the new pages.
-    pub(super) fn rewrite(&self, at: VirtAddr, run: &Run) {
-        let per_block = run.leaf.block.order().frames();
-        for index in 0..run.pages() {
-            let block = run.block(index / per_block).map(Block::first);
-            let holder = block.and_then(|first| first.checked_add(index % per_block));
-            if let (Some(holder), Some(first)) = (holder, self.described(at, index)) {
-                self.unit_writer().rewrite_page::<D>(holder, first);
-            }
-        }
-    }
-
-    /// Frames of their own for the first of the pages of `old` at `at`, which are mapped to tails.
-    fn own_frames(&mut self, at: VirtAddr, old: Run) -> Run {
-        let Some(frames) = self.frames.take(old.count) else {
-            return Run::once(old.leaf);
-        };
-        for (index, holder) in (0..).zip(frames) {
-            let Some(first) = self.described(at, index) else {
-                continue;
-            };
-            let (page, order) = self.target.page_of(first);
-            let held = self.per_order.get(usize::from(order.get()));
-            let is_first =
-                page.start() == first && page.frames() > self.writer.model.descriptors_per_page();
-            let tails = held.copied().flatten().filter(|_| is_first);
-            // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; a page that is mapped to
-            // tails is about one compound page, which is in the unit as a whole. 3: tail frames of an order
-            // are read-only.
-            unsafe {
-                match tails.map(|held| held.frame) {
-                    Some(tails) => self
-                        .unit_writer()
-                        .write_first_page::<D>(holder, first, tails),
-                    None => self.unit_writer().write_page::<D>(holder, first),
-                }
-            }
-        }
-        Run::each(frames, Role::Descriptors)
-    }
-}
-
-impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_, D, A, M> {
-    fn span(&self, at: VirtAddr) -> Span {
-        let granule = self.writer.model.granule();
-        let pages = granule.entries_per_table() as u64;
-        if self.target.shares_table(at, pages) {
-            return Span::Tails;
-        }
-        let span = VirtRange::new(at, pages.saturating_mul(granule.bytes()));
-        let is_own = |span| self.target.keeps_huge_leaves() && self.target.is_all_own(span);
-        match span.is_ok_and(is_own) {
-            true => Span::Own,
-            false => Span::Mixed,
-        }
-    }
-
-    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
-        let kind = self.target.segment(at)?.kind;
-        let frame = match self.held(&kind) {
-            Some(held) => held.frame,
-            // What is there stays.
-            None => {
-                let Kind::Tail { order, .. } = kind else {
-                    return None;
-                };
-                let node = self.writer.node;
-                self.pool.registered_tail(TailKey { order, node })?
-            }
-        };
-        Some(Self::leaf_of(&kind, frame))
-    }
-
-    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
-        let range = self.writer.model.descriptors(self.unit);
-        let pages = leaf.block.order().frames();
-        let bytes = pages.saturating_mul(self.writer.model.granule().bytes());
-        let (Some(range), Ok(all)) = (range, VirtRange::new(at, bytes)) else {
-            return false;
-        };
-        let start = range.start().max(all.start());
-        let part = VirtRange::between(start, range.last().min(all.last()));
-        leaf.role == Role::Descriptors && part.is_some_and(|part| !self.target.is_all_own(part))
-    }
-
-    fn split(&mut self, block: Block) {
-        // SAFETY: 1: an entry of this library's was the block's one user. 2: that entry's reference; the
-        // entries that take its place own those that come of it.
-        unsafe { self.pool.split(block) };
-    }
-
-    fn acquire_for_copy(&mut self, run: Run) -> bool {
-        let tail = run.leaf.block.first();
-        let current = self.current.as_mut().map(|(_, held)| held);
-        let mut all = self.per_order.iter_mut().flatten().chain(current);
-        let held = all.find(|held| held.frame == tail);
-        if held.is_some_and(|held| held.draw(run.count)) {
-            return true;
-        }
-        // SAFETY: 1: the frame is mapped by entries of this library's. 2: the new table's entries own the
-        // references.
-        unsafe { self.pool.acquire(tail, run.count) }
-    }
-
-    fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
-        let bytes = order.bytes(self.writer.model.granule())?;
-        let span = VirtRange::new(at, bytes).ok()?;
-        if !self.target.is_all_own(span) {
-            return None;
-        }
-        let block = self.blocks.pop().and_then(block_of)?;
-        self.joining = Some((at, block));
-        Some(Leaf {
-            block,
-            role: Role::Descriptors,
-            writable: true,
-        })
-    }
-
-    fn joined(&mut self, at: VirtAddr, old: Run) {
-        let Some((start, block)) = self.joining else {
-            return;
-        };
-        let granule = self.writer.model.granule();
-        let page = at.get().saturating_sub(start.get()) >> granule.shift();
-        for index in 0..old.count {
-            let from = old.block(index).map(Block::first);
-            let holder = block.first().checked_add(page + index);
-            let (Some(from), Some(holder), Some(first)) = (from, holder, self.described(at, index))
-            else {
-                continue;
-            };
-            if old.leaf.role == Role::Tail {
-                // SAFETY: 1: taken for this. 2: as in `own_frames`.
-                unsafe { self.unit_writer().write_page::<D>(holder, first) };
-                continue;
-            }
-            let bytes = granule.bytes() as usize;
-            let pages = [from, holder].map(|frame| self.writer.direct_map.frame_pointer(frame));
-            let [from, to] = pages;
-            // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and
-            // different ones, since the block was allocated for this. Nobody else uses it yet, and nobody
-            // stores to descriptors of pages that change (duty 3 of `Vmemmap::live_descriptor`).
-            unsafe { to.copy_from_nonoverlapping(from, bytes) };
-            self.unit_writer().rewrite_page::<D>(holder, first);
-        }
-    }
-
-    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
-        let Some(Segment { kind, pages }) = self.target.segment(at) else {
-            return old;
-        };
-        let old = match old.count > pages {
-            true => Run {
-                count: pages,
-                ..old
-            },
-            false => old,
-        };
-        match kind {
-            Kind::Own if old.leaf.role == Role::Tail => self.own_frames(at, old),
-            Kind::Own => {
-                self.rewrite(at, &old);
-                old
-            }
-            Kind::Tail { .. } if self.is_tail_of(&old.leaf, &kind) => old,
-            Kind::Tail { .. } => {
-                let Some(held) = self.held(&kind) else {
-                    return old;
-                };
-                let frame = held.frame;
-                if !held.draw(old.count) {
-                    return old;
-                }
-                Run {
-                    leaf: Self::leaf_of(&kind, frame),
-                    count: old.count,
-                    step: Step::Same,
-                }
-            }
-        }
-    }
-
-    fn released(&mut self, run: Run) {
-        let is_single = run.leaf.block.order() == Order::BASE;
-        match run.leaf.role {
-            Role::Tail if is_single && run.step == Step::Same => {
-                self.gone = match self.gone {
-                    Some((leaf, count)) if leaf == run.leaf => Some((leaf, count + run.count)),
-                    _ => {
-                        self.release_gone();
-                        Some((run.leaf, run.count))
-                    }
-                };
-                return;
-            }
-            Role::Descriptors if is_single && run.count == 1 => {
-                // SAFETY: 1: the entry was the frame's one user, and no CPU translates by it.
-                unsafe { self.freed.push(run.leaf.block.frames()) };
-                return;
-            }
-            _ => {}
-        }
-        // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the
-        // flush (duty 6 of `PageTable`).
-        unsafe { self.pool.release_run(run) };
     }
 }
