@@ -38,10 +38,6 @@ pub unsafe trait Replace<T: ?Sized> {
     /// so.
     const RESIZES: bool;
 
-    /// Whether `replace` may need tables. If so, [`take_spare_table`](Self::take_spare_table) gives some
-    /// ahead.
-    const TAKES_TABLES: bool = false;
-
     /// How entries in use can be exchanged.
     fn replacement(table: &T) -> Replacement;
 
@@ -62,6 +58,13 @@ pub unsafe trait Replace<T: ?Sized> {
         exchange: &mut X,
         records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError>;
+
+    /// Whether `replace` may need tables. If so, [`take_spare_table`](Self::take_spare_table) gives some
+    /// ahead. By default it needs none.
+    fn takes_tables(table: &T) -> bool {
+        let _ = table;
+        false
+    }
 
     /// A table for a later `replace`, with one reference, on `node` if there is one. It is linked nowhere
     /// and counted nowhere.
@@ -100,7 +103,7 @@ pub trait InUse: PageTable {
 
     /// Whether that may need tables.
     fn takes_tables(&self) -> bool {
-        Self::Replace::TAKES_TABLES
+        Self::Replace::takes_tables(self)
     }
 
     /// Exchanges entries of `range` that are in use for what `exchange` says. New tables come from

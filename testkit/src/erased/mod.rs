@@ -192,6 +192,19 @@ unsafe impl<P: Holds> Replace<Erased<P>> for AsInside {
         table.0.table().replacement()
     }
 
+    fn takes_tables(table: &Erased<P>) -> bool {
+        table.0.table().takes_tables()
+    }
+
+    fn take_spare_table(table: &mut Erased<P>, node: NodeId) -> Result<Pfn, ReplaceError> {
+        table.0.table_mut().take_spare_table(node)
+    }
+
+    unsafe fn free_spare_table(table: &mut Erased<P>, spare: Pfn) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { table.0.table_mut().free_spare_table(spare) }
+    }
+
     unsafe fn replace<X: Exchange>(
         table: &mut Erased<P>,
         range: VirtRange,

@@ -3,8 +3,8 @@
 use super::runs::{AnyExchange, AnySource};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, ReplaceError, Replaced,
-    Replacement, Run, TableRecords, Visit,
+    Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
+    Replaced, Replacement, Run, TableRecords, Visit,
 };
 use std::ops::ControlFlow;
 
@@ -98,6 +98,20 @@ pub unsafe trait AnyPageTable {
     );
     /// See [`InUse::replacement`].
     fn replacement(&self) -> Replacement;
+    /// See [`InUse::takes_tables`].
+    fn takes_tables(&self) -> bool;
+    /// See [`Replace::take_spare_table`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn take_spare_table(&mut self, node: NodeId) -> Result<Pfn, ReplaceError>;
+    /// See [`Replace::free_spare_table`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn free_spare_table(&mut self, spare: Pfn);
     /// See [`InUse::replace`].
     ///
     /// # Errors
@@ -208,6 +222,19 @@ unsafe impl<T: PageTable> AnyPageTable for T {
 
     fn replacement(&self) -> Replacement {
         InUse::replacement(self)
+    }
+
+    fn takes_tables(&self) -> bool {
+        InUse::takes_tables(self)
+    }
+
+    fn take_spare_table(&mut self, node: NodeId) -> Result<Pfn, ReplaceError> {
+        T::Replace::take_spare_table(self, node)
+    }
+
+    unsafe fn free_spare_table(&mut self, spare: Pfn) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { T::Replace::free_spare_table(self, spare) }
     }
 
     unsafe fn replace(

@@ -1,7 +1,7 @@
 //! Sources and exchanges of any type.
 
 use mm_core::addr::{Block, Order, VirtAddr};
-use mm_core::paging::{Exchange, Leaf, Run, RunSource};
+use mm_core::paging::{Exchange, Leaf, Run, RunSource, Span};
 
 /// A source whose error is kept by who made it.
 pub struct AnySource<'s>(pub &'s mut dyn RunSource<Error = ()>);
@@ -32,6 +32,14 @@ impl Exchange for AnyExchange<'_> {
 
     fn split(&mut self, block: Block) {
         self.0.split(block);
+    }
+
+    fn span(&self, at: VirtAddr) -> Span {
+        self.0.span(at)
+    }
+
+    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
+        self.0.tail_at(at)
     }
 
     fn acquire_for_copy(&mut self, run: Run) -> bool {

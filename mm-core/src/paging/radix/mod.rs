@@ -350,8 +350,6 @@ where
 {
     const RESIZES: bool = true;
 
-    const TAKES_TABLES: bool = true;
-
     fn replacement(table: &RadixTable<F, A, M, U, R>) -> Replacement {
         table.mmu.replacement()
     }
@@ -365,6 +363,10 @@ where
     ) -> Result<Replaced, ReplaceError> {
         // SAFETY: 1 to 3: the caller's duties.
         unsafe { table.with(records).replace_entries(range, node, exchange) }
+    }
+
+    fn takes_tables(_table: &RadixTable<F, A, M, U, R>) -> bool {
+        true
     }
 
     fn take_spare_table(

@@ -1,7 +1,7 @@
 //! Pages that others may have references to become pages of another order.
 
 use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
-use hosted::Radix;
+use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Tables, Tails};
@@ -10,7 +10,8 @@ use mm_core::readers::NoReference;
 use mm_core::vmemmap::{Changed, FoldError, FrozenUnits, Reserve};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use testkit::on_radix_backends;
+use testkit::on_backends;
+use testkit::testbed::Sizes;
 use testkit::threads::ThreadKernel;
 
 const ROUNDS: u64 = 60;
@@ -22,15 +23,15 @@ struct Orders {
     small: Order,
 }
 
-fn orders<R: Radix>() -> Orders {
-    let sizes = Bed::<R>::sizes();
+fn orders(kind: BackendKind) -> Orders {
+    let sizes = Sizes::of(kind.model());
     Orders {
         large: sizes.natural(),
         small: sizes.vmemmap_page(),
     }
 }
 
-fn reorder<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Changed {
+fn reorder(bed: &mut Bed<'_>, pagemap: &DevPagemap<'_>, frames: PfnRange) -> Changed {
     // SAFETY: 1: all CPUs translate by the machine's one table. The owners' references are the test's,
     // which does not use them.
     let changed = unsafe {
@@ -40,8 +41,8 @@ fn reorder<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: Pfn
     changed.unwrap()
 }
 
-fn fill<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: PfnRange) {
-    let large = orders::<R>().large;
+fn fill(bed: &mut Bed<'_>, pagemap: &DevPagemap<'_>, frames: PfnRange) {
+    let large = orders(bed.kind).large;
     let needed = bed
         .vmemmap
         .reserve_needed(&bed.table, pagemap, frames, large);
@@ -51,15 +52,15 @@ fn fill<R: Radix>(bed: &mut Bed<'_, R>, pagemap: &DevPagemap<'_>, frames: PfnRan
 
 /// A page with a reference of another owner stays, and all others change; each new page has the
 /// references that were named, and the others none that anybody could take.
-fn a_page_in_use_stays_and_the_others_change<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    let Orders { large, small } = orders::<R>();
+fn a_page_in_use_stays_and_the_others_change(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let Orders { large, small } = orders(kind);
     for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
         let ranges = [sizes.blocks(large, 4, 3)];
         let unit = |index: u64| sizes.blocks(large, 4 + index, 1);
-        on_bed_with::<R>(Replacement::Direct, |bed| {
-            let before = pagemap::<R>(&ranges, large).with_tails(tails);
-            let after = pagemap::<R>(&ranges, small).with_tails(tails);
+        on_bed_with(kind, Replacement::Direct, |bed| {
+            let before = pagemap(&kind.model(), &ranges, large).with_tails(tails);
+            let after = pagemap(&kind.model(), &ranges, small).with_tails(tails);
             let region = bed.vmemmap.online(&mut bed.table, &before).unwrap();
             let reader = bed.reader();
             let reference = reader.enter().reference(unit(1).last()).unwrap();
@@ -87,11 +88,11 @@ fn a_page_in_use_stays_and_the_others_change<R: Radix>() {
     }
 }
 
-fn freeze<'m, R: Radix>(
-    bed: &mut Bed<'m, R>,
+fn freeze<'m>(
+    bed: &mut Bed<'m>,
     pagemap: &DevPagemap<'_>,
     frames: PfnRange,
-) -> FrozenUnits<'m, Page<Mask>, ThreadKernel<'m, R>> {
+) -> FrozenUnits<'m, Page<Mask>, ThreadKernel<'m>> {
     // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references are the test's,
     // which does not use them. 3: nothing happens meanwhile.
     let frozen = unsafe { bed.vmemmap.freeze_units(&bed.table, pagemap, frames, 1) };
@@ -100,13 +101,13 @@ fn freeze<'m, R: Radix>(
 
 /// While it is frozen nobody gets a reference. What is dropped, or cannot be changed for want of a
 /// reserve, is as it was.
-fn what_is_not_changed_is_thawed_as_it_was<R: Radix>() {
-    let sizes = Bed::<R>::sizes();
-    let Orders { large, small } = orders::<R>();
+fn what_is_not_changed_is_thawed_as_it_was(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let Orders { large, small } = orders(kind);
     let ranges = [sizes.blocks(large, 4, 2)];
-    on_bed_with::<R>(Replacement::Direct, |bed| {
-        let before = pagemap::<R>(&ranges, large).with_tails(Tails::PerOrder);
-        let after = pagemap::<R>(&ranges, small).with_tails(Tails::PerOrder);
+    on_bed_with(kind, Replacement::Direct, |bed| {
+        let before = pagemap(&kind.model(), &ranges, large).with_tails(Tails::PerOrder);
+        let after = pagemap(&kind.model(), &ranges, small).with_tails(Tails::PerOrder);
         let region = bed.vmemmap.online(&mut bed.table, &before).unwrap();
         let reader = bed.reader();
         let frozen = freeze(bed, &after, ranges[0]);
@@ -140,12 +141,7 @@ fn what_is_not_changed_is_thawed_as_it_was<R: Radix>() {
 
 /// Takes references until `done`: each is to a page that the frame is part of, and that stays as long
 /// as the reference is there.
-fn read<R: Radix>(
-    reader: Handle<'_, R>,
-    frames: PfnRange,
-    (done, had): (&AtomicBool, &AtomicU64),
-    seed: u64,
-) {
+fn read(reader: Handle<'_>, frames: PfnRange, (done, had): (&AtomicBool, &AtomicU64), seed: u64) {
     for index in seed.. {
         if done.load(Ordering::Acquire) {
             return;
@@ -168,13 +164,13 @@ fn read<R: Radix>(
 }
 
 /// Pages become smaller ones, whole and in part, and large ones again, beside readers in threads.
-fn orders_change_beside_readers<R: Radix>(tails: Tails, replacement: Replacement) {
-    let sizes = Bed::<R>::sizes();
-    let Orders { large, small } = orders::<R>();
+fn orders_change_beside_readers(kind: BackendKind, tails: Tails, replacement: Replacement) {
+    let sizes = Sizes::of(kind.model());
+    let Orders { large, small } = orders(kind);
     let ranges = [sizes.blocks(large, 4, 3)];
-    on_bed_with::<R>(replacement, |bed| {
+    on_bed_with(kind, replacement, |bed| {
         let of = |order| {
-            let pagemap = pagemap::<R>(&ranges, order).with_tails(tails);
+            let pagemap = pagemap(&kind.model(), &ranges, order).with_tails(tails);
             pagemap.with_tables(Tables::Shared)
         };
         let pagemaps = [of(large), of(small), of(Order::BASE)];
@@ -229,19 +225,19 @@ fn orders_change_beside_readers<R: Radix>(tails: Tails, replacement: Replacement
     });
 }
 
-fn orders_change_beside_readers_by_direct_exchange<R: Radix>() {
+fn orders_change_beside_readers_by_direct_exchange(kind: BackendKind) {
     for tails in [Tails::None, Tails::PerCompound, Tails::PerOrder] {
-        orders_change_beside_readers::<R>(tails, Replacement::Direct);
+        orders_change_beside_readers(kind, tails, Replacement::Direct);
     }
 }
 
-fn orders_change_beside_readers_by_break_before_make<R: Radix>() {
+fn orders_change_beside_readers_by_break_before_make(kind: BackendKind) {
     for tails in [Tails::PerCompound, Tails::PerOrder] {
-        orders_change_beside_readers::<R>(tails, Replacement::BreakBeforeMake);
+        orders_change_beside_readers(kind, tails, Replacement::BreakBeforeMake);
     }
 }
 
-on_radix_backends!(
+on_backends!(radix:
     a_page_in_use_stays_and_the_others_change,
     what_is_not_changed_is_thawed_as_it_was,
     orders_change_beside_readers_by_direct_exchange,
