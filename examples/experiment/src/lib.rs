@@ -21,6 +21,7 @@
 //! - [`Case`]: one geometry and policy on one range; [`Cost`]: what it has to cost, by arithmetic;
 //! - [`Experiment`]: brings memory online in every way, looks at it, takes it offline, and looks
 //!   again; and runs the conformance battery;
+//! - `cpus`: work for a kernel's other CPUs ([`Cpus`]), and interrupts to all of them;
 //! - [`ReadersPart`]: does that while other CPUs ask about the memory.
 //!
 //! This crate's tests run the same code hosted, on simulated memory. So the reports of a kernel and
@@ -31,6 +32,7 @@
 mod case;
 mod console;
 mod cost;
+mod cpus;
 mod descriptor;
 mod machine;
 mod memory;
@@ -46,12 +48,16 @@ mod tables;
 pub use case::{Case, Leaves, cases, ram_case};
 pub use console::put_text;
 pub use cost::Cost;
+pub use cpus::{
+    Cpus, MOST_CPUS, OtherCpus, Processor, Rounds, Signal, give_up, has_started, idle, is_started,
+    others_than, signalled,
+};
 pub use descriptor::FrameInfo;
 pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
-pub use readers::{MappedDescriptors, OtherCpus, ReadersPart};
+pub use readers::{MappedDescriptors, ReadersPart};
 pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
 pub use start::{AddressSpace, Layout, Setting, StartError, Started};

@@ -14,28 +14,25 @@
 //! A stamp tells which page it is of and how often that has come online. So a CPU that goes on with a
 //! translation which it should have forgotten finds the stamp of another time, or something else.
 //!
-//! - `cpus`: what a kernel brings; `kernel`: what readers need of it on a real MMU;
+//! - `kernel`: what readers need of a kernel on a real MMU;
 //! - `cases`: what is tried; `ground`: what readers and the owner share;
 //! - `reader`: what the others do; `owner`: what this CPU does;
 //! - `wrong`: what can turn out otherwise.
 
 mod cases;
-mod cpus;
 mod ground;
 mod kernel;
 mod owner;
 mod reader;
 mod wrong;
 
-pub use cpus::OtherCpus;
 pub use kernel::MappedDescriptors;
 
+use crate::cpus::{MOST_CPUS, OtherCpus};
 use crate::run::Ending;
 use crate::{Case, FrameInfo, Frames, Report, TableShape};
 use cases::reader_cases;
 use core::fmt;
-use core::hint::spin_loop;
-use cpus::faults_of;
 use ground::{Ground, Part, Tally};
 use kernel::Watched;
 use mm_core::addr::{Order, PfnRange};
@@ -49,7 +46,7 @@ use owner::Owner;
 use wrong::Wrong;
 
 /// How many CPUs read; others beyond that do nothing.
-const MOST_READERS: usize = 16;
+const MOST_READERS: usize = MOST_CPUS;
 
 /// In how many parts memory comes and goes.
 const PARTS: u64 = 4;
@@ -163,14 +160,21 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         let count = self.cpus.count().min(MOST_READERS);
         let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, watched);
         let mut outcome = Ok(());
-        let may_go_on = || (0..count).all(|cpu| self.cpus.fault(cpu).is_none());
-        self.cpus.run_beside(&|cpu| ground.read(cpu), &mut || {
-            outcome = owner.run(count, &may_go_on);
+        let watch = || {
+            self.cpus.wake();
+            (0..count).all(|cpu| self.cpus.fault(cpu).is_none())
+        };
+        let rest = || self.cpus.rest(&|| ground.is_stopped());
+        let read = |cpu| ground.read(cpu, &rest);
+        self.cpus.run_beside(&read, &mut || {
+            outcome = owner.run(count, &watch);
             ground.stop();
+            self.cpus.wake();
         });
         report.check("the owner's rounds", outcome);
         for (cpu, tally) in (0..count).zip(&tallies) {
-            report.check("no fault on another CPU", faults_of(self.cpus, cpu));
+            let fault = self.cpus.fault(cpu).map(Wrong::Fault);
+            report.check("no fault on another CPU", fault.map_or(Ok(()), Err));
             report.check("what another CPU has read", tally.outcome());
         }
         report.check("nobody has dropped a last reference", watched.outcome());
@@ -204,13 +208,6 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
 /// A vmemmap that others read.
 type Array<'r, 'm, E, M, K> =
     Vmemmap<FrameInfo<E>, &'m Frames<'m>, &'m M, Readers<'r, Watched<'r, K>>>;
-
-/// Waits a little.
-fn pause() {
-    for _ in 0..64 {
-        spin_loop();
-    }
-}
 
 /// A number as wide as its column.
 struct Column(u64);

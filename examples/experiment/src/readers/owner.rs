@@ -1,11 +1,12 @@
 //! What the owner of the memory does.
 
+use super::Array;
 use super::ground::{Ground, Part};
 use super::kernel::Watched;
 use super::reader::Numbers;
 use super::wrong::Wrong;
-use super::{Array, pause};
 use core::fmt;
+use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
 use mm_core::addr::{Order, Pfn};
 use mm_core::descriptor::TailEncoding;
@@ -78,23 +79,19 @@ where
     }
 
     /// Brings the memory online and does rounds with it, until there were enough, also for each of
-    /// `readers` readers, or `may_go_on` says that no more make sense.
-    pub(super) fn run(
-        &mut self,
-        readers: usize,
-        may_go_on: &dyn Fn() -> bool,
-    ) -> Result<(), Wrong> {
+    /// `readers` readers, or `watch` says that no more make sense. It also has readers read that rest.
+    pub(super) fn run(&mut self, readers: usize, watch: &dyn Fn() -> bool) -> Result<(), Wrong> {
         self.come_online()?;
         let mut numbers = Numbers::new(0);
         while self.rounds < ROUNDS || !self.ground.all_had(readers, REFERENCES) {
-            if !may_go_on() {
+            if !watch() {
                 return Err(Wrong::GivenUp);
             }
             if self.rounds + self.busy > ATTEMPTS {
                 return Err(Wrong::TooBusy);
             }
             let done = match self.rounds % ALL_OF_IT {
-                0 => self.go_and_come_back(may_go_on).map(|()| true),
+                0 => self.go_and_come_back(watch).map(|()| true),
                 kind => {
                     let index = numbers.below(self.ground.parts.len() as u64) as usize;
                     let part = self.ground.parts.get(index);
@@ -103,10 +100,7 @@ where
             };
             match done? {
                 true => self.rounds += 1,
-                false => {
-                    self.busy += 1;
-                    pause();
-                }
+                false => self.busy += 1,
             }
         }
         Ok(())
@@ -167,12 +161,12 @@ where
     }
 
     /// All of it goes offline while others look, without a reference, and comes online again.
-    fn go_and_come_back(&mut self, may_go_on: &dyn Fn() -> bool) -> Result<(), Wrong> {
+    fn go_and_come_back(&mut self, watch: &dyn Fn() -> bool) -> Result<(), Wrong> {
         self.ground.set_looks_only(true);
         // Who has not seen that under its guard says that it has a reference before the guard is gone.
         self.kernel.grace().wait();
         while self.ground.anybody_refers() {
-            if !may_go_on() {
+            if !watch() {
                 return Err(Wrong::GivenUp);
             }
             pause();
@@ -236,6 +230,13 @@ where
             rounds: self.rounds,
             busy: self.busy,
         }
+    }
+}
+
+/// Waits a little.
+fn pause() {
+    for _ in 0..256 {
+        spin_loop();
     }
 }
 

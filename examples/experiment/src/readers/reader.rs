@@ -8,6 +8,10 @@ use mm_core::addr::{Order, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::readers::{Kernel, PageReference, Put};
 
+/// How many looks there are between rests, on average. Enough for a reader to be at it when the owner does
+/// what it woke it for, and few enough to leave the host's time to the others afterwards.
+const BURST: u64 = 400;
+
 /// A reference, and when its page came online.
 struct Held<'g, E: TailEncoding, K: Kernel> {
     reference: PageReference<'g, FrameInfo<E>, K>,
@@ -16,14 +20,17 @@ struct Held<'g, E: TailEncoding, K: Kernel> {
 }
 
 impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
-    /// Reads until it is told to stop.
-    pub(super) fn read(&self, reader: usize) {
+    /// Reads until it is told to stop. Between bursts it rests, until the owner does something.
+    pub(super) fn read(&self, reader: usize, rest: &dyn Fn()) {
         let Some(tally) = self.tally(reader) else {
             return;
         };
         let mut numbers = Numbers::new(reader as u64);
         let mut held: Option<Held<'g, E, K>> = None;
         while !self.is_stopped() {
+            if numbers.below(BURST) == 0 {
+                rest();
+            }
             let (part, frame) = self.choose(&mut numbers);
             tally.note(match (&held, numbers.below(2)) {
                 (_, 0) => self.look(part, frame, tally),

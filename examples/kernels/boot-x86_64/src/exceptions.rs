@@ -4,14 +4,15 @@
 //! Each vector has a stub of 16 bytes that pushes an error code where the CPU has not, and the vector's number; then all
 //! registers are saved and [`handle`] is called with them.
 
-use crate::cpus::Interrupt;
+use crate::cpus::{Interrupt, X86, stack_of};
 use crate::exit::exit;
 use crate::probe::Instructions;
+use crate::serial::Serial;
 use crate::{cpus, println, segments};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr::addr_of;
-use experiment::{Accesses, Verdict};
+use experiment::{Accesses, Processor, Verdict, give_up, idle};
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::SegmentSelector;
@@ -237,12 +238,11 @@ extern "C" fn handle(registers: &mut Registers) {
         registers.rip = landing;
         return;
     }
-    let code = registers.error_code;
-    if registers.vector == PAGE_FAULT
-        && let Some(idle) = cpus::give_up(registers.rip, address, code)
-    {
-        registers.rip = idle.entry;
-        registers.rsp = idle.stack;
+    let fault = (registers.rip, address, registers.error_code);
+    if registers.vector == PAGE_FAULT && give_up::<X86>(fault, &mut Serial::new()) {
+        registers.rip = idle::<X86> as *const () as u64;
+        // As behind a call.
+        registers.rsp = stack_of(X86::this_cpu()).1 - 8;
         return;
     }
     println!(

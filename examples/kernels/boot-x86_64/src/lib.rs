@@ -21,8 +21,8 @@ mod serial;
 
 pub use boot::{IDENTITY_END, KERNEL_BASE, image_end};
 pub use cpus::{
-    Cpus, Interrupt, LOCAL_APIC, MOST_CPUS, NotStarted, Processors, Rounds, StartSetting,
-    Trampoline, interrupt, stack_of, this_cpu,
+    Interrupt, LOCAL_APIC, NotStarted, Processors, StartSetting, Trampoline, X86, interrupt,
+    stack_of, start as start_cpus,
 };
 pub use exit::exit;
 /// For [`println!`].

@@ -1,6 +1,6 @@
 //! Segments of each CPU: code, data, and a task state whose only use is a stack for double faults.
 
-use crate::cpus::MOST_CPUS;
+use experiment::MOST_CPUS;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::load_tss;

@@ -7,9 +7,9 @@
 use crate::paging::Levels;
 use arch_x86_64::{Choices, Cpu, FiveLevel, FourLevel, Interrupts, Mailbox, MailboxSlot};
 use boot_x86_64::{
-    Cpus, Interrupt, MOST_CPUS, NotStarted, Processors, StartSetting, Trampoline, interrupt,
-    this_cpu,
+    Interrupt, NotStarted, Processors, StartSetting, Trampoline, X86, interrupt, start_cpus,
 };
+use experiment::{Cpus, MOST_CPUS, Processor};
 use mm_core::addr::Pfn;
 
 /// Interrupts that say that there is something in the mailbox.
@@ -20,7 +20,7 @@ pub struct FlushInterrupts;
 // under a reader's guard and in handlers only.
 unsafe impl Interrupts for FlushInterrupts {
     fn this_cpu(&self) -> usize {
-        this_cpu()
+        X86::this_cpu()
     }
 
     fn interrupt(&self, cpu: usize) {
@@ -45,7 +45,7 @@ fn joins() {
         Levels::Five => cpu.check::<FiveLevel>(Choices::new()),
     };
     if let Err(error) = checked {
-        panic!("CPU {}: {error}", this_cpu());
+        panic!("CPU {}: {error}", X86::this_cpu());
     }
     if let Err(error) = MAILBOX.join() {
         panic!("{error}");
@@ -60,12 +60,12 @@ fn joins() {
 ///
 /// # Safety
 ///
-/// 1. The duties of [`Cpus::start`].
+/// 1. The duties of [`start_cpus`].
 pub unsafe fn start(
     processors: &Processors,
     trampoline: Trampoline,
     root: Pfn,
-) -> Result<Cpus, NotStarted> {
+) -> Result<Cpus<X86>, NotStarted> {
     let setting = StartSetting {
         processors,
         trampoline,
@@ -74,7 +74,7 @@ pub unsafe fn start(
         on_flush: || MAILBOX.answer(),
     };
     // SAFETY: 1 to 4: the caller's.
-    let cpus = unsafe { Cpus::start(&setting) }?;
+    let cpus = unsafe { start_cpus(&setting) }?;
     joins();
     Ok(cpus)
 }

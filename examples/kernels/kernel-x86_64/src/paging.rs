@@ -10,12 +10,13 @@
 //!
 //! Built while physical memory is still mapped where it is. Nothing is mapped in the lower half afterwards.
 
-use boot_x86_64::{KERNEL_BASE, LOCAL_APIC, MOST_CPUS, stack_of};
+use boot_x86_64::{KERNEL_BASE, LOCAL_APIC, stack_of};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 use core::ptr::addr_of;
 use experiment::{
-    AddressSpace, EarlyFrames, MemoryMap, NoTable, RangeList, TableShape, Tables, X86Entries,
+    AddressSpace, EarlyFrames, MOST_CPUS, MemoryMap, NoTable, RangeList, TableShape, Tables,
+    X86Entries,
 };
 use mm_core::addr::{Granule, Order, Pfn, PhysAddr, VirtAddr};
 use mm_core::frame::LinearMap;

@@ -1,34 +1,32 @@
-//! The other CPUs: started, interrupted, and given work.
+//! The other CPUs: started, and interrupted. What they do then is `experiment`'s: rounds of interrupts, and work.
 //!
 //! ```text
-//!   Trampoline ▶ Cpus::start: INIT, SIPI ▶ real mode ▶ boot's 32-bit code, the same CR4 ▶ the kernel's tables ▶ idle
-//!   Cpus::run_beside: work ▶ interrupt ▶ done, or given up at a page fault ▶ idle
+//!   Trampoline ▶ start: INIT, SIPI ▶ real mode ▶ boot's 32-bit code, the same CR4 ▶ the kernel's tables ▶ idle
 //! ```
 //!
 //! Each CPU has a number, from 0 for the first one on, in the base of its segment GS, which nothing else uses.
 
 mod apic;
 mod delay;
-mod rounds;
 mod start;
 mod trampoline;
-mod work;
 
 pub use apic::LOCAL_APIC;
-pub use rounds::Rounds;
-pub use start::{Cpus, NotStarted, Processors, StartSetting, stack_of};
+pub use start::{NotStarted, Processors, StartSetting, stack_of, start};
 pub use trampoline::Trampoline;
-pub(crate) use work::give_up;
 
+use crate::probe::Instructions;
 use apic::{Command, LocalApic};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU8, Ordering, fence};
+use experiment::{Accesses, FaultKind, MOST_CPUS, Processor, Signal, signalled};
 use spin::Once;
 use x86_64::VirtAddr;
-use x86_64::instructions::interrupts::without_interrupts;
+use x86_64::instructions::interrupts;
 use x86_64::registers::model_specific::GsBase;
 
-/// How many CPUs there is room for: `kernel.ld` has as many stacks.
-pub const MOST_CPUS: usize = 16;
+/// The CPUs of this architecture.
+#[derive(Debug)]
+pub enum X86 {}
 
 /// Why a CPU interrupts another one; the vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ pub enum Interrupt {
     Flush = 0xf0,
     /// A grace period: that the interrupt is taken is all.
     Round = 0xf1,
-    /// There is work.
+    /// There is work, or what was waited for.
     Wake = 0xf2,
     /// By the APIC, for an interrupt that is none.
     Spurious = 0xff,
@@ -49,82 +47,83 @@ impl Interrupt {
     pub(crate) const ALL: [Self; 4] = [Self::Flush, Self::Round, Self::Wake, Self::Spurious];
 }
 
-/// What is known of a CPU. Each has cache lines of its own.
-#[repr(align(128))]
-struct Own {
-    /// The number of its local APIC.
-    apic: AtomicU8,
-    /// Whether it has started.
-    is_started: AtomicBool,
-    /// Whether it has work that it has not done.
-    has_work: AtomicBool,
-    /// The newest round of interrupts that it has acknowledged.
-    acknowledged: AtomicU64,
-    /// How many guards of the grace period it holds, and whether it took interrupts before the first.
-    guards: AtomicU32,
-    were_enabled: AtomicBool,
-    /// The fault at which its work was given up, if `has_faulted`.
-    has_faulted: AtomicBool,
-    fault_address: AtomicU64,
-    fault_code: AtomicU64,
-}
-
-static OWN: [Own; MOST_CPUS] = [const {
-    Own {
-        apic: AtomicU8::new(0),
-        is_started: AtomicBool::new(false),
-        has_work: AtomicBool::new(false),
-        acknowledged: AtomicU64::new(0),
-        guards: AtomicU32::new(0),
-        were_enabled: AtomicBool::new(false),
-        has_faulted: AtomicBool::new(false),
-        fault_address: AtomicU64::new(0),
-        fault_code: AtomicU64::new(0),
-    }
-}; MOST_CPUS];
+/// The number of each CPU's local APIC.
+static APICS: [AtomicU8; MOST_CPUS] = [const { AtomicU8::new(0) }; MOST_CPUS];
 
 /// What a CPU does that has to forget translations.
 static ON_FLUSH: Once<fn()> = Once::new();
 
-/// The number of the CPU that this runs on.
-pub fn this_cpu() -> usize {
-    GsBase::read().as_u64() as usize
+// SAFETY: 1: `start` gives each CPU a number of its own. 2: IF is clear. 3: the vectors of both lead to `signalled`; the APIC's
+// registers are uncached memory, which is written behind all stores before.
+unsafe impl Processor for X86 {
+    fn this_cpu() -> usize {
+        GsBase::read().as_u64() as usize
+    }
+
+    fn mask() -> bool {
+        let were_enabled = interrupts::are_enabled();
+        interrupts::disable();
+        were_enabled
+    }
+
+    fn unmask() {
+        interrupts::enable();
+    }
+
+    fn sleep() {
+        interrupts::enable_and_hlt();
+    }
+
+    fn interrupt(number: usize, why: Signal) {
+        interrupt(
+            number,
+            match why {
+                Signal::Round => Interrupt::Round,
+                Signal::Wake => Interrupt::Wake,
+            },
+        );
+    }
+
+    fn kind(code: u64) -> FaultKind {
+        Instructions::kind(code)
+    }
 }
 
 fn set_this_cpu(number: usize) {
     GsBase::write(VirtAddr::new(number as u64));
 }
 
-fn own(number: usize) -> Option<&'static Own> {
-    OWN.get(number)
-}
-
 /// The local APIC. Used only where the kernel's tables are in use.
 const fn local_apic() -> LocalApic {
-    // SAFETY: 1: `Cpus::start` asks for that, and nothing here is done before.
+    // SAFETY: 1: `start` asks for that, and nothing here is done before.
     unsafe { LocalApic::new() }
 }
 
 /// Interrupts CPU `number`, which was started.
 pub fn interrupt(number: usize, why: Interrupt) {
-    if let Some(own) = own(number) {
-        let apic = own.apic.load(core::sync::atomic::Ordering::Relaxed);
-        without_interrupts(|| local_apic().send(apic, Command::Fixed(why as u8)));
+    if let Some(apic) = APICS.get(number) {
+        fence(Ordering::SeqCst);
+        let apic = apic.load(Ordering::Relaxed);
+        interrupts::without_interrupts(|| local_apic().send(apic, Command::Fixed(why as u8)));
     }
 }
 
 /// Called at an interrupt, with interrupts off.
 pub(crate) fn interrupted(vector: u64) {
-    if vector == Interrupt::Spurious as u64 {
+    let is = |interrupt| vector == interrupt as u64;
+    if is(Interrupt::Spurious) {
         return;
     }
-    if vector == Interrupt::Flush as u64
+    if is(Interrupt::Flush)
         && let Some(flush) = ON_FLUSH.get()
     {
         flush();
     }
-    if vector == Interrupt::Round as u64 {
-        rounds::acknowledge();
+    if is(Interrupt::Round) {
+        signalled::<X86>(Signal::Round);
+    }
+    if is(Interrupt::Wake) {
+        signalled::<X86>(Signal::Wake);
     }
     local_apic().end_of_interrupt();
 }

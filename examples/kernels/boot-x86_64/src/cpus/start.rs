@@ -1,13 +1,12 @@
 //! Starting the other CPUs, one after the other.
 
 use super::apic::Command;
-use super::{
-    Interrupt, MOST_CPUS, ON_FLUSH, Rounds, Trampoline, delay, local_apic, own, set_this_cpu, work,
-};
+use super::{APICS, Interrupt, ON_FLUSH, Trampoline, X86, delay, local_apic, set_this_cpu};
 use crate::{exceptions, segments};
 use core::fmt;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU64, Ordering};
+use experiment::{Cpus, MOST_CPUS, has_started, idle, is_started};
 use mm_core::addr::{Granule, Pfn, PhysAddr};
 use spin::Once;
 use x86_64::instructions::interrupts;
@@ -112,59 +111,47 @@ pub struct StartSetting<'s> {
     pub on_flush: fn(),
 }
 
-/// The CPUs that were started, beside the first one.
-#[derive(Debug)]
-pub struct Cpus {
-    pub(super) others: usize,
-}
-
-impl Cpus {
-    /// Starts all of them but this one, which takes interrupts from now on too.
-    ///
-    /// # Errors
-    ///
-    /// [`NotStarted`]: the first that has not.
-    ///
-    /// # Safety
-    ///
-    /// 1. Called once, on the first CPU, which uses the tables below `root`, below 4 GiB.
-    /// 2. They map the image, the stacks of all CPUs, and the processors' local APIC at
-    ///    [`LOCAL_APIC`](super::LOCAL_APIC), uncached. The boot code's tables are as they were.
-    /// 3. The processors are the machine's, and the trampoline still has its code.
-    /// 4. From now on what other CPUs may see is guarded against them.
-    pub unsafe fn start(setting: &StartSetting<'_>) -> Result<Self, NotStarted> {
-        set_this_cpu(0);
-        let this_apic = apic_of_this_cpu();
-        ON_START.call_once(|| setting.on_start);
-        ON_FLUSH.call_once(|| setting.on_flush);
-        mask_legacy_interrupts();
-        local_apic().enable(Interrupt::Spurious as u8);
-        if let Some(first) = own(0) {
-            first.apic.store(this_apic, Ordering::Relaxed);
-            first.is_started.store(true, Ordering::Release);
-        }
-        let root = setting.root.base(Granule::Size4K).get();
-        ROOT.store(root, Ordering::Relaxed);
-        let ids = setting.processors.ids().iter();
-        let mut others = 0;
-        for &apic in ids.filter(|id| **id != this_apic).take(MOST_CPUS - 1) {
-            start_one(others + 1, apic, setting.trampoline)?;
-            others += 1;
-        }
-        interrupts::enable();
-        Ok(Self { others })
+/// Starts all CPUs but this one, which takes interrupts from now on too.
+///
+/// # Errors
+///
+/// [`NotStarted`]: the first that has not.
+///
+/// # Safety
+///
+/// 1. Called once, on the first CPU, which uses the tables below `root`, below 4 GiB.
+/// 2. They map the image, the stacks of all CPUs, and the processors' local APIC at
+///    [`LOCAL_APIC`](super::LOCAL_APIC), uncached. The boot code's tables are as they were.
+/// 3. The processors are the machine's, and the trampoline still has its code.
+/// 4. From now on what other CPUs may see is guarded against them.
+pub unsafe fn start(setting: &StartSetting<'_>) -> Result<Cpus<X86>, NotStarted> {
+    set_this_cpu(0);
+    let this_apic = apic_of_this_cpu();
+    ON_START.call_once(|| setting.on_start);
+    ON_FLUSH.call_once(|| setting.on_flush);
+    mask_legacy_interrupts();
+    local_apic().enable(Interrupt::Spurious as u8);
+    if let Some(first) = APICS.first() {
+        first.store(this_apic, Ordering::Relaxed);
     }
-
-    /// Rounds of interrupts to all of them.
-    pub const fn rounds(&self) -> Rounds {
-        Rounds(())
+    has_started(0);
+    let root = setting.root.base(Granule::Size4K).get();
+    ROOT.store(root, Ordering::Relaxed);
+    let ids = setting.processors.ids().iter();
+    let mut others = 0;
+    for &apic in ids.filter(|id| **id != this_apic).take(MOST_CPUS - 1) {
+        start_one(others + 1, apic, setting.trampoline)?;
+        others += 1;
     }
+    interrupts::enable();
+    // SAFETY: 1: called once, on CPU 0 (duty 1). So many have said that they have started, on their way to `idle`.
+    Ok(unsafe { Cpus::new(others) })
 }
 
 /// Starts CPU `number` (SDM, volume 3A, "MP Initialization Protocol"): INIT, 10 ms, SIPI, and once more if it does not come.
 fn start_one(number: usize, apic: u8, trampoline: Trampoline) -> Result<(), NotStarted> {
-    let own = own(number).ok_or(NotStarted { apic })?;
-    own.apic.store(apic, Ordering::Relaxed);
+    let of_number = APICS.get(number).ok_or(NotStarted { apic })?;
+    of_number.store(apic, Ordering::Relaxed);
     STACK.store(stack_of(number).1, Ordering::Relaxed);
     NUMBER.store(number as u64, Ordering::SeqCst);
     local_apic().send(apic, Command::Initialise);
@@ -174,7 +161,7 @@ fn start_one(number: usize, apic: u8, trampoline: Trampoline) -> Result<(), NotS
         delay::wait(200);
     }
     for _ in 0..PATIENCE {
-        if own.is_started.load(Ordering::Acquire) {
+        if is_started(number) {
             return Ok(());
         }
         delay::wait(100);
@@ -190,10 +177,7 @@ pub(super) extern "C" fn enter(number: u64) -> ! {
     if let Some(start) = ON_START.get() {
         start();
     }
-    if let Some(own) = own(number) {
-        own.is_started.store(true, Ordering::Release);
-    }
-    work::idle()
+    idle::<X86>()
 }
 
 /// Segments first: loading one would set the base of GS.
