@@ -178,7 +178,7 @@ impl fmt::Display for Kernel {
 impl Kernel {
     /// Whether it starts the machine's other CPUs.
     pub(crate) const fn starts_cpus(self) -> bool {
-        matches!(self, Self::X86_64 | Self::X86_64La57)
+        matches!(self, Self::X86_64 | Self::X86_64La57 | Self::AArch64)
     }
 
     /// What it is made of.

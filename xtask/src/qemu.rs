@@ -157,13 +157,13 @@ pub(crate) fn boot(
     Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
 }
 
-/// The machine `virt`, with semihosting to exit by. The device's memory is the top of RAM, as the
+/// The machine `virt`, with an interrupt controller for more than eight CPUs, and semihosting to exit by. The device's memory is the top of RAM, as the
 /// kernel is told by its arguments.
 fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
     let size = machine.device_size.mebibytes();
     let all = machine.memory(granule).mebibytes() + size;
     command
-        .args(["-machine", "virt", "-cpu", machine.cpu()])
+        .args(["-machine", "virt,gic-version=3", "-cpu", machine.cpu()])
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
         .args(["-append", &format!("granule={granule} device={size}M")]);

@@ -60,6 +60,7 @@ _start:
     msr cpacr_el1, x2
     isb
 
+    msr tpidr_el1, xzr                  // CPU 0
     msr spsel, #1
     adrp x2, __exception_stack_end
     add x2, x2, :lo12:__exception_stack_end

@@ -1,18 +1,24 @@
-//! Exceptions: a data abort of a probe is recorded and the probe goes on; everything else is the end.
+//! Exceptions: a data abort of a probe is recorded and the probe goes on; one on a CPU that works beside the first one ends its work; everything
+//! else is the end. Interrupts, which only other CPUs send, come the same way.
 //!
-//! Each of the sixteen vectors (Arm ARM, "Exception vectors") saves all general registers on the exceptions' stack and calls [`handle`] with them.
+//! Each of the sixteen vectors (Arm ARM, "Exception vectors") saves all registers on the exceptions' stack and calls [`handle`] with them.
 
+use crate::cpus::{self, Arm, stacks_of};
 use crate::exit::exit;
 use crate::println;
 use crate::probe::Instructions;
+use crate::serial::Serial;
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicBool, Ordering};
-use experiment::{Accesses, Verdict};
+use experiment::{Accesses, Processor, Verdict, give_up, idle};
 
 /// The vector of synchronous exceptions of code that runs on SP_EL0, at its own exception level.
 const SYNCHRONOUS: u64 = 0;
+
+/// That of its interrupts.
+const INTERRUPT: u64 = 1;
 
 /// ESR_EL1.EC of a data abort that was taken without a change of the exception level.
 const DATA_ABORT: u64 = 0x25;
@@ -51,9 +57,49 @@ exception_common:
     mrs x1, elr_el1
     mrs x2, spsr_el1
     stp x1, x2, [sp, #256]
-    str x0, [sp, #272]
+    mrs x1, fpcr
+    mrs x2, fpsr
+    stp x0, x1, [sp, #272]
+    str x2, [sp, #288]
+    stp q0, q1, [sp, #304]
+    stp q2, q3, [sp, #336]
+    stp q4, q5, [sp, #368]
+    stp q6, q7, [sp, #400]
+    stp q8, q9, [sp, #432]
+    stp q10, q11, [sp, #464]
+    stp q12, q13, [sp, #496]
+    stp q14, q15, [sp, #528]
+    stp q16, q17, [sp, #560]
+    stp q18, q19, [sp, #592]
+    stp q20, q21, [sp, #624]
+    stp q22, q23, [sp, #656]
+    stp q24, q25, [sp, #688]
+    stp q26, q27, [sp, #720]
+    stp q28, q29, [sp, #752]
+    stp q30, q31, [sp, #784]
     mov x0, sp
     bl {handle}
+    ldp q0, q1, [sp, #304]
+    ldp q2, q3, [sp, #336]
+    ldp q4, q5, [sp, #368]
+    ldp q6, q7, [sp, #400]
+    ldp q8, q9, [sp, #432]
+    ldp q10, q11, [sp, #464]
+    ldp q12, q13, [sp, #496]
+    ldp q14, q15, [sp, #528]
+    ldp q16, q17, [sp, #560]
+    ldp q18, q19, [sp, #592]
+    ldp q20, q21, [sp, #624]
+    ldp q22, q23, [sp, #656]
+    ldp q24, q25, [sp, #688]
+    ldp q26, q27, [sp, #720]
+    ldp q28, q29, [sp, #752]
+    ldp q30, q31, [sp, #784]
+    ldp x1, x2, [sp, #280]
+    msr fpcr, x1
+    msr fpsr, x2
+    ldr x1, [sp, #248]
+    msr sp_el0, x1
     ldr x1, [sp, #256]
     msr elr_el1, x1
     ldp x2, x3, [sp, #16]
@@ -94,10 +140,16 @@ struct Registers {
     elr: u64,
     spsr: u64,
     vector: u64,
+    fpcr: u64,
+    fpsr: u64,
+    unused: u64,
+    vectors: [u128; 32],
 }
 
 const _: () = assert!(
-    size_of::<Registers>() == 288 && core::mem::offset_of!(Registers, vector) == 272,
+    size_of::<Registers>() == 816
+        && core::mem::offset_of!(Registers, vector) == 272
+        && core::mem::offset_of!(Registers, vectors) == 304,
     "the vectors know this layout"
 );
 
@@ -143,8 +195,12 @@ fn syndrome() -> (u64, u64) {
     (syndrome, address)
 }
 
-/// Records a probe's data abort and sends it to its landing pad; anything else ends the machine.
+/// Records a probe's data abort and sends it to its landing pad. Gives up work of another CPU than the first; any other exception ends the
+/// machine.
 extern "C" fn handle(registers: &mut Registers) {
+    if registers.vector == INTERRUPT {
+        return cpus::interrupted();
+    }
     let (syndrome, address) = syndrome();
     let class = syndrome >> 26 & 0x3f;
     if registers.vector == SYNCHRONOUS
@@ -152,6 +208,15 @@ extern "C" fn handle(registers: &mut Registers) {
         && let Some(landing) = Instructions::answer_fault(registers.elr, address, syndrome)
     {
         registers.elr = landing;
+        return;
+    }
+    if registers.vector == SYNCHRONOUS
+        && class == DATA_ABORT
+        && give_up::<Arm>((registers.elr, address, syndrome), &mut Serial::new())
+    {
+        let [(_, stack), _] = stacks_of(Arm::this_cpu());
+        registers.elr = idle::<Arm> as *const () as u64;
+        registers.sp = stack;
         return;
     }
     static PRINTING: AtomicBool = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! What the emulator says: where RAM is, which of it is the device's, and with which granule to run.
+//! What the emulator says: where RAM is, which of it is the device's, with which granule to run, and which CPUs there are.
 //!
 //! For an ELF image the device tree lies at the start of RAM (QEMU, "Arm 'virt' generic virtual platform", "Hardware configuration information for
 //! bare-metal programming"); for others X0 has its address.
@@ -12,6 +12,7 @@
 
 use crate::boot::{IDENTITY_END, IDENTITY_START};
 use crate::device_tree::{DeviceTree, number_at, text};
+use crate::processors::Processors;
 use experiment::{MemoryMap, RangeList};
 use mm_core::addr::{Granule, PfnRange, PhysAddr};
 
@@ -22,6 +23,8 @@ pub struct BootInformation {
     pub granule: Granule,
     /// RAM, and the device's memory, in pages of that granule.
     pub map: MemoryMap,
+    /// The CPUs, if they can be started and interrupted.
+    pub processors: Option<Processors>,
 }
 
 /// Why the kernel cannot start with what was said.
@@ -67,11 +70,13 @@ impl BootInformation {
         let arguments = arguments.and_then(|arguments| core::str::from_utf8(arguments).ok());
         let arguments = Arguments::parse(arguments.ok_or(BootError::Arguments)?)?;
         let granule = arguments.granule;
-        let all = memory(tree, granule).ok_or(BootError::Memory)?;
+        let cells = cells(tree).ok_or(BootError::Memory)?;
+        let all = memory(tree, cells, granule).ok_or(BootError::Memory)?;
         let map = split(&all, arguments.device_bytes >> granule.shift());
         Ok(Self {
             granule,
             map: map.ok_or(BootError::DeviceSize)?,
+            processors: Processors::read(tree, cells),
         })
     }
 }
@@ -108,10 +113,18 @@ fn size_of(text: &str) -> Option<u64> {
     mebibytes.checked_mul(1 << 20)
 }
 
-/// All RAM, in whole pages of `granule`.
-fn memory(tree: &DeviceTree<'_>, granule: Granule) -> Option<RangeList> {
+/// How many cells an address and a size have, in nodes right below the root.
+fn cells(tree: &DeviceTree<'_>) -> Option<(u32, u32)> {
     let cells = |name| number_at(tree.find(b"", name)?, 0, 1).map(|cells| cells as u32);
-    let (address_cells, size_cells) = (cells(b"#address-cells")?, cells(b"#size-cells")?);
+    Some((cells(b"#address-cells")?, cells(b"#size-cells")?))
+}
+
+/// All RAM, in whole pages of `granule`.
+fn memory(
+    tree: &DeviceTree<'_>,
+    (address_cells, size_cells): (u32, u32),
+    granule: Granule,
+) -> Option<RangeList> {
     let address_bytes = 4 * address_cells as usize;
     let entry_bytes = address_bytes + 4 * size_cells as usize;
     let mut found = RangeList::default();

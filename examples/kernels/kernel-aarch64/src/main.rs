@@ -1,18 +1,20 @@
 //! A kernel that embeds mm-core: it boots, maps its memory, and runs the experiment on the translation tables that its CPU walks.
 //!
 //! ```text
-//!   boot (MMU off) ▶ kernel_main ▶ exceptions ▶ device tree ▶ own tables, any granule ▶ frames ▶ experiment ▶ exit
+//!   boot (MMU off) ▶ kernel_main ▶ exceptions ▶ device tree ▶ own tables, any granule ▶ frames ▶ experiment ▶ the other CPUs ▶ readers ▶ exit
 //! ```
 #![no_std]
 #![no_main]
 
 mod boot;
+mod cpus;
 mod device_tree;
 mod exceptions;
 mod exit;
 mod firmware;
 mod paging;
 mod probe;
+mod processors;
 mod quiesce;
 mod registers;
 mod serial;
@@ -21,15 +23,17 @@ use arch_aarch64::{Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MOD
 use core::panic::PanicInfo;
 use exit::exit;
 use experiment::{
-    ArmDescriptors, CpuProbe, EarlyFrames, Layout, Report, Setting, Started, Verdict,
+    ArmDescriptors, CpuProbe, EarlyFrames, Layout, OtherCpus, Report, Setting, Started, Verdict,
 };
 use firmware::BootInformation;
 use mm_core::addr::Granule;
 use mm_core::model::MemoryModel;
 use mm_core::paging::EntryFormat;
+use mm_core::readers::InterruptsOff;
 use paging::{KernelSpace, upper_shape};
 use probe::Instructions;
-use quiesce::InterruptsMasked;
+use processors::Processors;
+use quiesce::OthersStopped;
 use serial::Serial;
 
 /// The sizes of compound pages that are tried: what a block of the lowest level with blocks maps, and more.
@@ -54,7 +58,11 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
         Ok(information) => information,
         Err(error) => panic!("cannot start: {error:?}"),
     };
-    let BootInformation { granule, map } = information;
+    let BootInformation {
+        granule,
+        map,
+        processors,
+    } = information;
     println!("kernel-aarch64, pages of {} KiB", granule.bytes() >> 10);
     map.print(granule, &mut Serial::new());
     if let Err(missing) = registers::has_granule(granule) {
@@ -73,8 +81,9 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
         first_free: paging::image_end(),
         mapped_end: boot::IDENTITY_END,
     };
+    let gic = processors.map(|processors| processors.gic);
     // SAFETY: 1: RAM behind the image, below the end of what is mapped where it is.
-    let build = |early: &EarlyFrames| unsafe { KernelSpace::build(granule, &map, early) };
+    let build = |early: &EarlyFrames| unsafe { KernelSpace::build(granule, &map, gic, early) };
     // SAFETY: 1: the map is the device tree's, and from the image's end on nothing is in use. 2: the boot code's tables are in use. 3: the
     // kernel's tables map all memory; of the rest this code, its data, its stacks and the serial port are all that is in use, and what
     // was read of the device tree was copied.
@@ -86,15 +95,16 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
     };
     exit(match granule {
         // SAFETY: 1: TCR_EL1.TG1 is 4 KiB.
-        Granule::Size4K => unsafe { run::<Format4K>(&mut started, MODEL_4K) },
+        Granule::Size4K => unsafe { run::<Format4K>(&mut started, MODEL_4K, processors) },
         // SAFETY: 1: TCR_EL1.TG1 is 16 KiB.
-        Granule::Size16K => unsafe { run::<Format16K>(&mut started, MODEL_16K) },
+        Granule::Size16K => unsafe { run::<Format16K>(&mut started, MODEL_16K, processors) },
         // SAFETY: 1: TCR_EL1.TG1 is 64 KiB.
-        Granule::Size64K => unsafe { run::<Format64K>(&mut started, MODEL_64K) },
+        Granule::Size64K => unsafe { run::<Format64K>(&mut started, MODEL_64K, processors) },
     })
 }
 
-/// Without a way to keep CPUs from addresses first, then with one.
+/// The experiment on this CPU, without a way to keep CPUs from addresses first, then with one. Then readers on the others, which are started
+/// in between.
 ///
 /// # Safety
 ///
@@ -102,9 +112,11 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
 unsafe fn run<F: EntryFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     model: MemoryModel,
+    processors: Option<Processors>,
 ) -> Verdict {
-    // SAFETY: 1: this is EL1. 2: there is one CPU.
-    let (cpu, masked) = unsafe { (Cpu::new(), InterruptsMasked::new()) };
+    // SAFETY: 1 of both: this is EL1, and the first CPU only. 2 of `Cpu`: the CPUs of the virtual machine are in one domain. 2: such as have
+    // not started do nothing.
+    let (cpu, stopped) = unsafe { (Cpu::new(), OthersStopped::new()) };
     if let Err(error) = cpu.check(F::GRANULE) {
         panic!("{error}");
     }
@@ -114,11 +126,39 @@ unsafe fn run<F: EntryFormat>(
         compound: compound(model.granule()),
     };
     let refusing = Tlb::<F, _>::new(cpu);
-    let mmu = Tlb::<F, _, _>::with_quiesce(cpu, masked);
+    let mmu = Tlb::<F, _, _>::with_quiesce(cpu, stopped);
     let mut serial = Serial::new();
     let mut report = Report::new(&mut serial);
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
     unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut report) };
+
+    let readers = format_args!("readers");
+    match processors {
+        Some(processors) if processors.affinities().len() > 1 => {
+            // SAFETY: 1: this is the first CPU, on the kernel's tables. 2: `KernelSpace::build` maps all of that. 3: they are the device
+            // tree's. 4: the MMU is that of all CPUs.
+            match unsafe { cpus::start(&processors, model.granule()) } {
+                Ok(cpus) => {
+                    report.line(format_args!(
+                        "{} other CPUs started, {} left out",
+                        cpus.count(),
+                        processors.left_out()
+                    ));
+                    let grace = InterruptsOff::new(cpus.rounds());
+                    // SAFETY: 1: duty 1; the CPUs were handed the same root, and TLBI reaches all of them.
+                    unsafe {
+                        started.run_readers::<F, _, _>(&setting, &mmu, (&cpus, &grace), &mut report)
+                    };
+                }
+                Err(error) => report.check("the other CPUs start", Err(error)),
+            }
+        }
+        Some(_) => report.skip(readers, format_args!("there is one CPU (--cpus)")),
+        None => report.skip(
+            readers,
+            format_args!("the device tree lacks CPUs, PSCI or a GICv3"),
+        ),
+    }
     report.finish()
 }
 

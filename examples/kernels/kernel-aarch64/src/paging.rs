@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   lower half, TTBR0, always 4 KiB pages       upper half, TTBR1, pages of the granule that was asked for
-//!     0000_0000_0900_0000   serial port           ffff_0000_0000_0000   direct map: all memory, by the largest blocks
+//!     0000_0000_0800_0000   GIC, serial port      ffff_0000_0000_0000   direct map: all memory, by the largest blocks
 //!     0000_0000_4020_0000   image, where it is    the model's base      vmemmap: mm-core's, empty here
 //! ```
 //!
 //! The halves have their own page sizes (TCR_EL1.TG0 and TG1), so that one image serves all granules. Built while physical memory is still mapped
 //! where it is.
 
+use crate::cpus::{GicRegisters, stacks_of};
 use crate::registers::{DEVICE_MEMORY_INDEX, Tcr};
 use crate::serial;
 use aarch64_paging::descriptor::El1Attributes as Attributes;
@@ -16,7 +17,7 @@ use arch_aarch64::NORMAL_MEMORY_INDEX;
 use core::arch::asm;
 use core::ptr::addr_of;
 use experiment::{
-    AddressSpace, ArmDescriptors, EarlyFrames, MemoryMap, NoTable, TableShape, Tables,
+    AddressSpace, ArmDescriptors, EarlyFrames, MOST_CPUS, MemoryMap, NoTable, TableShape, Tables,
 };
 use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr};
 use mm_core::frame::LinearMap;
@@ -77,10 +78,6 @@ unsafe extern "C" {
     static __rodata_start: u8;
     static __data_start: u8;
     static __data_end: u8;
-    static __stack_start: u8;
-    static __stack_end: u8;
-    static __exception_stack_start: u8;
-    static __exception_stack_end: u8;
     static __kernel_end: u8;
 }
 
@@ -99,7 +96,8 @@ pub struct KernelSpace {
 }
 
 impl KernelSpace {
-    /// Tables that map the kernel's image, the serial port and all memory of `map`, in frames of `early`, all in pages of `granule`.
+    /// Tables that map the kernel's image, the stacks of all CPUs, the serial port, the interrupt `controller` and all memory of `map`, in
+    /// frames of `early`, all in pages of `granule`.
     ///
     /// # Errors
     ///
@@ -111,6 +109,7 @@ impl KernelSpace {
     pub unsafe fn build(
         granule: Granule,
         map: &MemoryMap,
+        controller: Option<GicRegisters>,
         early: &EarlyFrames,
     ) -> Result<Self, NoTable> {
         // Tables of the lower half have pages of their own size, at the start of a frame each.
@@ -138,19 +137,18 @@ impl KernelSpace {
             (addr_of!(__text_start), addr_of!(__rodata_start), CODE),
             (addr_of!(__rodata_start), addr_of!(__data_start), CONSTANT),
             (addr_of!(__data_start), addr_of!(__data_end), DATA),
-            (addr_of!(__stack_start), addr_of!(__stack_end), DATA),
-            (
-                addr_of!(__exception_stack_start),
-                addr_of!(__exception_stack_end),
-                DATA,
-            ),
         ];
         let image = image.map(|(start, end, attributes)| {
             let (start, end) = (start as u64, end as u64);
             (start, end - start, attributes)
         });
-        let port = (serial::BASE, LOWER_GRANULE.bytes(), DEVICE);
-        for (start, bytes, attributes) in image.into_iter().chain([port]) {
+        let stacks = (0..MOST_CPUS).flat_map(stacks_of);
+        let stacks = stacks.map(|(start, end)| (start, end - start, DATA));
+        let port = (serial::BASE, LOWER_GRANULE.bytes());
+        let controller = controller.map(|gic| [gic.distributor, gic.redistributors]);
+        let devices = controller.into_iter().flatten().chain([port]);
+        let devices = devices.map(|(start, bytes)| (start, bytes, DEVICE));
+        for (start, bytes, attributes) in image.into_iter().chain(stacks).chain(devices) {
             let place = (VirtAddr::new(start), PhysAddr::new(start), bytes);
             let largest = largest_block(LOWER_GRANULE);
             // SAFETY: 1: duty 1. 2: where it is, with the rights and the memory type that it needs.
