@@ -71,6 +71,8 @@ struct Own {
     /// The newest round of interrupts that it has acknowledged, and the one that it waits for, or 0.
     acknowledged: AtomicU64,
     awaited: AtomicU64,
+    /// How many signals it has taken.
+    signals: AtomicU64,
     /// How many guards of the grace period it holds, and whether it took interrupts before the first.
     guards: AtomicU32,
     were_enabled: AtomicBool,
@@ -86,6 +88,7 @@ static OWN: [Own; MOST_CPUS] = [const {
         has_work: AtomicBool::new(false),
         acknowledged: AtomicU64::new(0),
         awaited: AtomicU64::new(0),
+        signals: AtomicU64::new(0),
         guards: AtomicU32::new(0),
         were_enabled: AtomicBool::new(false),
         has_faulted: AtomicBool::new(false),
@@ -117,6 +120,9 @@ pub fn others_than(number: usize) -> impl Iterator<Item = usize> + Clone {
 
 /// Called at an interrupt, with interrupts masked.
 pub fn signalled<P: Processor>(why: Signal) {
+    if let Some(own) = own(P::this_cpu()) {
+        own.signals.fetch_add(1, Ordering::Relaxed);
+    }
     match why {
         Signal::Round => rounds::acknowledge::<P>(),
         Signal::Wake => {}
@@ -125,19 +131,15 @@ pub fn signalled<P: Processor>(why: Signal) {
 
 /// Waits until `is_over`, which is asked again after each interrupt.
 fn sleep_until<P: Processor>(is_over: impl Fn() -> bool) {
-    while !rest::<P>(&is_over) {}
-}
-
-/// Waits for one interrupt, unless `is_over` says that there is nothing to wait for. Says whether it was.
-fn rest<P: Processor>(is_over: &dyn Fn() -> bool) -> bool {
-    let were_enabled = P::mask();
-    // Who changes what this depends on interrupts afterwards, so the interrupt comes behind the question.
-    if !is_over() {
+    loop {
+        let were_enabled = P::mask();
+        // Who changes what this depends on interrupts afterwards, so the interrupt comes behind the question.
+        if is_over() {
+            if were_enabled {
+                P::unmask();
+            }
+            return;
+        }
         P::sleep();
-        return false;
     }
-    if were_enabled {
-        P::unmask();
-    }
-    true
 }

@@ -1,6 +1,6 @@
 //! Work of the other CPUs.
 
-use super::{Processor, Rounds, Signal, has_started, own, rest, sleep_until};
+use super::{Processor, Rounds, Signal, has_started, own, sleep_until};
 use crate::Fault;
 use core::fmt;
 use core::marker::PhantomData;
@@ -27,8 +27,8 @@ pub unsafe trait OtherCpus: Sync {
     /// The fault at which the work of CPU `number` was given up, if it was.
     fn fault(&self, number: usize) -> Option<Fault>;
 
-    /// Called by `work`: the CPU does nothing until it is woken, or interrupted otherwise, unless `is_over`
-    /// says that there is nothing to wait for.
+    /// Called by `work`: the CPU does nothing until it is woken, or asked whether it reads by a round of
+    /// interrupts, or `is_over`.
     fn rest(&self, is_over: &dyn Fn() -> bool);
 
     /// Called by `here`: wakes all that rest. Who asks `is_over` afterwards sees what was stored before.
@@ -161,7 +161,10 @@ unsafe impl<P: Processor> OtherCpus for Cpus<P> {
     }
 
     fn rest(&self, is_over: &dyn Fn() -> bool) {
-        rest::<P>(is_over);
+        let signals = || own(P::this_cpu()).map(|own| own.signals.load(Ordering::Relaxed));
+        let before = signals();
+        // Other interrupts do not count.
+        sleep_until::<P>(|| is_over() || signals() != before);
     }
 
     fn wake(&self) {

@@ -19,6 +19,8 @@ pub(super) struct Part {
     generation: AtomicU64,
     /// Up to which time each of its heads has its stamp.
     stamped: AtomicU64,
+    /// Whether its pages become others.
+    is_changing: AtomicBool,
 }
 
 impl Part {
@@ -30,7 +32,30 @@ impl Part {
             frames: PfnRange::new(start, frames).unwrap_or(case.range),
             generation: AtomicU64::new(0),
             stamped: AtomicU64::new(0),
+            is_changing: AtomicBool::new(false),
         }
+    }
+
+    /// From a grace period after this on its pages may be of other orders, and heads may have no stamp.
+    pub(super) fn begins_to_change(&self) {
+        self.is_changing.store(true, Ordering::Release);
+        self.loses_stamps();
+    }
+
+    /// Heads may have no stamp.
+    pub(super) fn loses_stamps(&self) {
+        self.stamped.store(0, Ordering::Release);
+    }
+
+    /// All pages are as they came online, with their stamps.
+    pub(super) fn has_changed(&self) {
+        self.is_changing.store(false, Ordering::Release);
+    }
+
+    /// Whether its pages are as they came online as long as the caller's guard is there, or as its reference
+    /// to one is there, that page.
+    pub(super) fn is_steady(&self) -> bool {
+        !self.is_changing.load(Ordering::Acquire)
     }
 
     /// It is about to come online, and was not before or does not any more.
@@ -75,6 +100,8 @@ impl Part {
 pub(super) struct Ground<'g, E, K> {
     pub(super) reader: Reader<'g, FrameInfo<E>, K>,
     pub(super) order: Order,
+    /// Those that pages have in between.
+    orders: [Order; 3],
     pub(super) parts: &'g [Part],
     tallies: &'g [Tally],
     stopped: AtomicBool,
@@ -85,17 +112,49 @@ pub(super) struct Ground<'g, E, K> {
 impl<'g, E, K: Kernel> Ground<'g, E, K> {
     pub(super) const fn new(
         reader: Reader<'g, FrameInfo<E>, K>,
-        order: Order,
+        (order, orders): (Order, [Order; 3]),
         parts: &'g [Part],
         tallies: &'g [Tally],
     ) -> Self {
         Self {
             reader,
             order,
+            orders,
             parts,
             tallies,
             stopped: AtomicBool::new(false),
             looks_only: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether any part is changing.
+    pub(super) fn anything_changes(&self) -> bool {
+        !self.parts.iter().all(Part::is_steady)
+    }
+
+    /// Whether `found`, first frame and order, is the page that `frame` is part of.
+    pub(super) fn check_page(
+        &self,
+        frame: Pfn,
+        found: (Pfn, Order),
+        is_steady: bool,
+    ) -> Result<(), Wrong> {
+        let (first, order) = found;
+        let is_known = order == self.order || !is_steady && self.orders.contains(&order);
+        match is_known && first == frame.align_down(order) {
+            true => Ok(()),
+            false => Err(Wrong::Page { frame, found }),
+        }
+    }
+
+    /// The same without a reference, while pages change: word and order may be of two pages.
+    pub(super) fn check_glance(&self, frame: Pfn, found: (Pfn, Order)) -> Result<(), Wrong> {
+        let (first, order) = found;
+        let mut orders = self.orders.iter();
+        let is_known = self.orders.contains(&order);
+        match is_known && orders.any(|order| first == frame.align_down(*order)) {
+            true => Ok(()),
+            false => Err(Wrong::Page { frame, found }),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Readers on other CPUs, while this one brings memory online, takes it offline, freezes and thaws it.
+//! Readers on other CPUs, while this one brings memory online, takes it offline, freezes and thaws it, and
+//! changes the order of pages.
 //!
 //! ```text
 //!   this CPU: the owner                          each other CPU
@@ -7,6 +8,8 @@
 //!     freeze a part ▶ thaw it                    take a reference ▶ nothing changes under it
 //!     freeze ▶ a grace period ▶ commit           ▶ give it back: it is never the last one
 //!     ▶ online ▶ stamp with another number
+//!     freeze pages ▶ they become others
+//!     ▶ and what they were
 //!     all offline, by nobody's leave ▶ online
 //!   has each head one reference, its owner's?
 //! ```
@@ -15,11 +18,12 @@
 //! translation which it should have forgotten finds the stamp of another time, or something else.
 //!
 //! - `kernel`: what readers need of a kernel on a real MMU;
-//! - `cases`: what is tried; `ground`: what readers and the owner share;
+//! - `cases`: what is tried; `changes`: what pages become; `ground`: what readers and the owner share;
 //! - `reader`: what the others do; `owner`: what this CPU does;
 //! - `wrong`: what can turn out otherwise.
 
 mod cases;
+mod changes;
 mod ground;
 mod kernel;
 mod owner;
@@ -32,6 +36,7 @@ use crate::cpus::{MOST_CPUS, OtherCpus};
 use crate::run::Ending;
 use crate::{Case, FrameInfo, Frames, Report, TableShape};
 use cases::reader_cases;
+use changes::Ways;
 use core::fmt;
 use ground::{Ground, Part, Tally};
 use kernel::Watched;
@@ -48,11 +53,14 @@ use wrong::Wrong;
 /// How many CPUs read; others beyond that do nothing.
 const MOST_READERS: usize = MOST_CPUS;
 
+/// How many rounds there are in all cases together, at least.
+const ROUNDS: u64 = 1000;
+
 /// In how many parts memory comes and goes.
 const PARTS: u64 = 4;
 
 /// The columns of memory that others read.
-const HEADER: &str = "page  tails         tables   leaves pieces     rounds    busy    looked  referred refused  checks";
+const HEADER: &str = "page  tails         tables   leaves pieces     rounds    busy changes    looked  referred refused  checks";
 
 /// Everything but the page table that readers and the owner of memory need.
 #[derive(Debug)]
@@ -96,12 +104,16 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         report.line(format_args!("beside {readers} readers: {HEADER}"));
         let cases = reader_cases(&self.model, &self.shape, device, compound);
         let [by_pointer, by_mask] = self.roots;
+        // The smaller one, to which pages of the larger one are split.
+        let smaller = compound.iter().copied().min().unwrap_or(Order::BASE);
+        let rounds = ROUNDS.div_ceil(cases.clone().count().max(1) as u64);
+        let setting = (smaller, rounds);
         let without_same = cases.clone().filter(|case| !case.needs_same_tails());
         // SAFETY: 1 to 4: the caller's; there is one session at a time, which leaves nothing.
         unsafe {
-            self.session::<Pointer, _>(table, scratch, (by_pointer, without_same), report);
+            self.session::<Pointer, _>(table, scratch, (by_pointer, without_same, setting), report);
             let with_same = cases.filter(Case::needs_same_tails);
-            self.session::<Mask, _>(table, scratch, (by_mask, with_same), report);
+            self.session::<Mask, _>(table, scratch, (by_mask, with_same, setting), report);
         }
     }
 
@@ -112,7 +124,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         &self,
         table: &mut T,
         scratch: &mut [AuditSlot],
-        (root, cases): (&[OnlineEntry], impl Iterator<Item = Case>),
+        (root, cases, setting): (&[OnlineEntry], impl Iterator<Item = Case>, (Order, u64)),
         report: &mut Report<'_>,
     ) {
         let watched = Watched::new(self.kernel);
@@ -130,8 +142,10 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         };
         for case in cases {
             // SAFETY: 1: the caller's.
-            let outcome =
-                unsafe { self.run_case(&mut vmemmap, table, scratch, (&watched, &case), report) };
+            let outcome = unsafe {
+                let subject = (&watched, &case, setting);
+                self.run_case(&mut vmemmap, table, scratch, subject, report)
+            };
             if let Err(wrong) = outcome {
                 report.check("case", Err(wrong));
             }
@@ -146,19 +160,21 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         vmemmap: &mut Array<'r, '_, E, M, K>,
         table: &mut T,
         scratch: &mut [AuditSlot],
-        (watched, case): (&'r Watched<'_, K>, &Case),
+        (watched, case, (smaller, rounds)): (&'r Watched<'_, K>, &Case, (Order, u64)),
         report: &mut Report<'_>,
     ) -> Result<(), Wrong> {
         let pagemap = case.pagemap(&self.model).map_err(Wrong::Pagemap)?;
         let before = self.usage(vmemmap, table, scratch)?;
         let parts: [Part; PARTS as usize] = core::array::from_fn(|index| Part::of(case, index));
         let tallies = [const { Tally::new() }; MOST_READERS];
-        // SAFETY: 1: duty 1 of `run`. 2: nothing is folded. 3: nobody takes references while memory goes
+        let part = case.range.frames() / PARTS;
+        let ways = Ways::of(case, &self.model, smaller, part);
+        // SAFETY: 1: duty 1 of `run`. 2: what becomes other pages is frozen first. 3: nobody takes references while memory goes
         // offline without being frozen, and then nobody has one: the owner waits for that.
         let reader = unsafe { vmemmap.reader() };
-        let ground = Ground::new(reader, case.order, &parts, &tallies);
+        let ground = Ground::new(reader, (case.order, ways.orders), &parts, &tallies);
         let count = self.cpus.count().min(MOST_READERS);
-        let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, watched);
+        let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, (watched, ways));
         let mut outcome = Ok(());
         let watch = || {
             self.cpus.wake();
@@ -167,7 +183,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         let rest = || self.cpus.rest(&|| ground.is_stopped());
         let read = |cpu| ground.read(cpu, &rest);
         self.cpus.run_beside(&read, &mut || {
-            outcome = owner.run(count, &watch);
+            outcome = owner.run((rounds, count), &watch);
             ground.stop();
             self.cpus.wake();
         });

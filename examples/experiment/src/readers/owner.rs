@@ -1,6 +1,7 @@
 //! What the owner of the memory does.
 
 use super::Array;
+use super::changes::{Step, Ways};
 use super::ground::{Ground, Part};
 use super::kernel::Watched;
 use super::reader::Numbers;
@@ -8,7 +9,7 @@ use super::wrong::Wrong;
 use core::fmt;
 use core::hint::spin_loop;
 use core::sync::atomic::Ordering;
-use mm_core::addr::{Order, Pfn};
+use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
 use mm_core::pagemap::DevPagemap;
@@ -16,27 +17,29 @@ use mm_core::paging::PageTable;
 use mm_core::readers::{GracePeriod, Kernel};
 use mm_core::vmemmap::{OfflineError, Offlined, Region};
 
-/// How many rounds there are at least in each case.
-const ROUNDS: u64 = 84;
-
 /// How many references each reader has had at least when the rounds end.
 const REFERENCES: u64 = 50;
 
 /// How often rounds are tried at most, since a reader has a reference mostly.
 const ATTEMPTS: u64 = 400_000;
 
-/// One round of so many is about all of the memory.
+/// One round of so many is about all of the memory, and another one changes pages.
 const ALL_OF_IT: u64 = 20;
+const CHANGE: u64 = 10;
+
+/// Pages that become more than this get no stamps as long as they are that many.
+const MOST_STAMPS: u64 = 1 << 13;
 
 /// How often was done what.
 pub(super) struct Figures {
     rounds: u64,
     busy: u64,
+    changes: u64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>6} {:>7}", self.rounds, self.busy)
+        write!(f, "{:>6} {:>7} {:>7}", self.rounds, self.busy, self.changes)
     }
 }
 
@@ -47,9 +50,12 @@ pub(super) struct Owner<'o, 'r, 'm, 'p, E, T, M, K> {
     pagemap: &'o DevPagemap<'p>,
     ground: &'o Ground<'o, E, Watched<'r, K>>,
     kernel: &'r Watched<'r, K>,
+    ways: Ways,
     region: Option<Region<'p>>,
     rounds: u64,
     busy: u64,
+    /// How often pages have become others, and were what they are.
+    changes: u64,
 }
 
 impl<'o, 'r, 'm, 'p, E, T, M, K> Owner<'o, 'r, 'm, 'p, E, T, M, K>
@@ -64,7 +70,7 @@ where
         table: &'o mut T,
         pagemap: &'o DevPagemap<'p>,
         ground: &'o Ground<'o, E, Watched<'r, K>>,
-        kernel: &'r Watched<'r, K>,
+        (kernel, ways): (&'r Watched<'r, K>, Ways),
     ) -> Self {
         Self {
             vmemmap,
@@ -72,31 +78,36 @@ where
             pagemap,
             ground,
             kernel,
+            ways,
             region: None,
             rounds: 0,
             busy: 0,
+            changes: 0,
         }
     }
 
-    /// Brings the memory online and does rounds with it, until there were enough, also for each of
+    /// Brings the memory online and does rounds with it, until there were so many, also enough for each of
     /// `readers` readers, or `watch` says that no more make sense. It also has readers read that rest.
-    pub(super) fn run(&mut self, readers: usize, watch: &dyn Fn() -> bool) -> Result<(), Wrong> {
+    pub(super) fn run(
+        &mut self,
+        (rounds, readers): (u64, usize),
+        watch: &dyn Fn() -> bool,
+    ) -> Result<(), Wrong> {
         self.come_online()?;
         let mut numbers = Numbers::new(0);
-        while self.rounds < ROUNDS || !self.ground.all_had(readers, REFERENCES) {
+        while self.rounds < rounds || !self.ground.all_had(readers, REFERENCES) {
             if !watch() {
                 return Err(Wrong::GivenUp);
             }
             if self.rounds + self.busy > ATTEMPTS {
                 return Err(Wrong::TooBusy);
             }
-            let done = match self.rounds % ALL_OF_IT {
-                0 => self.go_and_come_back(watch).map(|()| true),
-                kind => {
-                    let index = numbers.below(self.ground.parts.len() as u64) as usize;
-                    let part = self.ground.parts.get(index);
-                    part.map_or(Ok(true), |part| self.round(part, kind))
-                }
+            let parts = self.ground.parts;
+            let part = parts.get(numbers.below(parts.len() as u64) as usize);
+            let done = match (self.rounds % ALL_OF_IT, part) {
+                (0, _) | (_, None) => self.go_and_come_back(watch).map(|()| true),
+                (CHANGE, Some(part)) => self.change(part, &mut numbers, watch).map(|()| true),
+                (kind, Some(part)) => self.round(part, kind),
             };
             match done? {
                 true => self.rounds += 1,
@@ -143,6 +154,81 @@ where
         self.come_back(part).map(|()| true)
     }
 
+    /// Pages of the part become others, by the next way, and come back: all of them, or one.
+    fn change(
+        &mut self,
+        part: &Part,
+        numbers: &mut Numbers,
+        watch: &dyn Fn() -> bool,
+    ) -> Result<(), Wrong> {
+        let ways = self.ways;
+        let Some(way) = ways.get(self.changes) else {
+            // There are no others, or each of those that take long was gone.
+            return Ok(());
+        };
+        let page = ways.orders.into_iter().max().unwrap_or(Order::BASE);
+        let pages = part.frames.frames() / page.frames();
+        let mut frames = part.frames;
+        if numbers.below(2) == 0 {
+            let first = numbers.below(pages) * page.frames();
+            let rest = frames.split_at(first).1.unwrap_or(frames);
+            frames = rest.take_first(page.frames()).0;
+        }
+        part.begins_to_change();
+        for step in way.steps() {
+            self.take_step(step, frames, watch)?;
+            if frames.frames() / step.case.order.frames() <= MOST_STAMPS {
+                self.stamp_pages(part, frames, step.case.order)?;
+                part.is_stamped();
+            }
+            // There is a moment in which readers find all stamps.
+            self.kernel.grace().wait();
+            part.loses_stamps();
+        }
+        self.stamp(part)?;
+        part.has_changed();
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// Changes `frames`, and again what was busy.
+    fn take_step(
+        &mut self,
+        step: &Step,
+        frames: PfnRange,
+        watch: &dyn Fn() -> bool,
+    ) -> Result<(), Wrong> {
+        let pagemap = step.case.pagemap(self.vmemmap.model());
+        let pagemap = pagemap.map_err(Wrong::Pagemap)?;
+        loop {
+            if !watch() {
+                return Err(Wrong::GivenUp);
+            }
+            // SAFETY: 1: the duties of `reader`, as in `run_case`. 2: the owner's references are this
+            // value's, which does not use them.
+            let changed = unsafe {
+                self.vmemmap.change_beside_readers(
+                    self.table,
+                    step.change,
+                    &pagemap,
+                    frames,
+                    (1, 1),
+                )
+            };
+            let changed = changed.map_err(Wrong::Fold)?;
+            if let Some(error) = changed.error {
+                return Err(Wrong::Fold(error));
+            }
+            if changed.busy == 0 {
+                return Ok(());
+            }
+            self.busy += 1;
+            if self.rounds + self.busy > ATTEMPTS {
+                return Err(Wrong::TooBusy);
+            }
+        }
+    }
+
     /// The part, which is offline, comes online again.
     fn come_back(&mut self, part: &Part) -> Result<(), Wrong> {
         part.comes_online();
@@ -187,21 +273,27 @@ where
 
     /// Writes the stamp of each head.
     fn stamp(&self, part: &Part) -> Result<(), Wrong> {
-        for first in firsts(part, self.ground.order) {
+        self.stamp_pages(part, part.frames, self.ground.order)?;
+        part.is_stamped();
+        Ok(())
+    }
+
+    /// Writes those of `frames`, which are pages of `order`.
+    fn stamp_pages(&self, part: &Part, frames: PfnRange, order: Order) -> Result<(), Wrong> {
+        for first in firsts(frames, order) {
             let reading = self.ground.reader.enter();
             let page = reading.page_of(first);
             let page = page.ok_or(Wrong::NotFound { frame: first })?;
             let stamp = part.stamp(first);
             page.head().owner().store(stamp, Ordering::Relaxed);
         }
-        part.is_stamped();
         Ok(())
     }
 
     /// Each page has its owner's reference, and no other. Nobody reads any more.
     pub(super) fn heads_are_owned(&self) -> Result<(), Wrong> {
         for part in self.ground.parts {
-            for first in firsts(part, self.ground.order) {
+            for first in firsts(part.frames, self.ground.order) {
                 let reading = self.ground.reader.enter();
                 let page = reading.page_of(first);
                 let page = page.ok_or(Wrong::NotFound { frame: first })?;
@@ -220,7 +312,7 @@ where
             .ground
             .parts
             .iter()
-            .flat_map(|part| firsts(part, self.ground.order));
+            .flat_map(|part| firsts(part.frames, self.ground.order));
         let found = firsts.find(|frame| self.ground.reader.enter().is_online(*frame));
         found.map_or(Ok(()), |frame| Err(Wrong::StillFound { frame }))
     }
@@ -229,6 +321,7 @@ where
         Figures {
             rounds: self.rounds,
             busy: self.busy,
+            changes: self.changes,
         }
     }
 }
@@ -248,9 +341,9 @@ fn all_of_it(offlined: Result<Offlined, OfflineError>) -> Result<(), Wrong> {
     }
 }
 
-/// The first frame of each page of `part`.
-fn firsts(part: &Part, order: Order) -> impl Iterator<Item = Pfn> + use<> {
-    let (start, page) = (part.frames.start(), order.frames());
-    let pages = part.frames.frames() / page;
+/// The first frame of each page of `frames`.
+fn firsts(frames: PfnRange, order: Order) -> impl Iterator<Item = Pfn> + use<> {
+    let (start, page) = (frames.start(), order.frames());
+    let pages = frames.frames() / page;
     (0..pages).map(move |index| start.saturating_add(index * page))
 }

@@ -15,6 +15,9 @@ const BURST: u64 = 400;
 /// A reference, and when its page came online.
 struct Held<'g, E: TailEncoding, K: Kernel> {
     reference: PageReference<'g, FrameInfo<E>, K>,
+    /// By which it was taken.
+    frame: Pfn,
+    page: (Pfn, Order),
     part: &'g Part,
     generation: u64,
 }
@@ -28,20 +31,22 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
         let mut numbers = Numbers::new(reader as u64);
         let mut held: Option<Held<'g, E, K>> = None;
         while !self.is_stopped() {
-            if numbers.below(BURST) == 0 {
+            // Changes take long. One reader is at it all the time; the host may have no more CPUs.
+            let goes_on = reader == 0 && self.anything_changes();
+            if numbers.below(BURST) == 0 && !goes_on {
                 rest();
             }
             let (part, frame) = self.choose(&mut numbers);
             tally.note(match (&held, numbers.below(2)) {
                 (_, 0) => self.look(part, frame, tally),
-                (Some(held), _) => held.check(),
+                (Some(held), _) => self.check(held),
                 (None, _) => self.refer(part, frame, tally).map(|taken| held = taken),
             });
             if self.looks_only() || numbers.below(4) == 0 {
-                tally.note(give_back(held.take(), tally));
+                tally.note(self.give_back(held.take(), tally));
             }
         }
-        tally.note(give_back(held.take(), tally));
+        tally.note(self.give_back(held.take(), tally));
     }
 
     /// A frame: the head of a page, its first or last tail, or any.
@@ -63,14 +68,19 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
     /// Looks at a page under a guard.
     fn look(&self, part: &Part, frame: Pfn, tally: &Tally) -> Result<(), Wrong> {
         let reading = self.reader.enter();
+        let is_steady = part.is_steady();
         // Whether it is online may change between the two, but for what the second one says.
         let _ = reading.is_online(frame);
         let Some(page) = reading.page_of(frame) else {
             return Ok(());
         };
         tally.looked.count();
-        self.check_page(frame, (page.first(), page.order()))?;
-        // Not taken offline before the guard is gone.
+        let found = (page.first(), page.order());
+        if !is_steady {
+            return self.check_glance(frame, found);
+        }
+        self.check_page(frame, found, is_steady)?;
+        // Neither taken offline nor changed before the guard is gone.
         part.check_stamp(page.first(), page.head().owner())
     }
 
@@ -95,60 +105,55 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
             return Ok(None);
         };
         tally.referred.count();
-        let found = (reference.first(), reference.order());
         let held = Held {
+            frame,
+            page: (reference.first(), reference.order()),
             reference,
             part,
             generation: part.generation(),
         };
-        match self.check_page(frame, found).and_then(|()| held.check()) {
+        match self.check(&held) {
             Ok(()) => Ok(Some(held)),
             Err(wrong) => {
                 // That it is wrong is noted; whether it was the last one is not known then.
-                let _ = give_back(Some(held), tally);
+                let _ = self.give_back(Some(held), tally);
                 Err(wrong)
             }
         }
     }
 
-    fn check_page(&self, frame: Pfn, found: (Pfn, Order)) -> Result<(), Wrong> {
-        match found == (frame.align_down(self.order), self.order) {
-            true => Ok(()),
-            false => Err(Wrong::Page { frame, found }),
-        }
-    }
-}
-
-impl<E: TailEncoding, K: Kernel> Held<'_, E, K> {
-    /// The page is as it was when the reference was taken.
-    fn check(&self) -> Result<(), Wrong> {
-        let first = self.reference.first();
-        let stamp = {
-            let head = self.reference.head();
-            self.part.check_stamp(first, head.owner())
+    /// The page is as it was when the reference was taken, for readers without one too.
+    fn check(&self, held: &Held<'g, E, K>) -> Result<(), Wrong> {
+        let (first, frame) = (held.page.0, held.frame);
+        self.check_page(frame, held.page, held.part.is_steady())?;
+        let found = {
+            let reading = self.reader.enter();
+            let page = reading.page_of(frame);
+            page.map(|page| (page.first(), page.order()))
         };
-        match self.part.generation() == self.generation {
-            true => stamp,
-            false => Err(Wrong::CameAgain { first }),
+        if held.part.generation() != held.generation || found.is_none() {
+            return Err(Wrong::CameAgain { first });
         }
+        if let Some(found) = found.filter(|found| *found != held.page) {
+            return Err(Wrong::Page { frame, found });
+        }
+        let head = held.reference.head();
+        held.part.check_stamp(first, head.owner())
     }
-}
 
-/// Gives a reference back, if there is one.
-fn give_back<E: TailEncoding, K: Kernel>(
-    held: Option<Held<'_, E, K>>,
-    tally: &Tally,
-) -> Result<(), Wrong> {
-    let Some(held) = held else {
-        return Ok(());
-    };
-    let outcome = held.check();
-    let first = held.reference.first();
-    let put = held.reference.put();
-    tally.has_reference.store(false, Ordering::Release);
-    match put {
-        Put::Shared => outcome,
-        Put::Last => Err(Wrong::Last { first }),
+    /// Gives a reference back, if there is one.
+    fn give_back(&self, held: Option<Held<'g, E, K>>, tally: &Tally) -> Result<(), Wrong> {
+        let Some(held) = held else {
+            return Ok(());
+        };
+        let outcome = self.check(&held);
+        let first = held.page.0;
+        let put = held.reference.put();
+        tally.has_reference.store(false, Ordering::Release);
+        match put {
+            Put::Shared => outcome,
+            Put::Last => Err(Wrong::Last { first }),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Fault;
 use core::fmt;
 use mm_core::addr::{Order, Pfn};
 use mm_core::pagemap::PagemapError;
-use mm_core::vmemmap::{Finding, OfflineError, OnlineError};
+use mm_core::vmemmap::{Finding, FoldError, OfflineError, OnlineError};
 
 /// Why a check failed.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,7 @@ pub(super) enum Wrong {
     Left,
     Online(OnlineError),
     Offline(OfflineError),
+    Fold(FoldError),
     Pagemap(PagemapError),
     Audit(Finding),
 }
@@ -92,6 +93,7 @@ impl fmt::Display for Wrong {
             Self::Left => f.write_str("more or fewer frames are in use than before"),
             Self::Online(error) => error.fmt(f),
             Self::Offline(error) => error.fmt(f),
+            Self::Fold(error) => error.fmt(f),
             Self::Pagemap(error) => error.fmt(f),
             Self::Audit(finding) => finding.fmt(f),
         }
