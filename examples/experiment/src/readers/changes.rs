@@ -47,8 +47,8 @@ pub(super) struct Ways {
     ways: [Option<Way>; 3],
     /// The orders that pages have on the way.
     pub(super) orders: [Order; 3],
-    /// Whether each way is gone once, since the pages are of the larger size and take long.
-    is_once: bool,
+    /// Whether each way is taken once only: pages of the larger size take long.
+    only_once: bool,
 }
 
 impl Ways {
@@ -105,17 +105,72 @@ impl Ways {
         Self {
             ways,
             orders,
-            is_once: case.order > smaller,
+            only_once: case.order > smaller,
         }
     }
 
     /// The way number `index`, and again from the first, unless that takes long.
     pub(super) fn get(&self, index: u64) -> Option<&Way> {
         let count = self.ways.iter().flatten().count() as u64;
-        let index = match self.is_once {
+        let index = match self.only_once {
             true => index,
             false => index.checked_rem(count)?,
         };
         self.ways.iter().flatten().nth(index as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TableShape;
+    use crate::readers::PARTS;
+    use crate::readers::cases::reader_cases;
+    use arch_aarch64::{MODEL_4K, MODEL_16K, MODEL_64K};
+    use mm_core::addr::{PfnRange, PhysAddr};
+
+    fn orders_of(model: &MemoryModel, bytes: [u64; 2]) -> [Order; 2] {
+        bytes.map(|bytes| Order::from_bytes(bytes, model.granule()).unwrap_or(Order::BASE))
+    }
+
+    /// Pages that were folded stay so until they are unfolded, and shared tails are never reshaped.
+    #[test]
+    fn each_way_leads_back_and_unfolds_before_it_reshapes() {
+        for (model, compound) in [
+            (MODEL_4K, [2 << 20, 1 << 30]),
+            (MODEL_16K, [32 << 20, 1 << 30]),
+            (MODEL_64K, [512 << 20, 2 << 30]),
+        ] {
+            let granule = model.granule();
+            let shape = TableShape {
+                granule,
+                address_bits: 48,
+            };
+            let device = PfnRange::from_bytes(PhysAddr::new(8 << 30), 8 << 30, granule);
+            let compound = orders_of(&model, compound);
+            let mut changing = 0;
+            for case in device
+                .into_iter()
+                .flat_map(|device| reader_cases(&model, &shape, device, &compound))
+            {
+                let part = case.range.frames() / PARTS;
+                let ways = Ways::of(&case, &model, compound[0], part);
+                changing += usize::from(ways.get(0).is_some());
+                for way in (0..3).map_while(|index| ways.get(index)) {
+                    let is_shared = case.shares_tails(&model);
+                    let (mut order, mut is_folded) = (case.order, is_shared);
+                    for step in way.steps() {
+                        let to = step.case.order;
+                        assert!(ways.orders.contains(&to), "{case}: {to}");
+                        assert_eq!(is_folded, step.change == Change::Unfold, "{case}");
+                        assert!(step.change != Change::Unfold || to == order, "{case}");
+                        is_folded = step.change == Change::Fold;
+                        order = to;
+                    }
+                    assert_eq!((order, is_folded), (case.order, is_shared), "{case}");
+                }
+            }
+            assert!(changing > 0, "{granule:?}: {changing}");
+        }
     }
 }

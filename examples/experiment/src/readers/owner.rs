@@ -163,7 +163,7 @@ where
     ) -> Result<(), Wrong> {
         let ways = self.ways;
         let Some(way) = ways.get(self.changes) else {
-            // There are no others, or each of those that take long was gone.
+            // There is none, or each was taken that takes long.
             return Ok(());
         };
         let page = ways.orders.into_iter().max().unwrap_or(Order::BASE);

@@ -11,6 +11,7 @@ use mm_core::readers::{Kernel, PageReference, Put};
 /// How many looks there are between rests, on average. Enough for a reader to be at it when the owner does
 /// what it woke it for, and few enough to leave the host's time to the others afterwards.
 const BURST: u64 = 400;
+const LONG_BURST: u64 = 40 * BURST;
 
 /// A reference, and when its page came online.
 struct Held<'g, E: TailEncoding, K: Kernel> {
@@ -31,9 +32,12 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
         let mut numbers = Numbers::new(reader as u64);
         let mut held: Option<Held<'g, E, K>> = None;
         while !self.is_stopped() {
-            // Changes take long. One reader is at it all the time; the host may have no more CPUs.
-            let goes_on = reader == 0 && self.anything_changes();
-            if numbers.below(BURST) == 0 && !goes_on {
+            // Changes take long. One reader is at it for longer then; the host may have no more CPUs.
+            let burst = match reader == 0 && self.anything_changes() {
+                true => LONG_BURST,
+                false => BURST,
+            };
+            if numbers.below(burst) == 0 {
                 rest();
             }
             let (part, frame) = self.choose(&mut numbers);

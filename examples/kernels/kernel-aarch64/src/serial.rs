@@ -24,7 +24,7 @@ const EIGHT_BITS_AND_FIFOS: u32 = 0b11 << 5 | 1 << 4;
 /// UARTCR: UARTEN, TXE.
 const TRANSMIT: u32 = 1 << 8 | 1;
 
-/// The port. Whoever writes has it; there is one CPU, and exceptions print only when nothing goes on after them.
+/// The port. Whoever writes has it: the first CPU, and others only of what went wrong; lines may mix then.
 #[derive(Clone, Copy, Debug)]
 pub struct Serial(());
 

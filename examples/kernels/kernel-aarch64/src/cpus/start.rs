@@ -62,6 +62,8 @@ unsafe extern "C" {
     static __stacks_stride: u8;
 }
 
+const _: () = assert!(MOST_CPUS == 16, "kernel.ld has as many stacks");
+
 /// Where the two stacks of CPU `number` start and end: its own, and that of its exceptions. Nothing is mapped in front of either.
 pub fn stacks_of(number: usize) -> [(u64, u64); 2] {
     let offset = number as u64 * addr_of!(__stacks_stride) as u64;
