@@ -13,6 +13,9 @@ use mm_core::readers::{Kernel, PageReference, Put};
 const BURST: u64 = 400;
 const LONG_BURST: u64 = 40 * BURST;
 
+/// How many readers may have a reference while they rest. Of many, one would have one always.
+const HOLDERS: usize = 3;
+
 /// A reference, and when its page came online.
 struct Held<'g, E: TailEncoding, K: Kernel> {
     reference: PageReference<'g, FrameInfo<E>, K>,
@@ -38,6 +41,9 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
                 false => BURST,
             };
             if numbers.below(burst) == 0 {
+                if reader >= HOLDERS {
+                    tally.note(self.give_back(held.take(), tally));
+                }
                 rest();
             }
             let (part, frame) = self.choose(&mut numbers);
