@@ -6,12 +6,11 @@ use experiment::{
 };
 use mm_core::readers::{GracePeriod, InterruptsOff};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 
 const OTHERS: usize = 3;
-const ROUNDS: u64 = 2000;
+const ROUNDS: u64 = 500;
 
 enum Thread {}
 
@@ -20,23 +19,26 @@ thread_local! {
     static ARE_ENABLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Interrupts that were sent and not taken.
-static PENDING: [(Mutex<Vec<Signal>>, Condvar); MOST_CPUS] =
-    [const { (Mutex::new(Vec::new()), Condvar::new()) }; MOST_CPUS];
+/// Interrupts that were sent and not taken: a bit for each signal.
+static PENDING: [AtomicU8; MOST_CPUS] = [const { AtomicU8::new(0) }; MOST_CPUS];
 
-fn take(wait: bool) {
-    let (pending, sent) = &PENDING[Thread::this_cpu()];
-    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-    while wait && pending.is_empty() {
-        let woken = sent.wait(pending);
-        pending = woken.unwrap_or_else(PoisonError::into_inner);
-    }
-    let taken = std::mem::take(&mut *pending);
-    drop(pending);
-    taken.into_iter().for_each(signalled::<Thread>);
+const SIGNALS: [Signal; 2] = [Signal::Round, Signal::Wake];
+
+fn bit(why: Signal) -> u8 {
+    1 << SIGNALS.iter().take_while(|signal| **signal != why).count()
 }
 
-// SAFETY: 1: each thread has a number. 2: one is taken in `unmask` and `sleep` only. 3: in these, and behind a lock.
+fn take() {
+    let taken = PENDING[Thread::this_cpu()].swap(0, Ordering::Acquire);
+    let is_taken = |why: &Signal| taken & bit(*why) != 0;
+    SIGNALS
+        .into_iter()
+        .filter(is_taken)
+        .for_each(signalled::<Thread>);
+}
+
+// SAFETY: 1: each thread has a number. 2: one is taken in `unmask` and `sleep` only. 3: in these; the bit is released and
+// acquired.
 unsafe impl Processor for Thread {
     fn this_cpu() -> usize {
         NUMBER.get()
@@ -47,22 +49,20 @@ unsafe impl Processor for Thread {
     }
 
     fn unmask() {
-        take(false);
+        take();
         ARE_ENABLED.set(true);
     }
 
     fn sleep() {
-        take(true);
+        while PENDING[Self::this_cpu()].load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        take();
         ARE_ENABLED.set(true);
     }
 
     fn interrupt(number: usize, why: Signal) {
-        let (pending, sent) = &PENDING[number];
-        pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(why);
-        sent.notify_one();
+        PENDING[number].fetch_or(bit(why), Ordering::Release);
     }
 
     fn kind(code: u64) -> FaultKind {
