@@ -5,8 +5,8 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::VirtAddr;
 
-/// How often probes have faulted, and the address and the hardware's code of the last fault. There is
-/// one CPU.
+/// How often probes have faulted, and the address and the hardware's code of the last fault. One
+/// CPU probes.
 static FAULTS: AtomicU64 = AtomicU64::new(0);
 static LAST_ADDRESS: AtomicU64 = AtomicU64::new(0);
 static LAST_CODE: AtomicU64 = AtomicU64::new(0);

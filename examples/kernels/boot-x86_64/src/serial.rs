@@ -9,7 +9,7 @@ const BASE: u16 = 0x3f8;
 /// The transmitter has room for a byte (line status register).
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
-/// The port. Whoever writes has it; there is one CPU, and exceptions print only when nothing goes on after them.
+/// The port. Whoever writes has it: the first CPU, and others only of what went wrong; lines may mix then.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Serial(());
 
