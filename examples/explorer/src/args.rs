@@ -19,7 +19,7 @@ Examples:
   explorer online --backend x86_64-la57 --range 24G+16G --format json
   explorer online --backend aarch64-64k --align 16G --range 64G+64G
   explorer fold --range 24G+1G --align 2M --tails per-order
-  explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order --tables shared
+  explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order
   explorer plan --range 0x600000000+0x40000000 --align 1G";
 
 /// What a simulation takes of the machine that it runs on: `Limits::HOST_BYTES` in words.
@@ -52,9 +52,10 @@ All frames come from a reserve that is filled before, and go back to it: no allo
 
 Examples:
   explorer reorder
-  explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order --tables shared
-  explorer reorder --range 24G+1G --from 1G --to base --part 0x600200000+4K --tails per-order
-  explorer reorder --backend aarch64-64k --range 64G+16G --from 16G --to 512M --format json";
+  explorer reorder --range 24G+1G --tails per-order --tables shared
+  explorer reorder --range 24G+1G --to base --part 24G+4K --tails per-order
+  explorer reorder --range 24G+1G --from 2M --to 1G --format json
+  explorer reorder --backend aarch64-64k --range 64G+16G";
 
 const PLAN_EXAMPLES: &str = "\
 Takes the options of 'online'; --fail-after and --node change nothing here, since nothing is allocated.

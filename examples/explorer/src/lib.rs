@@ -204,11 +204,8 @@ impl Run<'_> {
     fn reorder(&mut self, args: ReorderArgs) -> io::Result<u8> {
         let (request, format) = match ReorderRequest::from_args(args) {
             Ok(asked) => asked,
-            Err(no_page) => {
-                say(
-                    self.stderr,
-                    &format!("--from, --to <{ALIGN_FORM}>: {no_page}"),
-                );
+            Err((option, no_page)) => {
+                say(self.stderr, &format!("{option} <{ALIGN_FORM}>: {no_page}"));
                 return Ok(BAD_ARGUMENTS);
             }
         };

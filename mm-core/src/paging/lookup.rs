@@ -56,7 +56,7 @@ impl Lookup {
 
     /// The last address that the answer is about. It is not below the last one of the page of `at`,
     /// which was asked for.
-    pub(super) fn last(self, at: VirtAddr, granule: Granule) -> VirtAddr {
+    pub(crate) fn last(self, at: VirtAddr, granule: Granule) -> VirtAddr {
         let last = match self {
             Self::Mapped(mapping) => mapping.last(granule),
             Self::Hole(range) | Self::Reserved(range) => range.last(),

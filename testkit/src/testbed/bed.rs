@@ -15,8 +15,8 @@ use mm_core::model::MemoryModel;
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::Leaf;
 use mm_core::vmemmap::{
-    AuditReport, AuditSlot, Finding, FoldError, Folded, MarkError, MarkStats, Notes, OfflineError,
-    Offlined, OnlineError, Region, ReorderStopped, Reordered, Reserve, Vmemmap,
+    AuditReport, AuditSlot, Finding, FoldError, Folded, ListedPage, MarkError, MarkStats, Notes,
+    OfflineError, Offlined, OnlineError, Region, ReorderStopped, Reordered, Reserve, Vmemmap,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,6 +85,8 @@ pub trait Testbed<'m> {
     fn empty_reserve(&mut self);
     /// See [`Vmemmap::reserve`].
     fn reserve(&self, node: NodeId) -> Reserve;
+    /// See [`Vmemmap::pages`].
+    fn pages(&self, frames: PfnRange) -> Vec<ListedPage>;
     /// See [`Vmemmap::mark`].
     fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError>;
     /// See [`Vmemmap::unmark`].
@@ -260,6 +262,10 @@ impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
 
     fn reserve(&self, node: NodeId) -> Reserve {
         self.vmemmap.reserve(node)
+    }
+
+    fn pages(&self, frames: PfnRange) -> Vec<ListedPage> {
+        self.vmemmap.pages(&self.table, frames).collect()
     }
 
     fn mark(&mut self, frame: Pfn, node: NodeId) -> Result<bool, MarkError> {

@@ -42,14 +42,15 @@ impl ReorderRequest {
     ///
     /// # Errors
     ///
-    /// [`NoPage`] where the backend has no pages of one of the sizes.
-    pub fn from_args(args: ReorderArgs) -> Result<(Self, Format), NoPage> {
+    /// The option, and [`NoPage`], where the backend has no pages of its size.
+    pub fn from_args(args: ReorderArgs) -> Result<(Self, Format), (&'static str, NoPage)> {
         let [small, large] = natural(args.backend.model().granule()).map(ByteSize);
-        let size = |size: Option<PageSize>, otherwise| match size {
-            Some(size) => size.on(args.backend),
+        let size = |option, size: Option<PageSize>, otherwise| match size {
+            Some(size) => size.on(args.backend).map_err(|no_page| (option, no_page)),
             None => Ok(otherwise),
         };
-        let (from, to) = (size(args.from, large)?, size(args.to, small)?);
+        let from = size("--from", args.from, large)?;
+        let to = size("--to", args.to, small)?;
         let region = RegionArgs {
             backend: args.backend,
             ranges: args.ranges,
@@ -64,7 +65,7 @@ impl ReorderRequest {
             fail_after: args.fail_after,
             format: args.format,
         };
-        let (region, format) = Request::from_args(region)?;
+        let (region, format) = Request::from_args(region).map_err(|no_page| ("--from", no_page))?;
         let request = Self {
             from: Request {
                 align: from,

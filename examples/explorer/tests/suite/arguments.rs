@@ -98,10 +98,14 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("plan --no-quiesce", "--no-quiesce", ""),
         ("fold --json", "--json", ""),
         ("fold --limit 3", "--limit", ""),
-        ("offline", "offline", "online, fold, plan or help"),
+        ("offline", "offline", "online, fold, reorder, plan or help"),
         ("onlin", "onlin", "did you mean 'online'?"),
         ("help fodl", "fodl", "did you mean 'fold'?"),
-        ("help offline", "offline", "online, fold, plan or help"),
+        (
+            "help offline",
+            "offline",
+            "online, fold, reorder, plan or help",
+        ),
         ("online --aling 2M", "--aling", "did you mean '--align'?"),
         (
             "fold --no-quiese",
@@ -158,7 +162,13 @@ fn help_and_version_are_on_standard_output() {
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
         assert!(ran.stdout.contains("explorer"), "{line}");
     }
-    for line in ["--help", "online --help", "fold --help", "plan --help"] {
+    for line in [
+        "--help",
+        "online --help",
+        "fold --help",
+        "reorder --help",
+        "plan --help",
+    ] {
         let help = run(line).stdout;
         assert!(help.contains("Examples:"), "{line}");
         let exit = help.find("Exit status: 0 done; 1 not done").unwrap();
@@ -170,7 +180,13 @@ fn help_and_version_are_on_standard_output() {
 /// The examples of each help, but for the survey, which takes as long as it takes.
 #[test]
 fn what_help_gives_as_examples_works() {
-    for line in ["--help", "online --help", "fold --help", "plan --help"] {
+    for line in [
+        "--help",
+        "online --help",
+        "fold --help",
+        "reorder --help",
+        "plan --help",
+    ] {
         let help = run(line).stdout;
         let examples = help.split("Examples:\n").nth(1).unwrap();
         let examples: Vec<&str> = examples

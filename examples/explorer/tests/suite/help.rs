@@ -3,7 +3,13 @@
 use crate::program::{Watch, run};
 use std::process::{Command, Output};
 
-const HELPS: [&str; 4] = ["--help", "online --help", "fold --help", "plan --help"];
+const HELPS: [&str; 5] = [
+    "--help",
+    "online --help",
+    "fold --help",
+    "reorder --help",
+    "plan --help",
+];
 
 fn widest(text: &str) -> usize {
     text.lines()
@@ -40,6 +46,7 @@ fn help_is_a_command_too() {
         ("help", "--help"),
         ("help online", "online --help"),
         ("help fold", "fold --help"),
+        ("help reorder", "reorder --help"),
         ("help plan", "plan --help"),
     ] {
         let ran = run(command);
@@ -50,7 +57,7 @@ fn help_is_a_command_too() {
 
 #[test]
 fn help_says_what_a_simulation_takes_at_most() {
-    for line in ["online --help", "fold --help"] {
+    for line in ["online --help", "fold --help", "reorder --help"] {
         // Wherever lines break.
         let help: Vec<String> = run(line)
             .stdout

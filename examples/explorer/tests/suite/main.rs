@@ -20,4 +20,5 @@ mod online;
 mod plan;
 mod program;
 mod progress;
+mod reorder;
 mod survey;

@@ -20,7 +20,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             return None;
         };
         if tails == Tails::PerOrder {
-            let held = self.per_order.get_mut(usize::from(order.get()));
+            let held = self.per_order.get_mut(self.target.slot(order));
             return held.and_then(Option::as_mut);
         }
         if self.current.is_none_or(|(start, _)| start != page.start()) {
@@ -46,7 +46,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             tails: Tails::PerOrder,
             ..
         } = *kind
-            && let Some(Some(held)) = self.per_order.get(usize::from(order.get()))
+            && let Some(Some(held)) = self.per_order.get(self.target.slot(order))
         {
             let frame = Some(leaf.block.first());
             let is_known = frame == Some(held.frame) || frame == held.before;
@@ -107,7 +107,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
                 continue;
             };
             let (page, order) = self.target.page_of(first);
-            let held = self.per_order.get(usize::from(order.get()));
+            let held = self.per_order.get(self.target.slot(order));
             let is_first =
                 page.start() == first && page.frames() > self.writer.model.descriptors_per_page();
             let tails = held.copied().flatten().filter(|_| is_first);

@@ -2,8 +2,8 @@
 //! references that it has before the page table asks for the first time.
 
 use super::describe::Describe;
-use super::survey::{Difference, ORDERS, Survey};
-use super::target::Target;
+use super::survey::{Difference, Survey};
+use super::target::{ORDERS, Target};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
@@ -187,8 +187,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
 
     /// Takes references of the tail frame of each order.
     fn take_per_order(&mut self, found: &Difference, notes: &mut Notes) -> Result<(), FoldError> {
-        for (number, references) in (0..).zip(found.per_order) {
-            let Some(order) = Order::new(number).filter(|_| references > 0) else {
+        for (slot, references) in (0..).zip(found.per_order) {
+            let Some(order) = self.target.order_of(slot).filter(|_| references > 0) else {
                 continue;
             };
             let node = self.writer.node;
@@ -205,7 +205,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
                 unsafe { self.pool.release_run(tail.entries()) };
                 return Err(FoldError::Uncounted { frame: tail.frame });
             }
-            if let Some(held) = self.per_order.get_mut(usize::from(number)) {
+            if let Some(held) = self.per_order.get_mut(usize::from(slot)) {
                 *held = Some(Held {
                     frame: tail.frame,
                     references,

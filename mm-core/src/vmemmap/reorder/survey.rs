@@ -1,6 +1,6 @@
 //! What is to be mapped otherwise than it is, before anything is changed.
 
-use super::target::{Kind, Segment, Target};
+use super::target::{Kind, ORDERS, Segment, Target};
 use crate::addr::{Order, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
@@ -12,9 +12,6 @@ use crate::vmemmap::frame_pool::FramePool;
 use crate::vmemmap::registry::TailKey;
 use core::ops::ControlFlow;
 
-/// How many orders there are.
-pub(super) const ORDERS: usize = Order::MAX.get() as usize + 1;
-
 /// The differences in a range.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Difference {
@@ -22,7 +19,7 @@ pub(super) struct Difference {
     pub(super) own: u64,
     /// How many huge leaves can come back.
     pub(super) leaves: u64,
-    /// How many entries of tails per order are made, for each order.
+    /// How many entries of tails per order are made, by the [slot](Target::slot) of the order.
     pub(super) per_order: [u64; ORDERS],
     /// How many entries of tails per compound page are made.
     pub(super) per_compound: u64,
@@ -35,14 +32,14 @@ pub(super) struct Difference {
 impl Difference {
     /// Counts `entries` more for the tails of `kind`.
     #[inline]
-    fn add_tails(&mut self, kind: &Kind, entries: u64) {
+    fn add_tails(&mut self, target: &Target<'_>, kind: &Kind, entries: u64) {
         match *kind {
             Kind::Tail {
                 order,
                 tails: Tails::PerOrder,
                 ..
             } => {
-                if let Some(all) = self.per_order.get_mut(usize::from(order.get())) {
+                if let Some(all) = self.per_order.get_mut(target.slot(order)) {
                     *all += entries;
                 }
             }
@@ -156,7 +153,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             && (span.last().get() - at.get()) / page + 1 >= run.count
             && run.leaf.block.order() == Order::BASE
         {
-            return found.add_tails(kind, run.count);
+            return found.add_tails(self.target, kind, run.count);
         }
         let is_huge = run.leaf.block.order() != Order::BASE;
         found.has_huge_leaves |= is_huge;
@@ -199,7 +196,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             let stays = tails == 0
                 || shared == known.shares.is_some() && self.is_tail_of::<D>(&run.leaf, &kind);
             if !stays {
-                found.add_tails(&kind, tails);
+                found.add_tails(self.target, &kind, tails);
             }
             rest = self.target.after(left, pages);
         }

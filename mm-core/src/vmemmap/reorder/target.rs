@@ -12,6 +12,10 @@ use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Tables, Tails};
 
+/// How many orders can share their tails: those of pages that fill 2 to 2^32 vmemmap pages. Larger ones
+/// share them per compound page.
+pub(super) const ORDERS: usize = 32;
+
 /// What consecutive vmemmap pages are to be mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -64,7 +68,7 @@ impl<'p> Target<'p> {
             pagemap: *pagemap,
             part,
             order,
-            tails: pagemap.tails_of(order).0,
+            tails: tails_of(pagemap, order),
             ends,
             shares_tables: can_share_tables && pagemap.tables() == Tables::Shared,
         }
@@ -82,6 +86,17 @@ impl<'p> Target<'p> {
         PfnRange::new(start, end.get() - start.get() + 1).unwrap_or(self.part)
     }
 
+    /// The place of `order` in a list of [`ORDERS`]; none in it for an order whose tails are not shared.
+    pub(super) fn slot(&self, order: Order) -> usize {
+        slot(&self.model, order)
+    }
+
+    /// The order with the place `slot`.
+    pub(super) fn order_of(&self, slot: u8) -> Option<Order> {
+        let page = self.model.vmemmap_page_order().get();
+        Order::new(page.checked_add(slot)?.checked_add(1)?)
+    }
+
     /// The last compound page of `unit` that ends at `last` or before, and whose tails are shared per
     /// compound page.
     pub(super) fn compound_page_before(&self, unit: PfnRange, last: Pfn) -> Option<PfnRange> {
@@ -90,7 +105,7 @@ impl<'p> Target<'p> {
             let frame = last.filter(|last| unit.contains(*last))?;
             let (page, order) = self.page_of(frame);
             let is_compound = page.frames() > self.model.descriptors_per_page();
-            let tails = self.pagemap.tails_of(order).0;
+            let tails = tails_of(&self.pagemap, order);
             if is_compound && tails != Tails::None && tails != Tails::PerOrder {
                 return Some(page);
             }
@@ -166,7 +181,7 @@ impl<'p> Target<'p> {
         if page.frames() <= per_page {
             return Some(own(up_to(alike.last())));
         }
-        Some(match self.pagemap.tails_of(order).0 {
+        Some(match tails_of(&self.pagemap, order) {
             Tails::None => own(up_to(alike.last())),
             _ if page.start() == first => own(1),
             tails => Segment {
@@ -231,6 +246,21 @@ impl<'p> Target<'p> {
         let last = range.start().checked_add(bytes.checked_sub(1)?)?;
         range.after(last)
     }
+}
+
+/// How tails of pages of `order` are to be shared.
+fn tails_of(pagemap: &DevPagemap<'_>, order: Order) -> Tails {
+    let is_known = slot(pagemap.model(), order) < ORDERS;
+    match pagemap.tails_of(order).0 {
+        Tails::PerOrder if !is_known => Tails::PerCompound,
+        tails => tails,
+    }
+}
+
+/// The place of `order` among those that can share their tails; none for others.
+fn slot(model: &MemoryModel, order: Order) -> usize {
+    let larger = order.get().checked_sub(model.vmemmap_page_order().get());
+    larger.map_or(ORDERS, |larger| usize::from(larger).wrapping_sub(1))
 }
 
 /// The block of `order` that `frame` is in.

@@ -4,7 +4,7 @@ use super::{Form, NODE, reorder, without_allocator};
 use hosted::BackendKind;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::pagemap::{Tables, Tails};
-use mm_core::vmemmap::FoldError;
+use mm_core::vmemmap::{FoldError, ListedPage};
 use testkit::testbed::{Costs, Setup, Sizes, Used};
 use testkit::{OnBackend, on_backends};
 
@@ -103,6 +103,27 @@ fn the_rest_is_split_as_a_buddy_allocator_splits(kind: BackendKind) {
                         for page in &pages {
                             bed.assert_described(*page, order_of(*page));
                         }
+                        let listed: Vec<ListedPage> = pages
+                            .iter()
+                            .map(|page| {
+                                let order = order_of(*page);
+                                let shares = tables == Tables::Shared && order >= sizes.gigantic();
+                                let tails = costs.tails(order, tails);
+                                ListedPage {
+                                    first: page.start(),
+                                    order,
+                                    tails,
+                                    tables: match shares && tails != Tails::None {
+                                        true => Tables::Shared,
+                                        false => Tables::Private,
+                                    },
+                                }
+                            })
+                            .collect();
+                        assert_eq!(bed.pages(memory), listed, "{when}");
+                        // From the middle of a page on, and beyond what is online.
+                        let behind = frames(first + 1, memory.frames() + large.frames());
+                        assert_eq!(bed.pages(behind), listed, "{when}");
                         // Memory with pages of many orders becomes one page again.
                         reorder(bed, &before, memory, large).unwrap();
                         assert_eq!(bed.audit(), report, "{when}, and back");

@@ -1,0 +1,127 @@
+//! Lists the pages of memory that is online: what they are stands in tables and descriptors.
+
+use super::Vmemmap;
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::descriptor::Descriptor;
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::pagemap::{Tables, Tails};
+use crate::paging::{PageTable, Role, Visit};
+use crate::readers::ReadersOf;
+use core::fmt;
+use core::ops::ControlFlow;
+
+/// A page that is online, and how its descriptors are mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedPage {
+    /// Its first frame.
+    pub first: Pfn,
+    /// Its order; [`Order::BASE`] for a page by itself.
+    pub order: Order,
+    /// What its tails share.
+    pub tails: Tails,
+    /// What its tables share.
+    pub tables: Tables,
+}
+
+/// The pages of memory that is online, in the order of frames. See [`Vmemmap::pages`].
+pub struct Pages<'v, D, A, M, R, P> {
+    vmemmap: &'v Vmemmap<D, A, M, R>,
+    table: &'v P,
+    rest: Option<PfnRange>,
+}
+
+impl<D, A, M, R, P> fmt::Debug for Pages<'_, D, A, M, R, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages")
+            .field("rest", &self.rest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// The pages of `frames` that are online, the first one whole even if only its end is in `frames`.
+    /// It walks the page table for each of them. What is not online, and what an altmap reserves, is
+    /// skipped.
+    pub fn pages<'v, P: PageTable>(
+        &'v self,
+        table: &'v P,
+        frames: PfnRange,
+    ) -> Pages<'v, D, A, M, R, P> {
+        Pages {
+            vmemmap: self,
+            table,
+            rest: Some(frames),
+        }
+    }
+
+    /// The page that `frame`, which is online and reserved by no altmap, is part of.
+    fn listed_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<ListedPage> {
+        let order = self.descriptor(table, frame)?.order();
+        let first = frame.align_down(order);
+        let page = PfnRange::new(first, order.frames()).ok()?;
+        let (tails, tables) = match self.model.descriptors(page) {
+            Some(range) if order > self.model.vmemmap_page_order() => policies(table, range),
+            _ => (Tails::None, Tables::Private),
+        };
+        Some(ListedPage {
+            first,
+            order,
+            tails,
+            tables,
+        })
+    }
+}
+
+/// How `range`, the vmemmap of a compound page, is mapped.
+fn policies<P: PageTable>(table: &P, range: VirtRange) -> (Tails, Tables) {
+    let mut found = (Tails::None, Tables::Private);
+    let _ = table.visit(range, &mut |visit| {
+        let (run, tables) = match visit {
+            Visit::Leaves { run, .. } => (run, Tables::Private),
+            Visit::SharedTable { run, .. } => (run, Tables::Shared),
+            Visit::Table { .. } => return ControlFlow::Continue(()),
+        };
+        if run.leaf.role == Role::Tail {
+            found.0 = match run.leaf.writable {
+                true => Tails::PerCompound,
+                false => Tails::PerOrder,
+            };
+        }
+        found.1 = tables;
+        // The first table has the head, and is private.
+        match tables {
+            Tables::Shared => ControlFlow::Break(()),
+            Tables::Private => ControlFlow::Continue(()),
+        }
+    });
+    found
+}
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf, P: PageTable> Iterator
+    for Pages<'_, D, A, M, R, P>
+{
+    type Item = ListedPage;
+
+    fn next(&mut self) -> Option<ListedPage> {
+        let granule = self.vmemmap.model.granule();
+        loop {
+            let rest = self.rest?;
+            let frame = rest.start();
+            if let Some(page) = self.vmemmap.listed_page(self.table, frame) {
+                let before = frame.get() - page.first.get();
+                self.rest = rest.split_at(page.order.frames() - before).1;
+                return Some(page);
+            }
+            // To the end of what is alike there: a hole, or a mapping.
+            let at = self.vmemmap.model.descriptor_address(frame)?;
+            let found = self.table.lookup(at);
+            let last = match found.mapping() {
+                Some(_) => VirtAddr::new(at.get() | (granule.bytes() - 1)),
+                None => found.last(at, granule),
+            };
+            let bytes = last.get().saturating_sub(at.get());
+            let frames = bytes / self.vmemmap.model.descriptor_bytes() + 1;
+            self.rest = rest.split_at(frames).1;
+        }
+    }
+}
