@@ -36,7 +36,7 @@ fn assert_exact(
         assert_eq!(bed.reserve(NODE), reserve);
         let snapshot = bed.snapshot();
         let stopped = without_allocator(bed, |bed| bed.reorder(after, memory));
-        let stopped = stopped.expect_err("it is too little");
+        let stopped = stopped.unwrap_err();
         assert_eq!(stopped.error, FoldError::ReserveTooSmall { node: NODE });
         assert_eq!(stopped.done.units, 0);
         bed.assert_unchanged(&snapshot, "with too little in reserve");
