@@ -27,10 +27,37 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
         largest: Order,
     ) -> Reserve {
-        let ends = [frames.start(), frames.last()].map(|frame| aligned(frame, largest));
-        let target = Target::new(pagemap, frames, ends, table.can_share_tables());
         let leaf = self.huge_leaf_of(table, pagemap);
         let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
+        let most = self.needed_from(table, pagemap, frames, largest, leaf);
+        // A page that a huge leaf describes only in part gives single frames where a larger one gives a
+        // block. Nobody knows which of them is there.
+        let described = leaf.map(|leaf| leaf.get() + self.model.vmemmap_page_order().get());
+        let smaller = described.and_then(|order| Order::new(order.checked_sub(1)?));
+        match smaller.filter(|smaller| *smaller < largest) {
+            Some(smaller) => {
+                let other = self.needed_from(table, pagemap, frames, smaller, leaf);
+                Reserve {
+                    frames: most.frames.max(other.frames),
+                    tables: most.tables.max(other.tables),
+                    huge_leaves: most.huge_leaves.max(other.huge_leaves),
+                }
+            }
+            None => most,
+        }
+    }
+
+    /// How much it takes from pages of `largest`, and huge leaves of the order `leaf` come back.
+    fn needed_from<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        largest: Order,
+        leaf: Option<Order>,
+    ) -> Reserve {
+        let ends = [frames.start(), frames.last()].map(|frame| aligned(frame, largest));
+        let target = Target::new(pagemap, frames, ends, table.can_share_tables());
         let mut needed = Needed {
             target: &target,
             leaf,

@@ -256,6 +256,36 @@ fn fragmented_memory_gives_single_frames_instead_of_blocks(kind: BackendKind) {
     });
 }
 
+/// A part gives blocks where a page is larger than what a huge leaf describes, and single frames where it
+/// is smaller. What is needed suffices for either.
+fn a_part_without_shared_tails_has_enough_from_pages_of_any_size(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let largest = sizes.gigantic();
+    let memory = sizes.blocks(largest, 4, 1);
+    let ranges = [memory];
+    let part = sizes.blocks(
+        sizes.natural(),
+        memory.start().get() >> sizes.natural().get(),
+        1,
+    );
+    for from in [sizes.natural(), sizes.table(), largest] {
+        kind.testbed(&Setup::new(&ranges), |bed| {
+            let before = Form::new(from, Tails::PerOrder, Tables::Private).pagemap(&model, &ranges);
+            let after = Form::new(Order::BASE, Tails::None, Tables::Private);
+            let after = after.pagemap(&model, &ranges);
+            let region = bed.online(&before).unwrap();
+            let report = bed.audit();
+            reorder(bed, &after, part, largest).map(drop).unwrap();
+            bed.assert_described(part, Order::BASE);
+            bed.audit();
+            reorder(bed, &before, memory, largest).map(drop).unwrap();
+            assert_eq!(bed.audit(), report);
+            bed.offline(region);
+        });
+    }
+}
+
 /// Frames are kept for the node that they were taken for, wherever they are.
 fn each_node_has_its_own(kind: BackendKind) {
     let model = kind.model();
@@ -296,4 +326,7 @@ on_backends!(all:
     each_node_has_its_own,
 );
 
-on_backends!(pages_of_4k: fragmented_memory_gives_single_frames_instead_of_blocks);
+on_backends!(pages_of_4k:
+    fragmented_memory_gives_single_frames_instead_of_blocks,
+    a_part_without_shared_tails_has_enough_from_pages_of_any_size,
+);
