@@ -191,9 +191,10 @@ impl<'r> OnlineMap<'r> {
         core::ptr::eq(self.root, other.root)
     }
 
-    /// Whether `frame` is online: two loads.
+    /// Whether `frame` is online: two loads. The caller holds a guard, or is the writer, who alone frees
+    /// what the entry leads to.
     #[inline]
-    pub(super) fn contains<M: DirectMap>(&self, direct_map: &M, frame: Pfn) -> bool {
+    pub(crate) fn contains<M: DirectMap>(&self, direct_map: &M, frame: Pfn) -> bool {
         let index = usize::try_from(frame.get() >> self.span_order);
         let Some(entry) = index.ok().and_then(|index| self.root.get(index)) else {
             return false;
@@ -204,7 +205,7 @@ impl<'r> OnlineMap<'r> {
             FOLLOWED => {
                 let bits = Pfn::new(raw >> FRAME_SHIFT).unwrap_or(Pfn::ZERO);
                 let bit = bit_of(frame, self.subsection, self.span_order);
-                // SAFETY: 1: readers follow the entry, and the caller holds a guard.
+                // SAFETY: 1: readers follow the entry, and the caller holds a guard, or is the writer.
                 let word = unsafe { word_of(direct_map, bits, bit) };
                 protocol::is_set(word, 1 << (bit % 64))
             }

@@ -138,6 +138,11 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
             return Err(OfflineError::SplitsPage { pages });
         }
         self.pin(frames)?;
+        let reserved = pagemap.altmap().map(Altmap::reserved);
+        if let Err(pages) = self.check_found(table, frames, reserved) {
+            self.unpin(frames);
+            return Err(OfflineError::SplitsPage { pages });
+        }
         let mut spare = match self.prepare_to_withdraw(frames, pagemap.node()) {
             Ok(spare) => spare,
             Err(error) => {
@@ -145,7 +150,6 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
                 return Err(OfflineError::OutOfFrames(error));
             }
         };
-        let reserved = pagemap.altmap().map(Altmap::reserved);
         // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         if let Err(first) = freeze_pages(&reader, frames, reserved, references) {

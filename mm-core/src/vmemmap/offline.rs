@@ -91,7 +91,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ) -> Offlined {
         let mut withdrawn = 0;
         for &piece in pieces {
-            let pages = self.whole_pages_around(&*table, piece);
+            let pages = self.found_pages_around(&*table, piece);
             let Ok(spare) = self.prepare_to_withdraw(pages, pagemap.node()) else {
                 break;
             };
@@ -238,7 +238,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let outside = OfflineError::PieceOutside { piece };
         let range = self.model.descriptors(piece).ok_or(outside)?;
         let straddlers = self.check_online(table, range, pagemap.altmap())?;
-        let pages = self.whole_pages_around(&*table, piece);
+        let pages = self.found_pages_around(&*table, piece);
         let mut spare = self
             .prepare_to_withdraw(pages, pagemap.node())
             .map_err(OfflineError::OutOfFrames)?;

@@ -15,7 +15,7 @@
 use super::Vmemmap;
 use super::plan::Plan;
 use super::stats::NodeCounters;
-use crate::addr::{NodeId, Pfn, PfnRange, VirtAddr};
+use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::DevPagemap;
@@ -77,10 +77,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// Whether all of `frames`, which are online, are described as parts of `page`, and not of others
     /// that came online in between by another pagemap. Whole subsections come at once.
     fn describes<P: PageTable>(&self, table: &P, page: PfnRange, frames: PfnRange) -> bool {
-        let step = self.model.subsection().frames();
-        let first_of = |index| frames.start().checked_add(index * step);
-        let mut subsections = (0..frames.frames().div_ceil(step)).filter_map(first_of);
-        subsections.all(|frame| self.described_page(table, frame) == Some(page))
+        self.subsections(frames)
+            .all(|frame| self.described_page(table, frame) == Some(page))
     }
 
     /// The page of which the descriptor of `frame` says that it is a part.
@@ -130,6 +128,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
+    /// Lets readers find those pages of `order` in `frames` that are described as such. Smaller ones than a
+    /// subsection come with all of it.
+    pub(super) fn publish_pages<P: PageTable>(&self, table: &P, order: Order, frames: PfnRange) {
+        if self.readers.map().is_none() {
+            return;
+        }
+        if order < self.model.subsection() {
+            return self.publish(frames);
+        }
+        let mut rest = Some(frames);
+        while let Some(left) = rest {
+            let (page, behind) = left.take_first(order.frames());
+            if self.describes(table, page, page) {
+                self.publish(page);
+            }
+            rest = behind;
+        }
+    }
+
     /// `frames`, extended to the whole of the pages that are partly in it.
     pub(super) fn whole_pages_around<P: PageTable>(&self, table: &P, frames: PfnRange) -> PfnRange {
         if self.readers.map().is_none() {
@@ -138,6 +155,48 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let pages = [frames.start(), frames.last()].map(|frame| self.described_page(table, frame));
         let pages = pages.into_iter().flatten();
         pages.fold(frames, around)
+    }
+
+    /// `frames`, extended to the whole of the pages that are partly in it and that readers find. Of a page
+    /// that they do not find, others may have brought what is in between online.
+    pub(super) fn found_pages_around<P: PageTable>(&self, table: &P, frames: PfnRange) -> PfnRange {
+        let Some(map) = self.readers.map() else {
+            return frames;
+        };
+        let ends = [frames.start(), frames.last()].into_iter();
+        let found = ends.filter(|frame| map.contains(&self.direct_map, *frame));
+        let pages = found.filter_map(|frame| self.described_page(table, frame));
+        pages.fold(frames, around)
+    }
+
+    /// Checks that readers find all of `frames`, but for what an altmap reserves; otherwise answers with
+    /// `frames`, extended to the page of which more is missing. What readers find is whole.
+    pub(super) fn check_found<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+        reserved: Option<PfnRange>,
+    ) -> Result<(), PfnRange> {
+        let Some(map) = self.readers.map() else {
+            return Ok(());
+        };
+        let is_found = |frame| map.contains(&self.direct_map, frame);
+        let is_reserved = |frame| reserved.is_some_and(|reserved| reserved.contains(frame));
+        let mut subsections = self.subsections(frames);
+        match subsections.find(|&frame| !is_found(frame) && !is_reserved(frame)) {
+            None => Ok(()),
+            Some(frame) => {
+                let page = self.described_page(table, frame);
+                Err(page.map_or(frames, |page| around(page, frames)))
+            }
+        }
+    }
+
+    /// The first frames of the subsections in `frames`.
+    fn subsections(&self, frames: PfnRange) -> impl Iterator<Item = Pfn> + use<D, A, M, R> {
+        let step = self.model.subsection().frames();
+        let count = frames.frames().div_ceil(step);
+        (0..count).filter_map(move |index| frames.start().checked_add(index * step))
     }
 
     /// Takes the frames of bits that it needs to [withdraw](Self::withdraw) `frames`, whole pages.

@@ -59,7 +59,8 @@ pub enum FoldError {
         /// What that altmap reserves.
         reserved: PfnRange,
     },
-    /// A page is partly in the frames. Pages are frozen as a whole.
+    /// A page is partly in the frames. Where there are readers, pages change as a whole;
+    /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes a part of one.
     SplitsPage {
         /// The frames, extended to whole pages.
         pages: PfnRange,
@@ -182,7 +183,10 @@ impl fmt::Display for FoldError {
             }
             .fmt(f),
             Self::SplitsPage { pages } => {
-                write!(f, "pages are frozen as a whole; these are in {pages}")
+                write!(
+                    f,
+                    "where there are readers, pages change as a whole; these are in {pages}"
+                )
             }
             Self::OutOfFrames(error) => error.fmt(f),
             Self::FrameOutOfReach(error) => error.fmt(f),

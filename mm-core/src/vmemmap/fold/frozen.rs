@@ -17,7 +17,7 @@
 use super::{FoldError, Folded, for_each_descriptor};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::descriptor::Reshape;
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
@@ -241,6 +241,9 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         if pages != frames {
             return Err(FoldError::SplitsPage { pages });
         }
+        let reserved = pagemap.altmap().map(Altmap::reserved);
+        self.check_found(table, frames, reserved)
+            .map_err(|pages| FoldError::SplitsPage { pages })?;
         // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         let unit = self.unit_of(&reader, pagemap, frames)?;

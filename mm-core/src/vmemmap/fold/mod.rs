@@ -113,8 +113,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///
     /// # Errors
     ///
-    /// [`FoldError`], and nothing has changed.
+    /// [`FoldError`], and nothing has changed. [`SplitsPage`](FoldError::SplitsPage) only where there are
+    /// readers.
     pub fn fold<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Folded, FoldError>
+    where
+        D: Reshape,
+    {
+        self.prepare_to_be_found(table, pagemap, frames)?;
+        let folded = self.fold_online(table, pagemap, frames);
+        self.found_if(folded.is_ok(), table, pagemap, frames);
+        folded
+    }
+
+    /// [`fold`](Self::fold), whatever readers find.
+    fn fold_online<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
@@ -276,8 +293,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///
     /// [`FoldError`], and nothing has changed. [`OtherTails`](FoldError::OtherTails) where tails
     /// are shared; also where `frames` have the head only, and the tails after them are shared.
+    /// [`SplitsPage`](FoldError::SplitsPage) only where there are readers.
     pub fn reshape<P: PageTable>(
         &mut self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<(), FoldError>
+    where
+        D: Reshape,
+    {
+        self.prepare_to_be_found(table, pagemap, frames)?;
+        let reshaped = self.reshape_online(table, pagemap, frames);
+        self.found_if(reshaped.is_ok(), table, pagemap, frames);
+        reshaped
+    }
+
+    /// [`reshape`](Self::reshape), whatever readers find.
+    fn reshape_online<P: PageTable>(
+        &self,
         table: &P,
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
@@ -316,6 +350,44 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             ControlFlow::Continue(())
         });
         Ok(())
+    }
+
+    /// Takes what it needs so that readers find `frames` when they are pages of another order, and checks
+    /// that no page is partly in them: its other part would have a head that is no longer there. After an
+    /// error nothing has changed.
+    fn prepare_to_be_found<P: PageTable>(
+        &mut self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<(), FoldError> {
+        if self.readers.map().is_none() {
+            return Ok(());
+        }
+        let range = self.check_request(pagemap, frames)?;
+        self.check_online(table, range, pagemap.altmap())
+            .map_err(not_online)?;
+        let pages = self.whole_pages_around(table, frames);
+        if pages != frames {
+            return Err(FoldError::SplitsPage { pages });
+        }
+        self.prepare_to_publish(frames, pagemap.node())
+            .map_err(FoldError::OutOfFrames)
+    }
+
+    /// Readers find the pages of `frames` if they have `changed`, also where these were parts of pages of
+    /// which more was missing. What was prepared and is not needed goes back.
+    fn found_if<P: PageTable>(
+        &mut self,
+        changed: bool,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) {
+        if changed {
+            self.publish_pages(table, pagemap.geometry().order(), frames);
+        }
+        self.free_bits(frames);
     }
 
     /// The addresses of the descriptors of `frames`, if the request is valid.
