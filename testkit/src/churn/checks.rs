@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 impl<E: TailEncoding> Churn<'_, E> {
     /// Checks all that costs next to nothing: what is out, what the counters say, and that no rule
     /// was broken.
-    pub(super) fn check_counts(&self) -> Result<(), String> {
+    pub(super) fn check_counts(&mut self) -> Result<(), String> {
+        self.model.refresh();
         let expected = self.model.costs();
         let out = self.world.machine.frames().outstanding();
         let in_altmaps: u64 = self.altmaps.iter().map(|one| one.in_use()).sum();
@@ -22,7 +23,10 @@ impl<E: TailEncoding> Churn<'_, E> {
                 "{in_altmaps} frames of altmaps are out, not {expected:?}"
             ));
         }
-        let ram = expected.descriptors - expected.of_altmaps + expected.tables + expected.marks;
+        let ram = expected.descriptors - expected.of_altmaps
+            + expected.tables
+            + expected.marks
+            + expected.online_map;
         if out != ram {
             let stats = self.vmemmap.stats();
             return Err(format!(
@@ -36,6 +40,7 @@ impl<E: TailEncoding> Churn<'_, E> {
             of_altmaps: stats.altmap_frames,
             tables: stats.table_frames,
             marks: stats.mark_frames,
+            online_map: stats.online_map_frames,
             reused: stats.reused_entries,
         };
         if found != expected {
@@ -135,6 +140,7 @@ impl<E: TailEncoding> Churn<'_, E> {
         let mut tails: FxHashMap<Key, Pfn> = FxHashMap::default();
         self.tail_frames.clear();
         for page in 0..self.world.layout.pages() {
+            self.check_found(page)?;
             let Some(frame) = self.check_page(page)? else {
                 continue;
             };

@@ -30,6 +30,16 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         }
     }
 
+    /// What is answered where pages are to have another order: readers find whole pages, so a part of one is
+    /// refused, before anything else is looked at.
+    fn as_whole(&self, pages: &Range<u64>, expected: Expected) -> Expected {
+        match pages.clone().all(|page| self.model.cell(page).is_ours()) {
+            false => Err(ErrorKind::NotOnline),
+            true if !self.model.are_whole(pages) => Err(ErrorKind::Misaligned),
+            true => expected,
+        }
+    }
+
     pub(super) fn fold_by(
         &mut self,
         pagemap: &DevPagemap<'w>,
@@ -43,6 +53,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         if self.model.tails_of(policy) == Tails::None {
             expected = Err(ErrorKind::Unsupported);
         }
+        let expected = self.as_whole(&pages, expected);
         self.speculate(&pages);
         let done = self.attempt(expected, FoldError::kind, |churn| {
             churn.vmemmap.fold(&mut churn.table, pagemap, frames)
@@ -114,6 +125,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             (Ok(()), ..) => Err(ErrorKind::Overlap),
             (refused, ..) => refused,
         };
+        let expected = self.as_whole(&pages, expected);
         let answer = self.vmemmap.reshape(&self.table, &pagemap, frames);
         if self
             .judge(answer.map_err(|error| error.kind()), expected)?

@@ -19,23 +19,27 @@
 mod checks;
 mod devices;
 mod fold;
+mod found;
 mod frames;
 mod layout;
 mod model;
 mod online;
 mod operations;
+mod readers;
 mod targets;
 mod world;
 
 use crate::TestTable;
 use crate::backend::chosen_backend;
 use crate::script::Encoding;
+use crate::threads::ThreadKernel;
 use arch_sim::{SimFrames, SimMemory};
 use fastrand::Rng;
 use hosted::BackendKind;
 use mm_core::addr::{Block, Pfn};
 use mm_core::descriptor::{Mask, Page, Pointer, TailEncoding};
 use mm_core::paging::{Leaf, PageTable, Role};
+use mm_core::readers::Readers;
 use mm_core::vmemmap::{AuditSlot, Region, Vmemmap};
 use model::{Key, Model, Policy};
 use rustc_hash::FxHashMap;
@@ -71,6 +75,10 @@ pub struct Tally {
     pub per_order: u64,
     /// Regions and pieces that went offline.
     pub offline: u64,
+    /// Of both, those that were frozen first.
+    pub frozen: u64,
+    /// Of those that were to be frozen, those that were in use or not whole.
+    pub busy: u64,
     /// Of both, those that were a part of a huge leaf or of a shared table.
     pub split_offline: u64,
     /// Of the regions, those that left a part, since there was no memory to split it.
@@ -102,6 +110,8 @@ impl Tally {
         self.shared_tables += other.shared_tables;
         self.per_order += other.per_order;
         self.offline += other.offline;
+        self.frozen += other.frozen;
+        self.busy += other.busy;
         self.split_offline += other.split_offline;
         self.kept += other.kept;
         self.folded += other.folded;
@@ -181,7 +191,9 @@ fn churn<E: TailEncoding>(kind: BackendKind, seed: u64, operations: u64) -> Resu
     let mut rng = Rng::with_seed(seed);
     let world = World::new(kind, &mut rng)?;
     let altmaps = world.altmaps()?;
-    let mut churn = Churn::<E>::new(&world, &altmaps, rng)?;
+    let kernel = ThreadKernel::new(&world.cpus);
+    let readers = world.readers(&kernel)?;
+    let mut churn = Churn::<E>::new(&world, &altmaps, readers, rng)?;
     let between = world.layout.pages() / PAGES_PER_OPERATION;
     for index in 0..operations {
         churn
@@ -204,7 +216,7 @@ struct Churn<'w, E: TailEncoding> {
     altmaps: &'w [Altmap<'w>],
     rng: Rng,
     table: TestTable<'w>,
-    vmemmap: Vmemmap<Page<E>, &'w SimFrames, &'w SimMemory>,
+    vmemmap: Vmemmap<Page<E>, &'w SimFrames, &'w SimMemory, Readers<'w, ThreadKernel<'w>>>,
     model: Model,
     regions: Vec<Live<'w>>,
     /// The region of each device with an altmap, if it came online as one.
@@ -222,7 +234,12 @@ struct Churn<'w, E: TailEncoding> {
 }
 
 impl<'w, E: TailEncoding> Churn<'w, E> {
-    fn new(world: &'w World, altmaps: &'w [Altmap<'w>], mut rng: Rng) -> Result<Self, String> {
+    fn new(
+        world: &'w World,
+        altmaps: &'w [Altmap<'w>],
+        readers: Readers<'w, ThreadKernel<'w>>,
+        mut rng: Rng,
+    ) -> Result<Self, String> {
         let machine = &world.machine;
         machine.cpus().watch_frees(machine.frames());
         let taken = machine.take_table(world.foreign);
@@ -241,9 +258,8 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             }
             model.map_foreign(page);
         }
-        // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-        let vmemmap =
-            unsafe { Vmemmap::new(world.layout.model, machine.frames(), machine.memory()) };
+        // SAFETY: 1: the machine has one table, one memory and one vmemmap. 2: the root is new.
+        let vmemmap = unsafe { Vmemmap::with_readers(readers, machine.frames(), machine.memory()) };
         Ok(Self {
             world,
             altmaps,
@@ -280,6 +296,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         ];
         for page in ends.into_iter().chain(within).chain(around) {
             self.check_page(page)?;
+            self.check_found(page)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Knows no code of the library's. Counts are kept as pages change, so that they are there after
 //! every operation for nothing.
 
+use super::found::Found;
 use super::layout::Layout;
 use mm_core::pagemap::{Tables, Tails};
 use rustc_hash::FxHashMap;
@@ -38,6 +39,14 @@ pub(super) enum Cell {
 impl Cell {
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Own { .. } | Self::Tail { .. })
+    }
+
+    /// The order of the pages whose descriptors are there, if they are ours.
+    pub(super) fn order(self) -> Option<u8> {
+        match self {
+            Self::Own { order, .. } | Self::Tail { order, .. } => Some(order),
+            Self::Free | Self::Foreign => None,
+        }
     }
 }
 
@@ -77,6 +86,7 @@ pub(super) struct Model {
     /// Of the pages that are `own`, those of devices with altmaps.
     own_of_devices: u64,
     mapped: u64,
+    found: Found,
     /// The marked frames, by number.
     pub(super) marks: BTreeSet<u64>,
     /// What the kernel wrote into the first descriptor of a page.
@@ -91,6 +101,7 @@ pub(super) struct Costs {
     pub(super) of_altmaps: u64,
     pub(super) tables: u64,
     pub(super) marks: u64,
+    pub(super) online_map: u64,
     pub(super) reused: u64,
 }
 
@@ -106,6 +117,7 @@ impl Model {
             own: 0,
             own_of_devices: 0,
             mapped: 0,
+            found: Found::new(layout.pages()),
             marks: BTreeSet::new(),
             notes: BTreeMap::new(),
         }
@@ -148,6 +160,11 @@ impl Model {
     fn set(&mut self, page: u64, cell: Cell) {
         let of_devices = u64::from(page < self.layout.device_pages());
         let before = std::mem::replace(&mut self.cells[page as usize], cell);
+        if before.order() != cell.order() {
+            for order in [before.order(), cell.order()].into_iter().flatten() {
+                self.found.change(page, self.pages_of(order));
+            }
+        }
         let ours = &mut self.ours[(page / self.layout.table) as usize];
         *ours += u64::from(cell.is_ours());
         *ours -= u64::from(before.is_ours());
@@ -182,6 +199,30 @@ impl Model {
         }
     }
 
+    /// Brings up to date what readers find, before it is asked for.
+    pub(super) fn refresh(&mut self) {
+        let vmemmap_page = self.layout.model.vmemmap_page_order().get();
+        self.found
+            .refresh(&self.cells, |order| 1 << order.saturating_sub(vmemmap_page));
+    }
+
+    /// The order of the page that readers find where `page` describes frames.
+    pub(super) fn found(&self, page: u64) -> Option<u8> {
+        self.found.order_at(page)
+    }
+
+    /// Whether `pages`, which are online, are whole pages of whatever orders.
+    pub(super) fn are_whole(&self, pages: &Range<u64>) -> bool {
+        [pages.start, pages.end - 1].into_iter().all(|page| {
+            let unit = self
+                .cell(page)
+                .order()
+                .map_or(1, |order| self.pages_of(order));
+            let first = page - page % unit;
+            Self::covers(pages, &(first..first + unit))
+        })
+    }
+
     /// Whether some page is mapped to this tail frame.
     pub(super) fn has_tail(&self, key: &Key) -> bool {
         self.tails.contains_key(key)
@@ -209,6 +250,7 @@ impl Model {
             of_altmaps: self.own_of_devices + tails_of_devices,
             tables: self.tables(),
             marks: blocks.len() as u64,
+            online_map: self.found.map_frames(),
             reused: self.mapped - self.own - tails,
         }
     }

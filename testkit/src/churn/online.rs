@@ -288,7 +288,10 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             |churn, _| churn.world.layout.subsection,
             |churn, pages, _| churn.is_online(pages),
         )?;
-        self.depopulate_by(&pagemap, frames, Ok(()))
+        match self.rng.u8(..4) {
+            0 => self.freeze_and_depopulate(&pagemap, frames),
+            _ => self.depopulate_by(&pagemap, frames, Ok(())),
+        }
     }
 
     /// Takes `frames` offline, for which `expected` is the answer if they are online.

@@ -76,9 +76,12 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             ));
         }
         let ours = pages.clone().all(|page| self.model.cell(page).is_ours());
+        let all_found = pages.clone().all(|page| self.model.found(page).is_some());
         let expected = match (ours, self.model.are_whole(&pages)) {
             (false, _) => Err(ErrorKind::NotOnline),
             (true, false) => Err(ErrorKind::Misaligned),
+            // A part of a page of which more is missing is nothing that could be frozen.
+            (true, true) if !all_found => Err(ErrorKind::Misaligned),
             (true, true) if in_use.is_some() => Err(ErrorKind::Busy),
             (true, true) => Ok(()),
         };

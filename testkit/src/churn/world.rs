@@ -1,12 +1,15 @@
 //! What a run borrows: a machine, the memory that comes online in it, and altmaps.
 
 use super::layout::Layout;
+use crate::threads::{ThreadCpus, ThreadKernel};
 use crate::{Facts, TestMachine};
 use arch_sim::SimMemory;
 use fastrand::Rng;
 use hosted::{BackendKind, MachineConfig};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::DeviceAltmap;
+use mm_core::paging::Replacement;
+use mm_core::readers::{OnlineEntry, Readers};
 
 /// How many pagemaps' worth of memory there are besides the devices: small and large ones.
 const SMALL: usize = 48;
@@ -36,6 +39,9 @@ pub(super) struct Memory {
 pub(super) struct World {
     pub(super) layout: Layout,
     pub(super) machine: TestMachine,
+    /// CPUs by which readers translate.
+    pub(super) cpus: ThreadCpus,
+    online_map: Vec<OnlineEntry>,
     pub(super) memories: Vec<Memory>,
     pub(super) large_memories: Vec<Memory>,
     pub(super) devices: Vec<Memory>,
@@ -71,9 +77,19 @@ impl World {
                 ..MachineConfig::default()
             },
         );
+        let machine = machine.map_err(|error| error.to_string())?;
+        // Without tables nobody translates: see `Churn::check_found`.
+        let translated = match machine.facts().has_tables {
+            true => kind,
+            false => BackendKind::X86_64,
+        };
+        let rule = Replacement::Direct;
+        let entries = 0..layout.model.online_entries();
         Ok(Self {
             layout,
-            machine: machine.map_err(|error| error.to_string())?,
+            cpus: ThreadCpus::new(translated, machine.memory(), machine.root(), rule),
+            online_map: entries.map(|_| OnlineEntry::new()).collect(),
+            machine,
             memories,
             large_memories,
             devices,
@@ -83,6 +99,15 @@ impl World {
     }
 
     /// An altmap for each device.
+    /// Readers of what comes online here.
+    pub(super) fn readers<'w>(
+        &'w self,
+        kernel: &'w ThreadKernel<'w>,
+    ) -> Result<Readers<'w, ThreadKernel<'w>>, String> {
+        let readers = Readers::new(self.layout.model, &self.online_map, kernel);
+        readers.map_err(|error| error.to_string())
+    }
+
     pub(super) fn altmaps(&self) -> Result<Vec<Altmap<'_>>, String> {
         let altmap = |device: &Memory| {
             let (memory, node) = (self.machine.memory(), NodeId::new(0));

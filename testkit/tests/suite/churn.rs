@@ -71,6 +71,8 @@ fn a_million_operations_hold(kind: BackendKind) {
     assert!(kept >= operations >> 20 || !has_huge || !kind.has_tables());
     assert!(seldom(|tally| tally.split_offline));
     assert!(seldom(|tally| tally.shared_tables) || !kind.has_tables());
+    assert!(seldom(|tally| tally.frozen) || !kind.has_tables());
+    assert!(seldom(|tally| tally.busy) || !kind.has_tables());
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);
 }
 
