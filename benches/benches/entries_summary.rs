@@ -9,7 +9,7 @@
     reason = "a benchmark stops at the first surprise"
 )]
 
-use benches::{Arena, ENTRIES, Engine, OffsetTable, Pattern};
+use benches::{Arena, ENTRIES, Engine, OffsetTable, Pattern, median};
 use comfy_table::{CellAlignment, Table, presets};
 use std::time::{Duration, Instant};
 
@@ -32,9 +32,8 @@ fn timed(times: &mut Vec<Duration>, work: impl FnOnce()) {
     times.push(start.elapsed());
 }
 
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64() * 1e9 / ENTRIES as f64
+fn per_entry(times: &[Duration]) -> f64 {
+    median(times.iter().copied()).as_secs_f64() * 1e9 / ENTRIES as f64
 }
 
 fn main() {
@@ -71,8 +70,8 @@ fn main() {
         }
     }
 
-    let memset = median(&mut memset);
-    let memset_tables = median(&mut memset_tables);
+    let memset = per_entry(&memset);
+    let memset_tables = per_entry(&memset_tables);
     println!(
         "{ENTRIES} entries, {rounds} rounds; per entry, memset of the leaf tables takes {memset:.3} ns \
          in one piece and {memset_tables:.3} ns table by table"
@@ -90,10 +89,10 @@ fn main() {
         "faster",
     ]);
     for ((_, name), times) in Pattern::ALL.into_iter().zip(&mut times) {
-        let map = median(&mut times.map);
-        let unmap = median(&mut times.unmap);
-        let map_to = median(&mut times.map_to);
-        let map_to_unmap = median(&mut times.map_to_unmap);
+        let map = per_entry(&times.map);
+        let unmap = per_entry(&times.unmap);
+        let map_to = per_entry(&times.map_to);
+        let map_to_unmap = per_entry(&times.map_to_unmap);
         table.add_row([
             name.to_owned(),
             format!("{map:.3}"),

@@ -8,7 +8,7 @@
 )]
 
 use arch_sim::{SimFrames, SimMemory};
-use benches::PageAtATime;
+use benches::{PageAtATime, median};
 use comfy_table::{CellAlignment, Table, presets};
 use hosted::{Backend, Machine, MachineConfig, X86_64};
 use mm_core::addr::{PfnRange, PhysAddr};
@@ -134,11 +134,6 @@ fn one_round<P: PageTable>(
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
 fn main() {
     let machine = Machine::<X86_64>::new(&MachineConfig {
         devices: vec![X86_64::MODEL.all_frames()],
@@ -184,11 +179,11 @@ fn main() {
         "online per GiB",
         "/ first",
     ]);
-    let first = median(rounds[0].iter().map(|round| round.online).collect());
+    let first = median(rounds[0].iter().map(|round| round.online));
     let per_gib = |time: Duration, bytes: u64| time.as_secs_f64() * 1e9 / (bytes / GIB) as f64;
     for (case, rounds) in CASES.iter().zip(&rounds) {
-        let online = median(rounds.iter().map(|round| round.online).collect());
-        let offline = median(rounds.iter().map(|round| round.offline).collect());
+        let online = median(rounds.iter().map(|round| round.online));
+        let offline = median(rounds.iter().map(|round| round.offline));
         let frames = rounds[0].frames as f64 / (case.bytes / GIB) as f64;
         output.add_row([
             case.name.to_owned(),

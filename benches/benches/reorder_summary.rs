@@ -10,6 +10,7 @@
 )]
 
 use arch_sim::{SimFrames, SimMemory};
+use benches::median;
 use comfy_table::{CellAlignment, Table, presets};
 use hosted::{Backend, Machine, MachineConfig, X86_64};
 use mm_core::addr::{NodeId, Order, PfnRange, PhysAddr};
@@ -162,11 +163,6 @@ fn one_round(case: &Case, bed: &mut Bed<'_>, frames: &SimFrames) -> Round {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
 fn main() {
     let machine = Machine::<X86_64>::new(&MachineConfig {
         devices: vec![X86_64::MODEL.all_frames()],
@@ -204,7 +200,7 @@ fn main() {
     ]);
     for (case, rounds) in cases.iter().zip(&all) {
         let of = |time: fn(&Round) -> Duration| {
-            let time = median(rounds.iter().map(time).collect());
+            let time = median(rounds.iter().map(time));
             format!("{:.3} ms", time.as_secs_f64() * 1e3)
         };
         let [before, after] = rounds[0].frames;

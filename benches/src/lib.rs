@@ -30,6 +30,14 @@ pub use pattern::{Pattern, Runs};
 pub use real_array::{Frames, Host, NoGuard, Ram, RealArray};
 
 use mm_core::addr::{VirtAddr, VirtRange};
+use std::time::Duration;
+
+/// The median of `times`, of which there is one at least.
+pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.into_iter().collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
 
 /// How many entries are written and cleared: those of 512 leaf tables, the vmemmap of 64 GiB.
 pub const ENTRIES: u64 = 262_144;
