@@ -1,6 +1,6 @@
 //! Writing descriptors into frames that nobody has mapped yet.
 
-use crate::addr::{NodeId, Order, Pfn};
+use crate::addr::{Granule, NodeId, Order, Pfn};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
@@ -29,6 +29,18 @@ impl<'v, M> DescriptorWriter<'v, M> {
             base: Part::Base,
         }
     }
+}
+
+/// Copies a page of descriptors from one frame to another.
+///
+/// # Safety
+///
+/// 1. The direct map reaches both frames, and they are different ones.
+/// 2. Nobody else uses `to`, and nobody stores to `from`.
+pub(super) unsafe fn copy_page<M: DirectMap>(direct_map: &M, granule: Granule, from: Pfn, to: Pfn) {
+    let [from, to] = [from, to].map(|frame| direct_map.frame_pointer(frame));
+    // SAFETY: by 1 both are whole pages of that size, which do not overlap; 2.
+    unsafe { to.copy_from_nonoverlapping(from, granule.bytes() as usize) };
 }
 
 impl<M: DirectMap> DescriptorWriter<'_, M> {

@@ -31,6 +31,7 @@ mod descriptor_writer;
 mod error;
 mod fold;
 mod frame_pool;
+mod frames_ahead;
 mod freeze;
 mod frozen_pages;
 mod huge_leaf;

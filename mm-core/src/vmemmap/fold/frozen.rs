@@ -234,13 +234,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         frames: PfnRange,
         references: u32,
     ) -> Result<FrozenUnits<'r, D, K>, FoldError> {
-        let range = self.check_request(pagemap, frames)?;
-        self.check_online(table, range, pagemap.altmap())
-            .map_err(not_online)?;
-        let pages = self.whole_pages_around(table, frames);
-        if pages != frames {
-            return Err(FoldError::SplitsPage { pages });
-        }
+        self.check_whole(table, pagemap, frames)?;
         let reserved = pagemap.altmap().map(Altmap::reserved);
         self.check_found(table, frames, reserved)
             .map_err(|pages| FoldError::SplitsPage { pages })?;
@@ -321,10 +315,11 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let mut done = 0;
         while let Some((end, frames)) = units.next_run(done) {
             let result = match change {
-                Change::Fold => self.fold(table, pagemap, frames),
+                // Pages that are frozen are whole, and found.
+                Change::Fold => self.fold_online(table, pagemap, frames),
                 Change::Unfold => self.unfold(table, pagemap, frames),
                 Change::Reshape => self
-                    .reshape(table, pagemap, frames)
+                    .reshape_online(table, pagemap, frames)
                     .map(|()| Folded::default()),
             };
             match result {
@@ -389,11 +384,37 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         frames: PfnRange,
         references: (u32, u32),
     ) -> Result<Changed, FoldError> {
+        let commit = |vmemmap: &mut Self, table: &mut P, quiescent| {
+            vmemmap.commit_change(table, quiescent, change, pagemap, references.1)
+        };
+        // SAFETY: 1: the caller's.
+        unsafe { self.call_by_call(table, pagemap, frames, references.0, commit) }
+    }
+
+    /// Freezes `frames`, whose pages have `references` references, waits, and does `commit`, call by call
+    /// until all is done that can be.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`freeze_units`](Self::freeze_units), where nothing was changed. After that,
+    /// [`Changed::error`].
+    ///
+    /// # Safety
+    ///
+    /// 1. Duties 1 and 2 of [`freeze_units`](Self::freeze_units).
+    pub(in crate::vmemmap) unsafe fn call_by_call<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+        references: u32,
+        mut commit: impl FnMut(&mut Self, &mut P, QuiescentUnits<'r, D, K>) -> Changed,
+    ) -> Result<Changed, FoldError> {
         let mut all = Changed::default();
         let mut rest = Some(frames);
         while let Some(frames) = rest {
             // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
-            let frozen = unsafe { self.freeze_units(&*table, pagemap, frames, references.0) };
+            let frozen = unsafe { self.freeze_units(&*table, pagemap, frames, references) };
             let frozen = match frozen {
                 Ok(frozen) => frozen,
                 Err(error) if all == Changed::default() => return Err(error),
@@ -403,8 +424,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
                 }
             };
             rest = frozen.rest();
-            let changed = self.commit_change(table, frozen.wait(), change, pagemap, references.1);
-            all.add(&changed);
+            all.add(&commit(self, table, frozen.wait()));
             if all.error.is_some() {
                 break;
             }

@@ -364,15 +364,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if self.readers.map().is_none() {
             return Ok(());
         }
+        self.check_whole(table, pagemap, frames)?;
+        self.prepare_to_publish(frames, pagemap.node())
+            .map_err(FoldError::OutOfFrames)
+    }
+
+    /// Checks that `frames` are a valid request, online, and whole pages.
+    fn check_whole<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<(), FoldError> {
         let range = self.check_request(pagemap, frames)?;
         self.check_online(table, range, pagemap.altmap())
             .map_err(not_online)?;
-        let pages = self.whole_pages_around(table, frames);
-        if pages != frames {
-            return Err(FoldError::SplitsPage { pages });
+        match self.whole_pages_around(table, frames) {
+            pages if pages != frames => Err(FoldError::SplitsPage { pages }),
+            _ => Ok(()),
         }
-        self.prepare_to_publish(frames, pagemap.node())
-            .map_err(FoldError::OutOfFrames)
     }
 
     /// Readers find the pages of `frames` if they have `changed`, also where these were parts of pages of

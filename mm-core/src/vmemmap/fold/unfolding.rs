@@ -2,11 +2,13 @@
 //! page.
 
 use super::error::FoldError;
-use crate::addr::{Block, NodeId, Order, Pfn, PfnRange, VirtAddr};
-use crate::frame::{DirectMap, FrameAllocator, FrameStack};
+use crate::addr::{Block, NodeId, Order, Pfn, VirtAddr};
+use crate::frame::{DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::paging::{Exchange, Leaf, Role, Run, Step};
+use crate::vmemmap::descriptor_writer::copy_page;
 use crate::vmemmap::frame_pool::FramePool;
+use crate::vmemmap::frames_ahead::FramesAhead;
 use crate::vmemmap::note::Notes;
 
 /// The exchange that unfolds, with all frames that it needs.
@@ -15,10 +17,7 @@ pub(super) struct Unfolding<'v, A, M> {
     model: &'v MemoryModel,
     direct_map: &'v M,
     order: Order,
-    /// Frames for single vmemmap pages.
-    frames: FrameStack<'v, M>,
-    /// Blocks for huge leaves.
-    blocks: FrameStack<'v, M>,
+    ahead: FramesAhead<'v, M>,
     /// The huge leaf that is being made: its first address and its block.
     joining: Option<(VirtAddr, Block)>,
 }
@@ -36,8 +35,7 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
             model,
             direct_map,
             order,
-            frames: FrameStack::new(direct_map),
-            blocks: FrameStack::new(direct_map),
+            ahead: FramesAhead::new(direct_map),
             joining: None,
         }
     }
@@ -50,19 +48,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         node: NodeId,
         notes: &mut Notes,
     ) -> u64 {
-        for reserved in 0..leaves {
-            let Ok(block) = self.pool.allocate(order, node) else {
-                for _ in reserved..leaves {
-                    notes.huge_leaf_unavailable();
-                }
-                return reserved;
-            };
-            let actual = self.pool.node_of(block.first());
-            notes.frames_from(node, actual, order.frames());
-            // SAFETY: 1: allocated just now.
-            unsafe { self.blocks.push(block.frames()) };
-        }
-        leaves
+        let pool = &mut self.pool;
+        self.ahead.take_blocks(pool, leaves, order, node, notes)
     }
 
     /// Allocates `frames` single frames. After a failure, `release_unused` releases those that were
@@ -73,47 +60,21 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         node: NodeId,
         notes: &mut Notes,
     ) -> Result<(), FoldError> {
-        let mut left = frames;
-        while left > 0 {
-            let run = self.pool.allocate_run(left, node)?;
-            let actual = self.pool.node_of(run.start());
-            notes.frames_from(node, actual, run.frames());
-            left = left.saturating_sub(run.frames());
-            // SAFETY: 1: allocated just now.
-            unsafe { self.frames.push(run) };
-        }
-        Ok(())
+        let taken = self.ahead.take_singles(&mut self.pool, frames, node, notes);
+        Ok(taken?)
     }
 
     /// Releases what was not needed.
     pub(super) fn release_unused(&mut self) {
-        while let Some(frames) = self.frames.pop() {
-            // SAFETY: 1: the references came with the frames, from this pool. 2: no entry was made for
-            // them.
-            unsafe { self.pool.release_frames(frames, Role::Descriptors) };
-        }
-        while let Some(block) = self.blocks.pop().and_then(block_of) {
-            let role = Role::Descriptors;
-            let leaf = Leaf {
-                block,
-                role,
-                writable: true,
-            };
-            // SAFETY: 1: the block came from this pool. 2: it was not mapped.
-            unsafe { self.pool.release_run(Run::once(leaf)) };
-        }
+        // SAFETY: 1: it was taken of this pool, and what became entries was taken out.
+        unsafe { self.ahead.release(&mut self.pool) };
     }
 
     /// Copies a page of descriptors.
     fn copy_page(&self, from: Pfn, to: Pfn) {
-        let bytes = self.model.granule().bytes() as usize;
-        let from = self.direct_map.frame_pointer(from);
-        let to = self.direct_map.frame_pointer(to);
-        // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and
-        // different ones, since `to` was allocated for this. Nobody else uses it yet, and
-        // nobody stores to descriptors that are being unfolded (duty 3 of
-        // `Vmemmap::live_descriptor`).
-        unsafe { to.copy_from_nonoverlapping(from, bytes) };
+        // SAFETY: 1: duty 2 of `Vmemmap::new`; `to` was allocated for this. 2: nobody else uses it yet, and
+        // nobody stores to descriptors that are being unfolded (duty 3 of `Vmemmap::live_descriptor`).
+        unsafe { copy_page(self.direct_map, self.model.granule(), from, to) };
     }
 
     /// Whether the vmemmap page at `at` is the one after the head's.
@@ -122,12 +83,6 @@ impl<'v, A: FrameAllocator, M: DirectMap> Unfolding<'v, A, M> {
         let frame = self.model.frame_of_descriptor(at);
         frame.is_some_and(|frame| frame.get() - frame.align_down(self.order).get() == per_page)
     }
-}
-
-/// The block that `frames` are.
-fn block_of(frames: PfnRange) -> Option<Block> {
-    let order = u8::try_from(frames.frames().trailing_zeros()).ok()?;
-    Block::new(frames.start(), Order::new(order)?)
 }
 
 impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
@@ -142,7 +97,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
     }
 
     fn join(&mut self, at: VirtAddr, _order: Order) -> Option<Leaf> {
-        let block = self.blocks.pop().and_then(block_of)?;
+        let block = self.ahead.next_block()?;
         self.joining = Some((at, block));
         Some(Leaf {
             block,
@@ -183,7 +138,7 @@ impl<A: FrameAllocator, M: DirectMap> Exchange for Unfolding<'_, A, M> {
             return Run::once(Leaf::single(tail, Role::Descriptors));
         }
         let alike = if old.step == Step::Same { old.count } else { 1 };
-        let Some(frames) = self.frames.take(alike) else {
+        let Some(frames) = self.ahead.singles.take(alike) else {
             return one;
         };
         for index in 0..frames.frames() {

@@ -4,7 +4,7 @@ use super::target::Target;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
-use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use core::ptr::NonNull;
 
 /// What references a page has that did not begin where it does.
@@ -58,11 +58,9 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     /// 1 and 2. As for [`write_page`](Self::write_page).
     /// 3. `tails` is a page of tails of the compound page, which nobody changes.
     pub(super) unsafe fn write_first_page<D: Reshape>(&self, holder: Pfn, first: Pfn, tails: Pfn) {
-        let [from, to] = [tails, holder].map(|frame| self.writer.direct_map.frame_pointer(frame));
-        let bytes = self.writer.model.granule().bytes() as usize;
-        // SAFETY: both are whole pages that the direct map reaches, and different ones; 1 and 3: nobody
-        // writes to either.
-        unsafe { to.copy_from_nonoverlapping(from, bytes) };
+        let granule = self.writer.model.granule();
+        // SAFETY: 1: by 1 and 3. 2: by 1 nobody else uses `holder`, and by 3 nobody stores to `tails`.
+        unsafe { copy_page(self.writer.direct_map, granule, tails, holder) };
         let head = Self {
             unit: PfnRange::single(first),
             ..*self

@@ -9,9 +9,8 @@ use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::Tails;
 use crate::paging::{Exchange, Leaf, Role, Run, Span, Step};
-use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
-use crate::vmemmap::reserve::block_of;
 
 impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, A, M> {
     /// The tail frame that is held for the compound page of `kind`, which becomes the current one.
@@ -99,7 +98,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
 
     /// Frames of their own for the first of the pages of `old` at `at`, which are mapped to tails.
     fn own_frames(&mut self, at: VirtAddr, old: Run) -> Run {
-        let Some(frames) = self.frames.take(old.count) else {
+        let Some(frames) = self.ahead.singles.take(old.count) else {
             return Run::once(old.leaf);
         };
         for (index, holder) in (0..).zip(frames) {
@@ -195,7 +194,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
         if !self.target.is_all_own(span) {
             return None;
         }
-        let block = self.blocks.pop().and_then(block_of)?;
+        let block = self.ahead.next_block()?;
         self.joining = Some((at, block));
         Some(Leaf {
             block,
@@ -222,13 +221,10 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
                 unsafe { self.unit_writer().write_page::<D>(holder, first) };
                 continue;
             }
-            let bytes = granule.bytes() as usize;
-            let pages = [from, holder].map(|frame| self.writer.direct_map.frame_pointer(frame));
-            let [from, to] = pages;
-            // SAFETY: both are whole pages that the direct map reaches (duty 2 of `Vmemmap::new`), and
-            // different ones, since the block was allocated for this. Nobody else uses it yet, and nobody
-            // stores to descriptors of pages that change (duty 3 of `Vmemmap::live_descriptor`).
-            unsafe { to.copy_from_nonoverlapping(from, bytes) };
+            // SAFETY: 1: duty 2 of `Vmemmap::new`; the block was allocated for this. 2: nobody else uses it
+            // yet, and nobody stores to descriptors of pages that change (duty 3 of
+            // `Vmemmap::live_descriptor`).
+            unsafe { copy_page(self.writer.direct_map, granule, from, holder) };
             self.unit_writer().rewrite_page::<D>(holder, first);
         }
     }

@@ -97,27 +97,11 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         frames: PfnRange,
         references: (u32, u32),
     ) -> Result<Changed, FoldError> {
-        let mut all = Changed::default();
-        let mut rest = Some(self.whole_pages_around(&*table, frames));
-        while let Some(pages) = rest {
-            // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
-            let frozen = unsafe { self.freeze_units(&*table, pagemap, pages, references.0) };
-            let frozen = match frozen {
-                Ok(frozen) => frozen,
-                Err(error) if all == Changed::default() => return Err(error),
-                Err(error) => {
-                    all.error = Some(error);
-                    break;
-                }
-            };
-            rest = frozen.rest();
-            let quiescent = frozen.wait();
-            let changed = self.commit_reorder(table, quiescent, pagemap, frames, references.1);
-            all.add(&changed);
-            if all.error.is_some() {
-                break;
-            }
-        }
-        Ok(all)
+        let pages = self.whole_pages_around(&*table, frames);
+        let commit = |vmemmap: &mut Self, table: &mut P, quiescent| {
+            vmemmap.commit_reorder(table, quiescent, pagemap, frames, references.1)
+        };
+        // SAFETY: 1: the caller's, for all of these pages.
+        unsafe { self.call_by_call(table, pagemap, pages, references.0, commit) }
     }
 }

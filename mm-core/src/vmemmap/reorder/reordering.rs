@@ -11,9 +11,9 @@ use crate::paging::{Leaf, PageTable, Role, Run, Step};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frame_pool::FramePool;
+use crate::vmemmap::frames_ahead::FramesAhead;
 use crate::vmemmap::note::Notes;
 use crate::vmemmap::registry::TailKey;
-use crate::vmemmap::reserve::block_of;
 use crate::vmemmap::shared_tail::shared_tail;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -51,12 +51,9 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) describe: Describe,
     /// What is changed.
     pub(super) unit: PfnRange,
-    /// Frames for single vmemmap pages.
-    pub(super) frames: FrameStack<'v, M>,
+    pub(super) ahead: FramesAhead<'v, M>,
     /// Tail frames of compound pages, the first on top. Each says how many references it has.
     pub(super) tails: FrameStack<'v, M>,
-    /// Blocks for huge leaves.
-    pub(super) blocks: FrameStack<'v, M>,
     /// Single frames that no entry maps any more.
     pub(super) freed: FrameStack<'v, M>,
     /// A tail frame, and how many of its entries are gone since it was last released.
@@ -82,9 +79,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     ) -> Self {
         Self {
             pool,
-            frames: FrameStack::new(writer.direct_map),
+            ahead: FramesAhead::new(writer.direct_map),
             tails: FrameStack::new(writer.direct_map),
-            blocks: FrameStack::new(writer.direct_map),
             freed: FrameStack::new(writer.direct_map),
             gone: None,
             writer,
@@ -120,6 +116,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         leaf: Option<Order>,
         notes: &mut Notes,
     ) -> Result<(), FoldError> {
+        let node = self.writer.node;
         let mut found = self.survey(leaf, 0).difference::<D, P>(table, range);
         if let Some(error) = found.error {
             return Err(error);
@@ -128,7 +125,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         if let Some(leaf) = leaf
             && found.leaves > 0
         {
-            let blocks = self.take_blocks(found.leaves, leaf, notes);
+            let pool = &mut self.pool;
+            let blocks = self
+                .ahead
+                .take_blocks(pool, found.leaves, leaf, node, notes);
             found = self
                 .survey(Some(leaf), blocks)
                 .difference::<D, P>(table, range);
@@ -144,45 +144,14 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
                 }
             }
         }
-        self.take_frames(found.own + tails, notes)?;
+        let singles = found.own + tails;
+        self.ahead
+            .take_singles(&mut self.pool, singles, node, notes)?;
         self.take_per_order(&found, notes)?;
         match tails {
             0 => Ok(()),
             _ => self.take_tails(table),
         }
-    }
-
-    /// Takes blocks for up to `leaves` huge leaves of `order`. Says how many it got.
-    fn take_blocks(&mut self, leaves: u64, order: Order, notes: &mut Notes) -> u64 {
-        let node = self.writer.node;
-        for taken in 0..leaves {
-            let Ok(block) = self.pool.allocate(order, node) else {
-                for _ in taken..leaves {
-                    notes.huge_leaf_unavailable();
-                }
-                return taken;
-            };
-            let actual = self.pool.node_of(block.first());
-            notes.frames_from(node, actual, order.frames());
-            // SAFETY: 1: taken just now.
-            unsafe { self.blocks.push(block.frames()) };
-        }
-        leaves
-    }
-
-    /// Takes `frames` single frames.
-    fn take_frames(&mut self, frames: u64, notes: &mut Notes) -> Result<(), FoldError> {
-        let node = self.writer.node;
-        let mut left = frames;
-        while left > 0 {
-            let run = self.pool.allocate_run(left, node)?;
-            let actual = self.pool.node_of(run.start());
-            notes.frames_from(node, actual, run.frames());
-            left = left.saturating_sub(run.frames());
-            // SAFETY: 1: taken just now.
-            unsafe { self.frames.push(run) };
-        }
-        Ok(())
     }
 
     /// Takes references of the tail frame of each order.
@@ -275,7 +244,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             if references == 0 {
                 continue;
             }
-            let Some(frame) = self.frames.take(1).map(PfnRange::start) else {
+            let Some(frame) = self.ahead.singles.take(1).map(PfnRange::start) else {
                 break;
             };
             // SAFETY: 1: the frame came from this pool. 2: the entries that are about to be made own these
@@ -285,7 +254,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             unsafe {
                 match counted {
                     true => self.tails.push(PfnRange::single(frame)),
-                    false => self.frames.push(PfnRange::single(frame)),
+                    false => self.ahead.singles.push(PfnRange::single(frame)),
                 }
             }
             if !counted {
@@ -331,19 +300,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         while let Some(held) = self.pop_tail() {
             self.release_held(held, Role::Descriptors);
         }
-        while let Some(frames) = self.frames.pop() {
-            // SAFETY: 1: the references came with the frames, from this pool. 2: no entry was made for them.
-            unsafe { self.pool.release_frames(frames, Role::Descriptors) };
-        }
-        while let Some(block) = self.blocks.pop().and_then(block_of) {
-            let leaf = Leaf {
-                block,
-                role: Role::Descriptors,
-                writable: true,
-            };
-            // SAFETY: 1: the block came from this pool. 2: it was not mapped.
-            unsafe { self.pool.release_run(Run::once(leaf)) };
-        }
+        // SAFETY: 1: it was taken of this pool, and what became entries was taken out.
+        unsafe { self.ahead.release(&mut self.pool) };
     }
 
     /// Gives back the references of entries of tails that are gone.

@@ -1,9 +1,10 @@
 //! The reserve, in place of an allocator.
 
-use super::{ReserveState, block_of};
+use super::ReserveState;
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{AcquireError, DirectMap, FrameAllocator, OutOfFrames, OwnedBlock, Released};
 use crate::paging::TableReserve;
+use crate::vmemmap::frames_ahead::block_of;
 use core::cell::RefCell;
 
 /// The reserve of a vmemmap at work: what is allocated here comes from it, and what is freed goes to it.

@@ -16,8 +16,9 @@ mod stacks;
 #[cfg(doc)]
 use super::Note;
 use super::fold::FoldError;
+use super::frames_ahead::block_of;
 use super::{Notes, Vmemmap};
-use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
+use crate::addr::{Block, NodeId, Pfn, PfnRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, Released};
 use crate::paging::{FrameOutOfReach, InUse, PageTable, Replace};
@@ -72,12 +73,6 @@ impl ReserveState {
         self.huge_leaves
             .for_each(memory, &mut |run| visit(run, true));
     }
-}
-
-/// The block that `frames` are.
-pub(super) fn block_of(frames: PfnRange) -> Option<Block> {
-    let order = u8::try_from(frames.frames().trailing_zeros()).ok()?;
-    Block::new(frames.start(), Order::new(order)?)
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
