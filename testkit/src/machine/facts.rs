@@ -1,7 +1,7 @@
 //! What is so of a backend.
 
 use hosted::{BackendKind, Inspect};
-use mm_core::addr::{Order, Pfn};
+use mm_core::addr::Order;
 use mm_core::model::MemoryModel;
 
 use crate::{OnBackend, WithInspect};
@@ -13,8 +13,6 @@ pub struct Facts {
     pub name: &'static str,
     /// Where descriptors lie.
     pub model: MemoryModel,
-    /// The last frame that an entry can hold.
-    pub last_frame: Pfn,
     /// How many levels of tables there are; 0: none.
     pub table_levels: u32,
     /// Whether there are tables below the root that cost frames.
@@ -38,7 +36,6 @@ impl Facts {
         Self {
             name: B::NAME,
             model: B::MODEL,
-            last_frame: B::LAST_FRAME,
             table_levels: B::TABLE_LEVELS,
             has_tables: B::HAS_TABLES,
             huge_leaf: B::HUGE_LEAF,
