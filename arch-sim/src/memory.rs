@@ -4,14 +4,16 @@
 //! frame that no chunk has is never touched: its contents are a scratch page, and the access is
 //! written to the log.
 
+mod mapping;
+
 use crate::violations::{Violation, Violations};
-use memmap2::{MmapOptions, MmapRaw};
+use mapping::Mapping;
 use mm_core::addr::{Granule, Pfn, PfnRange, PhysAddr};
 use mm_core::frame::DirectMap;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Frames that follow each other, in this physical memory and in the host's virtual memory.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +21,12 @@ struct Chunk {
     first: u64,
     frames: u64,
     base: NonNull<u8>,
+    /// Whether each block of `1 << block_shift` bytes was touched.
+    touched: NonNull<AtomicBool>,
+    block_shift: u32,
 }
 
-// SAFETY: the pointer is only an address; who accesses what it points at answers for it.
+// SAFETY: the pointers are only addresses; who accesses what they point at answers for it.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
@@ -34,9 +39,26 @@ impl Chunk {
         if index >= self.frames {
             return None;
         }
+        let offset = (index << shift) as usize;
+        // SAFETY: the mapping has a flag for each block, and stays as long as the memory that asks.
+        let touched = unsafe { self.touched.add(offset >> self.block_shift).as_ref() };
+        if !touched.load(Ordering::Relaxed) {
+            touched.store(true, Ordering::Relaxed);
+        }
         // SAFETY: the mapping has a page for each of `frames` frames, counted from `base`, and its
         // size in bytes fits an `isize`.
-        Some(unsafe { self.base.add((index << shift) as usize) })
+        Some(unsafe { self.base.add(offset) })
+    }
+
+    fn new(frames: PfnRange, mapping: &Mapping) -> Self {
+        let (touched, block_shift) = mapping.touched();
+        Self {
+            first: frames.start().get(),
+            frames: frames.frames(),
+            base: mapping.base(),
+            touched,
+            block_shift,
+        }
     }
 
     fn range(&self) -> Option<PfnRange> {
@@ -51,16 +73,19 @@ struct Shared {
     /// The same, by their first frames.
     in_order: Vec<Chunk>,
     /// What stands in for every frame that is not there.
-    scratch: NonNull<u8>,
-    /// Unmapped when the last handle goes.
-    _mappings: Vec<MmapRaw>,
+    scratch: Chunk,
+    /// Kept for the next memory when the last handle goes.
+    mappings: Vec<Mapping>,
     violations: Violations,
 }
 
-// SAFETY: `scratch` is only an address, like the pointers of the chunks.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for mapping in self.mappings.drain(..) {
+            mapping::keep(mapping);
+        }
+    }
+}
 
 /// Hosted physical memory; clones are handles on the same memory.
 ///
@@ -89,24 +114,20 @@ impl SimMemory {
                 ));
             }
         }
-        let (scratch_page, scratch) = map(granule, 1)?;
+        let scratch_page = Mapping::new(granule, 1)?;
+        let scratch = Chunk::new(PfnRange::single(Pfn::ZERO), &scratch_page);
         let mut mappings = vec![scratch_page];
         let mut mapped = Vec::with_capacity(chunks.len());
         for chunk in chunks {
-            let (mapping, base) = map(granule, chunk.frames())?;
+            let mapping = Mapping::new(granule, chunk.frames())?;
+            mapped.push(Chunk::new(*chunk, &mapping));
             mappings.push(mapping);
-            mapped.push(Chunk {
-                first: chunk.start().get(),
-                frames: chunk.frames(),
-                base,
-            });
         }
         let mut in_order = mapped.clone();
         in_order.sort_unstable_by_key(|chunk| chunk.first);
         let nowhere = Chunk {
-            first: 0,
             frames: 0,
-            base: scratch,
+            ..scratch
         };
         Ok(Self {
             hot: mapped.first().copied().unwrap_or(nowhere),
@@ -116,7 +137,7 @@ impl SimMemory {
                 chunks: mapped,
                 in_order,
                 scratch,
-                _mappings: mappings,
+                mappings,
                 violations: Violations::new(),
             }),
         })
@@ -214,7 +235,10 @@ impl SimMemory {
     #[cold]
     fn outside(&self, frame: Pfn) -> NonNull<u8> {
         self.violations().record(Violation::OutsideMemory { frame });
-        self.shared.scratch
+        let scratch = &self.shared.scratch;
+        scratch
+            .pointer(Pfn::ZERO, self.shift)
+            .unwrap_or(scratch.base)
     }
 }
 
@@ -233,39 +257,6 @@ unsafe impl DirectMap for SimMemory {
 
 /// Up to how many chunks to look at each is quicker than to search among them.
 const FEW_CHUNKS: usize = 12;
-
-/// Maps `frames` pages of zeros that cost nothing until they are touched; the first is at the
-/// pointer.
-fn map(granule: Granule, frames: u64) -> io::Result<(MmapRaw, NonNull<u8>)> {
-    let page = granule.bytes();
-    let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the chunk is too large");
-    // One page more, since the host aligns to its own pages only.
-    let bytes = frames
-        .checked_add(1)
-        .and_then(|pages| pages.checked_mul(page))
-        .and_then(|bytes| isize::try_from(bytes).ok())
-        .ok_or_else(too_large)? as usize;
-    let mapping = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
-    let mapping = MmapRaw::from(mapping);
-    let start = mapping.as_mut_ptr();
-    let offset = start.align_offset(page as usize);
-    // SAFETY: the offset is below a page, and the mapping has a page more than `frames`.
-    let base = NonNull::new(unsafe { start.add(offset) }).ok_or_else(too_large)?;
-    prefer_large_pages(&mapping);
-    Ok((mapping, base))
-}
-
-/// How much of a mapping is left to the host's base pages. Most machines touch no more than that.
-const IN_BASE_PAGES: usize = 2 << 20;
-
-/// Asks the host to map what is touched behind [`IN_BASE_PAGES`] by large pages: a fault for each base
-/// page is what much memory costs most. Whether it does so makes no other difference.
-fn prefer_large_pages(mapping: &MmapRaw) {
-    #[cfg(target_os = "linux")]
-    if let Some(rest) = mapping.len().checked_sub(IN_BASE_PAGES) {
-        let _ = mapping.advise_range(memmap2::Advice::HugePage, IN_BASE_PAGES, rest);
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +302,27 @@ mod tests {
                 assert_eq!(page, vec![frame.get() as u8 + 1; granule.bytes() as usize]);
             }
             assert!(memory.violations().is_empty());
+        }
+    }
+
+    #[test]
+    fn memory_is_zero_at_first_whoever_had_it_before() {
+        for granule in [Granule::Size4K, Granule::Size16K, Granule::Size64K] {
+            // Sizes that no other test has.
+            let chunks = [range(1000, 91), range(0, 93)];
+            for _ in 0..3 {
+                let memory = SimMemory::new(granule, &chunks).unwrap();
+                for frame in [1000, 1001, 1090, 0, 47, 92].map(pfn) {
+                    let page = memory.page_bytes(frame).unwrap();
+                    assert!(page.iter().all(|byte| *byte == 0), "{granule:?} {frame}");
+                    let at = frame.base(granule).get();
+                    memory.write_u64(PhysAddr::new(at), u64::MAX).unwrap();
+                    let page = memory.frame_pointer(frame);
+                    let last = granule.bytes() as usize - 1;
+                    // SAFETY: the last byte of the frame, which is this test's.
+                    unsafe { page.add(last).write(0xa5) };
+                }
+            }
         }
     }
 

@@ -1,0 +1,276 @@
+//! Host memory behind a chunk of frames. It serves one machine after the other.
+//!
+//! Tests and fuzzers make thousands of machines. The host's work at the first access to each page costs
+//! about ten times what it costs to zero the page. So a mapping that no machine uses any more is kept for
+//! the next machine, and zeroed where it was touched.
+
+use memmap2::{MmapOptions, MmapRaw};
+use mm_core::addr::Granule;
+use std::collections::VecDeque;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Into how many blocks a mapping is divided at most, to know which were touched.
+const MOST_BLOCKS: usize = 1 << 16;
+
+/// How large a block may be, so that zeroing it costs less than a new mapping. A mapping with larger ones
+/// is not kept.
+const LARGEST_BLOCK: usize = 2 << 20;
+
+/// How many bytes that were touched are kept at most.
+const MOST_KEPT: usize = 2 << 30;
+
+/// How many mappings are kept at most.
+const MOST_MAPPINGS: usize = 256;
+
+/// Pages of zeros. They cost nothing until they are touched.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    granule: Granule,
+    frames: u64,
+    /// Unmapped when this is dropped.
+    _bytes: MmapRaw,
+    base: NonNull<u8>,
+    block_shift: u32,
+    /// Whether each block was touched, counted from `base`.
+    touched: Vec<AtomicBool>,
+}
+
+// SAFETY: `base` is only an address in `bytes`; who accesses what it points at answers for it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// `frames` pages of zeros, aligned to their size.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for more than the host can have, or what the host says.
+    pub(super) fn new(granule: Granule, frames: u64) -> io::Result<Self> {
+        let kept = kept().take(granule, frames);
+        match kept {
+            Some(mapping) => {
+                mapping.zero();
+                Ok(mapping)
+            }
+            None => Self::map(granule, frames),
+        }
+    }
+
+    fn map(granule: Granule, frames: u64) -> io::Result<Self> {
+        let page = granule.bytes() as usize;
+        let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the chunk is too large");
+        // One page more, since the host aligns to its own pages only.
+        let size = usize::try_from(frames)
+            .ok()
+            .and_then(|frames| frames.checked_add(1)?.checked_mul(page))
+            .filter(|size| isize::try_from(*size).is_ok())
+            .ok_or_else(too_large)?;
+        let bytes = MmapOptions::new().len(size).no_reserve_swap().map_anon()?;
+        let bytes = MmapRaw::from(bytes);
+        let start = bytes.as_mut_ptr();
+        // SAFETY: the offset is below a page, and the mapping has a page more than `frames`.
+        let base = unsafe { start.add(start.align_offset(page)) };
+        let base = NonNull::new(base).ok_or_else(too_large)?;
+        prefer_large_pages(&bytes);
+        let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(page);
+        let blocks = size.div_ceil(block);
+        Ok(Self {
+            granule,
+            frames,
+            _bytes: bytes,
+            base,
+            block_shift: block.trailing_zeros(),
+            touched: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
+        })
+    }
+
+    /// The first page.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// The flags that say which blocks were touched, and the binary logarithm of a block's size. Who
+    /// accesses the byte at an offset from [`base`](Self::base) has to set the flag of its block before.
+    pub(super) fn touched(&self) -> (NonNull<AtomicBool>, u32) {
+        (
+            NonNull::from(self.touched.as_slice()).cast(),
+            self.block_shift,
+        )
+    }
+
+    fn block_bytes(&self) -> usize {
+        1 << self.block_shift
+    }
+
+    fn touched_bytes(&self) -> usize {
+        let touched = self.touched.iter();
+        let touched = touched.filter(|block| block.load(Ordering::Relaxed));
+        touched.count() * self.block_bytes()
+    }
+
+    /// Zeroes what was touched.
+    fn zero(&self) {
+        let size = self.frames as usize * self.granule.bytes() as usize;
+        for (index, touched) in self.touched.iter().enumerate() {
+            if touched.load(Ordering::Relaxed) {
+                let start = index << self.block_shift;
+                let bytes = self.block_bytes().min(size.saturating_sub(start));
+                // SAFETY: the bytes are in the mapping, which has `size` bytes from `base` on. Nobody else
+                // has the mapping.
+                unsafe { self.base.add(start).write_bytes(0, bytes) };
+                touched.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Mappings that no machine uses.
+#[derive(Debug)]
+struct Kept {
+    /// With how many bytes of each were touched. The one that was kept first is in front.
+    mappings: VecDeque<(Mapping, usize)>,
+}
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept::new());
+
+impl Kept {
+    const fn new() -> Self {
+        Self {
+            mappings: VecDeque::new(),
+        }
+    }
+
+    /// Adds a mapping, and returns what is too much then.
+    fn add(&mut self, mapping: Mapping) -> Vec<Mapping> {
+        // What is freed is poisoned until it is unmapped.
+        if cfg!(address_sanitizer) || mapping.block_bytes() > LARGEST_BLOCK {
+            return vec![mapping];
+        }
+        let bytes = mapping.touched_bytes();
+        self.mappings.push_back((mapping, bytes));
+        let mut sum: usize = self.mappings.iter().map(|(_, bytes)| bytes).sum();
+        let mut too_many = Vec::new();
+        while sum > MOST_KEPT || self.mappings.len() > MOST_MAPPINGS {
+            let Some((oldest, bytes)) = self.mappings.pop_front() else {
+                break;
+            };
+            sum -= bytes;
+            too_many.push(oldest);
+        }
+        too_many
+    }
+
+    /// The mapping like this that was added last.
+    fn take(&mut self, granule: Granule, frames: u64) -> Option<Mapping> {
+        let same = |(mapping, _): &(Mapping, usize)| {
+            mapping.granule == granule && mapping.frames == frames
+        };
+        let index = self.mappings.iter().rposition(same)?;
+        self.mappings.remove(index).map(|(mapping, _)| mapping)
+    }
+}
+
+/// Keeps a mapping for the next machine that asks for the same, unless it is too much.
+pub(super) fn keep(mapping: Mapping) {
+    let too_many = kept().add(mapping);
+    // Unmapped without the lock.
+    drop(too_many);
+}
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How much of a mapping is left to the host's base pages. Most machines touch no more than that.
+const IN_BASE_PAGES: usize = 2 << 20;
+
+/// Asks the host to map what is touched behind [`IN_BASE_PAGES`] by large pages: a fault for each base
+/// page is what much memory costs most. Whether it does so makes no other difference.
+fn prefer_large_pages(mapping: &MmapRaw) {
+    #[cfg(target_os = "linux")]
+    if let Some(rest) = mapping.len().checked_sub(IN_BASE_PAGES) {
+        let _ = mapping.advise_range(memmap2::Advice::HugePage, IN_BASE_PAGES, rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn byte(mapping: &Mapping, at: usize) -> *mut u8 {
+        let (touched, shift) = mapping.touched();
+        // SAFETY: the tests stay within the mapping.
+        unsafe {
+            let touched = touched.add(at >> shift).as_ref();
+            touched.store(true, Ordering::Relaxed);
+            mapping.base().add(at).as_ptr()
+        }
+    }
+
+    #[test]
+    fn a_mapping_that_is_used_again_is_zero_everywhere() {
+        for granule in [Granule::Size4K, Granule::Size16K, Granule::Size64K] {
+            let frames = 70_003;
+            let page = granule.bytes() as usize;
+            let last = frames as usize * page - 1;
+            let written = [0, page - 1, page, 5 * page + 17, last - page, last];
+            let mapping = Mapping::map(granule, frames).unwrap();
+            for at in written {
+                // SAFETY: the byte is in the mapping, which is this test's.
+                unsafe { byte(&mapping, at).write(0xa5) };
+            }
+            mapping.zero();
+            assert_eq!(mapping.touched_bytes(), 0);
+            for at in written {
+                // SAFETY: as above.
+                assert_eq!(unsafe { byte(&mapping, at).read() }, 0, "{granule:?} {at}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(not(address_sanitizer))]
+    fn the_mapping_that_was_kept_last_is_used_first() {
+        let mut kept = Kept::new();
+        let mappings = [7, 8, 7].map(|frames| Mapping::map(Granule::Size4K, frames).unwrap());
+        let last = mappings[2].base();
+        for mapping in mappings {
+            assert!(kept.add(mapping).is_empty());
+        }
+        assert!(kept.take(Granule::Size16K, 7).is_none());
+        assert!(kept.take(Granule::Size4K, 9).is_none());
+        assert_eq!(kept.take(Granule::Size4K, 7).unwrap().base(), last);
+        assert!(kept.take(Granule::Size4K, 7).is_some());
+        assert!(kept.take(Granule::Size4K, 7).is_none());
+        assert!(kept.take(Granule::Size4K, 8).is_some());
+    }
+
+    #[test]
+    fn what_is_known_too_coarsely_is_not_kept() {
+        let mut kept = Kept::new();
+        let mapping = Mapping::map(Granule::Size4K, 1 << 28).unwrap();
+        assert_eq!(kept.add(mapping).len(), 1);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_the_limits_say() {
+        let mut kept = Kept::new();
+        for _ in 0..MOST_MAPPINGS + 8 {
+            let _ = kept.add(Mapping::map(Granule::Size4K, 3).unwrap());
+            assert!(kept.mappings.len() <= MOST_MAPPINGS);
+        }
+        for _ in 0..3 {
+            let touched = Mapping::map(Granule::Size64K, 20_000).unwrap();
+            for block in &touched.touched {
+                block.store(true, Ordering::Relaxed);
+            }
+            let _ = kept.add(touched);
+            let bytes: usize = kept.mappings.iter().map(|(_, bytes)| bytes).sum();
+            assert!(bytes <= MOST_KEPT);
+        }
+    }
+}
