@@ -8,6 +8,9 @@ use mm_core::addr::{Order, Pfn, PfnRange, PhysAddr, VirtAddr};
 use mm_core::vmemmap::{AuditReport, NodeStats};
 use std::collections::{BTreeMap, HashSet};
 
+/// How large descriptors of test beds are at most, in bytes.
+const LARGEST_DESCRIPTOR: usize = 256;
+
 /// More frames than are looked at one by one.
 const MANY: u64 = 1 << 15;
 
@@ -97,9 +100,12 @@ impl<'m> dyn Testbed<'m> + '_ {
         let offset = at.get() & (granule.bytes() - 1);
         let start = holder.base(granule).get() + offset;
         let word = |index: u64| self.memory().read_u64(PhysAddr::new(start + 8 * index));
-        let words = (0..self.model().descriptor_bytes() / 8).map(word);
-        let bytes: Vec<u8> = words.flat_map(|word| word.unwrap().to_le_bytes()).collect();
-        self.read_descriptor(at, &bytes)
+        let mut bytes = [0; LARGEST_DESCRIPTOR];
+        let bytes = &mut bytes[..self.model().descriptor_bytes() as usize];
+        for (index, bytes) in bytes.as_chunks_mut().0.iter_mut().enumerate() {
+            *bytes = word(index as u64).unwrap().to_le_bytes();
+        }
+        self.read_descriptor(at, bytes)
     }
 
     /// Every frame of `frames` is online as a part of a page of `order`, and knows its head, by
@@ -113,13 +119,10 @@ impl<'m> dyn Testbed<'m> + '_ {
             let first = left.start();
             let to_page_end = per_page - first.get() % per_page;
             let (part, later) = left.take_first(to_page_end);
-            let holder = self.holder_of(first);
-            let holder = holder.unwrap_or_else(|| panic!("{first} is not online"));
             let leaf = self.leaf_of(first);
-            assert!(
-                leaf.is_some_and(|leaf| leaf.global && !leaf.executable),
-                "{leaf:?}"
-            );
+            let leaf = leaf.unwrap_or_else(|| panic!("{first} is not online"));
+            assert!(leaf.global && !leaf.executable, "{leaf:?}");
+            let holder = leaf.frame_at(self.address_of(first), self.model().granule().shift());
             let last = part.frames() - 1;
             for index in (0..=last).step_by(step).chain([last]) {
                 let frame = first.saturating_add(index);

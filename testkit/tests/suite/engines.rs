@@ -27,7 +27,7 @@ type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 impl<R: Radix> Machine<R> {
     fn new() -> Self {
         // Above all memory of the tests.
-        let ram = PfnRange::new(Pfn::new(1 << 30).unwrap(), 1 << 16).unwrap();
+        let ram = PfnRange::new(Pfn::new(1 << 30).unwrap(), 1 << 12).unwrap();
         let root = ram.last().saturating_add(1 << 10);
         let granule = R::RADIX_MODEL.granule();
         let memory = SimMemory::new(granule, &[ram, PfnRange::single(root)]).unwrap();

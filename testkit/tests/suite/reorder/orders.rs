@@ -13,39 +13,51 @@ fn order(order: u8) -> Order {
     Order::new(order).unwrap()
 }
 
-/// Makes memory of each form one of each other form, and back.
-fn there_and_back(kind: BackendKind, memory: PfnRange, forms: &[Form]) {
+/// Makes memory of each form one of each other form, each time from the form that it has become: every
+/// change there is, once. Whatever it was before, it costs what it would if it had come online so.
+fn every_change(kind: BackendKind, memory: PfnRange, forms: &[Form]) {
     let model = kind.model();
     let costs = Costs::of(kind, &model);
     let ranges = [memory];
     let largest = forms.iter().map(|form| form.order).max().unwrap();
+    let changes = changes_of(forms.len());
     kind.testbed(&Setup::new(&ranges), |bed| {
-        for from in forms {
-            for to in forms {
-                let when = format!("{from:?} to {to:?}");
-                let shares = bed.shares_tables();
-                let expected = |form: &Form| {
-                    let tables = if shares { form.tables } else { Tables::Private };
-                    costs.report(&[form.used(memory)], tables)
-                };
-                let (before, after) = (from.pagemap(&model, &ranges), to.pagemap(&model, &ranges));
-                let region = bed.online(&before).unwrap();
-                assert_eq!(bed.audit(), expected(from), "{from:?}");
-                let done = reorder(bed, &after, memory, largest).unwrap();
-                assert_eq!((done.rest, done.notes.is_empty()), (None, true), "{when}");
-                assert_eq!(bed.audit(), expected(to), "{when}");
-                bed.assert_described(memory, to.order);
-                if from == to {
-                    assert_eq!(done.flushes, 0, "{when}");
-                }
-                let back = reorder(bed, &before, memory, largest).unwrap();
-                assert_eq!((back.rest, back.notes.is_empty()), (None, true), "{when}");
-                assert_eq!(bed.audit(), expected(from), "{when}, and back");
-                bed.assert_described(memory, from.order);
-                bed.offline(region);
+        let shares = bed.shares_tables();
+        let expected = |form: &Form| {
+            let tables = if shares { form.tables } else { Tables::Private };
+            costs.report(&[form.used(memory)], tables)
+        };
+        let first = &forms[changes[0].0];
+        let region = bed.online(&first.pagemap(&model, &ranges)).unwrap();
+        assert_eq!(bed.audit(), expected(first), "{first:?}");
+        for (from, to) in changes {
+            let (from, to) = (&forms[from], &forms[to]);
+            let when = format!("{from:?} to {to:?}");
+            let done = reorder(bed, &to.pagemap(&model, &ranges), memory, largest).unwrap();
+            assert_eq!((done.rest, done.notes.is_empty()), (None, true), "{when}");
+            assert_eq!(bed.audit(), expected(to), "{when}");
+            bed.assert_described(memory, to.order);
+            if from == to {
+                assert_eq!(done.flushes, 0, "{when}");
             }
         }
+        bed.offline(region);
     });
+}
+
+/// Every pair of two of `count` forms, and of one form twice, each once. A pair begins with what the one
+/// before it ends with.
+fn changes_of(count: usize) -> Vec<(usize, usize)> {
+    let mut changes = Vec::new();
+    for low in 0..count {
+        changes.push((low, low));
+        for high in low + 2..count {
+            changes.extend([(low, high), (high, low)]);
+        }
+        changes.extend((low + 1 < count).then_some((low, low + 1)));
+    }
+    changes.extend((1..count).rev().map(|high| (high, high - 1)));
+    changes
 }
 
 fn small_pages_of_every_order_and_policy(kind: BackendKind) {
@@ -62,7 +74,7 @@ fn small_pages_of_every_order_and_policy(kind: BackendKind) {
         tails.map(move |tails| Form::new(*order, *tails, Tables::Private))
     });
     let forms: Vec<Form> = forms.collect();
-    there_and_back(kind, sizes.blocks(sizes.natural(), 8, 2), &forms);
+    every_change(kind, sizes.blocks(sizes.natural(), 8, 2), &forms);
 }
 
 fn large_pages_of_every_policy(kind: BackendKind) {
@@ -75,7 +87,7 @@ fn large_pages_of_every_policy(kind: BackendKind) {
             }
         }
     }
-    there_and_back(kind, sizes.blocks(sizes.gigantic(), 4, 2), &forms);
+    every_change(kind, sizes.blocks(sizes.gigantic(), 4, 2), &forms);
 }
 
 fn large_pages_and_huge_leaves(kind: BackendKind) {
@@ -92,7 +104,7 @@ fn large_pages_and_huge_leaves(kind: BackendKind) {
     }
     forms.push(Form::new(sizes.natural(), Tails::PerOrder, Tables::Private));
     forms.push(Form::new(sizes.gigantic(), Tails::PerOrder, Tables::Shared));
-    there_and_back(kind, sizes.blocks(sizes.gigantic(), 4, 1), &forms);
+    every_change(kind, sizes.blocks(sizes.gigantic(), 4, 1), &forms);
 }
 
 on_backends!(all:
@@ -101,3 +113,15 @@ on_backends!(all:
 );
 
 on_backends!(pages_of_4k: large_pages_and_huge_leaves);
+
+#[test]
+fn every_change_is_there_once_and_begins_where_the_one_before_ends() {
+    for count in 1..6 {
+        let changes = changes_of(count);
+        let mut each = changes.clone();
+        each.sort_unstable();
+        each.dedup();
+        assert_eq!((changes.len(), each.len()), (count * count, count * count));
+        assert!(changes.windows(2).all(|two| two[0].1 == two[1].0));
+    }
+}

@@ -93,7 +93,7 @@ fn what_is_needed_suffices_and_one_less_does_not(kind: BackendKind) {
 fn memory_mapped_by_huge_leaves_takes_the_most_tables(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
-    let memory = sizes.blocks(sizes.gigantic(), 4, 2);
+    let memory = sizes.blocks(sizes.gigantic(), 4, 1);
     let ranges = [memory];
     for tables in [Tables::Private, Tables::Shared] {
         kind.testbed(&Setup::new(&ranges), |bed| {
@@ -102,7 +102,7 @@ fn memory_mapped_by_huge_leaves_takes_the_most_tables(kind: BackendKind) {
             let (before, after) = (from.pagemap(&model, &ranges), to.pagemap(&model, &ranges));
             let region = bed.online(&before).unwrap();
             let needed = bed.reserve_needed(&after, memory, sizes.gigantic());
-            let tables = if bed.has_tables() { 4 } else { 0 };
+            let tables = if bed.has_tables() { 2 } else { 0 };
             assert_eq!(
                 needed,
                 Reserve {
