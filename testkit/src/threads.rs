@@ -5,7 +5,7 @@
 
 #![allow(clippy::panic, reason = "a fault is a failed test")]
 
-use crate::erased::AnyTable;
+use crate::erased::{AnyTable, any_table};
 use crate::{OnBackend, WithRadix};
 use arch_sim::SimMemory;
 use arch_sim::walker::Walker;
@@ -214,7 +214,7 @@ impl<'m> WithRadix for NewTable<'m> {
                 cpus,
             )
         };
-        AnyTable::new(table)
+        any_table(table)
     }
 }
 

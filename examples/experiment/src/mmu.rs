@@ -40,8 +40,8 @@ fn count(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// An MMU, whichever, of which is written down what it is told. Page tables in one format are of one
-/// type for all: what is done on them is compiled once.
+/// An MMU, whichever, of which is written down what it is told. So page tables in one format are of one
+/// type.
 pub struct Recorded<'r, F> {
     mmu: &'r dyn Mmu<F>,
     record: &'r MmuRecord,

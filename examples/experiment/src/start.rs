@@ -10,6 +10,7 @@ use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShap
 use crate::{
     Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report, Subject,
 };
+use conformance::erased::{Borrowed, Erased};
 use core::fmt;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::frame::LinearMap;
@@ -254,6 +255,7 @@ impl<'l, P: Probe> Started<'l, P> {
         // value. 4: duty 1. 5: there is one root. 6: there is one allocator.
         let mut table =
             unsafe { RadixTable::new(self.root, one_root, &self.frames, &self.direct_map, mmu) };
+        let mut table = Erased::of(&mut table);
         let part = ReadersPart {
             model,
             shape,
@@ -279,7 +281,7 @@ impl<'l, P: Probe> Started<'l, P> {
         &mut self,
         setting: &Setting,
         mmu: &dyn Mmu<F>,
-        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_, F>, LinearMap>),
+        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_>, LinearMap>),
     ) {
         let Setting { model, shape, .. } = *setting;
         // SAFETY: 1: duty 1; the root stays, and the engine frees only tables of its own, which it
@@ -294,7 +296,7 @@ impl<'l, P: Probe> Started<'l, P> {
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: there is one thread, and it has
         // no other value for the tables. 4: there is one CPU (duty 4 of `new`).
         // 5: there is one root. 6: there is one allocator.
-        let table =
+        let mut table =
             unsafe { RadixTable::new(self.root, roots, &self.frames, &self.direct_map, mmu) };
         let machine = Machine {
             probe: &self.probe,
@@ -308,10 +310,10 @@ impl<'l, P: Probe> Started<'l, P> {
         // SAFETY: 1: duty 1, and duty 4 of `new`. 2: nothing is mapped in the vmemmap (duty 1), and
         // nobody else has it. 3: the direct map reaches all memory of the map, and the allocator was
         // made for this.
-        work(&mut unsafe { Experiment::new(machine, table, self.scratch) });
+        work(&mut unsafe { Experiment::new(machine, Erased::of(&mut table), self.scratch) });
     }
 }
 
-/// The page table of a kernel's experiment.
-type KernelTable<'k, F> =
-    RadixTable<F, &'k Frames<'static>, &'k LinearMap, Recorded<'k, F>, RecordedRoots<'k>>;
+/// The page table of a kernel's experiment, in whatever format: a kernel chooses when it starts, and
+/// everything is compiled once.
+type KernelTable<'k> = Erased<Borrowed<'k>>;

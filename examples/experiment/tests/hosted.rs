@@ -25,7 +25,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::thread;
-use testkit::erased::AnyTable;
+use testkit::erased::any_table;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -182,8 +182,7 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_>) -> Stri
         };
         // SAFETY: 1: the CPU walks from the table's root. 2: there is nothing else in it. 3: one
         // memory and one allocator.
-        let mut experiment =
-            unsafe { Experiment::new(machine, AnyTable::new(table), &mut scratch) };
+        let mut experiment = unsafe { Experiment::new(machine, any_table(table), &mut scratch) };
         if setting.with_battery {
             experiment.run_battery(&subject, &mut report);
         }

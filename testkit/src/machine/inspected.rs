@@ -2,9 +2,9 @@
 //! implemented once for each backend.
 
 use super::TestCpus;
-use crate::erased::{AnyPageTable, Holds, says_the_same};
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, Violations};
+use conformance::erased::{AnyPageTable, Erased, Holds, says_the_same};
 use hosted::inspect::{Fingerprint, SeenEntry, SeenLeaf};
 use hosted::{Inspect, Machine};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
@@ -63,6 +63,10 @@ impl<B: Inspect> AnyMachine for Machine<B> {
     }
 }
 
+/// The page table of a [`TestMachine`](super::TestMachine), and what others have in it: it has the methods of
+/// [`Inspect`] besides.
+pub type TestTable<'m> = Erased<Box<dyn Inspected + 'm>>;
+
 /// The page table of a machine, as it is and as it is seen from outside: see [`Inspect`].
 ///
 /// # Safety
@@ -88,7 +92,7 @@ pub unsafe trait Inspected {
     fn prune(&self);
 }
 
-// SAFETY: 1: its duty is the same.
+// SAFETY: 1: its duty is the same. 2: `take_table`, which makes them, has asked.
 unsafe impl Holds for Box<dyn Inspected + '_> {
     fn table(&self) -> &dyn AnyPageTable {
         (**self).table()

@@ -14,21 +14,20 @@
 mod cpus;
 mod facts;
 mod inspected;
-mod table;
 
 pub use cpus::{Ranges, TestCpus};
 pub use facts::Facts;
-pub use table::TestTable;
+pub use inspected::TestTable;
 
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, Violations};
+use conformance::erased::Erased;
 use hosted::{BackendKind, Inspect, Machine, MachineConfig, MachineError};
 use inspected::AnyMachine;
 use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
 use mm_core::model::MemoryModel;
 use std::fmt;
 
-use crate::erased::Erased;
 use crate::{OnBackend, WithInspect};
 
 /// See [`hosted::Machine`], of any backend.
@@ -108,7 +107,7 @@ impl TestMachine {
     /// The machine's page table; `None` after the first time. What others map in it has tables of
     /// `foreign`, which nobody else uses.
     pub fn take_table(&self, foreign: PfnRange) -> Option<TestTable<'_>> {
-        self.machine.take_table(foreign).map(Erased)
+        self.machine.take_table(foreign).map(Erased::new)
     }
 
     /// See [`hosted::Backend::translate`].

@@ -16,7 +16,7 @@ use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
-use testkit::erased::AnyTable;
+use testkit::erased::any_table;
 use testkit::testbed::Sizes;
 
 const NODE: NodeId = NodeId::new(0);
@@ -116,7 +116,7 @@ fn boots_and_hands_over<B: RadixBackend, C: ReferenceCounts>(counts: C) {
     let table = unsafe {
         RadixTable::<B::Format, _, _, _, _>::new(machine.root(), one_root, for_tables, memory, mmu)
     };
-    let mut table = AnyTable::new(table);
+    let mut table = any_table(table);
     // SAFETY: 1 and 4: nobody else uses the addresses. 2: one memory. 3: one table.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(model, frames, memory) };
     let mut vmemmap = vmemmap.unwrap();

@@ -11,7 +11,7 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
-use testkit::erased::AnyTable;
+use testkit::erased::{AnyTable, any_table};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
@@ -59,7 +59,7 @@ impl<R: Radix> Machine<R> {
                 &self.mmu,
             )
         };
-        AnyTable::new(table)
+        any_table(table)
     }
 
     fn vmemmap(&self, model: MemoryModel) -> Array<'_> {

@@ -12,7 +12,7 @@ use mm_core::paging::{InUse, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OfflineError, Vmemmap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use testkit::erased::AnyTable;
+use testkit::erased::{AnyTable, any_table};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
@@ -61,7 +61,7 @@ impl<R: Radix> Machine<R> {
         };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(R::RADIX_MODEL, &self.frames, &self.memory) };
-        (AnyTable::new(table), vmemmap.unwrap())
+        (any_table(table), vmemmap.unwrap())
     }
 
     /// Lets the CPUs cache all of `range` from now on whenever anything happens, and counts the

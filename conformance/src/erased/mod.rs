@@ -1,29 +1,31 @@
 //! A page table whose type is not known when what uses it is compiled.
 //!
-//! The library is generic over page tables, so that all of it is compiled again for each of them. A
-//! kernel has one. Tests have many, and most of them are about the library, not about what a
-//! compiler makes of it: they use this.
+//! The library is generic over page tables, so that all of it is compiled again for each of them. Most
+//! kernels have one. Tests have many, and so has a kernel that learns only when it starts how many levels
+//! its CPU walks, or how large pages are. What is about the library, and not about what a compiler makes of
+//! it, can use this.
 
 mod page_table;
 mod runs;
 
 pub use page_table::AnyPageTable;
-pub use runs::{AnyExchange, AnySource};
+pub use runs::{AnyExchange, AnyRanges, AnySource};
 
+use core::fmt;
+use core::ops::{ControlFlow, Deref, DerefMut};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
     Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
-use runs::KeepsError;
-use std::fmt;
-use std::ops::ControlFlow;
+use runs::{KeepsError, Ranges};
 
 /// What holds a page table of any type.
 ///
 /// # Safety
 ///
 /// 1. It is the same page table each time.
+/// 2. Its constants are those of an [`Erased`] one: [`says_the_same`].
 pub unsafe trait Holds {
     /// The page table.
     fn table(&self) -> &dyn AnyPageTable;
@@ -31,28 +33,49 @@ pub unsafe trait Holds {
     fn table_mut(&mut self) -> &mut dyn AnyPageTable;
 }
 
-// SAFETY: 1: the one in the box.
-unsafe impl Holds for Box<dyn AnyPageTable + '_> {
+/// A borrowed page table of any type.
+pub struct Borrowed<'t>(&'t mut dyn AnyPageTable);
+
+// SAFETY: 1: the one that is borrowed. 2: `Erased::of` has asked.
+unsafe impl Holds for Borrowed<'_> {
     fn table(&self) -> &dyn AnyPageTable {
-        &**self
+        self.0
     }
 
     fn table_mut(&mut self) -> &mut dyn AnyPageTable {
-        &mut **self
+        self.0
     }
 }
 
-/// The page table that `P` holds.
-pub struct Erased<P: Holds>(pub(crate) P);
+/// The page table that `P` holds. What else is asked of it `P` answers.
+pub struct Erased<P: Holds>(P);
 
-/// A page table of any type.
-pub type AnyTable<'t> = Erased<Box<dyn AnyPageTable + 't>>;
-
-impl<'t> AnyTable<'t> {
-    /// Makes one of `table`.
-    pub fn new<T: PageTable + 't>(table: T) -> Self {
+impl<'t> Erased<Borrowed<'t>> {
+    /// `table`, whatever its type.
+    pub fn of<T: PageTable>(table: &'t mut T) -> Self {
         const { assert!(says_the_same::<T>(), "see `says_the_same`") };
-        Self(Box::new(table))
+        Self(Borrowed(table))
+    }
+}
+
+impl<P: Holds> Erased<P> {
+    /// What `holder` holds.
+    pub const fn new(holder: P) -> Self {
+        Self(holder)
+    }
+}
+
+impl<P: Holds> Deref for Erased<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        &self.0
+    }
+}
+
+impl<P: Holds> DerefMut for Erased<P> {
+    fn deref_mut(&mut self) -> &mut P {
+        &mut self.0
     }
 }
 
@@ -64,7 +87,7 @@ impl<P: Holds> fmt::Debug for Erased<P> {
 
 /// Whether constants of `T` are those of an [`Erased`] one. If those of a page table are not, make
 /// another [`Erased`] for it.
-pub(crate) const fn says_the_same<T: PageTable>() -> bool {
+pub const fn says_the_same<T: PageTable>() -> bool {
     T::COUNTS_TABLES && !T::KEEPS_TABLES && T::Replace::RESIZES
 }
 
@@ -174,9 +197,13 @@ unsafe impl<P: Holds> PageTable for Erased<P> {
     ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
-        let ranges: Vec<VirtRange> = ranges.collect();
+        let ranges = Ranges::new(ranges);
         // SAFETY: the caller's duties are the same.
-        unsafe { self.0.table_mut().unmap(&ranges, released, records) }
+        unsafe {
+            self.0
+                .table_mut()
+                .unmap(AnyRanges::of(&ranges), released, records)
+        }
     }
 }
 

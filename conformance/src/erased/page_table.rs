@@ -1,12 +1,12 @@
 //! What can be done with a page table of any type: [`PageTable`] without its generic methods.
 
-use super::runs::{AnyExchange, AnySource};
+use super::runs::{AnyExchange, AnyRanges, AnySource};
+use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
     Replaced, Replacement, Run, TableRecords, Visit,
 };
-use std::ops::ControlFlow;
 
 /// A page table of any type, without generic methods.
 ///
@@ -92,7 +92,7 @@ pub unsafe trait AnyPageTable {
     /// As there.
     unsafe fn unmap(
         &mut self,
-        ranges: &[VirtRange],
+        ranges: AnyRanges<'_>,
         released: &mut dyn FnMut(Run),
         records: &dyn TableRecords,
     );
@@ -211,11 +211,10 @@ unsafe impl<T: PageTable> AnyPageTable for T {
 
     unsafe fn unmap(
         &mut self,
-        ranges: &[VirtRange],
+        ranges: AnyRanges<'_>,
         released: &mut dyn FnMut(Run),
         records: &dyn TableRecords,
     ) {
-        let ranges = ranges.iter().copied();
         // SAFETY: the caller's duties are the same.
         unsafe { <T as PageTable>::unmap(self, ranges, released, records) }
     }
