@@ -249,12 +249,15 @@ impl<'l, P: Probe> Started<'l, P> {
         let Setting { model, shape, .. } = *setting;
         // SAFETY: 1: duty 1. 2: it reaches all RAM.
         let kernel = unsafe { MappedDescriptors::new(grace, self.direct_map) };
+        let record = MmuRecord::default();
         // SAFETY: 1: all CPUs use the one root.
-        let one_root = unsafe { OneRoot::new() };
+        let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
+        // Of the same type as the experiment's, which is compiled already.
+        let mmu = Recorded::new(mmu, &record);
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: only this CPU changes tables, by this
         // value. 4: duty 1. 5: there is one root. 6: there is one allocator.
         let mut table =
-            unsafe { RadixTable::new(self.root, one_root, &self.frames, &self.direct_map, mmu) };
+            unsafe { RadixTable::new(self.root, roots, &self.frames, &self.direct_map, mmu) };
         let mut table = Erased::of(&mut table);
         let part = ReadersPart {
             model,
