@@ -19,8 +19,12 @@ pub struct FrameInfo<E = Pointer> {
     node: AtomicU32,
     users: ReferenceCount,
     order: AtomicU8,
+    notes: [AtomicU8; NOTES],
     encoding: PhantomData<E>,
 }
+
+/// How many CPUs can leave a note in a head.
+const NOTES: usize = 16;
 
 impl<E: TailEncoding> FrameInfo<E> {
     /// Where in a descriptor the word lies that names the head.
@@ -37,6 +41,11 @@ impl<E: TailEncoding> FrameInfo<E> {
     /// The references to the page, in its head: the owner's at first.
     pub fn users(&self) -> &ReferenceCount {
         &self.users
+    }
+
+    /// What CPU `number` keeps in a head as long as it has a reference, of those that can.
+    pub fn note(&self, number: usize) -> Option<&AtomicU8> {
+        self.notes.get(number)
     }
 
     /// The node of the memory.
@@ -63,6 +72,7 @@ unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
             node: AtomicU32::new(initial.node.number()),
             users: ReferenceCount::new(is_page.into()),
             order: AtomicU8::new(initial.order.get()),
+            notes: [const { AtomicU8::new(0) }; NOTES],
             encoding: PhantomData,
         }
     }

@@ -11,6 +11,37 @@ use mm_core::readers::{Kernel, Reader};
 /// Where in a stamp it says how often the page has come online; below that, which page it is.
 const GENERATION_SHIFT: u32 = 44;
 
+/// Some orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Orders(u64);
+
+impl Orders {
+    /// All up to `largest`.
+    pub(super) fn up_to(largest: Order) -> Self {
+        Self(u64::MAX >> (u64::BITS - 1).saturating_sub(largest.get().into()))
+    }
+
+    fn contains(self, order: Order) -> bool {
+        1_u64
+            .checked_shl(order.get().into())
+            .is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// Whether `first` is where a page of one of them begins that `frame` is part of.
+    fn begin_at(self, first: Pfn, frame: Pfn) -> bool {
+        let mut orders = (0..=u8::MAX).map_while(Order::new);
+        orders.any(|order| self.contains(order) && first == frame.align_down(order))
+    }
+}
+
+impl FromIterator<Order> for Orders {
+    fn from_iter<I: IntoIterator<Item = Order>>(orders: I) -> Self {
+        let bits = orders.into_iter();
+        let bits = bits.map(|order| 1_u64.checked_shl(order.get().into()).unwrap_or(0));
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
 /// Memory that comes and goes as a whole.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -19,8 +50,8 @@ pub(super) struct Part {
     generation: AtomicU64,
     /// Up to which time each of its heads has its stamp.
     stamped: AtomicU64,
-    /// Whether its pages become others.
-    is_changing: AtomicBool,
+    /// The orders that its pages have or may have as long as they become others, and 0 otherwise.
+    orders: AtomicU64,
 }
 
 impl Part {
@@ -32,13 +63,13 @@ impl Part {
             frames: PfnRange::new(start, frames).unwrap_or(case.range),
             generation: AtomicU64::new(0),
             stamped: AtomicU64::new(0),
-            is_changing: AtomicBool::new(false),
+            orders: AtomicU64::new(0),
         }
     }
 
-    /// From a grace period after this on its pages may be of other orders, and heads may have no stamp.
-    pub(super) fn begins_to_change(&self) {
-        self.is_changing.store(true, Ordering::Release);
+    /// From a grace period after this on its pages may be of any of `orders`, and heads may have no stamp.
+    pub(super) fn begins_to_change(&self, orders: Orders) {
+        self.orders.store(orders.0, Ordering::Release);
         self.loses_stamps();
     }
 
@@ -49,13 +80,14 @@ impl Part {
 
     /// All pages are as they came online, with their stamps.
     pub(super) fn has_changed(&self) {
-        self.is_changing.store(false, Ordering::Release);
+        self.orders.store(0, Ordering::Release);
     }
 
-    /// Whether its pages are as they came online as long as the caller's guard is there, or as its reference
-    /// to one is there, that page.
-    pub(super) fn is_steady(&self) -> bool {
-        !self.is_changing.load(Ordering::Acquire)
+    /// The orders that its pages may have, or `None` if they are as they came online as long as the caller's
+    /// guard is there, or as its reference to one is there, that page.
+    pub(super) fn changes(&self) -> Option<Orders> {
+        let orders = Orders(self.orders.load(Ordering::Acquire));
+        (orders != Orders::default()).then_some(orders)
     }
 
     /// It is about to come online, and was not before or does not any more.
@@ -100,8 +132,6 @@ impl Part {
 pub(super) struct Ground<'g, E, K> {
     pub(super) reader: Reader<'g, FrameInfo<E>, K>,
     pub(super) order: Order,
-    /// Those that pages have in between.
-    orders: [Order; 3],
     pub(super) parts: &'g [Part],
     tallies: &'g [Tally],
     stopped: AtomicBool,
@@ -112,14 +142,13 @@ pub(super) struct Ground<'g, E, K> {
 impl<'g, E, K: Kernel> Ground<'g, E, K> {
     pub(super) const fn new(
         reader: Reader<'g, FrameInfo<E>, K>,
-        (order, orders): (Order, [Order; 3]),
+        order: Order,
         parts: &'g [Part],
         tallies: &'g [Tally],
     ) -> Self {
         Self {
             reader,
             order,
-            orders,
             parts,
             tallies,
             stopped: AtomicBool::new(false),
@@ -129,18 +158,19 @@ impl<'g, E, K: Kernel> Ground<'g, E, K> {
 
     /// Whether any part is changing.
     pub(super) fn anything_changes(&self) -> bool {
-        !self.parts.iter().all(Part::is_steady)
+        self.parts.iter().any(|part| part.changes().is_some())
     }
 
-    /// Whether `found`, first frame and order, is the page that `frame` is part of.
+    /// Whether `found`, first frame and order, is the page that `frame` is part of, of its part's order or one
+    /// of those that it `changes` to.
     pub(super) fn check_page(
         &self,
         frame: Pfn,
         found: (Pfn, Order),
-        is_steady: bool,
+        changes: Option<Orders>,
     ) -> Result<(), Wrong> {
         let (first, order) = found;
-        let is_known = order == self.order || !is_steady && self.orders.contains(&order);
+        let is_known = order == self.order || changes.is_some_and(|orders| orders.contains(order));
         match is_known && first == frame.align_down(order) {
             true => Ok(()),
             false => Err(Wrong::Page { frame, found }),
@@ -148,11 +178,13 @@ impl<'g, E, K: Kernel> Ground<'g, E, K> {
     }
 
     /// The same without a reference, while pages change: word and order may be of two pages.
-    pub(super) fn check_glance(&self, frame: Pfn, found: (Pfn, Order)) -> Result<(), Wrong> {
+    pub(super) fn check_glance(
+        frame: Pfn,
+        found: (Pfn, Order),
+        changes: Orders,
+    ) -> Result<(), Wrong> {
         let (first, order) = found;
-        let mut orders = self.orders.iter();
-        let is_known = self.orders.contains(&order);
-        match is_known && orders.any(|order| first == frame.align_down(*order)) {
+        match changes.contains(order) && changes.begin_at(first, frame) {
             true => Ok(()),
             false => Err(Wrong::Page { frame, found }),
         }
@@ -253,6 +285,11 @@ impl Tally {
             } => [2, first.get(), found, expected],
             Wrong::CameAgain { first } => [3, first.get(), 0, 0],
             Wrong::Last { first } => [4, first.get(), 0, 0],
+            Wrong::Store {
+                first,
+                found,
+                expected,
+            } => [5, first.get(), found.into(), expected.into()],
             // Readers find nothing else.
             _ => return,
         };
@@ -286,6 +323,11 @@ impl Tally {
             },
             3 => Wrong::CameAgain { first },
             4 => Wrong::Last { first },
+            5 => Wrong::Store {
+                first,
+                found: word(second) as u8,
+                expected: word(third) as u8,
+            },
             _ => return Ok(()),
         })
     }

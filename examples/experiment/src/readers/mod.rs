@@ -10,6 +10,8 @@
 //!     ▶ online ▶ stamp with another number
 //!     freeze pages ▶ they become others
 //!     ▶ and what they were
+//!     pages become larger and smaller ones
+//!     ▶ and what they were, or offline so
 //!     all offline, by nobody's leave ▶ online
 //!   has each head one reference, its owner's?
 //! ```
@@ -18,7 +20,8 @@
 //! translation which it should have forgotten finds the stamp of another time, or something else.
 //!
 //! - `kernel`: what readers need of a kernel on a real MMU;
-//! - `cases`: what is tried; `changes`: what pages become; `ground`: what readers and the owner share;
+//! - `cases`: what is tried; `changes`: what pages become by a fold, an unfold or a reshape, `orders`: by a change
+//!   of order; `ground`: what readers and the owner share;
 //! - `reader`: what the others do; `owner`: what this CPU does;
 //! - `wrong`: what can turn out otherwise.
 
@@ -26,6 +29,7 @@ mod cases;
 mod changes;
 mod ground;
 mod kernel;
+mod orders;
 mod owner;
 mod reader;
 mod wrong;
@@ -47,6 +51,7 @@ use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 use mm_core::readers::{Kernel, OnlineEntry, Readers};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use orders::Turns;
 use owner::Owner;
 use wrong::Wrong;
 
@@ -60,7 +65,7 @@ const ROUNDS: u64 = 1000;
 const PARTS: u64 = 4;
 
 /// The columns of memory that others read.
-const HEADER: &str = "page  tails         tables   leaves pieces     rounds    busy changes    looked  referred refused  checks";
+const HEADER: &str = "page  tails         tables   leaves pieces     rounds    busy changes reorders mixed    looked  referred refused  checks";
 
 /// Everything but the page table that readers and the owner of memory need.
 #[derive(Debug)]
@@ -172,9 +177,10 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         // SAFETY: 1: duty 1 of `run`. 2: what becomes other pages is frozen first. 3: nobody takes references while memory goes
         // offline without being frozen, and then nobody has one: the owner waits for that.
         let reader = unsafe { vmemmap.reader() };
-        let ground = Ground::new(reader, (case.order, ways.orders), &parts, &tallies);
+        let ground = Ground::new(reader, case.order, &parts, &tallies);
         let count = self.cpus.count().min(MOST_READERS);
-        let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, (watched, ways));
+        let turns = Turns::of(case, smaller, part, self.frames);
+        let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, (watched, ways, turns));
         let mut outcome = Ok(());
         let watch = || {
             self.cpus.wake();

@@ -4,6 +4,7 @@ use super::Array;
 use super::changes::{Step, Ways};
 use super::ground::{Ground, Part};
 use super::kernel::Watched;
+use super::orders::Turns;
 use super::reader::Numbers;
 use super::wrong::Wrong;
 use core::fmt;
@@ -23,39 +24,52 @@ const REFERENCES: u64 = 50;
 /// How often rounds are tried at most, since a reader has a reference mostly.
 const ATTEMPTS: u64 = 400_000;
 
-/// One round of so many is about all of the memory, and another one changes pages.
+/// One round of so many is about all of the memory, and another one folds, unfolds or reshapes pages.
 const ALL_OF_IT: u64 = 20;
 const CHANGE: u64 = 10;
 
+/// And two make pages of other orders, by the reserve.
+const REORDER: [u64; 2] = [5, 15];
+
 /// Pages that become more than this get no stamps as long as they are that many.
-const MOST_STAMPS: u64 = 1 << 13;
+pub(super) const MOST_STAMPS: u64 = 1 << 13;
 
 /// How often was done what.
 pub(super) struct Figures {
     rounds: u64,
     busy: u64,
     changes: u64,
+    reorders: u64,
+    mixtures: u64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>6} {:>7} {:>7}", self.rounds, self.busy, self.changes)
+        write!(
+            f,
+            "{:>6} {:>7} {:>7} {:>8} {:>5}",
+            self.rounds, self.busy, self.changes, self.reorders, self.mixtures
+        )
     }
 }
 
 /// The owner of the memory of a case.
 pub(super) struct Owner<'o, 'r, 'm, 'p, E, T, M, K> {
-    vmemmap: &'o mut Array<'r, 'm, E, M, K>,
-    table: &'o mut T,
-    pagemap: &'o DevPagemap<'p>,
-    ground: &'o Ground<'o, E, Watched<'r, K>>,
-    kernel: &'r Watched<'r, K>,
+    pub(super) vmemmap: &'o mut Array<'r, 'm, E, M, K>,
+    pub(super) table: &'o mut T,
+    pub(super) pagemap: &'o DevPagemap<'p>,
+    pub(super) ground: &'o Ground<'o, E, Watched<'r, K>>,
+    pub(super) kernel: &'r Watched<'r, K>,
     ways: Ways,
+    pub(super) turns: Turns<'o>,
     region: Option<Region<'p>>,
     rounds: u64,
     busy: u64,
     /// How often pages have become others, and were what they are.
     changes: u64,
+    /// The same by the reserve, and how often they went offline as what they had become.
+    pub(super) reorders: u64,
+    pub(super) mixtures: u64,
 }
 
 impl<'o, 'r, 'm, 'p, E, T, M, K> Owner<'o, 'r, 'm, 'p, E, T, M, K>
@@ -70,7 +84,7 @@ where
         table: &'o mut T,
         pagemap: &'o DevPagemap<'p>,
         ground: &'o Ground<'o, E, Watched<'r, K>>,
-        (kernel, ways): (&'r Watched<'r, K>, Ways),
+        (kernel, ways, turns): (&'r Watched<'r, K>, Ways, Turns<'o>),
     ) -> Self {
         Self {
             vmemmap,
@@ -79,10 +93,13 @@ where
             ground,
             kernel,
             ways,
+            turns,
             region: None,
             rounds: 0,
             busy: 0,
             changes: 0,
+            reorders: 0,
+            mixtures: 0,
         }
     }
 
@@ -107,6 +124,9 @@ where
             let done = match (self.rounds % ALL_OF_IT, part) {
                 (0, _) | (_, None) => self.go_and_come_back(watch).map(|()| true),
                 (CHANGE, Some(part)) => self.change(part, &mut numbers, watch).map(|()| true),
+                (kind, Some(part)) if REORDER.contains(&kind) => {
+                    self.reorder(part, &mut numbers, watch).map(|()| true)
+                }
                 (kind, Some(part)) => self.round(part, kind),
             };
             match done? {
@@ -118,7 +138,7 @@ where
     }
 
     /// One round with a part; false where somebody else has a reference.
-    fn round(&mut self, part: &Part, kind: u64) -> Result<bool, Wrong> {
+    pub(super) fn round(&mut self, part: &Part, kind: u64) -> Result<bool, Wrong> {
         let frames = part.frames;
         if kind.is_multiple_of(4) {
             // SAFETY: 1: the duties of `reader`, as in `run_case`. 2: the owner's references are this
@@ -174,7 +194,7 @@ where
             let rest = frames.split_at(first).1.unwrap_or(frames);
             frames = rest.take_first(page.frames()).0;
         }
-        part.begins_to_change();
+        part.begins_to_change(ways.orders.into_iter().collect());
         for step in way.steps() {
             self.take_step(step, frames, watch)?;
             if frames.frames() / step.case.order.frames() <= MOST_STAMPS {
@@ -200,15 +220,12 @@ where
     ) -> Result<(), Wrong> {
         let pagemap = step.case.pagemap(self.vmemmap.model());
         let pagemap = pagemap.map_err(Wrong::Pagemap)?;
-        loop {
-            if !watch() {
-                return Err(Wrong::GivenUp);
-            }
+        self.until_done(watch, |owner| {
             // SAFETY: 1: the duties of `reader`, as in `run_case`. 2: the owner's references are this
             // value's, which does not use them.
             let changed = unsafe {
-                self.vmemmap.change_beside_readers(
-                    self.table,
+                owner.vmemmap.change_beside_readers(
+                    owner.table,
                     step.change,
                     &pagemap,
                     frames,
@@ -216,10 +233,24 @@ where
                 )
             };
             let changed = changed.map_err(Wrong::Fold)?;
-            if let Some(error) = changed.error {
-                return Err(Wrong::Fold(error));
+            match changed.error {
+                Some(error) => Err(Wrong::Fold(error)),
+                None => Ok(changed.busy),
             }
-            if changed.busy == 0 {
+        })
+    }
+
+    /// Tries until nothing is busy any more; `attempt` says how much was.
+    pub(super) fn until_done(
+        &mut self,
+        watch: &dyn Fn() -> bool,
+        mut attempt: impl FnMut(&mut Self) -> Result<u64, Wrong>,
+    ) -> Result<(), Wrong> {
+        loop {
+            if !watch() {
+                return Err(Wrong::GivenUp);
+            }
+            if attempt(self)? == 0 {
                 return Ok(());
             }
             self.busy += 1;
@@ -272,7 +303,7 @@ where
     }
 
     /// Writes the stamp of each head.
-    fn stamp(&self, part: &Part) -> Result<(), Wrong> {
+    pub(super) fn stamp(&self, part: &Part) -> Result<(), Wrong> {
         self.stamp_pages(part, part.frames, self.ground.order)?;
         part.is_stamped();
         Ok(())
@@ -322,6 +353,8 @@ where
             rounds: self.rounds,
             busy: self.busy,
             changes: self.changes,
+            reorders: self.reorders,
+            mixtures: self.mixtures,
         }
     }
 }

@@ -24,6 +24,9 @@ struct Held<'g, E: TailEncoding, K: Kernel> {
     page: (Pfn, Order),
     part: &'g Part,
     generation: u64,
+    /// Who has it, and what that one has stored in the head.
+    reader: usize,
+    note: u8,
 }
 
 impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
@@ -50,7 +53,10 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
             tally.note(match (&held, numbers.below(2)) {
                 (_, 0) => self.look(part, frame, tally),
                 (Some(held), _) => self.check(held),
-                (None, _) => self.refer(part, frame, tally).map(|taken| held = taken),
+                (None, _) => {
+                    let by = (reader, numbers.below(256) as u8);
+                    self.refer(part, frame, by, tally).map(|taken| held = taken)
+                }
             });
             if self.looks_only() || numbers.below(4) == 0 {
                 tally.note(self.give_back(held.take(), tally));
@@ -78,7 +84,7 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
     /// Looks at a page under a guard.
     fn look(&self, part: &Part, frame: Pfn, tally: &Tally) -> Result<(), Wrong> {
         let reading = self.reader.enter();
-        let is_steady = part.is_steady();
+        let changes = part.changes();
         // Whether it is online may change between the two, but for what the second one says.
         let _ = reading.is_online(frame);
         let Some(page) = reading.page_of(frame) else {
@@ -86,10 +92,10 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
         };
         tally.looked.count();
         let found = (page.first(), page.order());
-        if !is_steady {
-            return self.check_glance(frame, found);
+        if let Some(orders) = changes {
+            return Self::check_glance(frame, found, orders);
         }
-        self.check_page(frame, found, is_steady)?;
+        self.check_page(frame, found, None)?;
         // Neither taken offline nor changed before the guard is gone.
         part.check_stamp(page.first(), page.head().owner())
     }
@@ -99,6 +105,7 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
         &self,
         part: &'g Part,
         frame: Pfn,
+        (reader, note): (usize, u8),
         tally: &Tally,
     ) -> Result<Option<Held<'g, E, K>>, Wrong> {
         let taken = {
@@ -121,7 +128,12 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
             reference,
             part,
             generation: part.generation(),
+            reader,
+            note,
         };
+        if let Some(place) = held.reference.head().note(reader) {
+            place.store(note, Ordering::Relaxed);
+        }
         match self.check(&held) {
             Ok(()) => Ok(Some(held)),
             Err(wrong) => {
@@ -135,7 +147,7 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
     /// The page is as it was when the reference was taken, for readers without one too.
     fn check(&self, held: &Held<'g, E, K>) -> Result<(), Wrong> {
         let (first, frame) = (held.page.0, held.frame);
-        self.check_page(frame, held.page, held.part.is_steady())?;
+        self.check_page(frame, held.page, held.part.changes())?;
         let found = {
             let reading = self.reader.enter();
             let page = reading.page_of(frame);
@@ -148,6 +160,15 @@ impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
             return Err(Wrong::Page { frame, found });
         }
         let head = held.reference.head();
+        let found = head.note(held.reader);
+        let found = found.map_or(held.note, |place| place.load(Ordering::Relaxed));
+        if found != held.note {
+            return Err(Wrong::Store {
+                first,
+                found,
+                expected: held.note,
+            });
+        }
         held.part.check_stamp(first, head.owner())
     }
 

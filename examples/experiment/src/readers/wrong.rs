@@ -20,6 +20,12 @@ pub(super) enum Wrong {
         found: u64,
         expected: u64,
     },
+    /// What a reader has stored in a head is not there any more.
+    Store {
+        first: Pfn,
+        found: u8,
+        expected: u8,
+    },
     /// The page has come online again while there was a reference to it.
     CameAgain {
         first: Pfn,
@@ -74,6 +80,14 @@ impl fmt::Display for Wrong {
             } => write!(
                 f,
                 "the stamp of page {first} is {found:#x}, not {expected:#x}"
+            ),
+            Self::Store {
+                first,
+                found,
+                expected,
+            } => write!(
+                f,
+                "a reader has stored {expected} in the head of page {first}, and finds {found}"
             ),
             Self::CameAgain { first } => {
                 write!(f, "page {first} went offline, with a reference to it")
