@@ -57,6 +57,16 @@ Examples:
   explorer reorder --range 24G+1G --from 2M --to 1G --format json
   explorer reorder --backend aarch64-64k --range 64G+16G";
 
+const LAZY_EXAMPLES: &str = "\
+RAM comes online from address 0 on, in pages of 1G (16G with 64K pages) that share their tails per order, and their tables. Where the first frame of a block is handed out, which is what a huge leaf maps (2M; 32M with 16K pages, 512M with 64K pages), \
+the block becomes base pages, and the rest of its page the largest pages that fit. Frames for that come from a reserve, which is topped up before. Frames are counted with all tables below the root, and without the reserve.
+
+Examples:
+  explorer lazy
+  explorer lazy --ram 64G --used 256M
+  explorer lazy --backend aarch64-16k --ram 8G --format json
+  explorer lazy --backend aarch64-64k --ram 64G";
+
 const PLAN_EXAMPLES: &str = "\
 Takes the options of 'online'; --fail-after and --node change nothing here, since nothing is allocated.
 
@@ -118,6 +128,10 @@ pub enum Command {
     /// and change them back
     #[command(after_help = with_host_memory(REORDER_EXAMPLES))]
     Reorder(ReorderArgs),
+    /// Bring a machine's own RAM online in large pages, make them base pages where frames are handed out,
+    /// and compare that with base pages at once
+    #[command(after_help = with_host_memory(LAZY_EXAMPLES))]
+    Lazy(LazyArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = with_exit_status(PLAN_EXAMPLES))]
     Plan(PlanArgs),
@@ -198,6 +212,24 @@ pub struct ReorderArgs {
     /// there are none
     #[arg(long, value_name = "N", value_parser = count)]
     pub fail_after: Option<u64>,
+    /// How to print the result; json is one object on standard output
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+}
+
+/// Options of `lazy`.
+#[derive(Debug, Args)]
+pub struct LazyArgs {
+    /// The page tables
+    #[arg(long, value_name = "BACKEND", default_value = BackendKind::X86_64.name(), value_parser = backend())]
+    pub backend: BackendKind,
+    /// How much RAM there is: whole pages of those that it comes online in
+    #[arg(long, value_name = "SIZE", default_value = "16G", value_parser = value_of::<ByteSize>)]
+    pub ram: ByteSize,
+    /// How much of it is handed out, from its start on: whole blocks, or the last one is rounded up
+    /// [default: a sixteenth]
+    #[arg(long, value_name = "SIZE", value_parser = value_of::<ByteSize>)]
+    pub used: Option<ByteSize>,
     /// How to print the result; json is one object on standard output
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
     pub format: Format,

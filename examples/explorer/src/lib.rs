@@ -7,7 +7,8 @@
 //! ```text
 //!   args ──▶ request ──▶ need ──▶ simulation ──▶ online ──▶ report ──▶ table | json
 //!                    │                       ├─▶ fold ──▶ (report ──▶ text | json)
-//!                    │                       └─▶ reorder ──▶ (report ──▶ text | json)
+//!                    │                       ├─▶ reorder ──▶ (report ──▶ text | json)
+//!                    │                       └─▶ lazy ──▶ (report ──▶ text | json)
 //!                    └─▶ plan ──▶ (text | json)
 //!   survey: online and fold, for each backend, geometry and policy
 //!
@@ -24,6 +25,7 @@ pub mod fold;
 pub mod geometry;
 pub mod host;
 pub mod json;
+pub mod lazy;
 pub mod need;
 pub mod notes;
 pub mod online;
@@ -43,11 +45,13 @@ pub mod table;
 pub mod usage;
 
 use args::{
-    ALIGN_FORM, Cli, Command, FoldArgs, Format, OnlineArgs, PlanArgs, ReorderArgs, SurveyArgs,
+    ALIGN_FORM, Cli, Command, FoldArgs, Format, LazyArgs, OnlineArgs, PlanArgs, ReorderArgs,
+    SurveyArgs,
 };
 use clap::{CommandFactory, FromArgMatches};
 use fold::FoldRequest;
 use geometry::NoPage;
+use lazy::LazyRequest;
 use need::Limits;
 use progress::Progress;
 use reorder::ReorderRequest;
@@ -147,6 +151,7 @@ impl Run<'_> {
             Some(Command::Online(args)) => self.online(args),
             Some(Command::Fold(args)) => self.fold(args),
             Some(Command::Reorder(args)) => self.reorder(args),
+            Some(Command::Lazy(args)) => self.lazy(&args),
             Some(Command::Plan(args)) => self.plan(args),
         }
     }
@@ -216,6 +221,20 @@ impl Run<'_> {
         }
         match format {
             Format::Table => reorder::print(self.stdout, &report)?,
+            Format::Json => json::print(self.stdout, &report)?,
+        }
+        Ok(exit_code(report.is_good()))
+    }
+
+    fn lazy(&mut self, args: &LazyArgs) -> io::Result<u8> {
+        let request = LazyRequest::from_args(args);
+        let report = lazy::lazy(&request, self.limits, self.progress);
+        self.progress.hide();
+        if let Some(failure) = &report.error {
+            say(self.stderr, &failure.to_string());
+        }
+        match args.format {
+            Format::Table => lazy::print(self.stdout, &report)?,
             Format::Json => json::print(self.stdout, &report)?,
         }
         Ok(exit_code(report.is_good()))

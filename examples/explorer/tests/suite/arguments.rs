@@ -98,13 +98,17 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         ("plan --no-quiesce", "--no-quiesce", ""),
         ("fold --json", "--json", ""),
         ("fold --limit 3", "--limit", ""),
-        ("offline", "offline", "online, fold, reorder, plan or help"),
+        (
+            "offline",
+            "offline",
+            "online, fold, reorder, lazy, plan or help",
+        ),
         ("onlin", "onlin", "did you mean 'online'?"),
         ("help fodl", "fodl", "did you mean 'fold'?"),
         (
             "help offline",
             "offline",
-            "online, fold, reorder, plan or help",
+            "online, fold, reorder, lazy, plan or help",
         ),
         ("online --aling 2M", "--aling", "did you mean '--align'?"),
         (
@@ -167,6 +171,7 @@ fn help_and_version_are_on_standard_output() {
         "online --help",
         "fold --help",
         "reorder --help",
+        "lazy --help",
         "plan --help",
     ] {
         let help = run(line).stdout;
@@ -185,6 +190,7 @@ fn what_help_gives_as_examples_works() {
         "online --help",
         "fold --help",
         "reorder --help",
+        "lazy --help",
         "plan --help",
     ] {
         let help = run(line).stdout;

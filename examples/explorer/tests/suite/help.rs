@@ -3,11 +3,12 @@
 use crate::program::{Watch, run};
 use std::process::{Command, Output};
 
-const HELPS: [&str; 5] = [
+const HELPS: [&str; 6] = [
     "--help",
     "online --help",
     "fold --help",
     "reorder --help",
+    "lazy --help",
     "plan --help",
 ];
 
@@ -47,6 +48,7 @@ fn help_is_a_command_too() {
         ("help online", "online --help"),
         ("help fold", "fold --help"),
         ("help reorder", "reorder --help"),
+        ("help lazy", "lazy --help"),
         ("help plan", "plan --help"),
     ] {
         let ran = run(command);
@@ -57,7 +59,12 @@ fn help_is_a_command_too() {
 
 #[test]
 fn help_says_what_a_simulation_takes_at_most() {
-    for line in ["online --help", "fold --help", "reorder --help"] {
+    for line in [
+        "online --help",
+        "fold --help",
+        "reorder --help",
+        "lazy --help",
+    ] {
         // Wherever lines break.
         let help: Vec<String> = run(line)
             .stdout

@@ -14,6 +14,7 @@ mod documents;
 mod fold;
 mod geometry;
 mod help;
+mod lazy;
 mod memory;
 mod messages;
 mod online;
