@@ -55,7 +55,9 @@ fn invalid_command(error: &Error, name: &str) -> String {
     };
     let error = asked.as_ref().unwrap_or(error);
     let meant = did_you_mean(error, ContextKind::SuggestedSubcommand);
-    format!("'{name}' is no command{meant} takes online, fold, reorder, lazy, plan or help, or nothing")
+    format!(
+        "'{name}' is no command{meant} takes online, fold, reorder, lazy, plan or help, or nothing"
+    )
 }
 
 fn invalid_value(error: &Error, argument: &str) -> String {

@@ -49,6 +49,9 @@ pub unsafe trait Accesses {
         None
     }
 
+    /// The CPU's counter of time.
+    fn ticks() -> u64;
+
     /// Called by the fault handler: the instruction at `pc` has faulted, at `address` and with the
     /// hardware's `code`. Where it goes on, if it is one that may fault; it is written down then.
     fn answer_fault(pc: u64, address: u64, code: u64) -> Option<u64> {
@@ -115,5 +118,9 @@ unsafe impl<A: Accesses> Probe for CpuProbe<A> {
 
     fn ask(&self, at: VirtAddr) -> Option<Hardware> {
         A::ask(at)
+    }
+
+    fn ticks(&self) -> Option<u64> {
+        Some(A::ticks())
     }
 }

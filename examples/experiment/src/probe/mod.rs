@@ -80,4 +80,10 @@ pub unsafe trait Probe {
         let _ = at;
         None
     }
+
+    /// A counter that goes up with time, or with instructions where a machine is set up so; `None` where
+    /// there is none.
+    fn ticks(&self) -> Option<u64> {
+        None
+    }
 }

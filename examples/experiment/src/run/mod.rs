@@ -6,6 +6,7 @@
 //! - `folding`: memory that is in use folded and unfolded; `marks`: single frames of it marked;
 //! - `device_frames`: descriptors in the device's own memory;
 //! - `side_by_side`: regions of several geometries and policies with shared borders;
+//! - `lazy`: RAM in large pages, which become base pages when frames are handed out;
 //! - `battery`: the conformance battery, on the same table and frames.
 //!
 //! How it is looked at:
@@ -23,6 +24,7 @@ mod cases;
 mod contents;
 mod device_frames;
 mod folding;
+mod lazy;
 mod marks;
 mod pages;
 mod parts;
@@ -101,6 +103,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'m, P, T, M> {
         self.run_folds(subject, report);
         self.run_altmaps(subject, report);
         self.run_side_by_side(subject, report);
+        self.run_lazily(subject, report);
     }
 
     /// A vmemmap with nothing online, with `altmap` to look into.

@@ -1,6 +1,7 @@
 //! Touching an address: the one load and the one store that may fault, and where they go on when they do.
 
 use core::arch::global_asm;
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::ptr::addr_of;
 use experiment::{Accesses, FaultKind, Places};
 
@@ -64,6 +65,15 @@ unsafe impl Accesses for Instructions {
             0 => FaultKind::NotMapped,
             PRESENT => FaultKind::NotAllowed,
             _ => FaultKind::Other(code),
+        }
+    }
+
+    /// The time-stamp counter.
+    fn ticks() -> u64 {
+        // SAFETY: every CPU in 64-bit mode has both; this is ring 0.
+        unsafe {
+            _mm_lfence();
+            _rdtsc()
         }
     }
 }

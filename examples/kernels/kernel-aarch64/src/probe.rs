@@ -105,4 +105,14 @@ unsafe impl Accesses for Instructions {
             store: address_of(store),
         })
     }
+
+    /// The virtual counter.
+    fn ticks() -> u64 {
+        let ticks: u64;
+        // SAFETY: reads a register that EL1 may read (Arm ARM, "CNTVCT_EL0"); the barrier keeps what comes before in front.
+        unsafe {
+            asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks, options(nostack, preserves_flags))
+        };
+        ticks
+    }
 }
