@@ -2,6 +2,7 @@
 
 use super::wrong::Wrong;
 use core::fmt;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::frame::LinearMap;
@@ -51,11 +52,17 @@ unsafe impl<G: GracePeriod + Sync> Kernel for MappedDescriptors<'_, G> {
     fn last_reference(&self, _first: Pfn, _order: Order) {}
 }
 
+/// One access in so many takes long, for so many turns: between the question whether a frame is online and
+/// the look at its descriptor. Whoever does not wait for readers is done meanwhile, and is found out.
+const LONG_ACCESS: u64 = 256;
+const TURNS: u64 = 512;
+
 /// A kernel, with a count of the pages that have lost their last reference. No page may, since each
 /// has its owner's.
 pub(super) struct Watched<'k, K> {
     kernel: &'k K,
     lost: AtomicU64,
+    accesses: AtomicU64,
 }
 
 impl<K> fmt::Debug for Watched<'_, K> {
@@ -69,6 +76,7 @@ impl<'k, K> Watched<'k, K> {
         Self {
             kernel,
             lost: AtomicU64::new(0),
+            accesses: AtomicU64::new(0),
         }
     }
 
@@ -99,6 +107,10 @@ unsafe impl<K: Kernel> Kernel for Watched<'_, K> {
     }
 
     unsafe fn descriptor<'a, D: 'static>(&'a self, at: VirtAddr) -> K::Access<'a, D> {
+        let accesses = self.accesses.fetch_add(1, Ordering::Relaxed);
+        if accesses.is_multiple_of(LONG_ACCESS) {
+            (0..TURNS).for_each(|_| spin_loop());
+        }
         // SAFETY: 1: the caller's.
         unsafe { self.kernel.descriptor(at) }
     }

@@ -115,13 +115,20 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         let setting = (smaller, rounds);
         let without_same = cases.clone().filter(|case| !case.needs_same_tails());
         // SAFETY: 1 to 4: the caller's; there is one session at a time, which leaves nothing.
-        unsafe {
-            self.session::<Pointer, _>(table, scratch, (by_pointer, without_same, setting), report);
+        let done = unsafe {
+            let by_pointer = (by_pointer, without_same, setting);
+            let first = self.session::<Pointer, _>(table, scratch, by_pointer, report);
             let with_same = cases.filter(Case::needs_same_tails);
-            self.session::<Mask, _>(table, scratch, (by_mask, with_same, setting), report);
-        }
+            let by_mask = (by_mask, with_same, setting);
+            first + self.session::<Mask, _>(table, scratch, by_mask, report)
+        };
+        report.line(format_args!("{done} rounds beside readers"));
+        let enough = (done >= ROUNDS).then_some(()).ok_or(Wrong::Rounds { done });
+        report.check("rounds beside readers", enough);
     }
 
+    /// The cases, on a vmemmap of their own. Says how many rounds there were.
+    ///
     /// # Safety
     ///
     /// 1. The duties of [`run`](Self::run), for the root `root`.
@@ -131,11 +138,14 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         scratch: &mut [AuditSlot],
         (root, cases, setting): (&[OnlineEntry], impl Iterator<Item = Case>, (Order, u64)),
         report: &mut Report<'_>,
-    ) {
+    ) -> u64 {
         let watched = Watched::new(self.kernel);
         let readers = match Readers::new(self.model, root, &watched) {
             Ok(readers) => readers,
-            Err(error) => return report.check("the root of the online map", Err(error)),
+            Err(error) => {
+                report.check("the root of the online map", Err(error));
+                return 0;
+            }
         };
         // SAFETY: 1: the caller's duties 1 to 3. 2: its duty 4.
         let vmemmap = unsafe {
@@ -143,20 +153,28 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         };
         let mut vmemmap = match vmemmap {
             Ok(vmemmap) => vmemmap,
-            Err(error) => return report.check("model", Err(error)),
+            Err(error) => {
+                report.check("model", Err(error));
+                return 0;
+            }
         };
+        let mut rounds = 0;
         for case in cases {
             // SAFETY: 1: the caller's.
             let outcome = unsafe {
                 let subject = (&watched, &case, setting);
                 self.run_case(&mut vmemmap, table, scratch, subject, report)
             };
-            if let Err(wrong) = outcome {
-                report.check("case", Err(wrong));
+            match outcome {
+                Ok(done) => rounds += done,
+                Err(wrong) => report.check("case", Err(wrong)),
             }
         }
+        rounds
     }
 
+    /// One case. Says how many rounds there were.
+    ///
     /// # Safety
     ///
     /// 1. The duties of [`run`](Self::run).
@@ -167,7 +185,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         scratch: &mut [AuditSlot],
         (watched, case, (smaller, rounds)): (&'r Watched<'_, K>, &Case, (Order, u64)),
         report: &mut Report<'_>,
-    ) -> Result<(), Wrong> {
+    ) -> Result<u64, Wrong> {
         let pagemap = case.pagemap(&self.model).map_err(Wrong::Pagemap)?;
         let before = self.usage(vmemmap, table, scratch)?;
         let parts: [Part; PARTS as usize] = core::array::from_fn(|index| Part::of(case, index));
@@ -210,7 +228,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         let sum = Tally::sum(&tallies);
         let ending = Ending::of(report);
         report.line(format_args!("{case} {figures} {sum}  {ending}"));
-        Ok(())
+        Ok(figures.rounds)
     }
 
     /// What the vmemmap has, and what RAM is free.

@@ -36,7 +36,7 @@ pub(super) const MOST_STAMPS: u64 = 1 << 13;
 
 /// How often was done what.
 pub(super) struct Figures {
-    rounds: u64,
+    pub(super) rounds: u64,
     busy: u64,
     changes: u64,
     reorders: u64,

@@ -53,6 +53,10 @@ pub(super) enum Wrong {
     /// A CPU does nothing any more, so this was not tried.
     GivenUp,
     TooBusy,
+    /// Fewer rounds than there have to be.
+    Rounds {
+        done: u64,
+    },
     Kept(u64),
     Left,
     Online(OnlineError),
@@ -103,6 +107,7 @@ impl fmt::Display for Wrong {
             Self::Fault(fault) => fault.fmt(f),
             Self::GivenUp => f.write_str("given up, since another CPU has faulted"),
             Self::TooBusy => f.write_str("others have had references for too long"),
+            Self::Rounds { done } => write!(f, "{done} rounds only"),
             Self::Kept(frames) => write!(f, "{frames} frames stay online"),
             Self::Left => f.write_str("more or fewer frames are in use than before"),
             Self::Online(error) => error.fmt(f),
