@@ -145,7 +145,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// is left to do.
     ///
     /// A unit is a page of the larger one of the orders before and after, or several that are described
-    /// by one leaf table.
+    /// by one vmemmap page or leaf table.
     ///
     /// # Errors
     ///
@@ -253,21 +253,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         checked.err().map_or(outside, not_online)
     }
 
-    /// The first unit of a request: one page, or all that one leaf table describes.
+    /// The first unit of a request: one page, or as many small ones as a vmemmap page describes; and all
+    /// that one leaf table describes, if that is more.
     fn units(&self, request: &Request<'_>) -> [PfnRange; 2] {
         let whole = request.target.whole();
         let page = aligned(whole.start(), request.first.max(request.order));
+        let vmemmap_page = self.model.vmemmap_page_order();
         let entries = self.model.granule().entries_per_table().trailing_zeros() as u8;
-        let table = entries.checked_add(self.model.vmemmap_page_order().get());
-        let table = table
-            .and_then(Order::new)
-            .map(|order| aligned(whole.start(), order));
-        let group = table.filter(|table| {
-            table.start() == whole.start()
-                && table.contains_range(page)
-                && whole.contains_range(*table)
-        });
-        [page, group.unwrap_or(page)]
+        let table = entries.checked_add(vmemmap_page.get()).and_then(Order::new);
+        let group_of = |order, unit| {
+            let group = aligned(whole.start(), order);
+            let is_group = group.start() == whole.start()
+                && group.contains_range(unit)
+                && whole.contains_range(group);
+            if is_group { group } else { unit }
+        };
+        let unit = group_of(vmemmap_page, page);
+        [unit, table.map_or(unit, |table| group_of(table, unit))]
     }
 
     /// Makes `unit` what the request says. Wholly, or not at all.
