@@ -43,6 +43,16 @@ impl Held {
     }
 }
 
+/// What a compound page needs of a tail frame of its own.
+struct NextTail {
+    /// The frame before the compound page.
+    before: Option<Pfn>,
+    /// How many references are needed.
+    references: u64,
+    /// Whether other entries of it are mapped to such a frame already, and stay.
+    is_partly_there: bool,
+}
+
 /// See the module.
 pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) pool: FramePool<'v, A, M>,
@@ -135,12 +145,16 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         }
         let mut tails = 0;
         if found.per_compound > 0 {
-            self.current = self.existing_tail(table, found.per_compound)?;
+            self.current = self.kept_tail(&found)?;
             if self.current.is_none() {
                 let mut last = Some(self.unit.last());
-                while let Some((before, references)) = self.next_tail(table, last) {
-                    tails += u64::from(references > 0);
-                    last = before;
+                while let Some(next) = self.next_tail(table, last) {
+                    if next.is_partly_there {
+                        // That page changes by itself, and keeps its tail frame.
+                        return Err(FoldError::ReserveTooSmall { node });
+                    }
+                    tails += u64::from(next.references > 0);
+                    last = next.before;
                 }
             }
         }
@@ -185,34 +199,14 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         Ok(())
     }
 
-    /// The tail frame that the unit has, if that is one compound page before and after, with
-    /// `references` more.
-    fn existing_tail<P: PageTable>(
-        &mut self,
-        table: &P,
-        references: u64,
-    ) -> Result<Option<(Pfn, Held)>, FoldError> {
+    /// The tail frame that the unit keeps, if that is one compound page, with references for the entries
+    /// that are to be made.
+    fn kept_tail(&mut self, found: &Difference) -> Result<Option<(Pfn, Held)>, FoldError> {
         let (page, _) = self.target.page_of(self.unit.start());
-        let all = self
-            .writer
-            .model
-            .descriptors(page)
-            .filter(|_| page == self.unit);
-        let after_head = all.and_then(|all| self.target.after(all, 1));
-        let Some(at) = after_head.map(VirtRange::start) else {
+        let Some(frame) = found.kept_tail.filter(|_| page == self.unit) else {
             return Ok(None);
         };
-        let (Some(mapping), Some(segment)) = (table.lookup(at).mapping(), self.target.segment(at))
-        else {
-            return Ok(None);
-        };
-        if !self
-            .survey(None, 0)
-            .is_tail_of::<D>(&mapping.leaf, &segment.kind)
-        {
-            return Ok(None);
-        }
-        let frame = mapping.leaf.block.first();
+        let references = found.per_compound;
         // SAFETY: 1: the frame is mapped by an entry of this library's. 2: the entries that are about to be
         // made own these.
         if !unsafe { self.pool.acquire(frame, references) } {
@@ -226,20 +220,25 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         Ok(Some((page.start(), held)))
     }
 
-    /// How many references the tail frame of the last compound page needs that ends at `last` or before,
-    /// and the frame before that page.
-    fn next_tail<P: PageTable>(&self, table: &P, last: Option<Pfn>) -> Option<(Option<Pfn>, u64)> {
+    /// What the last compound page needs that ends at `last` or before.
+    fn next_tail<P: PageTable>(&self, table: &P, last: Option<Pfn>) -> Option<NextTail> {
         let page = self.target.compound_page_before(self.unit, last?)?;
-        let before = page.start().get().checked_sub(1).and_then(Pfn::new);
-        let references = self.survey(None, 0).new_tails::<D, P>(table, page);
-        Some((before, references))
+        let (references, kept) = self.survey(None, 0).new_tails::<D, P>(table, page);
+        Some(NextTail {
+            before: page.start().get().checked_sub(1).and_then(Pfn::new),
+            references,
+            is_partly_there: references > 0 && kept.is_some() && page.frames() < self.unit.frames(),
+        })
     }
 
     /// Makes a tail frame of a frame for each compound page that needs it, with its references.
     fn take_tails<P: PageTable>(&mut self, table: &P) -> Result<(), FoldError> {
         // The first is to be on top.
         let mut last = Some(self.unit.last());
-        while let Some((before, references)) = self.next_tail(table, last) {
+        while let Some(NextTail {
+            before, references, ..
+        }) = self.next_tail(table, last)
+        {
             last = before;
             if references == 0 {
                 continue;

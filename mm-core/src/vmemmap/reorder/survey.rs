@@ -1,7 +1,7 @@
 //! What is to be mapped otherwise than it is, before anything is changed.
 
 use super::target::{Kind, ORDERS, Segment, Target};
-use crate::addr::{Order, PfnRange, VirtAddr, VirtRange};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::Tails;
@@ -23,6 +23,9 @@ pub(super) struct Difference {
     pub(super) per_order: [u64; ORDERS],
     /// How many entries of tails per compound page are made.
     pub(super) per_compound: u64,
+    /// A tail frame of a compound page that stays where it is mapped. What else of that page is to be
+    /// mapped to tails gets the same.
+    pub(super) kept_tail: Option<Pfn>,
     /// Whether huge leaves map some of it.
     pub(super) has_huge_leaves: bool,
     /// Why it cannot be changed.
@@ -84,6 +87,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             leaves: 0,
             per_order: [0; ORDERS],
             per_compound: 0,
+            kept_tail: None,
             has_huge_leaves: false,
             error: None,
         };
@@ -193,9 +197,11 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 found.own += own;
             }
             let tails = pages - own;
-            let stays = tails == 0
-                || shared == known.shares.is_some() && self.is_tail_of::<D>(&run.leaf, &kind);
-            if !stays {
+            let fits = tails > 0 && self.is_tail_of::<D>(&run.leaf, &kind);
+            if fits && run.leaf.writable {
+                found.kept_tail = Some(run.leaf.block.first());
+            }
+            if tails > 0 && !(fits && shared == known.shares.is_some()) {
                 found.add_tails(self.target, &kind, tails);
             }
             rest = self.target.after(left, pages);
@@ -241,11 +247,17 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         is_tail_of::<D, A, M>(self.pool, self.writer, leaf, kind)
     }
 
-    /// How many entries of its own tail frame the compound page `page` gets.
-    pub(super) fn new_tails<D: Descriptor, P: PageTable>(&self, table: &P, page: PfnRange) -> u64 {
+    /// How many entries of its own tail frame the compound page `page` gets, and the tail frame that other
+    /// entries of it keep.
+    pub(super) fn new_tails<D: Descriptor, P: PageTable>(
+        &self,
+        table: &P,
+        page: PfnRange,
+    ) -> (u64, Option<Pfn>) {
         let range = self.target.model().descriptors(page);
-        range.map_or(0, |range| {
-            self.difference::<D, P>(table, range).per_compound
+        range.map_or((0, None), |range| {
+            let found = self.difference::<D, P>(table, range);
+            (found.per_compound, found.kept_tail)
         })
     }
 }
