@@ -34,7 +34,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
-    fn count_own_frame(&mut self, frame: Pfn, count: fn(&mut NodeCounters)) {
+    /// Has a frame counted that is taken or freed.
+    pub(super) fn count_own_frame(&mut self, frame: Pfn, count: fn(&mut NodeCounters)) {
         let node = self.frames.node_of(frame);
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         self.pool_state

@@ -111,6 +111,26 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         Ok(())
     }
 
+    /// Whether an entry needs a frame of bits before `frames` can be published.
+    pub(super) fn needs_bits_to_publish(&self, frames: PfnRange) -> bool {
+        let map = self.readers.map();
+        map.is_some_and(|map| map.parts(frames).any(|part| part.needs_bits_to_publish()))
+    }
+
+    /// Gives the entry of `frames` that [needs](Self::needs_bits_to_publish) it the frame `bits`, which came
+    /// from the reserve.
+    pub(super) fn give_bits_to(&mut self, frames: PfnRange, bits: Pfn) {
+        let readers = self.readers;
+        let Some(map) = readers.map() else {
+            return;
+        };
+        self.count_own_frame(bits, NodeCounters::add_online_map_frame);
+        let mut parts = map.parts(frames);
+        if let Some(part) = parts.find(Part::needs_bits_to_publish) {
+            self.use_bits(part, bits);
+        }
+    }
+
     /// Gives an entry the frame `bits`, which was taken for that.
     fn use_bits(&self, part: Part<'_>, bits: Pfn) {
         let bytes = self.model.granule().bytes();

@@ -17,6 +17,7 @@
 
 mod describe;
 mod exchange;
+mod found;
 mod frozen;
 mod needed;
 mod reordering;
@@ -175,7 +176,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     {
         let request = self.request(&*table, pagemap, frames)?;
         let [small, large] = self.units(&request);
-        let mut step = |unit| self.reorder_unit(table, pagemap, &request, unit, describe);
+        let mut step = |unit| {
+            let bits = self.take_bits_for(unit, pagemap.node())?;
+            let done = self.reorder_unit(table, pagemap, &request, unit, describe);
+            match done {
+                Ok(_) => self.publish_unit(unit, bits),
+                Err(_) => self.give_bits_back(bits),
+            }
+            done
+        };
         let (unit, done) = match step(large) {
             Err(FoldError::ReserveTooSmall { .. } | FoldError::AltmapExhausted { .. })
                 if small != large =>

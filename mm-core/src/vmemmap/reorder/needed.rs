@@ -19,7 +19,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// leaves all of the tables. After a call the reserve has what the call has freed.
     ///
     /// (Where shared tails of more than 16 orders and nodes are online, remembering another one may take
-    /// a frame more. Without it that tail serves this call only, which is noted.)
+    /// a frame more. Without it that tail serves this call only, which is noted. Where the memory was a part
+    /// of a page of which more was missing, readers that find it from now on may take a frame more. And
+    /// where a page that is [in use](Self::freeze_units) stays in what a huge leaf could map, the others take
+    /// single frames in place of its block.)
     pub fn reserve_needed<P: PageTable>(
         &self,
         table: &P,

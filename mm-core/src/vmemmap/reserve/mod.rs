@@ -62,6 +62,21 @@ impl ReserveState {
         }
     }
 
+    /// Takes a frame out, of `node` if there is one.
+    pub(super) fn take_frame<M: DirectMap>(&mut self, node: NodeId, memory: &M) -> Option<Pfn> {
+        self.frames.take(1, node, memory).map(PfnRange::start)
+    }
+
+    /// Puts a frame in.
+    ///
+    /// # Safety
+    ///
+    /// 1. It came from the vmemmap's allocator, with the one reference that it has, and nobody uses it.
+    pub(super) unsafe fn put_frame<M: DirectMap>(&mut self, frame: Pfn, node: NodeId, memory: &M) {
+        // SAFETY: 1: the caller's, and the direct map reaches it by duty 2 of `Vmemmap::new`.
+        unsafe { self.frames.push(PfnRange::single(frame), node, memory) };
+    }
+
     /// Shows each run of frames that the state is in: one of single frames, or a block.
     pub(super) fn for_each_run<M: DirectMap>(
         &self,
