@@ -113,7 +113,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// The descriptor of `frame` in `holder`, a frame that an entry of this library's maps for it.
-    fn descriptor_in(&self, holder: Pfn, frame: Pfn) -> &D {
+    pub(super) fn descriptor_in(&self, holder: Pfn, frame: Pfn) -> &D {
         let index = frame.get() & (self.model.descriptors_per_page() - 1);
         // SAFETY: the entry is this library's, so the frame came from the allocator or an altmap
         // and the direct map reaches it (duty 2 of `new`); it holds a page of descriptors

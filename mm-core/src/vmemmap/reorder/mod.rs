@@ -15,6 +15,7 @@
 //! All of it works on a [unit](Vmemmap::reorder_step) at a time, and with the
 //! [reserve](Vmemmap::reserve) in place of the allocator.
 
+mod complete;
 mod describe;
 mod exchange;
 mod found;
@@ -111,6 +112,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// part of a larger page. The rest of that becomes the largest pages that fit, as a buddy allocator
     /// splits; the pagemap's policies say how these are mapped, too. What an altmap reserves is not
     /// changed. With the pagemap's altmap, frames for descriptors come from it, and not from the reserve.
+    ///
+    /// Where other pages have come online in the place of a part of a page, these are not changed with the
+    /// rest of it: `frames` have to be all of its memory, or none.
     ///
     /// What is in the first descriptor of a page stays if a page began there before. So does what is in
     /// that of a tail which was a tail, if it has memory of its own. All other descriptors are as new.
@@ -233,6 +237,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let (first, first_order) = page_of(frames.start())?;
         let (last, _) = page_of(frames.last())?;
+        self.check_complete(table, frames, [first, last])?;
         Ok(Request {
             target: Target::new(pagemap, frames, [first, last], table.can_share_tables()),
             first: first_order,

@@ -1,0 +1,85 @@
+//! Whether a page is all there: a part of it may have gone offline, and other pages may have come online in
+//! its place.
+
+use crate::addr::{Block, Pfn, PfnRange, VirtAddr};
+use crate::descriptor::{Descriptor, TailEncoding};
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::paging::{PageTable, Role, Run, Visit};
+use crate::readers::ReadersOf;
+use crate::vmemmap::Vmemmap;
+use crate::vmemmap::fold::FoldError;
+use core::ops::ControlFlow;
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// Checks that `pages`, in which a request begins and ends, are all there if the rest of them is to change
+    /// too: what came online in their place is not asked for.
+    pub(super) fn check_complete<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+        pages: [PfnRange; 2],
+    ) -> Result<(), FoldError> {
+        let mut split = pages
+            .into_iter()
+            .filter(|page| !frames.contains_range(*page));
+        match split.find(|page| !self.is_complete(table, *page)) {
+            Some(pages) => Err(FoldError::SplitsPage { pages }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether no descriptor of `page` that is online is another page's.
+    fn is_complete<P: PageTable>(&self, table: &P, page: PfnRange) -> bool {
+        // Smaller ones come online and go offline as a whole.
+        let range = self.model.descriptors(page);
+        let Some(range) = range.filter(|_| page.frames() > self.model.subsection().frames()) else {
+            return true;
+        };
+        let mut is_complete = true;
+        let _ = table.visit(range, &mut |visit| {
+            let (Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. }) = visit else {
+                return ControlFlow::Continue(());
+            };
+            is_complete = run.leaf.role == Role::Foreign || self.all_describe(page, at, &run);
+            match is_complete {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        is_complete
+    }
+
+    /// Whether the descriptors that `run` maps at `at` are those of `page`, as far as they are about its
+    /// frames.
+    fn all_describe(&self, page: PfnRange, at: VirtAddr, run: &Run) -> bool {
+        // Tails are all the same.
+        let pages = match run.leaf.role {
+            Role::Tail => 1,
+            _ => run.pages(),
+        };
+        let per_page = self.model.descriptors_per_page();
+        let per_block = run.leaf.block.order().frames();
+        let first = self.model.frame_of_descriptor(at);
+        (0..pages).all(|index| {
+            let described = first.and_then(|first| first.checked_add(index * per_page));
+            let block = run.block(index / per_block).map(Block::first);
+            let holder = block.and_then(|block| block.checked_add(index % per_block));
+            match (described, holder) {
+                (Some(frame), Some(holder)) if page.contains(frame) => {
+                    self.describes_in(holder, frame, page)
+                }
+                _ => true,
+            }
+        })
+    }
+
+    /// Whether the descriptor of `frame` in `holder` is one of `page`.
+    fn describes_in(&self, holder: Pfn, frame: Pfn, page: PfnRange) -> bool {
+        let descriptor = self.descriptor_in(holder, frame);
+        let head = self
+            .descriptor_address(frame)
+            .map(|at| D::Encoding::head_of(at, descriptor.word()));
+        descriptor.order().frames() == page.frames()
+            && head == self.descriptor_address(page.start())
+    }
+}
