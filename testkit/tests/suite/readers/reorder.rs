@@ -237,9 +237,51 @@ fn orders_change_beside_readers_by_break_before_make(kind: BackendKind) {
     }
 }
 
+/// Memory that was a part of a page of which more was missing is found as soon as it is whole pages, also
+/// where readers have found nothing before: the bits for that come from the reserve.
+fn parts_of_incomplete_pages_are_found_as_whole_ones(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let piece = sizes.subsection();
+    let order = |more| Order::new(piece.get() + more).unwrap();
+    let ranges = [sizes.blocks(order(2), 4, 1)];
+    let last = sizes.blocks(piece, 19, 1);
+    for (other, found) in [(piece, Some(piece)), (order(1), None)] {
+        on_bed_with(kind, Replacement::Direct, |bed| {
+            let of = |order| pagemap(&kind.model(), &ranges, order).with_tails(Tails::PerOrder);
+            let region = bed.vmemmap.online(&mut bed.table, &of(order(2))).unwrap();
+            let offlined = bed.vmemmap.depopulate(&mut bed.table, &of(order(2)), last);
+            offlined.map(drop).unwrap();
+            let populated = bed.vmemmap.populate(&mut bed.table, &of(other), last);
+            populated.map(drop).unwrap();
+            let before: Vec<_> = found.map(|order| (last, order)).into_iter().collect();
+            bed.expect(ranges[0], &before);
+            let bits = u64::from(found.is_none());
+            let after = of(piece);
+            let needed = bed
+                .vmemmap
+                .reserve_needed(&bed.table, &after, ranges[0], order(2));
+            let enough = Reserve {
+                frames: needed.frames + bits,
+                ..needed
+            };
+            let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, enough);
+            filled.map(drop).unwrap();
+            let out = bed.frames.outstanding();
+            let done = bed.vmemmap.reorder(&mut bed.table, &after, ranges[0]);
+            assert_eq!(done.unwrap().rest, None);
+            assert_eq!(bed.frames.outstanding(), out);
+            bed.expect(ranges[0], &[(ranges[0], piece)]);
+            bed.audit();
+            bed.vmemmap.empty_reserve(&mut bed.table);
+            bed.vmemmap.offline(&mut bed.table, region).unwrap();
+        });
+    }
+}
+
 on_backends!(radix:
     a_page_in_use_stays_and_the_others_change,
     what_is_not_changed_is_thawed_as_it_was,
+    parts_of_incomplete_pages_are_found_as_whole_ones,
     orders_change_beside_readers_by_direct_exchange,
     orders_change_beside_readers_by_break_before_make,
 );

@@ -1,6 +1,7 @@
 //! Pages that are online become pages of another order.
 
 mod contents;
+mod mixture;
 mod orders;
 mod parts;
 mod reserve;
