@@ -5,6 +5,7 @@
 
 mod per_page;
 mod plain;
+mod reorder;
 
 use arch_sim::SimMemory;
 use conformance::{Cause, Controls, Harness, Outcome, Parts, Seen};
