@@ -8,6 +8,7 @@ mod change;
 mod changes_beside;
 mod found;
 mod freeze;
+mod hammer;
 mod model_check;
 // It is private to the library, whose own tests are quick to build without a model checker.
 #[path = "../../../../mm-core/src/readers/protocol/mod.rs"]
