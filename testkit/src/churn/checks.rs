@@ -26,7 +26,8 @@ impl<E: TailEncoding> Churn<'_, E> {
         let ram = expected.descriptors - expected.of_altmaps
             + expected.tables
             + expected.marks
-            + expected.online_map;
+            + expected.online_map
+            + expected.reserve;
         if out != ram {
             let stats = self.vmemmap.stats();
             return Err(format!(
@@ -41,6 +42,7 @@ impl<E: TailEncoding> Churn<'_, E> {
             tables: stats.table_frames,
             marks: stats.mark_frames,
             online_map: stats.online_map_frames,
+            reserve: stats.reserve_frames,
             reused: stats.reused_entries,
         };
         if found != expected {

@@ -1,6 +1,7 @@
 //! Devices whose descriptors are in frames of their own.
 
 use super::model::Policy;
+use super::reorder::Request;
 use super::{Churn, Live};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
@@ -19,8 +20,9 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             (false, _) | (true, 0) => self.device_online(device),
             (true, 1..=3) => self.device_offline(device),
             (true, 4..=8) => self.device_piece(device),
-            (true, 9..=12) => self.device_fold(device, true),
-            (true, _) => self.device_fold(device, false),
+            (true, 9..=10) => self.device_fold(device, true),
+            (true, 11..=12) => self.device_fold(device, false),
+            (true, _) => self.device_reorder(device),
         }
     }
 
@@ -153,5 +155,20 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             self.device_offline(device)?;
         }
         Ok(())
+    }
+
+    fn device_reorder(&mut self, device: usize) -> Result<(), String> {
+        let (pagemap, policy, _) = self.device_pagemap(device)?;
+        let memory = &self.world.devices[device];
+        let frames = self.part(memory, self.unit(&policy))?;
+        let reserved = self.altmaps[device].reserved();
+        let [range] = memory.ranges;
+        self.change_order(&Request {
+            pagemap,
+            policy,
+            frames,
+            range,
+            reserved: self.world.layout.pages_of(reserved),
+        })
     }
 }

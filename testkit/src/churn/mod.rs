@@ -13,8 +13,8 @@
 //!
 //! Every policy and operation takes part: base pages, huge leaves and compound pages of three
 //! orders; tails per compound page and per order, private and shared tables, both nodes, altmaps;
-//! pieces, fold, unfold, reshape, marks; CPUs that cache; memory that runs out; wrong arguments;
-//! somebody else's mapping in the same tables.
+//! pieces, fold, unfold, reshape, marks; pages that change their order, with a reserve, also beside readers;
+//! CPUs that cache; memory that runs out; wrong arguments; somebody else's mapping in the same tables.
 
 mod checks;
 mod devices;
@@ -26,6 +26,7 @@ mod model;
 mod online;
 mod operations;
 mod readers;
+mod reorder;
 mod targets;
 mod world;
 
@@ -91,6 +92,16 @@ pub struct Tally {
     pub joined: u64,
     /// Ranges that became pages of another order.
     pub reshaped: u64,
+    /// Units that became pages of another order.
+    pub reordered: u64,
+    /// Changes of the order of a part of a page.
+    pub reordered_parts: u64,
+    /// Changes of order that stopped after some of their units.
+    pub stopped: u64,
+    /// Of the units, those whose pages were frozen first.
+    pub reordered_frozen: u64,
+    /// Times that there was not enough in reserve.
+    pub too_small: u64,
     /// Frames that were marked.
     pub marked: u64,
     /// Of the pieces and regions that came online, those whose frames were an altmap's.
@@ -118,6 +129,11 @@ impl Tally {
         self.unfolded += other.unfolded;
         self.joined += other.joined;
         self.reshaped += other.reshaped;
+        self.reordered += other.reordered;
+        self.reordered_parts += other.reordered_parts;
+        self.stopped += other.stopped;
+        self.reordered_frozen += other.reordered_frozen;
+        self.too_small += other.too_small;
         self.marked += other.marked;
         self.altmap += other.altmap;
         self.refused += other.refused;
@@ -316,6 +332,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         }
         self.devices_offline()?;
         self.rest_offline()?;
+        self.empty_reserve()?;
         self.check_counts()?;
         self.check_all()?;
         let out = self.world.machine.frames().outstanding();

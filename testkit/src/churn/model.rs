@@ -3,6 +3,8 @@
 //! Knows no code of the library's. Counts are kept as pages change, so that they are there after
 //! every operation for nothing.
 
+mod reorder;
+
 use super::found::Found;
 use super::layout::Layout;
 use mm_core::pagemap::{Tables, Tails};
@@ -91,6 +93,15 @@ pub(super) struct Model {
     pub(super) marks: BTreeSet<u64>,
     /// What the kernel wrote into the first descriptor of a page.
     pub(super) notes: BTreeMap<u64, u64>,
+    /// What is in reserve.
+    pub(super) reserve: Reserved,
+}
+
+/// Frames in reserve: single ones and those of blocks together, and tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) frames: u64,
+    pub(super) tables: u64,
 }
 
 /// What an operation costs and saves in all.
@@ -102,6 +113,7 @@ pub(super) struct Costs {
     pub(super) tables: u64,
     pub(super) marks: u64,
     pub(super) online_map: u64,
+    pub(super) reserve: u64,
     pub(super) reused: u64,
 }
 
@@ -120,6 +132,7 @@ impl Model {
             found: Found::new(layout.pages()),
             marks: BTreeSet::new(),
             notes: BTreeMap::new(),
+            reserve: Reserved::default(),
         }
     }
 
@@ -152,7 +165,7 @@ impl Model {
             && self.pages_of(policy.order) >= 2 * self.layout.table
     }
 
-    fn pages_of(&self, order: u8) -> u64 {
+    pub(super) fn pages_of(&self, order: u8) -> u64 {
         let page = self.layout.model.vmemmap_page_order().get();
         1 << order.saturating_sub(page)
     }
@@ -251,6 +264,7 @@ impl Model {
             tables: self.tables(),
             marks: blocks.len() as u64,
             online_map: self.found.map_frames(),
+            reserve: self.reserve.frames + self.reserve.tables,
             reused: self.mapped - self.own - tails,
         }
     }
@@ -532,6 +546,11 @@ impl Model {
                 self.spans[span] = Span::Private;
             }
         }
+        self.join(huge);
+    }
+
+    /// Huge leaves map what starts at the pages in `huge`.
+    pub(super) fn join(&mut self, huge: &[u64]) {
         for first in huge {
             let span = (first / self.layout.table) as usize;
             for page in self.span_pages(span) {

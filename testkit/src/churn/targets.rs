@@ -49,6 +49,12 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             huge_leaves: self.rng.bool() || !few,
             node: self.rng.u32(..2),
         };
+        let [_, medium, _] = self.world.layout.orders;
+        let policy = match policy.tails {
+            // As many tails of orders are known without a frame for that.
+            Tails::PerOrder if order > medium => Policy { node: 0, ..policy },
+            _ => policy,
+        };
         let piece = match self.rng.u8(..3) {
             0 => Piece::Range,
             1 => Piece::Section,
