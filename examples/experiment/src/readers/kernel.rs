@@ -53,7 +53,8 @@ unsafe impl<G: GracePeriod + Sync> Kernel for MappedDescriptors<'_, G> {
 }
 
 /// One access in so many takes long, for so many turns: between the question whether a frame is online and
-/// the look at its descriptor. Whoever does not wait for readers is done meanwhile, and is found out.
+/// the look at its descriptor. Who takes memory offline without waiting for readers is done meanwhile, and they
+/// fault.
 const LONG_ACCESS: u64 = 256;
 const TURNS: u64 = 512;
 
