@@ -53,6 +53,8 @@ fn a_million_operations_hold(kind: BackendKind) {
             tally.folded,
             tally.unfolded,
             tally.reshaped,
+            tally.reordered,
+            tally.reordered_parts,
             tally.marked,
             tally.altmap,
             tally.refused,
@@ -71,6 +73,9 @@ fn a_million_operations_hold(kind: BackendKind) {
     assert!(kept >= operations >> 20 || !has_huge || !kind.has_tables());
     assert!(seldom(|tally| tally.split_offline));
     assert!(seldom(|tally| tally.shared_tables) || !kind.has_tables());
+    assert!(seldom(|tally| tally.stopped));
+    assert!(seldom(|tally| tally.too_small));
+    assert!(seldom(|tally| tally.reordered_frozen) || !kind.has_tables());
     assert!(seldom(|tally| tally.frozen) || !kind.has_tables());
     assert!(seldom(|tally| tally.busy) || !kind.has_tables());
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);

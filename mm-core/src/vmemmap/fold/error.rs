@@ -60,7 +60,8 @@ pub enum FoldError {
         reserved: PfnRange,
     },
     /// A page is partly in the frames. Where there are readers, pages change as a whole;
-    /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes a part of one.
+    /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes a part of one, unless other pages have
+    /// come online in the place of some of it.
     SplitsPage {
         /// The frames, extended to whole pages.
         pages: PfnRange,
@@ -185,7 +186,7 @@ impl fmt::Display for FoldError {
             Self::SplitsPage { pages } => {
                 write!(
                     f,
-                    "where there are readers, pages change as a whole; these are in {pages}"
+                    "the pages of these frames change as a whole, or together with what came online in their place: ask for {pages}"
                 )
             }
             Self::OutOfFrames(error) => error.fmt(f),
