@@ -134,7 +134,7 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     }
 
     /// Checks what the descriptor of `frame`, in a page of `order`, says of that.
-    fn is_described(&self, frame: Pfn, order: Order) -> Verdict {
+    pub(crate) fn is_described(&self, frame: Pfn, order: Order) -> Verdict {
         let at = self.address(frame)?;
         let page = self.descriptor(frame)?;
         equal_at(order.get().into(), page.order().get().into(), "order", at)?;

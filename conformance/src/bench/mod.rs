@@ -2,6 +2,7 @@
 //!
 //! - `memory`: which memory there is, and pagemaps of it;
 //! - `operate`: what is done with it;
+//! - `reorder`: the same for changes of order;
 //! - `look`: what comes of that, as far as it can be seen from outside;
 //! - `faults`: doing it while memory runs out;
 //! - `ram`: what a check allocates itself.
@@ -12,9 +13,11 @@ mod memory;
 mod operate;
 mod ram;
 mod records;
+mod reorder;
 
 pub(crate) use look::State;
 pub(crate) use memory::part;
+pub(crate) use reorder::Form;
 
 use crate::harness::{AltmapUnderTest, Controls, Harness, Parts};
 use crate::outcome::{Cause, Fault, Outcome, Stop, Verdict, equal, fail};

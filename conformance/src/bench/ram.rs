@@ -17,6 +17,11 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
         self.expect(frame, "there is a frame")
     }
 
+    /// A block of RAM of `order`, if there is one.
+    pub(crate) fn take_block(&self, order: Order) -> Option<Block> {
+        self.frames.allocate(order, self.node).ok()
+    }
+
     /// Gives back what the check has allocated, and nothing maps any more.
     pub(crate) fn give_back(&self, block: Block) -> Verdict {
         // SAFETY: 1 and 2: allocated by the check, with the one reference that is given back.

@@ -16,23 +16,23 @@ use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::vmemmap::{FoldError, Note, OfflineError, OnlineError};
 
 /// How many compound pages there are.
-const COUNT: u64 = 3;
+pub(super) const COUNT: u64 = 3;
 
 /// A device that starts with an altmap.
 #[derive(Clone, Copy)]
-struct Device<'h> {
-    altmap: &'h dyn AltmapUnderTest,
+pub(super) struct Device<'h> {
+    pub(super) altmap: &'h dyn AltmapUnderTest,
     /// The order of the compound pages.
-    order: Order,
-    ranges: [PfnRange; 1],
+    pub(super) order: Order,
+    pub(super) ranges: [PfnRange; 1],
     /// What is reserved, and the gap behind it.
-    base: PfnRange,
-    compound: PfnRange,
+    pub(super) base: PfnRange,
+    pub(super) compound: PfnRange,
 }
 
 impl<'h> Device<'h> {
     /// Compound pages of four subsections, or of as many as it takes.
-    fn new<H: Harness>(bench: &Bench<'h, H, Mask>) -> Result<Self, Stop> {
+    pub(super) fn new<H: Harness>(bench: &Bench<'h, H, Mask>) -> Result<Self, Stop> {
         let altmap = altmap(bench)?;
         let four = Order::new(bench.model.subsection().get() + 2);
         let Some(order) = four.map(|four| four.max(bench.small())) else {
@@ -53,7 +53,7 @@ impl<'h> Device<'h> {
         Ok(device)
     }
 
-    fn pagemap<'r, H: Harness>(
+    pub(super) fn pagemap<'r, H: Harness>(
         &'r self,
         bench: &Bench<'h, H, Mask>,
         order: Order,
@@ -97,7 +97,7 @@ impl<'h> Device<'h> {
         bench.described(self.compound, self.order)
     }
 
-    fn out(&self) -> Option<u64> {
+    pub(super) fn out(&self) -> Option<u64> {
         self.altmap.outstanding()
     }
 }

@@ -57,6 +57,9 @@ mod online;
 mod pieces;
 mod places;
 mod refusals;
+mod reorder;
+mod reorder_parts;
+mod reorder_reserve;
 mod shared_tables;
 mod table;
 mod tails;
@@ -251,6 +254,25 @@ checks! {
         a_failed_fold_changes_nothing
         a_failed_unfold_changes_nothing
         without_blocks_unfolding_gives_base_pages_and_says_so;
+    reorder by Mask:
+        pages_of_every_order_become_pages_of_every_other
+        pages_change_together_with_the_tables_that_they_share
+        pages_that_a_huge_leaf_describes_change_and_it_comes_back
+        orders_stay_where_entries_in_use_cannot_be_exchanged
+        a_huge_leaf_that_cannot_be_split_keeps_its_pages
+        frames_of_a_change_come_from_the_altmap_and_go_back_to_it;
+    reorder_parts by Mask:
+        a_part_leaves_the_largest_pages_that_fit
+        memory_of_many_orders_goes_offline_to_the_last_frame
+        what_is_beside_a_change_of_orders_stays_as_it_is
+        a_change_of_orders_next_to_foreign_memory_leaves_it_alone;
+    reorder_reserve by Mask:
+        what_is_needed_suffices_and_less_changes_nothing
+        what_shared_tables_need_suffices_and_less_changes_nothing
+        a_reserve_is_filled_wholly_or_not_at_all
+        one_reserve_serves_any_number_of_changes
+        steps_change_whole_units_and_leave_the_rest
+        first_descriptors_keep_what_the_kernel_wrote_and_others_are_new;
     marks by Mask:
         a_mark_is_of_one_frame_on_a_tail_of_many
         marks_survive_fold_and_unfold

@@ -16,8 +16,8 @@ const UNFOLDED: u64 = 1 << 13;
 
 /// Compound pages whose tails fill leaf tables.
 #[derive(Clone, Copy)]
-struct Spans {
-    order: Order,
+pub(super) struct Spans {
+    pub(super) order: Order,
     /// How many leaf tables map the descriptors of one.
     tables: u64,
     /// How much memory one leaf table describes.
@@ -25,7 +25,7 @@ struct Spans {
 }
 
 impl Spans {
-    fn new<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<Self, Stop> {
+    pub(super) fn new<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<Self, Stop> {
         if !bench.table.can_share_tables() {
             return skip("the page table cannot link a table from several places");
         }

@@ -91,10 +91,12 @@ fn battery_on(new: NewMachine<'_>, machines: Machines, skipped: &[&[&str]]) {
     assert!(unknown.is_empty(), "there are no such checks: {unknown:#?}");
 }
 
-/// For those that cannot exchange entries in use.
+/// For those that cannot exchange entries in use, or can and do not split leaves.
 const CAN_EXCHANGE: &[&str] = &[
     "a_fold_is_refused_where_entries_in_use_cannot_be_exchanged",
     "part_of_a_shared_table_stays_where_entries_in_use_cannot_be_exchanged",
+    "orders_stay_where_entries_in_use_cannot_be_exchanged",
+    "a_huge_leaf_that_cannot_be_split_keeps_its_pages",
 ];
 
 /// For allocators that take blocks back only whole.
@@ -126,6 +128,8 @@ const NO_TABLES: &[&str] = &[
     "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
     "regions_side_by_side_share_tables_at_their_borders",
+    "pages_change_together_with_the_tables_that_they_share",
+    "what_shared_tables_need_suffices_and_less_changes_nothing",
 ];
 
 /// The descriptors of what a huge leaf describes fill 512 MiB there, those of a compound page that
@@ -137,6 +141,8 @@ const LARGE_TABLES: &[&str] = &[
     "shared_tables_can_be_unfolded_and_folded",
     "folding_base_pages_links_shared_tables",
     "an_unfold_of_shared_tables_that_finds_no_frame_changes_nothing",
+    "pages_that_a_huge_leaf_describes_change_and_it_comes_back",
+    "what_shared_tables_need_suffices_and_less_changes_nothing",
 ];
 
 /// What takes the exchange of entries in use.
@@ -169,6 +175,21 @@ const EXCHANGES: &[&str] = &[
     "an_unfold_that_exhausts_the_altmap_changes_nothing",
     "what_an_altmap_reserves_is_not_folded",
     "counters_do_not_underflow_on_a_failed_fold",
+    "pages_of_every_order_become_pages_of_every_other",
+    "pages_change_together_with_the_tables_that_they_share",
+    "pages_that_a_huge_leaf_describes_change_and_it_comes_back",
+    "a_huge_leaf_that_cannot_be_split_keeps_its_pages",
+    "frames_of_a_change_come_from_the_altmap_and_go_back_to_it",
+    "a_part_leaves_the_largest_pages_that_fit",
+    "memory_of_many_orders_goes_offline_to_the_last_frame",
+    "what_is_beside_a_change_of_orders_stays_as_it_is",
+    "a_change_of_orders_next_to_foreign_memory_leaves_it_alone",
+    "what_is_needed_suffices_and_less_changes_nothing",
+    "what_shared_tables_need_suffices_and_less_changes_nothing",
+    "a_reserve_is_filled_wholly_or_not_at_all",
+    "one_reserve_serves_any_number_of_changes",
+    "steps_change_whole_units_and_leave_the_rest",
+    "first_descriptors_keep_what_the_kernel_wrote_and_others_are_new",
 ];
 
 /// The checks that cannot be done there.

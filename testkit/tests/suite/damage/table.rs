@@ -5,11 +5,11 @@ use super::kinds::Damage;
 use arch_sim::SimMemory;
 use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
-use mm_core::addr::{Block, Granule, NodeId, Order, VirtAddr, VirtRange};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, FlushScope, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
     PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots, Run,
-    RunSource, Step, TableRecords, Visit,
+    RunSource, Span, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -79,10 +79,13 @@ unsafe impl Roots for DamagedRoots<'_> {
     }
 }
 
+/// The engine's.
+type Inside<'m> =
+    RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>, DamagedRoots<'m>>;
+
 /// The engine's table, with the damage around it.
 pub(crate) struct DamagedTable<'m> {
-    pub(super) table:
-        RadixTable<FourLevel, DamagedFrames<'m>, &'m SimMemory, DamagedMmu<'m>, DamagedRoots<'m>>,
+    pub(super) table: Inside<'m>,
     pub(super) machine: &'m Machine<X86_64>,
     pub(super) damage: Damage,
     deaf: Rc<Cell<bool>>,
@@ -354,6 +357,19 @@ unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
         table.table.replacement()
     }
 
+    fn takes_tables(table: &DamagedTable<'_>) -> bool {
+        InUse::takes_tables(&table.table)
+    }
+
+    fn take_spare_table(table: &mut DamagedTable<'_>, node: NodeId) -> Result<Pfn, ReplaceError> {
+        <Inside<'_> as PageTable>::Replace::take_spare_table(&mut table.table, node)
+    }
+
+    unsafe fn free_spare_table(table: &mut DamagedTable<'_>, spare: Pfn) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { <Inside<'_> as PageTable>::Replace::free_spare_table(&mut table.table, spare) }
+    }
+
     unsafe fn replace<X: Exchange>(
         table: &mut DamagedTable<'_>,
         range: VirtRange,
@@ -420,6 +436,14 @@ struct DamagedExchange<'x, X> {
 }
 
 impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
+    fn span(&self, at: VirtAddr) -> Span {
+        self.exchange.span(at)
+    }
+
+    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
+        self.exchange.tail_at(at)
+    }
+
     fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
         self.exchange.should_split(at, leaf)
     }
