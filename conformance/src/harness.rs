@@ -4,6 +4,7 @@ use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::{Altmap, DirectMap, FrameAllocator, InspectFrames};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{Leaf, PageTable};
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 
 /// A backend under test.
@@ -191,6 +192,23 @@ pub trait Controls<T> {
     /// cannot tell.
     fn access(&self, table: &T, at: VirtAddr) -> Option<Option<Pfn>> {
         let _ = (table, at);
+        None
+    }
+
+    /// In which frame a CPU finds `at`, an address of the vmemmap, when it reads there now. Unlike the
+    /// others it is asked in the midst of calls of the page table, at every flush, when the CPU may have
+    /// cached what was mapped before. The outer `None`: nobody reads beside the writer here.
+    fn read(&self, at: VirtAddr) -> Option<Option<Pfn>> {
+        let _ = at;
+        None
+    }
+
+    /// A root for the readers' map of what is online, [with as many entries as the model
+    /// needs](MemoryModel::online_entries). All of them are new when the harness is, and nobody else uses
+    /// them. `None`: there are no readers.
+    ///
+    /// Checks beside readers take a stack of 48 KiB. 32 are enough for all others.
+    fn online_root(&self) -> Option<&[OnlineEntry]> {
         None
     }
 

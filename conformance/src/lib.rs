@@ -21,6 +21,10 @@
 //! - A check works on a bench with one tail encoding. With the pointer encoding, the tails of each
 //!   compound page are different bytes. With the mask encoding, all compound pages of an order can
 //!   share a tail frame.
+//! - Changes of order run while the allocator refuses, with what is in reserve.
+//! - Where the harness says in which frame a CPU reads ([`Controls::read`]), checks have readers, who look at
+//!   every flush: they find each page as it was or as it is to be, and nothing after the wait of what went.
+//!   They are compared with a plain map, not with the library's look-ups.
 //! - What is known to have gone wrong elsewhere has a check each. `checks/mod.rs` lists them.
 #![no_std]
 #![deny(missing_docs)]
@@ -31,6 +35,7 @@ pub mod erased;
 pub mod format;
 mod harness;
 mod outcome;
+mod watch;
 
 pub use checks::{Check, checks};
 pub use harness::{AltmapUnderTest, Controls, Harness, Parts, RootChanges, Seen};

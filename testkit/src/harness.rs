@@ -8,6 +8,7 @@ use mm_core::addr::{Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::DeviceAltmap;
 use mm_core::model::MemoryModel;
 use mm_core::paging::Leaf;
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 
@@ -15,6 +16,9 @@ use std::cell::Cell;
 pub struct HostedControls<'m> {
     machine: &'m TestMachine,
     blocks_fail: Cell<bool>,
+    /// Which of the CPUs reads next.
+    reads: Cell<usize>,
+    online_root: Option<Vec<OnlineEntry>>,
 }
 
 impl<'m> Controls<TestTable<'m>> for HostedControls<'m> {
@@ -83,6 +87,19 @@ impl<'m> Controls<TestTable<'m>> for HostedControls<'m> {
 
     fn access(&self, _table: &TestTable<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
         access(self.machine.cpus(), self.machine.model().granule(), at)
+    }
+
+    // Each CPU in turn.
+    fn read(&self, at: VirtAddr) -> Option<Option<Pfn>> {
+        let cpu = self.reads.get();
+        self.reads.set(cpu.wrapping_add(1));
+        let found = self.machine.cpus().access(cpu, at, false)?;
+        let granule = self.machine.model().granule();
+        Some(found.ok().and_then(|to| to.frame(granule)))
+    }
+
+    fn online_root(&self) -> Option<&[OnlineEntry]> {
+        self.online_root.as_deref()
     }
 
     fn speculate(&self, _table: &TestTable<'m>, range: VirtRange) {
@@ -178,11 +195,19 @@ impl<'m> HostedHarness<'m> {
             controls: HostedControls {
                 machine,
                 blocks_fail: Cell::new(false),
+                reads: Cell::new(0),
+                online_root: Some(new_root(model)),
             },
             altmap,
             device,
             scratch: vec![AuditSlot::default(); 1 << 15],
         })
+    }
+
+    /// The same, where nobody reads beside the writer.
+    pub fn without_readers(mut self) -> Self {
+        self.controls.online_root = None;
+        self
     }
 }
 
@@ -207,6 +232,12 @@ impl<'m> Harness for HostedHarness<'m> {
             ends_are_free: true,
         }
     }
+}
+
+/// A root of a map of what is online, of nothing yet.
+pub fn new_root(model: &MemoryModel) -> Vec<OnlineEntry> {
+    let entries = 0..model.online_entries();
+    entries.map(|_| OnlineEntry::new()).collect()
 }
 
 /// A range of a model's frames.

@@ -20,5 +20,5 @@ pub mod testbed;
 pub mod threads;
 
 pub use backend::{OnBackend, WithInspect, WithRadix};
-pub use harness::{HostedAltmap, HostedControls, HostedHarness, access};
+pub use harness::{HostedAltmap, HostedControls, HostedHarness, access, new_root};
 pub use machine::{Facts, TestMachine, TestTable};

@@ -4,6 +4,7 @@
 //! - `operate`: what is done with it;
 //! - `reorder`: the same for changes of order;
 //! - `look`: what comes of that, as far as it can be seen from outside;
+//! - `watched`: what is done beside readers;
 //! - `faults`: doing it while memory runs out;
 //! - `ram`: what a check allocates itself.
 
@@ -14,6 +15,7 @@ mod operate;
 mod ram;
 mod records;
 mod reorder;
+mod watched;
 
 pub(crate) use look::State;
 pub(crate) use memory::part;

@@ -56,6 +56,7 @@ mod neighbours;
 mod online;
 mod pieces;
 mod places;
+mod readers;
 mod refusals;
 mod reorder;
 mod reorder_parts;
@@ -293,6 +294,11 @@ checks! {
         each_node_has_counters_of_its_own
         counters_do_not_underflow_on_a_failure
         counters_do_not_underflow_on_a_failed_fold;
+    readers by Mask:
+        readers_find_memory_when_all_of_it_is_online_and_none_after_the_wait
+        readers_find_pages_as_before_or_as_after_while_their_order_changes
+        readers_find_the_same_pages_while_they_are_folded_and_unfolded
+        readers_get_no_reference_to_what_is_frozen_and_find_it_again_when_it_thaws;
     lifetimes by Mask:
         a_dropped_region_stays_online_and_leaks_nothing
         a_dropped_vmemmap_leaves_its_memory_to_the_next;

@@ -10,7 +10,7 @@ use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::pagemap::{Tables, Tails};
 use mm_core::paging::{InUse, PageTable, Replacement};
-use mm_core::vmemmap::{FoldError, Reserve};
+use mm_core::vmemmap::{AuditReport, FoldError, Reserve};
 
 /// The order of four [small](Bench::small) pages.
 pub(super) fn four<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<Order, Stop> {
@@ -84,34 +84,39 @@ pub(super) fn pages_of_every_order_become_pages_of_every_other<H: Harness>(
     bench.absent(range)
 }
 
-/// Makes memory of each of `forms` memory of each other one, with the frames that it has when it comes
-/// online in that form.
-fn each_to_each<H: Harness>(
+/// Makes memory of the first of `forms` memory of the next one, and so on to the first again, and all the
+/// way back. Each time it has the frames and tables that it has when it comes online in that form.
+fn around<H: Harness, const FORMS: usize>(
     bench: &mut Bench<'_, H, Mask>,
     ranges: &[PfnRange; 1],
-    forms: &[Form],
+    forms: [Form; FORMS],
 ) -> Verdict {
     let [range] = *ranges;
     let largest = forms.iter().map(|form| form.order).max();
     let largest = largest.unwrap_or(Order::BASE);
-    for to in forms {
-        let cost = bench.cost_of(ranges, *to)?;
-        for from in forms {
-            let region = bench.online(&bench.of_form(ranges, *from)?)?;
-            let done = bench.reorder(&bench.of_form(ranges, *to)?, range, largest)?;
-            ensure(
-                done.notes.is_empty(),
-                "nothing is done otherwise than asked",
-            )?;
-            ensure(
-                from != to || done.flushes == 0,
-                "what is so already is left as it is",
-            )?;
-            bench.costs_as(&cost)?;
-            ends_are_described(bench, range, to.order)?;
-            bench.offline(region);
-        }
+    let mut costs = [AuditReport::default(); FORMS];
+    for (cost, form) in costs.iter_mut().zip(forms) {
+        *cost = bench.cost_of(ranges, form)?;
     }
+    let all = || forms.iter().zip(&costs);
+    let Some((first, _)) = all().next() else {
+        return Ok(());
+    };
+    let region = bench.online(&bench.of_form(ranges, *first)?)?;
+    let there = all().skip(1).chain(all().take(1));
+    for (to, cost) in there.chain(all().rev()) {
+        let pagemap = bench.of_form(ranges, *to)?;
+        let done = bench.reorder(&pagemap, range, largest)?;
+        ensure(
+            done.notes.is_empty(),
+            "nothing is done otherwise than asked",
+        )?;
+        bench.costs_as(cost)?;
+        ends_are_described(bench, range, to.order)?;
+    }
+    let again = bench.reorder(&bench.of_form(ranges, *first)?, range, largest)?;
+    equal(0, again.flushes, "flushes, where all is so already")?;
+    bench.offline(region);
     Ok(())
 }
 
@@ -156,7 +161,7 @@ pub(super) fn pages_change_together_with_the_tables_that_they_share<H: Harness>(
         Form::new(smaller, Tails::PerCompound),
         shared(smaller, Tails::PerOrder),
     ];
-    each_to_each(bench, &ranges, &forms)
+    around(bench, &ranges, forms)
 }
 
 pub(super) fn pages_that_a_huge_leaf_describes_change_and_it_comes_back<H: Harness>(
@@ -183,7 +188,7 @@ pub(super) fn pages_that_a_huge_leaf_describes_change_and_it_comes_back<H: Harne
         Form::new(order, Tails::PerOrder),
         Form::new(order, Tails::PerCompound),
     ];
-    each_to_each(bench, &ranges, &forms)
+    around(bench, &ranges, forms)
 }
 
 pub(super) fn orders_stay_where_entries_in_use_cannot_be_exchanged<H: Harness>(

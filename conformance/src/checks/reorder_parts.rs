@@ -24,21 +24,9 @@ struct Mixture {
 }
 
 impl Mixture {
-    /// The order of the page that `frame` is part of: a block is halved until it is in the part, or beside
-    /// it.
+    /// The order of the page that `frame` is part of.
     fn order_at(&self, frame: Pfn) -> Order {
-        let mut order = self.large;
-        loop {
-            let block = PfnRange::new(frame.align_down(order), order.frames());
-            let block = block.unwrap_or(PfnRange::single(frame));
-            if self.part.contains_range(block) {
-                return self.order;
-            }
-            match order.get().checked_sub(1).and_then(Order::new) {
-                Some(half) if block.overlaps(self.part) => order = half,
-                _ => return order,
-            }
-        }
+        order_at(self.large, self.part, self.order, frame)
     }
 
     /// How pages of `order` share tails: not where that saves nothing.
@@ -94,6 +82,23 @@ impl Mixture {
         }
         let end = self.range.last().saturating_add(1);
         equal(end.get(), next.get(), "where the list ends")
+    }
+}
+
+/// The order of the page that `frame` is part of, when `some` memory in pages of `large` has become pages of
+/// `order`: a block is halved until it is in that memory, or beside it.
+pub(super) fn order_at(large: Order, some: PfnRange, order: Order, frame: Pfn) -> Order {
+    let mut size = large;
+    loop {
+        let block = PfnRange::new(frame.align_down(size), size.frames());
+        let block = block.unwrap_or(PfnRange::single(frame));
+        if some.contains_range(block) {
+            return order;
+        }
+        match size.get().checked_sub(1).and_then(Order::new) {
+            Some(half) if block.overlaps(some) => size = half,
+            _ => return size,
+        }
     }
 }
 

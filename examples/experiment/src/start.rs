@@ -121,6 +121,8 @@ pub struct Started<'l, P> {
     scratch: &'static mut [AuditSlot],
     /// Of online maps.
     roots: [&'static [OnlineEntry]; 2],
+    /// Of the battery's.
+    battery_root: &'static [OnlineEntry],
 }
 
 impl<'l, P: Probe> Started<'l, P> {
@@ -167,10 +169,11 @@ impl<'l, P: Probe> Started<'l, P> {
         let scratch = scratch.ok_or(StartError::NoBookkeeping)?;
         // SAFETY: 1 and 2: as above.
         let roots = unsafe {
-            let entries = 2 * ROOT_ENTRIES;
+            let entries = 3 * ROOT_ENTRIES;
             early_slice(&early, granule, &direct_map, entries, OnlineEntry::default)
         };
         let roots = roots.ok_or(StartError::NoBookkeeping)?;
+        let (battery_root, roots) = <[_]>::split_at(roots, ROOT_ENTRIES as usize);
         let spare = early
             .take(FOREIGN_TABLES)
             .ok_or(StartError::NoBookkeeping)?;
@@ -189,6 +192,7 @@ impl<'l, P: Probe> Started<'l, P> {
             spare,
             scratch,
             roots: <[_]>::split_at(roots, ROOT_ENTRIES as usize).into(),
+            battery_root,
         })
     }
 
@@ -219,6 +223,7 @@ impl<'l, P: Probe> Started<'l, P> {
             map: self.map,
             device: self.device,
             compound: &compound,
+            online_root: self.battery_root,
         };
         // SAFETY: 1: duty 1.
         unsafe {

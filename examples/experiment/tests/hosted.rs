@@ -20,6 +20,7 @@ use mm_core::frame::{Counted, WordCounts};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
 use mm_core::paging::{EntryFormat, OneRoot, RadixTable, Replacement};
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
 use std::fmt;
@@ -152,10 +153,13 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_>) -> Stri
     assert!(map.ram.add(bytes(0, 640 * 1024)) && map.ram.add(bytes(MIB, setting.ram - 2 * MIB)));
     assert!(map.device.add(device));
     let order = |bytes| Order::from_bytes(bytes, granule).unwrap();
+    let entries = 0..model.online_entries();
+    let online_root: Vec<_> = entries.map(|_| OnlineEntry::new()).collect();
     let subject = Subject {
         map: &map,
         device,
         compound: &setting.compound.map(order),
+        online_root: &online_root,
     };
 
     let mut scratch = vec![AuditSlot::default(); 1 << 16];

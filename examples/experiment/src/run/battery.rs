@@ -5,9 +5,11 @@ use super::{Experiment, Subject};
 use crate::{Frames, Machine, Probe, Report};
 use conformance::{AltmapUnderTest, Controls, Failure, Harness, Outcome, Parts, RootChanges, Seen};
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{DeviceAltmap, DirectMap};
 use mm_core::paging::{Flush, InUse, Leaf, NoRecords, PageTable, Replacement};
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 
 /// How the names end of checks that are about a page table which refuses to exchange entries in
@@ -45,6 +47,7 @@ impl<P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'_, P, T, M> {
             controls: Live {
                 on,
                 contradictions: Cell::new(0),
+                online_root: subject.online_root,
             },
             device: addresses(subject.device, &on),
             altmap: altmap.map(|altmap| altmap as &dyn AltmapUnderTest),
@@ -95,17 +98,17 @@ fn addresses<P, M>(device: PfnRange, on: &Machine<'_, P, M>) -> PfnRange {
 struct Battery<'b, 'm, P, T, M> {
     on: Machine<'m, P, M>,
     table: &'b mut T,
-    controls: Live<'m, P, M>,
+    controls: Live<'b, 'm, P, M>,
     device: PfnRange,
     altmap: Option<&'b dyn AltmapUnderTest>,
     scratch: &'b mut [AuditSlot],
 }
 
-impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Harness for Battery<'_, 'm, P, T, M> {
+impl<'b, 'm, P: Probe, T: PageTable, M: DirectMap + Sync> Harness for Battery<'b, 'm, P, T, M> {
     type Table = T;
     type Frames = Frames<'m>;
     type DirectMap = M;
-    type Controls = Live<'m, P, M>;
+    type Controls = Live<'b, 'm, P, M>;
 
     fn parts(&mut self) -> Parts<'_, Self> {
         Parts {
@@ -125,13 +128,14 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Harness for Battery<'_, 'm
 }
 
 /// What a running CPU, the kernel's allocator and its tables by hand can do besides.
-struct Live<'m, P, M> {
+struct Live<'b, 'm, P, M> {
     on: Machine<'m, P, M>,
     /// How often the MMU and the tables did not agree.
     contradictions: Cell<u64>,
+    online_root: &'b [OnlineEntry],
 }
 
-impl<P: Probe, M> Live<'_, P, M> {
+impl<P: Probe, M> Live<'_, '_, P, M> {
     /// Whether the MMU sees what the tables say: by its own word, where an instruction asks for it,
     /// or else by a load.
     fn agrees(&self, at: VirtAddr, seen: Option<Seen>) -> bool {
@@ -157,7 +161,7 @@ fn forget<T: PageTable>(table: &mut T, at: VirtAddr) {
     table.flush(flush, &NoRecords);
 }
 
-impl<P: Probe, T: PageTable, M: DirectMap + Sync> Controls<T> for Live<'_, P, M> {
+impl<P: Probe, T: PageTable, M: DirectMap + Sync> Controls<T> for Live<'_, '_, P, M> {
     fn translate(&self, _table: &T, at: VirtAddr) -> Option<Option<Seen>> {
         let seen = self.on.raw_tables.translate(at);
         if !self.agrees(at, seen) {
@@ -225,6 +229,29 @@ impl<P: Probe, T: PageTable, M: DirectMap + Sync> Controls<T> for Live<'_, P, M>
         let hardware = self.on.probe.ask(at)?;
         let granule = self.on.model.granule();
         Some(hardware.load.and_then(|to| to.frame(granule)))
+    }
+
+    /// By the tables, if the CPU agrees: what it loads is what is in the frame.
+    fn read(&self, at: VirtAddr) -> Option<Option<Pfn>> {
+        let seen = self.on.raw_tables.translate(at);
+        let at = at.align_down(3);
+        let offset = (at.get() & (self.on.model.granule().bytes() - 1)) as usize;
+        let loaded = self.on.probe.load(at).ok();
+        let there = seen.map(|seen| {
+            let page = self.on.direct_map.frame_pointer(seen.frame);
+            // SAFETY: the offset is within the page, and a multiple of 8.
+            let word = unsafe { page.add(offset) }.cast::<AtomicU64>();
+            // SAFETY: the direct map reaches frames of descriptors, whose words change by atomics only.
+            unsafe { word.as_ref() }.load(Ordering::Relaxed)
+        });
+        if loaded != there {
+            self.contradictions.set(self.contradictions.get() + 1);
+        }
+        Some(seen.map(|seen| seen.frame))
+    }
+
+    fn online_root(&self) -> Option<&[OnlineEntry]> {
+        Some(self.online_root)
     }
 
     /// A load from every page.

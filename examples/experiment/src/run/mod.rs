@@ -43,6 +43,7 @@ use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::paging::PageTable;
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 
 /// What the experiment is made with.
@@ -54,6 +55,8 @@ pub struct Subject<'s> {
     pub device: PfnRange,
     /// The orders of compound pages that are tried.
     pub compound: &'s [Order],
+    /// A new root of an online map, for the battery alone.
+    pub online_root: &'s [OnlineEntry],
 }
 
 /// Page tables, frames, and what is needed to look at a vmemmap from outside.

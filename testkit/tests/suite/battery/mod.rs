@@ -14,14 +14,18 @@ use testkit::{HostedAltmap, HostedHarness, TestMachine, on_backends};
 /// again.
 const LARGE_LEAF: u64 = 512 << 20;
 
-/// How large a stack is that a kernel may have at boot.
+/// How large a stack is that a kernel may have at boot, where nobody reads beside the writer, and how large
+/// it has to be where somebody does.
 const SMALL_STACK: usize = 32 << 10;
+const SMALL_STACK_WITH_READERS: usize = 48 << 10;
 
 /// Whether each check has a machine of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Machines {
     OneForEach,
     OneForAll,
+    /// And nobody reads beside the writer.
+    OneWithoutReaders,
 }
 
 /// Makes the machine that checks run on.
@@ -58,10 +62,13 @@ fn on_a_machine_for_each(new: NewMachine<'_>) -> Outcomes {
 /// Runs all checks on one machine.
 // Not inlined, as the other is not: the test of a small stack is about the battery.
 #[inline(never)]
-fn on_one_machine(new: NewMachine<'_>) -> Outcomes {
+fn on_one_machine(new: NewMachine<'_>, readers: bool) -> Outcomes {
     let machine = new();
     let altmap = altmap_of(&machine);
     let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
+    if !readers {
+        harness = harness.without_readers();
+    }
     let mut outcomes = Vec::new();
     conformance::run(&mut harness, &mut |name, outcome| {
         outcomes.push((name, outcome))
@@ -74,7 +81,8 @@ fn on_one_machine(new: NewMachine<'_>) -> Outcomes {
 fn battery_on(new: NewMachine<'_>, machines: Machines, skipped: &[&[&str]]) {
     let outcomes = match machines {
         Machines::OneForEach => on_a_machine_for_each(new),
-        Machines::OneForAll => on_one_machine(new),
+        Machines::OneForAll => on_one_machine(new, true),
+        Machines::OneWithoutReaders => on_one_machine(new, false),
     };
     let skips = |name| skipped.iter().any(|names| names.contains(&name));
     let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
@@ -130,6 +138,14 @@ const NO_TABLES: &[&str] = &[
     "regions_side_by_side_share_tables_at_their_borders",
     "pages_change_together_with_the_tables_that_they_share",
     "what_shared_tables_need_suffices_and_less_changes_nothing",
+];
+
+/// What readers find.
+const NO_READERS: &[&str] = &[
+    "readers_find_memory_when_all_of_it_is_online_and_none_after_the_wait",
+    "readers_find_pages_as_before_or_as_after_while_their_order_changes",
+    "readers_find_the_same_pages_while_they_are_folded_and_unfolded",
+    "readers_get_no_reference_to_what_is_frozen_and_find_it_again_when_it_thaws",
 ];
 
 /// The descriptors of what a huge leaf describes fill 512 MiB there, those of a compound page that
@@ -190,6 +206,8 @@ const EXCHANGES: &[&str] = &[
     "one_reserve_serves_any_number_of_changes",
     "steps_change_whole_units_and_leave_the_rest",
     "first_descriptors_keep_what_the_kernel_wrote_and_others_are_new",
+    "readers_find_pages_as_before_or_as_after_while_their_order_changes",
+    "readers_find_the_same_pages_while_they_are_folded_and_unfolded",
 ];
 
 /// The checks that cannot be done there.
@@ -203,7 +221,8 @@ fn skipped(new: NewMachine<'_>) -> Vec<&'static [&'static str]> {
     };
     let mut skipped = vec![exchange, CAN_SPLIT];
     if !machine.facts().has_tables {
-        skipped.push(NO_TABLES);
+        // Nobody translates there, either.
+        skipped.extend([NO_TABLES, NO_READERS]);
     }
     if machine.cpus().root_changes().is_none() {
         skipped.push(NOT_TOLD);
@@ -222,7 +241,11 @@ fn battery(kind: BackendKind, machines: Machines, quiesce: bool) {
         ..HostedHarness::config(&kind.model())
     };
     let new = || TestMachine::new(kind, &config).unwrap();
-    battery_on(&new, machines, &skipped(&new));
+    let mut skipped = skipped(&new);
+    if machines == Machines::OneWithoutReaders {
+        skipped.push(NO_READERS);
+    }
+    battery_on(&new, machines, &skipped);
 }
 
 fn the_battery_passes_on_a_machine_for_each_check(kind: BackendKind) {
@@ -283,9 +306,14 @@ fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
 /// A kernel runs it at boot, on a stack of a few pages. The simulation's own calls are included here.
 #[test]
 fn the_battery_runs_on_a_small_stack() {
-    let battery = || battery(BackendKind::X86_64, Machines::OneForAll, true);
-    let small = std::thread::Builder::new().stack_size(SMALL_STACK);
-    small.spawn(battery).unwrap().join().unwrap();
+    for (machines, stack) in [
+        (Machines::OneWithoutReaders, SMALL_STACK),
+        (Machines::OneForAll, SMALL_STACK_WITH_READERS),
+    ] {
+        let battery = move || battery(BackendKind::X86_64, machines, true);
+        let small = std::thread::Builder::new().stack_size(stack);
+        small.spawn(battery).unwrap().join().unwrap();
+    }
 }
 
 /// The list of what goes wrong elsewhere is in a comment; what it names is there.

@@ -9,6 +9,9 @@ use mm_core::addr::{NodeId, Order, PhysAddr, VirtAddr, VirtRange};
 use mm_core::paging::{EntryFormat, Leaf, PageTable, Visit};
 use std::ops::ControlFlow;
 
+/// The bit of an entry that allows stores.
+const WRITABLE: u64 = 1 << 1;
+
 /// The depth of the entries that are huge leaves.
 const HUGE_LEAF_DEPTH: usize = FourLevel::LEVELS.len() - 2;
 
@@ -53,6 +56,16 @@ impl DamagedTable<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Takes the right to store from the leaf of a base page at `at`, if there is one.
+    pub(super) fn make_read_only(&self, at: VirtAddr) {
+        let memory = self.machine.memory();
+        if let Some(entry) = self.entries(at).nth(HUGE_LEAF_DEPTH + 1)
+            && let Some(leaf) = memory.read_u64(entry)
+        {
+            let _ = memory.write_u64(entry, leaf & !WRITABLE);
         }
     }
 

@@ -10,6 +10,7 @@ use hosted::{Backend, Machine, SimCpus, X86_64};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::frame::DeviceAltmap;
 use mm_core::paging::Leaf;
+use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 use testkit::HostedHarness;
 
@@ -18,6 +19,7 @@ struct Tools<'m> {
     machine: &'m Machine<X86_64>,
     foreign: Foreign<'m, X86_64>,
     damage: Damage,
+    online_root: Vec<OnlineEntry>,
 }
 
 impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
@@ -82,6 +84,14 @@ impl<'m> Controls<DamagedTable<'m>> for Tools<'m> {
 
     fn access(&self, _table: &DamagedTable<'m>, at: VirtAddr) -> Option<Option<Pfn>> {
         testkit::access(self.machine.cpus(), X86_64::MODEL.granule(), at)
+    }
+
+    fn read(&self, at: VirtAddr) -> Option<Option<Pfn>> {
+        testkit::access(self.machine.cpus(), X86_64::MODEL.granule(), at)
+    }
+
+    fn online_root(&self) -> Option<&[OnlineEntry]> {
+        Some(&self.online_root)
     }
 
     fn speculate(&self, _table: &DamagedTable<'m>, range: VirtRange) {
@@ -162,6 +172,7 @@ pub(crate) fn outcome(damage: Damage, name: &str) -> Option<Outcome> {
             machine: &machine,
             foreign: Foreign::new(&machine, HostedHarness::foreign(model)),
             damage,
+            online_root: testkit::new_root(model),
         },
         altmap: DamagedAltmap {
             altmap: altmap.ok()?,

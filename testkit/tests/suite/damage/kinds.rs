@@ -33,6 +33,16 @@ pub(crate) enum Damage {
     BringsNoLeafBack,
     /// It gives back what entries in use pointed at, and flushes afterwards.
     ExchangesBeforeItFlushes,
+    /// It keeps the entries that it is to exchange, and gives back what was to replace them.
+    KeepsWhatItShouldExchange,
+    /// It takes the right to store from the page behind those that it exchanges.
+    ReachesBeyondAnExchange,
+    /// It does not ask what becomes of all that one entry of a link translates.
+    NeverAsksForSpans,
+    /// It allocates tables that it was to take from the reserve.
+    AllocatesDespiteTheReserve,
+    /// It does not give back tables that were taken ahead.
+    LosesSpareTables,
     /// It does not give back the reference of one of several links to a table.
     LosesTheReleaseOfASharedTable,
     /// It does not give back tables.

@@ -80,6 +80,7 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
     (
         Damage::BringsNoLeafBack,
         &[
+            "pages_that_a_huge_leaf_describes_change_and_it_comes_back",
             "unfolding_brings_the_huge_leaf_back",
             "unfolding_all_brings_back_the_leaf_that_parts_left_out",
         ],
@@ -89,7 +90,38 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
         &[
             "fold_then_unfold_returns_to_the_frames_of_the_start",
             "a_shared_table_that_is_split_everywhere_is_freed_after_the_flush",
+            "readers_find_pages_as_before_or_as_after_while_their_order_changes",
+            "readers_find_the_same_pages_while_they_are_folded_and_unfolded",
         ],
+    ),
+    (
+        Damage::KeepsWhatItShouldExchange,
+        &[
+            "pages_of_every_order_become_pages_of_every_other",
+            "frames_of_a_change_come_from_the_altmap_and_go_back_to_it",
+            "a_part_leaves_the_largest_pages_that_fit",
+            "steps_change_whole_units_and_leave_the_rest",
+            "first_descriptors_keep_what_the_kernel_wrote_and_others_are_new",
+        ],
+    ),
+    (
+        Damage::ReachesBeyondAnExchange,
+        &[
+            "what_is_beside_a_change_of_orders_stays_as_it_is",
+            "a_change_of_orders_next_to_foreign_memory_leaves_it_alone",
+        ],
+    ),
+    (
+        Damage::NeverAsksForSpans,
+        &["pages_change_together_with_the_tables_that_they_share"],
+    ),
+    (
+        Damage::AllocatesDespiteTheReserve,
+        &["what_shared_tables_need_suffices_and_less_changes_nothing"],
+    ),
+    (
+        Damage::LosesSpareTables,
+        &["a_reserve_is_filled_wholly_or_not_at_all"],
     ),
     (
         Damage::LosesTheReleaseOfASharedTable,

@@ -8,8 +8,8 @@ use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, FlushScope, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
-    PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots, Run,
-    RunSource, Span, Step, TableRecords, Visit,
+    NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots,
+    Run, RunSource, Span, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -366,6 +366,9 @@ unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
     }
 
     unsafe fn free_spare_table(table: &mut DamagedTable<'_>, spare: Pfn) {
+        if table.damage == Damage::LosesSpareTables {
+            return;
+        }
         // SAFETY: the caller's duty is the same.
         unsafe { <Inside<'_> as PageTable>::Replace::free_spare_table(&mut table.table, spare) }
     }
@@ -380,10 +383,20 @@ unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
         let damage = table.damage;
         let late = damage == Damage::ExchangesBeforeItFlushes;
         let mut exchange = DamagedExchange { exchange, damage };
-        table.flushing_late(late, |this| {
+        let records = match damage {
+            Damage::AllocatesDespiteTheReserve => &NoRecords,
+            _ => records,
+        };
+        let replaced = table.flushing_late(late, |this| {
             // SAFETY: the caller's duties are the same.
             unsafe { this.table.replace(range, node, &mut exchange, records) }
-        })
+        });
+        if damage == Damage::ReachesBeyondAnExchange
+            && let Some(behind) = range.last().checked_add(1)
+        {
+            table.make_read_only(behind);
+        }
+        replaced
     }
 }
 
@@ -437,7 +450,10 @@ struct DamagedExchange<'x, X> {
 
 impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
     fn span(&self, at: VirtAddr) -> Span {
-        self.exchange.span(at)
+        match self.damage {
+            Damage::NeverAsksForSpans => Span::Entries,
+            _ => self.exchange.span(at),
+        }
     }
 
     fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
@@ -468,7 +484,14 @@ impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
     }
 
     fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
-        self.exchange.exchange(at, old)
+        let new = self.exchange.exchange(at, old);
+        let count = new.count.min(old.count);
+        let kept = Run { count, ..old };
+        if self.damage == Damage::KeepsWhatItShouldExchange && new != kept {
+            self.exchange.released(new);
+            return kept;
+        }
+        new
     }
 
     fn released(&mut self, run: Run) {

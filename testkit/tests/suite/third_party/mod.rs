@@ -272,6 +272,7 @@ const NOT_HERE: &[&str] = &[
     "there is memory on one node only",
     "the harness knows no address that is not translated",
     "the harness cannot access what is mapped as a CPU",
+    "the harness has no readers",
 ];
 
 /// What takes more than the required methods.

@@ -1,0 +1,140 @@
+//! Sources and exchanges on whose way somebody looks.
+
+use super::Watch;
+use mm_core::addr::{Block, Order, VirtAddr};
+use mm_core::paging::{Exchange, Leaf, Run, RunSource, Span};
+
+/// A source of any type, whose error is kept by who made it.
+pub(super) struct AnySource<'s>(pub(super) &'s mut dyn RunSource<Error = ()>);
+
+impl RunSource for AnySource<'_> {
+    type Error = ();
+
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, ()> {
+        self.0.next_run(at, pages, largest)
+    }
+
+    fn share_tables(&self) -> bool {
+        self.0.share_tables()
+    }
+
+    fn return_unused(&mut self, run: Run) {
+        self.0.return_unused(run);
+    }
+}
+
+/// A source that is watched, and keeps its error.
+pub(super) struct WatchedSource<'s, 'w, S: RunSource> {
+    pub(super) source: &'s mut S,
+    pub(super) watch: &'s Watch<'w>,
+    pub(super) error: Option<S::Error>,
+}
+
+impl<S: RunSource> RunSource for WatchedSource<'_, '_, S> {
+    type Error = ();
+
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, ()> {
+        self.watch.look();
+        let run = self.source.next_run(at, pages, largest);
+        run.map_err(|error| self.error = Some(error))
+    }
+
+    fn share_tables(&self) -> bool {
+        self.source.share_tables()
+    }
+
+    fn return_unused(&mut self, run: Run) {
+        self.source.return_unused(run);
+    }
+}
+
+/// An exchange of any type.
+pub(super) struct AnyExchange<'x>(pub(super) &'x mut dyn Exchange);
+
+/// An exchange that is watched: before each answer, and when what was exchanged is given back, which is
+/// after each flush.
+// Whatever can be asked of an exchange is passed on, also what has a default body.
+pub(super) struct WatchedExchange<'x, 'w> {
+    pub(super) exchange: &'x mut dyn Exchange,
+    pub(super) watch: &'x Watch<'w>,
+}
+
+impl Exchange for AnyExchange<'_> {
+    fn span(&self, at: VirtAddr) -> Span {
+        self.0.span(at)
+    }
+
+    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
+        self.0.tail_at(at)
+    }
+
+    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
+        self.0.should_split(at, leaf)
+    }
+
+    fn split(&mut self, block: Block) {
+        self.0.split(block);
+    }
+
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
+        self.0.acquire_for_copy(run)
+    }
+
+    fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
+        self.0.join(at, order)
+    }
+
+    fn joined(&mut self, at: VirtAddr, old: Run) {
+        self.0.joined(at, old);
+    }
+
+    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
+        self.0.exchange(at, old)
+    }
+
+    fn released(&mut self, run: Run) {
+        self.0.released(run);
+    }
+}
+
+impl Exchange for WatchedExchange<'_, '_> {
+    fn span(&self, at: VirtAddr) -> Span {
+        self.exchange.span(at)
+    }
+
+    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
+        self.exchange.tail_at(at)
+    }
+
+    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
+        self.exchange.should_split(at, leaf)
+    }
+
+    fn split(&mut self, block: Block) {
+        self.exchange.split(block);
+    }
+
+    fn acquire_for_copy(&mut self, run: Run) -> bool {
+        self.exchange.acquire_for_copy(run)
+    }
+
+    fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
+        self.exchange.join(at, order)
+    }
+
+    fn joined(&mut self, at: VirtAddr, old: Run) {
+        self.exchange.joined(at, old);
+    }
+
+    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
+        self.watch.look();
+        let new = self.exchange.exchange(at, old);
+        self.watch.look();
+        new
+    }
+
+    fn released(&mut self, run: Run) {
+        self.watch.look();
+        self.exchange.released(run);
+    }
+}

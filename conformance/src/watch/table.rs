@@ -1,0 +1,208 @@
+//! A page table whose flushes are watched.
+
+use super::Watch;
+use super::any_table::{AnyTable, is_usual};
+use super::runs::{AnyExchange, AnySource, WatchedExchange, WatchedSource};
+use core::ops::ControlFlow;
+use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
+use mm_core::paging::{
+    Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
+    Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+};
+
+/// How many ranges are unmapped at a time.
+const AT_A_TIME: usize = 8;
+
+/// A page table, and somebody who looks by a reader's handle after each of its flushes, before each run
+/// that it enters, and before and after each answer about an entry in use.
+pub(crate) struct WatchedTable<'w> {
+    table: &'w mut dyn AnyTable,
+    watch: &'w Watch<'w>,
+}
+
+impl<'w> WatchedTable<'w> {
+    /// `table`, watched; `None` for a kind of page table that cannot be passed on without its type.
+    pub(crate) fn new<T: PageTable>(table: &'w mut T, watch: &'w Watch<'w>) -> Option<Self> {
+        is_usual::<T>().then_some(Self { table, watch })
+    }
+}
+
+// SAFETY: each method is that of the page table inside, whose constants are these.
+unsafe impl PageTable for WatchedTable<'_> {
+    const COUNTS_TABLES: bool = true;
+
+    type Replace = Watched;
+
+    fn granule(&self) -> Granule {
+        self.table.granule()
+    }
+
+    fn huge_leaf(&self) -> Option<Order> {
+        self.table.huge_leaf()
+    }
+
+    fn last_frame(&self) -> Pfn {
+        self.table.last_frame()
+    }
+
+    fn lookup(&self, at: VirtAddr) -> Lookup {
+        self.table.lookup(at)
+    }
+
+    unsafe fn map_leaf(
+        &mut self,
+        at: VirtAddr,
+        leaf: Leaf,
+        node: NodeId,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapError> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.map_leaf(at, leaf, node, records) }
+    }
+
+    unsafe fn clear_leaf(&mut self, at: VirtAddr, flush: &mut Flush) -> Option<Mapping> {
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.clear_leaf(at, flush) }
+    }
+
+    fn flush(&mut self, obligation: Flush, records: &dyn TableRecords) {
+        self.watch.look();
+        self.table.flush(obligation, records);
+        self.watch.look();
+    }
+
+    fn visit(
+        &self,
+        range: VirtRange,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.table.visit(range, visitor)
+    }
+
+    fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr> {
+        self.table.first_in_use(range)
+    }
+
+    fn entries_added(&mut self) {
+        self.table.entries_added();
+    }
+
+    unsafe fn map_runs<S: RunSource>(
+        &mut self,
+        range: VirtRange,
+        node: NodeId,
+        source: &mut S,
+        records: &dyn TableRecords,
+    ) -> Result<(), MapStopped<S::Error>> {
+        let mut watched = WatchedSource {
+            source,
+            watch: self.watch,
+            error: None,
+        };
+        // SAFETY: the caller's duties are the same.
+        let mapped = unsafe {
+            self.table
+                .map_runs(range, node, AnySource(&mut watched), records)
+        };
+        let error = watched.error;
+        self.watch.look();
+        match (mapped, error) {
+            (Err(MapStopped::Source { at, error: () }), Some(error)) => {
+                Err(MapStopped::Source { at, error })
+            }
+            (Err(MapStopped::Table { at, error }), _) => Err(MapStopped::Table { at, error }),
+            // No source has said that.
+            (Err(MapStopped::Source { at, error: () }), None) => Err(MapStopped::Table {
+                at,
+                error: MapError::Unsupported {
+                    at,
+                    order: Order::BASE,
+                },
+            }),
+            (Ok(()), _) => Ok(()),
+        }
+    }
+
+    fn can_share_tables(&self) -> bool {
+        self.table.can_share_tables()
+    }
+
+    unsafe fn share_tables(
+        &mut self,
+        range: VirtRange,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) -> u64 {
+        let watch = self.watch;
+        let mut released = |run| {
+            watch.look();
+            released(run);
+        };
+        // SAFETY: the caller's duties are the same.
+        unsafe { self.table.share_tables(range, &mut released, records) }
+    }
+
+    unsafe fn unmap<I>(
+        &mut self,
+        mut ranges: I,
+        released: &mut dyn FnMut(Run),
+        records: &dyn TableRecords,
+    ) where
+        I: Iterator<Item = VirtRange> + Clone,
+    {
+        let watch = self.watch;
+        let mut released = |run| {
+            watch.look();
+            released(run);
+        };
+        loop {
+            let some: [_; AT_A_TIME] = core::array::from_fn(|_| ranges.next());
+            if some.iter().all(Option::is_none) {
+                break;
+            }
+            // SAFETY: the caller's duties are the same.
+            unsafe { self.table.unmap(&some, &mut released, records) };
+        }
+    }
+}
+
+/// The way in which the page table inside exchanges entries, watched.
+pub(crate) enum Watched {}
+
+// SAFETY: what is done is done by the page table inside.
+unsafe impl Replace<WatchedTable<'_>> for Watched {
+    const RESIZES: bool = true;
+
+    fn replacement(table: &WatchedTable<'_>) -> Replacement {
+        table.table.replacement()
+    }
+
+    fn takes_tables(table: &WatchedTable<'_>) -> bool {
+        table.table.takes_tables()
+    }
+
+    fn take_spare_table(table: &mut WatchedTable<'_>, node: NodeId) -> Result<Pfn, ReplaceError> {
+        table.table.take_spare_table(node)
+    }
+
+    unsafe fn free_spare_table(table: &mut WatchedTable<'_>, spare: Pfn) {
+        // SAFETY: the caller's duty is the same.
+        unsafe { table.table.free_spare_table(spare) }
+    }
+
+    unsafe fn replace<X: Exchange>(
+        table: &mut WatchedTable<'_>,
+        range: VirtRange,
+        node: NodeId,
+        exchange: &mut X,
+        records: &dyn TableRecords,
+    ) -> Result<Replaced, ReplaceError> {
+        let watch = table.watch;
+        let mut watched = WatchedExchange { exchange, watch };
+        let exchange = AnyExchange(&mut watched);
+        // SAFETY: the caller's duties are the same.
+        let replaced = unsafe { table.table.replace(range, node, exchange, records) };
+        watch.look();
+        replaced
+    }
+}
