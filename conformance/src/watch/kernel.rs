@@ -79,7 +79,7 @@ unsafe impl<'w> Kernel for HarnessKernel<'w> {
         &self.direct_map
     }
 
-    unsafe fn descriptor<'k, D: 'static>(&'k self, at: VirtAddr) -> Found<D> {
+    unsafe fn descriptor<D: 'static>(&self, at: VirtAddr) -> Found<D> {
         const { assert!(size_of::<D>() <= size_of::<Nothing>() && align_of::<D>() <= 64) };
         let Some(frame) = (self.read)(at) else {
             self.fault.set(Some(at));
