@@ -24,8 +24,8 @@ const SMALL_STACK_WITH_READERS: usize = 48 << 10;
 enum Machines {
     OneForEach,
     OneForAll,
-    /// And nobody reads beside the writer.
-    OneWithoutReaders,
+    /// The checks have one, on which nobody reads beside the writer.
+    WithoutReaders,
 }
 
 /// Makes the machine that checks run on.
@@ -82,7 +82,7 @@ fn battery_on(new: NewMachine<'_>, machines: Machines, skipped: &[&[&str]]) {
     let outcomes = match machines {
         Machines::OneForEach => on_a_machine_for_each(new),
         Machines::OneForAll => on_one_machine(new, true),
-        Machines::OneWithoutReaders => on_one_machine(new, false),
+        Machines::WithoutReaders => on_one_machine(new, false),
     };
     let skips = |name| skipped.iter().any(|names| names.contains(&name));
     let bad = outcomes.iter().filter(|(name, outcome)| match outcome {
@@ -242,7 +242,7 @@ fn battery(kind: BackendKind, machines: Machines, quiesce: bool) {
     };
     let new = || TestMachine::new(kind, &config).unwrap();
     let mut skipped = skipped(&new);
-    if machines == Machines::OneWithoutReaders {
+    if machines == Machines::WithoutReaders {
         skipped.push(NO_READERS);
     }
     battery_on(&new, machines, &skipped);
@@ -307,7 +307,7 @@ fn a_vmemmap_and_ram_at_the_ends_pass_the_battery() {
 #[test]
 fn the_battery_runs_on_a_small_stack() {
     for (machines, stack) in [
-        (Machines::OneWithoutReaders, SMALL_STACK),
+        (Machines::WithoutReaders, SMALL_STACK),
         (Machines::OneForAll, SMALL_STACK_WITH_READERS),
     ] {
         let battery = move || battery(BackendKind::X86_64, machines, true);
