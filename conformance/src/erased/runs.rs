@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 use mm_core::addr::{Block, Order, VirtAddr, VirtRange};
-use mm_core::paging::{Exchange, Leaf, Run, RunSource, Span};
+use mm_core::paging::{Exchange, Groups, Leaf, Run, RunSource, Span};
 
 /// A source whose error is kept by who made it.
 pub struct AnySource<'s>(pub &'s mut dyn RunSource<Error = ()>);
@@ -63,6 +63,11 @@ impl Exchange for AnyExchange<'_> {
     #[inline]
     fn joined(&mut self, at: VirtAddr, old: Run) {
         self.0.joined(at, old);
+    }
+
+    #[inline]
+    fn groups(&mut self, at: VirtAddr, old: Run) -> Option<Groups> {
+        self.0.groups(at, old)
     }
 
     #[inline]

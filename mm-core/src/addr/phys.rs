@@ -256,6 +256,17 @@ impl PfnRange {
         }
     }
 
+    /// Both as one, if `next` begins where this ends.
+    pub(crate) const fn joined(self, next: Self) -> Option<Self> {
+        if self.start.0 + self.frames != next.start.0 {
+            return None;
+        }
+        Some(Self {
+            start: self.start,
+            frames: self.frames + next.frames,
+        })
+    }
+
     /// What lies before `other`, and what lies behind it: of RAM, what is not in use.
     ///
     /// ```

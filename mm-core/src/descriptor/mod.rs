@@ -89,8 +89,8 @@ pub struct Initial {
 ///
 /// # Safety
 ///
-/// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), and
-///    may be forgotten without being dropped.
+/// 1. The type may be written to zeroed or arbitrary memory with [`initial`](Self::initial), by copies of
+///    its bytes too, and may be forgotten without being dropped.
 /// 2. Everything in it that changes is atomic, so that it may be read through several addresses at
 ///    once.
 /// 3. `word` and `order` give what `initial` was given.

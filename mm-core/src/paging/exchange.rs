@@ -1,7 +1,7 @@
 //! Exchanging entries that are in use for others.
 
-use super::{FrameOutOfReach, Leaf, Run};
-use crate::addr::{Block, Order, VirtAddr};
+use super::{FrameOutOfReach, Leaf, Role, Run, Step};
+use crate::addr::{Block, Order, PfnRange, VirtAddr};
 use crate::frame::OutOfFrames;
 use core::fmt;
 
@@ -88,6 +88,35 @@ pub enum Span {
     Tails,
 }
 
+/// Leaves of base pages in groups: each starts with a frame of its own, and the others are one tail leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// What the groups start with, a frame for each of them.
+    pub heads: PfnRange,
+    /// What all others are.
+    pub tail: Leaf,
+    /// How many leaves a group has; at least 1.
+    pub pages: u64,
+}
+
+impl Groups {
+    /// How many leaves there are.
+    pub(super) const fn leaves(&self) -> u64 {
+        self.heads.frames().saturating_mul(self.pages)
+    }
+
+    /// The leaves that the groups start with, and all others, if there are any.
+    pub(super) const fn runs(&self) -> (Run, Option<Run>) {
+        let heads = Run::each(self.heads, Role::Descriptors);
+        let tails = Run {
+            leaf: self.tail,
+            count: self.leaves().saturating_sub(self.heads.frames()),
+            step: Step::Same,
+        };
+        (heads, if tails.count == 0 { None } else { Some(tails) })
+    }
+}
+
 /// Says what replaces entries in use.
 ///
 /// The page table asks about a range from its first address to its last. It asks only when nothing
@@ -140,6 +169,17 @@ pub trait Exchange {
     /// read by the old leaves, or already by the new one.
     fn joined(&mut self, at: VirtAddr, old: Run) {
         let _ = (at, old);
+    }
+
+    /// What replaces the first leaves of `old`, more than one base page of one tail leaf, at `at`: whole
+    /// groups, not more than `old` has; `None` to be asked by [`exchange`](Self::exchange). A page table that
+    /// builds a table aside may ask this first.
+    ///
+    /// The references that the new entries will own come with the groups. None of them is equal to the old
+    /// one.
+    fn groups(&mut self, at: VirtAddr, old: Run) -> Option<Groups> {
+        let _ = (at, old);
+        None
     }
 
     /// What replaces `old`, base pages at `at`: a run of base pages that is not longer. If it is

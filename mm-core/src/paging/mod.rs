@@ -24,7 +24,7 @@ mod roots;
 mod run;
 
 pub use attributes::Attributes;
-pub use exchange::{Exchange, ReplaceError, Replaced, Replacement, Span};
+pub use exchange::{Exchange, Groups, ReplaceError, Replaced, Replacement, Span};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};
 pub use lookup::{Lookup, Mapping};

@@ -23,6 +23,20 @@ pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Ste
     }
 }
 
+/// Writes groups of `pages` entries, at least 1: `head` and those that follow it by frames, each with
+/// `tail` behind it.
+#[inline]
+pub(super) fn write_groups<F: EntryFormat>(slots: &mut [u64], head: u64, tail: u64, pages: usize) {
+    let mut head = head;
+    for group in slots.chunks_exact_mut(pages.max(1)) {
+        if let Some((first, others)) = group.split_first_mut() {
+            *first = head;
+            others.fill(tail);
+        }
+        head = head.wrapping_add(F::FRAME_STEP);
+    }
+}
+
 /// What is added from leaf to leaf of a run in the format `F`.
 #[inline]
 pub(super) fn step_of<F: EntryFormat>(step: Step) -> u64 {
@@ -49,17 +63,23 @@ pub(super) fn for_each_run<F: EntryFormat>(
             index += 1;
             continue;
         };
-        let (step, more) = match following::<F>(entry, rest) {
-            (Step::Next, _) if !leaf.role.can_step() => (Step::Same, 0),
-            following => following,
-        };
-        let run = Run {
-            leaf,
-            count: more as u64 + 1,
-            step,
-        };
+        let run = run_of::<F>(leaf, entry, rest);
         report(index, run);
-        index += more + 1;
+        index += run.count as usize;
+    }
+}
+
+/// The run that starts with `entry`, which says `leaf`, if `rest` follows it.
+#[inline]
+pub(super) fn run_of<F: EntryFormat>(leaf: Leaf, entry: u64, rest: &[u64]) -> Run {
+    let (step, more) = match following::<F>(entry, rest) {
+        (Step::Next, _) if !leaf.role.can_step() => (Step::Same, 0),
+        following => following,
+    };
+    Run {
+        leaf,
+        count: more as u64 + 1,
+        step,
     }
 }
 

@@ -243,7 +243,7 @@ fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
 }
 
 /// The leaf that an entry is or was, if it is this library's.
-fn any_own_leaf(entry: &Entry) -> Option<Leaf> {
+pub(super) fn any_own_leaf(entry: &Entry) -> Option<Leaf> {
     match entry {
         Entry::Leaf(leaf) | Entry::InvalidLeaf(leaf) if leaf.role != Role::Foreign => Some(*leaf),
         _ => None,

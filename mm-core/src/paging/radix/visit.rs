@@ -1,6 +1,6 @@
 //! Reading the tree.
 
-use super::entries::for_each_run;
+use super::entries::run_of;
 use super::tree::{Tree, entries_of};
 use super::{Engine, load};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
@@ -168,18 +168,17 @@ fn visit_leaf_table<F: EntryFormat>(
             *entry = load(slot);
         }
         let entries = entries.get(..window.len()).unwrap_or_default();
-        let mut flow = ControlFlow::Continue(());
-        let present = |entry: &Entry| match entry {
-            Entry::Leaf(leaf) => Some(*leaf),
-            _ => None,
-        };
-        for_each_run(attributes, entries, depth, present, |index, run| {
-            if flow.is_continue() {
-                let at = Tree::<F>::step(depth, at, index);
-                flow = visitor(Visit::Leaves { at, run });
-            }
-        });
-        flow?;
+        let mut index = 0;
+        while let Some((&entry, rest)) = entries.get(index..).and_then(<[u64]>::split_first) {
+            let Entry::Leaf(leaf) = attributes.decode(entry, depth) else {
+                index += 1;
+                continue;
+            };
+            let run = run_of::<F>(leaf, entry, rest);
+            let at = Tree::<F>::step(depth, at, index);
+            visitor(Visit::Leaves { at, run })?;
+            index += run.count as usize;
+        }
         at = Tree::<F>::step(depth, at, window.len());
     }
     ControlFlow::Continue(())

@@ -4,7 +4,7 @@ use super::target::Target;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
-use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
+use crate::vmemmap::descriptor_writer::{DescriptorWriter, write_run};
 use core::ptr::NonNull;
 
 /// What references a page has that did not begin where it does.
@@ -35,38 +35,62 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     pub(super) unsafe fn write_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
         let descriptors = self.descriptors::<D>(holder);
         self.for_each_part::<D>(first, &mut |index, count, initial| {
-            for index in index..index + count {
-                let as_tail = self.frozen(initial);
-                // SAFETY: by 1 and 2 the place is within the page, aligned and nobody else's; duty 1 of
-                // `Descriptor` allows writing without dropping.
-                let place = unsafe { descriptors.add(index as usize) };
-                // SAFETY: as above.
-                unsafe { place.write(D::initial(as_tail.unwrap_or(initial))) };
-                if as_tail.is_some() {
-                    // SAFETY: written above. 1: the frame becomes that part.
-                    unsafe { place.as_ref().reshape(initial) };
-                }
-            }
+            // SAFETY: 1 and 2: the caller's. 3: the part is in the page.
+            unsafe { self.write_part::<D>(descriptors, initial, index, index + count) };
         });
     }
 
-    /// The same for the first page of a compound page, whose tail frame is `tails`: the other
-    /// descriptors are those.
+    /// The same for the first vmemmap page of each of the compound pages of `order` that follow each other
+    /// from the frame `first` on: each into a frame of `holders`. They are of one node, and their tails are
+    /// the same bytes.
     ///
     /// # Safety
     ///
-    /// 1 and 2. As for [`write_page`](Self::write_page).
-    /// 3. `tails` is a page of tails of the compound page, which nobody changes.
-    pub(super) unsafe fn write_first_page<D: Reshape>(&self, holder: Pfn, first: Pfn, tails: Pfn) {
-        let granule = self.writer.model.granule();
-        // SAFETY: 1: by 1 and 3. 2: by 1 nobody else uses `holder`, and by 3 nobody stores to `tails`.
-        unsafe { copy_page(self.writer.direct_map, granule, tails, holder) };
-        let head = Self {
-            unit: PfnRange::single(first),
-            ..*self
+    /// 1. As for [`write_page`](Self::write_page), for each of them.
+    /// 2. As there. A page of `order` fills more than one vmemmap page.
+    pub(super) unsafe fn write_first_pages<D: Reshape>(
+        &self,
+        holders: PfnRange,
+        first: Pfn,
+        order: Order,
+    ) {
+        let writer = DescriptorWriter {
+            order,
+            ..*self.writer
         };
-        // SAFETY: 1 and 2: the caller's.
-        unsafe { head.write_page::<D>(holder, first) };
+        let [head, tail] = [Part::Head, Part::Tail].map(|part| writer.initial::<D>(part, first));
+        let in_page = self.writer.model.descriptors_per_page();
+        for holder in holders {
+            let descriptors = self.descriptors::<D>(holder);
+            // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
+            unsafe {
+                self.write_part::<D>(descriptors, head, 0, 1);
+                self.write_part::<D>(descriptors, tail, 1, in_page);
+            }
+        }
+    }
+
+    /// Writes the descriptors of `page` from the index `from` to before `to`, all as the same part.
+    ///
+    /// # Safety
+    ///
+    /// 1 to 3. As for [`write_run`].
+    unsafe fn write_part<D: Reshape>(
+        &self,
+        page: NonNull<D>,
+        initial: Initial,
+        from: u64,
+        to: u64,
+    ) {
+        let as_tail = self.frozen(initial);
+        // SAFETY: 1 to 3: the caller's.
+        unsafe { write_run(page, as_tail.unwrap_or(initial), from, to) };
+        if as_tail.is_some() {
+            for index in from..to {
+                // SAFETY: written above. 1: the frame becomes that part.
+                unsafe { page.add(index as usize).as_ref().reshape(initial) };
+            }
+        }
     }
 
     /// Makes the descriptors in `holder`, which is mapped for the memory from `first` on, parts of the

@@ -8,7 +8,7 @@ use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::Tails;
-use crate::paging::{Exchange, Leaf, Role, Run, Span, Step};
+use crate::paging::{Exchange, Groups, Leaf, Role, Run, Span, Step};
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
 
@@ -69,6 +69,23 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         }
     }
 
+    /// The segment that the vmemmap page at `at` starts with. Mostly it is in the one before.
+    #[inline]
+    fn segment(&mut self, at: VirtAddr) -> Option<Segment> {
+        let shift = self.writer.model.granule().shift();
+        if let Some((first, last, kind)) = self.segment
+            && first < at
+            && at <= last
+        {
+            let pages = ((last.get() - at.get()) >> shift) + 1;
+            return Some(Segment { kind, pages });
+        }
+        let segment = self.target.segment(at)?;
+        let last = self.target.last_of(at, segment.pages);
+        self.segment = Some((at, last, segment.kind));
+        Some(segment)
+    }
+
     fn unit_writer(&self) -> UnitWriter<'_, 'v, 'p, M> {
         UnitWriter {
             writer: &self.writer,
@@ -105,22 +122,9 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             let Some(first) = self.described(at, index) else {
                 continue;
             };
-            let (page, order) = self.target.page_of(first);
-            let held = self.per_order.get(self.target.slot(order));
-            let is_first =
-                page.start() == first && page.frames() > self.writer.model.descriptors_per_page();
-            let tails = held.copied().flatten().filter(|_| is_first);
             // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; a page that is mapped to
-            // tails is about one compound page, which is in the unit as a whole. 3: tail frames of an order
-            // are read-only.
-            unsafe {
-                match tails.map(|held| held.frame) {
-                    Some(tails) => self
-                        .unit_writer()
-                        .write_first_page::<D>(holder, first, tails),
-                    None => self.unit_writer().write_page::<D>(holder, first),
-                }
-            }
+            // tails is about one compound page, which is in the unit as a whole.
+            unsafe { self.unit_writer().write_page::<D>(holder, first) };
         }
         Run::each(frames, Role::Descriptors)
     }
@@ -229,8 +233,38 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
         }
     }
 
+    fn groups(&mut self, at: VirtAddr, old: Run) -> Option<Groups> {
+        let (part, order) = self.target.shared_from(at)?;
+        let pages = order.frames() >> self.writer.model.vmemmap_page_order().get();
+        let fit = (old.count / pages).min(part.frames() >> order.get());
+        let held = self.per_order.get_mut(self.target.slot(order))?.as_mut()?;
+        let old_frame = Some(old.leaf.block.first());
+        if fit < 2 || old_frame == Some(held.frame) || old_frame == held.before {
+            return None;
+        }
+        // Not more than there are references for.
+        let fit = fit.min(held.references / (pages - 1));
+        let heads = self.ahead.singles.take(fit)?;
+        held.draw(heads.frames() * (pages - 1));
+        let frame = held.frame;
+        // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; such pages fill more than one
+        // vmemmap page.
+        unsafe {
+            self.unit_writer()
+                .write_first_pages::<D>(heads, part.start(), order)
+        };
+        Some(Groups {
+            heads,
+            tail: Leaf {
+                writable: false,
+                ..Leaf::single(frame, Role::Tail)
+            },
+            pages,
+        })
+    }
+
     fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
-        let Some(Segment { kind, pages }) = self.target.segment(at) else {
+        let Some(Segment { kind, pages }) = self.segment(at) else {
             return old;
         };
         let old = match old.count > pages {
@@ -265,27 +299,8 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
     }
 
     fn released(&mut self, run: Run) {
-        let is_single = run.leaf.block.order() == Order::BASE;
-        match run.leaf.role {
-            Role::Tail if is_single && run.step == Step::Same => {
-                self.gone = match self.gone {
-                    Some((leaf, count)) if leaf == run.leaf => Some((leaf, count + run.count)),
-                    _ => {
-                        self.release_gone();
-                        Some((run.leaf, run.count))
-                    }
-                };
-                return;
-            }
-            Role::Descriptors if is_single && run.count == 1 => {
-                // SAFETY: 1: the entry was the frame's one user, and no CPU translates by it.
-                unsafe { self.freed.push(run.leaf.block.frames()) };
-                return;
-            }
-            _ => {}
-        }
         // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the
         // flush (duty 6 of `PageTable`).
-        unsafe { self.pool.release_run(run) };
+        unsafe { self.gone.add(run, &mut self.pool) };
     }
 }

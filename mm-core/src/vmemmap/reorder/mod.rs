@@ -20,6 +20,7 @@ mod describe;
 mod exchange;
 mod found;
 mod frozen;
+mod gone;
 mod needed;
 mod reordering;
 mod survey;

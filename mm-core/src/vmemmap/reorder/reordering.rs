@@ -2,12 +2,13 @@
 //! references that it has before the page table asks for the first time.
 
 use super::describe::Describe;
+use super::gone::Gone;
 use super::survey::{Difference, Survey};
-use super::target::{ORDERS, Target};
+use super::target::{Kind, ORDERS, Target};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
-use crate::paging::{Leaf, PageTable, Role, Run, Step};
+use crate::paging::{PageTable, Role, Run};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frame_pool::FramePool;
@@ -64,10 +65,8 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) ahead: FramesAhead<'v, M>,
     /// Tail frames of compound pages, the first on top. Each says how many references it has.
     pub(super) tails: FrameStack<'v, M>,
-    /// Single frames that no entry maps any more.
-    pub(super) freed: FrameStack<'v, M>,
-    /// A tail frame, and how many of its entries are gone since it was last released.
-    pub(super) gone: Option<(Leaf, u64)>,
+    /// What no entry maps any more.
+    pub(super) gone: Gone<'v, M>,
     /// The tail frame of each order.
     pub(super) per_order: [Option<Held>; ORDERS],
     /// The tail frame of the compound page that is being made, and where that starts.
@@ -76,6 +75,8 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) has_huge_leaves: bool,
     /// The huge leaf that is being made: its first address and its block.
     pub(super) joining: Option<(VirtAddr, Block)>,
+    /// The segment that was asked about last: its first and last address, and its kind.
+    pub(super) segment: Option<(VirtAddr, VirtAddr, Kind)>,
     pub(super) descriptor: PhantomData<fn() -> D>,
 }
 
@@ -91,8 +92,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             pool,
             ahead: FramesAhead::new(writer.direct_map),
             tails: FrameStack::new(writer.direct_map),
-            freed: FrameStack::new(writer.direct_map),
-            gone: None,
+            gone: Gone::new(
+                writer.direct_map,
+                writer.model.granule().entries_per_table() as u64,
+            ),
             writer,
             target,
             describe,
@@ -101,6 +104,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             current: None,
             has_huge_leaves: false,
             joining: None,
+            segment: None,
             descriptor: PhantomData,
         }
     }
@@ -286,9 +290,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
 
     /// Gives back what was not needed.
     pub(super) fn release_unused(&mut self) {
-        self.release_gone();
-        // SAFETY: 1: they were mapped with frames of this pool. 2: the page table has reported them.
-        unsafe { self.pool.release_stack(&mut self.freed, Role::Descriptors) };
+        // SAFETY: 1: this value has one pool.
+        unsafe { self.gone.release(&mut self.pool) };
         self.release_current();
         for index in 0..self.per_order.len() {
             let held = self.per_order.get_mut(index).and_then(Option::take);
@@ -301,15 +304,6 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         }
         // SAFETY: 1: it was taken of this pool, and what became entries was taken out.
         unsafe { self.ahead.release(&mut self.pool) };
-    }
-
-    /// Gives back the references of entries of tails that are gone.
-    pub(super) fn release_gone(&mut self) {
-        if let Some((leaf, count)) = self.gone.take() {
-            let step = Step::Same;
-            // SAFETY: 1: they were mapped with frames of this pool. 2: the page table has reported them.
-            unsafe { self.pool.release_run(Run { leaf, count, step }) };
-        }
     }
 
     /// Gives back what is left of the references of the current compound page's tail frame.

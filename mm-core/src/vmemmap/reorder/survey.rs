@@ -13,7 +13,7 @@ use crate::vmemmap::registry::TailKey;
 use core::ops::ControlFlow;
 
 /// The differences in a range.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Difference {
     /// How many vmemmap pages get a frame of their own.
     pub(super) own: u64,
@@ -62,6 +62,51 @@ struct SpanSeen {
     shares: Option<Kind>,
 }
 
+/// The rest of a span behind what was looked at last, which is to be mapped to the same tails.
+#[derive(Clone, Copy)]
+struct Alike {
+    /// Its last address.
+    last: VirtAddr,
+    kind: Kind,
+    /// It becomes a table that is shared, so that no entry of it stays.
+    shares: bool,
+    /// How many entries of it are made.
+    entries: u64,
+}
+
+impl Alike {
+    /// Whether all of `run` at `at`, base pages behind what was looked at, is in it.
+    #[inline]
+    fn has(&self, at: VirtAddr, run: &Run, shift: u32) -> bool {
+        let left = self.last.get().checked_sub(at.get());
+        left.is_some_and(|left| left >> shift >= run.count - 1)
+    }
+}
+
+/// How far a walk through a range has come.
+struct Walk {
+    range: VirtRange,
+    /// The first address that was not seen yet.
+    next: Option<VirtAddr>,
+    seen: Option<SpanSeen>,
+    alike: Option<Alike>,
+    /// The last leaf table that is not this library's.
+    foreign_table: Option<VirtAddr>,
+    /// Whether there are altmaps besides the pool's.
+    any_other: bool,
+    found: Difference,
+}
+
+impl Walk {
+    /// Adds the entries of what was alike.
+    fn end_alike(&mut self, target: &Target<'_>) -> &mut Self {
+        if let Some(alike) = self.alike.take() {
+            self.found.add_tails(target, &alike.kind, alike.entries);
+        }
+        self
+    }
+}
+
 /// Compares what is mapped with what is to be.
 pub(super) struct Survey<'s, 'v, 'p, A, M> {
     pub(super) target: &'s Target<'p>,
@@ -82,83 +127,99 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         table: &P,
         range: VirtRange,
     ) -> Difference {
-        let mut found = Difference {
-            own: 0,
-            leaves: 0,
-            per_order: [0; ORDERS],
-            per_compound: 0,
-            kept_tail: None,
-            has_huge_leaves: false,
-            error: None,
+        let mut walk = Walk {
+            range,
+            next: Some(range.start()),
+            seen: None,
+            alike: None,
+            foreign_table: None,
+            any_other: self.pool.state.altmaps.any_other(self.pool.altmap),
+            found: Difference::default(),
         };
-        let page = self.target.model().granule().bytes();
-        let altmaps = &self.pool.state.altmaps;
-        let any_other = altmaps.any_other(self.pool.altmap);
-        let mut next = Some(range.start());
-        let mut seen = None;
-        let mut foreign_table = None;
+        let shift = self.target.model().granule().shift();
         let _ = table.visit(range, &mut |visit| {
-            let (at, run, shared) = match visit {
-                Visit::Leaves { at, run } => (at, run, false),
-                Visit::SharedTable { at, run, .. } => (at, run, true),
-                Visit::Table {
-                    at,
-                    leaf_table: true,
-                    owned: false,
-                    ..
-                } => {
-                    foreign_table = Some(at);
-                    return ControlFlow::Continue(());
+            // Most are like the one before.
+            if let Visit::Leaves { at, run } = &visit
+                && let Some(alike) = &mut walk.alike
+                && walk.next == Some(*at)
+                && run.leaf.role != Role::Foreign
+                && alike.has(*at, run, shift)
+            {
+                let may_stay = !alike.shares || run.leaf.writable;
+                let fits = may_stay && self.is_tail_of::<D>(&run.leaf, &alike.kind);
+                if fits && run.leaf.writable {
+                    walk.found.kept_tail = Some(run.leaf.block.first());
                 }
-                Visit::Table { .. } => return ControlFlow::Continue(()),
-            };
-            if run.leaf.role == Role::Foreign || next.is_none_or(|next| at > next) {
-                return ControlFlow::Break(());
+                if alike.shares || !fits {
+                    alike.entries += run.count;
+                }
+                walk.next = at.checked_add(run.count << shift);
+                return ControlFlow::Continue(());
             }
-            if any_other && let Some(reserved) = altmaps.other_altmap_of(&run, self.pool.altmap) {
-                found.error = Some(FoldError::OtherAltmap { reserved });
-                return ControlFlow::Break(());
-            }
-            next = at.checked_add(run.pages().saturating_mul(page));
-            self.compare::<D>(
-                range,
-                (at, run, shared),
-                foreign_table,
-                &mut seen,
-                &mut found,
-            );
-            ControlFlow::Continue(())
+            self.visited::<D>(&mut walk, visit)
         });
-        if let Some(at) = next.filter(|next| *next <= range.last()) {
+        let mut found = walk.end_alike(self.target).found;
+        if let Some(at) = walk.next.filter(|next| *next <= range.last()) {
             found.error.get_or_insert(FoldError::NotOnline { at });
         }
         found
     }
 
-    /// Compares the leaves of `run` at `at`, of a table that may be shared.
+    /// Goes on with `visit`, which may be about anything.
+    // Not inlined: few come here.
+    #[inline(never)]
+    fn visited<D: Descriptor>(&self, walk: &mut Walk, visit: Visit) -> ControlFlow<()> {
+        let (at, run, shared) = match visit {
+            Visit::Leaves { at, run } => (at, run, false),
+            Visit::SharedTable { at, run, .. } => (at, run, true),
+            Visit::Table {
+                at,
+                leaf_table: true,
+                owned: false,
+                ..
+            } => {
+                walk.foreign_table = Some(at);
+                return ControlFlow::Continue(());
+            }
+            Visit::Table { .. } => return ControlFlow::Continue(()),
+        };
+        if run.leaf.role == Role::Foreign || walk.next.is_none_or(|next| at > next) {
+            return ControlFlow::Break(());
+        }
+        let altmaps = &self.pool.state.altmaps;
+        if walk.any_other
+            && let Some(reserved) = altmaps.other_altmap_of(&run, self.pool.altmap)
+        {
+            walk.found.error = Some(FoldError::OtherAltmap { reserved });
+            return ControlFlow::Break(());
+        }
+        let bytes = self.target.model().granule().bytes();
+        walk.next = at.checked_add(run.pages().saturating_mul(bytes));
+        let alike = self.compare::<D>(walk.end_alike(self.target), at, run, shared);
+        // With other altmaps, each run has to be looked at.
+        walk.alike = alike.filter(|_| !walk.any_other);
+        ControlFlow::Continue(())
+    }
+
+    /// Compares the leaves of `run` at `at`, of a table that may be shared. Answers with what the leaves
+    /// behind them may be compared with.
     fn compare<D: Descriptor>(
         &self,
-        range: VirtRange,
-        (at, run, shared): (VirtAddr, Run, bool),
-        foreign_table: Option<VirtAddr>,
-        seen: &mut Option<SpanSeen>,
-        found: &mut Difference,
-    ) {
+        walk: &mut Walk,
+        at: VirtAddr,
+        run: Run,
+        shared: bool,
+    ) -> Option<Alike> {
+        let Walk {
+            range,
+            seen,
+            foreign_table,
+            found,
+            ..
+        } = walk;
+        let (range, foreign_table) = (*range, *foreign_table);
         let granule = self.target.model().granule();
         let page = granule.bytes();
-        // What becomes a shared table counts as a whole, run by run.
-        if let Some(SpanSeen {
-            span,
-            shares: Some(kind),
-            ..
-        }) = seen
-            && !shared
-            && span.contains(at)
-            && (span.last().get() - at.get()) / page + 1 >= run.count
-            && run.leaf.block.order() == Order::BASE
-        {
-            return found.add_tails(self.target, kind, run.count);
-        }
         let is_huge = run.leaf.block.order() != Order::BASE;
         found.has_huge_leaves |= is_huge;
         let bytes = run.pages().saturating_mul(page);
@@ -166,6 +227,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         let end = at.get().saturating_add(bytes.saturating_sub(1));
         let last = VirtAddr::new(end).min(range.last());
         let mut rest = all.and_then(|all| VirtRange::between(all.start(), last));
+        let mut alike = None;
         while let Some(left) = rest {
             let known = match seen {
                 Some(seen) if seen.span.contains(left.start()) => *seen,
@@ -178,20 +240,33 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             let part = part.map_or(1, |part| part.pages(granule));
             let at = left.start();
             // How many pages are alike, and how many of them have a frame of their own.
-            let (pages, own, kind) = match known.shares {
-                Some(kind) => (part, 0, kind),
-                None => match (self.target.uniform(at, part), self.target.segment(at)) {
-                    (Some((heads, kind)), _) => (part, heads, kind),
-                    (
-                        None,
-                        Some(Segment {
-                            kind: Kind::Own,
-                            pages,
-                        }),
-                    ) => (pages.min(part), pages.min(part), Kind::Own),
-                    (None, Some(Segment { kind, pages })) => (pages.min(part), 0, kind),
-                    (None, None) => return,
+            let segment = match known.shares {
+                Some(kind) => Segment {
+                    kind,
+                    pages: known.span.pages(granule),
                 },
+                None => self.target.segment(at)?,
+            };
+            let is_longer = segment.kind != Kind::Own && segment.pages > part;
+            alike = is_longer.then(|| Alike {
+                last: known
+                    .span
+                    .last()
+                    .min(self.target.last_of(at, segment.pages)),
+                kind: segment.kind,
+                shares: known.shares.is_some(),
+                entries: 0,
+            });
+            let uniform = match segment.pages < part {
+                true => self.target.uniform(at, part),
+                false => None,
+            };
+            let (pages, own, kind) = match (uniform, segment) {
+                (Some((heads, kind)), _) => (part, heads, kind),
+                (None, Segment { kind, pages }) => {
+                    let pages = pages.min(part);
+                    (pages, if kind == Kind::Own { pages } else { 0 }, kind)
+                }
             };
             if run.leaf.role == Role::Tail && !known.joins {
                 found.own += own;
@@ -206,6 +281,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             }
             rest = self.target.after(left, pages);
         }
+        alike
     }
 
     /// What `span` becomes, of which a part at least is in `range`.

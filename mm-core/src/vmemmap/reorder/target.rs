@@ -203,7 +203,7 @@ impl<'p> Target<'p> {
         if !is_uniform {
             return None;
         }
-        let up_to = |frame: u64| frame.div_ceil(self.order.frames());
+        let up_to = |frame: u64| (frame + self.order.frames() - 1) >> self.order.get();
         let heads = up_to(frames.last().get() + 1) - up_to(first.get());
         let kind = Kind::Tail {
             page: aligned(first, self.order),
@@ -211,6 +211,18 @@ impl<'p> Target<'p> {
             tails: self.tails,
         };
         Some((heads, kind))
+    }
+
+    /// The rest of the part, in pages of its order, if one of them is described from the vmemmap page at `at`
+    /// on and all of these share their tails.
+    pub(super) fn shared_from(&self, at: VirtAddr) -> Option<(PfnRange, Order)> {
+        let first = self.model.frame_of_descriptor(at)?;
+        let before = first.get().checked_sub(self.part.start().get())?;
+        let rest = self.part.split_at(before).1;
+        let is_shared = self.tails == Tails::PerOrder
+            && self.order > self.model.vmemmap_page_order()
+            && first.is_aligned(self.order);
+        rest.filter(|_| is_shared).map(|rest| (rest, self.order))
     }
 
     /// Whether all of the `pages` vmemmap pages from `at` on are mapped to one tail frame, by a table that
@@ -238,6 +250,12 @@ impl<'p> Target<'p> {
             }
         }
         true
+    }
+
+    /// The last address of `pages` pages from `at` on.
+    pub(super) fn last_of(&self, at: VirtAddr, pages: u64) -> VirtAddr {
+        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        VirtAddr::new(at.get().saturating_add(bytes.saturating_sub(1)))
     }
 
     /// `range` without its first `pages` pages.

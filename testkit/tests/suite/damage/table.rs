@@ -7,7 +7,7 @@ use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, FlushScope, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
+    Exchange, Flush, FlushScope, Groups, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
     NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots,
     Run, RunSource, Span, Step, TableRecords, Visit,
 };
@@ -458,6 +458,10 @@ impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
 
     fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
         self.exchange.tail_at(at)
+    }
+
+    fn groups(&mut self, at: VirtAddr, old: Run) -> Option<Groups> {
+        self.exchange.groups(at, old)
     }
 
     fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {

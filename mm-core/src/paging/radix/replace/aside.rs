@@ -10,13 +10,16 @@
 
 use super::MappedBy;
 use super::batch::{Batch, Change};
-use super::old_run::{old_run, write};
 use crate::addr::{Block, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
+use crate::paging::radix::entries::{for_each_run, run_of, write_groups, write_run};
 use crate::paging::radix::tree::Tree;
-use crate::paging::radix::{Engine, load, store};
-use crate::paging::{Entry, EntryFormat, Exchange, Leaf, Link, Mmu, Role, Roots, Run, Span, Step};
-use core::sync::atomic::AtomicU64;
+use crate::paging::radix::unmap::any_own_leaf;
+use crate::paging::radix::{Engine, load};
+use crate::paging::{
+    Entry, EntryFormat, Exchange, Groups, Leaf, Link, Mmu, Role, Roots, Run, Span, Step,
+};
+use core::mem::take;
 
 impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
@@ -149,36 +152,42 @@ where
             return false;
         };
         let depth = Tree::<F>::LEAF_DEPTH;
-        let slots = self.live_table(table, depth);
+        // SAFETY: 1: it was taken for this, and is linked nowhere. 2: nothing else refers to it.
+        let slots = unsafe { self.private_table(table, depth) };
         let was_shared = match *mapped {
             MappedBy::HugeLeaf(leaf) => {
                 let block = Block::single(leaf.block.first());
-                self.fill_table_with(table, Leaf { block, ..leaf }, Step::Next);
+                let first = self.attributes.leaf(Leaf { block, ..leaf }, depth);
+                write_run::<F>(slots, first, Step::Next);
                 exchange.split(leaf.block);
                 false
             }
             MappedBy::Table { frame, link } => {
-                for (slot, old) in slots.iter().zip(self.live_table(frame, depth)) {
-                    store(slot, load(old));
+                for (slot, old) in slots.iter_mut().zip(self.live_table(frame, depth)) {
+                    *slot = load(old);
                 }
                 link == Link::Shared
             }
             MappedBy::Other { .. } => false,
         };
         let mut is_other = was_shared || matches!(mapped, MappedBy::HugeLeaf(_));
-        let mut first = 0;
-        while let Some(old) = old_run(&self.attributes, slots.get(first..).unwrap_or_default()) {
-            let end = first + usize::from(old.count);
-            let mut left = old.run(&self.attributes);
-            while let Some(run) = left {
-                let at = Tree::<F>::step(depth, at, first);
-                let slots = slots.get(first..end).unwrap_or_default();
-                let (count, is_new) = self.exchange_aside(at, &run, slots, was_shared, exchange);
+        let all = slots.len();
+        let mut rest = slots;
+        while let Some((&mut entry, others)) = rest.split_first_mut() {
+            let run = match self.attributes.decode(entry, depth) {
+                Entry::Leaf(leaf) if leaf.role != Role::Foreign => {
+                    Some(run_of::<F>(leaf, entry, others))
+                }
+                _ => None,
+            };
+            let mut count = 1;
+            if let Some(run) = run {
+                let at = Tree::<F>::step(depth, at, all - rest.len());
+                let (changed, is_new) = self.exchange_aside(at, &run, rest, was_shared, exchange);
                 is_other |= is_new;
-                left = run.take(count.into()).1;
-                first += usize::from(count);
+                count = changed;
             }
-            first = end;
+            rest = take(&mut rest).get_mut(count..).unwrap_or_default();
         }
         if !is_other {
             // SAFETY: 1: it was taken above, and is linked nowhere.
@@ -201,27 +210,56 @@ where
         &self,
         at: VirtAddr,
         run: &Run,
-        slots: &[AtomicU64],
+        slots: &mut [u64],
         was_shared: bool,
         exchange: &mut dyn Exchange,
-    ) -> (u16, bool) {
+    ) -> (usize, bool) {
+        if run.leaf.role == Role::Tail
+            && run.count > 1
+            && let Some(groups) = exchange.groups(at, *run)
+        {
+            if let Some(count) = self.enter_groups(&groups, run.count, slots) {
+                return (count, true);
+            }
+            let (heads, tails) = groups.runs();
+            exchange.released(heads);
+            if let Some(tails) = tails {
+                exchange.released(tails);
+            }
+        }
         let new = exchange.exchange(at, *run);
-        let count = new.count.clamp(1, run.count) as u16;
+        let (old, _) = run.take(new.count.max(1));
+        let count = old.count as usize;
+        let slots = slots.get_mut(..count).unwrap_or_default();
         let stays = new.leaf == run.leaf && (count == 1 || new.step == run.step);
         if !stays && self.reaches(&new) {
             let entry = self.attributes.leaf(new.leaf, Tree::<F>::LEAF_DEPTH);
-            write::<F>(slots, entry, new.step, count);
+            write_run::<F>(slots, entry, new.step);
             return (count, true);
         }
         if !stays {
             exchange.released(new);
         }
-        if was_shared && !exchange.acquire_for_copy(run.take(count.into()).0) {
+        if was_shared && !exchange.acquire_for_copy(old) {
             // Not reached where the exchange has counted what it keeps. No entry goes without a
             // reference.
-            write::<F>(slots, 0, Step::Same, count);
+            slots.fill(0);
         }
         (count, false)
+    }
+
+    /// Enters `groups` at the start of `slots`, the first `room` of which are to be exchanged. Answers with
+    /// how many entries that were; `None`, and nothing was entered, where they do not fit or an entry cannot
+    /// hold a frame.
+    fn enter_groups(&self, groups: &Groups, room: u64, slots: &mut [u64]) -> Option<usize> {
+        let (heads, tails) = groups.runs();
+        let reaches = self.reaches(&heads) && tails.is_none_or(|tails| self.reaches(&tails));
+        let leaves = groups.leaves();
+        let entered = (reaches && (1..=room).contains(&leaves)).then_some(leaves as usize)?;
+        let depth = Tree::<F>::LEAF_DEPTH;
+        let [head, tail] = [heads.leaf, groups.tail].map(|leaf| self.attributes.leaf(leaf, depth));
+        write_groups::<F>(slots.get_mut(..entered)?, head, tail, groups.pages as usize);
+        Some(entered)
     }
 
     /// Reports what `old` pointed at and `table`, which is linked in its place, does not.
@@ -240,23 +278,15 @@ where
                 frame,
                 link: Link::Private,
             } if !shared => {
-                let slots = self.live_table(frame, depth);
-                let differs = |index: usize| {
-                    let both = [slots, self.live_table(table, depth)];
-                    let [old, new] =
-                        both.map(|slots| slots.get(index).map(load).unwrap_or_default());
-                    (old ^ new) & !F::STATUS_BITS != 0
-                };
-                for_each_part(slots.len(), differs, |first, end| {
-                    let mut next = first;
-                    while let Some(part) = slots.get(next..end)
-                        && let Some(old) = old_run(&self.attributes, part)
-                    {
-                        if let Some(run) = old.run(&self.attributes) {
-                            released(run);
-                        }
-                        next += usize::from(old.count);
-                    }
+                // SAFETY: 1: its one link is replaced and flushed. 2: read here only, before it is freed.
+                let slots = unsafe { self.private_table(frame, depth) };
+                let both = slots.iter().zip(self.live_table(table, depth));
+                let differs = both.map(|(old, new)| (old ^ load(new)) & !F::STATUS_BITS != 0);
+                for_each_part(differs, |first, end| {
+                    let part = slots.get(first..end).unwrap_or_default();
+                    for_each_run(&self.attributes, part, depth, any_own_leaf, |_, run| {
+                        released(run);
+                    });
                 });
                 // SAFETY: 1: tables come from there. 2: the link is replaced and flushed.
                 if let Some(dead) = unsafe { self.tables.release(frame) } {
@@ -274,16 +304,15 @@ where
         let depth = Tree::<F>::LEAF_DEPTH;
         let slots = self.live_table(table, depth);
         let frame = |index: usize| leaf.block.first().checked_add(index as u64);
-        let differs = |index: usize| {
-            let entry = slots.get(index).map(load).unwrap_or_default();
-            match self.attributes.decode(entry, depth) {
+        let differs = slots.iter().enumerate().map(|(index, slot)| {
+            match self.attributes.decode(load(slot), depth) {
                 Entry::Leaf(new) => {
                     new.role != Role::Descriptors || Some(new.block.first()) != frame(index)
                 }
                 _ => true,
             }
-        };
-        for_each_part(slots.len(), differs, |first, end| {
+        });
+        for_each_part(differs, |first, end| {
             let frames = frame(first).map(|start| PfnRange::new(start, (end - first) as u64));
             if let Some(Ok(frames)) = frames {
                 released(Run::each(frames, leaf.role));
@@ -292,15 +321,22 @@ where
     }
 }
 
-/// Shows the parts of `0..len` in which all indices are `wanted`: the first of each, and the one after
-/// the last.
-fn for_each_part(len: usize, wanted: impl Fn(usize) -> bool, mut visit: impl FnMut(usize, usize)) {
-    let mut index = 0;
-    while index < len {
-        let end = (index..len).find(|index| !wanted(*index)).unwrap_or(len);
-        if end > index {
-            visit(index, end);
-        }
-        index = end + 1;
+/// Shows the parts in which all indices are `wanted`: the first of each, and the one after the last.
+fn for_each_part(wanted: impl Iterator<Item = bool>, mut visit: impl FnMut(usize, usize)) {
+    let mut part = None;
+    let mut end = 0;
+    for (index, is_wanted) in wanted.enumerate() {
+        part = match (part, is_wanted) {
+            (None, true) => Some(index),
+            (Some(first), false) => {
+                visit(first, index);
+                None
+            }
+            (same, _) => same,
+        };
+        end = index + 1;
+    }
+    if let Some(first) = part {
+        visit(first, end);
     }
 }
