@@ -1,16 +1,16 @@
 //! Changing the order of 1 GiB: directly and through base pages, whole and in part, side by side in
 //! interleaved rounds.
 //!
-//! Simulated memory has been touched before anything is measured; times are medians. To count the
-//! instructions of the first row, twice: `ROUNDS=1 CASES=1 valgrind --tool=callgrind
-//! --toggle-collect='*directly*'`, and the same with `*back*`.
+//! Simulated memory has been touched before anything is measured; times are medians. Where `valgrind` is
+//! installed, instructions are counted: for each direct case the program runs twice more, with its number
+//! in `COUNTED`, and does nothing but that case.
 #![allow(
     clippy::unwrap_used,
     reason = "a benchmark stops at the first surprise"
 )]
 
 use arch_sim::{SimFrames, SimMemory};
-use benches::median;
+use benches::{instructions, median};
 use comfy_table::{CellAlignment, Table, presets};
 use hosted::{Backend, Machine, MachineConfig, X86_64};
 use mm_core::addr::{NodeId, Order, PfnRange, PhysAddr};
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 const GIB: u64 = 1 << 30;
 const ROUNDS: usize = 101;
+/// Names the case whose instructions are counted.
+const COUNTED: &str = "COUNTED";
 
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 type Paging<'m> = <X86_64 as Backend>::Table<'m>;
@@ -175,13 +177,14 @@ fn main() {
         table: machine.take_table().unwrap(),
         vmemmap: vmemmap.unwrap(),
     };
-    let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
-    let rounds = number("ROUNDS").unwrap_or(ROUNDS).max(1);
-    let cases = CASES.get(..number("CASES").unwrap_or(CASES.len()));
-    let cases = cases.unwrap_or(&CASES);
-    let mut all: Vec<Vec<Round>> = cases.iter().map(|_| Vec::new()).collect();
-    for turn in 0..=rounds {
-        for (case, rounds) in cases.iter().zip(&mut all) {
+    if let Ok(counted) = std::env::var(COUNTED) {
+        let case = &CASES[counted.parse::<usize>().unwrap()];
+        black_box(one_round(case, &mut bed, machine.frames()));
+        return;
+    }
+    let mut all: Vec<Vec<Round>> = CASES.iter().map(|_| Vec::new()).collect();
+    for turn in 0..=ROUNDS {
+        for (case, rounds) in CASES.iter().zip(&mut all) {
             let round = one_round(case, &mut bed, machine.frames());
             // The first one touches the memory.
             if turn > 0 {
@@ -197,11 +200,25 @@ fn main() {
         "flushes there",
         "there",
         "back",
+        "instructions there",
+        "back",
     ]);
-    for (case, rounds) in cases.iter().zip(&all) {
+    let mut is_counted = true;
+    for (index, (case, rounds)) in CASES.iter().zip(&all).enumerate() {
         let of = |time: fn(&Round) -> Duration| {
             let time = median(rounds.iter().map(time));
             format!("{:.3} ms", time.as_secs_f64() * 1e3)
+        };
+        let mut count = |function| {
+            let function = format!("reorder_summary*{function}");
+            match instructions(&function, COUNTED, &index.to_string()) {
+                _ if !case.directly => String::new(),
+                Some(count) => format!("{} k", count / 1000),
+                None => {
+                    is_counted = false;
+                    "-".to_owned()
+                }
+            }
         };
         let [before, after] = rounds[0].frames;
         output.add_row([
@@ -210,12 +227,17 @@ fn main() {
             rounds[0].flushes.to_string(),
             of(|round| round.there),
             of(|round| round.back),
+            count("directly"),
+            count("back"),
         ]);
     }
-    for column in 1..5 {
+    for column in 1..7 {
         if let Some(column) = output.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     println!("{output}");
+    if !is_counted {
+        println!("Instructions were not counted: `valgrind` is not installed.");
+    }
 }

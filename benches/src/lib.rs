@@ -17,6 +17,7 @@
 
 mod arena;
 mod engine;
+mod instructions;
 mod offset_table;
 mod page_at_a_time;
 mod pattern;
@@ -24,6 +25,7 @@ mod real_array;
 
 pub use arena::Arena;
 pub use engine::{Engine, NoCpu};
+pub use instructions::instructions;
 pub use offset_table::OffsetTable;
 pub use page_at_a_time::PageAtATime;
 pub use pattern::{Pattern, Runs};
