@@ -38,7 +38,7 @@ struct Case {
     directly: bool,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     case("1G to 512 × 2M, per order", 2 << 20, GIB, Tails::PerOrder),
     Case {
         directly: false,
@@ -50,6 +50,7 @@ const CASES: [Case; 5] = [
         GIB,
         Tails::PerCompound,
     ),
+    case("1G to 4K", 4 << 10, GIB, Tails::PerOrder),
     case("2M out of 1G, per order", 2 << 20, 2 << 20, Tails::PerOrder),
     case("4K out of 1G, per order", 4 << 10, 4 << 10, Tails::PerOrder),
 ];

@@ -151,6 +151,7 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
                 _ => Part::Tail,
             };
             let count = match before {
+                0 if part == Part::Base => self.target.base_pages(left),
                 0 => 1,
                 _ => left.frames().min(page.frames() - before),
             };

@@ -71,6 +71,8 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) per_order: [Option<Held>; ORDERS],
     /// The tail frame of the compound page that is being made, and where that starts.
     pub(super) current: Option<(Pfn, Held)>,
+    /// Whether no entry of the unit's tails per compound page stays, so that nobody has to look.
+    pub(super) all_tails_are_new: bool,
     /// Whether huge leaves map some of the unit.
     pub(super) has_huge_leaves: bool,
     /// The huge leaf that is being made: its first address and its block.
@@ -102,6 +104,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             unit,
             per_order: [None; ORDERS],
             current: None,
+            all_tails_are_new: false,
             has_huge_leaves: false,
             joining: None,
             segment: None,
@@ -151,6 +154,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         if found.per_compound > 0 {
             self.current = self.kept_tail(&found)?;
             if self.current.is_none() {
+                self.all_tails_are_new =
+                    found.kept_tail.is_none() && found.per_compound == self.most_tails();
                 let mut last = Some(self.unit.last());
                 while let Some(next) = self.next_tail(table, last) {
                     if next.is_partly_there {
@@ -224,10 +229,26 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         Ok(Some((page.start(), held)))
     }
 
+    /// How many entries of tails per compound page the unit has, if none stays.
+    fn most_tails(&self) -> u64 {
+        let mut tails = 0;
+        let mut last = Some(self.unit.last());
+        while let Some(page) =
+            last.and_then(|last| self.target.compound_page_before(self.unit, last))
+        {
+            tails += self.target.tails_of(page);
+            last = page.start().get().checked_sub(1).and_then(Pfn::new);
+        }
+        tails
+    }
+
     /// What the last compound page needs that ends at `last` or before.
     fn next_tail<P: PageTable>(&self, table: &P, last: Option<Pfn>) -> Option<NextTail> {
         let page = self.target.compound_page_before(self.unit, last?)?;
-        let (references, kept) = self.survey(None, 0).new_tails::<D, P>(table, page);
+        let (references, kept) = match self.all_tails_are_new {
+            true => (self.target.tails_of(page), None),
+            false => self.survey(None, 0).new_tails::<D, P>(table, page),
+        };
         Some(NextTail {
             before: page.start().get().checked_sub(1).and_then(Pfn::new),
             references,

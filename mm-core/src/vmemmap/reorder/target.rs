@@ -118,6 +118,19 @@ impl<'p> Target<'p> {
         }
     }
 
+    /// How many of the first of `frames`, at least 1, are base pages for the same reason as the first, which
+    /// is one.
+    pub(super) fn base_pages(&self, frames: PfnRange) -> u64 {
+        let in_part = self.part.intersection(frames);
+        let in_part = in_part.filter(|part| part.start() == frames.start());
+        in_part.map_or(1, PfnRange::frames)
+    }
+
+    /// How many vmemmap pages of the compound page `page` are mapped to tails.
+    pub(super) const fn tails_of(&self, page: PfnRange) -> u64 {
+        (page.frames() >> self.model.vmemmap_page_order().get()).saturating_sub(1)
+    }
+
     /// The page that `frame`, which is in [`whole`](Self::whole), is to be part of.
     pub(super) fn page_of(&self, frame: Pfn) -> (PfnRange, Order) {
         if self.part.contains(frame) {

@@ -173,19 +173,21 @@ where
         let mut is_other = was_shared || matches!(mapped, MappedBy::HugeLeaf(_));
         let all = slots.len();
         let mut rest = slots;
+        let mut left: Option<Run> = None;
         while let Some((&mut entry, others)) = rest.split_first_mut() {
-            let run = match self.attributes.decode(entry, depth) {
+            let run = left.or_else(|| match self.attributes.decode(entry, depth) {
                 Entry::Leaf(leaf) if leaf.role != Role::Foreign => {
                     Some(run_of::<F>(leaf, entry, others))
                 }
                 _ => None,
-            };
+            });
             let mut count = 1;
             if let Some(run) = run {
                 let at = Tree::<F>::step(depth, at, all - rest.len());
                 let (changed, is_new) = self.exchange_aside(at, &run, rest, was_shared, exchange);
                 is_other |= is_new;
                 count = changed;
+                left = run.take(changed as u64).1;
             }
             rest = take(&mut rest).get_mut(count..).unwrap_or_default();
         }
