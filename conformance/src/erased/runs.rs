@@ -40,6 +40,11 @@ impl Exchange for AnyExchange<'_> {
         self.0.split(block);
     }
 
+    // It is not known which exchange it is; that one's `span` answers.
+    fn has_spans() -> bool {
+        true
+    }
+
     #[inline]
     fn span(&self, at: VirtAddr) -> Span {
         self.0.span(at)

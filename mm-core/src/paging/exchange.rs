@@ -122,6 +122,14 @@ impl Groups {
 /// The page table asks about a range from its first address to its last. It asks only when nothing
 /// can fail any more. It may do so for a part of the range, flush that part, and go on.
 pub trait Exchange {
+    /// Whether [`span`](Self::span) is to be asked. Where it is not, what it would take is not compiled.
+    fn has_spans() -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
     /// What becomes of the span that starts at `at`. The answer is the same each time.
     fn span(&self, at: VirtAddr) -> Span {
         let _ = at;

@@ -361,8 +361,14 @@ where
         exchange: &mut X,
         records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
+        let engine = table.with(records);
         // SAFETY: 1 to 3: the caller's duties.
-        unsafe { table.with(records).replace_entries(range, node, exchange) }
+        unsafe {
+            match X::has_spans() {
+                true => engine.replace_entries::<true>(range, node, exchange),
+                false => engine.replace_entries::<false>(range, node, exchange),
+            }
+        }
     }
 
     fn takes_tables(_table: &RadixTable<F, A, M, U, R>) -> bool {

@@ -93,7 +93,7 @@ where
             }
             flushes += u64::from(self.apply(&batch, rule));
             for change in batch.iter() {
-                self.release_old(change, released);
+                self.release_old::<false>(change, released);
             }
         }
         flushes

@@ -131,6 +131,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
 }
 
 impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_, D, A, M> {
+    fn has_spans() -> bool {
+        true
+    }
+
     fn span(&self, at: VirtAddr) -> Span {
         let granule = self.writer.model.granule();
         let pages = granule.entries_per_table() as u64;

@@ -449,6 +449,10 @@ struct DamagedExchange<'x, X> {
 }
 
 impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
+    fn has_spans() -> bool {
+        X::has_spans()
+    }
+
     fn span(&self, at: VirtAddr) -> Span {
         match self.damage {
             Damage::NeverAsksForSpans => Span::Entries,

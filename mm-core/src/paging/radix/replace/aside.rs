@@ -30,7 +30,11 @@ where
     R: Roots,
 {
     /// What becomes of the span at the start of `rest`, if all of that is in it.
-    pub(super) fn span_at(rest: VirtRange, exchange: &dyn Exchange) -> Span {
+    #[inline]
+    pub(super) fn span_at<const SPANS: bool>(rest: VirtRange, exchange: &dyn Exchange) -> Span {
+        if !SPANS {
+            return Span::Entries;
+        }
         let at = rest.start();
         let is_whole = Tree::<F>::base(Self::HUGE_LEAF_DEPTH, at) == at
             && Tree::<F>::last(Self::HUGE_LEAF_DEPTH, at) <= rest.last();

@@ -188,7 +188,8 @@ where
     }
 
     /// Reports what the old entries of `change` pointed at. No CPU translates by them any more.
-    pub(in crate::paging::radix) fn release_old(
+    // What was built aside is only looked at where there are spans.
+    pub(in crate::paging::radix) fn release_old<const SPANS: bool>(
         &self,
         change: Change,
         released: &mut dyn FnMut(Run),
@@ -197,7 +198,11 @@ where
             Change::Split { .. } => {}
             Change::Aside {
                 old, table, shared, ..
-            } => self.release_aside(old, table, shared, released),
+            } => {
+                if SPANS {
+                    self.release_aside(old, table, shared, released);
+                }
+            }
             Change::Relink { old: table, .. } | Change::Join { table, .. } => {
                 self.release_table(Tree::<F>::LEAF_DEPTH, table, released);
             }

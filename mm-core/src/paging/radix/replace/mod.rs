@@ -61,8 +61,9 @@ where
     /// # Safety
     ///
     /// As there.
-    // Not generic over the exchange: a kernel has three of them, which are asked once for many entries.
-    pub(super) unsafe fn replace_entries(
+    // Not generic over the exchange: a kernel has three of them, which are asked once for many entries. It is
+    // compiled with and without spans, since taking memory offline does not need them.
+    pub(super) unsafe fn replace_entries<const SPANS: bool>(
         &self,
         range: VirtRange,
         node: NodeId,
@@ -73,7 +74,7 @@ where
         if rule == Replacement::Refused || !whole_pages || !Tree::<F>::translates(range) {
             return Err(ReplaceError::Refused);
         }
-        let splits = self.count_splits(range, exchange);
+        let splits = self.count_splits::<SPANS>(range, exchange);
         let mut tables = self.reserve_tables(splits, node)?;
         let mut replaced = Replaced::default();
         let mut rest = Some(range);
@@ -82,11 +83,11 @@ where
             while let Some(left) = rest
                 && !batch.is_full()
             {
-                rest = self.plan_change(left, &mut batch, &mut tables, exchange);
+                rest = self.plan_change::<SPANS>(left, &mut batch, &mut tables, exchange);
             }
             replaced.flushes += u64::from(self.apply(&batch, rule));
             for change in batch.iter() {
-                self.release_old(change, &mut |run| exchange.released(run));
+                self.release_old::<SPANS>(change, &mut |run| exchange.released(run));
             }
         }
         self.give_back_tables(&mut tables);
@@ -94,13 +95,13 @@ where
     }
 
     /// How many huge leaves of `range` are to be split, and shared tables to be copied.
-    fn count_splits(&self, range: VirtRange, exchange: &dyn Exchange) -> u64 {
+    fn count_splits<const SPANS: bool>(&self, range: VirtRange, exchange: &dyn Exchange) -> u64 {
         let mut splits = 0;
         let mut rest = Some(range);
         let mut before = Span::Entries;
         while let Some(left) = rest {
             let at = left.start();
-            let span = Self::span_at(left, exchange);
+            let span = Self::span_at::<SPANS>(left, exchange);
             let depth = match self.mapped_by(at) {
                 MappedBy::Other { depth } => depth,
                 mapped if span != Span::Entries => {
@@ -181,7 +182,7 @@ where
     }
 
     /// Plans at most one change for the start of `rest`, and answers with what is left after it.
-    fn plan_change(
+    fn plan_change<const SPANS: bool>(
         &self,
         rest: VirtRange,
         batch: &mut Batch,
@@ -195,7 +196,7 @@ where
             return self.plan_leaves(table, false, rest, batch, exchange);
         }
         let mapped = self.mapped_by(at);
-        let span = Self::span_at(rest, exchange);
+        let span = Self::span_at::<SPANS>(rest, exchange);
         match mapped {
             MappedBy::Other { depth } => rest.after(Tree::<F>::last(depth, at)),
             MappedBy::HugeLeaf(_) if span != Span::Entries => {
