@@ -111,6 +111,27 @@ impl<V: Words, const INLINE: usize> OrderedMap<V, INLINE> {
         self.map.tree.frames()
     }
 
+    /// How many frames `more` new keys take at most.
+    pub(crate) fn frames_for<A: FrameAllocator, M: DirectMap>(
+        &self,
+        more: u64,
+        memory: &MapMemory<'_, A, M>,
+    ) -> u64 {
+        let rows = self.len().saturating_add(more);
+        let fits = rows <= memory.capacity(Self::WIDTH) as u64;
+        match self.map.tree.root() {
+            None if rows <= INLINE as u64 => 0,
+            // All of them move there.
+            None if fits => 1,
+            Some(root) if fits && root.height == 0 => 0,
+            // Each key may split a node of each level, and need a new root.
+            root => {
+                let levels = root.map_or(0, |root| u64::from(root.height)) + 2;
+                more.saturating_mul(levels)
+            }
+        }
+    }
+
     /// What is kept for `key`.
     #[inline]
     pub(crate) fn get<A: FrameAllocator, M: DirectMap>(

@@ -71,6 +71,15 @@ impl TailRegistry {
         }
     }
 
+    /// How many frames it takes at most to register `more` frames.
+    pub(super) fn frames_for<A: FrameAllocator, M: DirectMap>(
+        &self,
+        more: u64,
+        memory: MapMemory<'_, A, M>,
+    ) -> u64 {
+        self.frames.frames_for(more, &memory) + self.keys.frames_for(more, &memory)
+    }
+
     /// Removes `frame`, if it is registered.
     pub(super) fn forget<A: FrameAllocator, M: DirectMap>(
         &mut self,

@@ -53,6 +53,15 @@ impl TableRecordsState {
         }
     }
 
+    /// How many frames it takes at most to remember `more` shared tables of tails of an order.
+    pub(super) fn frames_for<A: FrameAllocator, M: DirectMap>(
+        &self,
+        more: u64,
+        memory: MapMemory<'_, A, M>,
+    ) -> u64 {
+        self.of_orders.frames_for(more, &memory)
+    }
+
     /// Shows each frame that the records are in.
     pub(super) fn for_each_frame<A: FrameAllocator, M: DirectMap>(
         &self,

@@ -7,22 +7,22 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{InUse, PageTable};
 use crate::readers::ReadersOf;
-use crate::vmemmap::{Reserve, Vmemmap};
+use crate::vmemmap::{Reserve, Vmemmap, memory_of};
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// How much [`reorder`](Self::reorder) can take from the reserve to make `frames` pages of the
-    /// pagemap's order, if no page there is of a larger order than `largest`. It looks at nothing but
-    /// its arguments, so it is the same whatever is mapped.
+    /// pagemap's order, if no page there is of a larger order than `largest`. It does not look at what is
+    /// mapped.
     ///
     /// That much suffices, and there is memory for which less does not: a page of `largest` whose tails
     /// and tables are all shared takes all of the frames and blocks, and memory that is mapped by huge
     /// leaves all of the tables. After a call the reserve has what the call has freed.
     ///
-    /// (Where shared tails of more than 16 orders and nodes are online, remembering another one may take
-    /// a frame more. Without it that tail serves this call only, which is noted. Where the memory was a part
-    /// of a page of which more was missing, readers that find it from now on may take a frame more. And
-    /// where a page that is [in use](Self::freeze_units) stays in what a huge leaf could map, the others take
-    /// single frames in place of its block.)
+    /// Where shared tails of many orders and nodes are online (more than 16, or 8 with shared tables), this has
+    /// the frames to remember more of them. It looks at how many there are now.
+    /// Where the memory was a part of a page of which more was missing, readers that find it from now on
+    /// may take a frame more. And where a page that is [in use](Self::freeze_units) stays in what a huge
+    /// leaf could map, the others take single frames in place of its block.
     pub fn reserve_needed<P: PageTable>(
         &self,
         table: &P,
@@ -74,7 +74,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
         let has_altmap = pagemap.altmap().is_some();
         Reserve {
-            frames: u64::from(needed.orders.count_ones()) + if has_altmap { 0 } else { needed.own },
+            frames: u64::from(needed.orders.count_ones())
+                + self.frames_to_remember(&needed)
+                + if has_altmap { 0 } else { needed.own },
             huge_leaves: if has_altmap {
                 0
             } else {
@@ -82,6 +84,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             },
             ..needed.reserve
         }
+    }
+
+    /// How many frames it takes to remember the shared tails, and their shared tables.
+    fn frames_to_remember(&self, needed: &Needed<'_, '_>) -> u64 {
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let tails = u64::from(needed.orders.count_ones());
+        // The smallest order of which a page's tails may fill a table.
+        let entries = self.model.granule().entries_per_table().trailing_zeros();
+        let fills_table = u32::from(self.model.vmemmap_page_order().get()) + entries + 1;
+        let large = needed.orders.checked_shr(fills_table).unwrap_or(0);
+        let tables = match needed.target.can_share_tables() {
+            true => u64::from(large.count_ones()),
+            false => 0,
+        };
+        self.pool_state.registry.frames_for(tails, memory)
+            + self.table_records.frames_for(tables, memory)
     }
 }
 

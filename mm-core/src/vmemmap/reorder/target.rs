@@ -245,6 +245,11 @@ impl<'p> Target<'p> {
         segment.is_some_and(|segment| segment.kind != Kind::Own && segment.pages >= pages)
     }
 
+    /// Whether tables of nothing but tails may be shared.
+    pub(super) const fn can_share_tables(&self) -> bool {
+        self.shares_tables
+    }
+
     /// Whether a huge leaf may map what has a frame of its own for each vmemmap page.
     pub(super) const fn keeps_huge_leaves(&self) -> bool {
         self.pagemap.huge_leaves()

@@ -318,7 +318,45 @@ fn each_node_has_its_own(kind: BackendKind) {
     });
 }
 
+/// The library keeps 16 of them in itself. More are in frames, which come out of the reserve too.
+fn remembering_more_shared_tails_is_part_of_what_is_needed(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let memory = sizes.blocks(sizes.gigantic(), 1, 1);
+    let ranges = [memory];
+    let small = sizes.small();
+    let others: Vec<PfnRange> = (1..=15)
+        .map(|index| sizes.blocks(small, index, 1))
+        .collect();
+    let all: Vec<PfnRange> = others.iter().copied().chain([memory]).collect();
+    kind.testbed(&Setup::new(&all), |bed| {
+        let mut regions = Vec::new();
+        for (node, range) in (1..).zip(&others) {
+            let form = Form::new(small, Tails::PerOrder, Tables::Private);
+            let range = core::slice::from_ref(range);
+            let pagemap = form.pagemap(&model, range).with_node(NodeId::new(node));
+            regions.push(bed.online(&pagemap).unwrap());
+        }
+        // With this one there are 16.
+        let from = Form::new(sizes.gigantic(), Tails::PerOrder, Tables::Private);
+        let to = Form::new(small, Tails::PerOrder, Tables::Private);
+        let (before, after) = (from.pagemap(&model, &ranges), to.pagemap(&model, &ranges));
+        regions.push(bed.online(&before).unwrap());
+        let part = PfnRange::new(memory.start(), small.frames()).unwrap();
+        let needed = bed.reserve_needed(&after, part, sizes.gigantic());
+        bed.fill_reserve(NODE, needed).map(drop).unwrap();
+        let done = without_allocator(bed, |bed| bed.reorder(&after, part)).unwrap();
+        assert!(done.notes.is_empty(), "{:?}", done.notes);
+        bed.audit();
+        bed.empty_reserve();
+        for region in regions {
+            bed.offline(region);
+        }
+    });
+}
+
 on_backends!(all:
+    remembering_more_shared_tails_is_part_of_what_is_needed,
     what_is_needed_suffices_and_one_less_does_not,
     memory_mapped_by_huge_leaves_takes_the_most_tables,
     one_reserve_serves_many_calls,
