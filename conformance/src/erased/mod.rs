@@ -18,7 +18,8 @@ use mm_core::paging::{
     Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
     Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
-use runs::{KeepsError, Ranges};
+use runs::KeepsError;
+pub(crate) use runs::Ranges;
 
 /// What holds a page table of any type.
 ///

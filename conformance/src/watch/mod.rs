@@ -10,11 +10,10 @@
 //!                                       Reader ──▶ HarnessKernel ──▶ what a CPU of the harness finds
 //! ```
 //!
-//! - `table` passes all calls on and looks; `any_table` and `runs` spare it the page table's type;
+//! - `table` passes all calls on and looks; `runs` looks between what it asks;
 //! - `kernel`: how readers reach a descriptor, and what they wait for;
 //! - `session`: a vmemmap with readers, and what is done with it.
 
-mod any_table;
 mod kernel;
 mod runs;
 mod session;

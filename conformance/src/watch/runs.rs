@@ -2,26 +2,7 @@
 
 use super::Watch;
 use mm_core::addr::{Block, Order, VirtAddr};
-use mm_core::paging::{Exchange, Leaf, Run, RunSource, Span};
-
-/// A source of any type, whose error is kept by who made it.
-pub(super) struct AnySource<'s>(pub(super) &'s mut dyn RunSource<Error = ()>);
-
-impl RunSource for AnySource<'_> {
-    type Error = ();
-
-    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, ()> {
-        self.0.next_run(at, pages, largest)
-    }
-
-    fn share_tables(&self) -> bool {
-        self.0.share_tables()
-    }
-
-    fn return_unused(&mut self, run: Run) {
-        self.0.return_unused(run);
-    }
-}
+use mm_core::paging::{Exchange, Groups, Leaf, Run, RunSource, Span};
 
 /// A source that is watched, and keeps its error.
 pub(super) struct WatchedSource<'s, 'w, S: RunSource> {
@@ -48,9 +29,6 @@ impl<S: RunSource> RunSource for WatchedSource<'_, '_, S> {
     }
 }
 
-/// An exchange of any type.
-pub(super) struct AnyExchange<'x>(pub(super) &'x mut dyn Exchange);
-
 /// An exchange that is watched: before each answer, and when what was exchanged is given back, which is
 /// after each flush.
 // Whatever can be asked of an exchange is passed on, also what has a default body.
@@ -59,45 +37,12 @@ pub(super) struct WatchedExchange<'x, 'w> {
     pub(super) watch: &'x Watch<'w>,
 }
 
-impl Exchange for AnyExchange<'_> {
-    fn span(&self, at: VirtAddr) -> Span {
-        self.0.span(at)
-    }
-
-    fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
-        self.0.tail_at(at)
-    }
-
-    fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
-        self.0.should_split(at, leaf)
-    }
-
-    fn split(&mut self, block: Block) {
-        self.0.split(block);
-    }
-
-    fn acquire_for_copy(&mut self, run: Run) -> bool {
-        self.0.acquire_for_copy(run)
-    }
-
-    fn join(&mut self, at: VirtAddr, order: Order) -> Option<Leaf> {
-        self.0.join(at, order)
-    }
-
-    fn joined(&mut self, at: VirtAddr, old: Run) {
-        self.0.joined(at, old);
-    }
-
-    fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {
-        self.0.exchange(at, old)
-    }
-
-    fn released(&mut self, run: Run) {
-        self.0.released(run);
-    }
-}
-
 impl Exchange for WatchedExchange<'_, '_> {
+    // It is not known which exchange it is; that one's `span` answers.
+    fn has_spans() -> bool {
+        true
+    }
+
     fn span(&self, at: VirtAddr) -> Span {
         self.exchange.span(at)
     }
@@ -124,6 +69,13 @@ impl Exchange for WatchedExchange<'_, '_> {
 
     fn joined(&mut self, at: VirtAddr, old: Run) {
         self.exchange.joined(at, old);
+    }
+
+    fn groups(&mut self, at: VirtAddr, old: Run) -> Option<Groups> {
+        self.watch.look();
+        let groups = self.exchange.groups(at, old);
+        self.watch.look();
+        groups
     }
 
     fn exchange(&mut self, at: VirtAddr, old: Run) -> Run {

@@ -1,8 +1,8 @@
 //! A page table whose flushes are watched.
 
 use super::Watch;
-use super::any_table::{AnyTable, is_usual};
-use super::runs::{AnyExchange, AnySource, WatchedExchange, WatchedSource};
+use super::runs::{WatchedExchange, WatchedSource};
+use crate::erased::{AnyExchange, AnyPageTable, AnyRanges, AnySource, Ranges, says_the_same};
 use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
@@ -10,20 +10,17 @@ use mm_core::paging::{
     Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
 
-/// How many ranges are unmapped at a time.
-const AT_A_TIME: usize = 8;
-
 /// A page table, and somebody who looks by a reader's handle after each of its flushes, before each run
 /// that it enters, and before and after each answer about an entry in use.
 pub(crate) struct WatchedTable<'w> {
-    table: &'w mut dyn AnyTable,
+    table: &'w mut dyn AnyPageTable,
     watch: &'w Watch<'w>,
 }
 
 impl<'w> WatchedTable<'w> {
     /// `table`, watched; `None` for a kind of page table that cannot be passed on without its type.
     pub(crate) fn new<T: PageTable>(table: &'w mut T, watch: &'w Watch<'w>) -> Option<Self> {
-        is_usual::<T>().then_some(Self { table, watch })
+        says_the_same::<T>().then_some(Self { table, watch })
     }
 }
 
@@ -144,7 +141,7 @@ unsafe impl PageTable for WatchedTable<'_> {
 
     unsafe fn unmap<I>(
         &mut self,
-        mut ranges: I,
+        ranges: I,
         released: &mut dyn FnMut(Run),
         records: &dyn TableRecords,
     ) where
@@ -155,13 +152,11 @@ unsafe impl PageTable for WatchedTable<'_> {
             watch.look();
             released(run);
         };
-        loop {
-            let some: [_; AT_A_TIME] = core::array::from_fn(|_| ranges.next());
-            if some.iter().all(Option::is_none) {
-                break;
-            }
-            // SAFETY: the caller's duties are the same.
-            unsafe { self.table.unmap(&some, &mut released, records) };
+        let ranges = Ranges::new(ranges);
+        // SAFETY: the caller's duties are the same.
+        unsafe {
+            self.table
+                .unmap(AnyRanges::of(&ranges), &mut released, records)
         }
     }
 }
