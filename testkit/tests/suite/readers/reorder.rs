@@ -237,6 +237,38 @@ fn orders_change_beside_readers_by_break_before_make(kind: BackendKind) {
     }
 }
 
+/// Where the reserve ends, all that was frozen has the references that it had, also behind a page in use.
+fn what_is_left_where_the_reserve_ends_has_its_references(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let Orders { large, small } = orders(kind);
+    let ranges = [sizes.blocks(large, 4, 3)];
+    let pages = [4, 5, 6].map(|page| sizes.blocks(large, page, 1));
+    on_bed_with(kind, Replacement::Direct, |bed| {
+        let before = pagemap(&kind.model(), &ranges, large).with_tails(Tails::PerOrder);
+        let after = pagemap(&kind.model(), &ranges, small).with_tails(Tails::PerOrder);
+        let region = bed.vmemmap.online(&mut bed.table, &before).unwrap();
+        let reader = bed.reader();
+        let reference = reader.enter().reference(pages[1].last()).unwrap();
+        let quiescent = freeze(bed, &after, ranges[0]).wait();
+        let table = &mut bed.table;
+        let changed = bed
+            .vmemmap
+            .commit_reorder(table, quiescent, &after, ranges[0], 7);
+        let too_small = FoldError::ReserveTooSmall { node: NODE };
+        assert_eq!((changed.busy, changed.error), (1, Some(too_small)));
+        assert_eq!(changed.folded.changed, 0);
+        drop(reference);
+        for page in pages {
+            let reading = reader.enter();
+            let found = reading.page_of(page.last()).unwrap();
+            assert_eq!((found.first(), found.order()), (page.start(), large));
+            assert_eq!(found.head().references().get(), Some(1), "{page}");
+        }
+        assert_eq!(bed.kernel.take_without_owner(), []);
+        bed.vmemmap.offline(&mut bed.table, region).unwrap();
+    });
+}
+
 /// Memory that was a part of a page of which more was missing is found as soon as it is whole pages, also
 /// where readers have found nothing before: the bits for that come from the reserve.
 fn parts_of_incomplete_pages_are_found_as_whole_ones(kind: BackendKind) {
@@ -281,6 +313,7 @@ fn parts_of_incomplete_pages_are_found_as_whole_ones(kind: BackendKind) {
 on_backends!(radix:
     a_page_in_use_stays_and_the_others_change,
     what_is_not_changed_is_thawed_as_it_was,
+    what_is_left_where_the_reserve_ends_has_its_references,
     parts_of_incomplete_pages_are_found_as_whole_ones,
     orders_change_beside_readers_by_direct_exchange,
     orders_change_beside_readers_by_break_before_make,
