@@ -32,34 +32,36 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ) -> Reserve {
         let leaf = self.huge_leaf_of(table, pagemap);
         let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
-        let most = self.needed_from(table, pagemap, frames, largest, leaf);
+        let mut most = self.needed_from(table, pagemap, frames, [largest; 2], leaf);
         // A page that a huge leaf describes only in part gives single frames where a larger one gives a
         // block. Nobody knows which of them is there.
-        let described = leaf.map(|leaf| leaf.get() + self.model.vmemmap_page_order().get());
-        let smaller = described.and_then(|order| Order::new(order.checked_sub(1)?));
-        match smaller.filter(|smaller| *smaller < largest) {
-            Some(smaller) => {
-                let other = self.needed_from(table, pagemap, frames, smaller, leaf);
-                Reserve {
-                    frames: most.frames.max(other.frames),
-                    tables: most.tables.max(other.tables),
-                    huge_leaves: most.huge_leaves.max(other.huge_leaves),
-                }
+        if let Some(leaf) = leaf {
+            let described = leaf.get() + self.model.vmemmap_page_order().get();
+            for ends in partly_described(frames, largest, described)
+                .into_iter()
+                .flatten()
+            {
+                let other = self.needed_from(table, pagemap, frames, ends, Some(leaf));
+                most.frames = most.frames.max(other.frames);
+                most.tables = most.tables.max(other.tables);
+                most.huge_leaves = most.huge_leaves.max(other.huge_leaves);
             }
-            None => most,
         }
+        most
     }
 
-    /// How much it takes from pages of `largest`, and huge leaves of the order `leaf` come back.
+    /// How much it takes if the pages at the two ends have the orders `ends`, no page between them is of a
+    /// larger one, and huge leaves of the order `leaf` come back.
     fn needed_from<P: PageTable>(
         &self,
         table: &P,
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
-        largest: Order,
+        [first, last]: [Order; 2],
         leaf: Option<Order>,
     ) -> Reserve {
-        let ends = [frames.start(), frames.last()].map(|frame| aligned(frame, largest));
+        let largest = first.max(last);
+        let ends = [aligned(frames.start(), first), aligned(frames.last(), last)];
         let target = Target::new(pagemap, frames, ends, table.can_share_tables());
         let mut needed = Needed {
             target: &target,
@@ -101,6 +103,42 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.pool_state.registry.frames_for(tails, memory)
             + self.table_records.frames_for(tables, memory)
     }
+}
+
+/// The orders of pages at the two ends of `frames` with which huge leaves, which describe pages of the order
+/// `described`, cannot come back there: at both, or at either.
+fn partly_described(frames: PfnRange, largest: Order, described: u8) -> [Option<[Order; 2]>; 4] {
+    let [start, last] = [frames.start(), frames.last()];
+    // The largest page around the start that a huge leaf describes with what is before it, and around the
+    // last frame with what is behind it.
+    let below = |described: u8| described.checked_sub(1).and_then(Order::new);
+    let Some(smaller) = below(described) else {
+        return [None; 4];
+    };
+    let orders = || {
+        (0..=smaller.min(largest).get())
+            .rev()
+            .filter_map(Order::new)
+    };
+    let span = Order::new(described).map(|span| (aligned(start, span), aligned(last, span)));
+    let Some((first_span, last_span)) = span else {
+        return [None; 4];
+    };
+    let before = orders().find(|order| aligned(start, *order).start() != first_span.start());
+    let behind = orders().find(|order| aligned(last, *order).last() != last_span.last());
+    // The largest page around one end that does not reach the other.
+    let apart = (start.get() ^ last.get()).checked_ilog2();
+    let apart = apart.and_then(|order| Order::new(order as u8));
+    let other = |one: Order| match apart {
+        Some(apart) if apart >= one => apart.min(largest),
+        _ => one,
+    };
+    [
+        Some([smaller.min(largest); 2]),
+        before.map(|before| [before, other(before)]),
+        behind.map(|behind| [other(behind), behind]),
+        before.zip(behind).map(|(before, behind)| [before, behind]),
+    ]
 }
 
 /// What was counted so far.
