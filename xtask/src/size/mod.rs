@@ -18,7 +18,7 @@ use std::fmt::Write;
 use std::fs;
 
 /// The operations in the order in which a kernel takes them up, and their functions.
-const OPERATIONS: [(&str, &[&str]); 6] = [
+const OPERATIONS: [(&str, &[&str]); 7] = [
     (
         "online, offline",
         &["footprint_online", "footprint_offline"],
@@ -31,6 +31,15 @@ const OPERATIONS: [(&str, &[&str]); 6] = [
     ("+ reshape", &["footprint_reshape"]),
     ("+ mark, unmark", &["footprint_mark", "footprint_unmark"]),
     ("+ stats, audit", &["footprint_stats", "footprint_audit"]),
+    (
+        "+ reorder, reserve",
+        &[
+            "footprint_reorder",
+            "footprint_reserve_needed",
+            "footprint_fill_reserve",
+            "footprint_empty_reserve",
+        ],
+    ),
 ];
 
 /// What is compared.

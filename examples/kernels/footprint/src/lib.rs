@@ -7,13 +7,13 @@
 mod brought;
 
 use brought::Frames;
-use mm_core::addr::{NodeId, Pfn, PfnRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::Page;
 use mm_core::frame::{InspectFrames, LinearMap};
 use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::{
     AuditReport, AuditSlot, Finding, FoldError, Folded, MarkError, NodeStats, Notes, OfflineError,
-    Offlined, OnlineError, Region,
+    Offlined, OnlineError, Region, ReorderStopped, Reordered, Reserve,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -130,4 +130,40 @@ pub fn audit(
     scratch: &mut [AuditSlot],
 ) -> Result<AuditReport, Finding> {
     vmemmap.audit(table, allocators, scratch)
+}
+
+#[unsafe(export_name = "footprint_reorder")]
+pub fn reorder(
+    vmemmap: &mut Vmemmap,
+    table: &mut Table,
+    pagemap: &DevPagemap<'_>,
+    frames: PfnRange,
+) -> Result<Reordered, ReorderStopped> {
+    vmemmap.reorder(table, pagemap, frames)
+}
+
+#[unsafe(export_name = "footprint_reserve_needed")]
+pub fn reserve_needed(
+    vmemmap: &Vmemmap,
+    table: &Table,
+    pagemap: &DevPagemap<'_>,
+    frames: PfnRange,
+    largest: Order,
+) -> Reserve {
+    vmemmap.reserve_needed(table, pagemap, frames, largest)
+}
+
+#[unsafe(export_name = "footprint_fill_reserve")]
+pub fn fill_reserve(
+    vmemmap: &mut Vmemmap,
+    table: &mut Table,
+    node: NodeId,
+    wanted: Reserve,
+) -> Result<Notes, FoldError> {
+    vmemmap.fill_reserve(table, node, wanted)
+}
+
+#[unsafe(export_name = "footprint_empty_reserve")]
+pub fn empty_reserve(vmemmap: &mut Vmemmap, table: &mut Table) {
+    vmemmap.empty_reserve(table);
 }
