@@ -77,9 +77,14 @@ impl<'r, 'p, D: CountReferences, K: Kernel> Frozen<'r, 'p, D, K> {
 impl<D: CountReferences, K: Kernel> Drop for Frozen<'_, '_, D, K> {
     fn drop(&mut self) {
         let readers = self.reader.readers();
-        thaw_pages(&self.reader, self.frames, self.reserved(), self.references);
-        for part in readers.online_map().parts(self.frames) {
+        let parts = || readers.online_map().parts(self.frames);
+        // Before the pages are thawed: a reader that has looked at the bits before they were withdrawn may
+        // take a reference as soon as they are, and has to find its page then.
+        for part in parts() {
             part.publish(readers.kernel().direct_map());
+        }
+        thaw_pages(&self.reader, self.frames, self.reserved(), self.references);
+        for part in parts() {
             part.unpin();
         }
     }

@@ -1,6 +1,6 @@
 //! Memory that comes online and goes offline beside readers.
 
-use super::super::protocol::{NoReference, Put, clear, get, latest, link, set};
+use super::super::protocol::{NoReference, Put, Sight, clear, get, latest, link, set};
 use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
@@ -74,11 +74,46 @@ fn is_thawed(flaw: Flaw) {
         if world.freeze(0) {
             clear(&world.bits, 1);
             world.wait();
-            world.unfreeze(0);
             set(&world.bits, 1);
+            world.unfreeze(0);
         }
     });
     assert!(finds(&world));
+}
+
+/// Takes a reference to the page of the first frame if it is online. Whoever has one finds the page, also
+/// who looks again.
+fn read_twice(world: &World) {
+    let sight = || FrameSight {
+        world,
+        frame: 0,
+        seen: Cell::new(None),
+    };
+    let guard = world.enter();
+    let found = get(&sight());
+    drop(guard);
+    let Ok(head) = found else { return };
+    let guard = world.enter();
+    assert!(sight().is_online(), "there is a reference to the page");
+    drop(guard);
+    // SAFETY: 1: taken just now. The owner has another one.
+    assert_eq!(unsafe { world.count(head).put() }, Put::Shared);
+}
+
+/// What was frozen is thawed at once, while readers may be at what they found before.
+fn is_thawed_at_once<const READERS: usize>(flaw: Flaw) {
+    beside::<READERS>(&World::new(2, flaw, true), read_twice, |world| {
+        if world.freeze(0) {
+            clear(&world.bits, 1);
+            if flaw == Flaw::ThawedFirst {
+                world.unfreeze(0);
+                set(&world.bits, 1);
+            } else {
+                set(&world.bits, 1);
+                world.unfreeze(0);
+            }
+        }
+    });
 }
 
 /// One sets a bit and makes the entry followed, while another one clears the other bit and then ends
@@ -144,6 +179,13 @@ fn without_freezing_withdrawing_or_waiting_memory_goes_while_somebody_reads_it()
 #[test]
 fn what_is_thawed_is_found_again() {
     holds(is_thawed);
+}
+
+#[test]
+fn who_has_a_reference_finds_the_page_that_is_thawed_at_once() {
+    holds(is_thawed_at_once::<1>);
+    holds_for_most(is_thawed_at_once::<2>);
+    fails(Flaw::ThawedFirst, is_thawed_at_once::<1>);
 }
 
 #[test]

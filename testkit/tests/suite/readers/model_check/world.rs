@@ -49,6 +49,8 @@ pub(super) enum Flaw {
     NoWithdrawal,
     /// The page table is not flushed before frames are freed and pages are thawed.
     NoFlush,
+    /// Pages are thawed before they are found again.
+    ThawedFirst,
 }
 
 impl Flaw {
