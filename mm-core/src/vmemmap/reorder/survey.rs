@@ -70,6 +70,8 @@ struct Alike {
     kind: Kind,
     /// It becomes a table that is shared, so that no entry of it stays.
     shares: bool,
+    /// That, and no entry has a tail frame that is kept.
+    all_are_made: bool,
     /// How many entries of it are made.
     entries: u64,
 }
@@ -145,13 +147,16 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 && run.leaf.role != Role::Foreign
                 && alike.has(*at, run, shift)
             {
-                let may_stay = !alike.shares || run.leaf.writable;
-                let fits = may_stay && self.is_tail_of::<D>(&run.leaf, &alike.kind);
-                if fits && run.leaf.writable {
-                    walk.found.kept_tail = Some(run.leaf.block.first());
-                }
-                if alike.shares || !fits {
+                if alike.all_are_made {
                     alike.entries += run.count;
+                } else {
+                    let fits = self.is_tail_of::<D>(&run.leaf, &alike.kind);
+                    if fits && run.leaf.writable {
+                        walk.found.kept_tail = Some(run.leaf.block.first());
+                    }
+                    if alike.shares || !fits {
+                        alike.entries += run.count;
+                    }
                 }
                 walk.next = at.checked_add(run.count << shift);
                 return ControlFlow::Continue(());
@@ -248,6 +253,13 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 None => self.target.segment(at)?,
             };
             let is_longer = segment.kind != Kind::Own && segment.pages > part;
+            let is_per_order = matches!(
+                segment.kind,
+                Kind::Tail {
+                    tails: Tails::PerOrder,
+                    ..
+                }
+            );
             alike = is_longer.then(|| Alike {
                 last: known
                     .span
@@ -255,6 +267,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                     .min(self.target.last_of(at, segment.pages)),
                 kind: segment.kind,
                 shares: known.shares.is_some(),
+                all_are_made: known.shares.is_some() && is_per_order,
                 entries: 0,
             });
             let uniform = match segment.pages < part {
