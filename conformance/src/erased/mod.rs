@@ -18,8 +18,7 @@ use mm_core::paging::{
     Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
     Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
-use runs::KeepsError;
-pub(crate) use runs::Ranges;
+use runs::{KeepsError, Ranges};
 
 /// What holds a page table of any type.
 ///
@@ -37,7 +36,7 @@ pub unsafe trait Holds {
 /// A borrowed page table of any type.
 pub struct Borrowed<'t>(&'t mut dyn AnyPageTable);
 
-// SAFETY: 1: the one that is borrowed. 2: `Erased::of` has asked.
+// SAFETY: 1: the one that is borrowed. 2: `Erased::of` and `try_of` have asked.
 unsafe impl Holds for Borrowed<'_> {
     fn table(&self) -> &dyn AnyPageTable {
         self.0
@@ -56,6 +55,11 @@ impl<'t> Erased<Borrowed<'t>> {
     pub fn of<T: PageTable>(table: &'t mut T) -> Self {
         const { assert!(says_the_same::<T>(), "see `says_the_same`") };
         Self(Borrowed(table))
+    }
+
+    /// The same, for a page table that may say something else.
+    pub(crate) fn try_of<T: PageTable>(table: &'t mut T) -> Option<Self> {
+        says_the_same::<T>().then_some(Self(Borrowed(table)))
     }
 }
 

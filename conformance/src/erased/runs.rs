@@ -113,14 +113,14 @@ impl<S: RunSource> RunSource for KeepsError<'_, S> {
 }
 
 /// Ranges that can be asked for by number.
-pub(crate) struct Ranges<I> {
+pub(super) struct Ranges<I> {
     all: I,
     /// Those from some number on, which was the one behind what was asked for last.
     next: Cell<Option<(usize, I)>>,
 }
 
 impl<I: Iterator<Item = VirtRange> + Clone> Ranges<I> {
-    pub(crate) fn new(all: I) -> Self {
+    pub(super) fn new(all: I) -> Self {
         Self {
             next: Cell::new(Some((0, all.clone()))),
             all,
@@ -151,7 +151,7 @@ pub struct AnyRanges<'r> {
 }
 
 impl<'r> AnyRanges<'r> {
-    pub(crate) fn of<I: Iterator<Item = VirtRange> + Clone>(ranges: &'r Ranges<I>) -> Self {
+    pub(super) fn of<I: Iterator<Item = VirtRange> + Clone>(ranges: &'r Ranges<I>) -> Self {
         Self { ranges, number: 0 }
     }
 }

@@ -4,20 +4,18 @@ use super::Watch;
 use mm_core::addr::{Block, Order, VirtAddr};
 use mm_core::paging::{Exchange, Groups, Leaf, Run, RunSource, Span};
 
-/// A source that is watched, and keeps its error.
-pub(super) struct WatchedSource<'s, 'w, S: RunSource> {
+/// A source that is watched.
+pub(super) struct WatchedSource<'s, 'w, S> {
     pub(super) source: &'s mut S,
     pub(super) watch: &'s Watch<'w>,
-    pub(super) error: Option<S::Error>,
 }
 
 impl<S: RunSource> RunSource for WatchedSource<'_, '_, S> {
-    type Error = ();
+    type Error = S::Error;
 
-    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, ()> {
+    fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, S::Error> {
         self.watch.look();
-        let run = self.source.next_run(at, pages, largest);
-        run.map_err(|error| self.error = Some(error))
+        self.source.next_run(at, pages, largest)
     }
 
     fn share_tables(&self) -> bool {

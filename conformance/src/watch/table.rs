@@ -2,25 +2,25 @@
 
 use super::Watch;
 use super::runs::{WatchedExchange, WatchedSource};
-use crate::erased::{AnyExchange, AnyPageTable, AnyRanges, AnySource, Ranges, says_the_same};
+use crate::erased::{AsInside, Borrowed, Erased};
 use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
-    Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+    Exchange, Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace,
+    ReplaceError, Replaced, Replacement, Run, RunSource, TableRecords, Visit,
 };
 
 /// A page table, and somebody who looks by a reader's handle after each of its flushes, before each run
 /// that it enters, and before and after each answer about an entry in use.
 pub(crate) struct WatchedTable<'w> {
-    table: &'w mut dyn AnyPageTable,
+    table: Erased<Borrowed<'w>>,
     watch: &'w Watch<'w>,
 }
 
 impl<'w> WatchedTable<'w> {
     /// `table`, watched; `None` for a kind of page table that cannot be passed on without its type.
     pub(crate) fn new<T: PageTable>(table: &'w mut T, watch: &'w Watch<'w>) -> Option<Self> {
-        says_the_same::<T>().then_some(Self { table, watch })
+        Erased::try_of(table).map(|table| Self { table, watch })
     }
 }
 
@@ -91,33 +91,12 @@ unsafe impl PageTable for WatchedTable<'_> {
         source: &mut S,
         records: &dyn TableRecords,
     ) -> Result<(), MapStopped<S::Error>> {
-        let mut watched = WatchedSource {
-            source,
-            watch: self.watch,
-            error: None,
-        };
+        let watch = self.watch;
+        let mut watched = WatchedSource { source, watch };
         // SAFETY: the caller's duties are the same.
-        let mapped = unsafe {
-            self.table
-                .map_runs(range, node, AnySource(&mut watched), records)
-        };
-        let error = watched.error;
-        self.watch.look();
-        match (mapped, error) {
-            (Err(MapStopped::Source { at, error: () }), Some(error)) => {
-                Err(MapStopped::Source { at, error })
-            }
-            (Err(MapStopped::Table { at, error }), _) => Err(MapStopped::Table { at, error }),
-            // No source has said that.
-            (Err(MapStopped::Source { at, error: () }), None) => Err(MapStopped::Table {
-                at,
-                error: MapError::Unsupported {
-                    at,
-                    order: Order::BASE,
-                },
-            }),
-            (Ok(()), _) => Ok(()),
-        }
+        let mapped = unsafe { self.table.map_runs(range, node, &mut watched, records) };
+        watch.look();
+        mapped
     }
 
     fn can_share_tables(&self) -> bool {
@@ -152,12 +131,8 @@ unsafe impl PageTable for WatchedTable<'_> {
             watch.look();
             released(run);
         };
-        let ranges = Ranges::new(ranges);
         // SAFETY: the caller's duties are the same.
-        unsafe {
-            self.table
-                .unmap(AnyRanges::of(&ranges), &mut released, records)
-        }
+        unsafe { self.table.unmap(ranges, &mut released, records) }
     }
 }
 
@@ -177,12 +152,12 @@ unsafe impl Replace<WatchedTable<'_>> for Watched {
     }
 
     fn take_spare_table(table: &mut WatchedTable<'_>, node: NodeId) -> Result<Pfn, ReplaceError> {
-        table.table.take_spare_table(node)
+        AsInside::take_spare_table(&mut table.table, node)
     }
 
     unsafe fn free_spare_table(table: &mut WatchedTable<'_>, spare: Pfn) {
         // SAFETY: the caller's duty is the same.
-        unsafe { table.table.free_spare_table(spare) }
+        unsafe { AsInside::free_spare_table(&mut table.table, spare) }
     }
 
     unsafe fn replace<X: Exchange>(
@@ -194,9 +169,8 @@ unsafe impl Replace<WatchedTable<'_>> for Watched {
     ) -> Result<Replaced, ReplaceError> {
         let watch = table.watch;
         let mut watched = WatchedExchange { exchange, watch };
-        let exchange = AnyExchange(&mut watched);
         // SAFETY: the caller's duties are the same.
-        let replaced = unsafe { table.table.replace(range, node, exchange, records) };
+        let replaced = unsafe { table.table.replace(range, node, &mut watched, records) };
         watch.look();
         replaced
     }
