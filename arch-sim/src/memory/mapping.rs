@@ -6,7 +6,6 @@
 
 use memmap2::{MmapOptions, MmapRaw};
 use mm_core::addr::Granule;
-use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,7 @@ const MOST_BLOCKS: usize = 1 << 16;
 /// is not kept.
 const LARGEST_BLOCK: usize = 2 << 20;
 
-/// How many bytes that were touched are kept at most.
+/// How many bytes of the host's memory are kept at most.
 const MOST_KEPT: usize = 2 << 30;
 
 /// How many mappings are kept at most.
@@ -34,8 +33,10 @@ pub(super) struct Mapping {
     _bytes: MmapRaw,
     base: NonNull<u8>,
     block_shift: u32,
-    /// Whether each block was touched, counted from `base`.
+    /// Whether each block was touched, counted from `base`, since it was zero last.
     touched: Vec<AtomicBool>,
+    /// Whether the host has memory for each block: those that were ever touched.
+    resident: Vec<bool>,
 }
 
 // SAFETY: `base` is only an address in `bytes`; who accesses what it points at answers for it.
@@ -63,12 +64,7 @@ impl Mapping {
     fn map(granule: Granule, frames: u64) -> io::Result<Self> {
         let page = granule.bytes() as usize;
         let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the chunk is too large");
-        // One page more, since the host aligns to its own pages only.
-        let size = usize::try_from(frames)
-            .ok()
-            .and_then(|frames| frames.checked_add(1)?.checked_mul(page))
-            .filter(|size| isize::try_from(*size).is_ok())
-            .ok_or_else(too_large)?;
+        let size = mapped_bytes(granule, frames).ok_or_else(too_large)?;
         let bytes = MmapOptions::new().len(size).no_reserve_swap().map_anon()?;
         let bytes = MmapRaw::from(bytes);
         let start = bytes.as_mut_ptr();
@@ -76,7 +72,7 @@ impl Mapping {
         let base = unsafe { start.add(start.align_offset(page)) };
         let base = NonNull::new(base).ok_or_else(too_large)?;
         prefer_large_pages(&bytes);
-        let block = size.div_ceil(MOST_BLOCKS).next_power_of_two().max(page);
+        let block = block_bytes(granule, size);
         let blocks = size.div_ceil(block);
         Ok(Self {
             granule,
@@ -85,6 +81,7 @@ impl Mapping {
             base,
             block_shift: block.trailing_zeros(),
             touched: (0..blocks).map(|_| AtomicBool::new(false)).collect(),
+            resident: vec![false; blocks],
         })
     }
 
@@ -106,10 +103,19 @@ impl Mapping {
         1 << self.block_shift
     }
 
-    fn touched_bytes(&self) -> usize {
-        let touched = self.touched.iter();
-        let touched = touched.filter(|block| block.load(Ordering::Relaxed));
-        touched.count() * self.block_bytes()
+    /// How much of the host's memory it has.
+    fn resident_bytes(&mut self) -> usize {
+        for (resident, touched) in self.resident.iter_mut().zip(&self.touched) {
+            *resident |= touched.load(Ordering::Relaxed);
+        }
+        let resident = self.resident.iter().filter(|resident| **resident);
+        resident.count() * self.block_bytes()
+    }
+
+    /// Whether it serves for `frames` pages of `granule` as well as one that is made for them.
+    fn serves(&self, granule: Granule, frames: u64) -> bool {
+        let blocks = mapped_bytes(granule, frames).map(|size| block_bytes(granule, size));
+        self.granule == granule && self.frames >= frames && blocks == Some(self.block_bytes())
     }
 
     /// Zeroes what was touched.
@@ -128,11 +134,24 @@ impl Mapping {
     }
 }
 
+/// How many bytes are mapped for `frames` pages: one page more, since the host aligns to its own pages only.
+fn mapped_bytes(granule: Granule, frames: u64) -> Option<usize> {
+    let pages = usize::try_from(frames).ok()?.checked_add(1)?;
+    let size = pages.checked_mul(granule.bytes() as usize)?;
+    isize::try_from(size).is_ok().then_some(size)
+}
+
+/// How large the blocks of a mapping of `size` bytes are.
+fn block_bytes(granule: Granule, size: usize) -> usize {
+    let page = granule.bytes() as usize;
+    size.div_ceil(MOST_BLOCKS).next_power_of_two().max(page)
+}
+
 /// Mappings that no machine uses.
 #[derive(Debug)]
 struct Kept {
-    /// With how many bytes of each were touched. The one that was kept first is in front.
-    mappings: VecDeque<(Mapping, usize)>,
+    /// With how many bytes of the host's memory each has.
+    mappings: Vec<(Mapping, usize)>,
 }
 
 static KEPT: Mutex<Kept> = Mutex::new(Kept::new());
@@ -140,39 +159,41 @@ static KEPT: Mutex<Kept> = Mutex::new(Kept::new());
 impl Kept {
     const fn new() -> Self {
         Self {
-            mappings: VecDeque::new(),
+            mappings: Vec::new(),
         }
     }
 
-    /// Adds a mapping, and returns what is too much then.
-    fn add(&mut self, mapping: Mapping) -> Vec<Mapping> {
+    /// Adds a mapping, and returns what is too much then: the largest ones, since small ones are asked for more
+    /// often.
+    fn add(&mut self, mut mapping: Mapping) -> Vec<Mapping> {
         // What is freed is poisoned until it is unmapped. And a lock that is waited for is taken in the compiled
         // standard library, which the other sanitizer does not see.
         let is_sanitized = cfg!(any(address_sanitizer, thread_sanitizer));
         if is_sanitized || mapping.block_bytes() > LARGEST_BLOCK {
             return vec![mapping];
         }
-        let bytes = mapping.touched_bytes();
-        self.mappings.push_back((mapping, bytes));
+        let bytes = mapping.resident_bytes();
+        self.mappings.push((mapping, bytes));
         let mut sum: usize = self.mappings.iter().map(|(_, bytes)| bytes).sum();
         let mut too_many = Vec::new();
         while sum > MOST_KEPT || self.mappings.len() > MOST_MAPPINGS {
-            let Some((oldest, bytes)) = self.mappings.pop_front() else {
+            let sizes = self.mappings.iter().enumerate();
+            let Some((largest, _)) = sizes.rev().max_by_key(|(_, (_, bytes))| *bytes) else {
                 break;
             };
+            let (mapping, bytes) = self.mappings.swap_remove(largest);
             sum -= bytes;
-            too_many.push(oldest);
+            too_many.push(mapping);
         }
         too_many
     }
 
-    /// The mapping like this that was added last.
+    /// The smallest mapping that serves.
     fn take(&mut self, granule: Granule, frames: u64) -> Option<Mapping> {
-        let same = |(mapping, _): &(Mapping, usize)| {
-            mapping.granule == granule && mapping.frames == frames
-        };
-        let index = self.mappings.iter().rposition(same)?;
-        self.mappings.remove(index).map(|(mapping, _)| mapping)
+        let sizes = self.mappings.iter().enumerate();
+        let serving = sizes.filter(|(_, (mapping, _))| mapping.serves(granule, frames));
+        let (smallest, _) = serving.min_by_key(|(_, (mapping, _))| mapping.frames)?;
+        Some(self.mappings.swap_remove(smallest).0)
     }
 }
 
@@ -226,7 +247,12 @@ mod tests {
                 unsafe { byte(&mapping, at).write(0xa5) };
             }
             mapping.zero();
-            assert_eq!(mapping.touched_bytes(), 0);
+            assert!(
+                !mapping
+                    .touched
+                    .iter()
+                    .any(|block| block.load(Ordering::Relaxed))
+            );
             for at in written {
                 // SAFETY: as above.
                 assert_eq!(unsafe { byte(&mapping, at).read() }, 0, "{granule:?} {at}");
@@ -236,19 +262,35 @@ mod tests {
 
     #[test]
     #[cfg(not(any(address_sanitizer, thread_sanitizer)))]
-    fn the_mapping_that_was_kept_last_is_used_first() {
+    fn the_smallest_mapping_that_serves_is_used_again() {
         let mut kept = Kept::new();
-        let mappings = [7, 8, 7].map(|frames| Mapping::map(Granule::Size4K, frames).unwrap());
-        let last = mappings[2].base();
-        for mapping in mappings {
+        let sizes = [9, 7, 8, 200_000];
+        for mapping in sizes.map(|frames| Mapping::map(Granule::Size4K, frames).unwrap()) {
             assert!(kept.add(mapping).is_empty());
         }
         assert!(kept.take(Granule::Size16K, 7).is_none());
-        assert!(kept.take(Granule::Size4K, 9).is_none());
-        assert_eq!(kept.take(Granule::Size4K, 7).unwrap().base(), last);
-        assert!(kept.take(Granule::Size4K, 7).is_some());
-        assert!(kept.take(Granule::Size4K, 7).is_none());
-        assert!(kept.take(Granule::Size4K, 8).is_some());
+        assert!(
+            kept.take(Granule::Size4K, 10).is_none(),
+            "its blocks are larger"
+        );
+        for (asked, given) in [(7, 7), (8, 8), (3, 9)] {
+            assert_eq!(kept.take(Granule::Size4K, asked).unwrap().frames, given);
+        }
+        assert!(kept.take(Granule::Size4K, 1).is_none());
+        assert!(kept.take(Granule::Size4K, 150_000).is_some());
+    }
+
+    #[test]
+    fn what_was_touched_once_stays_counted() {
+        let mut mapping = Mapping::map(Granule::Size16K, 5).unwrap();
+        assert_eq!(mapping.resident_bytes(), 0);
+        for at in [0, 1, 3 << 14] {
+            byte(&mapping, at);
+        }
+        assert_eq!(mapping.resident_bytes(), 2 << 14);
+        mapping.zero();
+        byte(&mapping, 1 << 14);
+        assert_eq!(mapping.resident_bytes(), 3 << 14);
     }
 
     #[test]
@@ -265,6 +307,10 @@ mod tests {
             let _ = kept.add(Mapping::map(Granule::Size4K, 3).unwrap());
             assert!(kept.mappings.len() <= MOST_MAPPINGS);
         }
+        let mut kept = Kept::new();
+        let small = Mapping::map(Granule::Size64K, 1).unwrap();
+        let first = small.base();
+        let _ = kept.add(small);
         for _ in 0..3 {
             let touched = Mapping::map(Granule::Size64K, 20_000).unwrap();
             for block in &touched.touched {
@@ -274,5 +320,10 @@ mod tests {
             let bytes: usize = kept.mappings.iter().map(|(_, bytes)| bytes).sum();
             assert!(bytes <= MOST_KEPT);
         }
+        assert!(
+            kept.mappings
+                .iter()
+                .any(|(mapping, _)| mapping.base() == first)
+        );
     }
 }
