@@ -60,7 +60,7 @@ impl<E: TailEncoding> FrameInfo<E> {
 }
 
 // SAFETY: 1: no destructor. 2: all fields are atomic. 3: both are stored as given, and only
-// `Reshape` changes them.
+// `Reshape` changes them. 4: it looks at nothing else.
 unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     type Encoding = E;
 

@@ -64,7 +64,7 @@ pub struct Initial {
 /// }
 ///
 /// // SAFETY: 1: it has no destructor, and any bytes may be overwritten. 2: all fields are atomic. 3: the
-/// // word and the order are those of `initial`, and nobody else stores to them.
+/// // word and the order are those of `initial`, and nobody else stores to them. 4: it looks at nothing else.
 /// unsafe impl Descriptor for Frame {
 ///     type Encoding = Mask;
 ///
@@ -94,6 +94,8 @@ pub struct Initial {
 /// 2. Everything in it that changes is atomic, so that it may be read through several addresses at
 ///    once.
 /// 3. `word` and `order` give what `initial` was given.
+/// 4. What [`initial`](Self::initial) gives depends on its argument alone. So one value, its bytes repeated,
+///    may stand for many calls with the same argument. Bytes between fields need not be initialized.
 pub unsafe trait Descriptor: Sized + Sync + 'static {
     /// How tails name their heads.
     type Encoding: TailEncoding;

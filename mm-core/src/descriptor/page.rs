@@ -62,7 +62,7 @@ impl<E: TailEncoding> Page<E> {
 }
 
 // SAFETY: 1: plain atomics without a destructor. 2: every field that changes is atomic. 3: both are
-// stored as given, and only `Reshape` changes them.
+// stored as given, and only `Reshape` changes them. 4: it looks at nothing else.
 unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     type Encoding = E;
 

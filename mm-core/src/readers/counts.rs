@@ -20,7 +20,7 @@ use crate::descriptor::Descriptor;
 ///     order: AtomicU32,
 ///     users: ReferenceCount,
 /// }
-/// # // SAFETY: 1 to 3: atomics, as given.
+/// # // SAFETY: 1 to 4: atomics, as given.
 /// # unsafe impl Descriptor for Frame {
 /// #     type Encoding = Mask;
 /// #     fn initial(initial: Initial) -> Self {

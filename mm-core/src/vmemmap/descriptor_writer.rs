@@ -1,11 +1,12 @@
 //! Writing descriptors into frames that nobody has mapped yet.
 
-use crate::addr::{Granule, NodeId, Order, Pfn};
+use super::copies;
+use crate::addr::{Granule, NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
 use crate::pagemap::DevPagemap;
-use core::mem::{ManuallyDrop, MaybeUninit, transmute_copy};
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 /// Writes the descriptors of memory on one node, used in pages of one order.
@@ -45,35 +46,56 @@ pub(super) unsafe fn copy_page<M: DirectMap>(direct_map: &M, granule: Granule, f
 }
 
 impl<M: DirectMap> DescriptorWriter<'_, M> {
-    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: base
+    /// Writes into `frames` the descriptors of so many pages' worth of memory from `first` on: base
     /// pages, or heads and tails.
     ///
     /// # Safety
     ///
-    /// 1. `frame` was allocated, is reached by the direct map, and nobody else uses it.
+    /// 1. `frames` were allocated, are reached by the direct map, and nobody else uses them.
     /// 2. `D` has the size that the model says.
-    pub(super) unsafe fn write_page<D: Descriptor>(&self, frame: Pfn, first: Pfn) {
-        let page = self.direct_map.frame_pointer(frame).cast::<D>();
+    pub(super) unsafe fn write_pages<D: Descriptor>(&self, frames: PfnRange, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
-        let write = |initial, from, to| {
-            // SAFETY: 1 and 2: the caller's. 3: no run ends behind the page.
-            unsafe { write_run(page, initial, from, to) };
-        };
         if self.order == Order::BASE {
-            write(self.initial::<D>(self.base, first), 0, in_page);
+            let base = Image::<D>::new(self.initial::<D>(self.base, first));
+            for frame in frames {
+                // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
+                unsafe { base.write(self.page(frame), 0, in_page) };
+            }
             return;
         }
+        let head = Image::<D>::new(self.initial::<D>(Part::Head, first));
+        let mut described = first;
+        for frame in frames {
+            // SAFETY: 1 and 2: the caller's. The head of each page starts with the same.
+            unsafe { self.write_compound::<D>(frame, described, &head) };
+            described = described.saturating_add(in_page);
+        }
+    }
+
+    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: tails, with `head`
+    /// for the first frame of each compound page.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write_pages`](Self::write_pages).
+    unsafe fn write_compound<D: Descriptor>(&self, frame: Pfn, first: Pfn, head: &Image<D>) {
+        let page = self.page(frame);
+        let in_page = self.model.descriptors_per_page();
         let mut index = 0;
         while index < in_page {
             let described = first.saturating_add(index);
-            let head = described.align_down(self.order);
-            let of_head = described.get() - head.get();
+            let start = described.align_down(self.order);
+            let of_head = described.get() - start.get();
             let end = in_page.min(index + self.order.frames() - of_head);
-            if of_head == 0 {
-                write(self.initial::<D>(Part::Head, head), index, index + 1);
-                index += 1;
+            let tail = Image::<D>::new(self.initial::<D>(Part::Tail, start));
+            // SAFETY: 1 and 2: the caller's. 3: no run ends behind the page.
+            unsafe {
+                if of_head == 0 {
+                    head.write(page, index, index + 1);
+                    index += 1;
+                }
+                tail.write(page, index, end);
             }
-            write(self.initial::<D>(Part::Tail, head), index, end);
             index = end;
         }
     }
@@ -82,12 +104,15 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// # Safety
     ///
-    /// As for [`write_page`](Self::write_page).
+    /// As for [`write_pages`](Self::write_pages).
     pub(super) unsafe fn write_tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
-        let page = self.direct_map.frame_pointer(frame).cast::<D>();
-        let initial = self.initial::<D>(Part::Tail, head);
+        let tail = Image::<D>::new(self.initial::<D>(Part::Tail, head));
         // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
-        unsafe { write_run(page, initial, 0, self.model.descriptors_per_page()) };
+        unsafe { tail.write(self.page(frame), 0, self.model.descriptors_per_page()) };
+    }
+
+    fn page<D>(&self, frame: Pfn) -> NonNull<D> {
+        self.direct_map.frame_pointer(frame).cast()
     }
 
     /// The word of every tail of the compound page that starts at `head`.
@@ -115,44 +140,33 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     }
 }
 
-/// A descriptor of the usual size. What is not initialized in it, as between fields, stays so.
-type Words = [MaybeUninit<u64>; 8];
-
-/// Writes the descriptors of `page` from the index `from` to before `to`, all with the same start.
-///
-/// # Safety
-///
-/// 1. `page` is a frame's in a direct map, and nobody else uses the frame.
-/// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
-/// 3. `to` is at most the number of descriptors in a page.
-pub(super) unsafe fn write_run<D: Descriptor>(
-    page: NonNull<D>,
-    initial: Initial,
-    from: u64,
-    to: u64,
-) {
-    if size_of::<D>() != size_of::<Words>() {
-        for index in from..to {
-            // SAFETY: by 1 to 3 the place is within the page, aligned and nobody else's; duty 1 of
-            // `Descriptor` allows writing without dropping.
-            unsafe { page.add(index as usize).write(D::initial(initial)) };
-        }
-        return;
-    }
-    // Word by word instead of field by field: few stores, of what stays in registers.
-    let new = ManuallyDrop::new(D::initial(initial));
-    // SAFETY: it has that size, and such words may have any bytes.
-    let [a, b, c, d, e, f, g, h] = unsafe { transmute_copy::<_, Words>(&new) };
-    let words = [a, b, c, d, e, f, g, h];
-    let count = to.saturating_sub(from) as usize;
-    // SAFETY: by 1 to 3 the places are within the page, and nobody else's; duty 1 of `Descriptor` allows to
-    // write copies, without dropping. A page is aligned to more than words, and so is what is a multiple of
-    // their size behind its start.
-    let places = unsafe {
-        let first = page.add(from as usize).cast::<Words>();
-        NonNull::slice_from_raw_parts(first, count).as_mut()
-    };
-    let (fours, others) = places.as_chunks_mut();
-    fours.fill([words; 4]);
-    others.fill(words);
+/// What descriptors start with that start alike.
+pub(super) struct Image<D> {
+    descriptor: ManuallyDrop<D>,
 }
+
+impl<D: Descriptor> Image<D> {
+    pub(super) fn new(initial: Initial) -> Self {
+        Self {
+            descriptor: ManuallyDrop::new(D::initial(initial)),
+        }
+    }
+
+    /// Writes the descriptors of `page` from the index `from` to before `to`.
+    ///
+    /// # Safety
+    ///
+    /// 1. `page` is a frame's in a direct map, and nobody else uses the frame.
+    /// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
+    /// 3. `to` is at most the number of descriptors in a page.
+    #[inline]
+    pub(super) unsafe fn write(&self, page: NonNull<D>, from: u64, to: u64) {
+        let count = to.saturating_sub(from) as usize;
+        // SAFETY: 1: by 1 to 3 the places are within the page, and nobody else's. 2: a page is aligned to more
+        // than words, and so is what is a multiple of their size behind its start. 3: duty 1 of `Descriptor`.
+        unsafe { copies::fill(page.add(from as usize), &*self.descriptor, count) };
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@
 
 mod altmaps;
 mod audit;
+mod copies;
 mod descriptor_writer;
 mod error;
 mod fold;

@@ -214,7 +214,6 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
 
     /// Writes the descriptors for the first pages of `run` into `frames`.
     fn write_pages(&self, frames: PfnRange, run: &PlannedRun) {
-        let per_page = self.writer.model.descriptors_per_page();
         // A run lies in what is reserved as a whole, or not at all.
         let is_reserved = |altmap: &dyn Altmap| altmap.contains(run.describes.start());
         let writer = DescriptorWriter {
@@ -225,14 +224,9 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             },
             ..*self.writer
         };
-        let described = run.describes.take_first(frames.frames() * per_page).0;
-        for index in 0..frames.frames() {
-            let frame = frames.start().saturating_add(index);
-            let first = described.start().saturating_add(index * per_page);
-            // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
-            // compared the sizes.
-            unsafe { writer.write_page::<D>(frame, first) };
-        }
+        // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has
+        // compared the sizes.
+        unsafe { writer.write_pages::<D>(frames, run.describes.start()) };
     }
 }
 

@@ -4,7 +4,7 @@ use super::target::Target;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
-use crate::vmemmap::descriptor_writer::{DescriptorWriter, write_run};
+use crate::vmemmap::descriptor_writer::{DescriptorWriter, Image};
 use core::ptr::NonNull;
 
 /// What references a page has that did not begin where it does.
@@ -74,7 +74,7 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     ///
     /// # Safety
     ///
-    /// 1 to 3. As for [`write_run`].
+    /// 1 to 3. As for [`Image::write`].
     unsafe fn write_part<D: Reshape>(
         &self,
         page: NonNull<D>,
@@ -84,7 +84,7 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     ) {
         let as_tail = self.frozen(initial);
         // SAFETY: 1 to 3: the caller's.
-        unsafe { write_run(page, as_tail.unwrap_or(initial), from, to) };
+        unsafe { Image::<D>::new(as_tail.unwrap_or(initial)).write(page, from, to) };
         if as_tail.is_some() {
             for index in from..to {
                 // SAFETY: written above. 1: the frame becomes that part.

@@ -69,7 +69,7 @@ impl Slim {
 }
 
 // SAFETY: 1: plain atomics without a destructor. 2: every field is atomic. 3: word and order have a
-// byte each, which only `Reshape` changes.
+// byte each, which only `Reshape` changes. 4: it looks at nothing else.
 unsafe impl Descriptor for Slim {
     type Encoding = Log2;
 
