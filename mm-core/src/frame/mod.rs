@@ -25,6 +25,7 @@ mod reference_counts;
 mod shared_counts;
 mod spin;
 mod stack;
+mod supply;
 mod word_counts;
 
 pub use allocator::{
@@ -43,4 +44,5 @@ pub use reference_counts::ReferenceCounts;
 pub(crate) use shared_counts::MOST_REFERENCES as MOST_SHARED_REFERENCES;
 pub use shared_counts::SharedCounts;
 pub(crate) use stack::FrameStack;
+pub(crate) use supply::{FrameReserve, Supply};
 pub use word_counts::{TooFewCounts, WordCounts};

@@ -7,7 +7,7 @@ use super::registry::{TailKey, TailRegistry};
 use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{
-    Altmap, DirectMap, FrameAllocator, FrameStack, MapMemory, OutOfFrames, Released,
+    Altmap, DirectMap, FrameAllocator, FrameStack, MapMemory, OutOfFrames, Released, Supply,
 };
 use crate::paging::{FrameOutOfReach, Role, Run, Step};
 
@@ -66,9 +66,9 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         }
     }
 
-    /// The allocator of RAM.
-    pub(super) const fn ram(&self) -> &'v A {
-        self.memory.allocator()
+    /// What gives frames of RAM.
+    const fn ram(&self) -> Supply<'v, A> {
+        self.memory.supply()
     }
 
     /// Changes the figures of `node`.

@@ -2,12 +2,14 @@
 
 use super::rows::{Rows, RowsMut, capacity};
 use crate::addr::{Block, Granule, NodeId, Order, Pfn};
-use crate::frame::{DirectMap, FrameAllocator, FrameStack, OutOfFrames, Released};
+use crate::frame::{
+    DirectMap, FrameAllocator, FrameReserve, FrameStack, OutOfFrames, Released, Supply,
+};
 use core::slice;
 
 /// What gives frames to an [`OrderedMap`](super::OrderedMap).
 pub(crate) struct MapMemory<'a, A, M> {
-    frames: &'a A,
+    frames: Supply<'a, A>,
     direct_map: &'a M,
     granule: Granule,
     node: NodeId,
@@ -37,11 +39,22 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
         node: NodeId,
     ) -> Self {
         Self {
-            frames,
+            frames: Supply::allocator(frames),
             direct_map,
             granule,
             node,
         }
+    }
+
+    /// The same memory, with frames of `reserve` in place of the allocator.
+    ///
+    /// # Safety
+    ///
+    /// 1. All of the reserve came from this allocator.
+    pub(crate) const unsafe fn with_reserve(self, reserve: &'a dyn FrameReserve) -> Self {
+        // SAFETY: 1: the caller's.
+        let frames = unsafe { self.frames.with_reserve(reserve) };
+        Self { frames, ..self }
     }
 
     /// The same memory, with frames from `node` if it has some.
@@ -49,8 +62,8 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
         Self { node, ..self }
     }
 
-    /// The allocator.
-    pub(crate) const fn allocator(&self) -> &'a A {
+    /// What gives the frames.
+    pub(crate) const fn supply(&self) -> Supply<'a, A> {
         self.frames
     }
 

@@ -308,13 +308,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // operations of this vmemmap on this page table (duty 3 of `new`). Duty 2 of `new`.
         let reserve =
             unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
-        let memory = memory_of(&self.model, &reserve, &self.direct_map);
+        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        // SAFETY: 1: what is in it came from there.
+        let memory = unsafe { memory.with_reserve(&reserve) };
         let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(&reserve);
         let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
             .up_to(table.last_frame());
         let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let mut reordering =
-            Reordering::<D, _, M>::new(pool, writer, request.target, describe, unit);
+            Reordering::<D, A, M>::new(pool, writer, request.target, describe, unit);
         let mut done = Reordered {
             units: 1,
             ..Reordered::default()
