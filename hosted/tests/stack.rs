@@ -208,15 +208,10 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
         });
     }
     deepest.sort_unstable();
-    // A change of orders holds a tail frame for each order.
-    let limit = |what| match what {
-        "reorder" => 2 * LIMIT,
-        _ => LIMIT,
-    };
     assert!(
         deepest
             .iter()
-            .all(|(depth, what)| (1..limit(*what)).contains(depth)),
+            .all(|(depth, _)| (1..LIMIT).contains(depth)),
         "{}: {deepest:?}",
         B::NAME
     );

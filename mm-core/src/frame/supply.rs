@@ -32,7 +32,8 @@ pub(crate) trait FrameReserve {
 /// One type for both, so that what takes frames is compiled once.
 pub(crate) struct Supply<'a, A> {
     frames: &'a A,
-    reserve: Option<&'a dyn FrameReserve>,
+    // One word: it is copied often.
+    reserve: Option<&'a &'a dyn FrameReserve>,
 }
 
 impl<A> Clone for Supply<'_, A> {
@@ -55,7 +56,7 @@ impl<'a, A> Supply<'a, A> {
     /// # Safety
     ///
     /// 1. All of the reserve came from this allocator.
-    pub(crate) const unsafe fn with_reserve(self, reserve: &'a dyn FrameReserve) -> Self {
+    pub(crate) const unsafe fn with_reserve(self, reserve: &'a &'a dyn FrameReserve) -> Self {
         let reserve = Some(reserve);
         Self { reserve, ..self }
     }
@@ -99,7 +100,7 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Supply<'_, A> {
         let Some(reserve) = self.reserve else {
             return self.frames.allocate(order, node);
         };
-        Self::take(reserve, order, node)
+        Self::take(*reserve, order, node)
     }
 
     fn allocate_run(&self, at_most: u64, node: NodeId) -> Result<PfnRange, OutOfFrames> {
@@ -146,7 +147,7 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Supply<'_, A> {
             return unsafe { self.frames.free(owned) };
         };
         // SAFETY: 1: the caller's duty is the same.
-        unsafe { self.put(reserve, owned) };
+        unsafe { self.put(*reserve, owned) };
     }
 
     unsafe fn keep(&self, block: OwnedBlock) -> Block {

@@ -81,6 +81,7 @@ use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
 use marks::Marks;
+use reorder::PerOrder;
 use reserve::ReserveState;
 use table_records::TableRecordsState;
 
@@ -129,6 +130,7 @@ pub struct Vmemmap<D, A, M, R = NoReaders> {
     table_records: TableRecordsState,
     marks: Marks,
     reserve: ReserveState,
+    per_order: PerOrder,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -285,6 +287,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             table_records: TableRecordsState::new(),
             marks: Marks::new(),
             reserve: ReserveState::new(),
+            per_order: PerOrder::new(),
             descriptor: PhantomData,
         })
     }

@@ -90,12 +90,9 @@ impl<'v, A: FrameAllocator, M: DirectMap> RecordsInUse<'v, A, M> {
         }
     }
 
-    /// The same, with a place that tables come from and go to.
-    pub(super) fn with_reserve(self, reserve: &'v dyn TableReserve) -> Self {
-        Self {
-            reserve: Some(reserve),
-            ..self
-        }
+    /// The same, with a place that tables come from and go to, if there is one.
+    pub(super) fn with_reserve(self, reserve: Option<&'v dyn TableReserve>) -> Self {
+        Self { reserve, ..self }
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut TableRecordsState) -> R) -> Option<R> {

@@ -51,7 +51,7 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
     /// # Safety
     ///
     /// 1. All of the reserve came from this allocator.
-    pub(crate) const unsafe fn with_reserve(self, reserve: &'a dyn FrameReserve) -> Self {
+    pub(crate) const unsafe fn with_reserve(self, reserve: &'a &'a dyn FrameReserve) -> Self {
         // SAFETY: 1: the caller's.
         let frames = unsafe { self.frames.with_reserve(reserve) };
         Self { frames, ..self }

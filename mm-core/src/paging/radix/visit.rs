@@ -103,32 +103,49 @@ where
         }
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             let at = Tree::<F>::base(depth, part.start());
-            match self.attributes.decode(load(slot), depth) {
-                Entry::Table {
-                    frame,
-                    link: Link::Shared,
-                } => {
-                    if let Some(run) = self.shared_run(frame) {
-                        visitor(Visit::SharedTable { at, frame, run })?;
-                    }
-                }
-                Entry::Table { frame, link } => {
-                    visitor(Visit::Table {
-                        at,
-                        frame,
-                        leaf_table: depth + 1 == Tree::<F>::LEAF_DEPTH,
-                        owned: link == Link::Private,
-                    })?;
-                    self.visit_table(depth + 1, frame, part, visitor)?;
-                }
-                Entry::Leaf(leaf) => visitor(Visit::Leaves {
-                    at,
-                    run: Run::once(leaf),
-                })?,
-                _ => {}
+            if let Some(next) = self.visit_entry(load(slot), depth, at, visitor)? {
+                self.visit_table(depth + 1, next, part, visitor)?;
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Reports `entry` at `at`, which is not in a leaf table. Answers with the table whose entries are to be
+    /// visited next.
+    // Not inlined: what it takes of the stack is not needed at each level.
+    #[inline(never)]
+    fn visit_entry(
+        &self,
+        entry: u64,
+        depth: usize,
+        at: VirtAddr,
+        visitor: &mut dyn FnMut(Visit) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Option<Pfn>> {
+        match self.attributes.decode(entry, depth) {
+            Entry::Table {
+                frame,
+                link: Link::Shared,
+            } => {
+                if let Some(run) = self.shared_run(frame) {
+                    visitor(Visit::SharedTable { at, frame, run })?;
+                }
+            }
+            Entry::Table { frame, link } => {
+                visitor(Visit::Table {
+                    at,
+                    frame,
+                    leaf_table: depth + 1 == Tree::<F>::LEAF_DEPTH,
+                    owned: link == Link::Private,
+                })?;
+                return ControlFlow::Continue(Some(frame));
+            }
+            Entry::Leaf(leaf) => visitor(Visit::Leaves {
+                at,
+                run: Run::once(leaf),
+            })?,
+            _ => {}
+        }
+        ControlFlow::Continue(None)
     }
 
     /// See [`PageTable::first_in_use`](crate::paging::PageTable::first_in_use).

@@ -1,9 +1,11 @@
 //! Writing descriptors of pages that change their order.
 
 use super::target::Target;
-use crate::addr::{Order, Pfn, PfnRange};
+use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
+use crate::model::MemoryModel;
+use crate::paging::Run;
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, Image};
 use core::ptr::NonNull;
 
@@ -16,16 +18,24 @@ pub(in crate::vmemmap) enum Describe {
     Frozen,
 }
 
+/// Descriptors in one vmemmap page that are alike.
+struct Alike {
+    /// The first frame that they describe.
+    first: Pfn,
+    count: u64,
+    initial: Initial,
+}
+
 /// Writes the descriptors of a unit of memory, as parts of the pages that it is to become.
 #[derive(Clone, Copy)]
-pub(super) struct UnitWriter<'u, 'v, 'p, M> {
-    pub(super) writer: &'u DescriptorWriter<'v, M>,
-    pub(super) target: &'u Target<'p>,
+pub(super) struct UnitWriter<'u, M> {
+    pub(super) writer: &'u DescriptorWriter<'u, M>,
+    pub(super) target: &'u Target<'u>,
     pub(super) unit: PfnRange,
     pub(super) describe: Describe,
 }
 
-impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
+impl<M: DirectMap> UnitWriter<'_, M> {
     /// Writes the descriptors of a vmemmap page into `holder`, for the memory from `first` on.
     ///
     /// # Safety
@@ -34,10 +44,12 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     /// 2. `D` has the size that the model says. All of the page is about frames of the unit.
     pub(super) unsafe fn write_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
         let descriptors = self.descriptors::<D>(holder);
-        self.for_each_part::<D>(first, &mut |index, count, initial| {
+        let mut left = self.in_page(first);
+        while let Some(part) = self.next_part::<D>(&mut left) {
+            let index = part.first.get() - first.get();
             // SAFETY: 1 and 2: the caller's. 3: the part is in the page.
-            unsafe { self.write_part::<D>(descriptors, initial, index, index + count) };
-        });
+            unsafe { self.write_part::<D>(descriptors, part.initial, index, index + part.count) };
+        }
     }
 
     /// The same for the first vmemmap page of each of the compound pages of `order` that follow each other
@@ -98,26 +110,41 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
     /// keeps what the kernel has in it, and so does a tail that was one. All others are new.
     pub(super) fn rewrite_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
         let descriptors = self.descriptors::<D>(holder);
-        self.for_each_part::<D>(first, &mut |index, count, initial| {
-            for index in index..index + count {
+        let mut left = self.in_page(first);
+        while let Some(part) = self.next_part::<D>(&mut left) {
+            let (initial, index) = (part.initial, part.first.get() - first.get());
+            for index in index..index + part.count {
                 // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
                 // `Vmemmap::new`), and it holds a page of descriptors of `D`'s size; they are only
                 // shared, and change by atomics (duty 1 of `Reshape`).
-                let descriptor = unsafe { descriptors.add(index as usize).as_ref() };
-                let was_tail = D::Encoding::is_tail(descriptor.word());
-                // SAFETY: 1: the frame becomes that part. 2: what began elsewhere, or ends to begin here,
-                // is another page.
-                unsafe {
-                    if was_tail == (initial.part == Part::Tail) {
-                        descriptor.reshape(initial);
-                    } else if let Some(as_tail) = self.frozen(initial) {
-                        descriptor.reset(as_tail);
-                        descriptor.reshape(initial);
-                    } else {
-                        descriptor.reset(initial);
-                    }
-                }
+                self.rewrite_one(unsafe { descriptors.add(index as usize).as_ref() }, initial);
             }
+        }
+    }
+
+    /// Makes a descriptor what it is to be.
+    // Not inlined: what it takes of the stack is not there while the next part is found.
+    #[inline(never)]
+    fn rewrite_one<D: Reshape>(&self, descriptor: &D, initial: Initial) {
+        let was_tail = D::Encoding::is_tail(descriptor.word());
+        let stays = was_tail == (initial.part == Part::Tail);
+        let as_tail = self.frozen(initial);
+        // SAFETY: 1: the frame becomes that part. 2: what began elsewhere, or ends to begin here, is another
+        // page.
+        unsafe {
+            if !stays {
+                descriptor.reset(as_tail.unwrap_or(initial));
+            }
+            if stays || as_tail.is_some() {
+                descriptor.reshape(initial);
+            }
+        }
+    }
+
+    /// Makes the descriptors of `run`, mapped at `at`, each in a frame of its own, parts of the new pages.
+    pub(super) fn rewrite<D: Reshape>(&self, at: VirtAddr, run: &Run) {
+        for_each_holder(self.writer.model, at, run, |holder, first| {
+            self.rewrite_page::<D>(holder, first);
         });
     }
 
@@ -132,31 +159,60 @@ impl<M: DirectMap> UnitWriter<'_, '_, '_, M> {
         self.writer.direct_map.frame_pointer(holder).cast()
     }
 
-    /// Shows the parts of the vmemmap page that starts with the frame `first`, as far as they are in the
-    /// unit: an index in the page, how many descriptors are alike from there on, and what they are.
-    fn for_each_part<D: Descriptor>(&self, first: Pfn, visit: &mut dyn FnMut(u64, u64, Initial)) {
+    /// What of the unit is described by the vmemmap page that starts with the frame `first`.
+    fn in_page(&self, first: Pfn) -> Option<PfnRange> {
         let in_page = PfnRange::new(first, self.writer.model.descriptors_per_page());
-        let mut rest = in_page.ok().and_then(|page| page.intersection(self.unit));
-        while let Some(left) = rest {
-            let (page, order) = self.target.page_of(left.start());
-            let writer = DescriptorWriter {
-                order,
-                ..*self.writer
-            };
-            let index = left.start().get() - first.get();
-            let before = left.start().get() - page.start().get();
-            let part = match before {
-                0 if order == Order::BASE => Part::Base,
-                0 => Part::Head,
-                _ => Part::Tail,
-            };
-            let count = match before {
-                0 if part == Part::Base => self.target.base_pages(left),
-                0 => 1,
-                _ => left.frames().min(page.frames() - before),
-            };
-            visit(index, count, writer.initial::<D>(part, page.start()));
-            rest = left.split_at(count).1;
+        in_page.ok().and_then(|page| page.intersection(self.unit))
+    }
+
+    /// What the descriptors of the first of `left` are to be, and how many are alike. Takes these away.
+    // Not inlined: it is asked for in several places, and what it takes of the stack is not needed for long.
+    #[inline(never)]
+    fn next_part<D: Descriptor>(&self, left: &mut Option<PfnRange>) -> Option<Alike> {
+        let frames = (*left)?;
+        let (page, order) = self.target.page_of(frames.start());
+        let writer = DescriptorWriter {
+            order,
+            ..*self.writer
+        };
+        let before = frames.start().get() - page.start().get();
+        let part = match before {
+            0 if order == Order::BASE => Part::Base,
+            0 => Part::Head,
+            _ => Part::Tail,
+        };
+        let count = match before {
+            0 if part == Part::Base => self.target.base_pages(frames),
+            0 => 1,
+            _ => frames.frames().min(page.frames() - before),
+        };
+        *left = frames.split_at(count).1;
+        Some(Alike {
+            first: frames.start(),
+            count,
+            initial: writer.initial::<D>(part, page.start()),
+        })
+    }
+}
+
+/// Shows the frames of `run`, mapped at `at`, each with the first frame that it describes.
+#[inline]
+pub(in crate::vmemmap) fn for_each_holder(
+    model: &MemoryModel,
+    at: VirtAddr,
+    run: &Run,
+    mut visit: impl FnMut(Pfn, Pfn),
+) {
+    let per_block = run.leaf.block.order().frames();
+    let Some(described) = model.frame_of_descriptor(at) else {
+        return;
+    };
+    for index in 0..run.pages() {
+        let block = run.block(index / per_block).map(Block::first);
+        let holder = block.and_then(|first| first.checked_add(index % per_block));
+        let first = described.checked_add(index * model.descriptors_per_page());
+        if let (Some(holder), Some(first)) = (holder, first) {
+            visit(holder, first);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What replaces each vmemmap page when orders change.
 
 use super::describe::UnitWriter;
-use super::reordering::{Held, Reordering};
+use super::held::Held;
+use super::reordering::Reordering;
 use super::survey::is_tail_of;
 use super::target::{Kind, Segment};
 use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
@@ -12,15 +13,14 @@ use crate::paging::{Exchange, Groups, Leaf, Role, Run, Span, Step};
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
 
-impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, A, M> {
+impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     /// The tail frame that is held for the compound page of `kind`, which becomes the current one.
     fn held(&mut self, kind: &Kind) -> Option<&mut Held> {
         let Kind::Tail { page, order, tails } = *kind else {
             return None;
         };
         if tails == Tails::PerOrder {
-            let held = self.per_order.get_mut(self.target.slot(order));
-            return held.and_then(Option::as_mut);
+            return self.per_order.get_mut(self.target.slot(order));
         }
         if self.current.is_none_or(|(start, _)| start != page.start()) {
             self.release_current();
@@ -45,10 +45,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             tails: Tails::PerOrder,
             ..
         } = *kind
-            && let Some(Some(held)) = self.per_order.get(self.target.slot(order))
+            && let Some(held) = self.per_order.get(self.target.slot(order))
         {
-            let frame = Some(leaf.block.first());
-            let is_known = frame == Some(held.frame) || frame == held.before;
+            let frame = leaf.block.first();
+            let is_known = frame == held.frame || frame == held.before;
             return leaf.role == Role::Tail && !leaf.writable && is_known;
         }
         is_tail_of::<D, A, M>(&self.pool, &self.writer, leaf, kind)
@@ -86,10 +86,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         Some(segment)
     }
 
-    fn unit_writer(&self) -> UnitWriter<'_, 'v, 'p, M> {
+    pub(super) fn unit_writer(&self) -> UnitWriter<'_, M> {
         UnitWriter {
             writer: &self.writer,
-            target: &self.target,
+            target: self.target,
             unit: self.unit,
             describe: self.describe,
         }
@@ -99,18 +99,6 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     fn described(&self, at: VirtAddr, index: u64) -> Option<Pfn> {
         let first = self.writer.model.frame_of_descriptor(at)?;
         first.checked_add(index.checked_mul(self.writer.model.descriptors_per_page())?)
-    }
-
-    /// Makes the descriptors of `run`, mapped at `at`, each in a frame of its own, parts of the new pages.
-    pub(super) fn rewrite(&self, at: VirtAddr, run: &Run) {
-        let per_block = run.leaf.block.order().frames();
-        for index in 0..run.pages() {
-            let block = run.block(index / per_block).map(Block::first);
-            let holder = block.and_then(|first| first.checked_add(index % per_block));
-            if let (Some(holder), Some(first)) = (holder, self.described(at, index)) {
-                self.unit_writer().rewrite_page::<D>(holder, first);
-            }
-        }
     }
 
     /// Frames of their own for the first of the pages of `old` at `at`, which are mapped to tails.
@@ -130,7 +118,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     }
 }
 
-impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_, D, A, M> {
+impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D, A, M> {
     fn has_spans() -> bool {
         true
     }
@@ -186,8 +174,8 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
     fn acquire_for_copy(&mut self, run: Run) -> bool {
         let tail = run.leaf.block.first();
         let current = self.current.as_mut().map(|(_, held)| held);
-        let mut all = self.per_order.iter_mut().flatten().chain(current);
-        let held = all.find(|held| held.frame == tail);
+        let current = current.filter(|held| held.frame == tail);
+        let held = current.or_else(|| self.per_order.of_frame(tail));
         if held.is_some_and(|held| held.draw(run.count)) {
             return true;
         }
@@ -241,9 +229,9 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
         let (part, order) = self.target.shared_from(at)?;
         let pages = order.frames() >> self.writer.model.vmemmap_page_order().get();
         let fit = (old.count / pages).min(part.frames() >> order.get());
-        let held = self.per_order.get_mut(self.target.slot(order))?.as_mut()?;
-        let old_frame = Some(old.leaf.block.first());
-        if fit < 2 || old_frame == Some(held.frame) || old_frame == held.before {
+        let held = self.per_order.get_mut(self.target.slot(order))?;
+        let old_frame = old.leaf.block.first();
+        if fit < 2 || old_frame == held.frame || old_frame == held.before {
             return None;
         }
         // Not more than there are references for.
@@ -281,7 +269,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, '_
         match kind {
             Kind::Own if old.leaf.role == Role::Tail => self.own_frames(at, old),
             Kind::Own => {
-                self.rewrite(at, &old);
+                self.unit_writer().rewrite::<D>(at, &old);
                 old
             }
             Kind::Tail { .. } if self.is_tail_of(&old.leaf, &kind) => old,

@@ -1,6 +1,6 @@
 //! Changes the order of pages that others may have references to: frozen first, unit by unit.
 
-use super::Describe;
+use super::{Describe, Reordered};
 use crate::addr::PfnRange;
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator};
@@ -36,25 +36,14 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             changed.error = Some(FoldError::OtherVmemmap);
             return changed;
         }
+        let mut reordered = Reordered::default();
         let mut done = 0;
         while let Some((end, run)) = units.next_run(done) {
-            let mut rest = run.intersection(frames);
-            while let Some(left) = rest {
-                match self.step(table, pagemap, left, Describe::Frozen) {
-                    Ok(step) => {
-                        changed.folded.changed += step.units;
-                        changed.folded.flushes += step.flushes;
-                        changed.folded.notes.add(&step.notes);
-                        rest = step.rest;
-                    }
-                    Err(error) => {
-                        changed.error = Some(error);
-                        break;
-                    }
-                }
-            }
+            reordered.rest = run.intersection(frames);
+            let steps = self.all_steps(table, pagemap, Describe::Frozen, &mut reordered);
+            changed.error = steps.err();
             // A unit that was not changed starts where it is frozen from.
-            let (new, old) = match rest.filter(|_| changed.error.is_some()) {
+            let (new, old) = match reordered.rest.filter(|_| changed.error.is_some()) {
                 Some(left) => {
                     let start = self.first_of_page(&*table, left.start());
                     run.split_at(start.get().saturating_sub(run.start().get()))
@@ -72,6 +61,9 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
                 break;
             }
         }
+        changed.folded.changed = reordered.units;
+        changed.folded.flushes = reordered.flushes;
+        changed.folded.notes = reordered.notes;
         units.thaw(done);
         mem::forget(quiescent);
         changed

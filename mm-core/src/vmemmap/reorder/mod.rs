@@ -15,36 +15,33 @@
 //! All of it works on a [unit](Vmemmap::reorder_step) at a time, and with the
 //! [reserve](Vmemmap::reserve) in place of the allocator.
 
+mod change;
 mod complete;
 mod describe;
 mod exchange;
 mod found;
 mod frozen;
 mod gone;
+mod held;
 mod needed;
 mod reordering;
 mod survey;
 mod target;
 
 use super::Vmemmap;
-use super::descriptor_writer::DescriptorWriter;
 use super::fold::{FoldError, not_online};
-use super::frame_pool::FramePool;
-use super::memory_of;
 use super::note::Notes;
-use super::reserve::FromReserve;
-use super::table_records::RecordsInUse;
 use crate::addr::{Order, Pfn, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::error::ErrorKind;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tails};
-use crate::paging::{InUse, PageTable, Replacement, Role, Visit};
+use crate::paging::{InUse, PageTable, Replacement};
 use crate::readers::ReadersOf;
 use core::fmt;
-use core::ops::ControlFlow;
+use change::{Change, Source};
 pub(super) use describe::Describe;
-use reordering::Reordering;
+pub(super) use held::PerOrder;
 use target::{Target, aligned};
 
 /// What a change of orders has done.
@@ -59,16 +56,6 @@ pub struct Reordered {
     pub notes: Notes,
     /// What was asked for beyond these units: for the next call.
     pub rest: Option<PfnRange>,
-}
-
-impl Reordered {
-    /// Adds what the next call has done.
-    fn add(&mut self, next: &Self) {
-        self.units += next.units;
-        self.flushes += next.flushes;
-        self.notes.add(&next.notes);
-        self.rest = next.rest;
-    }
 }
 
 /// Why a change of orders stopped early.
@@ -138,13 +125,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             rest: Some(frames),
             ..Reordered::default()
         };
-        while let Some(frames) = done.rest {
-            match self.reorder_step(table, pagemap, frames) {
-                Ok(next) => done.add(&next),
-                Err(error) => return Err(ReorderStopped { done, error }),
-            }
+        match self.all_steps(table, pagemap, Describe::Owned, &mut done) {
+            Ok(()) => Ok(done),
+            Err(error) => Err(ReorderStopped { done, error }),
         }
-        Ok(done)
+    }
+
+    /// Does all that `done` says is left.
+    #[inline(never)]
+    fn all_steps<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        describe: Describe,
+        done: &mut Reordered,
+    ) -> Result<(), FoldError>
+    where
+        D: Reshape,
+    {
+        while let Some(frames) = done.rest {
+            self.step(table, pagemap, frames, describe, done)?;
+        }
+        Ok(())
     }
 
     /// Does the first unit of [`reorder`](Self::reorder), wholly or not at all. [`Reordered::rest`] is what
@@ -165,52 +167,50 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     where
         D: Reshape,
     {
-        self.step(table, pagemap, frames, Describe::Owned)
+        let mut done = Reordered::default();
+        self.step(table, pagemap, frames, Describe::Owned, &mut done)?;
+        Ok(done)
     }
 
-    /// See [`reorder_step`](Self::reorder_step). `describe` says what new pages are.
+    /// See [`reorder_step`](Self::reorder_step). `describe` says what new pages are. What it has done is added
+    /// to `done`.
     fn step<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
         describe: Describe,
-    ) -> Result<Reordered, FoldError>
+        done: &mut Reordered,
+    ) -> Result<(), FoldError>
     where
         D: Reshape,
     {
-        let request = self.request(&*table, pagemap, frames)?;
-        let [small, large] = self.units(&request);
-        let mut step = |unit| {
-            let bits = self.take_bits_for(unit, pagemap.node())?;
-            let done = self.reorder_unit(table, pagemap, &request, unit, describe);
-            match done {
-                Ok(_) => self.publish_unit(unit, bits),
-                Err(_) => self.give_bits_back(bits),
-            }
-            done
+        // Not copied out of it: it is large for a stack.
+        let request = self.request(&*table, pagemap, frames);
+        let request = match &request {
+            Ok(request) => request,
+            Err(error) => return Err(*error),
         };
-        let (unit, done) = match step(large) {
-            Err(FoldError::ReserveTooSmall { .. } | FoldError::AltmapExhausted { .. })
-                if small != large =>
-            {
-                (small, step(small)?)
-            }
-            done => (large, done?),
-        };
-        let last = unit.last().get();
-        let rest = match last.checked_sub(frames.start().get()) {
-            Some(before_last) => frames.split_at(before_last + 1).1,
-            None => Some(frames),
-        };
-        Ok(Reordered { rest, ..done })
+        let mut unit = self.unit(request, true);
+        let changed = self.reorder_unit(table, pagemap, request, unit, describe, done);
+        if let Err(FoldError::ReserveTooSmall { .. } | FoldError::AltmapExhausted { .. }) = changed
+            && self.unit(request, false) != unit
+        {
+            unit = self.unit(request, false);
+            self.reorder_unit(table, pagemap, request, unit, describe, done)?;
+        } else {
+            changed?;
+        }
+        done.rest = rest_behind(frames, unit);
+        Ok(())
     }
 
     /// The request, if it is valid.
+    #[inline(never)]
     fn request<'p, P: PageTable>(
         &self,
         table: &P,
-        pagemap: &DevPagemap<'p>,
+        pagemap: &'p DevPagemap<'p>,
         frames: PfnRange,
     ) -> Result<Request<'p>, FoldError> {
         if *pagemap.model() != self.model {
@@ -269,8 +269,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// The first unit of a request: one page, or as many small ones as a vmemmap page describes; and all
-    /// that one leaf table describes, if that is more.
-    fn units(&self, request: &Request<'_>) -> [PfnRange; 2] {
+    /// that one leaf table describes, if that is more and `largest` is asked for.
+    #[inline(never)]
+    fn unit(&self, request: &Request<'_>, largest: bool) -> PfnRange {
         let whole = request.target.whole();
         let page = aligned(whole.start(), request.first.max(request.order));
         let vmemmap_page = self.model.vmemmap_page_order();
@@ -284,10 +285,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             if is_group { group } else { unit }
         };
         let unit = group_of(vmemmap_page, page);
-        [unit, table.map_or(unit, |table| group_of(table, unit))]
+        let table = table.filter(|_| largest);
+        table.map_or(unit, |table| group_of(table, unit))
     }
 
-    /// Makes `unit` what the request says. Wholly, or not at all.
+    /// Makes `unit` what the request says, wholly or not at all.
+    // Not inlined: what comes before it needs no stack meanwhile.
+    #[inline(never)]
     fn reorder_unit<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -295,53 +299,53 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         request: &Request<'_>,
         unit: PfnRange,
         describe: Describe,
-    ) -> Result<Reordered, FoldError>
+        done: &mut Reordered,
+    ) -> Result<(), FoldError>
     where
         D: Reshape,
     {
-        let range = self.vmemmap_of(pagemap, unit)?;
-        self.check_altmap(&*table, pagemap.altmap())?;
-        let leaf = self.huge_leaf_of(&*table, pagemap);
-        let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
         let node = pagemap.node();
-        // SAFETY: 1: `fill_reserve` has allocated what is in it, and everything else there came from the
-        // operations of this vmemmap on this page table (duty 3 of `new`). Duty 2 of `new`.
-        let reserve =
-            unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        // SAFETY: 1: what is in it came from there.
-        let memory = unsafe { memory.with_reserve(&reserve) };
-        let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(&reserve);
-        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
-            .up_to(table.last_frame());
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
-        let mut reordering =
-            Reordering::<D, A, M>::new(pool, writer, request.target, describe, unit);
-        let mut done = Reordered {
-            units: 1,
-            ..Reordered::default()
+        let change = Change {
+            target: &request.target,
+            unit,
+            range: self.vmemmap_of(pagemap, unit)?,
+            leaf: self.leaf_to_come_back(&*table, pagemap),
+            describe,
+            source: Source::Reserve,
         };
-        let prepared = reordering.prepare(&*table, range, leaf, &mut done.notes);
-        let replaced = prepared.and_then(|()| {
-            // SAFETY: 1: frames and references were taken for this. 2: the survey has seen that all of the range
-            // is this library's; the records are its own. 3: descriptors of the same memory, by either entry;
-            // what they lose is what a change of orders is for.
-            unsafe { table.replace(range, node, &mut reordering, &records) }
-                .map_err(FoldError::from)
-        });
-        if replaced.is_ok() && reordering.has_huge_leaves {
-            rewrite_huge_leaves(&*table, range, &reordering);
+        self.check_altmap(&*table, pagemap.altmap())?;
+        let bits = self.take_bits_for(unit, node)?;
+        let mut notes = Notes::default();
+        match self.change(table, pagemap, &change, &mut notes) {
+            Ok(flushes) => {
+                self.publish_unit(unit, bits);
+                done.units += 1;
+                done.flushes += flushes;
+                done.notes.add(&notes);
+                Ok(())
+            }
+            Err(error) => {
+                self.give_bits_back(bits);
+                Err(match error {
+                    FoldError::OutOfFrames(_) => FoldError::ReserveTooSmall { node },
+                    error => error,
+                })
+            }
         }
-        reordering.release_unused();
-        match replaced {
-            Ok(replaced) => done.flushes = replaced.flushes,
-            Err(FoldError::OutOfFrames(_)) => return Err(FoldError::ReserveTooSmall { node }),
-            Err(error) => return Err(error),
-        }
-        Ok(done)
+    }
+
+    /// The order of huge leaves that come back when what they map has frames of its own.
+    pub(super) fn leaf_to_come_back<P: PageTable>(
+        &self,
+        table: &P,
+        pagemap: &DevPagemap<'_>,
+    ) -> Option<Order> {
+        let leaf = self.huge_leaf_of(table, pagemap);
+        leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves())
     }
 
     /// The vmemmap pages of `unit`, if no altmap reserves some of it.
+    #[inline(never)]
     fn vmemmap_of(&self, pagemap: &DevPagemap<'_>, unit: PfnRange) -> Result<VirtRange, FoldError> {
         let altmaps = &self.pool_state.altmaps;
         let own = pagemap.altmap().map(Altmap::reserved);
@@ -358,20 +362,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 }
 
-/// Makes the descriptors in the huge leaves of `range` parts of the new pages. The page table keeps such a
-/// leaf, and does not ask about it.
-fn rewrite_huge_leaves<D: Reshape, A: FrameAllocator, M: DirectMap, P: PageTable>(
-    table: &P,
-    range: VirtRange,
-    reordering: &Reordering<'_, '_, D, A, M>,
-) {
-    let _ = table.visit(range, &mut |visit| {
-        if let Visit::Leaves { at, run } = visit
-            && run.leaf.role == Role::Descriptors
-            && run.leaf.block.order() != Order::BASE
-        {
-            reordering.rewrite(at, &run);
-        }
-        ControlFlow::Continue(())
-    });
+/// What of `frames` is behind `unit`.
+#[inline(never)]
+fn rest_behind(frames: PfnRange, unit: PfnRange) -> Option<PfnRange> {
+    let last = unit.last().get();
+    match last.checked_sub(frames.start().get()) {
+        Some(before_last) => frames.split_at(before_last + 1).1,
+        None => Some(frames),
+    }
 }

@@ -1,8 +1,10 @@
 //! The exchange that changes orders: it answers what replaces each vmemmap page, with frames and
 //! references that it has before the page table asks for the first time.
 
+use super::change::Change;
 use super::describe::Describe;
 use super::gone::Gone;
+use super::held::{Held, PerOrder};
 use super::survey::{Difference, Survey};
 use super::target::{Kind, ORDERS, Target};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
@@ -22,28 +24,6 @@ use core::ptr::NonNull;
 /// How many words a frame of a stack starts with.
 const HEADER_WORDS: usize = FrameStack::<()>::HEADER_WORDS;
 
-/// A tail frame, with references for entries that are still to be made.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    pub(super) frame: Pfn,
-    pub(super) references: u64,
-    /// The tail frame that was known before. What is mapped to that one stays.
-    pub(super) before: Option<Pfn>,
-}
-
-impl Held {
-    /// Takes references of it. Says whether there were so many.
-    pub(super) fn draw(&mut self, references: u64) -> bool {
-        match self.references.checked_sub(references) {
-            Some(left) => {
-                self.references = left;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
 /// What a compound page needs of a tail frame of its own.
 struct NextTail {
     /// The frame before the compound page.
@@ -55,10 +35,10 @@ struct NextTail {
 }
 
 /// See the module.
-pub(super) struct Reordering<'v, 'p, D, A, M> {
+pub(super) struct Reordering<'v, D, A, M> {
     pub(super) pool: FramePool<'v, A, M>,
     pub(super) writer: DescriptorWriter<'v, M>,
-    pub(super) target: Target<'p>,
+    pub(super) target: &'v Target<'v>,
     pub(super) describe: Describe,
     /// What is changed.
     pub(super) unit: PfnRange,
@@ -68,7 +48,7 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     /// What no entry maps any more.
     pub(super) gone: Gone<'v, M>,
     /// The tail frame of each order.
-    pub(super) per_order: [Option<Held>; ORDERS],
+    pub(super) per_order: &'v mut PerOrder,
     /// The tail frame of the compound page that is being made, and where that starts.
     pub(super) current: Option<(Pfn, Held)>,
     /// Whether no entry of the unit's tails per compound page stays, so that nobody has to look.
@@ -82,14 +62,20 @@ pub(super) struct Reordering<'v, 'p, D, A, M> {
     pub(super) descriptor: PhantomData<fn() -> D>,
 }
 
-impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, A, M> {
+impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     pub(super) fn new(
         pool: FramePool<'v, A, M>,
         writer: DescriptorWriter<'v, M>,
-        target: Target<'p>,
-        describe: Describe,
-        unit: PfnRange,
+        per_order: &'v mut PerOrder,
+        change: &Change<'v>,
     ) -> Self {
+        let Change {
+            target,
+            unit,
+            describe,
+            ..
+        } = *change;
+        per_order.clear();
         Self {
             pool,
             ahead: FramesAhead::new(writer.direct_map),
@@ -102,7 +88,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             target,
             describe,
             unit,
-            per_order: [None; ORDERS],
+            per_order,
             current: None,
             all_tails_are_new: false,
             has_huge_leaves: false,
@@ -112,14 +98,32 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         }
     }
 
-    fn survey(&self, leaf: Option<Order>, blocks: u64) -> Survey<'_, 'v, 'p, A, M> {
+    fn survey(&self, leaf: Option<Order>, blocks: u64) -> Survey<'_, 'v, A, M> {
         Survey {
-            target: &self.target,
+            target: self.target,
             pool: &self.pool,
             writer: &self.writer,
             leaf,
             blocks,
         }
+    }
+
+    /// What differs in `range`, the unit's vmemmap pages; see [`Survey`].
+    fn difference<P: PageTable>(
+        &mut self,
+        table: &P,
+        range: VirtRange,
+        leaf: Option<Order>,
+        blocks: u64,
+    ) -> Difference {
+        let survey = Survey {
+            target: self.target,
+            pool: &self.pool,
+            writer: &self.writer,
+            leaf,
+            blocks,
+        };
+        survey.difference::<D, P>(table, range, Some(self.per_order))
     }
 
     /// Takes all frames and references that the change of `range`, the unit's vmemmap pages, needs.
@@ -134,7 +138,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         notes: &mut Notes,
     ) -> Result<(), FoldError> {
         let node = self.writer.node;
-        let mut found = self.survey(leaf, 0).difference::<D, P>(table, range);
+        let mut found = self.difference(table, range, leaf, 0);
         if let Some(error) = found.error {
             return Err(error);
         }
@@ -146,9 +150,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
             let blocks = self
                 .ahead
                 .take_blocks(pool, found.leaves, leaf, node, notes);
-            found = self
-                .survey(Some(leaf), blocks)
-                .difference::<D, P>(table, range);
+            self.per_order.clear();
+            found = self.difference(table, range, Some(leaf), blocks);
         }
         let mut tails = 0;
         if found.per_compound > 0 {
@@ -170,7 +173,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         let singles = found.own + tails;
         self.ahead
             .take_singles(&mut self.pool, singles, node, notes)?;
-        self.take_per_order(&found, notes)?;
+        self.take_per_order(notes)?;
         match tails {
             0 => Ok(()),
             _ => self.take_tails(table),
@@ -178,8 +181,10 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
     }
 
     /// Takes references of the tail frame of each order.
-    fn take_per_order(&mut self, found: &Difference, notes: &mut Notes) -> Result<(), FoldError> {
-        for (slot, references) in (0..).zip(found.per_order) {
+    #[inline(never)]
+    fn take_per_order(&mut self, notes: &mut Notes) -> Result<(), FoldError> {
+        for slot in 0..ORDERS {
+            let references = self.per_order.needed(slot);
             let Some(order) = self.target.order_of(slot).filter(|_| references > 0) else {
                 continue;
             };
@@ -197,13 +202,14 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
                 unsafe { self.pool.release_run(tail.entries()) };
                 return Err(FoldError::Uncounted { frame: tail.frame });
             }
-            if let Some(held) = self.per_order.get_mut(usize::from(slot)) {
-                *held = Some(Held {
+            self.per_order.insert(
+                slot,
+                Held {
                     frame: tail.frame,
                     references,
-                    before,
-                });
-            }
+                    before: before.unwrap_or(tail.frame),
+                },
+            );
         }
         Ok(())
     }
@@ -221,12 +227,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         if !unsafe { self.pool.acquire(frame, references) } {
             return Err(FoldError::Uncounted { frame });
         }
-        let held = Held {
-            frame,
-            references,
-            before: None,
-        };
-        Ok(Some((page.start(), held)))
+        Ok(Some((page.start(), Held::new(frame, references))))
     }
 
     /// How many entries of tails per compound page the unit has, if none stays.
@@ -302,11 +303,7 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         let frame = self.tails.take(1)?.start();
         // SAFETY: `take_tails` has written it, and nobody else uses the frame.
         let references = unsafe { self.references_in(frame).read() };
-        Some(Held {
-            frame,
-            references,
-            before: None,
-        })
+        Some(Held::new(frame, references))
     }
 
     /// Gives back what was not needed.
@@ -314,11 +311,8 @@ impl<'v, 'p, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, 'p, D, 
         // SAFETY: 1: this value has one pool.
         unsafe { self.gone.release(&mut self.pool) };
         self.release_current();
-        for index in 0..self.per_order.len() {
-            let held = self.per_order.get_mut(index).and_then(Option::take);
-            if let Some(held) = held {
-                self.release_held(held, Role::Tail);
-            }
+        while let Some(held) = self.per_order.pop() {
+            self.release_held(held, Role::Tail);
         }
         while let Some(held) = self.pop_tail() {
             self.release_held(held, Role::Descriptors);

@@ -1,6 +1,7 @@
 //! What is to be mapped otherwise than it is, before anything is changed.
 
-use super::target::{Kind, ORDERS, Segment, Target};
+use super::held::PerOrder;
+use super::target::{Kind, Segment, Target};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
@@ -19,8 +20,6 @@ pub(super) struct Difference {
     pub(super) own: u64,
     /// How many huge leaves can come back.
     pub(super) leaves: u64,
-    /// How many entries of tails per order are made, by the [slot](Target::slot) of the order.
-    pub(super) per_order: [u64; ORDERS],
     /// How many entries of tails per compound page are made.
     pub(super) per_compound: u64,
     /// A tail frame of a compound page that stays where it is mapped. What else of that page is to be
@@ -30,26 +29,6 @@ pub(super) struct Difference {
     pub(super) has_huge_leaves: bool,
     /// Why it cannot be changed.
     pub(super) error: Option<FoldError>,
-}
-
-impl Difference {
-    /// Counts `entries` more for the tails of `kind`.
-    #[inline]
-    fn add_tails(&mut self, target: &Target<'_>, kind: &Kind, entries: u64) {
-        match *kind {
-            Kind::Tail {
-                order,
-                tails: Tails::PerOrder,
-                ..
-            } => {
-                if let Some(all) = self.per_order.get_mut(target.slot(order)) {
-                    *all += entries;
-                }
-            }
-            Kind::Tail { .. } => self.per_compound += entries,
-            Kind::Own => {}
-        }
-    }
 }
 
 /// What is known of the span that was looked at last.
@@ -65,7 +44,8 @@ struct SpanSeen {
 /// The rest of a span behind what was looked at last, which is to be mapped to the same tails.
 #[derive(Clone, Copy)]
 struct Alike {
-    /// Its last address.
+    /// The first address that was not seen yet, and its last one.
+    next: VirtAddr,
     last: VirtAddr,
     kind: Kind,
     /// It becomes a table that is shared, so that no entry of it stays.
@@ -80,13 +60,14 @@ impl Alike {
     /// Whether all of `run` at `at`, base pages behind what was looked at, is in it.
     #[inline]
     fn has(&self, at: VirtAddr, run: &Run, shift: u32) -> bool {
-        let left = self.last.get().checked_sub(at.get());
-        left.is_some_and(|left| left >> shift >= run.count - 1)
+        at == self.next
+            && at <= self.last
+            && (self.last.get() - at.get()) >> shift >= run.count - 1
     }
 }
 
 /// How far a walk through a range has come.
-struct Walk {
+struct Walk<'o> {
     range: VirtRange,
     /// The first address that was not seen yet.
     next: Option<VirtAddr>,
@@ -97,21 +78,42 @@ struct Walk {
     /// Whether there are altmaps besides the pool's.
     any_other: bool,
     found: Difference,
+    /// Where entries of tails per order are counted, if that is asked for.
+    per_order: Option<&'o mut PerOrder>,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Adds the entries of what was alike.
     fn end_alike(&mut self, target: &Target<'_>) -> &mut Self {
         if let Some(alike) = self.alike.take() {
-            self.found.add_tails(target, &alike.kind, alike.entries);
+            self.next = (alike.next > VirtAddr::new(0)).then_some(alike.next);
+            self.add_tails(target, &alike.kind, alike.entries);
         }
         self
+    }
+
+    /// Counts `entries` more for the tails of `kind`.
+    #[inline]
+    fn add_tails(&mut self, target: &Target<'_>, kind: &Kind, entries: u64) {
+        match *kind {
+            Kind::Tail {
+                order,
+                tails: Tails::PerOrder,
+                ..
+            } => {
+                if let Some(all) = &mut self.per_order {
+                    all.need(target.slot(order), entries);
+                }
+            }
+            Kind::Tail { .. } => self.found.per_compound += entries,
+            Kind::Own => {}
+        }
     }
 }
 
 /// Compares what is mapped with what is to be.
-pub(super) struct Survey<'s, 'v, 'p, A, M> {
-    pub(super) target: &'s Target<'p>,
+pub(super) struct Survey<'s, 'v, A, M> {
+    pub(super) target: &'s Target<'s>,
     pub(super) pool: &'s FramePool<'v, A, M>,
     pub(super) writer: &'s DescriptorWriter<'v, M>,
     /// The size of a huge leaf, if any is to come back.
@@ -120,14 +122,15 @@ pub(super) struct Survey<'s, 'v, 'p, A, M> {
     pub(super) blocks: u64,
 }
 
-impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
+impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
     /// What differs in `range`, whole vmemmap pages. All of them have to be online, with frames of RAM or
-    /// of the pool's altmap.
+    /// of the pool's altmap. The entries of tails per order that are made are added to what `per_order` needs.
     #[inline(never)]
     pub(super) fn difference<D: Descriptor, P: PageTable>(
         &self,
         table: &P,
         range: VirtRange,
+        per_order: Option<&mut PerOrder>,
     ) -> Difference {
         let mut walk = Walk {
             range,
@@ -137,13 +140,13 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
             foreign_table: None,
             any_other: self.pool.state.altmaps.any_other(self.pool.altmap),
             found: Difference::default(),
+            per_order,
         };
         let shift = self.target.model().granule().shift();
         let _ = table.visit(range, &mut |visit| {
             // Most are like the one before.
             if let Visit::Leaves { at, run } = &visit
                 && let Some(alike) = &mut walk.alike
-                && walk.next == Some(*at)
                 && run.leaf.role != Role::Foreign
                 && alike.has(*at, run, shift)
             {
@@ -158,7 +161,8 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                         alike.entries += run.count;
                     }
                 }
-                walk.next = at.checked_add(run.count << shift);
+                // It is 0 behind the last address of all.
+                alike.next = VirtAddr::new(at.get().wrapping_add(run.count << shift));
                 return ControlFlow::Continue(());
             }
             self.visited::<D>(&mut walk, visit)
@@ -173,7 +177,8 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
     /// Goes on with `visit`, which may be about anything.
     // Not inlined: few come here.
     #[inline(never)]
-    fn visited<D: Descriptor>(&self, walk: &mut Walk, visit: Visit) -> ControlFlow<()> {
+    fn visited<D: Descriptor>(&self, walk: &mut Walk<'_>, visit: Visit) -> ControlFlow<()> {
+        walk.end_alike(self.target);
         let (at, run, shared) = match visit {
             Visit::Leaves { at, run } => (at, run, false),
             Visit::SharedTable { at, run, .. } => (at, run, true),
@@ -200,9 +205,11 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         }
         let bytes = self.target.model().granule().bytes();
         walk.next = at.checked_add(run.pages().saturating_mul(bytes));
-        let alike = self.compare::<D>(walk.end_alike(self.target), at, run, shared);
+        let alike = self.compare::<D>(walk, at, run, shared);
         // With other altmaps, each run has to be looked at.
-        walk.alike = alike.filter(|_| !walk.any_other);
+        if let (Some(alike), Some(next), false) = (alike, walk.next, walk.any_other) {
+            walk.alike = Some(Alike { next, ..alike });
+        }
         ControlFlow::Continue(())
     }
 
@@ -210,23 +217,16 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
     /// behind them may be compared with.
     fn compare<D: Descriptor>(
         &self,
-        walk: &mut Walk,
+        walk: &mut Walk<'_>,
         at: VirtAddr,
         run: Run,
         shared: bool,
     ) -> Option<Alike> {
-        let Walk {
-            range,
-            seen,
-            foreign_table,
-            found,
-            ..
-        } = walk;
-        let (range, foreign_table) = (*range, *foreign_table);
+        let (range, foreign_table) = (walk.range, walk.foreign_table);
         let granule = self.target.model().granule();
         let page = granule.bytes();
         let is_huge = run.leaf.block.order() != Order::BASE;
-        found.has_huge_leaves |= is_huge;
+        walk.found.has_huge_leaves |= is_huge;
         let bytes = run.pages().saturating_mul(page);
         let all = VirtRange::new(at.max(range.start()), bytes).ok();
         let end = at.get().saturating_add(bytes.saturating_sub(1));
@@ -234,11 +234,13 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
         let mut rest = all.and_then(|all| VirtRange::between(all.start(), last));
         let mut alike = None;
         while let Some(left) = rest {
-            let known = match seen {
+            let known = match &walk.seen {
                 Some(seen) if seen.span.contains(left.start()) => *seen,
                 _ => {
                     let span = self.span_of(left.start());
-                    *seen.insert(self.look_at(range, span, is_huge, foreign_table, found))
+                    let found = &mut walk.found;
+                    let seen = self.look_at(range, span, is_huge, foreign_table, found);
+                    *walk.seen.insert(seen)
                 }
             };
             let part = VirtRange::between(left.start(), left.last().min(known.span.last()));
@@ -261,6 +263,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 }
             );
             alike = is_longer.then(|| Alike {
+                next: at,
                 last: known
                     .span
                     .last()
@@ -282,15 +285,15 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
                 }
             };
             if run.leaf.role == Role::Tail && !known.joins {
-                found.own += own;
+                walk.found.own += own;
             }
             let tails = pages - own;
             let fits = tails > 0 && self.is_tail_of::<D>(&run.leaf, &kind);
             if fits && run.leaf.writable {
-                found.kept_tail = Some(run.leaf.block.first());
+                walk.found.kept_tail = Some(run.leaf.block.first());
             }
             if tails > 0 && !(fits && shared == known.shares.is_some()) {
-                found.add_tails(self.target, &kind, tails);
+                walk.add_tails(self.target, &kind, tails);
             }
             rest = self.target.after(left, pages);
         }
@@ -298,6 +301,8 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
     }
 
     /// What `span` becomes, of which a part at least is in `range`.
+    // Not inlined: once for each span.
+    #[inline(never)]
     fn look_at(
         &self,
         range: VirtRange,
@@ -345,7 +350,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, '_, A, M> {
     ) -> (u64, Option<Pfn>) {
         let range = self.target.model().descriptors(page);
         range.map_or((0, None), |range| {
-            let found = self.difference::<D, P>(table, range);
+            let found = self.difference::<D, P>(table, range, None);
             (found.per_compound, found.kept_tail)
         })
     }

@@ -39,9 +39,8 @@ pub(super) struct Segment {
 
 /// The pages that memory is to become.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'p> {
-    model: MemoryModel,
-    pagemap: DevPagemap<'p>,
+pub(in crate::vmemmap) struct Target<'p> {
+    pagemap: &'p DevPagemap<'p>,
     /// What becomes pages of the order.
     part: PfnRange,
     order: Order,
@@ -57,15 +56,14 @@ impl<'p> Target<'p> {
     /// `part` becomes pages of the pagemap's order, to multiples of which it is aligned. `ends` are the
     /// pages, aligned to their size, that its first and last frame are in now.
     pub(super) fn new(
-        pagemap: &DevPagemap<'p>,
+        pagemap: &'p DevPagemap<'p>,
         part: PfnRange,
         ends: [PfnRange; 2],
         can_share_tables: bool,
     ) -> Self {
         let order = pagemap.geometry().order();
         Self {
-            model: *pagemap.model(),
-            pagemap: *pagemap,
+            pagemap,
             part,
             order,
             tails: tails_of(pagemap, order),
@@ -75,7 +73,7 @@ impl<'p> Target<'p> {
     }
 
     pub(super) const fn model(&self) -> &MemoryModel {
-        &self.model
+        self.pagemap.model()
     }
 
     /// All that changes: the part, and the rest of the pages at its ends.
@@ -88,13 +86,13 @@ impl<'p> Target<'p> {
 
     /// The place of `order` in a list of [`ORDERS`]; none in it for an order whose tails are not shared.
     pub(super) fn slot(&self, order: Order) -> usize {
-        slot(&self.model, order)
+        slot(self.model(), order)
     }
 
     /// The order with the place `slot`.
-    pub(super) fn order_of(&self, slot: u8) -> Option<Order> {
-        let page = self.model.vmemmap_page_order().get();
-        Order::new(page.checked_add(slot)?.checked_add(1)?)
+    pub(super) fn order_of(&self, slot: usize) -> Option<Order> {
+        let page = self.model().vmemmap_page_order().get();
+        Order::new(page.checked_add(u8::try_from(slot).ok()?)?.checked_add(1)?)
     }
 
     /// The last compound page of `unit` that ends at `last` or before, and whose tails are shared per
@@ -104,8 +102,8 @@ impl<'p> Target<'p> {
         loop {
             let frame = last.filter(|last| unit.contains(*last))?;
             let (page, order) = self.page_of(frame);
-            let is_compound = page.frames() > self.model.descriptors_per_page();
-            let tails = tails_of(&self.pagemap, order);
+            let is_compound = page.frames() > self.model().descriptors_per_page();
+            let tails = tails_of(self.pagemap, order);
             if is_compound && tails != Tails::None && tails != Tails::PerOrder {
                 return Some(page);
             }
@@ -128,7 +126,7 @@ impl<'p> Target<'p> {
 
     /// How many vmemmap pages of the compound page `page` are mapped to tails.
     pub(super) const fn tails_of(&self, page: PfnRange) -> u64 {
-        (page.frames() >> self.model.vmemmap_page_order().get()).saturating_sub(1)
+        (page.frames() >> self.model().vmemmap_page_order().get()).saturating_sub(1)
     }
 
     /// The page that `frame`, which is in [`whole`](Self::whole), is to be part of.
@@ -157,10 +155,10 @@ impl<'p> Target<'p> {
     /// next one may be of the same kind.
     #[inline]
     pub(super) fn segment(&self, at: VirtAddr) -> Option<Segment> {
-        let per_page = self.model.descriptors_per_page();
-        let first = self.model.frame_of_descriptor(at)?;
+        let per_page = self.model().descriptors_per_page();
+        let first = self.model().frame_of_descriptor(at)?;
         // Nearly all are in the part, in pages that are larger than that.
-        if self.order > self.model.vmemmap_page_order()
+        if self.order > self.model().vmemmap_page_order()
             && self.tails != Tails::None
             && self.part.contains(first)
         {
@@ -177,7 +175,7 @@ impl<'p> Target<'p> {
                         order: self.order,
                         tails: self.tails,
                     },
-                    pages: (page.frames() - before) >> self.model.vmemmap_page_order().get(),
+                    pages: (page.frames() - before) >> self.model().vmemmap_page_order().get(),
                 },
             });
         }
@@ -194,7 +192,7 @@ impl<'p> Target<'p> {
         if page.frames() <= per_page {
             return Some(own(up_to(alike.last())));
         }
-        Some(match tails_of(&self.pagemap, order) {
+        Some(match tails_of(self.pagemap, order) {
             Tails::None => own(up_to(alike.last())),
             _ if page.start() == first => own(1),
             tails => Segment {
@@ -207,11 +205,11 @@ impl<'p> Target<'p> {
     /// Of the `pages` vmemmap pages from `at` on, if all are of the part and its tails are shared by all
     /// pages of the order: how many have a first descriptor, and what the others are mapped to.
     pub(super) fn uniform(&self, at: VirtAddr, pages: u64) -> Option<(u64, Kind)> {
-        let first = self.model.frame_of_descriptor(at)?;
-        let frames = pages.checked_mul(self.model.descriptors_per_page())?;
+        let first = self.model().frame_of_descriptor(at)?;
+        let frames = pages.checked_mul(self.model().descriptors_per_page())?;
         let frames = PfnRange::new(first, frames).ok()?;
         let is_uniform = self.tails == Tails::PerOrder
-            && self.order > self.model.vmemmap_page_order()
+            && self.order > self.model().vmemmap_page_order()
             && self.part.contains_range(frames);
         if !is_uniform {
             return None;
@@ -229,11 +227,11 @@ impl<'p> Target<'p> {
     /// The rest of the part, in pages of its order, if one of them is described from the vmemmap page at `at`
     /// on and all of these share their tails.
     pub(super) fn shared_from(&self, at: VirtAddr) -> Option<(PfnRange, Order)> {
-        let first = self.model.frame_of_descriptor(at)?;
+        let first = self.model().frame_of_descriptor(at)?;
         let before = first.get().checked_sub(self.part.start().get())?;
         let rest = self.part.split_at(before).1;
         let is_shared = self.tails == Tails::PerOrder
-            && self.order > self.model.vmemmap_page_order()
+            && self.order > self.model().vmemmap_page_order()
             && first.is_aligned(self.order);
         rest.filter(|_| is_shared).map(|rest| (rest, self.order))
     }
@@ -272,13 +270,13 @@ impl<'p> Target<'p> {
 
     /// The last address of `pages` pages from `at` on.
     pub(super) fn last_of(&self, at: VirtAddr, pages: u64) -> VirtAddr {
-        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        let bytes = pages.saturating_mul(self.model().granule().bytes());
         VirtAddr::new(at.get().saturating_add(bytes.saturating_sub(1)))
     }
 
     /// `range` without its first `pages` pages.
     pub(super) fn after(&self, range: VirtRange, pages: u64) -> Option<VirtRange> {
-        let bytes = pages.saturating_mul(self.model.granule().bytes());
+        let bytes = pages.saturating_mul(self.model().granule().bytes());
         let last = range.start().checked_add(bytes.checked_sub(1)?)?;
         range.after(last)
     }

@@ -92,6 +92,7 @@ where
     }
 
     /// Plans the link of a shared table of tails.
+    #[inline(never)]
     fn plan_tails(
         &self,
         mapped: &MappedBy,
@@ -143,6 +144,7 @@ where
     }
 
     /// Plans a private table, in which each entry is what the exchange says.
+    #[inline(never)]
     fn plan_aside(
         &self,
         mapped: &MappedBy,
@@ -222,16 +224,9 @@ where
     ) -> (usize, bool) {
         if run.leaf.role == Role::Tail
             && run.count > 1
-            && let Some(groups) = exchange.groups(at, *run)
+            && let Some(count) = self.exchange_groups(at, run, slots, exchange)
         {
-            if let Some(count) = self.enter_groups(&groups, run.count, slots) {
-                return (count, true);
-            }
-            let (heads, tails) = groups.runs();
-            exchange.released(heads);
-            if let Some(tails) = tails {
-                exchange.released(tails);
-            }
+            return (count, true);
         }
         let new = exchange.exchange(at, *run);
         let (old, _) = run.take(new.count.max(1));
@@ -252,6 +247,29 @@ where
             slots.fill(0);
         }
         (count, false)
+    }
+
+    /// Enters the groups that the exchange has for the start of `run`, if it has some. Answers with how many
+    /// entries that is.
+    // Not inlined: few runs come here.
+    #[inline(never)]
+    fn exchange_groups(
+        &self,
+        at: VirtAddr,
+        run: &Run,
+        slots: &mut [u64],
+        exchange: &mut dyn Exchange,
+    ) -> Option<usize> {
+        let groups = exchange.groups(at, *run)?;
+        let entered = self.enter_groups(&groups, run.count, slots);
+        if entered.is_none() {
+            let (heads, tails) = groups.runs();
+            exchange.released(heads);
+            if let Some(tails) = tails {
+                exchange.released(tails);
+            }
+        }
+        entered
     }
 
     /// Enters `groups` at the start of `slots`, the first `room` of which are to be exchanged. Answers with

@@ -188,7 +188,8 @@ where
     }
 
     /// Reports what the old entries of `change` pointed at. No CPU translates by them any more.
-    // What was built aside is only looked at where there are spans.
+    // What was built aside is only looked at where there are spans. Not inlined, for the stack.
+    #[inline(never)]
     pub(in crate::paging::radix) fn release_old<const SPANS: bool>(
         &self,
         change: Change,

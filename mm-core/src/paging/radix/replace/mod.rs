@@ -95,6 +95,8 @@ where
     }
 
     /// How many huge leaves of `range` are to be split, and shared tables to be copied.
+    // Not inlined, as what follows: the stack that it takes is not there meanwhile.
+    #[inline(never)]
     fn count_splits<const SPANS: bool>(&self, range: VirtRange, exchange: &dyn Exchange) -> u64 {
         let mut splits = 0;
         let mut rest = Some(range);
@@ -129,6 +131,7 @@ where
     }
 
     /// Takes `count` tables.
+    #[inline(never)]
     fn reserve_tables(&self, count: u64, node: NodeId) -> Result<FrameStack<'_, M>, NoTable> {
         let mut tables = FrameStack::new(self.direct_map);
         let mut left = count;
@@ -258,6 +261,7 @@ where
 
     /// Plans a table of its own in place of the shared table `old` at the start of `rest`, unless
     /// that is to stay. Answers with what is left to do.
+    #[inline(never)]
     fn plan_copy(
         &self,
         old: Pfn,
@@ -297,6 +301,7 @@ where
 
     /// Plans a huge leaf in place of the whole leaf table `table` at the start of `rest`, if the
     /// exchange has one. Answers with what is left after it.
+    #[inline(never)]
     fn plan_join(
         &self,
         table: Pfn,
@@ -331,6 +336,7 @@ where
 
     /// Plans the exchange of leaves at the start of `rest`, in `table`. Answers with what is left
     /// after them.
+    #[inline(never)]
     fn plan_leaves(
         &self,
         table: Pfn,

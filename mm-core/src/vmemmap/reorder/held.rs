@@ -1,0 +1,110 @@
+//! Tail frames, with references for entries that are still to be made.
+
+use super::target::ORDERS;
+use crate::addr::Pfn;
+
+/// A tail frame, with references for entries that are still to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) frame: Pfn,
+    pub(super) references: u64,
+    /// The tail frame that was known before, or the same one. What is mapped to that stays.
+    pub(super) before: Pfn,
+}
+
+impl Held {
+    pub(super) const fn new(frame: Pfn, references: u64) -> Self {
+        Self {
+            frame,
+            references,
+            before: frame,
+        }
+    }
+
+    /// Takes references of it. Says whether there were so many.
+    pub(super) fn draw(&mut self, references: u64) -> bool {
+        match self.references.checked_sub(references) {
+            Some(left) => {
+                self.references = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The tail frames of orders whose pages share one, by the [slot](super::target::Target::slot) of the order.
+///
+/// Only while a change of orders is under way. It lies in the [`Vmemmap`](crate::vmemmap::Vmemmap), since it is
+/// too large for the stack.
+#[derive(Debug)]
+pub(in crate::vmemmap) struct PerOrder {
+    all: [Held; ORDERS],
+    /// The slots that have one, by their bits.
+    used: u32,
+}
+
+impl PerOrder {
+    pub(in crate::vmemmap) const fn new() -> Self {
+        Self {
+            all: [Held::new(Pfn::MAX, 0); ORDERS],
+            used: 0,
+        }
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        for held in &mut self.all {
+            held.references = 0;
+        }
+    }
+
+    /// Counts `entries` more that need a reference of the tail frame in `slot`, before there is one.
+    #[inline]
+    pub(super) fn need(&mut self, slot: usize, entries: u64) {
+        if let Some(place) = self.all.get_mut(slot) {
+            place.references += entries;
+        }
+    }
+
+    /// How many references are needed in `slot`.
+    pub(super) fn needed(&self, slot: usize) -> u64 {
+        self.all.get(slot).map_or(0, |held| held.references)
+    }
+
+    pub(super) fn insert(&mut self, slot: usize, held: Held) {
+        if let Some(place) = self.all.get_mut(slot) {
+            *place = held;
+            self.used |= 1 << slot;
+        }
+    }
+
+    fn has(&self, slot: usize) -> bool {
+        slot < ORDERS && self.used >> slot & 1 != 0
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&Held> {
+        self.all.get(slot).filter(|_| self.has(slot))
+    }
+
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Held> {
+        let has = self.has(slot);
+        self.all.get_mut(slot).filter(|_| has)
+    }
+
+    /// The one whose frame is `frame`.
+    pub(super) fn of_frame(&mut self, frame: Pfn) -> Option<&mut Held> {
+        let used = self.used;
+        let mut all = self.all.iter_mut().enumerate();
+        let found = all.find(|(slot, held)| used >> slot & 1 != 0 && held.frame == frame);
+        found.map(|(_, held)| held)
+    }
+
+    /// Takes one out.
+    pub(super) fn pop(&mut self) -> Option<Held> {
+        let slot = self.used.checked_ilog2()?;
+        self.used &= !(1 << slot);
+        self.all.get(slot as usize).copied()
+    }
+}
