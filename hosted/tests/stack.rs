@@ -209,9 +209,7 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
     }
     deepest.sort_unstable();
     assert!(
-        deepest
-            .iter()
-            .all(|(depth, _)| (1..LIMIT).contains(depth)),
+        deepest.iter().all(|(depth, _)| (1..LIMIT).contains(depth)),
         "{}: {deepest:?}",
         B::NAME
     );

@@ -14,15 +14,15 @@
 //! afterwards. It changes as a whole or not at all. Which units of a call are frozen is a bit for each,
 //! so a call is about at most 512 units.
 
-use super::{FoldError, Folded, for_each_descriptor};
+use super::{FoldError, Folded};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::descriptor::Reshape;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
-use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::frozen_pages::{freeze_pages, thaw_pages};
+use crate::vmemmap::reorder::for_each_holder;
 use crate::vmemmap::{OfflineError, Vmemmap};
 use core::fmt;
 use core::mem;
@@ -347,18 +347,26 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let Some(range) = self.model.descriptors(frames) else {
             return;
         };
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
+        let empty = |holder, first: Pfn| {
+            let descriptors = self.direct_map.frame_pointer(holder).cast::<D>();
+            for index in 0..self.model.descriptors_per_page() {
+                let frame = first.saturating_add(index);
+                if !frames.contains(frame) || frame.is_aligned(order) {
+                    continue;
+                }
+                // SAFETY: the frame is mapped by this library, so the direct map reaches it (duty 2 of
+                // `new`), and it holds a page of descriptors of `D`'s size; they are only shared.
+                let descriptor = unsafe { descriptors.add(index as usize).as_ref() };
+                // SAFETY: 1: it was frozen with its page, or is a tail that was never counted. 2: a tail
+                // has no owner.
+                unsafe { descriptor.unfreeze(0) };
+            }
+        };
         let _ = table.visit(range, &mut |visit| {
             if let Visit::Leaves { at, run } = visit
                 && run.leaf.role == Role::Descriptors
             {
-                for_each_descriptor(&writer, at, &run, range, &mut |frame, descriptor: &D| {
-                    if !frame.is_aligned(order) {
-                        // SAFETY: 1: it was frozen with its page, or is a tail that was never counted. 2:
-                        // a tail has no owner.
-                        unsafe { descriptor.unfreeze(0) };
-                    }
-                });
+                for_each_holder(&self.model, at, &run, empty);
             }
             ControlFlow::Continue(())
         });

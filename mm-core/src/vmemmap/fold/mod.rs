@@ -11,17 +11,13 @@
 //! A [`DevPagemap`] says how the memory is used *now*. The pagemap that it was brought online with
 //! may have said base pages.
 //!
-//! - `survey` looks at what is mapped before anything is changed, and refuses what cannot be
-//!   changed.
-//! - `folding` and `unfolding` answer what replaces each vmemmap page
-//!   ([`Exchange`](crate::paging::Exchange)). Unfolding has all of its frames before the page table
-//!   asks for the first time.
+//! Both are [changes of order](super::reorder) that keep what is there, with frames of the allocator in
+//! place of the reserve's. `survey` looks at what is mapped before, counts, and refuses what cannot be
+//! changed.
 
 mod error;
-mod folding;
 mod frozen;
 mod survey;
-mod unfolding;
 
 pub use error::FoldError;
 pub(super) use frozen::not_online;
@@ -29,21 +25,16 @@ pub use frozen::{Change, Changed, FrozenUnits, QuiescentUnits};
 
 use super::Vmemmap;
 use super::descriptor_writer::DescriptorWriter;
-use super::frame_pool::FramePool;
-use super::memory_of;
 use super::note::Notes;
-use super::shared_tail::shared_tail;
-use super::table_records::RecordsInUse;
-use crate::addr::{PfnRange, VirtAddr, VirtRange};
+use super::reorder::{
+    Change as OrderChange, Describe, Leaves, Target, UnitWriter, aligned, rewrite_descriptors,
+};
+use crate::addr::{PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use crate::paging::{InUse, PageTable, Replacement, Role, Run, Visit};
+use crate::paging::{InUse, PageTable, Replacement};
 use crate::readers::ReadersOf;
-use core::ops::ControlFlow;
-use folding::{Folding, for_each_descriptor, reshape_run};
-use survey::requirement;
-use unfolding::Unfolding;
 
 /// What a fold or an unfold has done.
 #[must_use = "not everything may have been done as asked; see the notes"]
@@ -142,13 +133,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
-        let tails = match pagemap.tails() {
+        match pagemap.tails() {
             (Tails::None, fallback) => return Err(FoldError::NothingToShare(fallback)),
             (Tails::PerOrder, _) if !D::Encoding::SAME_FOR_ALL => {
                 return Err(FoldError::TailsDiffer);
             }
-            (tails, _) => tails,
-        };
+            _ => {}
+        }
         if table.replacement() == Replacement::Refused {
             return Err(FoldError::Refused);
         }
@@ -157,50 +148,30 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             unchanged: survey.folded,
             ..Folded::default()
         };
-        if survey.unfolded == 0 {
-            folded.flushes = self.share_folded(table, pagemap, frames);
-            return Ok(folded);
-        }
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let records = RecordsInUse::new(memory, &mut self.table_records);
-        let mut pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
-            .up_to(table.last_frame());
-        let tail_pages = survey.unfolded * (self.model.vmemmap_pages(order) - 1);
-        let mut shared = None;
-        if tails == Tails::PerOrder {
-            let notes = &mut folded.notes;
-            let pool = &mut pool;
-            let tail = shared_tail::<D, A, M>(pool, &writer, frames.start(), tail_pages, notes)?;
-            if tail.references < tail_pages {
-                // SAFETY: 1: the references came from this pool. 2: no entry was made for them.
-                unsafe { pool.release_run(tail.entries()) };
-                folded.unchanged += survey.unfolded;
-                return Ok(folded);
-            }
-            shared = Some(tail);
-        }
-        let mut folding = Folding::<D, A, M>::new(pool, writer, shared.map(|tail| tail.frame));
-        // SAFETY: 1: tail frames are this library's, with a reference for each entry. 2: the survey
-        // has seen that all of the range is this library's; the records are its own. 3: descriptors of
-        // the same memory, by either entry; what tails lose is what a fold is for.
-        match unsafe { table.replace(range, pagemap.node(), &mut folding, &records) } {
-            Ok(replaced) => {
-                folded.flushes = replaced.flushes;
-                folded.changed = survey.unfolded - folding.uncounted;
-                folded.unchanged += folding.uncounted;
-                folded.flushes += self.share_folded(table, pagemap, frames);
-                Ok(folded)
-            }
-            Err(error) => {
-                if let Some(tail) = shared {
-                    // SAFETY: 1: the references were taken for entries of the run. 2: none was
-                    // made.
-                    unsafe { folding.pool.release_run(tail.entries()) };
+        if survey.unfolded > 0 {
+            let target = target_of(pagemap, frames);
+            let change = OrderChange {
+                target: &target,
+                unit: frames,
+                range,
+                leaf: None,
+                describe: Describe::Kept,
+            };
+            match self.change::<P, true>(table, pagemap, &change, &mut folded.notes) {
+                Ok(changed) => {
+                    folded.flushes = changed.flushes;
+                    folded.changed = survey.unfolded - changed.uncounted;
+                    folded.unchanged += changed.uncounted;
                 }
-                Err(error.into())
+                Err(FoldError::Uncounted { .. }) => {
+                    folded.unchanged += survey.unfolded;
+                    return Ok(folded);
+                }
+                Err(error) => return Err(error),
             }
         }
+        folded.flushes += self.share_folded(table, pagemap, frames);
+        Ok(folded)
     }
 
     /// Merges equal leaf tables of `frames` if the pagemap shares tables. `frames` are folded, on a
@@ -240,45 +211,37 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         frames: PfnRange,
-    ) -> Result<Folded, FoldError> {
+    ) -> Result<Folded, FoldError>
+    where
+        D: Reshape,
+    {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
         if table.replacement() == Replacement::Refused {
             return Err(FoldError::Refused);
         }
         let survey = self.survey(table, range, order, pagemap.altmap())?;
-        let leaf = self.huge_leaf_of(table, pagemap);
-        let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
-        let possible = requirement(&self.model, table, range, order, leaf, 0).leaves;
         let mut folded = Folded {
             changed: survey.folded,
             unchanged: survey.unfolded,
             ..Folded::default()
         };
-        if survey.folded == 0 && possible == 0 {
+        let leaf = self.leaf_to_come_back(&*table, pagemap);
+        if survey.folded == 0 && leaf.is_none() {
             return Ok(folded);
         }
-        self.check_altmap(table, pagemap.altmap())?;
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let records = RecordsInUse::new(memory, &mut self.table_records);
-        let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state)
-            .up_to(table.last_frame());
-        let mut unfolding = Unfolding::new(pool, &self.model, &self.direct_map, order);
-        let node = pagemap.node();
-        let notes = &mut folded.notes;
-        let blocks = leaf.map_or(0, |leaf| {
-            unfolding.reserve_blocks(possible, leaf, node, notes)
-        });
-        let singles = requirement(&self.model, table, range, order, leaf, blocks).frames;
-        let reserved = unfolding.reserve_frames(singles, node, notes);
-        let replaced = reserved.and_then(|()| {
-            // SAFETY: 1: the frames are reserved for this. 2: the survey has seen that all of the
-            // range is this library's; the records are its own. 3: old and new entries lead to the
-            // same descriptors.
-            unsafe { table.replace(range, node, &mut unfolding, &records) }.map_err(FoldError::from)
-        });
-        unfolding.release_unused();
-        folded.flushes = replaced?.flushes;
+        self.check_altmap(&*table, pagemap.altmap())?;
+        let own = pagemap.with_tails(Tails::None);
+        let target = target_of(&own, frames);
+        let change = OrderChange {
+            target: &target,
+            unit: frames,
+            range,
+            leaf,
+            describe: Describe::Unchanged,
+        };
+        let changed = self.change::<P, true>(table, pagemap, &change, &mut folded.notes);
+        folded.flushes = changed?.flushes;
         Ok(folded)
     }
 
@@ -322,33 +285,21 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
         let survey = self.survey(table, range, order, pagemap.altmap())?;
-        let mut at_tails = None;
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
-        let each = |with: &mut dyn FnMut(VirtAddr, Run) -> ControlFlow<()>| {
-            let _ = table.visit(range, &mut |visit| match visit {
-                Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => with(at, run),
-                Visit::Table { .. } => ControlFlow::Continue(()),
-            });
+        let tails = match survey.folded {
+            0 => self.tails_after(table, frames),
+            _ => self.first_tail(table, range, order),
         };
-        if survey.folded > 0 {
-            each(&mut |at, run| {
-                if run.leaf.role == Role::Tail {
-                    at_tails = Some(at);
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            });
-            return Err(FoldError::OtherTails {
-                at: at_tails.unwrap_or(range.start()),
-            });
-        }
-        if let Some(at) = self.tails_after(table, frames) {
+        if let Some(at) = tails {
             return Err(FoldError::OtherTails { at });
         }
-        each(&mut |at, run| {
-            reshape_run::<D, M>(&writer, at, &run, range);
-            ControlFlow::Continue(())
-        });
+        let own = pagemap.with_tails(Tails::None);
+        let writer = UnitWriter {
+            writer: &DescriptorWriter::of(pagemap, &self.model, &self.direct_map),
+            target: &target_of(&own, frames),
+            unit: frames,
+            describe: Describe::Kept,
+        };
+        rewrite_descriptors::<D, M, P>(table, range, &writer, Leaves::All);
         Ok(())
     }
 
@@ -426,4 +377,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
         self.model.descriptors(frames).ok_or(outside)
     }
+}
+
+/// What `frames` become. Tables are merged afterwards, also those of pages that are folded already.
+fn target_of<'p>(pagemap: &'p DevPagemap<'p>, frames: PfnRange) -> Target<'p> {
+    let order = pagemap.geometry().order();
+    let ends = [frames.start(), frames.last()].map(|frame| aligned(frame, order));
+    Target::new(pagemap, frames, ends, false)
 }

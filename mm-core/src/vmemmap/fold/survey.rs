@@ -19,15 +19,6 @@ pub(super) struct Survey {
     pub(super) unfolded: u64,
 }
 
-/// What unfolding a range needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Requirement {
-    /// Blocks for huge leaves that can replace a table.
-    pub(super) leaves: u64,
-    /// Single frames for the tails that no such huge leaf maps.
-    pub(super) frames: u64,
-}
-
 /// Why leaves cannot be folded or unfolded as asked.
 #[derive(Clone, Copy, Debug)]
 enum Mismatch {
@@ -162,13 +153,24 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let compound = PfnRange::new(head, order.frames()).ok()?;
         let all = self.model.descriptors(compound)?;
         let behind = all.after(self.model.descriptors(frames)?.last())?;
+        self.first_tail(table, behind, order)
+    }
+
+    /// Where in `range` the first tail is that compound pages of `order` share, if one is.
+    #[inline(never)]
+    pub(super) fn first_tail<P: PageTable>(
+        &self,
+        table: &P,
+        range: VirtRange,
+        order: Order,
+    ) -> Option<VirtAddr> {
         let mut found = None;
-        let _ = table.visit(behind, &mut |visit| match visit {
+        let _ = table.visit(range, &mut |visit| match visit {
             Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. }
                 if run.leaf.role == Role::Tail
                     && self.order_of_tails(run.leaf.block) == Some(order) =>
             {
-                found = Some(at.max(behind.start()));
+                found = Some(at.max(range.start()));
                 ControlFlow::Break(())
             }
             _ => ControlFlow::Continue(()),
@@ -187,83 +189,4 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // are only shared.
         Some(unsafe { page.as_ref() }.order())
     }
-}
-
-/// What unfolding `range`, which was surveyed for `order`, needs. The first `blocks` of the
-/// possible huge leaves have a block; the others become single frames.
-#[inline(never)]
-pub(super) fn requirement<P: PageTable>(
-    model: &MemoryModel,
-    table: &P,
-    range: VirtRange,
-    order: Order,
-    leaf: Option<Order>,
-    blocks: u64,
-) -> Requirement {
-    let granule = model.granule();
-    let page = granule.bytes();
-    let span = leaf.and_then(|leaf| leaf.bytes(granule)).unwrap_or(page);
-    let mut requirement = Requirement::default();
-    let mut foreign_table = None;
-    // Which span comes last, and whether it becomes a huge leaf.
-    let mut current: Option<(VirtAddr, bool)> = None;
-    let _ = table.visit(range, &mut |visit| {
-        let (at, run) = match visit {
-            Visit::Leaves { at, run } | Visit::SharedTable { at, run, .. } => (at, run),
-            Visit::Table {
-                at,
-                leaf_table: true,
-                owned: false,
-                ..
-            } => {
-                foreign_table = Some(at);
-                return ControlFlow::Continue(());
-            }
-            Visit::Table { .. } => return ControlFlow::Continue(()),
-        };
-        if run.leaf.block.order() != Order::BASE {
-            return ControlFlow::Continue(());
-        }
-        let last = at.get().saturating_add(run.pages() * page - 1);
-        let mut next = at.get();
-        while next <= last {
-            let start = VirtAddr::new(next & !(span - 1));
-            let span_last = start.get() | (span - 1);
-            let part_last = span_last.min(last);
-            let joins = match current {
-                Some((known, joins)) if known == start => joins,
-                _ => {
-                    let possible = leaf.is_some()
-                        && range.contains(start)
-                        && range.contains(VirtAddr::new(span_last))
-                        && foreign_table != Some(start);
-                    requirement.leaves += u64::from(possible);
-                    let joins = possible && requirement.leaves <= blocks;
-                    current = Some((start, joins));
-                    joins
-                }
-            };
-            if run.leaf.role == Role::Tail && !joins {
-                let part = VirtRange::between(VirtAddr::new(next), VirtAddr::new(part_last));
-                let keeps = part.is_some_and(|part| {
-                    run.leaf.writable && has_first_tail_page(model, part, order)
-                });
-                requirement.frames += (part_last - next) / page + 1 - u64::from(keeps);
-            }
-            match part_last.checked_add(1) {
-                Some(after) => next = after,
-                None => break,
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    requirement
-}
-
-/// Whether `part`, which lies in one page of `order`, contains the vmemmap page after the head's.
-fn has_first_tail_page(model: &MemoryModel, part: VirtRange, order: Order) -> bool {
-    let page = model.granule().bytes();
-    let bytes = model.vmemmap_pages(order).saturating_mul(page);
-    let first = part.start().get() & (bytes - 1);
-    first <= page && first + (part.last().get() - part.start().get()) >= page
 }

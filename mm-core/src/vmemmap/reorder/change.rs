@@ -1,13 +1,14 @@
 //! A change of what a unit of memory is mapped to, with everything that it takes.
 
-use super::describe::Describe;
+use super::describe::{Describe, UnitWriter};
+use super::keep::Keeping;
 use super::reordering::Reordering;
 use super::target::Target;
 use crate::addr::{Order, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape};
 use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
 use crate::pagemap::DevPagemap;
-use crate::paging::{InUse, PageTable, Role, TableReserve, Visit};
+use crate::paging::{InUse, PageTable, Replaced, Role, TableReserve, Visit};
 use crate::readers::ReadersOf;
 use crate::vmemmap::Vmemmap;
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
@@ -28,38 +29,44 @@ pub(in crate::vmemmap) struct Change<'p> {
     /// The size of huge leaves that come back where what they map has frames of its own.
     pub(in crate::vmemmap) leaf: Option<Order>,
     pub(in crate::vmemmap) describe: Describe,
-    pub(in crate::vmemmap) source: Source,
 }
 
-/// Where frames and tables for a change come from, and where those go that it frees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::vmemmap) enum Source {
-    /// The vmemmap's reserve.
-    Reserve,
+/// What a change took.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::vmemmap) struct Changed {
+    pub(in crate::vmemmap) flushes: u64,
+    /// How many compound pages keep all of their frames because the allocator cannot count the references of
+    /// a tail frame.
+    pub(in crate::vmemmap) uncounted: u64,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
-    /// Makes `change`, wholly or not at all, and says how many flushes that took.
+    /// Makes `change`, wholly or not at all. All that it takes comes from the reserve, and what it frees goes
+    /// there; where it `KEEPS` the frames that are there, as [`Describe::keeps`] says too, all is the
+    /// allocator's.
+    // By a constant: a kernel that only folds has no code of the reserve and of tables aside.
     // Not inlined: what comes before it needs no stack meanwhile.
     #[inline(never)]
-    pub(in crate::vmemmap) fn change<P: PageTable>(
+    pub(in crate::vmemmap) fn change<P: PageTable, const KEEPS: bool>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         change: &Change<'_>,
         notes: &mut Notes,
-    ) -> Result<u64, FoldError>
+    ) -> Result<Changed, FoldError>
     where
         D: Reshape,
     {
-        // SAFETY: 1: `fill_reserve` has allocated what is in it, and everything else there came from the
-        // operations of this vmemmap on this page table (duty 3 of `new`). Duty 2 of `new`.
-        let reserve =
-            unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
-        let frames: &dyn FrameReserve = &reserve;
+        let reserve;
+        let frames: &dyn FrameReserve;
         let mut memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let mut tables: Option<&dyn TableReserve> = None;
-        if change.source == Source::Reserve {
+        if !KEEPS {
+            // SAFETY: 1: `fill_reserve` has allocated what is in it, and everything else there came from the
+            // operations of this vmemmap on this page table (duty 3 of `new`). Duty 2 of `new`.
+            reserve =
+                unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
+            frames = &reserve;
             // SAFETY: 1: as above.
             memory = unsafe { memory.with_reserve(&frames) };
             tables = Some(&reserve);
@@ -68,37 +75,73 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let pool = FramePool::new(memory, pagemap.altmap(), &mut self.pool_state);
         let pool = pool.up_to(table.last_frame());
         let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
-        let mut reordering =
-            Reordering::<D, A, M>::new(pool, writer, &mut self.per_order, change);
-        let prepared = reordering.prepare(&*table, change.range, change.leaf, notes);
-        let replaced = prepared.and_then(|()| {
-            // SAFETY: 1: frames and references were taken for this. 2: the survey has seen that all of the range
-            // is this library's; the records are its own. 3: descriptors of the same memory, by either entry;
-            // what they lose is what a change of orders is for.
-            unsafe { table.replace(change.range, pagemap.node(), &mut reordering, &records) }
-                .map_err(FoldError::from)
-        });
-        if replaced.is_ok() && reordering.has_huge_leaves {
-            rewrite_huge_leaves(&*table, change.range, &reordering);
+        let mut reordering = Reordering::<D, A, M>::new(pool, writer, &mut self.per_order, change);
+        let (range, node) = (change.range, pagemap.node());
+        let found = reordering.find(&*table, range, change.leaf, notes);
+        let mut uncounted = 0;
+        // SAFETY, of both: 1: frames and references were taken for this. 2: the survey has seen that all of the
+        // range is this library's; the records are its own. 3: descriptors of the same memory, by either entry;
+        // what they lose is what a change of orders is for.
+        let replaced = match found {
+            Err(error) => Err(error),
+            Ok(found) if KEEPS => match reordering.take(&found, notes) {
+                Err(error) => Err(error),
+                Ok(false) => Ok(Replaced::default()),
+                Ok(true) => {
+                    let mut keeping = Keeping::new(&mut reordering);
+                    // SAFETY: see above.
+                    let replaced = unsafe { table.replace(range, node, &mut keeping, &records) };
+                    uncounted = keeping.uncounted;
+                    replaced.map_err(FoldError::from)
+                }
+            },
+            Ok(found) => match reordering.take_with_tails(&*table, &found, notes) {
+                Err(error) => Err(error),
+                Ok(()) => {
+                    // SAFETY: see above.
+                    let replaced = unsafe { table.replace(range, node, &mut reordering, &records) };
+                    replaced.map_err(FoldError::from)
+                }
+            },
+        };
+        if KEEPS {
+            reordering.release_unused();
+        } else {
+            if replaced.is_ok() && reordering.has_huge_leaves {
+                let writer = reordering.unit_writer();
+                rewrite_descriptors::<D, M, P>(&*table, range, &writer, Leaves::Huge);
+            }
+            reordering.release_all();
         }
-        reordering.release_unused();
-        Ok(replaced?.flushes)
+        Ok(Changed {
+            flushes: replaced?.flushes,
+            uncounted,
+        })
     }
 }
 
-/// Makes the descriptors in the huge leaves of `range` parts of the new pages. The page table keeps such a
-/// leaf, and does not ask about it.
-fn rewrite_huge_leaves<D: Reshape, A: FrameAllocator, M: DirectMap, P: PageTable>(
+/// Which leaves are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::vmemmap) enum Leaves {
+    All,
+    /// The page table keeps such a leaf, and does not ask about it.
+    Huge,
+}
+
+/// Makes the descriptors in `leaves` of `range`, each in a frame of its own, parts of the new pages.
+#[inline(never)]
+pub(in crate::vmemmap) fn rewrite_descriptors<D: Reshape, M: DirectMap, P: PageTable>(
     table: &P,
     range: VirtRange,
-    reordering: &Reordering<'_, D, A, M>,
+    writer: &UnitWriter<'_, M>,
+    leaves: Leaves,
 ) {
     let _ = table.visit(range, &mut |visit| {
         if let Visit::Leaves { at, run } = visit
             && run.leaf.role == Role::Descriptors
-            && run.leaf.block.order() != Order::BASE
+            && (leaves == Leaves::All || run.leaf.block.order() != Order::BASE)
         {
-            reordering.unit_writer().rewrite::<D>(at, &run);
+            writer.rewrite::<D>(at, &run);
         }
         ControlFlow::Continue(())
     });

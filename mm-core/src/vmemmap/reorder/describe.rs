@@ -9,13 +9,26 @@ use crate::paging::Run;
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, Image};
 use core::ptr::NonNull;
 
-/// What references a page has that did not begin where it does.
+/// What is kept in the descriptors of pages that change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vmemmap) enum Describe {
-    /// Those of a page that came online.
+    /// A page that did not begin where it does is one that came online.
     Owned,
-    /// None, like a tail: it is thawed later.
+    /// It has no references, like a tail: it is thawed later.
     Frozen,
+    /// Everything stays, as far as it has memory of its own: the pages are what they were, and only their
+    /// order and what maps their tails changes.
+    Kept,
+    /// Nothing changes in descriptors: only what maps them does.
+    Unchanged,
+}
+
+impl Describe {
+    /// Whether pages whose tails are shared stay so, and others share them in the frame that is there: fold
+    /// and unfold.
+    pub(super) const fn keeps(self) -> bool {
+        matches!(self, Self::Kept | Self::Unchanged)
+    }
 }
 
 /// Descriptors in one vmemmap page that are alike.
@@ -28,11 +41,11 @@ struct Alike {
 
 /// Writes the descriptors of a unit of memory, as parts of the pages that it is to become.
 #[derive(Clone, Copy)]
-pub(super) struct UnitWriter<'u, M> {
-    pub(super) writer: &'u DescriptorWriter<'u, M>,
-    pub(super) target: &'u Target<'u>,
-    pub(super) unit: PfnRange,
-    pub(super) describe: Describe,
+pub(in crate::vmemmap) struct UnitWriter<'u, M> {
+    pub(in crate::vmemmap) writer: &'u DescriptorWriter<'u, M>,
+    pub(in crate::vmemmap) target: &'u Target<'u>,
+    pub(in crate::vmemmap) unit: PfnRange,
+    pub(in crate::vmemmap) describe: Describe,
 }
 
 impl<M: DirectMap> UnitWriter<'_, M> {
@@ -107,7 +120,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
 
     /// Makes the descriptors in `holder`, which is mapped for the memory from `first` on, parts of the
     /// new pages: those that are about frames of the unit. The first one of a page that was a first one
-    /// keeps what the kernel has in it, and so does a tail that was one. All others are new.
+    /// keeps what the kernel has in it, and so does a tail that was one. All others are new, or keep it too.
     pub(super) fn rewrite_page<D: Reshape>(&self, holder: Pfn, first: Pfn) {
         let descriptors = self.descriptors::<D>(holder);
         let mut left = self.in_page(first);
@@ -127,7 +140,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
     #[inline(never)]
     fn rewrite_one<D: Reshape>(&self, descriptor: &D, initial: Initial) {
         let was_tail = D::Encoding::is_tail(descriptor.word());
-        let stays = was_tail == (initial.part == Part::Tail);
+        let stays = self.describe.keeps() || was_tail == (initial.part == Part::Tail);
         let as_tail = self.frozen(initial);
         // SAFETY: 1: the frame becomes that part. 2: what began elsewhere, or ends to begin here, is another
         // page.
@@ -146,6 +159,20 @@ impl<M: DirectMap> UnitWriter<'_, M> {
         for_each_holder(self.writer.model, at, run, |holder, first| {
             self.rewrite_page::<D>(holder, first);
         });
+    }
+
+    /// Makes `holder`, which is mapped for the memory from `first` on, a page of nothing but new tails of
+    /// the compound page that is to be there. By atomics: others may read it.
+    pub(super) fn reset_to_tails<D: Reshape>(&self, holder: Pfn, first: Pfn) {
+        let descriptors = self.descriptors::<D>(holder);
+        let Some(part) = self.next_part::<D>(&mut self.in_page(first)) else {
+            return;
+        };
+        for index in 0..part.count {
+            // SAFETY: as in `rewrite_page`. 1: the frame becomes that part. 2: it stands for all tails from now
+            // on.
+            unsafe { descriptors.add(index as usize).as_ref().reset(part.initial) };
+        }
     }
 
     /// What the first descriptor of a page is made from, if it is to have no references.

@@ -55,7 +55,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     }
 
     /// The leaves of a tail frame for the compound page of `kind`.
-    fn leaf_of(kind: &Kind, frame: Pfn) -> Leaf {
+    pub(super) fn leaf_of(kind: &Kind, frame: Pfn) -> Leaf {
         let is_per_order = matches!(
             kind,
             Kind::Tail {
@@ -71,7 +71,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
 
     /// The segment that the vmemmap page at `at` starts with. Mostly it is in the one before.
     #[inline]
-    fn segment(&mut self, at: VirtAddr) -> Option<Segment> {
+    pub(super) fn segment(&mut self, at: VirtAddr) -> Option<Segment> {
         let shift = self.writer.model.granule().shift();
         if let Some((first, last, kind)) = self.segment
             && first < at
@@ -86,6 +86,14 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         Some(segment)
     }
 
+    /// Copies a page of descriptors to a frame that was taken for that.
+    pub(super) fn copy(&self, from: Pfn, to: Pfn) {
+        let granule = self.writer.model.granule();
+        // SAFETY: 1: duty 2 of `Vmemmap::new`; `to` was taken for this. 2: nobody else uses it yet, and
+        // nobody stores to descriptors of pages that change (duty 3 of `Vmemmap::live_descriptor`).
+        unsafe { copy_page(self.writer.direct_map, granule, from, to) };
+    }
+
     pub(super) fn unit_writer(&self) -> UnitWriter<'_, M> {
         UnitWriter {
             writer: &self.writer,
@@ -96,7 +104,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     }
 
     /// The first frame that the vmemmap page number `index` from `at` on describes.
-    fn described(&self, at: VirtAddr, index: u64) -> Option<Pfn> {
+    pub(super) fn described(&self, at: VirtAddr, index: u64) -> Option<Pfn> {
         let first = self.writer.model.frame_of_descriptor(at)?;
         first.checked_add(index.checked_mul(self.writer.model.descriptors_per_page())?)
     }
@@ -162,7 +170,12 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
         };
         let start = range.start().max(all.start());
         let part = VirtRange::between(start, range.last().min(all.last()));
-        leaf.role == Role::Descriptors && part.is_some_and(|part| !self.target.is_all_own(part))
+        let Some(part) = part else { return false };
+        match leaf.role {
+            Role::Descriptors => !self.target.is_all_own(part),
+            Role::Tail => self.target.is_all_own(part),
+            Role::Foreign => false,
+        }
     }
 
     fn split(&mut self, block: Block) {
@@ -217,10 +230,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
                 unsafe { self.unit_writer().write_page::<D>(holder, first) };
                 continue;
             }
-            // SAFETY: 1: duty 2 of `Vmemmap::new`; the block was allocated for this. 2: nobody else uses it
-            // yet, and nobody stores to descriptors of pages that change (duty 3 of
-            // `Vmemmap::live_descriptor`).
-            unsafe { copy_page(self.writer.direct_map, granule, from, holder) };
+            self.copy(from, holder);
             self.unit_writer().rewrite_page::<D>(holder, first);
         }
     }

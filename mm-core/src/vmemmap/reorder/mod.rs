@@ -23,6 +23,7 @@ mod found;
 mod frozen;
 mod gone;
 mod held;
+mod keep;
 mod needed;
 mod reordering;
 mod survey;
@@ -38,11 +39,11 @@ use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{InUse, PageTable, Replacement};
 use crate::readers::ReadersOf;
+pub(super) use change::{Change, Leaves, rewrite_descriptors};
 use core::fmt;
-use change::{Change, Source};
-pub(super) use describe::Describe;
+pub(super) use describe::{Describe, UnitWriter, for_each_holder};
 pub(super) use held::PerOrder;
-use target::{Target, aligned};
+pub(super) use target::{Target, aligned};
 
 /// What a change of orders has done.
 #[must_use = "not everything may have been done as asked; see the notes"]
@@ -311,16 +312,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             range: self.vmemmap_of(pagemap, unit)?,
             leaf: self.leaf_to_come_back(&*table, pagemap),
             describe,
-            source: Source::Reserve,
         };
         self.check_altmap(&*table, pagemap.altmap())?;
         let bits = self.take_bits_for(unit, node)?;
         let mut notes = Notes::default();
-        match self.change(table, pagemap, &change, &mut notes) {
-            Ok(flushes) => {
+        match self.change::<P, false>(table, pagemap, &change, &mut notes) {
+            Ok(changed) => {
                 self.publish_unit(unit, bits);
                 done.units += 1;
-                done.flushes += flushes;
+                done.flushes += changed.flushes;
                 done.notes.add(&notes);
                 Ok(())
             }

@@ -105,6 +105,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             writer: &self.writer,
             leaf,
             blocks,
+            keeps: self.describe.keeps(),
         }
     }
 
@@ -122,40 +123,66 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             writer: &self.writer,
             leaf,
             blocks,
+            keeps: self.describe.keeps(),
         };
         survey.difference::<D, P>(table, range, Some(self.per_order))
     }
 
-    /// Takes all frames and references that the change of `range`, the unit's vmemmap pages, needs.
-    /// `leaf` is the size of a huge leaf, if any is to come back. After an error,
-    /// [`release_unused`](Self::release_unused) gives back what was taken.
+    /// Looks what the change of `range`, the unit's vmemmap pages, needs. `leaf` is the size of a huge leaf,
+    /// if any is to come back: it takes blocks for these. After this, or an error, and whatever follows,
+    /// [`release_unused`](Self::release_unused) gives back what was taken and not needed.
     #[inline(never)]
-    pub(super) fn prepare<P: PageTable>(
+    pub(super) fn find<P: PageTable>(
         &mut self,
         table: &P,
         range: VirtRange,
         leaf: Option<Order>,
         notes: &mut Notes,
-    ) -> Result<(), FoldError> {
-        let node = self.writer.node;
-        let mut found = self.difference(table, range, leaf, 0);
+    ) -> Result<Difference, FoldError> {
+        let found = self.difference(table, range, leaf, 0);
         if let Some(error) = found.error {
             return Err(error);
         }
         self.has_huge_leaves = found.has_huge_leaves;
-        if let Some(leaf) = leaf
-            && found.leaves > 0
-        {
-            let pool = &mut self.pool;
-            let blocks = self
-                .ahead
-                .take_blocks(pool, found.leaves, leaf, node, notes);
-            self.per_order.clear();
-            found = self.difference(table, range, Some(leaf), blocks);
-        }
+        let Some(leaf) = leaf.filter(|_| found.leaves > 0) else {
+            return Ok(found);
+        };
+        let node = self.writer.node;
+        let pool = &mut self.pool;
+        let blocks = self
+            .ahead
+            .take_blocks(pool, found.leaves, leaf, node, notes);
+        self.per_order.clear();
+        Ok(self.difference(table, range, Some(leaf), blocks))
+    }
+
+    /// Takes all other frames and references for what was [found](Self::find), where tail frames of compound
+    /// pages are there already. Says whether anything is to be mapped otherwise than it is.
+    #[inline(never)]
+    pub(super) fn take(
+        &mut self,
+        found: &Difference,
+        notes: &mut Notes,
+    ) -> Result<bool, FoldError> {
+        let node = self.writer.node;
+        self.ahead
+            .take_singles(&mut self.pool, found.own, node, notes)?;
+        let any_per_order = self.take_per_order(notes)?;
+        Ok(any_per_order || found.own + found.leaves + found.per_compound > 0)
+    }
+
+    /// The same, with tail frames for compound pages.
+    #[inline(never)]
+    pub(super) fn take_with_tails<P: PageTable>(
+        &mut self,
+        table: &P,
+        found: &Difference,
+        notes: &mut Notes,
+    ) -> Result<(), FoldError> {
+        let node = self.writer.node;
         let mut tails = 0;
         if found.per_compound > 0 {
-            self.current = self.kept_tail(&found)?;
+            self.current = self.kept_tail(found)?;
             if self.current.is_none() {
                 self.all_tails_are_new =
                     found.kept_tail.is_none() && found.per_compound == self.most_tails();
@@ -170,19 +197,18 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
                 }
             }
         }
-        let singles = found.own + tails;
-        self.ahead
-            .take_singles(&mut self.pool, singles, node, notes)?;
-        self.take_per_order(notes)?;
+        let own = found.own + tails;
+        self.take(&Difference { own, ..*found }, notes)?;
         match tails {
             0 => Ok(()),
             _ => self.take_tails(table),
         }
     }
 
-    /// Takes references of the tail frame of each order.
+    /// Takes references of the tail frame of each order. Says whether any are needed.
     #[inline(never)]
-    fn take_per_order(&mut self, notes: &mut Notes) -> Result<(), FoldError> {
+    fn take_per_order(&mut self, notes: &mut Notes) -> Result<bool, FoldError> {
+        let mut any = false;
         for slot in 0..ORDERS {
             let references = self.per_order.needed(slot);
             let Some(order) = self.target.order_of(slot).filter(|_| references > 0) else {
@@ -202,6 +228,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
                 unsafe { self.pool.release_run(tail.entries()) };
                 return Err(FoldError::Uncounted { frame: tail.frame });
             }
+            any = true;
             self.per_order.insert(
                 slot,
                 Held {
@@ -211,7 +238,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
                 },
             );
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The tail frame that the unit keeps, if that is one compound page, with references for the entries
@@ -306,16 +333,21 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         Some(Held::new(frame, references))
     }
 
-    /// Gives back what was not needed.
-    pub(super) fn release_unused(&mut self) {
+    /// Gives back what was not needed, after [`take_with_tails`](Self::take_with_tails).
+    pub(super) fn release_all(&mut self) {
         // SAFETY: 1: this value has one pool.
         unsafe { self.gone.release(&mut self.pool) };
+        while let Some(held) = self.pop_tail() {
+            self.release_held(held, Role::Descriptors);
+        }
+        self.release_unused();
+    }
+
+    /// Gives back what was not needed, after [`take`](Self::take).
+    pub(super) fn release_unused(&mut self) {
         self.release_current();
         while let Some(held) = self.per_order.pop() {
             self.release_held(held, Role::Tail);
-        }
-        while let Some(held) = self.pop_tail() {
-            self.release_held(held, Role::Descriptors);
         }
         // SAFETY: 1: it was taken of this pool, and what became entries was taken out.
         unsafe { self.ahead.release(&mut self.pool) };

@@ -60,9 +60,7 @@ impl Alike {
     /// Whether all of `run` at `at`, base pages behind what was looked at, is in it.
     #[inline]
     fn has(&self, at: VirtAddr, run: &Run, shift: u32) -> bool {
-        at == self.next
-            && at <= self.last
-            && (self.last.get() - at.get()) >> shift >= run.count - 1
+        at == self.next && at <= self.last && (self.last.get() - at.get()) >> shift >= run.count - 1
     }
 }
 
@@ -120,6 +118,9 @@ pub(super) struct Survey<'s, 'v, A, M> {
     pub(super) leaf: Option<Order>,
     /// How many huge leaves have a block; the others become single frames.
     pub(super) blocks: u64,
+    /// Whether tails that are shared stay so, and a compound page keeps its tail frame where they are not to
+    /// be shared: see [`Describe::keeps`](super::describe::Describe::keeps).
+    pub(super) keeps: bool,
 }
 
 impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
@@ -285,14 +286,16 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
                 }
             };
             if run.leaf.role == Role::Tail && !known.joins {
-                walk.found.own += own;
+                let keeps = self.keeps_tail_frame(&run.leaf, at, own);
+                walk.found.own += own - u64::from(keeps);
             }
             let tails = pages - own;
             let fits = tails > 0 && self.is_tail_of::<D>(&run.leaf, &kind);
             if fits && run.leaf.writable {
                 walk.found.kept_tail = Some(run.leaf.block.first());
             }
-            if tails > 0 && !(fits && shared == known.shares.is_some()) {
+            let stays = fits && (self.keeps || shared == known.shares.is_some());
+            if tails > 0 && !stays {
                 walk.add_tails(self.target, &kind, tails);
             }
             rest = self.target.after(left, pages);
@@ -336,8 +339,26 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
         VirtRange::new(start, bytes).unwrap_or(VirtRange::single(at))
     }
 
+    /// Whether one of the `pages` vmemmap pages from `at` on, all mapped to `leaf`, gets the frame of that:
+    /// the second one of a compound page, which keeps its tail frame.
+    fn keeps_tail_frame(&self, leaf: &Leaf, at: VirtAddr, pages: u64) -> bool {
+        let model = self.target.model();
+        if !self.keeps || !leaf.writable || pages == 0 {
+            return false;
+        }
+        let Some(first) = model.frame_of_descriptor(at) else {
+            return false;
+        };
+        let before = first.get() - self.target.page_of(first).0.start().get();
+        let before = before / model.descriptors_per_page();
+        before <= 1 && before + pages > 1
+    }
+
     /// Whether `leaf` is what the tails of `kind` are to be mapped to.
     pub(super) fn is_tail_of<D: Descriptor>(&self, leaf: &Leaf, kind: &Kind) -> bool {
+        if self.keeps {
+            return leaf.role == Role::Tail;
+        }
         is_tail_of::<D, A, M>(self.pool, self.writer, leaf, kind)
     }
 

@@ -55,7 +55,7 @@ pub(in crate::vmemmap) struct Target<'p> {
 impl<'p> Target<'p> {
     /// `part` becomes pages of the pagemap's order, to multiples of which it is aligned. `ends` are the
     /// pages, aligned to their size, that its first and last frame are in now.
-    pub(super) fn new(
+    pub(in crate::vmemmap) fn new(
         pagemap: &'p DevPagemap<'p>,
         part: PfnRange,
         ends: [PfnRange; 2],
@@ -298,7 +298,7 @@ fn slot(model: &MemoryModel, order: Order) -> usize {
 }
 
 /// The block of `order` that `frame` is in.
-pub(super) fn aligned(frame: Pfn, order: Order) -> PfnRange {
+pub(in crate::vmemmap) fn aligned(frame: Pfn, order: Order) -> PfnRange {
     let page = PfnRange::new(frame.align_down(order), order.frames());
     page.unwrap_or(PfnRange::single(frame))
 }
