@@ -108,6 +108,13 @@ pub unsafe trait Descriptor: Sized + Sync + 'static {
 
     /// The order of the compound page that it is part of.
     fn order(&self) -> Order;
+
+    /// Whether the page that begins with it is frozen, so that nobody may change it. Only a descriptor
+    /// that [counts references](crate::readers::CountReferences) has an answer, and says it by duty 5 of
+    /// that trait.
+    fn is_frozen(&self) -> bool {
+        false
+    }
 }
 
 /// A descriptor that can become part of another page while it is in use, as fold and unfold need.

@@ -91,6 +91,10 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     fn order(&self) -> Order {
         Order::new(self.order.load(Ordering::Relaxed)).unwrap_or(Order::BASE)
     }
+
+    fn is_frozen(&self) -> bool {
+        self.references.is_frozen()
+    }
 }
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.
@@ -122,7 +126,7 @@ unsafe impl<E: TailEncoding> Reshape for Page<E> {
     }
 }
 
-// SAFETY: 1 to 4: those of `ReferenceCount`; tails are made with a count of 0.
+// SAFETY: 1 to 5: those of `ReferenceCount`; tails are made with a count of 0.
 unsafe impl<E: TailEncoding> CountReferences for Page<E> {
     fn try_get(&self) -> bool {
         self.references.try_get()

@@ -7,7 +7,8 @@ use crate::descriptor::Descriptor;
 /// freeze the page: no reference is taken, and nobody stores to any of its fields.
 ///
 /// [`Page`](crate::descriptor::Page) is one. A kernel's own descriptor has a
-/// [`ReferenceCount`](super::ReferenceCount) and forwards these methods to it:
+/// [`ReferenceCount`](super::ReferenceCount), and forwards these methods and
+/// [`Descriptor::is_frozen`] to it:
 ///
 /// ```
 /// use mm_core::addr::Order;
@@ -33,9 +34,10 @@ use crate::descriptor::Descriptor;
 /// #     }
 /// #     fn word(&self) -> u64 { self.word.load(Relaxed) }
 /// #     fn order(&self) -> Order { Order::new(self.order.load(Relaxed) as u8).unwrap_or(Order::BASE) }
+/// #     fn is_frozen(&self) -> bool { self.users.is_frozen() }
 /// # }
 ///
-/// // SAFETY: 1 to 4: those of `ReferenceCount`; a tail is made with a count of 0.
+/// // SAFETY: 1 to 5: those of `ReferenceCount`; a tail is made with a count of 0.
 /// unsafe impl CountReferences for Frame {
 ///     fn try_get(&self) -> bool {
 ///         self.users.try_get()
@@ -69,6 +71,8 @@ use crate::descriptor::Descriptor;
 /// 3. A `try_get` that says true sees what was done before the last `unfreeze`. A `put` that says
 ///    `Last`, and a `try_freeze` that says true, see what was done before each `put` so far.
 /// 4. `put` says `Last` if and only if no reference is left.
+/// 5. [`Descriptor::is_frozen`] says true from a `try_freeze` that says true to the next `unfreeze`. Whoever
+///    it says false to sees what was done before that `unfreeze`.
 pub unsafe trait CountReferences: Descriptor {
     /// Takes a reference to the page, if it has an owner and is not frozen. Says whether it did.
     fn try_get(&self) -> bool;

@@ -11,9 +11,10 @@
 //! and, if that leads to a frame, a word of it.
 //!
 //! An entry that leads to a frame is *followed* by readers or not. While it is not, the frame may be
-//! freed: it is new, or all of its bits were cleared and a grace period has passed. An entry is
-//! *pinned* while memory of the span is frozen and may still be taken offline or thawed. Its frame
-//! stays then, so that thawing needs neither memory nor the lock of the vmemmap.
+//! freed: it is new, or all of its bits were cleared and a grace period has passed. An entry counts the
+//! *freezes* of memory of its span: of each that may still be committed or thawed. While there are some
+//! its frame stays, so that thawing needs neither memory nor the lock of the vmemmap. Where there are
+//! none, nothing is frozen, and nobody has to look.
 //!
 //! All changes come from the holder of that lock, but for thawing. It sets bits and makes readers follow
 //! the entry again, while the holder may be clearing others and ending that. Each of the two changes
@@ -78,16 +79,18 @@ enum Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     content: Content,
-    pinned: bool,
+    /// How many freezes there are in the span.
+    freezes: u64,
 }
 
-/// The bits of an entry: what is in it, whether it is pinned, and the number of a frame.
+/// The bits of an entry: what is in it, how many freezes there are, and the number of a frame.
 const ALL: u64 = 1;
 const FOLLOWED: u64 = 2;
 const UNFOLLOWED: u64 = 3;
 const CONTENT: u64 = 3;
-const PINNED: u64 = 4;
-const FRAME_SHIFT: u32 = 3;
+const FREEZES_SHIFT: u32 = 2;
+const MOST_FREEZES: u64 = (1 << (FRAME_SHIFT - FREEZES_SHIFT)) - 1;
+const FRAME_SHIFT: u32 = 16;
 
 impl State {
     fn of(raw: u64) -> Self {
@@ -106,12 +109,11 @@ impl State {
         };
         Self {
             content,
-            pinned: raw & PINNED != 0,
+            freezes: raw >> FREEZES_SHIFT & MOST_FREEZES,
         }
     }
 
     const fn raw(self) -> u64 {
-        let pinned = if self.pinned { PINNED } else { 0 };
         let content = match self.content {
             Content::None => 0,
             Content::All => ALL,
@@ -120,7 +122,7 @@ impl State {
                 frame.get() << FRAME_SHIFT | kind
             }
         };
-        content | pinned
+        content | self.freezes << FREEZES_SHIFT
     }
 
     const fn frame(self) -> Option<Pfn> {
@@ -285,20 +287,10 @@ impl Part<'_> {
         State::of(protocol::state(&self.entry.0))
     }
 
-    /// Changes the entry from `from` to `to`. Says whether it still said that.
-    fn change(&self, from: State, to: State) -> bool {
-        protocol::link(&self.entry.0, from.raw(), to.raw())
-    }
-
-    /// Changes what is in the entry, as `change` says of what it is, until that is nothing.
-    fn update(&self, change: impl Fn(State) -> Option<State>) {
-        loop {
-            let state = State::of(protocol::latest(&self.entry.0));
-            match change(state) {
-                Some(to) if !self.change(state, to) => {}
-                _ => return,
-            }
-        }
+    /// Changes the entry, as `change` says of what it is, until it is that or `change` says nothing. Says
+    /// whether it has changed.
+    fn update(&self, change: impl Fn(State) -> Option<State>) -> bool {
+        protocol::update(&self.entry.0, |raw| change(State::of(raw)).map(State::raw))
     }
 
     /// Shows the words of the frames' bits.
@@ -362,10 +354,12 @@ impl Part<'_> {
                 self.for_each_word(direct_map, frame, protocol::set);
                 self.set_followed(true);
             }
-            Content::None if self.is_whole => self.update(|state| {
-                let content = Content::All;
-                (state.content == Content::None).then_some(State { content, ..state })
-            }),
+            Content::None if self.is_whole => {
+                self.update(|state| {
+                    let content = Content::All;
+                    (state.content == Content::None).then_some(State { content, ..state })
+                });
+            }
             Content::None | Content::All => {}
         }
     }
@@ -407,44 +401,47 @@ impl Part<'_> {
     }
 
     /// Takes the frame of bits out of the entry if it says that nothing is online, is not followed and
-    /// not pinned. It is the caller's then, to be freed.
+    /// has no freezes. It is the caller's then, to be freed.
     pub(crate) fn take_bits<M: DirectMap>(&self, direct_map: &M) -> Option<Pfn> {
-        let state = self.state();
-        match state.content {
-            Content::Bits {
+        let frame = self.state().frame()?;
+        let none = State {
+            content: Content::None,
+            freezes: 0,
+        };
+        let unused = State {
+            content: Content::Bits {
                 frame,
                 followed: false,
-            } if !state.pinned && self.is_clear(direct_map, frame) => {
-                let none = State {
-                    content: Content::None,
-                    ..state
-                };
-                self.change(state, none).then_some(frame)
-            }
-            _ => None,
-        }
+            },
+            freezes: 0,
+        };
+        // Without a freeze nobody sets a bit but the caller.
+        let is_taken = self.state() == unused
+            && self.is_clear(direct_map, frame)
+            && protocol::link(&self.entry.0, unused.raw(), none.raw());
+        is_taken.then_some(frame)
     }
 
-    /// Pins the entry. Says whether it was not.
-    pub(crate) fn pin(&self) -> bool {
-        let state = self.state();
-        !state.pinned
-            && self.change(
-                state,
-                State {
-                    pinned: true,
-                    ..state
-                },
-            )
+    /// Whether there is a freeze in the span.
+    pub(crate) fn has_freezes(&self) -> bool {
+        self.state().freezes > 0
     }
 
-    /// Ends that.
-    pub(crate) fn unpin(&self) {
+    /// Counts a freeze. Says whether there was room for one more.
+    pub(crate) fn add_freeze(&self) -> bool {
         self.update(|state| {
-            state.pinned.then_some(State {
-                pinned: false,
+            (state.freezes < MOST_FREEZES).then_some(State {
+                freezes: state.freezes + 1,
                 ..state
             })
+        })
+    }
+
+    /// Ends one.
+    pub(crate) fn remove_freeze(&self) {
+        self.update(|state| {
+            let freezes = state.freezes.checked_sub(1)?;
+            Some(State { freezes, ..state })
         });
     }
 }

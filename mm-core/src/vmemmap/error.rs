@@ -207,10 +207,15 @@ pub enum OfflineError {
         /// Its first frame.
         first: Pfn,
     },
-    /// Memory near the piece is frozen to go offline: both have their bits in one frame of the online
-    /// map.
-    OtherFrozen {
-        /// The frames of the piece whose bits are there.
+    /// A page is frozen: it goes offline or changes, or is being thawed. Nothing is done with it before that
+    /// is over.
+    Frozen {
+        /// Its first frame.
+        first: Pfn,
+    },
+    /// So much memory near the piece is frozen, each part of it by itself, that one more cannot be counted.
+    TooManyFrozen {
+        /// The frames of the piece that are counted there.
         frames: PfnRange,
     },
     /// What was frozen is memory of another vmemmap.
@@ -225,7 +230,7 @@ impl OfflineError {
             | Self::OtherVmemmap
             | Self::OtherAltmap { .. }
             | Self::FrameOutOfReach(_) => ErrorKind::Unsupported,
-            Self::Busy { .. } | Self::OtherFrozen { .. } => ErrorKind::Busy,
+            Self::Busy { .. } | Self::Frozen { .. } | Self::TooManyFrozen { .. } => ErrorKind::Busy,
             Self::PieceMisaligned { .. }
             | Self::SplitsPage { .. }
             | Self::SplitsHugeLeaf { .. }
@@ -271,9 +276,13 @@ impl fmt::Display for OfflineError {
                 f,
                 "the page at frame {first} is in use: it has other references than the caller said, or is frozen; try again when they are given back"
             ),
-            Self::OtherFrozen { frames } => write!(
+            Self::Frozen { first } => write!(
                 f,
-                "memory near {frames} is frozen to go offline; commit or drop that first"
+                "the page at frame {first} is frozen by somebody else; try again when that is committed or dropped"
+            ),
+            Self::TooManyFrozen { frames } => write!(
+                f,
+                "too many parts of the memory near {frames} are frozen, each by itself; commit or drop some, or freeze more at once"
             ),
             Self::OtherVmemmap => {
                 f.write_str("that memory was frozen by another vmemmap; commit it there")

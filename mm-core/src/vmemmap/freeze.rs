@@ -12,7 +12,7 @@
 
 use super::Vmemmap;
 use super::error::OfflineError;
-use super::frozen_pages::{freeze_pages, thaw_pages};
+use super::frozen_pages::{begin_freeze, end_freeze, freeze_pages, thaw_pages};
 use super::offline::piece_error;
 use super::plan::Plan;
 use super::region::Offlined;
@@ -20,7 +20,7 @@ use crate::addr::PfnRange;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::PageTable;
-use crate::readers::{CountReferences, GracePeriod, Kernel, Part, Reader, Readers};
+use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
 use core::fmt;
 use core::mem;
 
@@ -28,8 +28,7 @@ use core::mem;
 ///
 /// A reader may still be about to look at it, so a grace period has to pass: [`wait`](Self::wait).
 /// Dropping it thaws the memory: it is as it was before. That needs no lock and no memory, and any CPU
-/// may do it. Forgotten ([`core::mem::forget`]), the memory stays online, frozen and unseen for good, and
-/// nothing else in its span of the online map can be frozen to go offline.
+/// may do it. Forgotten ([`core::mem::forget`]), the memory stays online, frozen and unseen for good.
 #[must_use = "dropping it thaws the memory; wait, and give it to `Vmemmap::commit`"]
 pub struct Frozen<'r, 'p, D: CountReferences, K: Kernel> {
     reader: Reader<'r, D, K>,
@@ -77,16 +76,14 @@ impl<'r, 'p, D: CountReferences, K: Kernel> Frozen<'r, 'p, D, K> {
 impl<D: CountReferences, K: Kernel> Drop for Frozen<'_, '_, D, K> {
     fn drop(&mut self) {
         let readers = self.reader.readers();
-        let parts = || readers.online_map().parts(self.frames);
+        let map = readers.online_map();
         // Before the pages are thawed: a reader that has looked at the bits before they were withdrawn may
         // take a reference as soon as they are, and has to find its page then.
-        for part in parts() {
+        for part in map.parts(self.frames) {
             part.publish(readers.kernel().direct_map());
         }
         thaw_pages(&self.reader, self.frames, self.reserved(), self.references);
-        for part in parts() {
-            part.unpin();
-        }
+        end_freeze(map, self.frames);
     }
 }
 
@@ -109,11 +106,13 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// within one of its ranges, and each page has `references` references, all of them the caller's.
     ///
     /// It neither waits nor changes an entry. Between this and [`commit`](Self::commit) the vmemmap may
-    /// be used for everything else. What an altmap reserves is no page, and is not counted.
+    /// be used for everything else, and other memory may be frozen too. What is frozen is refused to other
+    /// operations. What an altmap reserves is no page, and is not counted.
     ///
     /// # Errors
     ///
-    /// [`OfflineError::Busy`] where a page has other references, and the other [`OfflineError`]s of
+    /// [`OfflineError::Busy`] where a page has other references, [`OfflineError::Frozen`] where one is
+    /// frozen already, [`OfflineError::TooManyFrozen`], and the other [`OfflineError`]s of
     /// [`depopulate`](Self::depopulate). Nothing has changed then.
     ///
     /// # Safety
@@ -122,8 +121,6 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
     /// 2. The `references` of each page are the caller's. It neither uses them nor gives them back, as
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed, and
     ///    never if it goes offline.
-    /// 3. As long as it is frozen nobody takes it offline but by [`commit`](Self::commit), and nobody
-    ///    folds, unfolds, reshapes or reorders it.
     pub unsafe fn freeze<'p, P: PageTable>(
         &mut self,
         table: &P,
@@ -142,24 +139,22 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         if pages != frames {
             return Err(OfflineError::SplitsPage { pages });
         }
-        self.pin(frames)?;
+        self.check_thawed(table, frames)?;
         let reserved = pagemap.altmap().map(Altmap::reserved);
-        if let Err(pages) = self.check_found(table, frames, reserved) {
-            self.unpin(frames);
-            return Err(OfflineError::SplitsPage { pages });
+        self.check_found(table, frames, reserved)
+            .map_err(|pages| OfflineError::SplitsPage { pages })?;
+        let mut spare = self
+            .prepare_to_withdraw(frames, pagemap.node())
+            .map_err(OfflineError::OutOfFrames)?;
+        if let Err(frames) = begin_freeze(self.readers.online_map(), frames) {
+            self.free_spare(&mut spare);
+            return Err(OfflineError::TooManyFrozen { frames });
         }
-        let mut spare = match self.prepare_to_withdraw(frames, pagemap.node()) {
-            Ok(spare) => spare,
-            Err(error) => {
-                self.unpin(frames);
-                return Err(OfflineError::OutOfFrames(error));
-            }
-        };
         // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         if let Err(first) = freeze_pages(&reader, frames, reserved, references) {
             self.free_spare(&mut spare);
-            self.unpin(frames);
+            end_freeze(self.readers.online_map(), frames);
             return Err(OfflineError::Busy { first });
         }
         self.withdraw(frames, spare);
@@ -197,7 +192,7 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         self.split_straddlers(table, pagemap, range, straddlers)?;
         let pagemap = *pagemap;
         mem::forget(quiescent);
-        self.unpin(frames);
+        end_freeze(self.readers.online_map(), frames);
         Ok(self.remove(table, &pagemap, &[frames]))
     }
 
@@ -219,26 +214,8 @@ impl<'r, D: CountReferences, A: FrameAllocator, M: DirectMap, K: Kernel>
         frames: PfnRange,
         references: u32,
     ) -> Result<Offlined, OfflineError> {
-        // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
+        // SAFETY: 1 and 2: the caller's.
         let frozen = unsafe { self.freeze(&*table, pagemap, frames, references) }?;
         self.commit(table, frozen.wait())
-    }
-
-    /// Pins the entries of the online map for `frames`. After an error none is.
-    fn pin(&self, frames: PfnRange) -> Result<(), OfflineError> {
-        let map = self.readers.online_map();
-        for (pinned, part) in map.parts(frames).enumerate() {
-            if !part.pin() {
-                let other = part.frames();
-                map.parts(frames).take(pinned).for_each(|part| part.unpin());
-                return Err(OfflineError::OtherFrozen { frames: other });
-            }
-        }
-        Ok(())
-    }
-
-    fn unpin(&self, frames: PfnRange) {
-        let parts = self.readers.online_map().parts(frames);
-        parts.for_each(|part: Part<'_>| part.unpin());
     }
 }

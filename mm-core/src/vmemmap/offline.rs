@@ -44,7 +44,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// # Errors
     ///
     /// [`OfflineError::OtherModel`] where the region is another vmemmap's. It stays online there,
-    /// and goes offline by pieces. There is no other error.
+    /// and goes offline by pieces. With readers, [`OfflineError::Frozen`] where some of it is frozen: all of
+    /// it stays online, and [`region`](Self::region) is it again. There is no other error.
     pub fn offline<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -53,6 +54,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let pagemap = region.pagemap;
         if *pagemap.model() != self.model {
             return Err(OfflineError::OtherModel);
+        }
+        for &range in pagemap.ranges() {
+            self.check_thawed(&*table, range)?;
         }
         Ok(self.take_offline(table, &pagemap))
     }
@@ -238,6 +242,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let outside = OfflineError::PieceOutside { piece };
         let range = self.model.descriptors(piece).ok_or(outside)?;
         let straddlers = self.check_online(table, range, pagemap.altmap())?;
+        self.check_thawed(&*table, piece)?;
         let pages = self.found_pages_around(&*table, piece);
         let mut spare = self
             .prepare_to_withdraw(pages, pagemap.node())
@@ -247,6 +252,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.withdraw(pages, spare);
         self.readers.wait();
         Ok(self.remove(table, pagemap, &[piece]))
+    }
+
+    /// Checks that no page that is at least partly in `frames` is frozen.
+    pub(super) fn check_thawed<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+    ) -> Result<(), OfflineError> {
+        match self.first_frozen(table, frames) {
+            Some(first) => Err(OfflineError::Frozen { first }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that this library has mapped every page of `range` with frames of RAM or of `altmap`.

@@ -82,7 +82,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// The page of which the descriptor of `frame` says that it is a part.
-    fn described_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<PfnRange> {
+    pub(super) fn described_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<PfnRange> {
         let at = self.descriptor_address(frame)?;
         let descriptor = self.mapped_descriptor(table, frame)?;
         let head = D::Encoding::head_of(at, descriptor.word());

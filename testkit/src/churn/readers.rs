@@ -175,8 +175,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         let commits = self.rng.u8(..8) > 0;
         let changed = self.without_allocator(|churn| {
             let (vmemmap, table) = (&mut churn.vmemmap, &mut churn.table);
-            // SAFETY: 1: as above. 2: each page has the one reference of its owner. 3: nothing else
-            // happens before it is committed.
+            // SAFETY: 1: as above. 2: each page has the one reference of its owner.
             let frozen = unsafe { vmemmap.freeze_units(&*table, &request.pagemap, frames, 1) }?;
             if !commits {
                 return Ok(None);

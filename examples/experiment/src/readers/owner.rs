@@ -155,7 +155,7 @@ where
                 }
             };
         }
-        // SAFETY: 1 and 2: as above. 3: nothing else is done before the end of this function.
+        // SAFETY: 1 and 2: as above.
         let frozen = unsafe { self.vmemmap.freeze(&*self.table, self.pagemap, frames, 1) };
         let frozen = match frozen {
             Err(OfflineError::Busy { .. }) => return Ok(false),

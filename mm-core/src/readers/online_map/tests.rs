@@ -193,13 +193,13 @@ fn the_root_has_an_entry_for_each_span_and_not_fewer() {
 fn entries_say_what_they_were_made_of() {
     for frame in [Pfn::ZERO, Pfn::MAX] {
         for followed in [false, true] {
-            for pinned in [false, true] {
+            for freezes in [0, 1, MOST_FREEZES] {
                 for content in [
                     Content::None,
                     Content::All,
                     Content::Bits { frame, followed },
                 ] {
-                    let state = State { content, pinned };
+                    let state = State { content, freezes };
                     assert_eq!(State::of(state.raw()), state);
                 }
             }
@@ -270,22 +270,52 @@ fn parts_come_and_go_in_any_order() {
 }
 
 #[test]
-fn bits_of_a_pinned_entry_stay_and_can_be_published_without_a_frame() {
+fn bits_of_frozen_memory_stay_and_can_be_published_without_a_frame() {
     let mut map = Map::new();
-    let part = frames(512, 512);
-    map.publish(part);
-    let parts = || map.map().parts(part);
-    assert!(parts().all(|part| part.pin()));
-    assert!(!parts().any(|part| part.pin()), "one at a time");
-    map.withdraw(part);
-    map.free_bits(part);
+    let [one, other] = [frames(512, 512), frames(2048, 1024)];
+    map.publish(one);
+    map.publish(other);
+    let freeze = |map: &Map, range| map.map().parts(range).all(|part| part.add_freeze());
+    let end = |map: &Map, range| {
+        let parts = map.map().parts(range);
+        parts.for_each(|part| part.remove_freeze());
+    };
+    assert!(freeze(&map, one) && freeze(&map, other), "side by side");
+    map.withdraw(one);
+    map.withdraw(other);
+    map.free_bits(one);
     assert_eq!(map.bits(), 1);
     map.check();
-    map.publish(part);
+    // One is gone, and the other one may still be thawed.
+    end(&map, one);
+    map.free_bits(one);
+    assert_eq!(map.bits(), 1);
+    map.publish(other);
+    end(&map, other);
     assert_eq!(map.bits(), 1);
     map.check();
-    map.withdraw(part);
-    map.map().parts(part).for_each(|part| part.unpin());
-    map.free_bits(part);
+    map.withdraw(other);
+    map.free_bits(other);
+    assert_eq!(map.bits(), 0);
+}
+
+#[test]
+fn one_freeze_more_than_can_be_counted_is_refused_and_changes_nothing() {
+    let mut map = Map::new();
+    let range = frames(512, 512);
+    map.publish(range);
+    let part = || map.map().parts(range).next().unwrap();
+    let counted = (0..).take_while(|_| part().add_freeze()).count() as u64;
+    assert_eq!(counted, MOST_FREEZES);
+    let memory = &map.memory;
+    assert!(map.map().contains(memory, range.start()));
+    for _ in 0..counted {
+        assert!(part().has_freezes());
+        part().remove_freeze();
+    }
+    assert!(!part().has_freezes());
+    map.check();
+    map.withdraw(range);
+    map.free_bits(range);
     assert_eq!(map.bits(), 0);
 }

@@ -36,3 +36,19 @@ pub(in crate::readers) fn link<W: Word<Value = u64>>(entry: &W, from: u64, to: u
 pub(in crate::readers) fn latest<W: Word<Value = u64>>(word: &W) -> u64 {
     word.fetch_or(0, Ordering::AcqRel)
 }
+
+/// Changes an entry, as `change` says of what it says, until it is that or `change` says nothing. Says
+/// whether it has changed.
+pub(in crate::readers) fn update<W: Word<Value = u64>>(
+    entry: &W,
+    change: impl Fn(u64) -> Option<u64>,
+) -> bool {
+    loop {
+        let from = latest(entry);
+        match change(from) {
+            None => return false,
+            Some(to) if link(entry, from, to) => return true,
+            Some(_) => {}
+        }
+    }
+}

@@ -115,6 +115,11 @@ impl<W: Word<Value = u32>> ReferenceCount<W> {
         frozen.is_ok()
     }
 
+    /// Whether it is frozen. If not, what was done before it was unfrozen is done.
+    pub fn is_frozen(&self) -> bool {
+        self.word.load(Ordering::Acquire) == FROZEN
+    }
+
     /// Makes it count `references` again.
     ///
     /// # Safety
@@ -155,8 +160,10 @@ mod tests {
             (None, false, false)
         );
         assert!(!count.try_freeze(2), "frozen once");
+        assert!(count.is_frozen());
         // SAFETY: 1 and 2: frozen just now, with two references.
         unsafe { count.unfreeze(2) };
+        assert!(!count.is_frozen());
         // SAFETY: 1: both references are this test's.
         let puts = unsafe { [count.put(), count.put()] };
         assert_eq!(puts, [Put::Shared, Put::Last]);

@@ -30,7 +30,7 @@ mod bits;
 pub(super) mod count;
 pub(super) mod word;
 
-pub(super) use bits::{clear, is_set, latest, link, set, state};
+pub(super) use bits::{clear, is_set, latest, link, set, state, update};
 pub use count::{Put, ReferenceCount};
 
 use core::fmt;

@@ -85,6 +85,17 @@ pub enum FoldError {
         /// The frame.
         frame: Pfn,
     },
+    /// A page is frozen: it goes offline or changes, or is being thawed. Nothing is done with it before that
+    /// is over.
+    Frozen {
+        /// Its first frame.
+        first: Pfn,
+    },
+    /// So much memory near the frames is frozen, each part of it by itself, that one more cannot be counted.
+    TooManyFrozen {
+        /// Those of the frames that are counted there.
+        frames: PfnRange,
+    },
     /// What was frozen is memory of another vmemmap.
     OtherVmemmap,
     /// The page table cannot exchange entries that are in use:
@@ -114,6 +125,7 @@ impl FoldError {
             Self::Misaligned { .. } | Self::SplitsPage { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
+            Self::Frozen { .. } | Self::TooManyFrozen { .. } => ErrorKind::Busy,
             Self::ReservedOnline { .. } => ErrorKind::AlreadyOnline,
             Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
             Self::OutOfFrames(_) | Self::ReserveTooSmall { .. } => ErrorKind::OutOfFrames,
@@ -203,6 +215,10 @@ impl fmt::Display for FoldError {
                 f,
                 "the references of tail frame {frame} could not be counted; give the counts more room (`DevPagemap::shared_frames`)"
             ),
+            Self::Frozen { first } => OfflineError::Frozen { first: *first }.fmt(f),
+            Self::TooManyFrozen { frames } => {
+                OfflineError::TooManyFrozen { frames: *frames }.fmt(f)
+            }
             Self::OtherVmemmap => OfflineError::OtherVmemmap.fmt(f),
             Self::Refused => ReplaceError::Refused.fmt(f),
             Self::SplitsHugeLeaf { at } => ReplaceError::SplitsHugeLeaf { at: *at }.fmt(f),

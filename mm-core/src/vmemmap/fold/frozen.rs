@@ -21,7 +21,7 @@ use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
-use crate::vmemmap::frozen_pages::{freeze_pages, thaw_pages};
+use crate::vmemmap::frozen_pages::{begin_freeze, end_freeze, freeze_pages, thaw_pages};
 use crate::vmemmap::reorder::for_each_holder;
 use crate::vmemmap::{OfflineError, Vmemmap};
 use core::fmt;
@@ -183,6 +183,7 @@ impl<'r, D: CountReferences, K: Kernel> FrozenUnits<'r, D, K> {
 impl<D: CountReferences, K: Kernel> Drop for FrozenUnits<'_, D, K> {
     fn drop(&mut self) {
         self.thaw(0);
+        end_freeze(self.reader.readers().online_map(), self.frames);
     }
 }
 
@@ -200,6 +201,14 @@ impl<'r, D: CountReferences, K: Kernel> QuiescentUnits<'r, D, K> {
     pub const fn frames(&self) -> PfnRange {
         self.0.frames
     }
+
+    /// Ends the freeze. What is still frozen are the units from `from` on.
+    pub(in crate::vmemmap) fn end(self, from: u64) {
+        let units = &self.0;
+        units.thaw(from);
+        end_freeze(units.reader.readers().online_map(), units.frames);
+        mem::forget(self);
+    }
 }
 
 impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kernel>
@@ -212,7 +221,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     ///
     /// It takes units from the start of `frames`, 512 at most: [`FrozenUnits::rest`] is what is left. It
     /// neither waits nor changes an entry. The frozen memory can be found by readers, but they get no
-    /// reference.
+    /// reference. To other operations it is refused; to another call of this one it is busy.
     ///
     /// # Errors
     ///
@@ -225,8 +234,6 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     ///    [`PageReference`](crate::readers::PageReference) or otherwise, until the memory is thawed. When
     ///    it was changed, it has those that [`commit_change`](Self::commit_change) or
     ///    [`commit_reorder`](Self::commit_reorder) was told.
-    /// 3. As long as it is frozen nobody takes it offline, and nobody folds, unfolds, reshapes or reorders it
-    ///    but by [`commit_change`](Self::commit_change) or [`commit_reorder`](Self::commit_reorder).
     pub unsafe fn freeze_units<P: PageTable>(
         &mut self,
         table: &P,
@@ -236,12 +243,16 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     ) -> Result<FrozenUnits<'r, D, K>, FoldError> {
         self.check_whole(table, pagemap, frames)?;
         let reserved = pagemap.altmap().map(Altmap::reserved);
-        self.check_found(table, frames, reserved)
-            .map_err(|pages| FoldError::SplitsPage { pages })?;
+        if let Err(pages) = self.check_found(table, frames, reserved) {
+            self.check_unfrozen(table, frames)?;
+            return Err(FoldError::SplitsPage { pages });
+        }
         // SAFETY: 1 to 4: the caller's duty 1.
         let reader = unsafe { self.reader() };
         let unit = self.unit_of(&reader, pagemap, frames)?;
         let (first, rest) = frames.take_first(UNITS << unit.get());
+        begin_freeze(self.readers.online_map(), first)
+            .map_err(|frames| FoldError::TooManyFrozen { frames })?;
         let mut units = FrozenUnits {
             reader,
             frames: first,
@@ -317,7 +328,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             let result = match change {
                 // Pages that are frozen are whole, and found.
                 Change::Fold => self.fold_online(table, pagemap, frames),
-                Change::Unfold => self.unfold(table, pagemap, frames),
+                Change::Unfold => self.unfold_online(table, pagemap, frames),
                 Change::Reshape => self
                     .reshape_online(table, pagemap, frames)
                     .map(|()| Folded::default()),
@@ -335,8 +346,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             thaw_pages(&units.reader, frames, None, references);
             done = end;
         }
-        units.thaw(done);
-        mem::forget(quiescent);
+        quiescent.end(done);
         changed
     }
 
@@ -421,7 +431,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let mut all = Changed::default();
         let mut rest = Some(frames);
         while let Some(frames) = rest {
-            // SAFETY: 1 and 2: the caller's. 3: nothing else happens before it is committed.
+            // SAFETY: 1 and 2: the caller's.
             let frozen = unsafe { self.freeze_units(&*table, pagemap, frames, references) };
             let frozen = match frozen {
                 Ok(frozen) => frozen,

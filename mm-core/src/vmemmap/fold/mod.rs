@@ -215,6 +215,21 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     where
         D: Reshape,
     {
+        self.check_request(pagemap, frames)?;
+        self.check_unfrozen(&*table, frames)?;
+        self.unfold_online(table, pagemap, frames)
+    }
+
+    /// [`unfold`](Self::unfold), also what is frozen.
+    fn unfold_online<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        frames: PfnRange,
+    ) -> Result<Folded, FoldError>
+    where
+        D: Reshape,
+    {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
         if table.replacement() == Replacement::Refused {
@@ -316,8 +331,21 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             return Ok(());
         }
         self.check_whole(table, pagemap, frames)?;
+        self.check_unfrozen(table, frames)?;
         self.prepare_to_publish(frames, pagemap.node())
             .map_err(FoldError::OutOfFrames)
+    }
+
+    /// Checks that no page that is at least partly in `frames` is frozen.
+    pub(super) fn check_unfrozen<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+    ) -> Result<(), FoldError> {
+        match self.first_frozen(table, frames) {
+            Some(first) => Err(FoldError::Frozen { first }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that `frames` are a valid request, online, and whole pages.

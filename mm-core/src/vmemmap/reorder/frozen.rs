@@ -10,7 +10,6 @@ use crate::readers::{CountReferences, Kernel, Readers};
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frozen_pages::thaw_pages;
 use crate::vmemmap::{Changed, QuiescentUnits, Vmemmap};
-use core::mem;
 
 impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kernel>
     Vmemmap<D, A, M, Readers<'r, K>>
@@ -64,8 +63,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         changed.folded.changed = reordered.units;
         changed.folded.flushes = reordered.flushes;
         changed.folded.notes = reordered.notes;
-        units.thaw(done);
-        mem::forget(quiescent);
+        quiescent.end(done);
         changed
     }
 

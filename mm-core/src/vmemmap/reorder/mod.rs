@@ -194,7 +194,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let mut unit = self.unit(request, true);
         let changed = self.reorder_unit(table, pagemap, request, unit, describe, done);
-        if let Err(FoldError::ReserveTooSmall { .. } | FoldError::AltmapExhausted { .. }) = changed
+        if let Err(
+            FoldError::ReserveTooSmall { .. }
+            | FoldError::AltmapExhausted { .. }
+            | FoldError::Frozen { .. },
+        ) = changed
             && self.unit(request, false) != unit
         {
             unit = self.unit(request, false);
@@ -313,6 +317,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             leaf: self.leaf_to_come_back(&*table, pagemap),
             describe,
         };
+        if describe == Describe::Owned {
+            self.check_unfrozen(&*table, unit)?;
+        }
         self.check_altmap(&*table, pagemap.altmap())?;
         let bits = self.take_bits_for(unit, node)?;
         let mut notes = Notes::default();

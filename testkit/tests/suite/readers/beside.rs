@@ -75,8 +75,7 @@ fn stamp(reader: Handle<'_>, frames: PfnRange, order: Order) {
 fn round(bed: &mut Bed<'_>, pagemap: &DevPagemap<'_>, part: PfnRange, round: u64) {
     let order = pagemap.geometry().order();
     // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owner's references are the
-    // test's,
-    // which does not use them. 3: nothing else is done with it.
+    // test's, which does not use them.
     let frozen = unsafe { bed.vmemmap.freeze(&bed.table, pagemap, part, 1) };
     let frozen = match frozen {
         Err(OfflineError::Busy { .. }) => return thread::yield_now(),

@@ -170,7 +170,6 @@ fn frozen_units_are_found_and_not_had_and_are_thawed_by_dropping_them(kind: Back
     on_base_pages(kind, |bed, online| {
         let reader = bed.reader();
         // SAFETY: 1: as for the reader. 2: the owners' references are the test's, which uses none.
-        // 3: nothing else is done with it.
         let frozen = unsafe {
             bed.vmemmap
                 .freeze_units(&bed.table, &online.compound, online.all, 1)

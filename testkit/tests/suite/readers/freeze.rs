@@ -10,10 +10,10 @@ use testkit::on_backends;
 use testkit::testbed::Sizes;
 
 /// Four pages of an order, online, by a pagemap in pieces of whole ranges.
-struct Online<'p> {
-    pagemap: DevPagemap<'p>,
-    all: PfnRange,
-    order: Order,
+pub(super) struct Online<'p> {
+    pub(super) pagemap: DevPagemap<'p>,
+    pub(super) all: PfnRange,
+    pub(super) order: Order,
 }
 
 impl<'p> Online<'p> {
@@ -28,20 +28,20 @@ impl<'p> Online<'p> {
         }
     }
 
-    fn page(&self, index: u64) -> PfnRange {
+    pub(super) fn page(&self, index: u64) -> PfnRange {
         let first = self.all.start().saturating_add(index * self.order.frames());
         PfnRange::new(first, self.order.frames()).unwrap()
     }
 
     /// Readers find all pages but those of `gone`.
-    fn expect(&self, bed: &Bed<'_>, gone: &[u64]) {
+    pub(super) fn expect(&self, bed: &Bed<'_>, gone: &[u64]) {
         let there = (0..4).filter(|index| !gone.contains(index));
         let found: Vec<_> = there.map(|index| (self.page(index), self.order)).collect();
         bed.expect(self.all, &found);
         bed.audit();
     }
 
-    fn rest_goes_offline(&self, bed: &mut Bed<'_>, gone: &[u64]) {
+    pub(super) fn rest_goes_offline(&self, bed: &mut Bed<'_>, gone: &[u64]) {
         for index in (0..4).filter(|index| !gone.contains(index)) {
             let page = self.page(index);
             bed.vmemmap
@@ -52,7 +52,7 @@ impl<'p> Online<'p> {
     }
 }
 
-fn on_pages(kind: BackendKind, test: impl Fn(&mut Bed<'_>, &Online<'_>)) {
+pub(super) fn on_pages(kind: BackendKind, test: impl Fn(&mut Bed<'_>, &Online<'_>)) {
     let sizes = Sizes::of(kind.model());
     for order in [sizes.natural(), sizes.table()] {
         let ranges = [sizes.blocks(order, 3, 4)];
@@ -99,7 +99,7 @@ fn frozen_memory_is_not_found_and_is_thawed_by_dropping_it(kind: BackendKind) {
     on_pages(kind, |bed, online| {
         let page = online.page(1);
         // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
-        // it. 3: nothing else is done with it.
+        // it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, page, 1) };
         let frozen = frozen.unwrap();
         assert_eq!(frozen.frames(), page);
@@ -122,16 +122,9 @@ fn all_of_a_vmemmap_can_be_used_beside_frozen_memory(kind: BackendKind) {
     on_pages(kind, |bed, online| {
         let [frozen, other] = [online.page(0), online.page(3)];
         // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
-        // it. 3: nothing else is done with it.
+        // it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, frozen, 1) };
         let frozen = frozen.unwrap();
-        // Twice the same, and another page with its bit in the same frame.
-        for pages in [online.page(0), other] {
-            // SAFETY: as above.
-            let refused = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, pages, 1) };
-            let refused = refused.err();
-            assert_eq!(refused, Some(OfflineError::OtherFrozen { frames: pages }));
-        }
         for index in [1, 2, 3] {
             let page = online.page(index);
             bed.vmemmap
@@ -165,7 +158,6 @@ fn what_cannot_be_committed_is_thawed(kind: BackendKind) {
         let region = bed.vmemmap.online(&mut bed.table, &base).unwrap();
         let half = ranges[0].split_at(ranges[0].frames() / 2).1.unwrap();
         // SAFETY: 1: as for the reader. 2: the owner's references are the test's, which uses none.
-        // 3: nothing else is done with it.
         let frozen = unsafe { bed.vmemmap.freeze(&bed.table, &base, half, 1) };
         let quiescent = frozen.unwrap().wait();
         bed.frames.fail_after(0);
@@ -201,7 +193,7 @@ fn a_part_of_a_whole_span_is_frozen_only_with_a_frame_for_its_bits(kind: Backend
         let found = [(ranges[0], order)];
         bed.frames.fail_after(0);
         // SAFETY: 1: as for the reader. 2: the owner's reference is the test's, which does not use
-        // it. 3: nothing else is done with it.
+        // it.
         let refused = unsafe { bed.vmemmap.freeze(&bed.table, &pagemap, page, 1) };
         bed.frames.no_more_faults();
         assert!(matches!(refused, Err(OfflineError::OutOfFrames(_))));
@@ -245,8 +237,7 @@ fn what_is_no_whole_page_or_another_vmemmaps_is_refused(kind: BackendKind) {
         let subsection = kind.model().subsection().frames();
         if page.frames() > subsection {
             let part = page.take_first(subsection).0;
-            // SAFETY: 1: as for the reader. 2: the owner's reference is the test's. 3: nothing else
-            // is done with it.
+            // SAFETY: 1: as for the reader. 2: the owner's reference is the test's.
             let refused = unsafe { bed.vmemmap.freeze(&bed.table, &online.pagemap, part, 1) };
             assert_eq!(
                 refused.err(),

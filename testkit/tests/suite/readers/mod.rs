@@ -20,4 +20,6 @@ mod model_check;
 )]
 mod protocol;
 mod references;
+mod refused;
 mod reorder;
+mod side_by_side;

@@ -94,7 +94,7 @@ fn freeze<'m>(
     frames: PfnRange,
 ) -> FrozenUnits<'m, Page<Mask>, ThreadKernel<'m>> {
     // SAFETY: 1: all CPUs translate by the machine's one table. 2: the owners' references are the test's,
-    // which does not use them. 3: nothing happens meanwhile.
+    // which does not use them.
     let frozen = unsafe { bed.vmemmap.freeze_units(&bed.table, pagemap, frames, 1) };
     frozen.unwrap()
 }

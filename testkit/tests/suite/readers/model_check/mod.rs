@@ -6,6 +6,7 @@
 //! by step. Each test has its counterparts with one ordering or one step left out, which have to fail.
 
 mod changes;
+mod freezes;
 mod offline;
 mod world;
 

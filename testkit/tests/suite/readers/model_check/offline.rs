@@ -1,7 +1,7 @@
 //! Memory that comes online and goes offline beside readers.
 
 use super::super::protocol::{NoReference, Put, Sight, clear, get, latest, link, set};
-use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, World, beside};
+use super::world::{Access, Flaw, FrameSight, LINKED, NOTHING, Of, UNFOLLOWED, World, beside};
 use super::{fails, holds, holds_for_most};
 use core::cell::Cell;
 use loom::thread;
@@ -13,7 +13,7 @@ fn read(world: &World) {
 }
 
 /// The same. Says whether it had one.
-fn finds(world: &World) -> bool {
+pub(super) fn finds(world: &World) -> bool {
     let guard = world.enter();
     let sight = FrameSight {
         world,
@@ -119,7 +119,6 @@ fn is_thawed_at_once<const READERS: usize>(flaw: Flaw) {
 /// One sets a bit and makes the entry followed, while another one clears the other bit and then ends
 /// that, as thawing does beside the writer. In the end the bit that is set is found.
 fn a_bit_is_set_while_the_last_one_is_cleared(flaw: Flaw) {
-    const UNFOLLOWED: u64 = 2;
     let world = World::new(2, flaw, true);
     let settle = |world: &World, from: u64, to: u64| {
         while latest(&world.map_entry) == from && !link(&world.map_entry, from, to) {}

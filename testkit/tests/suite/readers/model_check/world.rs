@@ -51,6 +51,12 @@ pub(super) enum Flaw {
     NoFlush,
     /// Pages are thawed before they are found again.
     ThawedFirst,
+    /// The entry says that there is a freeze, and not how many.
+    FreezesNotCounted,
+    /// A freeze ends before the memory is found again.
+    EndedFirst,
+    /// Nobody looks whether a page is frozen.
+    NoLook,
 }
 
 impl Flaw {
@@ -183,8 +189,12 @@ pub(super) struct World {
 
 /// The holder of tails.
 pub(super) const TAILS: usize = 2;
-/// The map's entry leads to its bits.
+/// What is in the map's entry: it leads to its bits, and readers follow it or not.
+pub(super) const CONTENT: u64 = 3;
 pub(super) const LINKED: u64 = 1;
+pub(super) const UNFOLLOWED: u64 = 2;
+/// A freeze that the entry counts.
+pub(super) const FREEZE: u64 = 4;
 
 impl World {
     /// Both frames are online as one page, or as two, each with one reference; or neither is.
@@ -339,7 +349,7 @@ impl Sight for FrameSight<'_> {
 
     fn is_online(&self) -> bool {
         let world = self.world;
-        if state(&world.map_entry) != LINKED {
+        if state(&world.map_entry) & CONTENT != LINKED {
             return false;
         }
         world.bits_memory.with(|_| ());
