@@ -321,6 +321,12 @@ impl Part<'_> {
         !self.is_whole && self.state().content == Content::None
     }
 
+    /// Whether the entry says that nothing of the span is online, so that a smaller page that is found
+    /// needs a frame of bits; pages are of `order`, or larger.
+    pub(crate) fn needs_bits_for_pages(&self, order: Order) -> bool {
+        u32::from(order.get()) < self.span_order && self.state().content == Content::None
+    }
+
     /// Whether the entry needs a frame of bits before the part can be withdrawn.
     pub(crate) fn needs_bits_to_withdraw(&self) -> bool {
         !self.is_whole && self.state().content == Content::All

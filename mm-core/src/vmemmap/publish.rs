@@ -117,6 +117,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         map.is_some_and(|map| map.parts(frames).any(|part| part.needs_bits_to_publish()))
     }
 
+    /// How many frames of bits it takes at most until all of `frames`, which become pages of `order` or larger
+    /// ones, are found, whatever of them is not found now.
+    pub(super) fn bits_to_publish_pages(&self, frames: PfnRange, order: Order) -> u64 {
+        let Some(map) = self.readers.map() else {
+            return 0;
+        };
+        let parts = map.parts(frames);
+        parts
+            .filter(|part| part.needs_bits_for_pages(order))
+            .count() as u64
+    }
+
     /// Gives the entry of `frames` that [needs](Self::needs_bits_to_publish) it the frame `bits`, which came
     /// from the reserve.
     pub(super) fn give_bits_to(&mut self, frames: PfnRange, bits: Pfn) {
@@ -286,7 +298,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 }
 
 /// The frames from the first to the last of both.
-fn around(one: PfnRange, other: PfnRange) -> PfnRange {
+pub(super) fn around(one: PfnRange, other: PfnRange) -> PfnRange {
     let start = one.start().min(other.start());
     let last = one.last().max(other.last());
     PfnRange::new(start, last.get() - start.get() + 1).unwrap_or(one)

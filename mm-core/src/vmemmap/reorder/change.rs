@@ -64,8 +64,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if !KEEPS {
             // SAFETY: 1: `fill_reserve` has allocated what is in it, and everything else there came from the
             // operations of this vmemmap on this page table (duty 3 of `new`). Duty 2 of `new`.
-            reserve =
+            let all =
                 unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
+            reserve = all.splitting_blocks(change.describe == Describe::Frozen);
             frames = &reserve;
             // SAFETY: 1: as above.
             memory = unsafe { memory.with_reserve(&frames) };

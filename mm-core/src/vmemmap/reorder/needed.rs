@@ -7,6 +7,7 @@ use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tails};
 use crate::paging::{InUse, PageTable};
 use crate::readers::ReadersOf;
+use crate::vmemmap::publish::around;
 use crate::vmemmap::{Reserve, Vmemmap, memory_of};
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
@@ -20,9 +21,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///
     /// Where shared tails of many orders and nodes are online (more than 16, or 8 with shared tables), this has
     /// the frames to remember more of them. It looks at how many there are now.
-    /// Where the memory was a part of a page of which more was missing, readers that find it from now on
-    /// may take a frame more. And where a page that is [in use](Self::freeze_units) stays in what a huge
-    /// leaf could map, the others take single frames in place of its block.
+    /// Where nothing of a span is found by readers, this has the frame for its bits: what is online there are
+    /// parts of pages of which more is missing, and become whole pages. Where a page that is [in
+    /// use](Self::freeze_units) stays in what a huge leaf could map, the others take single frames of its block.
     pub fn reserve_needed<P: PageTable>(
         &self,
         table: &P,
@@ -47,6 +48,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 most.huge_leaves = most.huge_leaves.max(other.huge_leaves);
             }
         }
+        let whole = [
+            aligned(frames.start(), largest),
+            aligned(frames.last(), largest),
+        ];
+        let whole = around(whole[0], whole[1]);
+        most.frames += self.bits_to_publish_pages(whole, pagemap.geometry().order());
         most
     }
 

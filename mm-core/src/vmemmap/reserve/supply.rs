@@ -11,6 +11,8 @@ use core::cell::RefCell;
 pub(in crate::vmemmap) struct FromReserve<'v, A, M> {
     frames: &'v A,
     direct_map: &'v M,
+    /// Whether single frames come from a block where there are no others.
+    splits_blocks: bool,
     // No method calls another one that borrows.
     state: RefCell<&'v mut ReserveState>,
 }
@@ -28,8 +30,43 @@ impl<'v, A: FrameAllocator, M: DirectMap> FromReserve<'v, A, M> {
         Self {
             frames,
             direct_map,
+            splits_blocks: false,
             state: RefCell::new(state),
         }
+    }
+
+    /// The same, where single frames come from a block if there are no others: next to a page in use no huge
+    /// leaf can come back, so the others of its pages take no more single frames than the block has that
+    /// is there for them. Each such block that is not taken makes up for the frames that its pages took.
+    pub(in crate::vmemmap) fn splitting_blocks(self, splits_blocks: bool) -> Self {
+        Self {
+            splits_blocks,
+            ..self
+        }
+    }
+
+    /// Up to `at_most` frames of a block, of which the others go to the single frames.
+    #[cold]
+    fn take_of_block(
+        &self,
+        state: &mut ReserveState,
+        at_most: u64,
+        node: NodeId,
+    ) -> Option<PfnRange> {
+        if !self.splits_blocks || !self.frames.can_split() {
+            return None;
+        }
+        let memory = self.direct_map;
+        let block = block_of(state.huge_leaves.take(u64::MAX, node, memory)?)?;
+        // SAFETY: 1: it was in the reserve, as it was allocated. 2: the reserve's reference, of each frame
+        // from now on.
+        unsafe { self.frames.split(block) };
+        let (taken, rest) = block.frames().take_first(at_most);
+        if let Some(rest) = rest {
+            // SAFETY: 1: of the block, with one reference each, and duty 1 of `new`.
+            unsafe { state.frames.push(rest, node, memory) };
+        }
+        Some(taken)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut ReserveState, &M) -> Option<T>) -> Option<T> {
@@ -52,7 +89,10 @@ impl<A: FrameAllocator, M: DirectMap> FrameReserve for FromReserve<'_, A, M> {
     }
 
     fn take_run(&self, at_most: u64, node: NodeId) -> Option<PfnRange> {
-        self.with(|state, memory| state.frames.take(at_most, node, memory))
+        self.with(|state, memory| {
+            let single = state.frames.take(at_most, node, memory);
+            single.or_else(|| self.take_of_block(state, at_most, node))
+        })
     }
 
     unsafe fn put_run(&self, run: PfnRange, node: NodeId) {

@@ -2,9 +2,9 @@
 
 use super::bed::{Bed, Done, Handle, on_bed_with, pagemap};
 use hosted::BackendKind;
-use mm_core::addr::{NodeId, Order, PfnRange};
+use mm_core::addr::{Granule, NodeId, Order, PfnRange};
 use mm_core::descriptor::{Mask, Page};
-use mm_core::pagemap::{DevPagemap, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Piece, Tables, Tails};
 use mm_core::paging::Replacement;
 use mm_core::readers::NoReference;
 use mm_core::vmemmap::{Changed, FoldError, FrozenUnits, Reserve};
@@ -287,16 +287,25 @@ fn parts_of_incomplete_pages_are_found_as_whole_ones(kind: BackendKind) {
             populated.map(drop).unwrap();
             let before: Vec<_> = found.map(|order| (last, order)).into_iter().collect();
             bed.expect(ranges[0], &before);
-            let bits = u64::from(found.is_none());
             let after = of(piece);
             let needed = bed
                 .vmemmap
                 .reserve_needed(&bed.table, &after, ranges[0], order(2));
-            let enough = Reserve {
-                frames: needed.frames + bits,
-                ..needed
-            };
-            let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, enough);
+            if found.is_none() {
+                // All of it is needed, the frame of bits too.
+                let less = Reserve {
+                    frames: needed.frames - 1,
+                    ..needed
+                };
+                let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, less);
+                filled.map(drop).unwrap();
+                let refused = bed.vmemmap.reorder_step(&mut bed.table, &after, ranges[0]);
+                let too_small = FoldError::ReserveTooSmall { node: NODE };
+                assert_eq!(refused.err(), Some(too_small));
+                bed.expect(ranges[0], &[]);
+                bed.audit();
+            }
+            let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, needed);
             filled.map(drop).unwrap();
             let out = bed.frames.outstanding();
             let done = bed.vmemmap.reorder(&mut bed.table, &after, ranges[0]);
@@ -310,7 +319,61 @@ fn parts_of_incomplete_pages_are_found_as_whole_ones(kind: BackendKind) {
     }
 }
 
+/// Where a page is in use, the others of what a huge leaf could map get the frames of its block: what is
+/// needed suffices, wherever that page is.
+fn next_to_a_page_in_use_the_frames_of_a_block_do(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    if kind.model().granule() != Granule::Size4K {
+        // Blocks of larger pages are too large for this.
+        return;
+    }
+    let order = sizes.natural();
+    let ranges = [sizes.blocks(sizes.table(), 3, 3)];
+    let pages = ranges[0].frames() >> order.get();
+    // None in a huge leaf, at an end of one, and in each.
+    for in_use in [
+        vec![],
+        vec![0],
+        vec![pages / 3 - 1, pages - 5],
+        vec![7, pages / 2, pages - 1],
+    ] {
+        on_bed_with(kind, Replacement::Direct, |bed| {
+            let compound = pagemap(&kind.model(), &ranges, order).with_tails(Tails::PerCompound);
+            let base = pagemap(&kind.model(), &ranges, Order::BASE)
+                .with_huge_leaves(true)
+                .with_piece(Piece::Range);
+            let region = bed.vmemmap.online(&mut bed.table, &compound).unwrap();
+            let needed = bed
+                .vmemmap
+                .reserve_needed(&bed.table, &base, ranges[0], order);
+            let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, needed);
+            filled.map(drop).unwrap();
+            let reader = bed.reader();
+            let page = |index: u64| {
+                let first = ranges[0].start().saturating_add(index << order.get());
+                PfnRange::new(first, order.frames()).unwrap()
+            };
+            let references: Vec<_> = in_use
+                .iter()
+                .map(|index| reader.enter().reference(page(*index).last()).unwrap())
+                .collect();
+            let changed = reorder(bed, &base, ranges[0]);
+            assert_eq!((changed.busy, changed.error), (in_use.len() as u64, None));
+            let orders = (0..pages).map(|index| match in_use.contains(&index) {
+                true => (page(index), order),
+                false => (page(index), Order::BASE),
+            });
+            bed.expect(ranges[0], &orders.collect::<Vec<_>>());
+            bed.audit();
+            drop(references);
+            bed.vmemmap.empty_reserve(&mut bed.table);
+            bed.vmemmap.offline(&mut bed.table, region).unwrap();
+        });
+    }
+}
+
 on_backends!(radix:
+    next_to_a_page_in_use_the_frames_of_a_block_do,
     a_page_in_use_stays_and_the_others_change,
     what_is_not_changed_is_thawed_as_it_was,
     what_is_left_where_the_reserve_ends_has_its_references,
