@@ -37,6 +37,8 @@ pub(crate) enum Damage {
     KeepsWhatItShouldExchange,
     /// It takes the right to store from the page behind those that it exchanges.
     ReachesBeyondAnExchange,
+    /// It does not give the first run back that it exchanges.
+    ForgetsWhatItExchanged,
     /// It does not ask what becomes of all that one entry of a link translates.
     NeverAsksForSpans,
     /// It allocates tables that it was to take from the reserve.

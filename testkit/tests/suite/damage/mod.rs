@@ -36,7 +36,10 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
     ),
     (
         Damage::LeavesTheLastPage,
-        &["the_last_section_of_a_region_does_not_leak"],
+        &[
+            "the_last_section_of_a_region_does_not_leak",
+            "memory_of_many_orders_goes_offline_to_the_last_frame",
+        ],
     ),
     (
         Damage::LinksTheWrongTail,
@@ -110,6 +113,10 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
             "what_is_beside_a_change_of_orders_stays_as_it_is",
             "a_change_of_orders_next_to_foreign_memory_leaves_it_alone",
         ],
+    ),
+    (
+        Damage::ForgetsWhatItExchanged,
+        &["one_reserve_serves_any_number_of_changes"],
     ),
     (
         Damage::NeverAsksForSpans,

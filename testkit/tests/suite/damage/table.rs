@@ -382,7 +382,12 @@ unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
     ) -> Result<Replaced, ReplaceError> {
         let damage = table.damage;
         let late = damage == Damage::ExchangesBeforeItFlushes;
-        let mut exchange = DamagedExchange { exchange, damage };
+        let forgets = damage == Damage::ForgetsWhatItExchanged;
+        let mut exchange = DamagedExchange {
+            exchange,
+            damage,
+            forgets,
+        };
         let records = match damage {
             Damage::AllocatesDespiteTheReserve => &NoRecords,
             _ => records,
@@ -446,6 +451,8 @@ impl<S: RunSource> RunSource for DamagedSource<'_, S> {
 struct DamagedExchange<'x, X> {
     exchange: &'x mut X,
     damage: Damage,
+    /// Whether the next run is not given back.
+    forgets: bool,
 }
 
 impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
@@ -503,6 +510,8 @@ impl<X: Exchange> Exchange for DamagedExchange<'_, X> {
     }
 
     fn released(&mut self, run: Run) {
-        self.exchange.released(run);
+        if !std::mem::take(&mut self.forgets) {
+            self.exchange.released(run);
+        }
     }
 }

@@ -488,3 +488,32 @@ fn a_failure_shows_what_was_asked_of_the_allocator() {
     );
     assert!(failure.to_string().contains("4 frames"), "{failure}");
 }
+
+/// What comes of one check of the battery.
+fn one_check(name: &str, how: Replacement, setup: &Setup) -> Outcome {
+    let mut checks = conformance::checks();
+    let check = checks.find(|check| check.name() == name).unwrap();
+    let mut harness = Small::<WordCounts<'static>>::new(how, setup);
+    conformance::run_one(&mut harness, &check)
+}
+
+/// What is skipped where entries can be exchanged, and huge leaves split, would notice who does not keep to what
+/// it says.
+#[test]
+fn checks_of_what_cannot_be_exchanged_notice_who_does_otherwise() {
+    let changes_its_mind = Setup::new(None);
+    let name = "orders_stay_where_entries_in_use_cannot_be_exchanged";
+    let outcome = one_check(name, Replacement::Refused, &changes_its_mind);
+    assert_eq!(outcome, Outcome::Passed);
+    changes_its_mind.figures.refuses_while_empty.set(true);
+    let outcome = one_check(name, Replacement::Direct, &changes_its_mind);
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
+
+    let passes_over = Setup::new(Order::new(5));
+    let name = "a_huge_leaf_that_cannot_be_split_keeps_its_pages";
+    let outcome = one_check(name, Replacement::Direct, &passes_over);
+    assert_eq!(outcome, Outcome::Passed);
+    passes_over.figures.passes_over_huge_leaves.set(true);
+    let outcome = one_check(name, Replacement::Direct, &passes_over);
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome}");
+}

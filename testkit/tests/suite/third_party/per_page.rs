@@ -22,6 +22,10 @@ pub(crate) struct Figures {
     pub(crate) unbroken: Rc<Cell<u64>>,
     /// Which of the leaves that are cleared stays, if one does.
     pub(crate) keeps: Rc<Cell<Option<u64>>>,
+    /// Whether it says as long as nothing is mapped that it exchanges nothing, and exchanges nevertheless.
+    pub(crate) refuses_while_empty: Rc<Cell<bool>>,
+    /// Whether it does nothing and says that all is done where a huge leaf would have to be split.
+    pub(crate) passes_over_huge_leaves: Rc<Cell<bool>>,
     /// The last frame that an entry can hold, if there is one.
     pub(crate) last: Rc<Cell<Option<Pfn>>>,
 }
@@ -198,7 +202,10 @@ unsafe impl Replace<PerPage> for AsTold {
     const RESIZES: bool = false;
 
     fn replacement(table: &PerPage) -> Replacement {
-        table.how
+        match table.figures.refuses_while_empty.get() && table.leaves.is_empty() {
+            true => Replacement::Refused,
+            false => table.how,
+        }
     }
 
     unsafe fn replace<X: Exchange>(
@@ -208,8 +215,9 @@ unsafe impl Replace<PerPage> for AsTold {
         exchange: &mut X,
         records: &dyn TableRecords,
     ) -> Result<Replaced, ReplaceError> {
+        let passes_over = table.figures.passes_over_huge_leaves.get();
         // SAFETY: the caller's duties are the same.
-        unsafe {
+        let replaced = unsafe {
             match table.how {
                 Replacement::Direct => Direct::replace(table, range, node, exchange, records),
                 Replacement::BreakBeforeMake => {
@@ -217,6 +225,10 @@ unsafe impl Replace<PerPage> for AsTold {
                 }
                 _ => Refuse::replace(table, range, node, exchange, records),
             }
+        };
+        match replaced {
+            Err(ReplaceError::SplitsHugeLeaf { .. }) if passes_over => Ok(Replaced::default()),
+            replaced => replaced,
         }
     }
 }
