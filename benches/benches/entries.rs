@@ -1,111 +1,51 @@
-//! Writing and clearing 262144 entries, as criterion sees it. `entries_summary` prints the ratios.
+//! Writing and clearing 262144 entries, as criterion sees it. `report` has all of them interleaved.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark stops at the first surprise"
+)]
 
-use benches::{Arena, ENTRIES, Engine, OffsetTable, Pattern};
+mod contenders;
+
+use benches::{Arena, ENTRIES};
+use contenders::{Look, Round, pattern, round};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::time::{Duration, Instant};
+use figures::{Case, Contender, Op};
+use std::time::Duration;
 
-/// The time that `measured` takes out of `iterations` rounds, each with what `around` does besides.
-fn only<S>(
-    iterations: u64,
-    state: &mut S,
-    mut before: impl FnMut(&mut S),
-    mut measured: impl FnMut(&mut S),
-    mut after: impl FnMut(&mut S),
-) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..iterations {
-        before(state);
-        let start = Instant::now();
-        measured(state);
-        total += start.elapsed();
-        after(state);
+fn entries(criterion: &mut Criterion) {
+    for op in Op::ALL {
+        let mut group = criterion.benchmark_group(op.name());
+        group.throughput(Throughput::Elements(ENTRIES));
+        let mut arena = Arena::new();
+        group.bench_function("memset", |bencher| bencher.iter(|| arena.memset()));
+        let time = |round: Round| match op {
+            Op::Map => round.map,
+            Op::Unmap => round.unmap,
+        };
+        for case in Case::ALL {
+            for contender in Contender::ALL {
+                let id = BenchmarkId::new(contender.name(), case.meaning());
+                group.bench_function(id, |bencher| {
+                    bencher.iter_custom(|iterations| {
+                        let rounds = (0..iterations)
+                            .map(|_| time(round(*contender, &arena, pattern(*case), Look::No)));
+                        rounds.sum::<Duration>()
+                    });
+                });
+            }
+        }
+        group.finish();
     }
-    total
-}
-
-fn map(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("map");
-    group.throughput(Throughput::Elements(ENTRIES));
-    let mut arena = Arena::new();
-    group.bench_function("memset", |bencher| bencher.iter(|| arena.memset()));
-    for (pattern, name) in Pattern::ALL {
-        group.bench_function(BenchmarkId::new("engine", name), |bencher| {
-            let mut engine = Engine::new(&arena);
-            bencher.iter_custom(|iterations| {
-                only(
-                    iterations,
-                    &mut engine,
-                    |_| (),
-                    |engine| engine.map(pattern),
-                    |engine| {
-                        engine.unmap();
-                    },
-                )
-            });
-        });
-        group.bench_function(BenchmarkId::new("map_to", name), |bencher| {
-            let mut table = OffsetTable::new(&arena);
-            bencher.iter_custom(|iterations| {
-                only(
-                    iterations,
-                    &mut table,
-                    |_| (),
-                    |table| table.map(pattern),
-                    |table| {
-                        table.unmap();
-                        table.free_tables();
-                    },
-                )
-            });
-        });
-    }
-    group.finish();
-}
-
-fn unmap(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("unmap");
-    group.throughput(Throughput::Elements(ENTRIES));
-    let mut arena = Arena::new();
-    group.bench_function("memset", |bencher| bencher.iter(|| arena.memset()));
-    for (pattern, name) in Pattern::ALL {
-        group.bench_function(BenchmarkId::new("engine", name), |bencher| {
-            let mut engine = Engine::new(&arena);
-            bencher.iter_custom(|iterations| {
-                only(
-                    iterations,
-                    &mut engine,
-                    |engine| engine.map(pattern),
-                    |engine| {
-                        engine.unmap();
-                    },
-                    |_| (),
-                )
-            });
-        });
-        group.bench_function(BenchmarkId::new("x86_64", name), |bencher| {
-            let mut table = OffsetTable::new(&arena);
-            bencher.iter_custom(|iterations| {
-                only(
-                    iterations,
-                    &mut table,
-                    |table| table.map(pattern),
-                    |table| {
-                        table.unmap();
-                    },
-                    |table| table.free_tables(),
-                )
-            });
-        });
-    }
-    group.finish();
 }
 
 criterion_group! {
-    name = entries;
+    name = all;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(20);
-    targets = map, unmap
+    targets = entries
 }
-criterion_main!(entries);
+criterion_main!(all);

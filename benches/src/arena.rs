@@ -1,4 +1,6 @@
 //! Memory for page tables: frames that are numbered from 0, and a stack of those that are free.
+//!
+//! Frame 0 is never handed out: some take its address for "no table".
 
 use crate::LEAF_TABLES;
 use core::cell::{RefCell, UnsafeCell};
@@ -7,7 +9,7 @@ use mm_core::addr::{Block, NodeId, Order, Pfn};
 use mm_core::frame::{AcquireError, DirectMap, FrameAllocator, OutOfFrames, OwnedBlock, Released};
 
 /// Leaf tables, and some for the levels above.
-const FRAMES: usize = LEAF_TABLES + 8;
+const FRAMES: usize = LEAF_TABLES + 9;
 
 #[repr(C, align(4096))]
 struct Page(UnsafeCell<[u64; 512]>);
@@ -23,7 +25,7 @@ impl Arena {
     /// Memory that has been touched.
     pub fn new() -> Self {
         let pages = (0..FRAMES).map(|_| Page(UnsafeCell::new([!0; 512])));
-        let free = (0..FRAMES as u64)
+        let free = (1..FRAMES as u64)
             .rev()
             .map(|frame| Pfn::new(frame).unwrap());
         Self {

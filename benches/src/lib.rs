@@ -1,7 +1,7 @@
 //! What this library's operations cost, side by side with other ways to do the same.
 //!
-//! Two ways to write and to clear 262144 page-table entries, on the same memory: this library's
-//! engine and the `x86_64` crate's `OffsetPageTable`.
+//! 262144 page-table entries are written and cleared by several contenders on the same memory, which
+//! are in `benches/contenders`: what they need of other crates is for development only.
 //!
 //! The memory is touched before anything is measured, frames for tables come from a stack, no TLB
 //! is flushed, and descriptor frames are numbers only: what is left is the cost of the entries.
@@ -18,7 +18,6 @@
 mod arena;
 mod engine;
 mod instructions;
-mod offset_table;
 mod page_at_a_time;
 mod pattern;
 mod real_array;
@@ -26,7 +25,6 @@ mod real_array;
 pub use arena::Arena;
 pub use engine::{Engine, NoCpu};
 pub use instructions::instructions;
-pub use offset_table::OffsetTable;
 pub use page_at_a_time::PageAtATime;
 pub use pattern::{Pattern, Runs};
 pub use real_array::{Frames, Host, NoGuard, Ram, RealArray};
@@ -54,6 +52,6 @@ pub fn addresses() -> VirtRange {
 }
 
 /// The address of the entry number `index`.
-pub(crate) fn address(index: u64) -> VirtAddr {
+pub fn address(index: u64) -> VirtAddr {
     addresses().start().checked_add(index * 4096).unwrap()
 }

@@ -11,8 +11,6 @@ const FIRST_FRAME: u64 = 1 << 20;
 pub enum Pattern {
     /// Frames that follow each other.
     Distinct,
-    /// Frames of which no two neighbours follow each other: every entry is a run.
-    Scattered,
     /// Of each 2^`shift` vmemmap pages the first has a frame of its own and the others share one.
     Compound {
         /// The base-2 logarithm of the number of vmemmap pages that describe one compound page.
@@ -21,21 +19,11 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// What is measured, with a name for each.
-    pub const ALL: [(Self, &str); 4] = [
-        (Self::Distinct, "distinct"),
-        (Self::Compound { shift: 12 }, "1 GiB groups"),
-        (Self::Compound { shift: 3 }, "2 MiB groups"),
-        (Self::Scattered, "scattered"),
-    ];
-
     /// The frame of the entry number `index`.
     #[inline]
     pub fn frame(self, index: u64) -> Pfn {
         let number = match self {
             Self::Distinct => index,
-            // Pairs exchanged.
-            Self::Scattered => index ^ 1,
             Self::Compound { shift } => {
                 let is_head = index & ((1 << shift) - 1) == 0;
                 (index >> shift) * 2 + u64::from(!is_head)
@@ -50,7 +38,6 @@ impl Pattern {
         let frame = self.frame(index);
         match self {
             Self::Distinct => Run::each(PfnRange::new(frame, at_most).unwrap(), Role::Descriptors),
-            Self::Scattered => Run::repeat(frame, 1, Role::Descriptors),
             Self::Compound { shift } => {
                 let pages = 1 << shift;
                 match index & (pages - 1) {

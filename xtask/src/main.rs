@@ -14,12 +14,14 @@
 //! - `packages`, in tests: whether the manifests let `cargo package` work;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
+//! - `bench`: what the library costs, measured;
 //! - `size`: how much code the library adds to a kernel;
 //! - `source`: the modules of a crate, from its source;
 //! - `api`: `docs/api` against the public API;
 //! - `soundness`: `docs/soundness.md` against the public API.
 
 mod api;
+mod bench;
 mod bytes;
 mod console;
 #[cfg(test)]
@@ -122,6 +124,14 @@ enum Command {
     /// it needs of Rust's core, which a kernel mostly has anyway. Then the largest functions, and what
     /// is compiled more than once.
     Size,
+    /// Measure what the library costs, side by side with memset, stores by hand and other crates
+    ///
+    /// Entries written and cleared, instructions of whole operations where `valgrind` is installed,
+    /// and times of whole operations. docs/performance.md says how each is obtained.
+    Bench {
+        #[command(flatten)]
+        wanted: bench::Wanted,
+    },
     /// Compile and test the library with the oldest dependencies that it takes
     ///
     /// The other tests have the newest. `test` does the same.
@@ -287,6 +297,7 @@ fn run() -> Result<ExitCode> {
             print!("{}", size::report()?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench { wanted } => bench::run(&wanted),
         Command::Oldest => {
             let outcome = oldest::test(&toolchain::target_directory()?)?;
             println!("with {}: {outcome}", oldest::name());

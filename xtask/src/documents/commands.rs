@@ -34,6 +34,7 @@ fn documents() -> Vec<String> {
     let names = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"];
     let mut documents: Vec<String> = names.map(str::to_owned).to_vec();
     documents.push("docs/soundness.md".to_owned());
+    documents.push("docs/performance.md".to_owned());
     documents.push("examples/kernels/README.md".to_owned());
     let book = fs::read_dir(root().join("docs/book")).unwrap();
     let names = book.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -123,7 +124,7 @@ fn xtask_run_by(command: &Command) -> RunBy {
         }
         // Tests of this crate, and a part of the suite.
         Command::Soundness | Command::Api { .. } | Command::Oldest => RunBy::Suite,
-        Command::Size | Command::Sanitize { .. } => RunBy::Hand,
+        Command::Bench { .. } | Command::Size | Command::Sanitize { .. } => RunBy::Hand,
     }
 }
 
@@ -139,7 +140,9 @@ fn has_targets(words: &[&str]) -> Result<(), String> {
                     fs::read_to_string(root().join(file)).is_ok_and(|text| text.contains(&manifest))
                 })
             }
-            ["--bench", name] => root().join(format!("benches/benches/{name}.rs")).exists(),
+            ["--bench", name] => [format!("{name}.rs"), format!("{name}/main.rs")]
+                .iter()
+                .any(|file| root().join("benches/benches").join(file).exists()),
             _ => true,
         };
         if !there {

@@ -1,6 +1,6 @@
 //! The `x86_64` crate's way: a walk from the root for each entry.
 
-use crate::{Arena, ENTRIES, Pattern, address};
+use benches::{Arena, ENTRIES, Pattern, address};
 use mm_core::addr::{Granule, Pfn};
 use mm_core::frame::DirectMap;
 use x86_64::structures::paging::mapper::CleanUp;
@@ -36,7 +36,7 @@ impl FrameDeallocator<Size4KiB> for Frames<'_> {
 }
 
 /// A 4-level table of the `x86_64` crate.
-pub struct OffsetTable<'a> {
+pub(crate) struct OffsetTable<'a> {
     table: OffsetPageTable<'a>,
     arena: &'a Arena,
     root: Pfn,
@@ -44,7 +44,7 @@ pub struct OffsetTable<'a> {
 
 impl<'a> OffsetTable<'a> {
     /// An empty tree in `arena`.
-    pub fn new(arena: &'a Arena) -> Self {
+    pub(crate) fn new(arena: &'a Arena) -> Self {
         let root = arena.take().expect("a frame for the root");
         let entries = arena.frame_pointer(root).cast::<PageTable>();
         // SAFETY: the frame was taken just now and is one page.
@@ -58,7 +58,7 @@ impl<'a> OffsetTable<'a> {
 
     /// Writes all entries.
     #[inline(never)]
-    pub fn map(&mut self, pattern: Pattern) {
+    pub(crate) fn map(&mut self, pattern: Pattern) {
         let mut frames = Frames(self.arena);
         for index in 0..ENTRIES {
             let target = frame(pattern.frame(index));
@@ -70,7 +70,7 @@ impl<'a> OffsetTable<'a> {
 
     /// Clears all entries; answers how many.
     #[inline(never)]
-    pub fn unmap(&mut self) -> u64 {
+    pub(crate) fn unmap(&mut self) -> u64 {
         let mut entries = 0;
         for index in 0..ENTRIES {
             let (frame, flush) = self.table.unmap(page(index)).expect("mapped before");
@@ -82,7 +82,7 @@ impl<'a> OffsetTable<'a> {
     }
 
     /// Frees the tables, which `unmap` has left: not a part of what is measured.
-    pub fn free_tables(&mut self) {
+    pub(crate) fn free_tables(&mut self) {
         // SAFETY: the tables came from the arena and are used by nobody else.
         unsafe { self.table.clean_up(&mut Frames(self.arena)) };
     }

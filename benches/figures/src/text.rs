@@ -1,0 +1,123 @@
+//! The figures as tables.
+
+use crate::{Case, Contender, Figures, Op, linux};
+use comfy_table::{CellAlignment, Table, presets};
+use std::fmt;
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Entries: ns for each of 262144, and as multiples of memset of the same bytes, which takes {:.3}",
+            self.memset_ns
+        )?;
+        let meanings = Case::ALL.iter();
+        let meanings = meanings.map(|case| format!("{case}: {}", case.meaning()));
+        writeln!(f, "{}", meanings.collect::<Vec<_>>().join(", "))?;
+        writeln!(f, "{}", self.entries())?;
+        match self.instructions.is_empty() {
+            true => writeln!(f, "\nInstructions were not counted")?,
+            false => writeln!(
+                f,
+                "\nInstructions per GiB, in thousands, beside those of Linux 7.3\n{}",
+                self.counts()
+            )?,
+        }
+        write!(f, "\nWhole operations\n{}", self.times())
+    }
+}
+
+impl Figures {
+    fn entries(&self) -> Table {
+        let mut header = vec!["entries".to_owned()];
+        header.extend(columns().map(|(case, op)| format!("{case} {op}")));
+        let mut table = table(header);
+        for name in Contender::ALL {
+            let cells = columns().map(|(case, op)| {
+                self.row(*name, case, op).map_or("-".to_owned(), |row| {
+                    format!("{:.2} ({:.1})", row.ns_per_entry, row.vs_memset)
+                })
+            });
+            table.add_row([name.to_string()].into_iter().chain(cells));
+        }
+        aligned(table)
+    }
+
+    fn counts(&self) -> Table {
+        let header = ["case", "piece", "online", "Linux", "offline", "Linux"];
+        let mut table = table(header.map(str::to_owned).to_vec());
+        let thousands = |count: f64| format!("{:.1}", count / 1e3);
+        for of in &self.instructions {
+            let linux = linux(of.counted.case);
+            let beside = |count: Option<f64>| count.map_or("-".to_owned(), thousands);
+            table.add_row([
+                of.counted.to_string(),
+                of.counted.piece.to_string(),
+                thousands(of.online_per_gib),
+                beside(linux.map(|linux| linux.online_per_gib)),
+                thousands(of.offline_per_gib),
+                beside(linux.map(|linux| linux.offline_per_gib)),
+            ]);
+        }
+        aligned(table)
+    }
+
+    fn times(&self) -> Table {
+        let header = [
+            "operation",
+            "pages",
+            "tails",
+            "tables",
+            "piece",
+            "memory",
+            "ms",
+            "ns per page",
+            "frames",
+        ];
+        let mut table = table(header.map(str::to_owned).to_vec());
+        for of in &self.operations {
+            let name = match of.cold {
+                true => format!("{}, cold", of.operation),
+                false => of.operation.to_string(),
+            };
+            let memory = match of.gib {
+                gib if gib >= 1024 => format!("{} TiB", gib / 1024),
+                gib => format!("{gib} GiB"),
+            };
+            table.add_row([
+                name,
+                of.case.to_string(),
+                of.tails.to_string(),
+                of.tables.to_string(),
+                of.piece.to_string(),
+                memory,
+                format!("{:.3}", of.ns / 1e6),
+                format!("{:.1}", of.ns_per_page),
+                of.frames.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(5) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+fn columns() -> impl Iterator<Item = (Case, Op)> {
+    let ops = |case: &Case| [(*case, Op::Map), (*case, Op::Unmap)];
+    Case::ALL.iter().flat_map(ops)
+}
+
+fn table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
+    table
+}
+
+/// With numbers to the right.
+fn aligned(mut table: Table) -> Table {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
