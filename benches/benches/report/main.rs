@@ -1,6 +1,8 @@
 //! All figures of one run: `cargo xtask bench` builds and runs it.
 //!
 //! - `entries`: entries written and cleared, beside other crates;
+//! - `counts`: instructions of whole operations, on a kernel's parts in `bump`;
+//! - `operations`: times of whole operations;
 //! - `options`: what it is asked for.
 #![allow(
     clippy::unwrap_used,
@@ -9,22 +11,35 @@
     reason = "a benchmark stops at the first surprise"
 )]
 
+mod bump;
 #[path = "../contenders/mod.rs"]
 mod contenders;
+mod counts;
 mod entries;
+mod operations;
 mod options;
 
 use figures::Figures;
-use options::{Format, Options};
+use options::{Extent, Format, Options};
 
 fn main() {
+    if counts::is_counted() {
+        return;
+    }
     let options = Options::of_arguments();
     let (memset_ns, rows) = entries::measure(options.extent.rounds());
+    let instructions = match options.extent {
+        Extent::Test => None,
+        _ => counts::measure(),
+    };
+    if instructions.is_none() && options.extent != Extent::Test {
+        eprintln!("instructions are not counted: `valgrind` is not installed, or stopped");
+    }
     let figures = Figures {
         memset_ns,
         rows,
-        instructions: Vec::new(),
-        operations: Vec::new(),
+        instructions: instructions.unwrap_or_default(),
+        operations: operations::measure(options.extent),
     };
     assert_eq!(figures.missing(), [""; 0]);
     match options.format {

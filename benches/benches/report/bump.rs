@@ -1,0 +1,128 @@
+//! Frames for operations whose instructions are counted: taken one after the other, in memory that nobody
+//! has touched.
+
+use arch_x86_64::{FourLevelTable, MODEL_4_LEVEL};
+use benches::NoCpu;
+use core::cell::Cell;
+use memmap2::{MmapMut, MmapOptions};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use mm_core::descriptor::{Mask, Page};
+use mm_core::frame::{Counted, DirectMap, LinearMap, PlainAllocator, SharedCounts};
+use mm_core::pagemap::DevPagemap;
+use mm_core::paging::{OneRoot, RadixTable};
+use mm_core::vmemmap::{Region, Vmemmap};
+
+/// The largest block is what a huge leaf maps, and is aligned to itself.
+const ALIGN: u64 = 512;
+
+/// An allocator that only goes on, and starts again when all is back.
+pub(crate) struct Bump {
+    next: Cell<u64>,
+    frames: u64,
+    out: Cell<u64>,
+}
+
+impl Bump {
+    fn take(&self, frames: u64) -> Option<Pfn> {
+        let first = self.next.get().next_multiple_of(frames);
+        let next = first + frames;
+        if next > self.frames {
+            return None;
+        }
+        self.next.set(next);
+        self.out.set(self.out.get() + frames);
+        Pfn::new(first)
+    }
+}
+
+// SAFETY: 1: it goes on only, until all is back. 2: it counts frames. 3: the direct map has all of them.
+unsafe impl PlainAllocator for Bump {
+    fn allocate(&self, order: Order, _node: NodeId) -> Option<Block> {
+        Block::new(self.take(order.frames())?, order)
+    }
+
+    fn allocate_run(&self, at_most: u64, _node: NodeId) -> Option<PfnRange> {
+        let frames = at_most.min(self.frames - self.next.get());
+        let first = Pfn::new(self.next.get())?;
+        let run = PfnRange::new(first, frames).ok()?;
+        self.next.set(self.next.get() + frames);
+        self.out.set(self.out.get() + frames);
+        Some(run)
+    }
+
+    unsafe fn free(&self, block: Block) {
+        self.out.set(self.out.get() - block.order().frames());
+    }
+
+    fn node_of(&self, _frame: Pfn) -> NodeId {
+        NodeId::default()
+    }
+}
+
+type Frames = Counted<Bump, SharedCounts<'static>>;
+
+/// Memory, a page table by which nobody translates, and a vmemmap.
+pub(crate) struct Kernel {
+    vmemmap: Vmemmap<Page<Mask>, &'static Frames, LinearMap>,
+    table: FourLevelTable<&'static Frames, LinearMap, NoCpu>,
+    frames: &'static Frames,
+    _memory: MmapMut,
+}
+
+impl Kernel {
+    /// With as much memory as `pagemap` can take.
+    pub(crate) fn new(pagemap: &DevPagemap<'_>, gib: u64) -> Self {
+        // Descriptors of base pages, and tables: 16 MiB and 8 tables for each GiB at most.
+        let frames = gib * (4096 + 8) + 4 * ALIGN;
+        let page = Granule::Size4K.bytes();
+        let bytes = ((frames + ALIGN) * page) as usize;
+        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
+        let memory = memory.unwrap();
+        let start = (memory.as_ptr() as u64).next_multiple_of(ALIGN * page);
+        let at = VirtAddr::new(start);
+        core::ptr::from_ref(&memory[0]).expose_provenance();
+        // SAFETY: 1: the allocator has no other frames than the memory's. 2: it is not at 0.
+        let direct_map = unsafe { LinearMap::new(at, Granule::Size4K) };
+        let bump = Bump {
+            next: Cell::new(0),
+            frames,
+            out: Cell::new(0),
+        };
+        let words = SharedCounts::words_for(pagemap.shared_frames());
+        let counts = SharedCounts::new(vec![0; words as usize].leak());
+        let frames: &Frames = Box::leak(Box::new(Counted::new(bump, counts)));
+        let root = frames.allocator().take(1).unwrap();
+        // SAFETY: taken just now, a page.
+        unsafe { direct_map.frame_pointer(root).write_bytes(0, page as usize) };
+        // SAFETY: 1: an empty root. 2: the direct map has all frames. 3: one thread. 4: no CPU. 5: 1 of
+        // `OneRoot::new`: there is no other root.
+        let table = unsafe { RadixTable::new(root, OneRoot::new(), frames, direct_map, NoCpu) };
+        // SAFETY: 1 to 3: one table, one memory, one vmemmap.
+        let vmemmap = unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, direct_map) };
+        Self {
+            vmemmap: vmemmap.unwrap(),
+            table,
+            frames,
+            _memory: memory,
+        }
+    }
+
+    /// Brings it online and takes it offline.
+    pub(crate) fn there_and_back(&mut self, pagemap: &DevPagemap<'_>) {
+        let out = self.frames.allocator().out.get();
+        let region = counted_online(self, pagemap);
+        counted_offline(self, region);
+        assert_eq!(self.frames.allocator().out.get(), out);
+    }
+}
+
+#[inline(never)]
+fn counted_online<'p>(kernel: &mut Kernel, pagemap: &DevPagemap<'p>) -> Region<'p> {
+    let region = kernel.vmemmap.online(&mut kernel.table, pagemap);
+    core::hint::black_box(region.unwrap())
+}
+
+#[inline(never)]
+fn counted_offline(kernel: &mut Kernel, region: Region<'_>) {
+    kernel.vmemmap.offline(&mut kernel.table, region).unwrap();
+}
