@@ -73,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) package: &'static str,
     /// The target that it is compiled for.
     pub(crate) target: &'static str,
+    /// The profile that it is compiled by.
+    pub(crate) profile: &'static str,
     /// The emulator.
     pub(crate) emulator: &'static str,
     /// The Debian package that brings the emulator.
@@ -84,11 +86,18 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// The kernel that counts its instructions, which stands for [`Kernel::X86_64`].
+    pub(crate) const COUNTING: Self = Self {
+        profile: "counted",
+        ..Self::x86_64("count-x86_64")
+    };
+
     /// A kernel for x86-64.
     const fn x86_64(package: &'static str) -> Self {
         Self {
             package,
             target: "x86_64-unknown-none",
+            profile: "release",
             emulator: "qemu-system-x86_64",
             emulator_package: "qemu-system-x86",
             statuses: DEBUG_EXIT,
@@ -190,6 +199,7 @@ impl Kernel {
             Self::AArch64 => Parts {
                 package: "kernel-aarch64",
                 target: "aarch64-unknown-none",
+                profile: "release",
                 emulator: "qemu-system-aarch64",
                 emulator_package: "qemu-system-arm",
                 statuses: SEMIHOSTING,

@@ -12,6 +12,7 @@
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `oldest`: the library tested with the oldest dependencies that it takes;
 //! - `packages`, in tests: whether the manifests let `cargo package` work;
+//! - `icount`: a kernel that counts its instructions;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
 //! - `bench`: what the library costs, measured;
@@ -26,6 +27,7 @@ mod bytes;
 mod console;
 #[cfg(test)]
 mod documents;
+mod icount;
 mod kernel;
 mod libtest;
 mod nightly;
@@ -87,6 +89,11 @@ enum Command {
         /// Install what is missing with apt-get first
         #[arg(long)]
         install: bool,
+        /// Count the instructions of memory online and offline per GiB, beside Linux; x86_64 only
+        ///
+        /// Boots a small kernel for that, compiled as a kernel is released, on one CPU.
+        #[arg(long)]
+        icount: bool,
         #[command(flatten)]
         machine: MachineArguments,
     },
@@ -259,13 +266,23 @@ fn run() -> Result<ExitCode> {
             kernel,
             granule,
             install,
+            icount,
             machine,
         } => {
             let boot = Boot::new(kernel, granule).unwrap_or_else(|error| refuse(&error));
             machine.check(kernel).unwrap_or_else(|error| refuse(&error));
-            let parts = kernel.parts();
+            if icount {
+                icount::check(kernel, &machine).unwrap_or_else(|error| refuse(&error));
+            }
+            let parts = match icount {
+                true => kernel::Parts::COUNTING,
+                false => kernel.parts(),
+            };
             if install {
                 requirement::install(|| qemu::missing(&parts))?;
+            }
+            if icount {
+                return icount::run(&parts, &machine);
             }
             let directory = toolchain::target_directory()?;
             let built = qemu::build(&[parts.package], &parts, &directory)?;

@@ -114,7 +114,7 @@ pub(crate) fn build<'p>(
 ) -> Result<Vec<(&'p str, Built)>> {
     let emulator = need_program(parts.emulator, parts.emulator_package)?;
     let way = toolchain::find(parts.target)?;
-    let images = toolchain::build(packages, parts.target, way, directory)?;
+    let images = toolchain::build(packages, parts.target, way, parts.profile, directory)?;
     let built = |package: &&'p str| {
         let built = Built {
             emulator: emulator.clone(),
@@ -133,10 +133,7 @@ pub(crate) fn boot(
     machine: &MachineArguments,
     out: impl Write + Send + 'static,
 ) -> Result<Verdict> {
-    let mut command = Command::new(&built.emulator);
-    // Always emulated: what a host's hardware makes of it is another experiment.
-    command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
-    command.args(["-display", "none", "-serial", "stdio"]);
+    let mut command = emulator(built);
     if boot.kernel.starts_cpus() {
         command.args(["-smp", &machine.cpus().to_string()]);
     }
@@ -155,6 +152,30 @@ pub(crate) fn boot(
     command.arg("-kernel").arg(&built.image);
     let outcome = console::run(command, machine.timeout, out)?;
     Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
+}
+
+/// Boots the kernel that counts its instructions, with a clock that goes on by one with each of them; the
+/// verdict, and what it printed.
+pub(crate) fn boot_counting(
+    built: &Built,
+    machine: &MachineArguments,
+    out: impl Write + Send + 'static,
+) -> Result<(Verdict, String)> {
+    let mut command = emulator(built);
+    command.args(["-icount", "shift=0,sleep=off", "-smp", "1"]);
+    let _device = x86_64(&mut command, "max,la57=off", machine, &built.directory)?;
+    command.arg("-kernel").arg(&built.image);
+    let outcome = console::run(command, machine.timeout, out)?;
+    let verdict = Verdict::of(&outcome, Parts::COUNTING.statuses);
+    Ok((verdict, outcome.output))
+}
+
+fn emulator(built: &Built) -> Command {
+    let mut command = Command::new(&built.emulator);
+    // Always emulated: what a host's hardware makes of it is another experiment.
+    command.args(["-accel", "tcg", "-nodefaults", "-no-reboot"]);
+    command.args(["-display", "none", "-serial", "stdio"]);
+    command
 }
 
 /// The machine `virt`, with an interrupt controller for more than eight CPUs, and semihosting to exit by. The device's memory is the top of RAM, as the

@@ -155,13 +155,14 @@ fn minor_version(version: &str) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// Builds the kernels of `packages` for `target` below `target_directory`, and says in which directory
+/// Builds the kernels of `packages` by `profile` for `target` below `target_directory`, and says in which directory
 /// they are. What they have in common is built once. Each target has a directory of its own, so that
 /// two can be built for at the same time.
 pub(crate) fn build(
     packages: &[&str],
     target: &str,
     way: Way,
+    profile: &str,
     target_directory: &Path,
 ) -> Result<PathBuf> {
     let (mut command, directory) = match way {
@@ -171,7 +172,7 @@ pub(crate) fn build(
     let directory = target_directory.join(directory).join(target);
     command
         .current_dir(root().join("examples/kernels"))
-        .args(["build", "--quiet", "--release", "--locked"])
+        .args(["build", "--quiet", "--locked", "--profile", profile])
         .args(["--target", target, "--target-dir"])
         .arg(&directory);
     for package in packages {
@@ -187,7 +188,7 @@ pub(crate) fn build(
     if !status.success() {
         bail!("{} does not build ({status})", packages.join(", "));
     }
-    Ok(directory.join(target).join("release"))
+    Ok(directory.join(target).join(profile))
 }
 
 /// Debian's Cargo with Debian's compiler, which would otherwise be the one on the search path.

@@ -2,17 +2,14 @@
 //!
 //! - [`Figures`]: all of one run, written as JSON;
 //! - `names`: what there is to measure: contenders, cases, operations, policies;
-//! - `linux`: what Linux was measured at;
 //! - `text`: the same as tables.
 //!
 //! A crate of its own so that it can be tested without what only benchmarks need.
 #![deny(missing_docs)]
 
-mod linux;
 mod names;
 mod text;
 
-pub use linux::{Linux, linux};
 pub use names::{Case, Change, Contender, Counted, Op, Pages, Piece, Tables, Tails};
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! The figures as tables.
 
-use crate::{Case, Contender, Figures, Op, linux};
+use crate::{Case, Contender, Figures, Op};
 use comfy_table::{CellAlignment, Table, presets};
+use linux_figures::linux;
 use std::fmt;
 
 impl fmt::Display for Figures {
@@ -48,7 +49,7 @@ impl Figures {
         let mut table = table(header.map(str::to_owned).to_vec());
         let thousands = |count: f64| format!("{:.1}", count / 1e3);
         for of in &self.instructions {
-            let linux = linux(of.counted.case);
+            let linux = linux(of.counted.case.name());
             let beside = |count: Option<f64>| count.map_or("-".to_owned(), thousands);
             table.add_row([
                 of.counted.to_string(),

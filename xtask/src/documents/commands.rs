@@ -115,6 +115,7 @@ fn xtask_run_by(command: &Command) -> RunBy {
     match command {
         Command::Test { .. } if read(".ci/run").contains("cargo xtask test") => RunBy::Ci,
         Command::Test { .. } => RunBy::Hand,
+        Command::Qemu { icount: true, .. } => RunBy::Hand,
         Command::Qemu {
             kernel, granule, ..
         } => {
