@@ -3,6 +3,7 @@
 //! - `entries`: entries written and cleared, beside other crates;
 //! - `counts`: instructions of whole operations, on a kernel's parts in `bump`;
 //! - `operations`: times of whole operations;
+//! - `plots`: the figures as SVG;
 //! - `options`: what it is asked for.
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +19,7 @@ mod counts;
 mod entries;
 mod operations;
 mod options;
+mod plots;
 
 use figures::Figures;
 use options::{Extent, Format, Options};
@@ -42,6 +44,14 @@ fn main() {
         operations: operations::measure(options.extent),
     };
     assert_eq!(figures.missing(), [""; 0]);
+    if let Some(folder) = &options.out {
+        std::fs::write(
+            folder.join("figures.json"),
+            figures.to_json().unwrap() + "\n",
+        )
+        .unwrap();
+        plots::draw(&figures, folder).unwrap();
+    }
     match options.format {
         Format::Json => println!("{}", figures.to_json().unwrap()),
         Format::Table => println!("{figures}"),

@@ -221,7 +221,10 @@ impl Counted {
 
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.case, self.tails)?;
+        write!(f, "{}", self.case)?;
+        if self.tails != Tails::None {
+            write!(f, " {}", self.tails)?;
+        }
         if self.tables == Tables::Shared {
             write!(f, ", shared tables")?;
         }
