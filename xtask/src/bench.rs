@@ -1,6 +1,8 @@
 //! The benchmarks' report: what `benches/benches/report` prints and writes.
 
+use crate::requirement::Requirement;
 use crate::toolchain::cargo;
+use crate::{MachineArguments, icount};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use std::fs;
@@ -30,7 +32,9 @@ pub(crate) struct Wanted {
         ignore_case = true
     )]
     format: Format,
-    /// Write figures.json and plots as SVG into this folder as well, which is made if need be
+    /// Write figures.json, figures.md and plots as SVG into this folder as well, which is made if need be
+    ///
+    /// Without --quick, also kernel.txt: what `qemu x86_64 --icount` prints.
     #[arg(long, value_name = "FOLDER", value_parser = folder)]
     out: Option<PathBuf>,
 }
@@ -95,7 +99,27 @@ pub(crate) fn run(wanted: &Wanted) -> Result<ExitCode> {
         status.success(),
         "the benchmarks stopped ({status}); what they say is above"
     );
+    if let Some(out) = out.filter(|_| !wanted.quick) {
+        write_kernel(&out)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what the kernel that counts its instructions says, where it can be built and booted.
+fn write_kernel(out: &Path) -> Result<()> {
+    let (verdict, text) = match icount::counted(&MachineArguments::usual()) {
+        Err(error) if error.is::<Requirement>() => {
+            eprintln!("the kernel's instructions are not counted: {error:#}");
+            return Ok(());
+        }
+        counted => counted?,
+    };
+    ensure!(
+        verdict.status() == 0,
+        "kernel count-x86_64: {verdict}\n{text}"
+    );
+    let file = out.join("kernel.txt");
+    fs::write(&file, text).with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use crate::MachineArguments;
 use crate::kernel::{Kernel, Parts};
+use crate::linux::linux;
 use crate::qemu::{self, Verdict};
 use crate::toolchain;
 use anyhow::{Context, Result, ensure};
-use linux_figures::linux;
 use std::fmt::Write;
 use std::io;
 use std::process::ExitCode;
@@ -31,19 +31,30 @@ pub(crate) fn check(kernel: Kernel, machine: &MachineArguments) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Where it cannot be built or booted.
-pub(crate) fn run(parts: &Parts, machine: &MachineArguments) -> Result<ExitCode> {
+/// Where it cannot be built or booted, or counts nothing.
+pub(crate) fn run(machine: &MachineArguments) -> Result<ExitCode> {
+    let (verdict, text) = counted(machine)?;
+    print!("{text}");
+    eprintln!("kernel count-x86_64: {verdict}");
+    Ok(ExitCode::from(verdict.status()))
+}
+
+/// The verdict, and the table; what it printed where it has not passed.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn counted(machine: &MachineArguments) -> Result<(Verdict, String)> {
+    let parts = &Parts::COUNTING;
     let directory = toolchain::target_directory()?;
     let built = qemu::build(&[parts.package], parts, &directory)?;
     let (_, built) = built.first().context("nothing was built")?;
     let (verdict, output) = qemu::boot_counting(built, machine, io::sink())?;
-    if !matches!(verdict, Verdict::Passed(_)) {
-        eprint!("{output}");
-    } else {
-        print!("{}", table(&slopes(&output)?));
-    }
-    eprintln!("kernel count-x86_64: {verdict}");
-    Ok(ExitCode::from(verdict.status()))
+    let text = match verdict {
+        Verdict::Passed(_) => table(&slopes(&output)?),
+        _ => output,
+    };
+    Ok((verdict, text))
 }
 
 /// Instructions per GiB of one case.

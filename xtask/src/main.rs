@@ -9,6 +9,7 @@
 //! - `parts`: its parts, what became of each, and the table of all;
 //! - `side_by_side`: jobs that run at the same time;
 //! - `sanitize`: the hosted tests under sanitizers;
+//! - `linux`: what Linux was measured at;
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `oldest`: the library tested with the oldest dependencies that it takes;
 //! - `packages`, in tests: whether the manifests let `cargo package` work;
@@ -30,6 +31,11 @@ mod documents;
 mod icount;
 mod kernel;
 mod libtest;
+#[allow(
+    unreachable_pub,
+    reason = "a link to a module of `figures`, where it is public"
+)]
+mod linux;
 mod nightly;
 mod oldest;
 #[cfg(test)]
@@ -188,6 +194,17 @@ struct MachineArguments {
 }
 
 impl MachineArguments {
+    /// What is meant where nobody says anything.
+    const fn usual() -> Self {
+        Self {
+            memory: None,
+            device_size: Bytes::from_mebibytes(4 << 10),
+            cpu: None,
+            cpus: None,
+            timeout: Duration::from_secs(120),
+        }
+    }
+
     fn memory(&self, granule: Granule) -> Bytes {
         self.memory.unwrap_or(granule.memory())
     }
@@ -282,7 +299,7 @@ fn run() -> Result<ExitCode> {
                 requirement::install(|| qemu::missing(&parts))?;
             }
             if icount {
-                return icount::run(&parts, &machine);
+                return icount::run(&machine);
             }
             let directory = toolchain::target_directory()?;
             let built = qemu::build(&[parts.package], &parts, &directory)?;

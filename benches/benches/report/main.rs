@@ -50,6 +50,7 @@ fn main() {
             figures.to_json().unwrap() + "\n",
         )
         .unwrap();
+        std::fs::write(folder.join("figures.md"), figures.to_markdown()).unwrap();
         plots::draw(&figures, folder).unwrap();
     }
     match options.format {

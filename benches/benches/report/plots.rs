@@ -1,7 +1,6 @@
 //! The figures as SVG: nothing but shapes and text, in whatever sans-serif font the reader has.
 
-use figures::{Case, Change, Contender, Counted, Figures, Op, Operation};
-use linux_figures::linux;
+use figures::{Case, Change, Contender, Counted, Figures, Op, Operation, linux};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::error::Error;

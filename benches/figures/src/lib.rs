@@ -2,14 +2,17 @@
 //!
 //! - [`Figures`]: all of one run, written as JSON;
 //! - `names`: what there is to measure: contenders, cases, operations, policies;
+//! - `linux`: what Linux was measured at;
 //! - `text`: the same as tables.
 //!
 //! A crate of its own so that it can be tested without what only benchmarks need.
 #![deny(missing_docs)]
 
+mod linux;
 mod names;
 mod text;
 
+pub use linux::{Linux, linux};
 pub use names::{Case, Change, Contender, Counted, Op, Pages, Piece, Tables, Tails};
 
 use serde::{Deserialize, Serialize};
@@ -215,6 +218,18 @@ mod tests {
         );
         assert_eq!(named("instructions", "tables"), "private shared");
         assert_eq!(named("instructions", "piece"), "range section");
+    }
+
+    #[test]
+    fn tables_have_a_row_for_all_that_was_measured() {
+        let mut figures = figures();
+        let text = figures.to_markdown();
+        let rows = text.lines().filter(|line| line.starts_with("| ")).count();
+        // And three headers.
+        assert_eq!(rows, 3 + 6 + Counted::ALL.len() + 1);
+        assert!(text.contains(" 7.5 |  1282.8 |"), "{text}");
+        figures.instructions.clear();
+        assert!(figures.to_string().contains("were not counted"));
     }
 
     #[test]

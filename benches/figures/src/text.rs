@@ -1,8 +1,7 @@
 //! The figures as tables.
 
-use crate::{Case, Contender, Figures, Op};
+use crate::{Case, Contender, Figures, Op, linux};
 use comfy_table::{CellAlignment, Table, presets};
-use linux_figures::linux;
 use std::fmt;
 
 impl fmt::Display for Figures {
@@ -15,20 +14,25 @@ impl fmt::Display for Figures {
         let meanings = Case::ALL.iter();
         let meanings = meanings.map(|case| format!("{case}: {}", case.meaning()));
         writeln!(f, "{}", meanings.collect::<Vec<_>>().join(", "))?;
-        writeln!(f, "{}", self.entries())?;
+        writeln!(f, "\n{}", self.entries())?;
         match self.instructions.is_empty() {
             true => writeln!(f, "\nInstructions were not counted")?,
             false => writeln!(
                 f,
-                "\nInstructions per GiB, in thousands, beside those of Linux 7.3\n{}",
+                "\nInstructions per GiB, in thousands, beside those of Linux 7.3\n\n{}",
                 self.counts()
             )?,
         }
-        write!(f, "\nWhole operations\n{}", self.times())
+        write!(f, "\nWhole operations\n\n{}", self.times())
     }
 }
 
 impl Figures {
+    /// A document for people.
+    pub fn to_markdown(&self) -> String {
+        format!("# Figures\n\nWritten by `cargo xtask bench --out`.\n\n{self}\n")
+    }
+
     fn entries(&self) -> Table {
         let mut header = vec!["entries".to_owned()];
         header.extend(columns().map(|(case, op)| format!("{case} {op}")));

@@ -1,0 +1,1 @@
+../../benches/figures/src/linux.rs
