@@ -21,6 +21,7 @@ mod instructions;
 mod page_at_a_time;
 mod pattern;
 mod real_array;
+mod stopwatch;
 
 pub use arena::Arena;
 pub use engine::{Engine, NoCpu};
@@ -28,6 +29,7 @@ pub use instructions::instructions;
 pub use page_at_a_time::PageAtATime;
 pub use pattern::{Pattern, Runs};
 pub use real_array::{Frames, Host, NoGuard, Ram, RealArray};
+pub use stopwatch::Stopwatch;
 
 use mm_core::addr::{VirtAddr, VirtRange};
 use std::time::Duration;

@@ -11,11 +11,11 @@ mod offset_table;
 mod shared_arena;
 mod store_loop;
 
-use benches::{Arena, ENTRIES, Engine, Pattern, address};
+use benches::{Arena, ENTRIES, Engine, Pattern, Stopwatch, address};
 use figures::{Case, Contender};
 use mm_core::addr::{Granule, Pfn};
 use mm_core::frame::DirectMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which frames the entries of a case point at.
 pub(crate) const fn pattern(case: Case) -> Pattern {
@@ -140,7 +140,7 @@ impl View<'_> {
         map: impl FnOnce(&mut T),
         unmap: impl FnOnce(&mut T) -> u64,
     ) -> Round {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         map(table);
         let map = start.elapsed();
         if self.look == Look::Yes {
@@ -153,7 +153,7 @@ impl View<'_> {
                 );
             }
         }
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let entries = unmap(table);
         let unmap = start.elapsed();
         assert_eq!(entries, ENTRIES);

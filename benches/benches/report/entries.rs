@@ -3,9 +3,9 @@
 //! Machines are noisy; what runs next to each other in time is disturbed alike.
 
 use super::contenders::{Look, Round, pattern, round};
-use benches::{Arena, ENTRIES, median};
+use benches::{Arena, ENTRIES, Stopwatch, median};
 use figures::{Case, Contender, Op, Row};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What memset takes by the entry, and the rows.
 pub(crate) fn measure(rounds: usize) -> (f64, Vec<Row>) {
@@ -18,7 +18,7 @@ pub(crate) fn measure(rounds: usize) -> (f64, Vec<Row>) {
     let mut all: Vec<_> = cases.map(|of| (of, Vec::<Round>::new())).collect();
     for turn in 0..=rounds {
         for ((contender, case), taken) in &mut all {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             arena.memset();
             let zeroed = start.elapsed();
             // The first time they are looked at, and warm up.

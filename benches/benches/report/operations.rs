@@ -3,14 +3,14 @@
 use super::counts::of_policy;
 use super::options::Extent;
 use arch_sim::{SimFrames, SimMemory};
-use benches::median;
+use benches::{Stopwatch, median};
 use figures::{Change, Operation, Pages, Piece, Tables, Tails};
 use hosted::{Backend, Machine, MachineConfig, X86_64};
 use mm_core::addr::{NodeId, Order, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::{Reserve, Vmemmap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
 
@@ -113,7 +113,7 @@ struct Bed<'m> {
 
 impl Bed<'_> {
     fn step<T>(&mut self, change: Change, work: impl FnOnce(&mut Self) -> T) -> (T, Step) {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let done = std::hint::black_box(work(self));
         let time = start.elapsed();
         let out = self.frames.outstanding() - self.vmemmap.stats().reserve_frames;
