@@ -16,6 +16,11 @@ impl RunSource for AnySource<'_> {
     }
 
     #[inline]
+    fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, ()> {
+        self.0.next_groups(at, pages)
+    }
+
+    #[inline]
     fn share_tables(&self) -> bool {
         self.0.share_tables()
     }
@@ -99,6 +104,12 @@ impl<S: RunSource> RunSource for KeepsError<'_, S> {
     fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, ()> {
         let run = self.source.next_run(at, pages, largest);
         run.map_err(|error| self.error = Some(error))
+    }
+
+    #[inline]
+    fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, ()> {
+        let groups = self.source.next_groups(at, pages);
+        groups.map_err(|error| self.error = Some(error))
     }
 
     #[inline]

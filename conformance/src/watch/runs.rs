@@ -18,6 +18,11 @@ impl<S: RunSource> RunSource for WatchedSource<'_, '_, S> {
         self.source.next_run(at, pages, largest)
     }
 
+    fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, S::Error> {
+        self.watch.look();
+        self.source.next_groups(at, pages)
+    }
+
     fn share_tables(&self) -> bool {
         self.source.share_tables()
     }

@@ -1,7 +1,7 @@
 //! Exchanging entries that are in use for others.
 
-use super::{FrameOutOfReach, Leaf, Role, Run, Step};
-use crate::addr::{Block, Order, PfnRange, VirtAddr};
+use super::{FrameOutOfReach, Groups, Leaf, Run};
+use crate::addr::{Block, Order, VirtAddr};
 use crate::frame::OutOfFrames;
 use core::fmt;
 
@@ -86,35 +86,6 @@ pub enum Span {
     Mixed,
     /// All pages are mapped to one tail frame, [`Exchange::tail_at`], by a table that may be shared.
     Tails,
-}
-
-/// Leaves of base pages in groups: each starts with a frame of its own, and the others are one tail leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Groups {
-    /// What the groups start with, a frame for each of them.
-    pub heads: PfnRange,
-    /// What all others are.
-    pub tail: Leaf,
-    /// How many leaves a group has; at least 1.
-    pub pages: u64,
-}
-
-impl Groups {
-    /// How many leaves there are.
-    pub(super) const fn leaves(&self) -> u64 {
-        self.heads.frames().saturating_mul(self.pages)
-    }
-
-    /// The leaves that the groups start with, and all others, if there are any.
-    pub(super) const fn runs(&self) -> (Run, Option<Run>) {
-        let heads = Run::each(self.heads, Role::Descriptors);
-        let tails = Run {
-            leaf: self.tail,
-            count: self.leaves().saturating_sub(self.heads.frames()),
-            step: Step::Same,
-        };
-        (heads, if tails.count == 0 { None } else { Some(tails) })
-    }
 }
 
 /// Says what replaces entries in use.

@@ -1,5 +1,6 @@
 //! What entries point at: leaves, and runs of leaves.
 
+use super::Groups;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
 
 /// What a leaf is to the vmemmap. The entry itself keeps the role, so that the library never
@@ -207,6 +208,21 @@ pub trait RunSource {
     /// Why there is no run. Nothing was taken by this call.
     fn next_run(&mut self, at: VirtAddr, pages: u64, largest: Order) -> Result<Run, Self::Error>;
 
+    /// Groups of base-page leaves from the address `at` on, at most `pages` leaves in all, if those are what
+    /// comes next; `None` to be asked by [`next_run`](Self::next_run). A page table may ask this first,
+    /// where it has come to the end of a run.
+    ///
+    /// The references that the entries will own come with the groups. They stand for the same leaves, in the
+    /// same order, as the runs that `next_run` would give.
+    ///
+    /// # Errors
+    ///
+    /// As for `next_run`.
+    fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, Self::Error> {
+        let _ = (at, pages);
+        Ok(None)
+    }
+
     /// Whether a leaf table that a run of [`Step::Same`] tails fills may be linked from several
     /// places, instead of being written each time. The references for entries that are then not
     /// written are [returned](Self::return_unused).
@@ -214,7 +230,7 @@ pub trait RunSource {
         false
     }
 
-    /// Takes back a run from this source that was not mapped, or the end of one. Its references
-    /// belong to the source again.
+    /// Takes back a run from this source that was not mapped, the end of one, or what a group has. Its
+    /// references belong to the source again.
     fn return_unused(&mut self, run: Run);
 }

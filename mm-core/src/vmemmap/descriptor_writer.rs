@@ -100,6 +100,45 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         }
     }
 
+    /// Writes the descriptors of the first vmemmap page of each of the compound pages that follow each other
+    /// from the frame `first` on, one into each frame of `frames`. Where there are two frames for each
+    /// page, `each` of them, the second gets nothing but tails.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`write_pages`](Self::write_pages).
+    /// 2. As there. A compound page fills more than one vmemmap page.
+    pub(super) unsafe fn write_first_pages<D: Descriptor>(
+        &self,
+        frames: PfnRange,
+        each: u64,
+        first: Pfn,
+    ) {
+        let in_page = self.model.descriptors_per_page();
+        let head = Image::<D>::new(self.initial::<D>(Part::Head, first));
+        let mut tail = Image::<D>::new(self.initial::<D>(Part::Tail, first));
+        let mut start = first;
+        let mut of_page = 0;
+        for frame in frames {
+            if of_page == each {
+                of_page = 0;
+                start = start.saturating_add(self.order.frames());
+                if !D::Encoding::SAME_FOR_ALL {
+                    tail = Image::new(self.initial::<D>(Part::Tail, start));
+                }
+            }
+            let page = self.page(frame);
+            // SAFETY: 1 and 2: the caller's. 3: as many as fill the page.
+            unsafe {
+                tail.write(page, 0, in_page);
+                if of_page == 0 {
+                    head.write_first(page);
+                }
+            }
+            of_page += 1;
+        }
+    }
+
     /// Writes into `frame` nothing but tails of the compound page that starts at `head`.
     ///
     /// # Safety
@@ -150,6 +189,17 @@ impl<D: Descriptor> Image<D> {
         Self {
             descriptor: ManuallyDrop::new(D::initial(initial)),
         }
+    }
+
+    /// Writes the first descriptor of `page`.
+    ///
+    /// # Safety
+    ///
+    /// 1 and 2. As for [`write`](Self::write).
+    #[inline]
+    unsafe fn write_first(&self, page: NonNull<D>) {
+        // SAFETY: by 1 and 2 it is valid, aligned and nobody else's; duty 1 of `Descriptor`.
+        unsafe { page.copy_from_nonoverlapping(NonNull::from(&*self.descriptor), 1) };
     }
 
     /// Writes the descriptors of `page` from the index `from` to before `to`.

@@ -206,8 +206,13 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
 
     /// Counts that `frame` holds only tails from now on, and that its entries say so.
     pub(super) fn add_tail(&mut self, frame: Pfn) {
-        let node = self.node_of(frame);
-        self.count(node, &mut NodeCounters::add_tail);
+        self.add_tails(frame, 1);
+    }
+
+    /// The same for `tails` frames, of which `first` is one, all of one allocation.
+    pub(super) fn add_tails(&mut self, first: Pfn, tails: u64) {
+        let node = self.node_of(first);
+        self.count(node, &mut |row| row.add_tails(tails));
     }
 
     /// Counts that `frame`, which held only tails, belongs to one vmemmap page from now on.
@@ -248,6 +253,34 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
             self.count(node, &mut |row| row.add_reused(references));
         }
         acquired.is_ok()
+    }
+
+    /// Takes `references` more, at least 1, of each of `frames`, which are all of one allocation, until one
+    /// cannot be counted; says of how many frames.
+    ///
+    /// # Safety
+    ///
+    /// As for [`FrameAllocator::acquire`], for each of them.
+    pub(super) unsafe fn acquire_each(
+        &mut self,
+        frames: impl Iterator<Item = Pfn> + Clone,
+        references: u64,
+    ) -> u64 {
+        let Some(first) = frames.clone().next() else {
+            return 0;
+        };
+        // SAFETY: 1: all of them go to the allocator that they came from. 2: the caller's.
+        let acquired = |frame: &Pfn| unsafe {
+            match self.altmap_of(first) {
+                Some(altmap) => altmap.acquire(*frame, references),
+                None => self.ram().acquire(*frame, references),
+            }
+            .is_ok()
+        };
+        let acquired = frames.take_while(acquired).count() as u64;
+        let node = self.node_of(first);
+        self.count(node, &mut |row| row.add_reused(acquired * references));
+        acquired
     }
 
     /// Splits a block into single frames.

@@ -9,12 +9,13 @@ use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
+use super::registry::TailKey;
 use super::shared_tail::{Tail, new_tail, shared_tail};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use crate::paging::{Leaf, MapError, Role, Run, RunSource};
+use crate::paging::{GroupTails, Groups, Leaf, MapError, Role, Run, RunSource};
 use core::marker::PhantomData;
 
 /// How many frames are allocated at most ahead of the run that needs them.
@@ -89,14 +90,14 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             .map(|tail| tail.frame)
     }
 
-    /// How many single frames `run` and the runs after it need, up to a limit. `run` needs at least
-    /// one.
+    /// How many single frames `run`, which the plan gave last, and the runs after it need, up to a limit.
+    /// The first of them needs at least one.
     #[inline(never)]
-    fn frames_to_prefetch(&self, run: &PlannedRun) -> u64 {
+    fn frames_to_prefetch(&self, run: Option<&PlannedRun>) -> u64 {
         let mut frames = 0;
         let mut plan = *self.plan;
         let mut later = self.later;
-        let mut next = Some(*run);
+        let mut next = run.copied().or_else(|| plan.next());
         while let Some(run) = next
             && frames < PREFETCH
         {
@@ -106,13 +107,33 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
                 PlannedFrames::Tail { head } => u64::from(self.existing_tail(head).is_none()),
                 PlannedFrames::HugeLeaves { .. } => break,
             };
-            next = later.take().or_else(|| plan.next());
+            next = later.take().or_else(|| {
+                frames += self.skip_compounds(&mut plan);
+                plan.next()
+            });
         }
         frames.min(PREFETCH)
     }
 
-    /// Between 1 and `at_most` consecutive frames for `run`.
-    fn take_frames(&mut self, run: &PlannedRun, at_most: u64) -> Result<PfnRange, OnlineError> {
+    /// Leaves out whole compound pages that come next in `plan`: how many single frames they need.
+    fn skip_compounds(&self, plan: &mut Plan) -> u64 {
+        let Some(compounds) = plan.whole_compounds(u64::MAX) else {
+            return 0;
+        };
+        plan.skip_frames(compounds.frames());
+        let frames_each = match self.tails {
+            Tails::PerOrder => 1,
+            Tails::PerCompound | Tails::None => 2,
+        };
+        (compounds.frames() >> self.writer.order.get()) * frames_each
+    }
+
+    /// Between 1 and `at_most` consecutive frames for `run`, or for what the plan gives next.
+    fn take_frames(
+        &mut self,
+        run: Option<&PlannedRun>,
+        at_most: u64,
+    ) -> Result<PfnRange, OnlineError> {
         let prefetched = match self.prefetched.take() {
             Some(prefetched) => prefetched,
             None => {
@@ -132,7 +153,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
 
     /// Frames for the first pages of `run`, one for each page.
     fn own_run(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
-        let frames = self.take_frames(run, run.pages)?;
+        let frames = self.take_frames(Some(run), run.pages)?;
         self.write_pages(frames, run);
         Ok(Run::each(frames, Role::Descriptors))
     }
@@ -155,13 +176,116 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
                 return Ok(self.tail_leaves(Tail { frame, references }));
             }
         }
-        let frame = self.take_frames(run, 1)?.start();
+        let frame = self.take_frames(Some(run), 1)?.start();
         let pool = &mut self.pool;
         // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
         // compared the sizes.
         let tail =
             unsafe { new_tail::<D, A, M>(pool, self.writer, frame, head, pages, self.notes) };
         Ok(self.tail_leaves(tail))
+    }
+
+    /// The leaves of whole compound pages that come next in the plan, at most `pages` leaves.
+    fn groups(&mut self, pages: u64) -> Result<Option<Groups>, OnlineError> {
+        // A run of tails is not longer either.
+        let pages = pages.min(self.pool.most_references());
+        let Some(compounds) = self.plan.whole_compounds(pages) else {
+            return Ok(None);
+        };
+        let order = self.writer.order;
+        let pages = self.writer.model.vmemmap_pages(order);
+        let count = compounds.frames() >> order.get();
+        let groups = match self.tails {
+            Tails::None => return Ok(None),
+            Tails::PerOrder => self.groups_of_one_tail(compounds, count, pages)?,
+            Tails::PerCompound => self.groups_with_tails(compounds, count, pages)?,
+        };
+        if let Some(groups) = groups {
+            let described = groups.groups() << order.get();
+            self.plan.skip_frames(described);
+        }
+        Ok(groups)
+    }
+
+    /// At most `count` groups for `compounds`, with the tail frame that all of their order share already.
+    /// Where there is none, or it is mapped as often as can be counted, the first run makes one.
+    #[inline(never)]
+    fn groups_of_one_tail(
+        &mut self,
+        compounds: PfnRange,
+        count: u64,
+        pages: u64,
+    ) -> Result<Option<Groups>, OnlineError> {
+        let key = TailKey {
+            order: self.writer.order,
+            node: self.writer.node,
+        };
+        let Some(frame) = self.pool.registered_tail(key) else {
+            return Ok(None);
+        };
+        let frames = self.take_frames(None, count)?;
+        let references = frames.frames() * (pages - 1);
+        // SAFETY: 1: the frame is a tail frame of this library's, which is registered as long as it has
+        // references. 2: the entries of the groups own these.
+        if !unsafe { self.pool.acquire(frame, references) } {
+            self.put_back(frames);
+            return Ok(None);
+        }
+        // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared
+        // the sizes; `whole_compounds` gives only such pages.
+        unsafe {
+            self.writer
+                .write_first_pages::<D>(frames, 1, compounds.start())
+        };
+        Ok(Some(Groups {
+            frames,
+            tails: GroupTails::Same(self.tail_leaves(Tail { frame, references }).leaf),
+            pages,
+        }))
+    }
+
+    /// At most `count` groups for `compounds`, each with a tail frame of its own.
+    #[inline(never)]
+    fn groups_with_tails(
+        &mut self,
+        compounds: PfnRange,
+        count: u64,
+        pages: u64,
+    ) -> Result<Option<Groups>, OnlineError> {
+        let frames = self.take_frames(None, 2 * count)?;
+        let start = frames.start();
+        let tails = (0..frames.frames() / 2).map(|group| start.saturating_add(2 * group + 1));
+        let groups = match pages - 2 {
+            0 => frames.frames() / 2,
+            // SAFETY: 1: the frames came from the pool just now. 2: the entries of the groups own these and
+            // the one that each came with. Where one cannot be counted, a run says so.
+            more => unsafe { self.pool.acquire_each(tails, more) },
+        };
+        let (taken, others) = frames.split_at(2 * groups);
+        if let Some(others) = others {
+            self.put_back(others);
+        }
+        let Some(frames) = taken else {
+            return Ok(None);
+        };
+        self.pool.add_tails(frames.start(), groups);
+        // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared
+        // the sizes; `whole_compounds` gives only such pages.
+        unsafe {
+            self.writer
+                .write_first_pages::<D>(frames, 2, compounds.start())
+        };
+        Ok(Some(Groups {
+            frames,
+            tails: GroupTails::Own,
+            pages,
+        }))
+    }
+
+    /// Puts `frames`, which were taken last, back before those that were allocated ahead.
+    fn put_back(&mut self, frames: PfnRange) {
+        let behind = self.prefetched.map_or(0, |rest| rest.frames());
+        self.prefetched = PfnRange::new(frames.start(), frames.frames() + behind).ok();
     }
 
     /// The leaves of a tail frame. A tail frame for all compound pages of an order is read-only.
@@ -257,6 +381,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
         let run = taken?;
         self.current = planned.split_at(run.pages(), self.writer.model).1;
         Ok(run)
+    }
+
+    fn next_groups(&mut self, _at: VirtAddr, pages: u64) -> Result<Option<Groups>, OnlineError> {
+        if self.current.is_some() || self.later.is_some() {
+            return Ok(None);
+        }
+        self.groups(pages)
     }
 
     fn share_tables(&self) -> bool {

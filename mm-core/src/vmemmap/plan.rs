@@ -149,6 +149,25 @@ impl Plan {
         is_shared.then(|| self.page_of(frame))
     }
 
+    /// The whole compound pages that come next, if there is one and they share their tails: those whose
+    /// vmemmap is at most `pages` pages, and more than one for each of them.
+    pub(super) fn whole_compounds(&self, pages: u64) -> Option<PfnRange> {
+        let rest = self.rest?;
+        let compound = self.compound_page(rest.start())?;
+        let vmemmap = self.model.vmemmap_pages(self.order);
+        if rest.start() != compound.start() || vmemmap < 2 {
+            return None;
+        }
+        let alike = self.uniform_prefix(rest).frames() / self.order.frames();
+        let compounds = alike.min(pages / vmemmap);
+        rest.split_at(compounds * self.order.frames()).0
+    }
+
+    /// Leaves out what is planned for the next `frames` frames.
+    pub(super) fn skip_frames(&mut self, frames: u64) {
+        self.rest = self.rest.and_then(|rest| rest.split_at(frames).1);
+    }
+
     /// The first part of `rest` that has one order, and is reserved as a whole or not at all. (A huge
     /// leaf that mapped both would be split when what is not reserved is folded.)
     fn uniform_prefix(&self, rest: PfnRange) -> PfnRange {

@@ -153,9 +153,9 @@ impl NodeCounters {
         self.count_frames = self.count_frames.saturating_sub(frames);
     }
 
-    /// A frame holds only tails from now on.
-    pub(super) fn add_tail(&mut self) {
-        self.tail_frames += 1;
+    /// So many frames hold only tails from now on.
+    pub(super) fn add_tails(&mut self, frames: u64) {
+        self.tail_frames += frames;
     }
 
     /// A frame that held only tails belongs to one vmemmap page from now on.

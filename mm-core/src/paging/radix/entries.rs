@@ -1,6 +1,6 @@
 //! Runs of base-page entries in the memory of a table.
 
-use crate::paging::{Attributes, Entry, EntryFormat, Leaf, Run, Step};
+use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Run, Step};
 
 /// How many entries at the start of a run are compared one by one, since many runs are short.
 const SHORT: usize = 8;
@@ -23,17 +23,27 @@ pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Ste
     }
 }
 
-/// Writes groups of `pages` entries, at least 1: `head` and those that follow it by frames, each with
-/// `tail` behind it.
+/// Writes the leaves of `groups`, `slots.len()` of them, as entries at `depth`.
 #[inline]
-pub(super) fn write_groups<F: EntryFormat>(slots: &mut [u64], head: u64, tail: u64, pages: usize) {
-    let mut head = head;
-    for group in slots.chunks_exact_mut(pages.max(1)) {
+pub(super) fn write_groups<F: EntryFormat>(
+    attributes: &Attributes<F>,
+    slots: &mut [u64],
+    groups: &Groups,
+    depth: usize,
+) {
+    let (head, tail) = groups.group(0);
+    let [mut head, mut tail] = [head, tail].map(|leaf| attributes.leaf(leaf, depth));
+    let (head_step, tail_step) = match groups.tails {
+        GroupTails::Same(_) => (F::FRAME_STEP, 0),
+        GroupTails::Own => (2 * F::FRAME_STEP, 2 * F::FRAME_STEP),
+    };
+    for group in slots.chunks_exact_mut((groups.pages as usize).max(1)) {
         if let Some((first, others)) = group.split_first_mut() {
             *first = head;
             others.fill(tail);
         }
-        head = head.wrapping_add(F::FRAME_STEP);
+        head = head.wrapping_add(head_step);
+        tail = tail.wrapping_add(tail_step);
     }
 }
 

@@ -1,15 +1,23 @@
 //! Filling tables from a source of runs.
 
-use super::entries::{step_of, write_run};
+use super::entries::{step_of, write_groups, write_run};
 use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
 use crate::addr::{NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
-    Entry, EntryFormat, FrameOutOfReach, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run,
+    Entry, EntryFormat, FrameOutOfReach, Groups, Leaf, MapError, MapStopped, Mmu, Role, Roots, Run,
     RunSource, Step,
 };
 use core::sync::atomic::AtomicU64;
+
+/// What is entered into a part of a leaf table.
+#[derive(Clone, Copy)]
+enum Part<'r> {
+    /// So many leaves of a run.
+    Run(usize, &'r Run),
+    Groups(&'r Groups),
+}
 
 /// The source of runs, and the rest of its last run that is not entered yet.
 struct Cursor<'s, S> {
@@ -46,6 +54,39 @@ impl<S: RunSource> Cursor<'_, S> {
         Ok(run)
     }
 
+    /// Groups of the source for `at` and on, with at most `room` leaves, and how many leaves that are.
+    #[inline]
+    fn next_groups(
+        &mut self,
+        at: VirtAddr,
+        room: usize,
+    ) -> Result<Option<(Groups, usize)>, MapStopped<S::Error>> {
+        let groups = self.source.next_groups(at, room as u64);
+        let groups = groups.map_err(|error| MapStopped::Source { at, error })?;
+        let Some(groups) = groups else {
+            return Ok(None);
+        };
+        match usize::try_from(groups.leaves()) {
+            Ok(leaves @ 1..) if leaves <= room && groups.last_frame() <= self.last_frame => {
+                Ok(Some((groups, leaves)))
+            }
+            _ => Err(self.refuse_groups(at, groups)),
+        }
+    }
+
+    /// Gives `groups` back, which are more than was asked for, or have a frame that no entry can hold.
+    #[cold]
+    #[inline(never)]
+    fn refuse_groups(&mut self, at: VirtAddr, groups: Groups) -> MapStopped<S::Error> {
+        groups.runs().for_each(|run| self.source.return_unused(run));
+        let (frame, last) = (groups.last_frame(), self.last_frame);
+        if frame <= last {
+            return unsupported(at, Order::BASE);
+        }
+        let error = MapError::FrameOutOfReach(FrameOutOfReach { frame, last });
+        MapStopped::Table { at, error }
+    }
+
     /// Gives `run` back, which has a frame that no entry can hold.
     #[cold]
     #[inline(never)]
@@ -64,26 +105,36 @@ impl<S: RunSource> Cursor<'_, S> {
     }
 
     /// Takes base-page leaves for `room` pages, at least 1, from `at` on and gives them to `enter`,
-    /// run by run: how many came before, how many of the run's to enter, and the run. Stops
-    /// early with how many were entered.
+    /// part by part, with how many leaves came before. Stops early with how many were entered.
     #[inline]
     fn take_base_pages(
         &mut self,
         at: VirtAddr,
         room: usize,
-        mut enter: impl FnMut(usize, usize, &Run),
+        mut enter: impl FnMut(usize, Part<'_>),
     ) -> Result<(), (usize, MapStopped<S::Error>)> {
         let mut entered = 0;
         let mut next = at;
         // In local values, since short runs would spend their time on loads and stores of
         // `self.run`.
-        let mut run = match self.run.take() {
-            Some(run) => run,
-            None => self
-                .next(next, Order::BASE)
-                .map_err(|stopped| (0, stopped))?,
-        };
-        loop {
+        let mut rest = self.run.take();
+        let page_shift = self.page_shift;
+        let bytes = |leaves: usize| (leaves as u64) << page_shift;
+        while entered < room {
+            let stopped = |stopped| (entered, stopped);
+            let run = match rest.take() {
+                Some(run) => run,
+                None => {
+                    let groups = self.next_groups(next, room - entered).map_err(stopped)?;
+                    if let Some((groups, leaves)) = groups {
+                        enter(entered, Part::Groups(&groups));
+                        entered += leaves;
+                        next = VirtAddr::new(next.get().wrapping_add(bytes(leaves)));
+                        continue;
+                    }
+                    self.next(next, Order::BASE).map_err(stopped)?
+                }
+            };
             let order = run.leaf.block.order();
             if order != Order::BASE {
                 self.run = Some(run);
@@ -92,17 +143,15 @@ impl<S: RunSource> Cursor<'_, S> {
             let left = room - entered;
             let count = usize::try_from(run.count).unwrap_or(left);
             if count >= left {
-                enter(entered, left, &run);
+                enter(entered, Part::Run(left, &run));
                 self.run = run.take(left as u64).1;
                 return Ok(());
             }
-            enter(entered, count, &run);
+            enter(entered, Part::Run(count, &run));
             entered += count;
-            next = VirtAddr::new(next.get().wrapping_add((count as u64) << self.page_shift));
-            run = self
-                .next(next, Order::BASE)
-                .map_err(|stopped| (entered, stopped))?;
+            next = VirtAddr::new(next.get().wrapping_add(bytes(count)));
         }
+        Ok(())
     }
 }
 
@@ -313,12 +362,22 @@ where
             });
         }
         let slots = window::<F, _>(slots, range);
-        let enter = |first: usize, count: usize, run: &Run| {
-            let slots = slots.iter().skip(first).take(count);
-            let mut entry = self.attributes.leaf(run.leaf, depth);
-            for slot in slots {
+        let enter_run = |first: usize, count: usize, leaf: Leaf, step: Step| {
+            let mut entry = self.attributes.leaf(leaf, depth);
+            for slot in slots.iter().skip(first).take(count) {
                 store(slot, entry);
-                entry = entry.wrapping_add(step_of::<F>(run.step));
+                entry = entry.wrapping_add(step_of::<F>(step));
+            }
+        };
+        let enter = |first: usize, part: Part<'_>| match part {
+            Part::Run(count, run) => enter_run(first, count, run.leaf, run.step),
+            Part::Groups(groups) => {
+                let mut first = first;
+                for run in groups.runs() {
+                    let count = run.count as usize;
+                    enter_run(first, count, run.leaf, run.step);
+                    first += count;
+                }
             }
         };
         let filled = cursor.take_base_pages(range.start(), slots.len(), enter);
@@ -342,9 +401,15 @@ where
         let (slots, above) = slots.split_at_mut(pages.min(slots.len()));
         above.fill(0);
         let room = slots.len();
-        let enter = |first: usize, count: usize, run: &Run| {
-            if let Some(slots) = slots.get_mut(first..first + count) {
-                write_run::<F>(slots, self.attributes.leaf(run.leaf, depth), run.step);
+        let enter = |first: usize, part: Part<'_>| match part {
+            Part::Run(count, run) => {
+                if let Some(slots) = slots.get_mut(first..first + count) {
+                    write_run::<F>(slots, self.attributes.leaf(run.leaf, depth), run.step);
+                }
+            }
+            Part::Groups(groups) => {
+                let slots = slots.get_mut(first..first + groups.leaves() as usize);
+                write_groups(&self.attributes, slots.unwrap_or_default(), groups, depth);
             }
         };
         let filled = cursor.take_base_pages(range.start(), room, enter);

@@ -9,7 +9,7 @@ use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::Tails;
-use crate::paging::{Exchange, Groups, Leaf, Role, Run, Span, Step};
+use crate::paging::{Exchange, GroupTails, Groups, Leaf, Role, Run, Span, Step};
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
 
@@ -256,11 +256,11 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
                 .write_first_pages::<D>(heads, part.start(), order)
         };
         Some(Groups {
-            heads,
-            tail: Leaf {
+            frames: heads,
+            tails: GroupTails::Same(Leaf {
                 writable: false,
                 ..Leaf::single(frame, Role::Tail)
-            },
+            }),
             pages,
         })
     }

@@ -7,9 +7,9 @@ use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, FlushScope, Groups, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
-    NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots,
-    Run, RunSource, Span, Step, TableRecords, Visit,
+    Exchange, Flush, FlushScope, GroupTails, Groups, InUse, Leaf, Lookup, MapError, MapStopped,
+    Mapping, Mmu, NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement,
+    Role, Roots, Run, RunSource, Span, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -434,6 +434,23 @@ impl<S: RunSource> RunSource for DamagedSource<'_, S> {
             },
             _ => run,
         })
+    }
+
+    fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, S::Error> {
+        let Some(groups) = self.source.next_groups(at, pages)? else {
+            return Ok(None);
+        };
+        let tails = match (groups.tails, self.damage) {
+            (GroupTails::Same(tail), Damage::LinksTheWrongTail) => {
+                GroupTails::Same(*self.first.get_or_insert(tail))
+            }
+            (GroupTails::Same(tail), Damage::MapsTailsWritable) => GroupTails::Same(Leaf {
+                writable: true,
+                ..tail
+            }),
+            (tails, _) => tails,
+        };
+        Ok(Some(Groups { tails, ..groups }))
     }
 
     fn share_tables(&self) -> bool {

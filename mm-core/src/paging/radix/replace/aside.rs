@@ -263,11 +263,7 @@ where
         let groups = exchange.groups(at, *run)?;
         let entered = self.enter_groups(&groups, run.count, slots);
         if entered.is_none() {
-            let (heads, tails) = groups.runs();
-            exchange.released(heads);
-            if let Some(tails) = tails {
-                exchange.released(tails);
-            }
+            groups.runs().for_each(|run| exchange.released(run));
         }
         entered
     }
@@ -276,13 +272,15 @@ where
     /// how many entries that were; `None`, and nothing was entered, where they do not fit or an entry cannot
     /// hold a frame.
     fn enter_groups(&self, groups: &Groups, room: u64, slots: &mut [u64]) -> Option<usize> {
-        let (heads, tails) = groups.runs();
-        let reaches = self.reaches(&heads) && tails.is_none_or(|tails| self.reaches(&tails));
+        let reaches = groups.last_frame() <= self.tables.last;
         let leaves = groups.leaves();
         let entered = (reaches && (1..=room).contains(&leaves)).then_some(leaves as usize)?;
-        let depth = Tree::<F>::LEAF_DEPTH;
-        let [head, tail] = [heads.leaf, groups.tail].map(|leaf| self.attributes.leaf(leaf, depth));
-        write_groups::<F>(slots.get_mut(..entered)?, head, tail, groups.pages as usize);
+        write_groups(
+            &self.attributes,
+            slots.get_mut(..entered)?,
+            groups,
+            Tree::<F>::LEAF_DEPTH,
+        );
         Some(entered)
     }
 
