@@ -8,6 +8,7 @@
 mod choices;
 mod foreign;
 mod format;
+mod groups;
 mod machine;
 mod mailbox;
 mod map;
