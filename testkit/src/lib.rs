@@ -12,9 +12,11 @@
 mod backend;
 pub mod churn;
 pub mod erased;
+mod found;
 mod harness;
 pub mod machine;
 mod mapped_together;
+mod page_orders;
 pub mod script;
 pub mod testbed;
 pub mod threads;

@@ -19,7 +19,6 @@
 mod checks;
 mod devices;
 mod fold;
-mod found;
 mod frames;
 mod layout;
 mod model;

@@ -5,8 +5,8 @@
 
 mod reorder;
 
-use super::found::Found;
 use super::layout::Layout;
+use crate::found::Found;
 use mm_core::pagemap::{Tables, Tails};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +129,7 @@ impl Model {
             own: 0,
             own_of_devices: 0,
             mapped: 0,
-            found: Found::new(layout.pages()),
+            found: Found::new(0..layout.pages()),
             marks: BTreeSet::new(),
             notes: BTreeMap::new(),
             reserve: Reserved::default(),
@@ -215,25 +215,14 @@ impl Model {
     /// Brings up to date what readers find, before it is asked for.
     pub(super) fn refresh(&mut self) {
         let vmemmap_page = self.layout.model.vmemmap_page_order().get();
-        self.found
-            .refresh(&self.cells, |order| 1 << order.saturating_sub(vmemmap_page));
+        let order_at = |page: u64| self.cells.get(page as usize).and_then(|cell| cell.order());
+        let pages_of = |order: u8| 1 << order.saturating_sub(vmemmap_page);
+        self.found.refresh(order_at, pages_of);
     }
 
     /// The order of the page that readers find where `page` describes frames.
     pub(super) fn found(&self, page: u64) -> Option<u8> {
         self.found.order_at(page)
-    }
-
-    /// Whether `pages`, which are online, are whole pages of whatever orders.
-    pub(super) fn are_whole(&self, pages: &Range<u64>) -> bool {
-        [pages.start, pages.end - 1].into_iter().all(|page| {
-            let unit = self
-                .cell(page)
-                .order()
-                .map_or(1, |order| self.pages_of(order));
-            let first = page - page % unit;
-            Self::covers(pages, &(first..first + unit))
-        })
     }
 
     /// Whether some page is mapped to this tail frame.

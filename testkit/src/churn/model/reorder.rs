@@ -1,89 +1,48 @@
 //! Pages that become pages of another order.
 
 use super::{Cell, Model, Policy, Span};
+use crate::page_orders::PageOrders;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Tables, Tails};
 use std::ops::Range;
 
 impl Model {
-    /// The pages of the vmemmap that describe the page which `page` is part of.
-    fn around(&self, page: u64) -> Option<Range<u64>> {
-        let unit = self.pages_of(self.cell(page).order()?);
-        let first = page - page % unit;
-        Some(first..first + unit)
+    /// The pages that there are.
+    fn orders(&self) -> PageOrders<impl Fn(u64) -> Option<u8>> {
+        PageOrders {
+            vmemmap_page: self.layout.model.vmemmap_page_order().get(),
+            table: self.layout.table,
+            order_at: |page| self.cells.get(page as usize).and_then(|cell| cell.order()),
+        }
     }
 
-    /// `part`, and the rest of the pages at its ends.
+    /// See [`PageOrders::whole`].
     pub(in crate::churn) fn whole(&self, part: &Range<u64>) -> Option<Range<u64>> {
-        let (first, last) = (self.around(part.start)?, self.around(part.end - 1)?);
-        Some(first.start.min(part.start)..last.end.max(part.end))
+        self.orders().whole(part)
     }
 
-    /// Whether the pages at the ends of `part`, if they reach beyond it, are all there: no other page is in
-    /// the place of some of it.
-    fn is_complete(&self, part: &Range<u64>) -> bool {
-        [part.start, part.end - 1].into_iter().all(|page| {
-            let order = self.cell(page).order();
-            let around = self.around(page).filter(|all| !Self::covers(part, all));
-            let mut rest = around.unwrap_or(page..page);
-            rest.all(|page| !self.cell(page).is_ours() || self.cell(page).order() == order)
-        })
-    }
-
-    /// The largest order of the pages in `pages`.
+    /// See [`PageOrders::largest`].
     pub(in crate::churn) fn largest_order(&self, pages: &Range<u64>) -> u8 {
-        let orders = pages.clone().filter_map(|page| self.cell(page).order());
-        orders.max().unwrap_or(0)
+        self.orders().largest(pages)
     }
 
-    /// The units that the first step of a change of `part` to pages of `order` can be about: a page of the
-    /// larger order, or all that a table describes.
+    /// See [`PageOrders::units`].
     pub(in crate::churn) fn units(
         &self,
         part: &Range<u64>,
         order: u8,
     ) -> Result<[Range<u64>; 2], ErrorKind> {
-        let whole = self.whole(part).ok_or(ErrorKind::NotOnline)?;
-        if !self.is_complete(part) {
-            return Err(ErrorKind::Misaligned);
-        }
-        let first = self.cell(part.start).order().max(Some(order));
-        let of_page = self.pages_of(first.unwrap_or(order));
-        let unit = whole.start..whole.start + of_page;
-        let table = whole.start..whole.start + self.layout.table;
-        let is_group = table.start % self.layout.table == 0
-            && of_page <= self.layout.table
-            && table.end <= whole.end;
-        Ok([unit.clone(), if is_group { table } else { unit }])
+        self.orders().units(part, order)
     }
 
     /// Whether all of `pages` are ours.
     pub(in crate::churn) fn is_ours(&self, pages: &Range<u64>) -> bool {
-        pages.clone().all(|page| self.cell(page).is_ours())
+        self.orders().are_ours(pages)
     }
 
-    /// The pages that `unit` becomes if `part` becomes pages of `order`: their first pages of the vmemmap,
-    /// how many they have, and their orders. What is not in `part` is halved until it fits.
-    fn pages_then(&self, unit: &Range<u64>, part: &Range<u64>, order: u8) -> Vec<(u64, u64, u8)> {
-        let mut pages = Vec::new();
-        let in_part = part.start.max(unit.start)..part.end.min(unit.end);
-        let vmemmap_page = self.layout.model.vmemmap_page_order().get();
-        for rest in [
-            unit.start..in_part.start,
-            in_part.clone(),
-            in_part.end..unit.end,
-        ] {
-            let mut first = rest.start;
-            while first < rest.end {
-                let fits = 63 - (rest.end - first).leading_zeros();
-                let larger = fits.min(first.trailing_zeros()) as u8 + vmemmap_page;
-                let order = if rest == in_part { order } else { larger };
-                let count = self.pages_of(order);
-                pages.push((first, count, order));
-                first += count;
-            }
-        }
-        pages
+    /// Whether `pages`, which are online, are whole pages of whatever orders.
+    pub(in crate::churn) fn are_whole(&self, pages: &Range<u64>) -> bool {
+        self.orders().are_whole(pages)
     }
 
     /// How many pages have frames of their own once `part` has become pages of the policy's order.
@@ -91,7 +50,10 @@ impl Model {
         let Some(whole) = self.whole(part) else {
             return 0;
         };
-        let pages = self.pages_then(&whole, part, policy.order).into_iter();
+        let pages = self
+            .orders()
+            .pages_then(&whole, part, policy.order)
+            .into_iter();
         pages
             .map(
                 |(_, count, order)| match self.tails_of(&Policy { order, ..*policy }) {
@@ -110,7 +72,8 @@ impl Model {
         part: &Range<u64>,
         policy: &Policy,
     ) -> Vec<u64> {
-        for (head, count, order) in self.pages_then(unit, part, policy.order) {
+        let then = self.orders().pages_then(unit, part, policy.order);
+        for (head, count, order) in then {
             let policy = Policy { order, ..*policy };
             let tails = self.tails_of(&policy);
             for page in head..head + count {
@@ -142,7 +105,7 @@ impl Model {
             let is_whole = in_unit == pages;
             let all_own = in_unit.all(|page| matches!(self.cell(page), Cell::Own { .. }));
             match self.spans[span] {
-                Span::Huge if !all_own => self.part_leaf(span),
+                Span::Huge if !all_own || is_whole && !policy.huge_leaves => self.part_leaf(span),
                 Span::Shared(_) => self.spans[span] = Span::Private,
                 Span::Huge | Span::Private | Span::Foreign => {}
             }
