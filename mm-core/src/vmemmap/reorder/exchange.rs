@@ -124,6 +124,26 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         }
         Run::each(frames, Role::Descriptors)
     }
+
+    /// Whether the huge leaf at `at` is to be split. `keeps_whole`: not where all of it may stay.
+    pub(super) fn splits(&self, at: VirtAddr, leaf: Leaf, keeps_whole: bool) -> bool {
+        let range = self.writer.model.descriptors(self.unit);
+        let pages = leaf.block.order().frames();
+        let bytes = pages.saturating_mul(self.writer.model.granule().bytes());
+        let (Some(range), Ok(all)) = (range, VirtRange::new(at, bytes)) else {
+            return false;
+        };
+        let start = range.start().max(all.start());
+        let part = VirtRange::between(start, range.last().min(all.last()));
+        let Some(part) = part else { return false };
+        // As `span` says of all of it.
+        let is_wanted = part != all || keeps_whole;
+        match leaf.role {
+            Role::Descriptors => !(is_wanted && self.target.is_all_own(part)),
+            Role::Tail => self.target.is_all_own(part),
+            Role::Foreign => false,
+        }
+    }
 }
 
 impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D, A, M> {
@@ -162,20 +182,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
     }
 
     fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
-        let range = self.writer.model.descriptors(self.unit);
-        let pages = leaf.block.order().frames();
-        let bytes = pages.saturating_mul(self.writer.model.granule().bytes());
-        let (Some(range), Ok(all)) = (range, VirtRange::new(at, bytes)) else {
-            return false;
-        };
-        let start = range.start().max(all.start());
-        let part = VirtRange::between(start, range.last().min(all.last()));
-        let Some(part) = part else { return false };
-        match leaf.role {
-            Role::Descriptors => !self.target.is_all_own(part),
-            Role::Tail => self.target.is_all_own(part),
-            Role::Foreign => false,
-        }
+        self.splits(at, leaf, self.target.keeps_huge_leaves())
     }
 
     fn split(&mut self, block: Block) {

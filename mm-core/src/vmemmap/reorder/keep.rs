@@ -133,7 +133,8 @@ impl<'r, 'v, D: Reshape, A: FrameAllocator, M: DirectMap> Keeping<'r, 'v, D, A, 
 
 impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Keeping<'_, '_, D, A, M> {
     fn should_split(&self, at: VirtAddr, leaf: Leaf) -> bool {
-        self.all.should_split(at, leaf)
+        // A huge leaf that nobody wants stays too.
+        self.all.splits(at, leaf, true)
     }
 
     fn split(&mut self, block: Block) {
