@@ -73,7 +73,9 @@ impl<F: Fn(u64) -> Option<u8>> PageOrders<F> {
 
     /// Whether `pages`, which are online, are whole pages of whatever orders.
     pub(crate) fn are_whole(&self, pages: &Range<u64>) -> bool {
-        self.whole(pages).is_none_or(|whole| whole == *pages)
+        let is_in = |all: Range<u64>| pages.start <= all.start && all.end <= pages.end;
+        let mut ends = [pages.start, pages.end - 1].into_iter();
+        ends.all(|page| self.around(page).is_none_or(is_in))
     }
 
     /// The units that the first step of a change of `part` to pages of `order` can be about: a page of the

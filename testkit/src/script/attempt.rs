@@ -4,6 +4,7 @@
 use super::interpreter::Interpreter;
 use super::model::{Costs, Expected};
 use super::op::Fault;
+use super::readers::ScriptReaders;
 use hosted::inspect::Fingerprint;
 use mm_core::addr::VirtAddr;
 use mm_core::descriptor::TailEncoding;
@@ -87,13 +88,13 @@ pub(super) struct Snapshot {
     of_altmaps: u64,
 }
 
-impl<'s, E: TailEncoding> Interpreter<'s, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Does `call`; once more without the fault, if there is one and it fails. `None` if it was
     /// refused or lacked frames of the altmap, as it had to.
-    pub(super) fn attempt<T, R: Refusal>(
+    pub(super) fn attempt<T, F: Refusal>(
         &mut self,
         attempt: &Attempt,
-        mut call: impl FnMut(&mut Self) -> Result<T, R>,
+        mut call: impl FnMut(&mut Self) -> Result<T, F>,
     ) -> Result<Option<T>, String> {
         self.speculate(&attempt.pages);
         let before = self.snapshot(&attempt.pages);
@@ -139,10 +140,10 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
 
     /// Compares what the oracle says to what was asked for with what the machine said, if there is
     /// an oracle.
-    pub(super) fn same<T, R: Refusal>(
+    pub(super) fn same<T, F: Refusal>(
         &self,
         done: bool,
-        theirs: Option<Result<T, R>>,
+        theirs: Option<Result<T, F>>,
     ) -> Result<Option<T>, String> {
         match (done, theirs) {
             (_, None) => Ok(None),
@@ -155,7 +156,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
         }
     }
 
-    fn snapshot(&self, pages: &Range<u64>) -> Snapshot {
+    pub(super) fn snapshot(&self, pages: &Range<u64>) -> Snapshot {
         Snapshot {
             tables: self.fingerprint(pages),
             of_altmaps: self.out_of_altmaps(),
@@ -172,7 +173,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
     }
 
     /// Checks that all is as it was `before`, but for hollow tables.
-    fn unchanged(
+    pub(super) fn unchanged(
         &mut self,
         before: &Snapshot,
         pages: &Range<u64>,
@@ -225,7 +226,8 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
     }
 
     /// Checks that the costs are what they should be.
-    pub(super) fn check_costs(&self) -> Result<(), String> {
+    pub(super) fn check_costs(&mut self) -> Result<(), String> {
+        self.model.refresh();
         let expected = self.model.costs();
         let out = self.parts.machine.frames().outstanding();
         let of_altmaps = self.out_of_altmaps();
@@ -241,8 +243,11 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             of_altmaps: stats.altmap_frames,
             tables: stats.table_frames,
             marks: stats.mark_frames,
+            online_map: stats.online_map_frames,
+            reserve: stats.reserve_frames,
             reused: stats.reused_entries,
         };
+        self.check_reserve()?;
         let marks = self.vmemmap.mark_stats();
         let marked = (self.model.marks.len() as u64, expected.marks);
         if found != expected || (marks.marked, marks.frames) != marked {

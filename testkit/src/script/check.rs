@@ -2,15 +2,18 @@
 
 use super::interpreter::Interpreter;
 use super::model::{Contents, Kind};
+use super::oracle::Oracle;
+use super::readers::ScriptReaders;
 use hosted::inspect::SeenEntry;
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, InspectFrames};
 use mm_core::paging::{PageTable, Visit};
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-impl<E: TailEncoding> Interpreter<'_, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Compares what the last operation has changed, and next to it; or everything.
     pub(super) fn check(&mut self, everything: bool) -> Result<(), String> {
         self.check_costs()?;
@@ -20,6 +23,7 @@ impl<E: TailEncoding> Interpreter<'_, E> {
                 continue;
             }
             self.check_pages(&pages)?;
+            R::check_found(self, &pages)?;
             if let Some(range) = self.range_of(&pages) {
                 self.parts.machine.cpus().recheck(range);
             }
@@ -106,7 +110,7 @@ impl<E: TailEncoding> Interpreter<'_, E> {
                 let descriptor =
                     unsafe { descriptors.cast::<Page<E>>().add(index as usize).as_ref() };
                 let pfn = number * per_page + index;
-                self.check_descriptor(pfn, descriptor, page.contents)
+                self.check_descriptor(number, pfn, descriptor, page.contents)
                     .map_err(|what| format!("the descriptor of {pfn:#x}: {what}, {page:x?}"))?;
             }
         }
@@ -115,6 +119,7 @@ impl<E: TailEncoding> Interpreter<'_, E> {
 
     fn check_descriptor(
         &self,
+        number: u64,
         pfn: u64,
         descriptor: &Page<E>,
         contents: Contents,
@@ -132,11 +137,12 @@ impl<E: TailEncoding> Interpreter<'_, E> {
         if descriptor.is_tail() != (pfn != head) {
             return Err("it is another part".into());
         }
-        if descriptor.node().number() != u32::from(contents.node) {
+        let described = self.model.described(number, pfn, contents);
+        if descriptor.node().number() != u32::from(described.node) {
             return Err(format!("node {}", descriptor.node()));
         }
-        let is_first = pfn & ((1 << contents.born) - 1) == 0;
-        let references = u32::from(is_first && !contents.reserved);
+        let held = self.model.held.get(&pfn).copied().unwrap_or(0);
+        let references = described.references + held;
         let found = descriptor.references().get().unwrap_or(u32::MAX);
         if found != references {
             return Err(format!("{found} references instead of {references}"));
@@ -168,6 +174,7 @@ impl<E: TailEncoding> Interpreter<'_, E> {
         self.check_range(around.unwrap_or(self.addresses))?;
         self.check_contents(&self.model.all_pages(), false)?;
         self.check_owners()?;
+        R::check_found(self, &self.model.all_pages())?;
         let mut marked: Vec<u64> = match self.scale().frames(&self.model.all_pages()) {
             Some(window) => self.vmemmap.marked(window).map(Pfn::get).collect(),
             None => Vec::new(),
@@ -227,7 +234,6 @@ impl<E: TailEncoding> Interpreter<'_, E> {
 
     /// Compares what the oracle has mapped with what the model says, which is what the machine has.
     fn compare_with_oracle(&mut self) -> Result<(), String> {
-        let scale = self.scale();
         let all = || self.parts.altmaps.iter().flatten();
         let theirs = || all().filter_map(|both| Some((both, both.theirs.as_ref()?)));
         if let Some(complaint) = theirs().find_map(|(_, theirs)| theirs.complaints().pop()) {
@@ -239,29 +245,28 @@ impl<E: TailEncoding> Interpreter<'_, E> {
             return Ok(());
         };
         oracle.complaints()?;
-        let mut pages = 0;
-        let mut wrong = None;
-        let _ = oracle.table.visit(self.addresses, &mut |visit| {
-            let Visit::Leaves { at, run } = visit else {
-                return ControlFlow::Continue(());
-            };
-            let first = scale.page_at(at);
-            for index in 0..run.pages() {
-                let page = self.model.page(first + index);
-                let frame = run.leaf.block.first().get() + index;
-                let huge = run.pages() > 1;
-                if page.is_none_or(|page| (page.frame, page.is_huge()) != (frame, huge)) {
-                    wrong.get_or_insert((first + index, page, run));
-                }
-                pages += 1;
+        let theirs = self.oracle_pages(oracle);
+        // After changes of order, frames may have changed places.
+        let is_renamed = self.tally.reordered + self.tally.reordered_frozen > 0;
+        let mut names = [BTreeMap::new(), BTreeMap::new()];
+        for (number, (frame, huge)) in &theirs {
+            let page = self.model.page(*number);
+            let right = page.is_some_and(|page| {
+                let [ours, back] = &mut names;
+                let same = *ours.entry(page.frame).or_insert(*frame) == *frame
+                    && *back.entry(*frame).or_insert(page.frame) == page.frame;
+                let is_device = |frame| self.model.is_device(frame);
+                let alike = is_device(page.frame) == is_device(*frame);
+                let named = is_renamed && page.is_ours() || page.frame == *frame;
+                same && alike && named && page.is_huge() == *huge
+            });
+            if !right {
+                return Err(format!(
+                    "the oracle has {frame:#x} at page {number:#x}, huge: {huge}, expected {page:x?}"
+                ));
             }
-            ControlFlow::Continue(())
-        });
-        if let Some((number, page, run)) = wrong {
-            return Err(format!(
-                "the oracle has {run:?} at page {number:#x}, expected {page:x?}"
-            ));
         }
+        let pages = theirs.len() as u64;
         let mapped = self.model.mapped_in(self.model.all_pages()).count() as u64;
         if pages != mapped {
             return Err(format!("the oracle has {pages} pages, expected {mapped}"));
@@ -280,19 +285,39 @@ impl<E: TailEncoding> Interpreter<'_, E> {
         }
     }
 
+    /// The oracle's pages: the frame that each is mapped to, and whether that is by a huge leaf.
+    fn oracle_pages(&self, oracle: &Oracle<'s, E, R>) -> BTreeMap<u64, (u64, bool)> {
+        let mut pages = BTreeMap::new();
+        let _ = oracle.table.visit(self.addresses, &mut |visit| {
+            if let Visit::Leaves { at, run } = visit {
+                let first = self.scale().page_at(at);
+                for index in 0..run.pages() {
+                    // It has one leaf at a time.
+                    let frame = run.leaf.block.first().get() + index;
+                    pages.insert(first + index, (frame, run.pages() > 1));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        pages
+    }
+
     /// Compares every byte of the frames that the library has mapped with those of the oracle; without
     /// an oracle, every descriptor with the model.
     pub(super) fn compare_contents(&self) -> Result<(), String> {
         let Some(oracle) = &self.oracle else {
             return self.check_contents(&self.model.all_pages(), true);
         };
+        let pages = self.oracle_pages(oracle);
         for (number, page) in self.model.mapped_in(self.model.all_pages()) {
             if !page.is_ours() {
                 continue;
             }
             let frame = Pfn::new(page.frame).ok_or("no such frame")?;
+            let theirs = pages.get(&number).and_then(|(frame, _)| Pfn::new(*frame));
+            let theirs = theirs.and_then(|frame| oracle.parts.memory.words(frame));
             let ours = self.parts.machine.memory().words(frame);
-            if !are_same(ours, oracle.parts.memory.words(frame)) {
+            if !are_same(ours, theirs) {
                 return Err(format!(
                     "the contents of page {number:#x} differ from the oracle's"
                 ));

@@ -1,15 +1,17 @@
 //! How bytes become operations. Any bytes do.
 
-use super::op::{Change, Fault, Fold, Odd, One, Op, Request, Script, Target};
+use super::op::{Change, Fault, Fold, How, Odd, One, Op, Reorder, Request, Script, Target};
 use super::scale::Scale;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::pagemap::{Piece, Tables, Tails};
+use mm_core::vmemmap::Reserve;
 
 /// The bytes of an operation.
 pub const OP_BYTES: usize = 12;
 
 impl Script {
-    /// The script that `bytes` stand for: the first says where, the others what. At most `most`
+    /// The script that `bytes` stand for: the first says where, and with its highest bit that there are
+    /// readers; the others what. At most `most`
     /// operations.
     pub(super) fn decode(scale: &Scale, bytes: &[u8], most: usize) -> Self {
         let (place, rest) = bytes.split_first().unwrap_or((&1, &[]));
@@ -17,6 +19,7 @@ impl Script {
         let (ops, _) = rest.as_chunks::<OP_BYTES>();
         let decode = Decode { scale, window };
         Self {
+            has_readers: place & 0x80 != 0,
             window,
             ops: ops.iter().take(most).map(|op| decode.op(op)).collect(),
         }
@@ -44,7 +47,7 @@ impl Decode<'_> {
             let piece = piece_of(self.scale, range, j, k);
             (request, piece, i % 4 != 3)
         };
-        match kind % 64 {
+        match kind % 80 {
             0..=9 => Op::Online(request()),
             10..=13 => Op::Offline(a.into()),
             14..=20 => {
@@ -78,7 +81,17 @@ impl Decode<'_> {
                 cpu: e.into(),
                 store: f % 2 == 1,
             },
-            _ => Op::Speculate,
+            61..=63 => Op::Speculate,
+            64..=66 => Op::Fill(u32::from(a % 2), self.reserve([b, c, d])),
+            67 => Op::EmptyReserve,
+            68..=74 => Op::Reorder(self.reorder(one, bytes)),
+            75 | 76 => Op::Hold(one),
+            77 => Op::GiveBack(a.into()),
+            _ => Op::Freeze {
+                at: one,
+                pages: 1 + u64::from(e % 16),
+                commits: f % 4 != 0,
+            },
         }
     }
 
@@ -154,6 +167,62 @@ impl Decode<'_> {
                 5..=9 => Odd::End,
                 10..=14 => Odd::Beyond,
                 _ => Odd::Not,
+            },
+        }
+    }
+
+    fn reserve(&self, [frames, tables, huge_leaves]: [u8; 3]) -> Reserve {
+        let frames = u64::from(frames);
+        Reserve {
+            frames: if self.scale.is_wide() {
+                frames
+            } else {
+                frames % 32
+            },
+            tables: u64::from(tables % 4),
+            huge_leaves: u64::from(huge_leaves == 0),
+        }
+    }
+
+    fn reorder(&self, one: One, bytes: &[u8; OP_BYTES]) -> Reorder {
+        let [_, _, _, _, _, e, f, _, h, i, j, k] = *bytes;
+        let order = match e {
+            0..=31 => None,
+            32..=191 => Some(self.scale.order(e - 32)),
+            _ => Order::new((e - 192) % (self.scale.large() + 1)),
+        };
+        let tails = tails_of(f);
+        Reorder {
+            at: one,
+            count: match h % 8 {
+                0..=4 => 1,
+                5 => 2,
+                6 => 1 + u64::from(h / 8) % 8,
+                _ => 8 + u64::from(h),
+            },
+            whole: i % 4 == 0,
+            order,
+            tails,
+            tables: match f & 0x18 {
+                0 => Tables::Private,
+                _ => Tables::Shared,
+            },
+            huge_leaves: f & 0x60 != 0,
+            much: k % 8 == 3,
+            // No more tails are known without a frame for that than those of one node.
+            node: u32::from(f & 0x80 != 0 && tails != Tails::PerOrder),
+            altmap: i & 0x30 != 0,
+            how: match j % 8 {
+                0..=3 => How::Prepared,
+                4 | 5 => How::Unprepared,
+                _ => How::Frozen {
+                    references: 1 + u32::from(j / 8) % 3,
+                    commits: j / 32 != 0,
+                },
+            },
+            steps: match k {
+                0..=63 => 1 + u64::from(k % 3),
+                _ => u64::MAX,
             },
         }
     }

@@ -6,15 +6,17 @@ use super::model::{Expected, Survey, Use, sharing};
 use super::online::{Trace, check_notes, left_of, made_as};
 use super::op::{Change, Fold, Odd, Target};
 use super::oracle::Oracle;
+use super::readers::ScriptReaders;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
 use mm_core::paging::PageTable;
+use mm_core::readers::ReadersOf;
 use mm_core::vmemmap::{FoldError, Folded, Vmemmap};
 
-impl<'s, E: TailEncoding> Interpreter<'s, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Changes memory that is online, if there is any to be changed.
     pub(super) fn change(&mut self, fold: &Fold) -> Result<(), String> {
         let (ranges, altmaps) = match fold.target {
@@ -61,6 +63,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             tails: sharing(&self.scale(), order.get(), tails),
             tables: fold.tables,
             node: fold.node,
+            huge_leaves: fold.huge_leaves,
             altmap: altmaps.map(|both| both.ours.reserved()),
         };
         self.change_frames(fold.change, pagemaps, altmaps, frames, &used)
@@ -173,6 +176,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             needs_ram: change != Change::Reshape,
             altmap: altmaps.map(|both| (singles + in_leaves, left_of(both))),
         };
+        self.give_back_in(&attempt.pages);
         let undone = self.tally.undone;
         let folded = self.attempt(&attempt, |this: &mut Self| {
             this.start_trace(altmaps);
@@ -258,7 +262,11 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
         if folded.changed > 0 && folded.flushes == 0 && self.parts.machine.facts().has_tables {
             return Err(format!("no flush for {folded:?}"));
         }
-        check_notes(&folded.notes, missing, self.remote(trace, used.node))?;
+        check_notes(
+            &folded.notes,
+            missing,
+            self.remote(trace, used.node, &pages),
+        )?;
         if change != Change::Reshape && folded.changed > 0 {
             self.tally.marks_kept += self.model.marked(frames);
         }
@@ -267,9 +275,9 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
 }
 
 /// Does `change`.
-fn call<E, A, M, P>(
+fn call<E, A, M, P, R>(
     change: Change,
-    vmemmap: &mut Vmemmap<mm_core::descriptor::Page<E>, A, M>,
+    vmemmap: &mut Vmemmap<mm_core::descriptor::Page<E>, A, M, R>,
     table: &mut P,
     pagemap: &DevPagemap<'_>,
     frames: PfnRange,
@@ -279,6 +287,7 @@ where
     A: mm_core::frame::FrameAllocator,
     M: mm_core::frame::DirectMap,
     P: PageTable,
+    R: ReadersOf,
 {
     match change {
         Change::Fold => vmemmap.fold(table, pagemap, frames),

@@ -5,6 +5,7 @@ use super::interpreter::Interpreter;
 use super::model::{Expected, Kind};
 use super::op::One;
 use super::oracle::Oracle;
+use super::readers::ScriptReaders;
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::error::ErrorKind;
@@ -12,7 +13,7 @@ use mm_core::vmemmap::Described;
 use mm_core::vmemmap::MarkError;
 use std::sync::atomic::Ordering;
 
-impl<E: TailEncoding> Interpreter<'_, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Marks a frame.
     pub(super) fn mark(&mut self, one: One, node: u32) -> Result<(), String> {
         let (page, frame) = self.frame(one)?;

@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::model::{Expected, Model, Tables};
 use super::op::{Fault, One, Op, Request};
 use super::oracle::{Oracle, OracleParts};
+use super::readers::{Held, ScriptReaders};
 use super::replay::Replay;
 use super::scale::Scale;
 use super::tally::Tally;
@@ -11,7 +12,7 @@ use super::trace::Traced;
 use crate::{TestMachine, TestTable};
 use arch_sim::{SimFrames, SimMemory};
 use hosted::inspect::SeenEntry;
-use mm_core::addr::{Order, Pfn, PfnRange, VirtRange};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::DeviceAltmap;
 use mm_core::pagemap::{DevPagemap, Geometry};
@@ -70,16 +71,19 @@ pub(super) struct Pagemaps<'p> {
 }
 
 /// The vmemmap on a machine.
-pub(super) type MachineVmemmap<'s, E> = Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory>;
+pub(super) type MachineVmemmap<'s, E, R> =
+    Vmemmap<Page<E>, &'s Traced<'s, SimFrames>, &'s SimMemory, R>;
 
 /// A machine, the oracle and the model, in the middle of a script.
-pub(super) struct Interpreter<'s, E: TailEncoding> {
+pub(super) struct Interpreter<'s, E: TailEncoding, R: ScriptReaders<'s, E>> {
     pub(super) parts: Parts<'s>,
     pub(super) table: TestTable<'s>,
-    pub(super) vmemmap: MachineVmemmap<'s, E>,
-    pub(super) oracle: Option<Oracle<'s, E>>,
+    pub(super) vmemmap: MachineVmemmap<'s, E, R>,
+    pub(super) oracle: Option<Oracle<'s, E, R>>,
     pub(super) model: Model,
     pub(super) regions: Vec<Live<'s>>,
+    /// References that readers keep.
+    pub(super) held: Vec<Held<'s, E>>,
     /// The first pages of foreign leaves.
     pub(super) planted: Vec<u64>,
     /// Whether allocations may fail.
@@ -91,12 +95,13 @@ pub(super) struct Interpreter<'s, E: TailEncoding> {
     pub(super) tally: Tally,
 }
 
-impl<'s, E: TailEncoding> Interpreter<'s, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     pub(super) fn new(
         parts: Parts<'s>,
         scale: Scale,
         window: PfnRange,
         foreign: PfnRange,
+        readers: [Option<R>; 2],
     ) -> Result<Self, String> {
         let machine = parts.machine;
         let facts = machine.facts();
@@ -107,20 +112,23 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
         let large = Order::new(scale.large()).unwrap_or(Order::BASE);
         let eager = usize::from(window.start() == Pfn::ZERO || window.start().is_aligned(large));
         ahead.watch(machine, addresses, eager);
-        // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
-        let vmemmap = unsafe { Vmemmap::new(facts.model, parts.frames, machine.memory()) };
-        let oracle = parts
-            .oracle
-            .map(|parts| Oracle::new(machine.facts(), parts))
+        let [ours, theirs] = readers;
+        let ours = ours.ok_or("nobody says whether there are readers")?;
+        // SAFETY: 1 to 3: the machine has one table, one memory, one vmemmap and one root of readers.
+        let vmemmap = unsafe { ours.vmemmap(facts.model, parts.frames, machine.memory()) };
+        let oracle = parts.oracle.zip(theirs);
+        let oracle = oracle
+            .map(|(parts, readers)| Oracle::new(machine.facts(), parts, readers))
             .transpose()?;
         let tables = Tables::new(facts.has_tables, &facts.table_spans);
         Ok(Self {
             table: machine.take_table(foreign).ok_or("the table is taken")?,
-            vmemmap: vmemmap.map_err(|error| error.to_string())?,
+            vmemmap: vmemmap?,
             oracle,
-            model: Model::new(scale, window, tables),
+            model: Model::new(scale, window, tables, R::READ),
             parts,
             regions: Vec::new(),
+            held: Vec::new(),
             planted: Vec::new(),
             armed: false,
             ahead,
@@ -152,6 +160,12 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             Op::Shrink { region, piece } => self.shrink(*region, *piece)?,
             Op::Offline(index) => self.offline(*index)?,
             Op::Fold(fold) => self.change(fold)?,
+            Op::Reorder(reorder) => self.reorder(reorder)?,
+            Op::Fill(node, wanted) => self.fill(NodeId::new(*node), *wanted)?,
+            Op::EmptyReserve => self.empty_reserve()?,
+            Op::Hold(one) => R::hold(self, *one)?,
+            Op::GiveBack(index) => self.give_back(*index),
+            Op::Freeze { at, pages, commits } => R::freeze(self, *at, *pages, *commits)?,
             Op::Mark(one, node) => self.mark(*one, *node)?,
             Op::Unmark(one) => self.unmark(*one)?,
             Op::Write(one, value) => self.write(*one, *value)?,
@@ -171,8 +185,10 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
     /// Takes everything offline, and checks that nothing is left.
     pub(super) fn finish(mut self) -> Result<Tally, String> {
         self.check(true)?;
+        self.give_all_back();
         self.compare_contents()?;
         self.arm(Fault::None);
+        self.empty_reserve()?;
         while !self.regions.is_empty() {
             self.offline(0)?;
             self.check(self.scale().is_wide())?;

@@ -11,9 +11,13 @@
 //! to answer, how every page of the vmemmap has to be mapped after it, what its descriptors say and
 //! what all of it costs comes from the model, which knows no code of the library's.
 //!
+//! Some scripts have readers, others none. Readers are asked about all that an operation has touched, keep
+//! references while memory changes, and memory is frozen beside them. Duties come first: before something is
+//! done that nobody may have references for, they are given back.
+//!
 //! Scripts are [wide or narrow](Width). Wide ones are about thousands of pages, with the oracle at
 //! their side: it runs the library's algorithm on a page table without tables and hands out the very
-//! frames that the machine did; everything is compared after every operation. Narrow ones are about
+//! frames that the machine did, until a change of order makes them others; everything is compared after every operation. Narrow ones are about
 //! tens of pages and a thousand times as fast; what an operation has touched is compared after it,
 //! everything now and then.
 
@@ -29,14 +33,17 @@ mod offline;
 mod online;
 mod op;
 mod oracle;
+mod readers;
+mod reorder;
 mod replay;
+mod reserve;
 mod scale;
 mod tally;
 mod trace;
 mod world;
 
 pub use decode::OP_BYTES;
-pub use op::{Change, Fault, Fold, Odd, One, Op, Request, Script, Target};
+pub use op::{Change, Fault, Fold, How, Odd, One, Op, Reorder, Request, Script, Target};
 pub use scale::Width;
 pub use tally::Tally;
 
@@ -47,7 +54,9 @@ use interpreter::{BothAltmaps, Interpreter, Parts, ScriptAltmap};
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
 use mm_core::frame::{Altmap, DeviceAltmap};
+use mm_core::readers::NoReaders;
 use oracle::OracleParts;
+use readers::{ReaderParts, ScriptReaders};
 use scale::Scale;
 use trace::Traced;
 
@@ -148,13 +157,40 @@ fn run<E: TailEncoding>(
         altmaps: &altmaps,
         oracle: oracle.as_ref(),
     };
-    let mut interpreter = Interpreter::<E>::new(parts, scale, script.window, foreign)?;
+    let places = [script.window, foreign];
+    if !script.has_readers {
+        let none = [Some(NoReaders); 2];
+        return run_with::<E, _>(parts, scale, &script, places, none);
+    }
+    let memory = oracle.as_ref().map(|oracle| &oracle.memory);
+    let memories = [Some(machine.memory()), memory];
+    let readers = memories.map(|memory| Some(ReaderParts::new(kind, &machine, memory?)));
+    let kernels = [0, 1].map(|index| readers[index].as_ref().map(ReaderParts::kernel));
+    let readers = |index: usize| {
+        let both = readers[index].as_ref().zip(kernels[index].as_ref());
+        both.map(|(parts, kernel)| parts.readers(facts.model, kernel))
+            .transpose()
+    };
+    let readers = [readers(0)?, readers(1)?];
+    run_with::<E, _>(parts, scale, &script, places, readers)
+}
+
+/// Runs `script` with these readers, of the machine and of the oracle, if any.
+fn run_with<'s, E: TailEncoding, R: ScriptReaders<'s, E>>(
+    parts: Parts<'s>,
+    scale: Scale,
+    script: &'s Script,
+    [window, foreign]: [PfnRange; 2],
+    readers: [Option<R>; 2],
+) -> Result<Tally, String> {
+    let name = parts.machine.facts().name;
+    let mut interpreter = Interpreter::<E, R>::new(parts, scale, window, foreign, readers)?;
     for (index, op) in script.ops.iter().enumerate() {
         let done = interpreter.step(index, op);
-        done.map_err(|error| report(facts.name, &error, &script, index + 1))?;
+        done.map_err(|error| report(name, &error, script, index + 1))?;
     }
     let tally = interpreter.finish();
-    tally.map_err(|error| report(facts.name, &error, &script, script.ops.len()))
+    tally.map_err(|error| report(name, &error, script, script.ops.len()))
 }
 
 /// What went wrong, and which operations lead there.

@@ -5,6 +5,7 @@ use super::decode::piece_of;
 use super::interpreter::{Interpreter, Live, Pagemaps};
 use super::op::{Fault, Request};
 use super::oracle::Oracle;
+use super::readers::ScriptReaders;
 use crate::mapped_together::maps_together;
 use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
@@ -13,7 +14,7 @@ use mm_core::frame::Altmap;
 use mm_core::vmemmap::OfflineError;
 use std::ops::Range;
 
-impl<'s, E: TailEncoding> Interpreter<'s, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Takes a piece of a region offline.
     pub(super) fn shrink(&mut self, index: usize, [skip, length]: [u8; 2]) -> Result<(), String> {
         let Some(live) = self.regions.get(index % self.regions.len().max(1)) else {
@@ -58,6 +59,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             needs_ram: split && self.parts.machine.facts().has_tables,
             altmap: None,
         };
+        self.give_back_in(&attempt.pages);
         let gone = self.attempt(&attempt, |this: &mut Self| {
             this.vmemmap
                 .depopulate(&mut this.table, &pagemaps.ours, piece)
@@ -96,6 +98,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
             self.arm(Fault::None);
         }
         self.tally.offline += 1;
+        self.give_back_in(&self.hull(ranges));
         self.speculate(&self.hull(ranges));
         let gone = self
             .vmemmap

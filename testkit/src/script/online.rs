@@ -6,6 +6,7 @@ use super::interpreter::{BothAltmaps, Interpreter, Live, Pagemaps};
 use super::model::{Expected, Model, sharing_of};
 use super::op::Request;
 use super::oracle::{ALTMAP_NODE, Oracle};
+use super::readers::ScriptReaders;
 use super::trace::Taken;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
@@ -62,7 +63,7 @@ impl Trace {
     }
 }
 
-impl<'s, E: TailEncoding> Interpreter<'s, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// The pagemaps of `request`, if it makes any, with these altmaps.
     pub(super) fn prepare(
         &self,
@@ -273,13 +274,21 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
     }
 
     /// How many of the frames that were handed out are on another node than `node`.
-    pub(super) fn remote(&self, trace: &Trace, node: u32) -> u64 {
+    pub(super) fn remote(&self, trace: &Trace, node: u32, pages: &Range<u64>) -> u64 {
         let frames = self.parts.machine.frames();
+        // A single one may be for the bits by which readers find it.
+        let is_mapped = |taken: &&Taken| match taken {
+            Taken::Block(block) if block.order() == Order::BASE && R::READ => {
+                self.seen(pages).contains(&Some(block.first().get()))
+            }
+            _ => true,
+        };
         let is_remote = |taken: &&Taken| {
             let first = taken.first();
             first.is_some_and(|first| frames.node_of(first).number() != node)
         };
-        let remote = trace.ram.iter().filter(is_remote).map(Taken::frames);
+        let remote = trace.ram.iter().filter(is_remote);
+        let remote = remote.filter(is_mapped).map(Taken::frames);
         let of_altmap = trace.altmap.iter().map(Taken::frames);
         let of_altmap = of_altmap.filter(|_| node != ALTMAP_NODE.number());
         remote.chain(of_altmap).sum()
@@ -314,7 +323,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E> {
         let candidates = self.model.huge_leaves(request, pieces);
         let huge = self.huge_leaves(&candidates, trace)?;
         let missing = (candidates.len() - huge.len()) as u64;
-        let remote = self.remote(trace, request.node);
+        let remote = self.remote(trace, request.node, &self.hull(pieces));
         check_notes(notes, missing, remote)?;
         for piece in pieces {
             let pages = self.scale().pages(*piece);

@@ -2,6 +2,7 @@
 
 use mm_core::addr::{Order, PfnRange};
 use mm_core::pagemap::{Piece, Tables, Tails};
+use mm_core::vmemmap::Reserve;
 
 /// What a pagemap is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +120,52 @@ pub struct Fold {
     pub odd: Odd,
 }
 
+/// How pages change their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// With all in reserve that it can take.
+    Prepared,
+    /// With what is there.
+    Unprepared,
+    /// Prepared, and frozen first, beside readers. The pages have so many references then; or it is dropped
+    /// and nothing changes.
+    Frozen {
+        /// The references.
+        references: u32,
+        /// Whether it is done at all.
+        commits: bool,
+    },
+}
+
+/// A change of the order of memory that is online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reorder {
+    /// Where it starts.
+    pub at: One,
+    /// How many pages of the order it is about.
+    pub count: u64,
+    /// Whether it is about all of the pages that it would be about a part of.
+    pub whole: bool,
+    /// To pages of which order; of the one that is there, if it is not said.
+    pub order: Option<Order>,
+    /// How tails are shared.
+    pub tails: Tails,
+    /// How tables are shared.
+    pub tables: Tables,
+    /// Whether huge leaves are used, and may be large.
+    pub huge_leaves: bool,
+    /// Whether it may write as much as a huge leaf maps.
+    pub much: bool,
+    /// The node.
+    pub node: u32,
+    /// Whether the pagemap has the region's altmap, if there is one.
+    pub altmap: bool,
+    /// How.
+    pub how: How,
+    /// How many steps it takes at most.
+    pub steps: u64,
+}
+
 /// One frame: of a page of the vmemmap, the one with this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct One {
@@ -152,6 +199,26 @@ pub enum Op {
     Offline(usize),
     /// Folds, unfolds or reshapes.
     Fold(Fold),
+    /// Changes the order of pages.
+    Reorder(Reorder),
+    /// Fills the reserve of a node.
+    Fill(u32, Reserve),
+    /// Gives all of the reserve back.
+    EmptyReserve,
+    /// A reader takes a reference to the page of a frame, and keeps it.
+    Hold(One),
+    /// It gives one back: the one with this number, of those that are left.
+    GiveBack(usize),
+    /// Freezes the pages that so many vmemmap pages are about, and takes them offline; or drops what is
+    /// frozen.
+    Freeze {
+        /// The first of them.
+        at: One,
+        /// How many.
+        pages: u64,
+        /// Whether they go offline.
+        commits: bool,
+    },
     /// Marks a frame, with memory from a node.
     Mark(One, u32),
     /// Takes the mark off a frame.
@@ -192,6 +259,8 @@ pub enum Op {
 /// A script: where its memory lies, and what is done with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
+    /// Whether there are readers.
+    pub has_readers: bool,
     /// The memory.
     pub window: PfnRange,
     /// What is done.

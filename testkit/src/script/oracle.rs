@@ -1,5 +1,6 @@
 //! The oracle: the same algorithm on a page table without tables, in memory of its own.
 
+use super::readers::ScriptReaders;
 use super::replay::Replay;
 use super::trace::Taken;
 use crate::{Facts, TestMachine};
@@ -52,19 +53,19 @@ impl OracleParts {
 }
 
 /// The oracle itself.
-pub(super) struct Oracle<'s, E: TailEncoding> {
+pub(super) struct Oracle<'s, E: TailEncoding, R> {
     pub(super) table: FlatTable,
-    pub(super) vmemmap: Vmemmap<Page<E>, &'s Replay, &'s SimMemory>,
+    pub(super) vmemmap: Vmemmap<Page<E>, &'s Replay, &'s SimMemory, R>,
     pub(super) parts: &'s OracleParts,
 }
 
-impl<'s, E: TailEncoding> Oracle<'s, E> {
-    pub(super) fn new(facts: &Facts, parts: &'s OracleParts) -> Result<Self, String> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Oracle<'s, E, R> {
+    pub(super) fn new(facts: &Facts, parts: &'s OracleParts, readers: R) -> Result<Self, String> {
         // SAFETY: 1 to 3: the oracle's own, and nobody else's.
-        let vmemmap = unsafe { Vmemmap::new(facts.model, &parts.frames, &parts.memory) };
+        let vmemmap = unsafe { readers.vmemmap(facts.model, &parts.frames, &parts.memory) };
         Ok(Self {
             table: FlatTable::new(facts.model.granule(), facts.huge_leaf),
-            vmemmap: vmemmap.map_err(|error| error.to_string())?,
+            vmemmap: vmemmap?,
             parts,
         })
     }

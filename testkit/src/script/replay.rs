@@ -1,4 +1,4 @@
-//! An allocator that does again what [another one](super::trace) has written down.
+//! An allocator that does again what [another one](super::trace) has written down, as long as it can.
 
 #![allow(
     clippy::unwrap_used,
@@ -65,6 +65,46 @@ impl Replay {
         self.complaints.lock().unwrap().push(complaint);
     }
 
+    /// `block`, or another one of its kind if some of that is out. A change of order takes frames from the
+    /// reserve in the order in which they came there, which is the page table's, so the oracle may have
+    /// in use what the machine has given back.
+    fn free_like(&self, block: Block) -> Block {
+        let counts = self.counts.lock().unwrap();
+        let is_free = |block: Block| {
+            let frames = block.frames();
+            let before = counts.range(..frames.start()).next_back();
+            let reaches = before.is_some_and(|(first, (order, _))| {
+                first.saturating_add(order.frames() - 1) >= frames.start()
+            });
+            !reaches
+                && counts
+                    .range(frames.start()..=frames.last())
+                    .next()
+                    .is_none()
+        };
+        if is_free(block) {
+            return block;
+        }
+        let first = block.first();
+        let all = match self.reserved.contains(first) {
+            true => self.reserved.split_at(self.count_frames).1,
+            false => {
+                let mut nodes = self.nodes.iter();
+                nodes
+                    .find(|(range, _)| range.contains(first))
+                    .map(|(range, _)| *range)
+            }
+        };
+        let order = block.order();
+        let mut others = all.into_iter().flat_map(|all| {
+            let start = all.start().get().next_multiple_of(order.frames());
+            let starts = (start..=all.last().get()).step_by(order.frames() as usize);
+            let blocks = starts.filter_map(move |start| Block::new(Pfn::new(start)?, order));
+            blocks.filter(move |block| all.contains_range(block.frames()))
+        });
+        others.find(|other| is_free(*other)).unwrap_or(block)
+    }
+
     fn hand_out(&self, block: Block) {
         let before = self
             .counts
@@ -86,6 +126,7 @@ unsafe impl FrameAllocator for Replay {
         match log.front().copied() {
             Some(Taken::Block(block)) if block.order() == order => {
                 log.pop_front();
+                let block = self.free_like(block);
                 self.hand_out(block);
                 Ok(block)
             }
@@ -102,10 +143,21 @@ unsafe impl FrameAllocator for Replay {
         let front = self.log.lock().unwrap().pop_front();
         match front {
             Some(Taken::Run(run)) if run.frames() <= at_most => {
-                for frame in 0..run.frames() {
-                    self.hand_out(Block::single(run.start().saturating_add(frame)));
+                // As far as all of them are free; else one at a time.
+                let is_free = |frame: &Pfn| self.free_like(Block::single(*frame)).first() == *frame;
+                let free = run.into_iter().take_while(is_free).count() as u64;
+                let (part, rest) = run.take_first(free.max(1));
+                let part = match free {
+                    0 => self.free_like(Block::single(run.start())).frames(),
+                    _ => part,
+                };
+                if let Some(rest) = rest {
+                    self.log.lock().unwrap().push_front(Taken::Run(rest));
                 }
-                Ok(run)
+                for frame in part {
+                    self.hand_out(Block::single(frame));
+                }
+                Ok(part)
             }
             Some(Taken::Refused(order)) if order == Order::BASE => Err(OutOfFrames { order, node }),
             other => {

@@ -39,6 +39,28 @@ pub struct Tally {
     pub fold_refused: u64,
     /// Folds and unfolds that lacked RAM and were undone.
     pub fold_undone: u64,
+    /// Units whose pages changed their order.
+    pub reordered: u64,
+    /// Of these, such as were asked for only in part.
+    pub reordered_parts: u64,
+    /// Units that did so beside readers, frozen first.
+    pub reordered_frozen: u64,
+    /// Changes of order that were refused.
+    pub reorder_refused: u64,
+    /// Of these, such as lacked something in reserve.
+    pub too_small: u64,
+    /// Times that the reserve was filled.
+    pub filled: u64,
+    /// Times that it was not for want of RAM, and nothing was put in.
+    pub fill_undone: u64,
+    /// References that readers took and kept.
+    pub held: u64,
+    /// Pages or units that were not frozen because of such references.
+    pub busy: u64,
+    /// Pieces that went offline frozen.
+    pub frozen: u64,
+    /// What was frozen and dropped.
+    pub thawed: u64,
     /// Frames that were marked.
     pub marked: u64,
     /// Marks that survived a fold or an unfold.
@@ -80,6 +102,17 @@ impl AddAssign for Tally {
         self.reshaped += other.reshaped;
         self.fold_refused += other.fold_refused;
         self.fold_undone += other.fold_undone;
+        self.reordered += other.reordered;
+        self.reordered_parts += other.reordered_parts;
+        self.reordered_frozen += other.reordered_frozen;
+        self.reorder_refused += other.reorder_refused;
+        self.too_small += other.too_small;
+        self.filled += other.filled;
+        self.fill_undone += other.fill_undone;
+        self.held += other.held;
+        self.busy += other.busy;
+        self.frozen += other.frozen;
+        self.thawed += other.thawed;
         self.marked += other.marked;
         self.marks_kept += other.marks_kept;
         self.marks_gone += other.marks_gone;

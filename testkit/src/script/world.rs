@@ -2,6 +2,7 @@
 
 use super::interpreter::Interpreter;
 use super::op::{Fault, One};
+use super::readers::ScriptReaders;
 use mm_core::addr::{Block, NodeId, Order, Pfn};
 use mm_core::descriptor::TailEncoding;
 use mm_core::paging::{Leaf, Role};
@@ -9,7 +10,7 @@ use mm_core::paging::{Leaf, Role};
 /// A frame that nobody has, for foreign leaves: they are never followed.
 const FOREIGN_FRAME: u64 = 1 << 30;
 
-impl<E: TailEncoding> Interpreter<'_, E> {
+impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Makes allocations fail.
     pub(super) fn arm(&mut self, fault: Fault) {
         let frames = self.parts.machine.frames();

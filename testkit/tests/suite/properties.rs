@@ -21,7 +21,7 @@ const OPERATIONS: usize = 80;
 /// How often each thing has to happen at least, in wide scripts and in narrow ones, where pages are
 /// 4 KiB; where they are larger, a table is seldom filled, and a huge leaf too large to be.
 type Least = (fn(&Tally) -> u64, [u64; 2]);
-const ALWAYS: [Least; 17] = [
+const ALWAYS: [Least; 23] = [
     (|tally| tally.online, [200, 2000]),
     (|tally| tally.remote, [5, 100]),
     (|tally| tally.altmap, [10, 200]),
@@ -39,11 +39,22 @@ const ALWAYS: [Least; 17] = [
     (|tally| tally.other_altmap, [3, 50]),
     (|tally| tally.undone, [10, 100]),
     (|tally| tally.planted, [15, 150]),
+    (|tally| tally.reordered, [40, 400]),
+    (|tally| tally.reordered_parts, [5, 50]),
+    (|tally| tally.reorder_refused, [100, 1000]),
+    (|tally| tally.too_small, [1, 10]),
+    (|tally| tally.filled, [100, 1000]),
+    (|tally| tally.fill_undone, [1, 20]),
 ];
-const WITH_TABLES: [Least; 3] = [
+const WITH_TABLES: [Least; 8] = [
     (|tally| tally.shared, [3, 1]),
     (|tally| tally.fold_undone, [1, 10]),
     (|tally| tally.accessed, [50, 500]),
+    (|tally| tally.held, [5, 100]),
+    (|tally| tally.busy, [0, 5]),
+    (|tally| tally.frozen, [3, 30]),
+    (|tally| tally.thawed, [1, 10]),
+    (|tally| tally.reordered_frozen, [1, 30]),
 ];
 const WITH_SMALL_TABLES: [Least; 5] = [
     (|tally| tally.huge, [3, 0]),

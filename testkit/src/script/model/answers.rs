@@ -81,7 +81,11 @@ impl Model {
     }
 
     /// What an altmap in use other than `own` reserves, if that is some of `frames`.
-    fn other_reserving(&self, frames: PfnRange, own: Option<PfnRange>) -> Option<PfnRange> {
+    pub(super) fn other_reserving(
+        &self,
+        frames: PfnRange,
+        own: Option<PfnRange>,
+    ) -> Option<PfnRange> {
         let others = self.altmaps.iter().copied();
         let mut others = others.filter(|other| other.overlaps(frames) && Some(*other) != own);
         others.find(|other| self.is_in_use(*other))

@@ -162,7 +162,12 @@ impl Model {
 
     /// The tail `page` of a compound page: its frame is one that another piece of that has, where
     /// one has one that is not another altmap's; else a new one.
-    fn tail(&self, number: u64, page: Page, altmap: Option<PfnRange>) -> Result<Page, String> {
+    pub(super) fn tail(
+        &self,
+        number: u64,
+        page: Page,
+        altmap: Option<PfnRange>,
+    ) -> Result<Page, String> {
         let unit = self.scale.unit(page.contents.order);
         let head = number - number % unit;
         let others = self.mapped_in(head..head + unit).map(|(_, other)| other);

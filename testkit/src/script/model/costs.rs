@@ -11,13 +11,16 @@ pub(in crate::script) struct Costs {
     pub(in crate::script) of_altmaps: u64,
     pub(in crate::script) tables: u64,
     pub(in crate::script) marks: u64,
+    pub(in crate::script) online_map: u64,
+    pub(in crate::script) reserve: u64,
     pub(in crate::script) reused: u64,
 }
 
 impl Costs {
     /// Frames of RAM.
     pub(in crate::script) fn ram(&self) -> u64 {
-        self.descriptors - self.of_altmaps + self.tables + self.marks
+        let descriptors = self.descriptors - self.of_altmaps;
+        descriptors + self.tables + self.marks + self.online_map + self.reserve
     }
 }
 
@@ -31,6 +34,8 @@ impl Model {
             of_altmaps: self.own_of_altmaps + of_altmaps.count() as u64,
             tables: self.tables.leaf_tables() + self.tables.upper_tables(),
             marks: self.mark_frames(),
+            online_map: self.found_map_frames(),
+            reserve: self.reserve.frames + self.reserve.tables,
             reused: self.mapped - self.own - tails,
         }
     }

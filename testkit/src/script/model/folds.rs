@@ -17,6 +17,7 @@ pub(in crate::script) struct Use {
     pub(in crate::script) tails: Tails,
     pub(in crate::script) tables: Tables,
     pub(in crate::script) node: u32,
+    pub(in crate::script) huge_leaves: bool,
     pub(in crate::script) altmap: Option<PfnRange>,
 }
 
@@ -46,6 +47,16 @@ impl Model {
         }
         if used.altmap.is_some_and(|altmap| altmap.overlaps(frames)) {
             return Err(Expected::refused(ErrorKind::Overlap));
+        }
+        // Readers find whole pages, so a part of one is refused before anything else is looked at.
+        if self.has_readers() && change != Change::Unfold {
+            match self.depopulate(used.altmap, frames) {
+                Expected::Done => {}
+                refused => return Err(refused),
+            }
+            if !self.orders().are_whole(&self.scale.pages(frames)) {
+                return Err(Expected::refused(ErrorKind::Misaligned));
+            }
         }
         let differ = used.tails == Tails::PerOrder && !same_for_all;
         if change == Change::Fold && (used.tails == Tails::None || differ) {

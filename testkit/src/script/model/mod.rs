@@ -4,6 +4,8 @@
 //! - `answers`: what an operation has to answer;
 //! - `changes`: what comes online and goes offline;
 //! - `folds`: what becomes of memory that is folded, unfolded or reshaped;
+//! - `reorder`: what becomes of memory whose pages change their order;
+//! - `found`: what readers find, and how many references there are;
 //! - `tables`: which tables there are;
 //! - `costs`: what all of it costs.
 //!
@@ -14,15 +16,19 @@ mod answers;
 mod changes;
 mod costs;
 mod folds;
+mod found;
+mod reorder;
 mod tables;
 
 pub(super) use answers::Expected;
 pub(super) use costs::Costs;
 pub(super) use folds::{Survey, Use};
+pub(super) use found::Described;
 pub(super) use tables::{Table, Tables};
 
 use super::op::Request;
 use super::scale::Scale;
+use crate::found::Found;
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::pagemap::Tails;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -106,10 +112,25 @@ pub(super) struct Model {
     pub(super) altmaps: Vec<PfnRange>,
     /// The pages that were changed last.
     touched: Vec<Range<u64>>,
+    /// What readers find, if there are any.
+    found: Option<Found>,
+    /// What the descriptors in a page say, where that does not follow from its contents.
+    described: HashMap<u64, Box<[Described]>>,
+    /// How many references readers have to pages, by first frame.
+    pub(super) held: BTreeMap<u64, u32>,
+    /// What is in reserve, of both nodes.
+    pub(super) reserve: Reserved,
+}
+
+/// Frames in reserve: single ones and those of blocks together, and tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) frames: u64,
+    pub(super) tables: u64,
 }
 
 impl Model {
-    pub(super) fn new(scale: Scale, window: PfnRange, tables: Tables) -> Self {
+    pub(super) fn new(scale: Scale, window: PfnRange, tables: Tables, has_readers: bool) -> Self {
         Self {
             scale,
             window,
@@ -123,6 +144,10 @@ impl Model {
             written: BTreeMap::new(),
             altmaps: Vec::new(),
             touched: Vec::new(),
+            found: has_readers.then(|| Found::new(scale.pages(window))),
+            described: HashMap::new(),
+            held: BTreeMap::new(),
+            reserve: Reserved::default(),
         }
     }
 
@@ -197,11 +222,28 @@ impl Model {
             self.mapped += u64::from(new.is_ours());
         }
         self.tables.count(number, old.as_ref(), page.as_ref());
+        let is_own = |page: &Page| matches!(page.kind, Kind::Own { .. });
+        if !(old.as_ref().is_some_and(is_own) && page.as_ref().is_some_and(is_own)) {
+            self.described.remove(&number);
+        }
+        let order = |page: Option<Page>| page.filter(Page::is_ours).map(|page| page.contents.order);
+        if let Some(found) = &mut self.found
+            && order(old) != order(page)
+        {
+            for order in [order(old), order(page)].into_iter().flatten() {
+                found.change(number, self.scale.unit(order));
+            }
+        }
     }
 
     /// Writes down that `pages` are changed.
     fn touch(&mut self, pages: Range<u64>) {
         self.touched.push(pages);
+    }
+
+    /// Writes down that something in `pages` may have changed.
+    pub(super) fn touch_all(&mut self, pages: &Range<u64>) {
+        self.touch(pages.clone());
     }
 
     /// The pages that were changed since the last time.

@@ -1,0 +1,262 @@
+//! What becomes of memory whose pages change their order.
+
+use super::changes::{Seen, written_for};
+use super::{Described, Expected, Kind, Model, Page, Table, Use, sharing};
+use mm_core::addr::PfnRange;
+use mm_core::error::ErrorKind;
+use mm_core::pagemap::{Tables, Tails};
+use std::ops::Range;
+
+impl Model {
+    /// Whether `frames` can be asked for, by a pagemap of `ranges` that is used so.
+    pub(in crate::script) fn reorder_request(
+        &self,
+        ranges: &[PfnRange],
+        frames: PfnRange,
+        used: &Use,
+        same_for_all: bool,
+    ) -> Expected {
+        if !frames.is_aligned(used.order) {
+            return Expected::refused(ErrorKind::Misaligned);
+        }
+        if !ranges.iter().any(|range| range.contains_range(frames)) {
+            return Expected::refused(ErrorKind::OutOfRange);
+        }
+        match used.tails == Tails::PerOrder && !same_for_all {
+            true => Expected::refused(ErrorKind::Unsupported),
+            false => Expected::Done,
+        }
+    }
+
+    /// The units that the first step of a change of `part` can be about.
+    pub(in crate::script) fn units(
+        &self,
+        part: &Range<u64>,
+        used: &Use,
+    ) -> Result<[Range<u64>; 2], Expected> {
+        let is_there = |page: u64| self.own_page(page).is_some();
+        if !is_there(part.start) || !is_there(part.end - 1) {
+            return Err(self.all_ours(part, used.altmap));
+        }
+        let units = self.orders().units(part, used.order.get());
+        units.map_err(Expected::refused)
+    }
+
+    /// Whether all of `pages` is this library's, in frames of RAM or of `altmap`.
+    fn all_ours(&self, pages: &Range<u64>, altmap: Option<PfnRange>) -> Expected {
+        match self.scale.frames(pages) {
+            Some(frames) => self.depopulate(altmap, frames),
+            None => Expected::refused(ErrorKind::OutOfRange),
+        }
+    }
+
+    /// Whether `unit` can be changed, if there is enough in reserve.
+    pub(in crate::script) fn reorder_unit(&self, unit: &Range<u64>, used: &Use) -> Expected {
+        let Some(frames) = self.scale.frames(unit) else {
+            return Expected::refused(ErrorKind::OutOfRange);
+        };
+        let of_own = used.altmap.is_some_and(|altmap| altmap.overlaps(frames));
+        let reserved = match of_own || self.other_reserving(frames, None).is_some() {
+            true => Expected::refused(ErrorKind::Overlap),
+            false => Expected::Done,
+        };
+        reserved
+            .and(|| self.usable(used.altmap))
+            .and(|| self.all_ours(unit, used.altmap))
+    }
+
+    /// How many vmemmap pages have frames of their own once `part` has changed.
+    pub(in crate::script) fn own_then(&self, part: &Range<u64>, used: &Use) -> u64 {
+        let orders = self.orders();
+        let Some(whole) = orders.whole(part) else {
+            return 0;
+        };
+        let then = orders.pages_then(&whole, part, used.order.get());
+        let own = |(_, count, order): (u64, u64, u8)| match sharing(&self.scale, order, used.tails)
+        {
+            Tails::None => count,
+            _ => 1,
+        };
+        then.into_iter().map(own).sum()
+    }
+
+    /// `unit` becomes what the change of `part` makes of it. Pages that did not begin where they do have
+    /// `references`. Answers with the first pages of what may be mapped by huge leaves now.
+    pub(in crate::script) fn reorder(
+        &mut self,
+        unit: &Range<u64>,
+        part: &Range<u64>,
+        used: &Use,
+        references: u32,
+        seen: Seen<'_>,
+    ) -> Result<Vec<u64>, String> {
+        let then = self.orders().pages_then(unit, part, used.order.get());
+        let shares = |order: u8| sharing(&self.scale, order, used.tails) != Tails::None;
+        let mut tails: Vec<Range<u64>> = Vec::new();
+        for (head, count, order) in &then {
+            if shares(*order) {
+                tails.push(head + 1..head + count);
+            }
+        }
+        let has_tails = |pages: &Range<u64>| {
+            let mut tails = tails.iter();
+            tails.any(|tails| tails.start < pages.end && pages.start < tails.end)
+        };
+        for span in self.spans(unit) {
+            let in_unit = unit.start.max(span.start)..unit.end.min(span.end);
+            let is_unwanted = in_unit == span && !used.huge_leaves;
+            if has_tails(&in_unit) || is_unwanted {
+                self.split(&span);
+            }
+            if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start) {
+                self.tables.set_leaf_table(span.start, Some(Table::Ours));
+            }
+        }
+        for (head, count, order) in then {
+            self.reorder_page(head..head + count, order, used, references, seen)?;
+        }
+        let mut candidates = Vec::new();
+        if used.huge_leaves {
+            for start in self.whole_spans(unit) {
+                let is_huge = self.page(start).is_some_and(|page| page.is_huge());
+                let is_foreign = self.tables.leaf_table(start) == Some(Table::Foreign);
+                if !is_huge && !is_foreign && !has_tails(&self.span_of(start)) {
+                    candidates.push(start);
+                }
+            }
+        }
+        if used.tables == Tables::Shared {
+            self.merge(unit);
+        }
+        self.touch(unit.clone());
+        Ok(candidates)
+    }
+
+    /// `pages` become one page of `order`, or smaller ones that one of them describes.
+    fn reorder_page(
+        &mut self,
+        pages: Range<u64>,
+        order: u8,
+        used: &Use,
+        references: u32,
+        seen: Seen<'_>,
+    ) -> Result<(), String> {
+        let sharing = sharing(&self.scale, order, used.tails);
+        let of_all = sharing == Tails::PerOrder;
+        let mut tail: Option<Page> = None;
+        for number in pages.clone() {
+            let there = seen(number).ok_or(format!("page {number:#x} is not mapped"))?;
+            let before = self.own_page(number);
+            let before = before.ok_or(format!("page {number:#x} should be online"))?;
+            if sharing != Tails::None && number != pages.start {
+                let known = match tail {
+                    Some(known) => known,
+                    None => {
+                        let new = Page {
+                            frame: there,
+                            kind: Kind::Tail { of_all },
+                            contents: written_for(order, used.node),
+                        };
+                        let known = match of_all {
+                            true => self.tail_of_all(number, new),
+                            false => self.tail(number, new, used.altmap),
+                        };
+                        *tail.insert(known?)
+                    }
+                };
+                if known.frame != there {
+                    return Err(format!("page {number:#x}: tail {there:#x}, not {known:x?}"));
+                }
+                self.set(number, Some(known));
+                self.forget_written(number..number + 1);
+                continue;
+            }
+            let frame = match before.is_tail() {
+                true => {
+                    self.check_source(number, there, used.altmap)?;
+                    there
+                }
+                false => before.frame,
+            };
+            let described = self.described_then(number, &before, order, used.node, references);
+            let kind = Kind::Own {
+                huge: before.is_huge(),
+            };
+            let contents = written_for(order, used.node);
+            self.set(
+                number,
+                Some(Page {
+                    frame,
+                    kind,
+                    contents,
+                }),
+            );
+            self.describe(number, described);
+        }
+        Ok(())
+    }
+
+    /// What the descriptors in a page that has a frame of its own say when its memory has become pages of
+    /// `order`. What began where a page begins now stays, and so does a tail that was one in a frame of its
+    /// own.
+    fn described_then(
+        &mut self,
+        number: u64,
+        before: &Page,
+        order: u8,
+        node: u32,
+        references: u32,
+    ) -> Vec<Described> {
+        let per_page = self.scale.per_page;
+        let is_first = |frame: u64, order: u8| frame.is_multiple_of(1 << order);
+        let describe = |frame: u64| {
+            let begins = is_first(frame, order);
+            let stays = !before.is_tail() && begins == is_first(frame, before.contents.order);
+            match stays {
+                true => self.described(number, frame, before.contents),
+                false => Described {
+                    references: if begins { references } else { 0 },
+                    node: node as u8,
+                },
+            }
+        };
+        let frames = number * per_page..(number + 1) * per_page;
+        let described = frames.clone().map(describe).collect();
+        let is_new = |frame: &u64| {
+            before.is_tail() || is_first(*frame, order) != is_first(*frame, before.contents.order)
+        };
+        let written = self.written.range(frames).map(|(frame, _)| *frame);
+        for frame in written.filter(is_new).collect::<Vec<_>>() {
+            self.written.remove(&frame);
+        }
+        described
+    }
+
+    /// Huge leaves map what starts at the pages in `joined`.
+    pub(in crate::script) fn join(
+        &mut self,
+        joined: &[u64],
+        altmap: Option<PfnRange>,
+        seen: Seen<'_>,
+    ) -> Result<(), String> {
+        for first in joined {
+            for number in self.span_of(*first) {
+                let frame = seen(number).ok_or(format!("page {number:#x} is not mapped"))?;
+                self.check_source(number, frame, altmap)?;
+                if let Some(page) = self.own_page(number) {
+                    let kind = Kind::Own { huge: true };
+                    self.set(
+                        number,
+                        Some(Page {
+                            frame,
+                            kind,
+                            ..page
+                        }),
+                    );
+                }
+            }
+            self.tables.set_leaf_table(*first, None);
+        }
+        Ok(())
+    }
+}
