@@ -111,6 +111,7 @@ impl Kernel {
     pub(crate) fn there_and_back(&mut self, pagemap: &DevPagemap<'_>) {
         let out = self.frames.allocator().out.get();
         let region = counted_online(self, pagemap);
+        assert!(region.notes().is_empty(), "otherwise than asked");
         counted_offline(self, region);
         assert_eq!(self.frames.allocator().out.get(), out);
     }

@@ -110,6 +110,9 @@ fn count(
     }
     let (region, online) = clock.count(|| vmemmap.online(&mut table, &pagemap));
     let region = region.map_err(|_| "it does not come online")?;
+    if !region.notes().is_empty() {
+        return Err("it comes online otherwise than asked");
+    }
     let (done, offline) = clock.count(|| vmemmap.offline(&mut table, region).is_ok());
     match done && frames.allocator().is_all_back() {
         true => Ok((online, offline)),
