@@ -9,7 +9,7 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 /// How many frames there are to write into.
-const FRAMES: usize = 3;
+const FRAMES: usize = 5;
 
 /// A page of words.
 #[repr(C, align(4096))]
@@ -124,7 +124,7 @@ fn what_is_written<E: TailEncoding, const WORDS: usize>() {
         // Before, at and behind the start of a compound page.
         for page in [0, 1, (1 << 18) / in_page - 1] {
             let first = page * in_page;
-            let frames = PfnRange::new(Pfn::ZERO, FRAMES as u64 - 1).unwrap();
+            let frames = PfnRange::new(Pfn::ZERO, 2).unwrap();
             // SAFETY: 1: the memory is this test's. 2: the model has the size of `Words`.
             let written = unsafe {
                 map.0.write(Memory([[UNTOUCHED; 512]; FRAMES]));
@@ -167,6 +167,60 @@ fn descriptors_of_every_size_and_order_are_what_one_by_one_gives() {
     what_is_written::<Pointer, 8>();
     what_is_written::<Pointer, 16>();
     what_is_written::<Pointer, 64>();
+}
+
+/// The first vmemmap pages of two compound pages, alone or each with a page of tails behind it.
+fn first_pages<E: TailEncoding, const WORDS: usize>() {
+    let model = model(WORDS as u64 * 8);
+    let in_page = model.descriptors_per_page();
+    let mut memory = Box::new(Memory([[UNTOUCHED; 512]; FRAMES]));
+    let map = Map(&raw mut *memory);
+    for order in model.vmemmap_page_order().get() + 1..=14 {
+        let writer = DescriptorWriter {
+            model: &model,
+            direct_map: &map,
+            order: Order::new(order).unwrap(),
+            node: NodeId::new(3),
+            base: Part::Base,
+        };
+        let starts = [3 << order, 4 << order];
+        for each in [1, 2] {
+            let frames = PfnRange::new(Pfn::ZERO, 2 * each).unwrap();
+            // SAFETY: 1: the memory is this test's. 2: the model has the size of `Words`, and the order is
+            // above a vmemmap page's.
+            let written = unsafe {
+                map.0.write(Memory([[UNTOUCHED; 512]; FRAMES]));
+                let first = Pfn::new(starts[0]).unwrap();
+                writer.write_first_pages::<Words<E, WORDS>>(frames, each, first);
+                &*map.0
+            };
+            let page = |first| expected::<E>(&model, writer.order, Part::Base, first, in_page);
+            let plain = starts.map(|start| [page(start), page(start + in_page)]);
+            let plain = plain.iter().flat_map(|pages| &pages[..each as usize]);
+            let all = frames.frames() as usize;
+            assert!(
+                written.0[..all]
+                    .iter()
+                    .map(|page| &page[..])
+                    .eq(plain.map(|page| &page[..])),
+                "order {order}, {each} each"
+            );
+            assert_eq!(
+                written.0[all], [UNTOUCHED; 512],
+                "nothing behind the frames"
+            );
+        }
+    }
+}
+
+#[test]
+fn first_pages_of_compound_pages_are_what_one_by_one_gives() {
+    first_pages::<Mask, 1>();
+    first_pages::<Mask, 8>();
+    first_pages::<Mask, 32>();
+    first_pages::<Pointer, 4>();
+    first_pages::<Pointer, 8>();
+    first_pages::<Pointer, 16>();
 }
 
 #[test]
