@@ -9,6 +9,7 @@ use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::Mask;
 use mm_core::pagemap::{DevPagemap, Tails};
 use mm_core::paging::{Leaf, PageTable, Role};
+use mm_core::vmemmap::Region;
 
 /// How many pages there are; the first and the last are neighbours of those that change.
 const PAGES: u64 = 4;
@@ -130,10 +131,10 @@ fn pages<H: Harness>(bench: &Bench<'_, H, Mask>) -> Result<(Order, [PfnRange; 1]
     Ok((large, [bench.blocks(large, 0, PAGES)?]))
 }
 
-/// Does `with` memory of each mixture, and what it was before.
+/// Does `with` memory of each mixture, which is online as it was before.
 fn for_each_mixture<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
-    mut with: impl FnMut(&mut Bench<'_, H, Mask>, &Mixture, [&DevPagemap<'_>; 2]) -> Verdict,
+    mut with: impl FnMut(&mut Bench<'_, H, Mask>, &Mixture, [&DevPagemap<'_>; 2], Region<'_>) -> Verdict,
 ) -> Verdict {
     let (large, ranges) = pages(bench)?;
     let [range] = ranges;
@@ -148,7 +149,8 @@ fn for_each_mixture<H: Harness>(
             };
             let before = bench.of_form(&ranges, Form::new(large, tails))?;
             let after = bench.of_form(&ranges, Form::new(order, tails))?;
-            with(bench, &mixture, [&before, &after])?;
+            let region = bench.online(&before)?;
+            with(bench, &mixture, [&before, &after], region)?;
         }
     }
     Ok(())
@@ -157,11 +159,10 @@ fn for_each_mixture<H: Harness>(
 pub(super) fn a_part_leaves_the_largest_pages_that_fit<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    for_each_mixture(bench, |bench, mixture, [before, after]| {
+    for_each_mixture(bench, |bench, mixture, [before, after], region| {
         let Mixture {
             range, large, part, ..
         } = *mixture;
-        let region = bench.online(before)?;
         let report = bench.audit()?;
         let _ = bench.reorder(after, part, large)?;
         mixture.is_there(bench)?;
@@ -181,11 +182,10 @@ pub(super) fn a_part_leaves_the_largest_pages_that_fit<H: Harness>(
 pub(super) fn memory_of_many_orders_goes_offline_to_the_last_frame<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    for_each_mixture(bench, |bench, mixture, [before, after]| {
+    for_each_mixture(bench, |bench, mixture, [before, after], region| {
         let Mixture {
             range, large, part, ..
         } = *mixture;
-        let region = bench.online(before)?;
         let _ = bench.reorder(after, part, large)?;
         if mixture.tails == Tails::PerOrder {
             bench.offline(region);
@@ -208,11 +208,10 @@ pub(super) fn memory_of_many_orders_goes_offline_to_the_last_frame<H: Harness>(
 pub(super) fn what_is_beside_a_change_of_orders_stays_as_it_is<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
 ) -> Verdict {
-    for_each_mixture(bench, |bench, mixture, [before, after]| {
+    for_each_mixture(bench, |bench, mixture, [before, after], region| {
         let Mixture {
             range, large, part, ..
         } = *mixture;
-        let region = bench.online(before)?;
         let beside = [0, PAGES - 1].map(|page| {
             let first = page * large.frames();
             self::part(range, first, large.frames())
