@@ -44,9 +44,9 @@ struct SpanSeen {
 /// The rest of a span behind what was looked at last, which is to be mapped to the same tails.
 #[derive(Clone, Copy)]
 struct Alike {
-    /// The first address that was not seen yet, and its last one.
+    /// The first address that was not seen yet, and how many pages are left from there on.
     next: VirtAddr,
-    last: VirtAddr,
+    left: u64,
     kind: Kind,
     /// It becomes a table that is shared, so that no entry of it stays.
     shares: bool,
@@ -57,10 +57,10 @@ struct Alike {
 }
 
 impl Alike {
-    /// Whether all of `run` at `at`, base pages behind what was looked at, is in it.
+    /// Whether all of `run` at `at`, base pages, is what is left or the start of it.
     #[inline]
-    fn has(&self, at: VirtAddr, run: &Run, shift: u32) -> bool {
-        at == self.next && at <= self.last && (self.last.get() - at.get()) >> shift >= run.count - 1
+    fn has(&self, at: VirtAddr, run: &Run) -> bool {
+        at == self.next && run.count <= self.left
     }
 }
 
@@ -149,7 +149,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
             if let Visit::Leaves { at, run } = &visit
                 && let Some(alike) = &mut walk.alike
                 && run.leaf.role != Role::Foreign
-                && alike.has(*at, run, shift)
+                && alike.has(*at, run)
             {
                 if alike.all_are_made {
                     alike.entries += run.count;
@@ -162,6 +162,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
                         alike.entries += run.count;
                     }
                 }
+                alike.left -= run.count;
                 // It is 0 behind the last address of all.
                 alike.next = VirtAddr::new(at.get().wrapping_add(run.count << shift));
                 return ControlFlow::Continue(());
@@ -208,21 +209,27 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
         walk.next = at.checked_add(run.pages().saturating_mul(bytes));
         let alike = self.compare::<D>(walk, at, run, shared);
         // With other altmaps, each run has to be looked at.
-        if let (Some(alike), Some(next), false) = (alike, walk.next, walk.any_other) {
-            walk.alike = Some(Alike { next, ..alike });
+        if let (Some((alike, last)), Some(next), false) = (alike, walk.next, walk.any_other) {
+            let left = VirtRange::between(next, last);
+            let left = left.map_or(0, |left| left.pages(self.target.model().granule()));
+            walk.alike = Some(Alike {
+                next,
+                left,
+                ..alike
+            });
         }
         ControlFlow::Continue(())
     }
 
     /// Compares the leaves of `run` at `at`, of a table that may be shared. Answers with what the leaves
-    /// behind them may be compared with.
+    /// behind them may be compared with, and its last address.
     fn compare<D: Descriptor>(
         &self,
         walk: &mut Walk<'_>,
         at: VirtAddr,
         run: Run,
         shared: bool,
-    ) -> Option<Alike> {
+    ) -> Option<(Alike, VirtAddr)> {
         let (range, foreign_table) = (walk.range, walk.foreign_table);
         let granule = self.target.model().granule();
         let page = granule.bytes();
@@ -263,16 +270,20 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
                     ..
                 }
             );
-            alike = is_longer.then(|| Alike {
-                next: at,
-                last: known
-                    .span
-                    .last()
-                    .min(self.target.last_of(at, segment.pages)),
-                kind: segment.kind,
-                shares: known.shares.is_some(),
-                all_are_made: known.shares.is_some() && is_per_order,
-                entries: 0,
+            let last = known
+                .span
+                .last()
+                .min(self.target.last_of(at, segment.pages));
+            alike = is_longer.then(|| {
+                let alike = Alike {
+                    next: at,
+                    left: 0,
+                    kind: segment.kind,
+                    shares: known.shares.is_some(),
+                    all_are_made: known.shares.is_some() && is_per_order,
+                    entries: 0,
+                };
+                (alike, last)
             });
             let uniform = match segment.pages < part {
                 true => self.target.uniform(at, part),
