@@ -48,7 +48,7 @@ const ALWAYS: [Least; 23] = [
 ];
 const WITH_TABLES: [Least; 8] = [
     (|tally| tally.shared, [3, 1]),
-    (|tally| tally.fold_undone, [1, 10]),
+    (|tally| tally.fold_undone, [0, 10]),
     (|tally| tally.accessed, [50, 500]),
     (|tally| tally.held, [5, 100]),
     (|tally| tally.busy, [0, 5]),
@@ -56,7 +56,8 @@ const WITH_TABLES: [Least; 8] = [
     (|tally| tally.thawed, [1, 10]),
     (|tally| tally.reordered_frozen, [1, 30]),
 ];
-const WITH_SMALL_TABLES: [Least; 5] = [
+const WITH_SMALL_TABLES: [Least; 6] = [
+    (|tally| tally.fold_undone, [1, 10]),
     (|tally| tally.huge, [3, 0]),
     (|tally| tally.split_offline, [2, 5]),
     (|tally| tally.split, [1, 0]),
