@@ -7,9 +7,9 @@ use arch_x86_64::FourLevel;
 use hosted::{Machine, Radix, SimCpus, X86_64, X86Cpus};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
-    Exchange, Flush, FlushScope, GroupTails, Groups, InUse, Leaf, Lookup, MapError, MapStopped,
-    Mapping, Mmu, NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement,
-    Role, Roots, Run, RunSource, Span, Step, TableRecords, Visit,
+    Exchange, Flush, FlushScope, Groups, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
+    NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots,
+    Run, RunSource, Span, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -437,20 +437,11 @@ impl<S: RunSource> RunSource for DamagedSource<'_, S> {
     }
 
     fn next_groups(&mut self, at: VirtAddr, pages: u64) -> Result<Option<Groups>, S::Error> {
-        let Some(groups) = self.source.next_groups(at, pages)? else {
-            return Ok(None);
-        };
-        let tails = match (groups.tails, self.damage) {
-            (GroupTails::Same(tail), Damage::LinksTheWrongTail) => {
-                GroupTails::Same(*self.first.get_or_insert(tail))
-            }
-            (GroupTails::Same(tail), Damage::MapsTailsWritable) => GroupTails::Same(Leaf {
-                writable: true,
-                ..tail
-            }),
-            (tails, _) => tails,
-        };
-        Ok(Some(Groups { tails, ..groups }))
+        match self.damage {
+            // Done to runs.
+            Damage::LinksTheWrongTail | Damage::MapsTailsWritable => Ok(None),
+            _ => self.source.next_groups(at, pages),
+        }
     }
 
     fn share_tables(&self) -> bool {
