@@ -180,11 +180,6 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let Request { used, frames, .. } = *request;
         let part = self.scale().pages(frames);
         let whole = self.model.orders().whole(&part).unwrap_or(part.clone());
-        let order = self.model.orders().incomplete(&part);
-        if order.is_some_and(|order| 1 << order <= self.scale().subsection) {
-            // Only reshaping a part of a page makes such. Nobody looks for it.
-            return Ok(None);
-        }
         let hull = self.hull(&[self.scale().frames(&whole).unwrap_or(frames)]);
         self.speculate(&hull);
         self.model.refresh();

@@ -1,5 +1,5 @@
 //! Whether a page is all there: a part of it may have gone offline, and other pages may have come online in
-//! its place.
+//! its place; or a part of it was reshaped.
 
 use crate::addr::{Block, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
@@ -30,9 +30,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// Whether no descriptor of `page` that is online is another page's.
     fn is_complete<P: PageTable>(&self, table: &P, page: PfnRange) -> bool {
-        // Smaller ones come online and go offline as a whole.
-        let range = self.model.descriptors(page);
-        let Some(range) = range.filter(|_| page.frames() > self.model.subsection().frames()) else {
+        // What is less than a vmemmap page describes changes as a whole.
+        let is_less = page.frames() < self.model.descriptors_per_page();
+        let Some(range) = self.model.descriptors(page).filter(|_| !is_less) else {
             return true;
         };
         let mut is_complete = true;
@@ -50,7 +50,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Whether the descriptors that `run` maps at `at` are those of `page`, as far as they are about its
-    /// frames.
+    /// frames. The first one of each vmemmap page tells.
     fn all_describe(&self, page: PfnRange, at: VirtAddr, run: &Run) -> bool {
         // Tails are all the same.
         let pages = match run.leaf.role {

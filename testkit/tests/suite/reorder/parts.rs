@@ -224,7 +224,42 @@ fn steps_go_unit_by_unit_and_end(kind: BackendKind) {
     });
 }
 
+/// Where there are no readers, a part of a page may be reshaped. What is left of it is no page.
+fn the_rest_of_a_page_of_which_a_part_was_reshaped_is_refused(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let natural = sizes.natural();
+    let halves = |order: Order| {
+        let memory = sizes.blocks(natural, 4, 1).take_first(order.frames()).0;
+        let (low, high) = memory.split_at(order.frames() / 2);
+        (memory, low.unwrap(), high.unwrap())
+    };
+    let two = Order::new(sizes.vmemmap_page().get() + 1).unwrap();
+    for order in [two, natural] {
+        let ranges = [sizes.blocks(natural, 4, 1)];
+        let form = |order| Form::new(order, Tails::None, Tables::Private);
+        let half = Order::new(order.get() - 1).unwrap();
+        let (page, low, high) = halves(order);
+        kind.testbed(&Setup::new(&ranges), |bed| {
+            let pages = form(order).pagemap(&model, &ranges);
+            let small = form(half).pagemap(&model, &ranges);
+            let region = bed.online(&pages).unwrap();
+            for (reshaped, other) in [(low, high), (high, low)] {
+                bed.reshape(&small, reshaped).unwrap();
+                let snapshot = bed.snapshot();
+                let stopped = reorder(bed, &small, other, natural).unwrap_err();
+                let refused = FoldError::SplitsPage { pages: page };
+                assert_eq!(stopped.error, refused, "{other} of {page}");
+                bed.assert_unchanged(&snapshot, "half of a page");
+                bed.reshape(&pages, page).unwrap();
+            }
+            bed.offline(region);
+        });
+    }
+}
+
 on_backends!(all:
+    the_rest_of_a_page_of_which_a_part_was_reshaped_is_refused,
     the_rest_is_split_as_a_buddy_allocator_splits,
     parts_smaller_than_a_vmemmap_page,
     steps_go_unit_by_unit_and_end,
