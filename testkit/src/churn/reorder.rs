@@ -387,21 +387,12 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         }
     }
 
-    /// What `work` does while the allocator refuses everything: it must not be asked for anything, and get
-    /// nothing back.
+    /// See [`TestMachine::without_allocator`](crate::TestMachine::without_allocator).
     pub(super) fn without_allocator<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> T,
     ) -> Result<T, String> {
-        let frames = self.world.machine.frames();
-        let asked = || (frames.allocations(), frames.outstanding());
-        let before = asked();
-        frames.fail_after(0);
-        let done = work(self);
-        frames.no_more_faults();
-        match asked() {
-            after if after == before => Ok(done),
-            after => Err(format!("{before:?} of the allocator became {after:?}")),
-        }
+        let machine = &self.world.machine;
+        machine.without_allocator(|| work(self))
     }
 }

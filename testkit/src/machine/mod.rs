@@ -89,6 +89,21 @@ impl TestMachine {
         self.machine.frames()
     }
 
+    /// What `work` does while the allocator refuses everything: it must not be asked for anything, and get
+    /// nothing back.
+    pub(crate) fn without_allocator<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
+        let frames = self.frames();
+        let asked = || (frames.allocations(), frames.outstanding());
+        let before = asked();
+        frames.fail_after(0);
+        let done = work();
+        frames.no_more_faults();
+        match asked() {
+            after if after == before => Ok(done),
+            after => Err(format!("{before:?} of the allocator became {after:?}")),
+        }
+    }
+
     /// See [`hosted::Machine::cpus`].
     pub fn cpus(&self) -> &dyn TestCpus {
         self.machine.cpus()
