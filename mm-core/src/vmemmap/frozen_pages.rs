@@ -4,8 +4,9 @@
 //! the moment when they do not [any more](end_freeze). In between, its counts tell page by page. Bits of
 //! the online map do not: memory is found before its pages are thawed, and while units change.
 
+use super::queries::holders;
 use super::{Described, Vmemmap};
-use crate::addr::{Block, Pfn, PfnRange, VirtAddr, VirtRange};
+use crate::addr::{Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{PageTable, Role, Run, Visit};
@@ -76,13 +77,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// The first of `frames` whose descriptor `run` maps at `at` or behind, and is frozen.
     fn first_frozen_of(&self, at: VirtAddr, run: &Run, frames: PfnRange) -> Option<Pfn> {
         let per_page = self.model.descriptors_per_page();
-        let per_block = run.leaf.block.order().frames();
-        let first = self.model.frame_of_descriptor(at)?;
-        (0..run.pages()).find_map(|index| {
-            let holder = run.block(index / per_block).map(Block::first)?;
-            let holder = holder.checked_add(index % per_block)?;
-            let described = PfnRange::new(first.checked_add(index * per_page)?, per_page);
-            let mut described = described.ok()?.intersection(frames)?.into_iter();
+        holders(&self.model, at, run).find_map(|(holder, first)| {
+            let described = PfnRange::new(first, per_page).ok()?;
+            let mut described = described.intersection(frames)?.into_iter();
             described.find(|frame| self.descriptor_in(holder, *frame).is_frozen())
         })
     }

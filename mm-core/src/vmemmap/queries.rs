@@ -4,7 +4,8 @@ use super::{LiveDescriptors, Vmemmap};
 use crate::addr::{Order, Pfn, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{PageTable, Role};
+use crate::model::MemoryModel;
+use crate::paging::{PageTable, Role, Run};
 use crate::readers::ReadersOf;
 
 /// The descriptor of a frame.
@@ -163,4 +164,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let descriptor = self.mapped_descriptor(table, frame)?;
         self.frame_of_descriptor(D::Encoding::head_of(at, descriptor.word()))
     }
+}
+
+/// The frames of `run`, mapped at `at`, that hold descriptors: each with the first frame that it describes.
+#[inline]
+pub(super) fn holders(
+    model: &MemoryModel,
+    at: VirtAddr,
+    run: &Run,
+) -> impl Iterator<Item = (Pfn, Pfn)> {
+    let run = *run;
+    let per_block = run.leaf.block.order().frames();
+    let per_page = model.descriptors_per_page();
+    let described = model.frame_of_descriptor(at);
+    (0..run.pages()).filter_map(move |index| {
+        let block = run.block(index / per_block)?;
+        let holder = block.first().checked_add(index % per_block)?;
+        Some((holder, described?.checked_add(index * per_page)?))
+    })
 }

@@ -22,7 +22,7 @@ use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
 use crate::vmemmap::frozen_pages::{begin_freeze, end_freeze, freeze_pages, thaw_pages};
-use crate::vmemmap::reorder::for_each_holder;
+use crate::vmemmap::queries::holders;
 use crate::vmemmap::{OfflineError, Vmemmap};
 use core::fmt;
 use core::mem;
@@ -357,7 +357,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let Some(range) = self.model.descriptors(frames) else {
             return;
         };
-        let empty = |holder, first: Pfn| {
+        let empty = |(holder, first): (Pfn, Pfn)| {
             let descriptors = self.direct_map.frame_pointer(holder).cast::<D>();
             for index in 0..self.model.descriptors_per_page() {
                 let frame = first.saturating_add(index);
@@ -376,7 +376,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             if let Visit::Leaves { at, run } = visit
                 && run.leaf.role == Role::Descriptors
             {
-                for_each_holder(&self.model, at, &run, empty);
+                holders(&self.model, at, &run).for_each(empty);
             }
             ControlFlow::Continue(())
         });

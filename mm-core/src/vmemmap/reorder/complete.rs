@@ -1,13 +1,14 @@
 //! Whether a page is all there: a part of it may have gone offline, and other pages may have come online in
 //! its place; or a part of it was reshaped.
 
-use crate::addr::{Block, Pfn, PfnRange, VirtAddr};
+use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{PageTable, Role, Run, Visit};
 use crate::readers::ReadersOf;
 use crate::vmemmap::Vmemmap;
 use crate::vmemmap::fold::FoldError;
+use crate::vmemmap::queries::holders;
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
@@ -55,22 +56,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // Tails are all the same.
         let pages = match run.leaf.role {
             Role::Tail => 1,
-            _ => run.pages(),
+            _ => usize::MAX,
         };
-        let per_page = self.model.descriptors_per_page();
-        let per_block = run.leaf.block.order().frames();
-        let first = self.model.frame_of_descriptor(at);
-        (0..pages).all(|index| {
-            let described = first.and_then(|first| first.checked_add(index * per_page));
-            let block = run.block(index / per_block).map(Block::first);
-            let holder = block.and_then(|block| block.checked_add(index % per_block));
-            match (described, holder) {
-                (Some(frame), Some(holder)) if page.contains(frame) => {
-                    self.describes_in(holder, frame, page)
-                }
-                _ => true,
-            }
-        })
+        holders(&self.model, at, run)
+            .take(pages)
+            .filter(|(_, frame)| page.contains(*frame))
+            .all(|(holder, frame)| self.describes_in(holder, frame, page))
     }
 
     /// Whether the descriptor of `frame` in `holder` is one of `page`.

@@ -1,12 +1,12 @@
 //! Writing descriptors of pages that change their order.
 
 use super::target::Target;
-use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
+use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
-use crate::model::MemoryModel;
 use crate::paging::Run;
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, Image};
+use crate::vmemmap::queries::holders;
 use core::ptr::NonNull;
 
 /// What is kept in the descriptors of pages that change.
@@ -156,9 +156,9 @@ impl<M: DirectMap> UnitWriter<'_, M> {
 
     /// Makes the descriptors of `run`, mapped at `at`, each in a frame of its own, parts of the new pages.
     pub(super) fn rewrite<D: Reshape>(&self, at: VirtAddr, run: &Run) {
-        for_each_holder(self.writer.model, at, run, |holder, first| {
+        for (holder, first) in holders(self.writer.model, at, run) {
             self.rewrite_page::<D>(holder, first);
-        });
+        }
     }
 
     /// Makes `holder`, which is mapped for the memory from `first` on, a page of nothing but new tails of
@@ -219,27 +219,5 @@ impl<M: DirectMap> UnitWriter<'_, M> {
             count,
             initial: writer.initial::<D>(part, page.start()),
         })
-    }
-}
-
-/// Shows the frames of `run`, mapped at `at`, each with the first frame that it describes.
-#[inline]
-pub(in crate::vmemmap) fn for_each_holder(
-    model: &MemoryModel,
-    at: VirtAddr,
-    run: &Run,
-    mut visit: impl FnMut(Pfn, Pfn),
-) {
-    let per_block = run.leaf.block.order().frames();
-    let Some(described) = model.frame_of_descriptor(at) else {
-        return;
-    };
-    for index in 0..run.pages() {
-        let block = run.block(index / per_block).map(Block::first);
-        let holder = block.and_then(|first| first.checked_add(index % per_block));
-        let first = described.checked_add(index * model.descriptors_per_page());
-        if let (Some(holder), Some(first)) = (holder, first) {
-            visit(holder, first);
-        }
     }
 }

@@ -41,7 +41,7 @@ use crate::paging::{InUse, PageTable, Replacement};
 use crate::readers::ReadersOf;
 pub(super) use change::{Change, Leaves, rewrite_descriptors};
 use core::fmt;
-pub(super) use describe::{Describe, UnitWriter, for_each_holder};
+pub(super) use describe::{Describe, UnitWriter};
 pub(super) use held::PerOrder;
 pub(super) use target::{Target, aligned};
 
