@@ -13,7 +13,8 @@
 //! | TLBI VAALE1IS | of the address: of any ASID, and global ones | **none** |
 //! | TLBI VMALLE1IS | all | all |
 //!
-//! VAALE1IS is cheaper and is not used: a flush does not say whether a table was detached, and a
+//! VAALE1IS is cheaper, and would do where only leaves were changed (`FlushScope::Leaves`); it is not used, since nobody has
+//! measured what it is worth. Where a table was detached it is too little: a
 //! CPU that keeps the link to one would walk through it after it was freed. For a detached table
 //! one address below it is enough, however much of the address space the table translated.
 //!
@@ -212,7 +213,9 @@ unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu<F> for Tlb<F, I,
         }
         self.instructions.dsb_ishst();
         match scope {
-            FlushScope::Ranges(ranges) if Self::pages_of(ranges) <= TLBI_LIMIT => {
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges)
+                if Self::pages_of(ranges) <= TLBI_LIMIT =>
+            {
                 for range in ranges.iter() {
                     self.invalidate_pages(*range);
                 }
@@ -227,7 +230,7 @@ unsafe impl<F: EntryFormat, I: TlbInstructions, Q: Quiesce> Mmu<F> for Tlb<F, I,
         self.instructions.dsb_ishst();
     }
 
-    fn entries_added(&self) {
+    fn entries_added(&self, _range: VirtRange) {
         self.instructions.dsb_ishst();
         self.instructions.isb();
     }

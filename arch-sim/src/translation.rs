@@ -92,6 +92,11 @@ pub enum HoleKind {
         /// Where the entry lies.
         entry: PhysAddr,
     },
+    /// A leaf is valid, and not for loads by the kernel.
+    NotAllowed {
+        /// Where the entry lies.
+        entry: PhysAddr,
+    },
     /// An entry would lie where there is no memory.
     NoMemory {
         /// Where.

@@ -102,7 +102,7 @@ unsafe impl<T: TlbInstructions + ?Sized> TlbInstructions for &T {
 pub(crate) fn flush_here(instructions: &impl TlbInstructions, scope: FlushScope<'_>) {
     match scope {
         FlushScope::Nothing => {}
-        FlushScope::Ranges(ranges)
+        FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges)
             if !instructions.uses_pcids() && pages_of(ranges) <= INVLPG_LIMIT =>
         {
             for range in ranges.iter() {

@@ -103,7 +103,7 @@ impl Request {
     fn write(&self, request: &FlushRequest) {
         let (everything, ranges): (bool, &[VirtRange]) = match request.scope() {
             FlushScope::Nothing => (false, &[]),
-            FlushScope::Ranges(ranges) => (false, ranges),
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => (false, ranges),
             FlushScope::Everything => (true, &[]),
         };
         self.everything.store(everything, Ordering::Relaxed);

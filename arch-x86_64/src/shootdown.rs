@@ -42,7 +42,8 @@ impl FlushRequest {
     pub fn new(scope: FlushScope<'_>) -> Self {
         let ranges = match scope {
             FlushScope::Nothing => &[],
-            FlushScope::Ranges(ranges) => ranges,
+            // INVLPG reaches the links on the way to an address in any case.
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => ranges,
             FlushScope::Everything => return Self::EVERYTHING,
         };
         let mut request = Self::NOTHING;

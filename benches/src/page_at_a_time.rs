@@ -44,7 +44,7 @@ unsafe impl<P: PageTable> PageTable for PageAtATime<P> {
         self.0.flush(obligation, records);
     }
 
-    fn entries_added(&mut self) {
-        self.0.entries_added();
+    fn entries_added(&mut self, range: VirtRange) {
+        self.0.entries_added(range);
     }
 }

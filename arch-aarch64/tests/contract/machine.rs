@@ -221,6 +221,7 @@ impl<F: Paging> Machine<F> {
         let mut mapped = Mapped::new();
         let mut tables = 0;
         let mut visit = |scanned| match scanned {
+            Scanned::Hole(_) => {}
             Scanned::Table(table) => {
                 tables += 1;
                 let bytes = self.memory.page_bytes(table.frame).unwrap();

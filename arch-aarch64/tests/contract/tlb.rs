@@ -140,7 +140,8 @@ fn too_many_pages_in_all_ranges_together_are_everything() {
 fn new_tables_and_new_entries_wait_for_their_stores() {
     let published = executed::<Format4K>(|tlb| tlb.publish());
     assert_eq!(published, [DsbIshst]);
-    let added = executed::<Format4K>(|tlb| tlb.entries_added());
+    let range = VirtRange::single(VirtAddr::new(0xffff_f800_0000_0000));
+    let added = executed::<Format4K>(|tlb| tlb.entries_added(range));
     assert_eq!(added, [DsbIshst, Isb]);
 }
 

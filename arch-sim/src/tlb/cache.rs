@@ -1,7 +1,7 @@
 //! What a CPU has cached, by address and by frame.
 
 use super::places::Places;
-use crate::walker::{Table, Translation};
+use crate::walker::{Hole, Table, Translation};
 use mm_core::addr::{Block, Granule, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ pub(super) trait Cached: Copy {
     /// The addresses that it is cached for.
     fn span(&self) -> VirtRange;
 
-    /// The frames that it points at.
-    fn block(&self, granule: Granule) -> Block;
+    /// The frames that it points at, if it does.
+    fn block(&self, granule: Granule) -> Option<Block>;
 }
 
 impl Cached for Translation {
@@ -19,8 +19,9 @@ impl Cached for Translation {
         self.span
     }
 
-    fn block(&self, granule: Granule) -> Block {
-        Block::new(self.frame, self.order(granule)).unwrap_or(Block::single(self.frame))
+    fn block(&self, granule: Granule) -> Option<Block> {
+        let whole = Block::new(self.frame, self.order(granule));
+        Some(whole.unwrap_or(Block::single(self.frame)))
     }
 }
 
@@ -29,8 +30,18 @@ impl Cached for Table {
         self.span
     }
 
-    fn block(&self, _granule: Granule) -> Block {
-        Block::single(self.frame)
+    fn block(&self, _granule: Granule) -> Option<Block> {
+        Some(Block::single(self.frame))
+    }
+}
+
+impl Cached for Hole {
+    fn span(&self) -> VirtRange {
+        self.span
+    }
+
+    fn block(&self, _granule: Granule) -> Option<Block> {
+        None
     }
 }
 
@@ -42,13 +53,15 @@ struct FrameIndex {
 }
 
 impl FrameIndex {
-    fn add(&mut self, block: Block) {
+    fn add(&mut self, block: Option<Block>) {
+        let Some(block) = block else { return };
         let same_size = self.blocks.entry(block.order()).or_default();
         *same_size.entry(block.first().get()).or_default() += 1;
     }
 
-    fn remove(&mut self, block: Block) {
-        if let Some(same_size) = self.blocks.get_mut(&block.order())
+    fn remove(&mut self, block: Option<Block>) {
+        if let Some(block) = block
+            && let Some(same_size) = self.blocks.get_mut(&block.order())
             && let Some(count) = same_size.get_mut(&block.first().get())
         {
             *count -= 1;
@@ -115,6 +128,15 @@ impl<T: Cached> Cache<T> {
     /// Drops what overlaps `range`.
     pub(super) fn drop_range(&mut self, range: VirtRange) {
         for same_size in self.by_size.values_mut() {
+            same_size.drop_range(range, |entry| {
+                self.frames.remove(entry.block(self.granule));
+            });
+        }
+    }
+
+    /// Drops what overlaps `range` of entries that span `bytes` bytes each.
+    pub(super) fn drop_of_size(&mut self, bytes: u64, range: VirtRange) {
+        if let Some(same_size) = self.by_size.get_mut(&bytes.trailing_zeros()) {
             same_size.drop_range(range, |entry| {
                 self.frames.remove(entry.block(self.granule));
             });

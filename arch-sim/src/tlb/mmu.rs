@@ -118,7 +118,7 @@ unsafe impl<W: Walker, F> Mmu<F> for SimMmu<W> {
         self.speculate_now();
     }
 
-    fn entries_added(&self) {
+    fn entries_added(&self, _range: VirtRange) {
         self.lock().additions += 1;
         self.speculate_now();
     }

@@ -4,7 +4,7 @@
 //! keeps all it has ever read until it is told to forget, prefers what it has to what memory says,
 //! and compares the two at each access. It caches leaves, and the upper entries on the way to them
 //! (the *paging-structure caches*), from which later walks start: after a table was detached, such
-//! a walk still goes through it.
+//! a walk still goes through it. Where an architecture allows that, it caches entries that are not present, too.
 
 mod cache;
 mod mmu;
@@ -17,7 +17,7 @@ pub use mmu::{MmuRecord, SimMmu};
 use crate::frames::SimFrames;
 use crate::memory::SimMemory;
 use crate::violations::{CachedAs, Violation};
-use crate::walker::{Hole, Scanned, Table, Translation, Walker};
+use crate::walker::{Hole, HoleKind, Scanned, Table, Translation, Walker};
 use cache::Cache;
 use mm_core::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::paging::FlushScope;
@@ -74,6 +74,8 @@ struct State {
     root: Pfn,
     leaves: Cache<Translation>,
     tables: Cache<Table>,
+    /// Entries that are not present, on a CPU that caches them.
+    holes: Option<Cache<Hole>>,
     counts: TlbCounts,
     demands_break: bool,
 }
@@ -112,6 +114,7 @@ impl<W: Walker> SimTlb<W> {
                     root,
                     leaves: Cache::new(granule),
                     tables: Cache::new(granule),
+                    holes: None,
                     counts: TlbCounts::default(),
                     demands_break: false,
                 }),
@@ -150,8 +153,15 @@ impl<W: Walker> SimTlb<W> {
         self.lock().demands_break = true;
     }
 
+    /// Makes this a CPU of an architecture that allows to cache entries which are not present (RISC-V): until it is
+    /// told to forget them, an access faults, though the entry has become present since. That is
+    /// written down.
+    pub fn cache_holes(&self) {
+        self.lock().holes = Some(Cache::new(self.shared.walker.granule()));
+    }
+
     /// Caches all tables and leaves for addresses of `range` that are present, as speculation may
-    /// at any time.
+    /// at any time, and what is not present, if this CPU [caches that](Self::cache_holes).
     pub fn fill(&self, range: VirtRange) {
         let Shared { walker, memory, .. } = &*self.shared;
         let state = &mut *self.lock();
@@ -161,6 +171,7 @@ impl<W: Walker> SimTlb<W> {
             match scanned {
                 Scanned::Table(table) => state.tables.add(table),
                 Scanned::Leaf(leaf) => state.leaves.add(leaf),
+                Scanned::Hole(hole) => state.add_hole(hole),
             }
         });
         unbroken.into_iter().for_each(|found| self.record(found));
@@ -192,8 +203,7 @@ impl<W: Walker> SimTlb<W> {
     pub fn flush_all(&self) {
         let mut state = self.lock();
         state.counts.full_flushes += 1;
-        state.leaves.clear();
-        state.tables.clear();
+        state.clear();
     }
 
     /// Drops the leaves that overlap `scope` and the upper entries whose span does, and nothing
@@ -203,31 +213,45 @@ impl<W: Walker> SimTlb<W> {
         state.counts.forgets += 1;
         match scope {
             FlushScope::Nothing => {}
-            FlushScope::Ranges(ranges) => {
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => {
                 for range in ranges.iter() {
                     state.leaves.drop_range(*range);
                     state.tables.drop_range(*range);
+                    if let Some(holes) = &mut state.holes {
+                        holes.drop_range(*range);
+                    }
                 }
             }
-            FlushScope::Everything => {
-                state.leaves.clear();
-                state.tables.clear();
-            }
+            FlushScope::Everything => state.clear(),
         }
     }
 
-    /// Drops the leaves that overlap `scope` and keeps all upper entries: TLBI VALE1IS, which is too
-    /// little where a table was detached.
+    /// Drops the leaves that overlap `scope` and keeps all upper entries: TLBI VALE1IS, or SFENCE.VMA with an address,
+    /// which is too little where a table was detached. Of what is not present, it drops entries where base pages would
+    /// be.
     pub fn forget_leaves(&self, scope: FlushScope<'_>) {
         let mut state = self.lock();
         state.counts.forgets += 1;
         match scope {
             FlushScope::Nothing => {}
-            FlushScope::Ranges(ranges) => {
-                let ranges = ranges.iter();
-                ranges.for_each(|range| state.leaves.drop_range(*range));
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => {
+                let page = self.shared.walker.granule().bytes();
+                for range in ranges.iter() {
+                    state.leaves.drop_range(*range);
+                    if let Some(holes) = &mut state.holes {
+                        holes.drop_of_size(page, *range);
+                    }
+                }
             }
             FlushScope::Everything => state.leaves.clear(),
+        }
+    }
+
+    /// Drops what is cached of entries for addresses of `range` that were not present, and nothing else: what a kernel has
+    /// CPUs do, one way or another, where somebody has mapped something.
+    pub fn forget_holes(&self, range: VirtRange) {
+        if let Some(holes) = &mut self.lock().holes {
+            holes.drop_range(range);
         }
     }
 
@@ -254,6 +278,17 @@ impl<W: Walker> SimTlb<W> {
                     Ok(live) => live.span.last().checked_add(1),
                     Err(_) => at.checked_add(page),
                 };
+            }
+        }
+        for hole in state
+            .holes
+            .iter()
+            .flat_map(|holes| holes.overlapping(range))
+        {
+            let at = hole.span.start().max(range.start());
+            if let Ok(live) = walker.translate(memory, state.root, at) {
+                let (cached, live) = (None, Some(live));
+                stale.push(Violation::StaleTranslation { at, cached, live });
             }
         }
         for table in state.tables.overlapping(range) {
@@ -324,9 +359,12 @@ impl<W: Walker> SimTlb<W> {
         let wrong = |leaf: &&Translation| !self.agree(at, &Ok(**leaf), &live);
         let cached = state.leaves.at(at).find(wrong);
         let cached = cached.or_else(|| state.leaves.at(at).next()).copied();
-        let found = match cached {
-            Some(leaf) => Ok(leaf),
-            None => {
+        let hole = state.holes.as_ref().and_then(|holes| holes.at(at).next());
+        let found = match (cached, hole.copied()) {
+            (_, Some(hole)) if live.is_ok() => Err(hole),
+            (Some(leaf), _) => Ok(leaf),
+            (None, Some(hole)) => Err(hole),
+            (None, None) => {
                 let deepest = state.tables.at(at).next().copied();
                 let start = deepest.map_or_else(|| walker.start(state.root, at), Ok);
                 let tables = &mut state.tables;
@@ -335,8 +373,9 @@ impl<W: Walker> SimTlb<W> {
                 })
             }
         };
-        if let Ok(leaf) = found {
-            state.leaves.add(leaf);
+        match found {
+            Ok(leaf) => state.leaves.add(leaf),
+            Err(hole) => state.add_hole(hole),
         }
         if !self.agree(at, &found, &live) {
             self.record(Violation::StaleTranslation {
@@ -379,6 +418,7 @@ impl State {
             return None;
         }
         let (span, frame, cached) = match live {
+            Scanned::Hole(_) => return None,
             Scanned::Table(table) => {
                 let at_level = |cached: &&Table| cached.span == table.span;
                 let other = |cached: &&Table| at_level(cached) && cached.frame != table.frame;
@@ -403,6 +443,28 @@ impl State {
         self.counts.non_global_flushes += 1;
         self.leaves.retain(|leaf| leaf.global);
         self.tables.clear();
+        self.clear_holes();
+    }
+
+    fn clear(&mut self) {
+        self.leaves.clear();
+        self.tables.clear();
+        self.clear_holes();
+    }
+
+    fn clear_holes(&mut self) {
+        if let Some(holes) = &mut self.holes {
+            holes.clear();
+        }
+    }
+
+    /// Caches `hole`, if this CPU does so and it is an entry that is not present.
+    fn add_hole(&mut self, hole: Hole) {
+        if let Some(holes) = &mut self.holes
+            && hole.kind == HoleKind::NotPresent
+        {
+            holes.add(hole);
+        }
     }
 }
 

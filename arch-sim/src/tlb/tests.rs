@@ -445,7 +445,7 @@ fn what_the_mmu_is_told_is_recorded() {
     let mmu = SimMmu::new(vec![machine.cpu]);
     let told: &dyn Mmu<X86_64Walker> = &mmu;
     told.publish();
-    told.entries_added();
+    told.entries_added(bytes(0, 0x1000));
     told.quiesce(bytes(0, 0x1000), &mut || {});
     // SAFETY: 1: there is no other root that would follow.
     unsafe {
@@ -474,7 +474,7 @@ fn an_entry_cleared_only_after_the_flush_is_caught_by_speculation() {
     mmu.speculate(Some(bytes(0, 0x20_0000)));
     let page = frames.allocate_run(1, NODE).unwrap();
     machine.set(4, 0, 1024 << 12 | PRESENT);
-    told.entries_added();
+    told.entries_added(bytes(0, 0x1000));
     told.flush(flush_of(bytes(0, 0x1000)).scope());
     machine.set(4, 0, 0);
     release_run(&frames, page);

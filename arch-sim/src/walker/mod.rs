@@ -6,10 +6,12 @@
 //! else.
 
 mod aarch64;
+mod riscv64;
 mod x86_64;
 
 pub use crate::translation::{Hole, HoleKind, Table, Translation};
 pub use aarch64::AArch64Walker;
+pub use riscv64::RiscV64Walker;
 pub use x86_64::X86_64Walker;
 
 use crate::memory::SimMemory;
@@ -42,6 +44,8 @@ pub enum Scanned {
     Table(Table),
     /// A leaf.
     Leaf(Translation),
+    /// Addresses that nothing translates.
+    Hole(Hole),
 }
 
 /// One architecture's way of translating addresses, read from bytes.
@@ -108,9 +112,8 @@ pub trait Walker {
         Walk { tables, end }
     }
 
-    /// Shows every table below `root` and every leaf for addresses of `range`, in the order of
-    /// addresses, a table before what it holds. Holes are passed over in one step, whatever
-    /// their size.
+    /// Shows every table below `root`, every leaf and every hole for addresses of `range`, in the order of
+    /// addresses, a table before what it holds. A hole is one step, whatever its size.
     fn scan(
         &self,
         memory: &SimMemory,
@@ -142,7 +145,10 @@ pub trait Walker {
                     visit(Scanned::Leaf(leaf));
                     leaf.span
                 }
-                Step::Hole(hole) => hole.span,
+                Step::Hole(hole) => {
+                    visit(Scanned::Hole(hole));
+                    hole.span
+                }
             };
             match passed.last().checked_add(1) {
                 Some(next) if next <= range.last() => at = next,

@@ -379,6 +379,7 @@ mod tests {
         let mut seen = Vec::new();
         FOUR.scan(&memory, pfn(1), ALL, &mut |scanned| {
             seen.push(match scanned {
+                Scanned::Hole(_) => return,
                 Scanned::Table(table) => ("table", table.span.start().get(), table.frame.get()),
                 Scanned::Leaf(leaf) => ("leaf", leaf.span.start().get(), leaf.frame.get()),
             });

@@ -23,7 +23,7 @@ struct Scopes(RefCell<Vec<Vec<VirtRange>>>);
 // SAFETY: 1 and 2: for tables that no CPU uses.
 unsafe impl<F> Mmu<F> for Scopes {
     fn flush(&self, scope: FlushScope<'_>) {
-        let FlushScope::Ranges(ranges) = scope else {
+        let Some(ranges) = scope.ranges() else {
             panic!("{scope:?}")
         };
         self.0.borrow_mut().push(ranges.to_vec());

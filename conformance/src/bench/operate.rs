@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::harness::{Controls, Harness};
 use crate::outcome::{Stop, Verdict, fail};
-use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
+use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::{Leaf, MapError, PageTable};
@@ -121,7 +121,10 @@ impl<H: Harness, E: TailEncoding> Bench<'_, H, E> {
     ) -> Result<(), MapError> {
         // SAFETY: 1 and 2: the caller's.
         let mapped = unsafe { self.table.map_leaf(at, leaf, node, &self.records) };
-        self.table.entries_added();
+        let bytes = leaf.block.order().bytes(self.table.granule());
+        if let Some(Ok(range)) = bytes.map(|bytes| VirtRange::new(at, bytes)) {
+            self.table.entries_added(range);
+        }
         mapped
     }
 }

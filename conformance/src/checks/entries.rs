@@ -236,7 +236,9 @@ pub(super) fn clearing_a_page_of_a_huge_leaf_clears_all_of_it<H: Harness>(
         let covers = |at: &VirtAddr| match flush.scope() {
             FlushScope::Nothing => false,
             FlushScope::Everything => true,
-            FlushScope::Ranges(all) => all.iter().any(|range| range.contains(*at)),
+            FlushScope::Leaves(all) | FlushScope::Ranges(all) => {
+                all.iter().any(|range| range.contains(*at))
+            }
         };
         let covered = [range.start(), range.last()].iter().all(covers);
         bench.table.flush(flush, &bench.records);

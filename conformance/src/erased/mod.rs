@@ -150,8 +150,8 @@ unsafe impl<P: Holds> PageTable for Erased<P> {
         self.0.table().first_in_use(range)
     }
 
-    fn entries_added(&mut self) {
-        self.0.table_mut().entries_added();
+    fn entries_added(&mut self, range: VirtRange) {
+        self.0.table_mut().entries_added(range);
     }
 
     unsafe fn map_runs<S: RunSource>(

@@ -55,7 +55,7 @@ pub unsafe trait AnyPageTable {
     /// See [`PageTable::first_in_use`].
     fn first_in_use(&self, range: VirtRange) -> Option<VirtAddr>;
     /// See [`PageTable::entries_added`].
-    fn entries_added(&mut self);
+    fn entries_added(&mut self, range: VirtRange);
     /// See [`PageTable::map_runs`].
     ///
     /// # Errors
@@ -180,8 +180,8 @@ unsafe impl<T: PageTable> AnyPageTable for T {
         <T as PageTable>::first_in_use(self, range)
     }
 
-    fn entries_added(&mut self) {
-        <T as PageTable>::entries_added(self);
+    fn entries_added(&mut self, range: VirtRange) {
+        <T as PageTable>::entries_added(self, range);
     }
 
     unsafe fn map_runs(

@@ -80,8 +80,8 @@ unsafe impl PageTable for WatchedTable<'_> {
         self.table.first_in_use(range)
     }
 
-    fn entries_added(&mut self) {
-        self.table.entries_added();
+    fn entries_added(&mut self, range: VirtRange) {
+        self.table.entries_added(range);
     }
 
     unsafe fn map_runs<S: RunSource>(

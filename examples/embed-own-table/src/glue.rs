@@ -159,7 +159,7 @@ unsafe impl PageTable for OwnTable {
         let ranges = match obligation.scope() {
             FlushScope::Nothing => return,
             FlushScope::Everything => return tlb::flush_all(),
-            FlushScope::Ranges(ranges) => ranges,
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => ranges,
         };
         if ranges.iter().map(|range| range.pages(GRANULE)).sum::<u64>() > FLUSHED_PAGES {
             return tlb::flush_all();

@@ -76,8 +76,8 @@ unsafe impl<F> Mmu<F> for Recorded<'_, F> {
         self.mmu.publish();
     }
 
-    fn entries_added(&self) {
-        self.mmu.entries_added();
+    fn entries_added(&self, range: VirtRange) {
+        self.mmu.entries_added(range);
     }
 
     fn replacement(&self) -> Replacement {
@@ -133,7 +133,7 @@ unsafe impl<F, U: Mmu<F>> Mmu<F> for Refusing<U> {
         self.0.publish();
     }
 
-    fn entries_added(&self) {
-        self.0.entries_added();
+    fn entries_added(&self, range: VirtRange) {
+        self.0.entries_added(range);
     }
 }

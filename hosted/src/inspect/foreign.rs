@@ -44,14 +44,19 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
     /// whether there was a place for it.
     pub fn map(&self, at: VirtAddr, frame: Pfn, order: Order) -> bool {
         let huge = order != Order::BASE;
-        self.free_entry(at, order)
-            .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)))
+        let mapped = self
+            .free_entry(at, order)
+            .is_some_and(|entry| self.write(entry, B::foreign_leaf(frame, huge)));
+        self.made_visible(at);
+        mapped
     }
 
     /// Makes sure that there are tables down to that of base pages for `at`. Says whether there
     /// could be.
     pub fn link_tables(&self, at: VirtAddr) -> bool {
-        self.table_for(at, LEAF_LEVEL).is_some()
+        let linked = self.table_for(at, LEAF_LEVEL).is_some();
+        self.made_visible(at);
+        linked
     }
 
     /// Takes the leaf at `at` away, and makes all CPUs forget it. Tables stay.
@@ -174,6 +179,13 @@ impl<'m, B: RadixBackend> Foreign<'m, B> {
 
     fn write(&self, entry: PhysAddr, value: u64) -> bool {
         self.machine.memory().write_u64(entry, value).is_some()
+    }
+
+    /// Entries on the way to `at` have become present.
+    fn made_visible(&self, at: VirtAddr) {
+        let all = self.machine.cpus().all();
+        all.iter()
+            .for_each(|cpu| cpu.forget_holes(VirtRange::single(at)));
     }
 
     fn forget(&self, span: VirtRange) {

@@ -230,6 +230,7 @@ impl<R: RadixBackend> Inspect for R {
         let memory = machine.memory();
         R::walker().scan(memory, machine.root(), range, &mut |scanned| {
             visit(match scanned {
+                Scanned::Hole(_) => return,
                 Scanned::Table(Table {
                     frame, level, span, ..
                 }) => SeenEntry::Table(SeenTable {

@@ -15,6 +15,8 @@ pub struct Flush {
     ranges: [VirtRange; Self::RANGES],
     used: usize,
     everything: bool,
+    /// Whether it is about links to tables, too.
+    links: bool,
     /// From the first address below a detached table to the last.
     detached: Option<VirtRange>,
 }
@@ -24,10 +26,24 @@ pub struct Flush {
 pub enum FlushScope<'f> {
     /// Nothing was changed.
     Nothing,
-    /// These ranges: at least one, and at most [`Flush::RANGES`].
+    /// Leaves in these ranges, and no link to a table was made, changed or taken away: at least one range, and at most
+    /// [`Flush::RANGES`]. What CPUs have cached of the entries on the way to the leaves may stay.
+    Leaves(&'f [VirtRange]),
+    /// Leaves in these ranges, and links to tables on the way to some of them: at least one range, and at most
+    /// [`Flush::RANGES`].
     Ranges(&'f [VirtRange]),
     /// Every kernel address.
     Everything,
+}
+
+impl<'f> FlushScope<'f> {
+    /// The ranges, if the scope is of some.
+    pub const fn ranges(self) -> Option<&'f [VirtRange]> {
+        match self {
+            Self::Leaves(ranges) | Self::Ranges(ranges) => Some(ranges),
+            Self::Nothing | Self::Everything => None,
+        }
+    }
 }
 
 impl Default for Flush {
@@ -46,6 +62,7 @@ impl Flush {
             ranges: [VirtRange::single(VirtAddr::new(0)); Self::RANGES],
             used: 0,
             everything: false,
+            links: false,
             detached: None,
         }
     }
@@ -74,12 +91,18 @@ impl Flush {
     /// obligation is met.
     pub fn add_detached(&mut self, range: VirtRange) {
         self.add(range);
+        self.links = true;
         self.detached = match self.detached {
             None => Some(range),
             Some(all) => {
                 VirtRange::between(all.start().min(range.start()), all.last().max(range.last()))
             }
         };
+    }
+
+    /// Links to tables were changed, besides leaves, in ranges that were added or will be.
+    pub(super) fn note_links(&mut self) {
+        self.links = true;
     }
 
     /// From the first address below a detached table to the last, if there is one. There CPUs have
@@ -96,6 +119,7 @@ impl Flush {
         }
         match self.ranges.get(..self.used) {
             None | Some([]) => FlushScope::Nothing,
+            Some(ranges) if !self.links => FlushScope::Leaves(ranges),
             Some(ranges) => FlushScope::Ranges(ranges),
         }
     }
@@ -135,7 +159,7 @@ mod tests {
         flush.add(range(0x1000, 0x1000));
         flush.add(range(0x2000, 0x1000));
         flush.add(range(0x0, 0x1000));
-        assert_eq!(flush.scope(), FlushScope::Ranges(&[range(0x0, 0x3000)]));
+        assert_eq!(flush.scope(), FlushScope::Leaves(&[range(0x0, 0x3000)]));
     }
 
     #[test]
@@ -145,8 +169,18 @@ mod tests {
         flush.add(range(0x1000, 0x1000));
         assert_eq!(
             flush.scope(),
-            FlushScope::Ranges(&[range(0xffff_ffff_ffff_f000, 0x1000), range(0x1000, 0x1000)])
+            FlushScope::Leaves(&[range(0xffff_ffff_ffff_f000, 0x1000), range(0x1000, 0x1000)])
         );
+    }
+
+    #[test]
+    fn a_detached_table_takes_more_than_leaves_wherever_it_is() {
+        let mut flush = Flush::nothing();
+        flush.add_detached(range(0x20_0000, 0x20_0000));
+        flush.add(range(0x1000, 0x1000));
+        let ranges = [range(0x20_0000, 0x20_0000), range(0x1000, 0x1000)];
+        assert_eq!(flush.scope(), FlushScope::Ranges(&ranges));
+        assert_eq!(flush.detached(), Some(ranges[0]));
     }
 
     #[test]

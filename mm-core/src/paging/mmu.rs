@@ -21,7 +21,9 @@ use crate::addr::VirtRange;
 /// # Safety
 ///
 /// 1. When `flush` returns, no CPU translates any address in scope by what it has cached: neither
-///    by leaves, global ones included, nor by upper-level entries on the way to them.
+///    by leaves, global ones included, nor, unless the scope is [`FlushScope::Leaves`], by
+///    upper-level entries on the way to them. What was stored before is visible to table walks for these
+///    addresses: neither a CPU that caches entries which are not present holds on to one.
 /// 2. What was stored before `publish` is visible to every CPU's table walk before what is stored
 ///    after it.
 /// 3. `replacement` is [`Replacement::Direct`] only where the architecture allows a valid entry to
@@ -34,8 +36,15 @@ pub unsafe trait Mmu<F> {
     /// Orders stores to a table before the store that links it.
     fn publish(&self);
 
-    /// Makes entries visible to table walks that have become present.
-    fn entries_added(&self) {}
+    /// Makes entries for addresses of `range` visible to table walks that were not present, and have become so:
+    /// leaves, and links on the way to them.
+    ///
+    /// Where CPUs may cache an entry that is not present (RISC-V without Svvptc), they forget it here, or the kernel
+    /// takes their faults in `range` for spurious: it has the CPU forget, and tries again. The engine does not call this for entries
+    /// that were stored before a [`flush`](Self::flush) of their addresses.
+    fn entries_added(&self, range: VirtRange) {
+        let _ = range;
+    }
 
     /// How entries in use may be exchanged. By default not at all.
     fn replacement(&self) -> Replacement {
@@ -65,8 +74,8 @@ unsafe impl<F, T: Mmu<F> + ?Sized> Mmu<F> for &T {
         (**self).publish()
     }
 
-    fn entries_added(&self) {
-        (**self).entries_added()
+    fn entries_added(&self, range: VirtRange) {
+        (**self).entries_added(range)
     }
 
     fn replacement(&self) -> Replacement {

@@ -291,9 +291,11 @@ pub unsafe trait PageTable {
         None
     }
 
-    /// Makes all leaves that `map_leaf` or `exchange_leaf` has entered visible to table walks, once
-    /// for all of them. Nothing to do where a store is visible as it is.
-    fn entries_added(&mut self) {}
+    /// Makes all leaves that `map_leaf` has entered in `range`, and after a break `exchange_leaf`, visible to table
+    /// walks, with the links on the way to them; once for all of them. Nothing to do where a store is visible as it is.
+    fn entries_added(&mut self, range: VirtRange) {
+        let _ = range;
+    }
 
     /// Enters the runs that `source` provides, from the start of `range` to its end. Tables come
     /// from `node`.
@@ -350,7 +352,7 @@ pub unsafe trait PageTable {
                 _ => break Ok(()),
             }
         };
-        self.entries_added();
+        self.entries_added(range);
         mapped
     }
 

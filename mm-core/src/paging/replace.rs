@@ -178,7 +178,7 @@ pub unsafe trait ExchangeLeaf: PageTable {
     /// that is there. With [`BreakBeforeMake`], that leaf was [broken](BreakLeaf::break_leaf)
     /// before. Nothing is allocated, and nothing can fail.
     ///
-    /// The caller flushes, and calls [`entries_added`](PageTable::entries_added).
+    /// The caller flushes. After a break it has done that before, and calls [`entries_added`](PageTable::entries_added).
     ///
     /// # Safety
     ///
@@ -235,8 +235,8 @@ unsafe impl<T: ExchangeLeaf> Replace<T> for Direct {
             // SAFETY: 1: the caller's duty 1, or that of `Exchange::exchange`. 2: they were looked
             // up for the batch.
             unsafe { batch.make(table) };
+            // With the flush, what was stored before it is visible.
             table.flush(batch.flush(), records);
-            table.entries_added();
         };
         leaf_by_leaf(table, range, exchange, apply)
     }
@@ -274,7 +274,7 @@ unsafe impl<T: BreakLeaf> Replace<T> for BreakBeforeMake {
                 table.flush(batch.flush(), records);
                 // SAFETY: 1: the caller's duty 1, or that of `Exchange::exchange`. 2: broken above.
                 unsafe { batch.make(table) };
-                table.entries_added();
+                table.entries_added(all);
             });
         };
         leaf_by_leaf(table, range, exchange, apply)

@@ -128,6 +128,7 @@ impl<F: Paging> Machine<F> {
             self.root,
             range,
             &mut |scanned| match scanned {
+                Scanned::Hole(_) => {}
                 Scanned::Table(table) => {
                     tables += 1;
                     let bytes = self.memory.page_bytes(table.frame).unwrap();

@@ -75,7 +75,7 @@ where
         };
         match obligation.scope() {
             FlushScope::Nothing => {}
-            FlushScope::Ranges(ranges) => {
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => {
                 for range in ranges.iter() {
                     self.reclaim_detached_below(0, self.root, *range);
                 }

@@ -195,7 +195,7 @@ where
         if let Some(rest) = cursor.run {
             cursor.source.return_unused(rest);
         }
-        self.mmu.entries_added();
+        self.mmu.entries_added(range);
         filled
     }
 

@@ -77,7 +77,7 @@ where
                 rest = left.after(Tree::<F>::last(0, at));
             }
         }
-        self.mmu.entries_added();
+        self.mmu.entries_added(range);
         Ok(linked)
     }
 }

@@ -97,6 +97,7 @@ where
                 }
             };
             if nothing_below {
+                obligation.note_links();
                 store(slot, F::invalidated(load(slot)));
                 if depth == 0 {
                     let at = Tree::<F>::base(depth, part.start());

@@ -23,8 +23,8 @@ unsafe impl Mmu<Format4K> for Impatient<'_> {
         self.0.publish();
     }
 
-    fn entries_added(&self) {
-        self.0.entries_added();
+    fn entries_added(&self, range: VirtRange) {
+        self.0.entries_added(range);
     }
 
     fn replacement(&self) -> Replacement {

@@ -231,7 +231,7 @@ unsafe impl PageTable for DamagedTable<'_> {
         let mut flush = obligation;
         if self.damage == Damage::KeepsClearedTables {
             let all = std::mem::take(&mut flush);
-            if let FlushScope::Ranges(ranges) = all.scope() {
+            if let Some(ranges) = all.scope().ranges() {
                 ranges.iter().for_each(|range| flush.add(*range));
             }
         }

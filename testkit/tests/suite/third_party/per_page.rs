@@ -182,14 +182,16 @@ unsafe impl PageTable for PerPage {
         let covered = |at: VirtAddr| match obligation.scope() {
             FlushScope::Nothing => false,
             FlushScope::Everything => true,
-            FlushScope::Ranges(ranges) => ranges.iter().any(|range| range.contains(at)),
+            FlushScope::Leaves(ranges) | FlushScope::Ranges(ranges) => {
+                ranges.iter().any(|range| range.contains(at))
+            }
         };
         self.stale.borrow_mut().retain(|(at, _)| !covered(*at));
         let something = u64::from(obligation.scope() != FlushScope::Nothing);
         add(&self.figures.flushes, something);
     }
 
-    fn entries_added(&mut self) {
+    fn entries_added(&mut self, _range: VirtRange) {
         self.unseen.clear();
     }
 }

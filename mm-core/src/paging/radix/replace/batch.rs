@@ -50,6 +50,18 @@ pub(in crate::paging::radix) enum Change {
 
 static_assertions::const_assert!(size_of::<Option<Change>>() == 32);
 
+impl Change {
+    /// Whether an entry above base pages is, or was, a link to a table.
+    const fn is_of_links(&self) -> bool {
+        match self {
+            Self::Leaves { .. } => false,
+            Self::Split { .. } | Self::Relink { .. } | Self::Join { .. } | Self::Aside { .. } => {
+                true
+            }
+        }
+    }
+}
+
 /// The changes of one flush.
 pub(in crate::paging::radix) struct Batch {
     changes: [Option<Change>; BATCH],
@@ -96,8 +108,14 @@ where
     pub(in crate::paging::radix) fn apply(&self, batch: &Batch, rule: Replacement) -> bool {
         let mut obligation = Flush::nothing();
         let mut all: Option<VirtRange> = None;
-        for span in batch.iter().filter_map(|change| span_of::<F>(&change)) {
+        for change in batch.iter() {
+            let Some(span) = span_of::<F>(&change) else {
+                continue;
+            };
             obligation.add(span);
+            if change.is_of_links() {
+                obligation.note_links();
+            }
             all = match all {
                 None => Some(span),
                 Some(all) => {
@@ -120,13 +138,13 @@ where
             }
             self.mmu.flush(obligation.scope());
             make();
-            self.mmu.entries_added();
+            self.mmu.entries_added(all);
         };
         match rule {
             Replacement::Direct => {
+                // With the flush, what was stored before it is visible.
                 make();
                 self.mmu.flush(obligation.scope());
-                self.mmu.entries_added();
             }
             Replacement::BreakBeforeMake => self.mmu.quiesce(all, &mut || break_and_make()),
             Replacement::Refused => break_and_make(),
