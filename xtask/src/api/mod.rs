@@ -18,10 +18,11 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The crates that are published.
-pub(crate) const CRATES: [&str; 6] = [
+pub(crate) const CRATES: [&str; 7] = [
     "mm-core",
     "arch-x86_64",
     "arch-aarch64",
+    "arch-riscv64",
     "arch-sim",
     "hosted",
     "conformance",

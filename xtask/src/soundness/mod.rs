@@ -17,7 +17,7 @@ use tables::{Entry, Kind, Tables};
 const DOCUMENT: &str = "docs/soundness.md";
 
 /// The crates that a kernel is built with. What is hosted only has no page tables to corrupt.
-const CRATES: [&str; 3] = ["mm-core", "arch-x86_64", "arch-aarch64"];
+const CRATES: [&str; 4] = ["mm-core", "arch-x86_64", "arch-aarch64", "arch-riscv64"];
 
 /// Compares the document with the sources. Says how many functions and traits it accounts for.
 ///
