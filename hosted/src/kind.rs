@@ -28,6 +28,12 @@ pub enum BackendKind {
     AArch64_16K,
     /// [`AArch64_64K`](crate::AArch64_64K).
     AArch64_64K,
+    /// [`RiscV64Sv39`](crate::RiscV64Sv39).
+    RiscV64Sv39,
+    /// [`RiscV64Sv48`](crate::RiscV64Sv48).
+    RiscV64Sv48,
+    /// [`RiscV64Sv57`](crate::RiscV64Sv57).
+    RiscV64Sv57,
 }
 
 /// What goes through the lines of the list.
@@ -103,7 +109,7 @@ impl WithBackend for AllFacts {
 
 impl BackendKind {
     /// All of them, in the list's order.
-    pub const ALL: [Self; 6] = LISTED;
+    pub const ALL: [Self; 9] = LISTED;
 
     /// Does `job` with the backend.
     pub fn run<J: WithBackend>(self, job: J) -> J::Output {

@@ -5,8 +5,8 @@
 //!
 //! - [`for_each_backend!`]: the list of backends, from which everything else follows;
 //! - [`BackendKind`]: choosing one at run time;
-//! - [`Sim`], [`X86_64`], [`X86_64La57`], [`AArch64_4K`], [`AArch64_16K`], [`AArch64_64K`]: the
-//!   backends;
+//! - [`Sim`], [`X86_64`], [`X86_64La57`], [`AArch64_4K`], [`AArch64_16K`], [`AArch64_64K`],
+//!   [`RiscV64Sv39`], [`RiscV64Sv48`], [`RiscV64Sv57`]: the backends;
 //! - [`Radix`]: what an architecture brings to be one of them;
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
 //! - [`inspect`]: a machine looked at, and interfered with, from outside: reading its tables byte by
@@ -23,6 +23,7 @@ pub mod layout;
 mod list;
 mod machine;
 mod radix;
+mod riscv64;
 mod sim;
 mod x86_64;
 
@@ -33,5 +34,6 @@ pub use inspect::Inspect;
 pub use kind::{BackendKind, WithBackend};
 pub use machine::{Machine, MachineConfig, MachineError};
 pub use radix::{Radix, RadixBackend};
+pub use riscv64::{HartsMmu, RiscV64Sv39, RiscV64Sv48, RiscV64Sv57, RiscVHarts};
 pub use sim::Sim;
 pub use x86_64::{X86_64, X86_64La57, X86Cpus};

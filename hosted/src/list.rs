@@ -26,6 +26,9 @@ macro_rules! for_each_backend {
                 aarch64_4k: AArch64_4K, radix, pages_of_4k;
                 aarch64_16k: AArch64_16K, radix, pages_of_16k;
                 aarch64_64k: AArch64_64K, radix, pages_of_64k;
+                riscv64_sv39: RiscV64Sv39, radix, pages_of_4k;
+                riscv64_sv48: RiscV64Sv48, radix, pages_of_4k;
+                riscv64_sv57: RiscV64Sv57, radix, pages_of_4k;
             ]
             $($arguments)*
         }

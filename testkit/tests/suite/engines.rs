@@ -3,7 +3,7 @@
 
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
 use hosted::Radix;
-use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
+use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::error::ErrorKind;
 use mm_core::frame::{FrameAllocator, InspectFrames, Released};
@@ -170,6 +170,11 @@ fn a_region_of_another_vmemmap_is_refused<R: Radix>() {
     let config = *model.config();
     // As far away as the first one is large, or at the start of its addresses if it is first there.
     let bytes = config.frames * config.descriptor_bytes;
+    let quarter = Order::new((config.frames / 4).ilog2() as u8).unwrap();
+    let config = ModelConfig {
+        max_order: config.max_order.min(quarter),
+        ..config
+    };
     let other = MemoryModel::new(ModelConfig {
         frames: config.frames / 4,
         vmemmap_base: VirtAddr::new(config.vmemmap_base.get() + bytes / 2),

@@ -66,7 +66,7 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         (
             "online --backend arm",
             "--backend",
-            "sim, x86_64, x86_64-la57, aarch64-4k, aarch64-16k, aarch64-64k",
+            "sim, x86_64, x86_64-la57, aarch64-4k, aarch64-16k, aarch64-64k, riscv64-sv39, riscv64-sv48, riscv64-sv57",
         ),
         (
             "online --tails all",
