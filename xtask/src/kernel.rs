@@ -20,6 +20,15 @@ pub(crate) enum Kernel {
     /// AArch64.
     #[value(name = "aarch64")]
     AArch64,
+    /// RISC-V with Sv39.
+    #[value(name = "riscv64-sv39")]
+    RiscV64Sv39,
+    /// RISC-V with Sv48.
+    #[value(name = "riscv64-sv48")]
+    RiscV64Sv48,
+    /// RISC-V with Sv57.
+    #[value(name = "riscv64-sv57")]
+    RiscV64Sv57,
     /// A small one on the `x86_64` crate, with its page table and its traits for allocators.
     #[value(name = "embed-x86_64-crate")]
     EmbedX86_64Crate,
@@ -79,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) emulator: &'static str,
     /// The Debian package that brings the emulator.
     pub(crate) emulator_package: &'static str,
+    /// What the machine needs besides, which the emulator brings on others.
+    pub(crate) firmware: Option<Firmware>,
     /// What the emulator's process status means.
     pub(crate) statuses: Statuses,
     /// The pages that it can have, at least one size.
@@ -100,11 +111,30 @@ impl Parts {
             profile: "release",
             emulator: "qemu-system-x86_64",
             emulator_package: "qemu-system-x86",
+            firmware: None,
             statuses: DEBUG_EXIT,
             granules: &[Granule::Size4K],
         }
     }
 }
+
+/// Firmware that a kernel runs under.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Firmware {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// Where the emulator finds it.
+    pub(crate) file: &'static str,
+    /// The Debian package that brings it.
+    pub(crate) package: &'static str,
+}
+
+/// What the emulator starts on RISC-V.
+const OPENSBI: Firmware = Firmware {
+    name: "OpenSBI",
+    file: "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
+    package: "opensbi",
+};
 
 /// The process statuses by which a kernel tells its verdict.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +217,7 @@ impl fmt::Display for Kernel {
 impl Kernel {
     /// Whether it starts the machine's other CPUs.
     pub(crate) const fn starts_cpus(self) -> bool {
-        matches!(self, Self::X86_64 | Self::X86_64La57 | Self::AArch64)
+        !matches!(self, Self::EmbedX86_64Crate | Self::EmbedOwnTable)
     }
 
     /// What it is made of.
@@ -202,8 +232,19 @@ impl Kernel {
                 profile: "release",
                 emulator: "qemu-system-aarch64",
                 emulator_package: "qemu-system-arm",
+                firmware: None,
                 statuses: SEMIHOSTING,
                 granules: &[Granule::Size4K, Granule::Size16K, Granule::Size64K],
+            },
+            Self::RiscV64Sv39 | Self::RiscV64Sv48 | Self::RiscV64Sv57 => Parts {
+                package: "kernel-riscv64",
+                target: "riscv64gc-unknown-none-elf",
+                profile: "release",
+                emulator: "qemu-system-riscv64",
+                emulator_package: "qemu-system-misc",
+                firmware: Some(OPENSBI),
+                statuses: SEMIHOSTING,
+                granules: &[Granule::Size4K],
             },
         }
     }

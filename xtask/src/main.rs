@@ -183,7 +183,7 @@ struct MachineArguments {
     /// The emulated CPU of aarch64, as QEMU names it [default: max]
     #[arg(long, value_name = "MODEL", value_parser = cpu)]
     cpu: Option<String>,
-    /// How many CPUs the machines have whose kernels start them (x86_64, x86_64-la57, aarch64) [default: 4]
+    /// How many CPUs the machines have whose kernels start them (all but the embed ones) [default: 4]
     ///
     /// With 1, nobody reads beside the owner of memory, and that part is skipped.
     #[arg(long, value_name = "N", value_parser = cpus)]
@@ -382,7 +382,7 @@ mod tests {
             ("tests", "unrecognized subcommand 'tests'"),
             (
                 "qemu riscv64",
-                "possible values: x86_64, x86_64-la57, aarch64",
+                "possible values: x86_64, x86_64-la57, aarch64, riscv64-sv39",
             ),
             ("qemu aarch64 --granule 8K", "possible values: 4K, 16K, 64K"),
             ("qemu", "<KERNEL>"),

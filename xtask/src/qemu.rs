@@ -102,8 +102,22 @@ pub(crate) struct Built {
 /// What is missing to build and boot a kernel of `parts`.
 pub(crate) fn missing(parts: &Parts) -> Vec<Requirement> {
     let emulator = need_program(parts.emulator, parts.emulator_package).err();
+    let firmware = need_firmware(parts).err();
     let compiler = toolchain::find(parts.target).err();
-    emulator.into_iter().chain(compiler).collect()
+    let missing = emulator.into_iter().chain(firmware);
+    missing.chain(compiler).collect()
+}
+
+/// That the firmware of `parts` is there, if it has some.
+fn need_firmware(parts: &Parts) -> Result<(), Requirement> {
+    match parts.firmware {
+        Some(firmware) if !Path::new(firmware.file).exists() => Err(Requirement {
+            what: format!("{} is not installed ({})", firmware.name, firmware.file),
+            packages: vec![firmware.package],
+            or: None,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Builds the kernels of `packages` below `directory`, all as `parts` says but for the package.
@@ -113,6 +127,7 @@ pub(crate) fn build<'p>(
     directory: &Path,
 ) -> Result<Vec<(&'p str, Built)>> {
     let emulator = need_program(parts.emulator, parts.emulator_package)?;
+    need_firmware(parts)?;
     let way = toolchain::find(parts.target)?;
     let images = toolchain::build(packages, parts.target, way, parts.profile, directory)?;
     let built = |package: &&'p str| {
@@ -148,6 +163,9 @@ pub(crate) fn boot(
             aarch64(&mut command, boot.granule, machine);
             None
         }
+        Kernel::RiscV64Sv39 => riscv64(&mut command, "sv39", machine),
+        Kernel::RiscV64Sv48 => riscv64(&mut command, "sv48", machine),
+        Kernel::RiscV64Sv57 => riscv64(&mut command, "sv57", machine),
     };
     command.arg("-kernel").arg(&built.image);
     let outcome = console::run(command, machine.timeout, out)?;
@@ -188,6 +206,19 @@ fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) 
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
         .args(["-append", &format!("granule={granule} device={size}M")]);
+}
+
+/// The machine `virt` under OpenSBI, with semihosting to exit by. The device's memory is the top of RAM, and the kernel chooses the mode, as it is told
+/// by its arguments. There is no file that would have to go with it.
+fn riscv64(command: &mut Command, mode: &str, machine: &MachineArguments) -> Option<NamedTempFile> {
+    let size = machine.device_size.mebibytes();
+    let all = machine.memory(Granule::Size4K).mebibytes() + size;
+    command
+        .args(["-machine", "virt", "-cpu", "rv64"])
+        .args(["-m", &format!("{all}M")])
+        .args(["-semihosting-config", "enable=on,target=native"])
+        .args(["-append", &format!("mode={mode} device={size}M")]);
+    None
 }
 
 /// A PC with an NVDIMM, which ACPI's NFIT describes, and the exit device.

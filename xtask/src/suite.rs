@@ -295,7 +295,11 @@ mod tests {
             .map(|(parts, packages)| (architecture(parts.target), packages.join(" ")))
             .collect();
         let x86_64 = "kernel-x86_64 embed-x86_64-crate embed-own-table";
-        let expected = [("x86_64", x86_64), ("aarch64", "kernel-aarch64")];
+        let expected = [
+            ("x86_64", x86_64),
+            ("aarch64", "kernel-aarch64"),
+            ("riscv64gc", "kernel-riscv64"),
+        ];
         assert_eq!(
             built,
             expected.map(|(of, packages)| (of, packages.to_owned()))

@@ -62,6 +62,6 @@ pub use report::{Report, Verdict};
 pub use run::{Experiment, Subject};
 pub use start::{AddressSpace, Layout, Setting, StartError, Started};
 pub use tables::{
-    ArmDescriptors, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, RawTables, Rights, Step,
-    TableShape, Tables, X86Entries,
+    ArmDescriptors, EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, RawTables, Rights,
+    RiscVEntries, Step, TableShape, Tables, X86Entries,
 };

@@ -40,7 +40,8 @@ pub unsafe trait Accesses {
     /// Where their instructions lie.
     fn places() -> Places;
 
-    /// What the hardware's code for a fault means.
+    /// What the hardware's code for a fault means. Where it does not tell what is not mapped from what is not
+    /// allowed, [`FaultKind::NotTold`]: a [`CpuProbe`] finds out.
     fn kind(code: u64) -> FaultKind;
 
     /// What the MMU says of `at`, where an instruction asks it.
@@ -85,6 +86,25 @@ impl<A: Accesses> CpuProbe<A> {
     }
 }
 
+/// `fault`, of a page that can be loaded from if it is mapped, with its kind found out where the hardware does not tell.
+fn told(fault: Fault, is_mapped: impl FnOnce() -> bool) -> Fault {
+    let kind = match fault.kind {
+        FaultKind::NotTold if is_mapped() => FaultKind::NotAllowed,
+        FaultKind::NotTold => FaultKind::NotMapped,
+        kind => kind,
+    };
+    Fault { kind, ..fault }
+}
+
+/// Whether `at` can be loaded from. That it cannot is not counted as a fault.
+fn is_mapped<A: Accesses>(at: VirtAddr) -> bool {
+    let mut word = 0;
+    // SAFETY: a load has no effect on memory, and a fault is answered (duty 1 of `CpuProbe::new`, of whose probes this is part).
+    let has_faulted = unsafe { A::LOAD(at.get(), &mut word) };
+    FAULTS.fetch_sub(u64::from(has_faulted), Ordering::Relaxed);
+    !has_faulted
+}
+
 fn last_fault<A: Accesses>() -> Fault {
     Fault {
         at: VirtAddr::new(LAST_ADDRESS.load(Ordering::Relaxed)),
@@ -99,7 +119,7 @@ unsafe impl<A: Accesses> Probe for CpuProbe<A> {
         // SAFETY: a load has no effect on memory, and a fault is answered (duty 1 of `new`).
         match unsafe { A::LOAD(at.get(), &mut word) } {
             false => Ok(word),
-            true => Err(last_fault::<A>()),
+            true => Err(told(last_fault::<A>(), || false)),
         }
     }
 
@@ -108,7 +128,8 @@ unsafe impl<A: Accesses> Probe for CpuProbe<A> {
         // of `new`).
         match unsafe { A::STORE(at.get(), value) } {
             false => Ok(()),
-            true => Err(last_fault::<A>()),
+            // What cannot be stored to and can be loaded from is mapped.
+            true => Err(told(last_fault::<A>(), || is_mapped::<A>(at))),
         }
     }
 

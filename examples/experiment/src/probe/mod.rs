@@ -23,6 +23,8 @@ pub enum FaultKind {
     NotMapped,
     /// There is one, and it does not allow the access.
     NotAllowed,
+    /// One of the two; the hardware does not say which.
+    NotTold,
     /// Something else; the hardware's own code for it.
     Other(u64),
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Fault {
         match self.kind {
             FaultKind::NotMapped => write!(f, "fault at {}: not mapped", self.at),
             FaultKind::NotAllowed => write!(f, "fault at {}: not allowed", self.at),
+            FaultKind::NotTold => write!(f, "fault at {}: not mapped or not allowed", self.at),
             FaultKind::Other(code) => write!(f, "fault at {}: code {code:#x}", self.at),
         }
     }

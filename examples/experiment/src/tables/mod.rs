@@ -2,19 +2,21 @@
 //! nor of a backend.
 //!
 //! - [`TableShape`]: how many levels there are, and what a table of each translates;
-//! - [`EntryBits`]: what an architecture's entries look like, [`X86Entries`] and
-//!   [`ArmDescriptors`];
+//! - [`EntryBits`]: what an architecture's entries look like, [`X86Entries`], [`ArmDescriptors`] and
+//!   [`RiscVEntries`];
 //! - [`Tables`]: a kernel's own tables, from before it has anything else, and what an address
 //!   translates to;
 //! - [`RawTables`]: the same tables in use, with foreign mappings added and removed.
 
 mod aarch64;
 mod raw;
+mod riscv64;
 mod shape;
 mod x86_64;
 
 pub use aarch64::ArmDescriptors;
 pub use raw::{FOREIGN_TABLES, ForeignTables, RawTables};
+pub use riscv64::RiscVEntries;
 pub use shape::TableShape;
 pub use x86_64::X86Entries;
 

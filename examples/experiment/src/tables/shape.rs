@@ -79,6 +79,7 @@ mod tests {
     fn tables_translate_what_the_manuals_say() {
         assert_spans(Granule::Size4K, 48, 21, &[30, 39]);
         assert_spans(Granule::Size4K, 57, 21, &[30, 39, 48]);
+        assert_spans(Granule::Size4K, 39, 21, &[30]);
         assert_spans(Granule::Size16K, 48, 25, &[36, 47]);
         assert_spans(Granule::Size64K, 48, 29, &[42]);
     }

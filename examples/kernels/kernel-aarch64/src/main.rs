@@ -8,7 +8,6 @@
 
 mod boot;
 mod cpus;
-mod device_tree;
 mod exceptions;
 mod exit;
 mod firmware;

@@ -2,7 +2,7 @@
 //! `arm/psci` and `interrupt-controller/arm,gic-v3`).
 
 use crate::cpus::GicRegisters;
-use crate::device_tree::{DeviceTree, Property, number_at, text};
+use device_tree::{Machine, Property, text};
 use experiment::MOST_CPUS;
 
 /// How firmware is called.
@@ -27,9 +27,9 @@ pub struct Processors {
 }
 
 impl Processors {
-    /// What `tree` says, whose root has so many cells for an address and for a size. `None` where it does not say what is needed, or has
-    /// another interrupt controller than a GICv3.
-    pub fn read(tree: &DeviceTree<'_>, (address_cells, size_cells): (u32, u32)) -> Option<Self> {
+    /// What the device tree says. `None` where it does not say what is needed, or has another interrupt controller than a GICv3.
+    pub fn read(machine: &Machine<'_>) -> Option<Self> {
+        let tree = &machine.tree;
         let conduit = match tree.find(b"psci", b"method").and_then(text)? {
             b"hvc" => Conduit::Hvc,
             b"smc" => Conduit::Smc,
@@ -40,29 +40,17 @@ impl Processors {
         };
         let gic = tree.properties().find(is_gic)?;
         let places = tree.find(gic.node, b"reg")?;
-        let address_bytes = 4 * address_cells as usize;
-        let entry_bytes = address_bytes + 4 * size_cells as usize;
-        let place = |index: usize| {
-            let at = index * entry_bytes;
-            let start = number_at(places, at, address_cells)?;
-            Some((start, number_at(places, at + address_bytes, size_cells)?))
-        };
         let mut processors = Self {
             conduit,
             gic: GicRegisters {
-                distributor: place(0)?,
-                redistributors: place(1)?,
+                distributor: machine.cells.place(places, 0)?,
+                redistributors: machine.cells.place(places, 1)?,
             },
             affinities: [0; MOST_CPUS],
             used: 0,
             left_out: 0,
         };
-        let is_cpu = |found: &Property<'_>| {
-            found.depth == 2 && found.node.starts_with(b"cpu@") && found.name == b"reg"
-        };
-        for cpu in tree.properties().filter(is_cpu) {
-            processors.add(number_at(cpu.value, 0, (cpu.value.len() / 4) as u32)?);
-        }
+        machine.cpus().for_each(|affinity| processors.add(affinity));
         Some(processors)
     }
 
