@@ -4,7 +4,7 @@ use crate::{Arena, Pattern, Runs, addresses};
 use arch_x86_64::{FourLevel, FourLevelTable};
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::frame::DirectMap;
-use mm_core::paging::{FlushScope, Mmu, NoRecords, OneRoot, PageTable, RadixTable};
+use mm_core::paging::{FlushScope, Mmu, NoRecords, OneRoot, PageTable, RadixTable, Run};
 
 /// No CPU uses the tables.
 pub struct NoCpu;
@@ -59,7 +59,7 @@ impl<'a> Engine<'a> {
         unsafe {
             self.table.unmap(
                 core::iter::once(addresses()),
-                &mut |run| {
+                &mut |run: Run| {
                     entries += run.count;
                     frames ^= run.leaf.block.first().get();
                     runs += 1;

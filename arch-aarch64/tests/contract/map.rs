@@ -4,7 +4,7 @@ use crate::machine::{Event, LOWEST, Machine, NODE, Paging, at, for_each_granule,
 use crate::source::{Plan, Source};
 use mm_core::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Leaf, MapError, MapStopped, NoRecords, PageTable, Role};
+use mm_core::paging::{Leaf, MapError, MapStopped, NoRecords, PageTable, Role, Run};
 use std::collections::BTreeSet;
 
 /// Maps `range`, reads it back in every way there is, and unmaps it.
@@ -203,7 +203,7 @@ fn pages_of_4_kib_can_be_mapped_by_blocks_of_1_gib() {
     );
     let mut runs = Vec::new();
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-    unsafe { table.unmap([range].into_iter(), &mut |run| runs.push(run), &NoRecords) };
+    unsafe { table.unmap([range].into_iter(), &mut |run: Run| runs.push(run), &NoRecords) };
     assert_eq!(runs.len(), 1);
     machine.assert_clean();
 }

@@ -7,7 +7,7 @@ use arch_x86_64::{Choices, FourLevel};
 use mm_core::addr::{Block, Pfn, PhysAddr};
 use mm_core::frame::{FrameAllocator, Released};
 use mm_core::paging::{
-    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, NoRecords, PageTable, Role, Visit,
+    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, NoRecords, PageTable, Role, Run, Visit,
 };
 use std::ops::ControlFlow;
 
@@ -81,7 +81,7 @@ for_both_formats! {
             assert_eq!(seen, source.mapped.len());
             let mut released = 0;
             // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-            unsafe { table.unmap([vmemmap::<F>(0, 1030)].into_iter(), &mut |run| {
+            unsafe { table.unmap([vmemmap::<F>(0, 1030)].into_iter(), &mut |run: Run| {
                 for index in 0..run.count {
                     released += 1;
                     // SAFETY: 1 and 2: the entry's reference, after the flush.
@@ -116,7 +116,7 @@ for_both_formats! {
         let found = table.lookup(at::<F>(0)).mapping().unwrap();
         assert_eq!(found.leaf.block, Block::single(last));
         // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-        unsafe { table.unmap([vmemmap::<F>(0, 1)].into_iter(), &mut |_| (), &NoRecords) };
+        unsafe { table.unmap([vmemmap::<F>(0, 1)].into_iter(), &mut |_: Run| (), &NoRecords) };
         assert_eq!(machine.outstanding(), 0);
     }
 

@@ -8,7 +8,7 @@ use arch_sim::walker::Walker;
 use arch_x86_64::Tlb;
 use mm_core::addr::{Granule, Order, Pfn, PhysAddr, VirtAddr};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{NoRecords, PageTable, RadixTable, Roots};
+use mm_core::paging::{NoRecords, PageTable, RadixTable, Roots, Run};
 
 /// An address space whose root copies the machine's.
 struct Copy<'m, F> {
@@ -66,7 +66,7 @@ for_both_formats! {
         }
         let mut runs = Vec::new();
         // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-        unsafe { table.unmap([range].into_iter(), &mut |run| {
+        unsafe { table.unmap([range].into_iter(), &mut |run: Run| {
             // By now the other root leads nowhere, so nothing that is freed can be cached again.
             cpu.fill(range);
             runs.push(run);

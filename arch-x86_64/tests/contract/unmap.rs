@@ -216,9 +216,9 @@ for_both_formats! {
         table.flush(flush, &NoRecords);
         assert_eq!(cleared.at, at::<F>(1024));
         // SAFETY: 1 and 2: nobody uses the addresses, all were mapped.
-        unsafe { table.unmap([vmemmap::<F>(5, 1)].into_iter(), &mut |_| (), &NoRecords) };
+        unsafe { table.unmap([vmemmap::<F>(5, 1)].into_iter(), &mut |_: Run| (), &NoRecords) };
         // SAFETY: as above.
-        unsafe { table.unmap([vmemmap::<F>(1000, 24)].into_iter(), &mut |_| (), &NoRecords) };
+        unsafe { table.unmap([vmemmap::<F>(1000, 24)].into_iter(), &mut |_: Run| (), &NoRecords) };
         let scopes = [vmemmap::<F>(1024, 512), vmemmap::<F>(0, 512), vmemmap::<F>(512, 512)];
         assert_eq!(*mmu.0.borrow(), scopes.map(|range| vec![range]));
     }

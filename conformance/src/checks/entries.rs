@@ -103,7 +103,7 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, range: VirtRange) -> u64 {
     unsafe {
         bench.table.unmap(
             [range].into_iter(),
-            &mut |run| {
+            &mut |run: Run| {
                 leaves += run.count;
                 release(frames, run);
             },

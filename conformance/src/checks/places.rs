@@ -7,7 +7,7 @@ use crate::outcome::{Stop, Verdict, ensure_at, equal, equal_at, fail, skip};
 use core::ops::ControlFlow;
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Flush, Leaf, MapError, PageTable, Role, Visit};
+use mm_core::paging::{Flush, Leaf, MapError, PageTable, Role, Run, Visit};
 
 /// A page of the vmemmap.
 fn page<H: Harness>(bench: &Bench<'_, H>) -> Result<VirtRange, Stop> {
@@ -39,7 +39,7 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, range: VirtRange) -> Verdict {
     unsafe {
         bench.table.unmap(
             [range].into_iter(),
-            &mut |run| found = Some(run.leaf.block),
+            &mut |run: Run| found = Some(run.leaf.block),
             &bench.records,
         );
     }

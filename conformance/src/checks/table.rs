@@ -6,7 +6,7 @@ use crate::outcome::{Stop, Verdict, ensure, ensure_at, equal, equal_at, fail, sk
 use core::ops::ControlFlow;
 use mm_core::addr::{Block, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::FrameAllocator;
-use mm_core::paging::{Flush, FlushScope, Leaf, MapError, PageTable, Role, Visit};
+use mm_core::paging::{Flush, FlushScope, Leaf, MapError, PageTable, Role, Run, Visit};
 
 /// A frame, and an address of the vmemmap to map it at.
 fn frame_and_place<H: Harness>(bench: &Bench<'_, H>) -> Result<(Block, VirtAddr), Stop> {
@@ -27,7 +27,7 @@ fn unmap<H: Harness>(bench: &mut Bench<'_, H>, at: VirtAddr) -> Result<Option<Bl
     unsafe {
         bench.table.unmap(
             [range].into_iter(),
-            &mut |run| {
+            &mut |run: Run| {
                 found = Some(run.leaf.block);
             },
             &bench.records,

@@ -16,7 +16,7 @@ use core::ops::{ControlFlow, Deref, DerefMut};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
-    Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+    Replaced, Replacement, Run, RunSink, RunSource, TableRecords, Visit,
 };
 use runs::{KeepsError, Ranges};
 
@@ -197,7 +197,7 @@ unsafe impl<P: Holds> PageTable for Erased<P> {
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) where
         I: Iterator<Item = VirtRange> + Clone,

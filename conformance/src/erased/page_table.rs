@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace, ReplaceError,
-    Replaced, Replacement, Run, TableRecords, Visit,
+    Replaced, Replacement, Run, RunSink, TableRecords, Visit,
 };
 
 /// A page table of any type, without generic methods.
@@ -93,7 +93,7 @@ pub unsafe trait AnyPageTable {
     unsafe fn unmap(
         &mut self,
         ranges: AnyRanges<'_>,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     );
     /// See [`InUse::replacement`].
@@ -212,7 +212,7 @@ unsafe impl<T: PageTable> AnyPageTable for T {
     unsafe fn unmap(
         &mut self,
         ranges: AnyRanges<'_>,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) {
         // SAFETY: the caller's duties are the same.

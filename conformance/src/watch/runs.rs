@@ -1,8 +1,8 @@
-//! Sources and exchanges on whose way somebody looks.
+//! Sources, sinks and exchanges on whose way somebody looks.
 
 use super::Watch;
 use mm_core::addr::{Block, Order, VirtAddr};
-use mm_core::paging::{Exchange, Groups, Leaf, Run, RunSource, Span};
+use mm_core::paging::{Exchange, Groups, Leaf, Run, RunSink, RunSource, Span};
 
 /// A source that is watched.
 pub(super) struct WatchedSource<'s, 'w, S> {
@@ -29,6 +29,24 @@ impl<S: RunSource> RunSource for WatchedSource<'_, '_, S> {
 
     fn return_unused(&mut self, run: Run) {
         self.source.return_unused(run);
+    }
+}
+
+/// A sink that is watched: before each report, which is after the flush.
+pub(super) struct WatchedSink<'s, 'w> {
+    pub(super) released: &'s mut dyn RunSink,
+    pub(super) watch: &'s Watch<'w>,
+}
+
+impl RunSink for WatchedSink<'_, '_> {
+    fn run(&mut self, run: Run) {
+        self.watch.look();
+        self.released.run(run);
+    }
+
+    fn groups(&mut self, groups: Groups) {
+        self.watch.look();
+        self.released.groups(groups);
     }
 }
 

@@ -1,13 +1,13 @@
 //! A page table whose flushes are watched.
 
 use super::Watch;
-use super::runs::{WatchedExchange, WatchedSource};
+use super::runs::{WatchedExchange, WatchedSink, WatchedSource};
 use crate::erased::{AsInside, Borrowed, Erased};
 use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, PageTable, Replace,
-    ReplaceError, Replaced, Replacement, Run, RunSource, TableRecords, Visit,
+    ReplaceError, Replaced, Replacement, Run, RunSink, RunSource, TableRecords, Visit,
 };
 
 /// A page table, and somebody who looks by a reader's handle after each of its flushes, before each run
@@ -121,16 +121,13 @@ unsafe impl PageTable for WatchedTable<'_> {
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let watch = self.watch;
-        let mut released = |run| {
-            watch.look();
-            released(run);
-        };
+        let mut released = WatchedSink { released, watch };
         // SAFETY: the caller's duties are the same.
         unsafe { self.table.unmap(ranges, &mut released, records) }
     }

@@ -286,7 +286,7 @@ fn no_entry_is_made_for_a_frame_behind_the_last<R: Radix>() {
     unsafe { table.replace(whole, NEAR, &mut exchange, &NoRecords) }.unwrap();
     assert_eq!(exchange.1, [last]);
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-    unsafe { table.unmap([whole].into_iter(), &mut |_| (), &NoRecords) };
+    unsafe { table.unmap([whole].into_iter(), &mut |_: Run| (), &NoRecords) };
     machine.assert_empty();
 }
 

@@ -198,16 +198,19 @@ pub unsafe trait FrameAllocator {
     ///
     /// As for [`release`](Self::release) with each frame, one reference each.
     unsafe fn release_run(&self, run: PfnRange) -> u64 {
-        let mut freed = 0;
-        for frame in run {
-            // SAFETY: 1 and 2: the caller vouches for each frame of the run.
-            if let Released::Last(block) = unsafe { self.release(Block::single(frame), 1) } {
-                // SAFETY: 1: released just now.
-                unsafe { self.free(block) };
-                freed += 1;
-            }
-        }
-        freed
+        // SAFETY: the caller vouches for each frame of the run.
+        unsafe { release_one_by_one(self, run, 1, 1) }
+    }
+
+    /// Releases `references` of every `step`th frame of `frames`, from the first one on, and frees those
+    /// without references. Returns how many it freed. A step of 0 counts as 1.
+    ///
+    /// # Safety
+    ///
+    /// As for [`release`](Self::release) with each of these frames, `references` each.
+    unsafe fn release_each(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { release_one_by_one(self, frames, step, references) }
     }
 
     /// Frees a block without references.
@@ -246,6 +249,32 @@ pub unsafe trait FrameAllocator {
 
     /// The node that `frame` is on.
     fn node_of(&self, frame: Pfn) -> NodeId;
+}
+
+/// What [`FrameAllocator::release_each`] does, by a call for each frame.
+///
+/// # Safety
+///
+/// As there.
+pub(super) unsafe fn release_one_by_one<A: FrameAllocator + ?Sized>(
+    allocator: &A,
+    frames: PfnRange,
+    step: u64,
+    references: u64,
+) -> u64 {
+    let step = usize::try_from(step).unwrap_or(usize::MAX).max(1);
+    let mut freed = 0;
+    for frame in frames.into_iter().step_by(step) {
+        // SAFETY: 1 and 2: the caller vouches for each of these frames.
+        if let Released::Last(block) =
+            unsafe { allocator.release(Block::single(frame), references) }
+        {
+            // SAFETY: 1: released just now.
+            unsafe { allocator.free(block) };
+            freed += 1;
+        }
+    }
+    freed
 }
 
 /// Reading an allocator's counts, for audits.
@@ -297,6 +326,11 @@ unsafe impl<T: FrameAllocator + ?Sized> FrameAllocator for &T {
     unsafe fn release_run(&self, run: PfnRange) -> u64 {
         // SAFETY: the caller's duties are the same.
         unsafe { (**self).release_run(run) }
+    }
+
+    unsafe fn release_each(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        // SAFETY: the caller's duties are the same.
+        unsafe { (**self).release_each(frames, step, references) }
     }
 
     unsafe fn free(&self, block: OwnedBlock) {

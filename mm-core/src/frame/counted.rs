@@ -90,6 +90,38 @@ unsafe impl<A: PlainAllocator, C: ReferenceCounts> FrameAllocator for Counted<A,
         unsafe { self.counts.release(block, references) }
     }
 
+    unsafe fn release_run(&self, run: PfnRange) -> u64 {
+        // SAFETY: the caller vouches for each frame of the run.
+        unsafe { self.release_each(run, 1, 1) }
+    }
+
+    unsafe fn release_each(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        let step = step.max(1);
+        let mut freed = 0;
+        let mut rest = Some(frames);
+        while let Some(frames) = rest {
+            // SAFETY: 1: the caller's duties 1 and 2, for each of the frames.
+            let last = unsafe { self.counts.release_last(frames, step, references) };
+            for index in 0..last {
+                let frame = frames.start().saturating_add(index.saturating_mul(step));
+                // SAFETY: 1: by the caller's duty it was handed out here. 2: its last reference has gone.
+                unsafe { self.allocator.free(Block::single(frame)) };
+            }
+            if last == 0 {
+                // SAFETY: 1 and 2: the caller's, for this frame.
+                let released = unsafe { self.release(Block::single(frames.start()), references) };
+                if let Released::Last(block) = released {
+                    // SAFETY: 1: released just now.
+                    unsafe { self.free(block) };
+                    freed += 1;
+                }
+            }
+            freed += last;
+            rest = frames.split_at(last.max(1).saturating_mul(step)).1;
+        }
+        freed
+    }
+
     unsafe fn free(&self, block: OwnedBlock) {
         let block = block.block();
         self.counts.clear(block);

@@ -46,6 +46,19 @@ pub(super) mod sealed {
         ///    or split.
         unsafe fn release(&self, block: Block, references: u64) -> Released;
 
+        /// Takes `references` of one frame after the other, every `step`th of `frames` (a step is at least
+        /// 1), and makes these frames free, as long as they have no references then. Says how many it made
+        /// free: where it is none, the first one is to be released by itself.
+        ///
+        /// # Safety
+        ///
+        /// 1. The caller owns `references` references of each of these frames, which were claimed here as
+        ///    single frames or split.
+        unsafe fn release_last(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+            let _ = (frames, step, references);
+            0
+        }
+
         /// The references of the block that starts at `first`.
         fn references(&self, first: Pfn) -> Option<u64>;
 

@@ -25,6 +25,9 @@ pub(crate) const MOST_REFERENCES: u64 = (1 << COUNT_BITS) - 1;
 /// The last frame that has a place in a word: at 2^52 bytes, with pages of 4 KiB.
 const LAST_FRAME: u64 = (1 << (u64::BITS - COUNT_BITS)) - 1;
 
+/// How many frames are released under the lock at most before it is given back.
+const AT_ONCE: u64 = 32;
+
 /// Spreads frame numbers over the table: 2^64 by the golden ratio (Knuth, "The Art of Computer
 /// Programming", volume 3, section 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -43,7 +46,8 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 ///
 /// # Locks
 ///
-/// Each call takes a spin lock of the value for some ten loads and stores, in which it calls nobody.
+/// Each call takes a spin lock of the value for some ten loads and stores, in which it calls nobody. Where
+/// many frames are released together, it takes it again for every 32 of them.
 /// An interrupt handler that uses the counts would wait for what it has interrupted. So either no handler
 /// does, or interrupts are off wherever the counts are used.
 #[derive(Debug)]
@@ -142,6 +146,16 @@ impl CountFrames for SharedCounts<'_> {
         Released::Last(unsafe { OwnedBlock::new(block) })
     }
 
+    unsafe fn release_last(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        let most = frames.frames().div_ceil(step.max(1)).min(AT_ONCE);
+        let first = frames.start().get();
+        let freed = self
+            .table
+            .with(|table| table.remove_last(first, step, most, references));
+        self.out.fetch_sub(freed, Ordering::Relaxed);
+        freed
+    }
+
     fn references(&self, first: Pfn) -> Option<u64> {
         self.table.with(|table| table.change(first, Some))
     }
@@ -177,7 +191,7 @@ impl Table<'_> {
     /// Makes the references of `frame` what `change` says of those it has, and tells how many these
     /// are. `None`, and all is as it was, where `change` says so, or where they cannot be listed.
     fn change(&mut self, frame: Pfn, change: impl FnOnce(u64) -> Option<u64>) -> Option<u64> {
-        let slot = self.find(frame);
+        let slot = self.find(frame.get());
         let before = match slot {
             Slot::Listed { references, .. } => references,
             Slot::Empty { .. } | Slot::None => 1,
@@ -197,6 +211,24 @@ impl Table<'_> {
             Slot::Empty { .. } | Slot::None => return None,
         }
         Some(after)
+    }
+
+    /// Forgets one frame after the other of `most`, from `first` on by `step`, as long as they have no more
+    /// than `references`, and says how many these are.
+    fn remove_last(&mut self, first: u64, step: u64, most: u64, references: u64) -> u64 {
+        let mut frame = first;
+        for index in 0..most {
+            match self.find(frame) {
+                Slot::Listed { index, references: all } if all <= references => {
+                    self.remove(index);
+                    self.listed -= 1;
+                }
+                Slot::Empty { .. } | Slot::None if references >= 1 => {}
+                _ => return index,
+            }
+            frame = frame.wrapping_add(step);
+        }
+        most
     }
 
     /// Whether one frame more can be listed.
@@ -239,15 +271,16 @@ impl Table<'_> {
         }
     }
 
-    fn find(&self, frame: Pfn) -> Slot {
-        let mut index = self.home(frame.get());
+    #[inline]
+    fn find(&self, frame: u64) -> Slot {
+        let mut index = self.home(frame);
         // At most half of the words are in use, so the search comes to an empty one.
         for _ in 0..self.words.len() {
             let word = self.word(index);
             if word == 0 {
                 return Slot::Empty { index };
             }
-            if word >> COUNT_BITS == frame.get() {
+            if word >> COUNT_BITS == frame {
                 let references = word & MOST_REFERENCES;
                 return Slot::Listed { index, references };
             }

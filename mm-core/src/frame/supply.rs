@@ -1,5 +1,6 @@
 //! RAM: what an allocator gives, or what was taken from it before.
 
+use super::allocator::release_one_by_one;
 use super::{AcquireError, FrameAllocator, OutOfFrames, OwnedBlock, Released};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 
@@ -139,6 +140,16 @@ unsafe impl<A: FrameAllocator> FrameAllocator for Supply<'_, A> {
         // the pool sees to.
         unsafe { reserve.put_run(run, node) };
         run.frames()
+    }
+
+    unsafe fn release_each(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        // SAFETY: the caller's duties are the same.
+        unsafe {
+            match self.reserve {
+                None => self.frames.release_each(frames, step, references),
+                Some(_) => release_one_by_one(self, frames, step, references),
+            }
+        }
     }
 
     unsafe fn free(&self, owned: OwnedBlock) {

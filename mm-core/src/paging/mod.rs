@@ -7,7 +7,7 @@
 //! ```text
 //!   RunSource ──runs──▶ PageTable::map_runs ──▶ entries
 //!   entries ──▶ InUse::replace: other entries ▶ flush ──runs──▶ released   (Exchange)
-//!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ released
+//!   entries ──▶ PageTable::unmap: invalidate ▶ flush ▶ reclaim ──runs──▶ RunSink
 //! ```
 
 mod attributes;
@@ -23,6 +23,7 @@ mod records;
 mod replace;
 mod roots;
 mod run;
+mod sink;
 
 pub use attributes::Attributes;
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement, Span};
@@ -37,3 +38,4 @@ pub use records::{NoRecords, TableRecords, TableReserve};
 pub use replace::{BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, InUse, Refuse, Replace};
 pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};
+pub use sink::RunSink;

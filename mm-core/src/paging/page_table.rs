@@ -1,6 +1,6 @@
 //! The page table, as far as the vmemmap needs it.
 
-use super::{Flush, Leaf, Lookup, Mapping, Replace, Run, RunSource, TableRecords};
+use super::{Flush, Leaf, Lookup, Mapping, Replace, Run, RunSink, RunSource, TableRecords};
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::OutOfFrames;
 use core::fmt;
@@ -385,8 +385,8 @@ pub unsafe trait PageTable {
     }
 
     /// Clears this library's entries of all `ranges`, flushes them on all CPUs, and only then
-    /// reports to `released` what they pointed at. The references of a reported run, one per leaf,
-    /// then belong to the callee.
+    /// reports to `released` what they pointed at: each leaf once, as runs or in groups. The references
+    /// of what is reported, one per leaf, then belong to the callee.
     ///
     /// A huge leaf that reaches across the end of a range is cleared whole. A shared table that
     /// does so stays. [`InUse::replace`](super::InUse::replace) can split either of them first.
@@ -402,7 +402,7 @@ pub unsafe trait PageTable {
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) where
         I: Iterator<Item = VirtRange> + Clone,
@@ -417,10 +417,8 @@ pub unsafe trait PageTable {
                 let at = left.start();
                 if used == UNMAP_BATCH {
                     self.flush(core::mem::take(&mut flush), records);
-                    batch
-                        .iter_mut()
-                        .filter_map(Option::take)
-                        .for_each(&mut *released);
+                    let full = batch.iter_mut().filter_map(Option::take);
+                    full.for_each(|run| released.run(run));
                     used = 0;
                 }
                 // SAFETY: 1: the caller's duty 1. 2: runs are reported after the flush only.
@@ -439,7 +437,8 @@ pub unsafe trait PageTable {
             }
         }
         self.flush(flush, records);
-        batch.iter_mut().filter_map(Option::take).for_each(released);
+        let left = batch.iter_mut().filter_map(Option::take);
+        left.for_each(|run| released.run(run));
     }
 }
 

@@ -35,7 +35,7 @@ pub trait TableRecords {
     /// Counts one more link to a shared table on `node`, which has so many `leaves`.
     fn add_shared_link(&self, node: NodeId, leaves: u64);
 
-    /// Counts one link less to a shared table on `node`, which has so many `leaves`.
+    /// Counts links less to a shared table on `node`, which have so many `leaves` together.
     fn remove_shared_link(&self, node: NodeId, leaves: u64);
 
     /// Where the call takes tables from and gives them to, in place of the allocator. By default there is

@@ -352,6 +352,49 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
         }
     }
 
+    /// Releases, of `frames` that come in pairs, one reference of the first of each pair, which held
+    /// descriptors, and `references`, at least 1, of the second, which held tails of one compound page.
+    ///
+    /// # Safety
+    ///
+    /// 1. Of each frame the caller owns so many references, and the frames came from this pool.
+    /// 2. No entry depends on those references any more, and no translation that a CPU has cached.
+    pub(super) unsafe fn release_pairs(&mut self, frames: PfnRange, references: u64) {
+        let origin = self.origin(frames.start());
+        let pairs = frames.frames() / 2;
+        if self.of_one_origin(frames) != frames.frames() {
+            for pair in 0..pairs {
+                let head = frames.start().saturating_add(2 * pair);
+                let tail = head.saturating_add(1);
+                // SAFETY: 1 and 2: the caller's.
+                unsafe {
+                    self.release(Block::single(head), 1, Role::Descriptors);
+                    self.release(Block::single(tail), references, Role::Tail);
+                }
+            }
+            return;
+        }
+        let (_, from_tail) = frames.split_at(1);
+        let Some(from_tail) = from_tail else { return };
+        // SAFETY: 1 and 2: the caller's; the frames go to the allocator that all of them came from.
+        let (heads, tails) = unsafe {
+            match self.altmap_of(frames.start()) {
+                Some(altmap) => (
+                    altmap.release_each(frames, 2, 1),
+                    altmap.release_each(from_tail, 2, references),
+                ),
+                None => (
+                    self.ram().release_each(frames, 2, 1),
+                    self.ram().release_each(from_tail, 2, references),
+                ),
+            }
+        };
+        let kept = pairs.saturating_sub(heads);
+        self.count_freed(origin, heads, Role::Descriptors, kept);
+        let reused = pairs.saturating_mul(references).saturating_sub(tails);
+        self.count_freed(origin, tails, Role::Tail, reused);
+    }
+
     /// Releases all of `stack`, one reference of each frame, whose entries had this role.
     ///
     /// # Safety

@@ -49,6 +49,7 @@ mod plan;
 mod publish;
 mod queries;
 mod region;
+mod releases;
 mod registry;
 mod reorder;
 mod reserve;

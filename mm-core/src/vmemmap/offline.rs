@@ -6,6 +6,7 @@ use super::frame_pool::FramePool;
 use super::memory_of;
 use super::plan::Plan;
 use super::region::{Offlined, Region};
+use super::releases::Releases;
 use super::split::{Straddler, Straddlers};
 use super::table_records::RecordsInUse;
 use crate::addr::{PfnRange, VirtRange};
@@ -315,20 +316,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
         let mut pool = FramePool::new(memory, altmap, &mut self.pool_state);
+        let most = self.model.granule().entries_per_table() as u64;
+        // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table reports them after the
+        // flush (duty 4 of `PageTable`).
+        let mut released = unsafe { Releases::new(&mut pool, most) };
         // SAFETY: 1: the descriptors are not in use: after a failure nobody has seen them, `&mut self`
         // ends all that `descriptor` handed out, and duty 1 of `live_descriptor` all others. 2: the
         // ranges are whole pages of the vmemmap, and the records its own.
-        unsafe {
-            table.unmap(
-                ranges,
-                &mut |run| {
-                    // SAFETY: 1: the frames of the ranges came from this pool. 2: the page table
-                    // reports them after the flush (duty 4 of `PageTable`).
-                    pool.release_run(run)
-                },
-                &records,
-            );
-        }
+        unsafe { table.unmap(ranges, &mut released, &records) };
+        released.finish();
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Engine, load, store};
 use crate::addr::{Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::paging::{
-    Attributes, Entry, EntryFormat, Flush, FlushScope, Link, Mapping, Mmu, Role, Roots,
+    Attributes, Entry, EntryFormat, Flush, FlushScope, Link, Mapping, Mmu, Role, Roots, Run,
 };
 use core::sync::atomic::AtomicU64;
 
@@ -95,7 +95,7 @@ where
                 Entry::InvalidTable { frame } if Tree::<F>::covers_entry(depth, part) => {
                     store(slot, 0);
                     // Nothing is in it, but for links to tables that are empty too.
-                    self.release_table(depth + 1, frame, &mut |_| {});
+                    self.release_table(depth + 1, frame, &mut |_: Run| {});
                 }
                 Entry::Table { frame, link } if link != Link::Shared => {
                     self.reclaim_detached_below(depth + 1, frame, part);

@@ -116,7 +116,7 @@ fn following<F: EntryFormat>(entry: u64, rest: &[u64]) -> (Step, usize) {
 ///
 /// Inlined where `step` is a constant.
 #[inline(always)]
-fn run_length<F: EntryFormat>(slots: &[u64], first: u64, step: u64) -> usize {
+pub(super) fn run_length<F: EntryFormat>(slots: &[u64], first: u64, step: u64) -> usize {
     let expected = |index: usize| first.wrapping_add(step.wrapping_mul(index as u64));
     let differs = |(index, slot): (usize, &u64)| (slot ^ expected(index)) & !F::STATUS_BITS != 0;
 

@@ -19,13 +19,14 @@
 //! - `root` fills entries of the root ahead, for kernels with many roots.
 //! - `visit` reads.
 //! - `tables` allocates and frees the frames of tables, and has them counted.
-//! - `entries` reads and writes runs of entries in memory. `tree` finds the entry of each level for
+//! - `entries` reads and writes runs of entries in memory, and `report` says what they pointed at. `tree` finds the entry of each level for
 //!   an address.
 
 mod clear;
 mod entries;
 mod map;
 mod replace;
+mod report;
 mod root;
 mod shared;
 mod tables;
@@ -36,7 +37,7 @@ mod visit;
 use super::{
     Attributes, EntryFormat, Exchange, Flush, FlushScope, Leaf, Lookup, MapError, MapStopped,
     Mapping, Mmu, NoRecords, OneRoot, PageTable, Replace, ReplaceError, Replaced, Replacement,
-    Roots, Run, RunSource, TableRecords, Visit,
+    Roots, Run, RunSink, RunSource, TableRecords, Visit,
 };
 use crate::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
@@ -315,7 +316,7 @@ where
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) where
         I: Iterator<Item = VirtRange> + Clone,

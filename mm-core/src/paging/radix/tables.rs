@@ -110,23 +110,27 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
         linked
     }
 
-    /// Releases the reference of one link. With the last one, the caller gets the table, to
-    /// [free](Self::free) it.
+    /// Releases the references of `links` links, at least 1. With the last one, the caller gets the table,
+    /// to [free](Self::free) it.
     ///
     /// # Safety
     ///
     /// 1. The table came from here.
-    /// 2. The link is gone and flushed, or was never made.
-    pub(super) unsafe fn release(&self, table: Pfn) -> Option<OwnedBlock> {
+    /// 2. The links are gone and flushed, or were never made.
+    pub(super) unsafe fn release(&self, table: Pfn, links: u64) -> Option<OwnedBlock> {
         // SAFETY: 1 and 2: the caller's.
-        match unsafe { self.frames.release(Block::single(table), 1) } {
+        let owned = match unsafe { self.frames.release(Block::single(table), links) } {
             Released::Last(owned) => Some(owned),
-            Released::Shared => {
-                let node = self.frames.node_of(table);
-                self.records.remove_shared_link(node, self.leaves);
-                None
-            }
+            Released::Shared => None,
+        };
+        // The one that is left last is the table's own.
+        let again = links.saturating_sub(u64::from(owned.is_some()));
+        if again > 0 {
+            let node = self.frames.node_of(table);
+            let leaves = again.saturating_mul(self.leaves);
+            self.records.remove_shared_link(node, leaves);
         }
+        owned
     }
 
     /// Frees a table without links.
@@ -153,7 +157,7 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
     /// 1. The table came from here, and its one reference is the caller's.
     pub(super) unsafe fn give_back(&self, table: Pfn) {
         // SAFETY: 1: the caller's. 2: no link was made.
-        if let Some(owned) = unsafe { self.release(table) } {
+        if let Some(owned) = unsafe { self.release(table, 1) } {
             // SAFETY: 1: released just now.
             unsafe { self.free(owned) };
         }

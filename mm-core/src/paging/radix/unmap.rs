@@ -10,12 +10,12 @@
 //!   after reclaim    [0 0 C]                         [0], A and B reported, T freed
 //! ```
 
-use super::entries::for_each_run;
+use super::report::report_leaves;
 use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
 use crate::addr::{Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Flush, Leaf, Link, Mmu, Role, Roots, Run};
+use crate::paging::{Entry, EntryFormat, Flush, Link, Mmu, Role, Roots, Run, RunSink};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many entries of a live table are looked at together.
@@ -127,7 +127,7 @@ where
     ///
     /// 1. The obligation of the invalidation has been met since.
     /// 2. Nobody uses the addresses any more.
-    pub(super) unsafe fn reclaim(&self, range: VirtRange, released: &mut dyn FnMut(Run)) {
+    pub(super) unsafe fn reclaim(&self, range: VirtRange, released: &mut dyn RunSink) {
         if Tree::<F>::translates(range) {
             self.reclaim_table(0, self.root, range, released);
         }
@@ -138,7 +138,7 @@ where
         depth: usize,
         frame: Pfn,
         range: VirtRange,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
     ) {
         let slots = self.live_table(frame, depth);
         if depth == Tree::<F>::LEAF_DEPTH {
@@ -149,8 +149,10 @@ where
             }
             return;
         }
+        let mut again = None;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            match self.attributes.decode(load(slot), depth) {
+            let entry = load(slot);
+            match self.attributes.decode(entry, depth) {
                 Entry::Table {
                     link: Link::Shared, ..
                 } => {}
@@ -159,21 +161,22 @@ where
                 }
                 Entry::InvalidTable { frame } => {
                     store(slot, 0);
-                    self.release_table(depth + 1, frame, released);
+                    self.release_link(depth + 1, entry, frame, &mut again, released);
                 }
                 Entry::InvalidLeaf(leaf) => {
                     store(slot, 0);
-                    released(Run::once(leaf));
+                    released.run(Run::once(leaf));
                 }
                 _ => {}
             }
         }
+        self.release_again(depth + 1, again, released);
     }
 
     /// Zeroes and reports the invalidated leaves among a few entries of a live table.
     // Not inlined: its entries would be on the stack at every level of the recursion.
     #[inline(never)]
-    fn reclaim_window(&self, depth: usize, slots: &[AtomicU64], released: &mut dyn FnMut(Run)) {
+    fn reclaim_window(&self, depth: usize, slots: &[AtomicU64], released: &mut dyn RunSink) {
         let mut entries = [0; WINDOW];
         for (entry, slot) in entries.iter_mut().zip(slots) {
             let found = load(slot);
@@ -183,54 +186,107 @@ where
             }
         }
         let entries = entries.get(..slots.len()).unwrap_or_default();
-        for_each_run(&self.attributes, entries, depth, any_own_leaf, |_, run| {
-            released(run)
-        });
+        report_leaves(&self.attributes, entries, depth, released);
     }
 
-    /// Gives back the reference of a link to a table that no CPU can reach through it any more.
-    /// With the last one, the references of the table's own entries go too.
-    pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn FnMut(Run)) {
-        // SAFETY: 1: tables come from there. 2: the link that owned the reference is cleared and
+    /// Gives back the reference of the link `entry` to the table `frame` that no CPU can reach through it
+    /// any more. Links to one shared table are gathered in `again`, until there is another one.
+    fn release_link(
+        &self,
+        depth: usize,
+        entry: u64,
+        frame: Pfn,
+        again: &mut Option<SharedLinks>,
+        released: &mut dyn RunSink,
+    ) {
+        if entry & F::TAIL == 0 {
+            return self.release_links(depth, frame, 1, false, released);
+        }
+        match again {
+            Some(same) if same.table == frame => same.links += 1,
+            other => {
+                let links = 1;
+                let before = other.replace(SharedLinks { table: frame, links });
+                self.release_again(depth, before, released);
+            }
+        }
+    }
+
+    /// Gives back the references of links that were gathered.
+    fn release_again(
+        &self,
+        depth: usize,
+        again: Option<SharedLinks>,
+        released: &mut dyn RunSink,
+    ) {
+        if let Some(SharedLinks { table, links }) = again {
+            self.release_links(depth, table, links, true, released);
+        }
+    }
+
+    /// Gives back the reference of a link to a table, which may be shared, that no CPU can reach through it
+    /// any more. With the last one, the references of the table's own entries go too.
+    pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn RunSink) {
+        self.release_links(depth, frame, 1, true, released);
+    }
+
+    /// The same for several links, at least 1. `shared` tells that the table may be recorded as shared.
+    fn release_links(
+        &self,
+        depth: usize,
+        frame: Pfn,
+        links: u64,
+        shared: bool,
+        released: &mut dyn RunSink,
+    ) {
+        // SAFETY: 1: tables come from there. 2: the links that owned the references are cleared and
         // flushed.
-        let Some(dead) = (unsafe { self.tables.release(frame) }) else {
+        let Some(dead) = (unsafe { self.tables.release(frame, links) }) else {
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
-            if let Some(run) = self.shared_run(frame) {
+            if let Some(run) = self.shared_run(frame).filter(|_| shared) {
                 self.records.remove_shared_table(run.leaf, frame);
             }
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
-            for_each_run(&self.attributes, slots, depth, any_own_leaf, |_, run| {
-                released(run)
-            });
+            report_leaves(&self.attributes, slots, depth, released);
         } else {
             // Children of a detached table were invalidated, or are whole and were left as they
             // are.
+            let mut again = None;
             for slot in self.live_table(frame, depth) {
-                match self.attributes.decode(load(slot), depth) {
+                let entry = load(slot);
+                match self.attributes.decode(entry, depth) {
                     Entry::InvalidTable { frame }
                     | Entry::Table {
                         frame,
                         link: Link::Private | Link::Shared,
-                    } => self.release_table(depth + 1, frame, released),
-                    Entry::InvalidLeaf(leaf) => released(Run::once(leaf)),
-                    Entry::Leaf(leaf) if leaf.role != Role::Foreign => released(Run::once(leaf)),
+                    } => self.release_link(depth + 1, entry, frame, &mut again, released),
+                    Entry::InvalidLeaf(leaf) => released.run(Run::once(leaf)),
+                    Entry::Leaf(leaf) if leaf.role != Role::Foreign => released.run(Run::once(leaf)),
                     _ => {}
                 }
             }
+            self.release_again(depth + 1, again, released);
         }
         // SAFETY: 1: released above.
         unsafe { self.tables.free(dead) };
     }
 }
 
+/// Links to one shared table whose references have not been released yet.
+#[derive(Clone, Copy)]
+struct SharedLinks {
+    table: Pfn,
+    links: u64,
+}
+
 /// Whether all entries of a part of a leaf table are this library's or free. A range that is
 /// unmapped may have gaps, and other code may have mapped something there.
 fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
     let load = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
-    let (chunks, rest) = slots.as_chunks::<8>();
+    let (chunks, rest) = slots.as_chunks::<32>();
     let of_all = |slots: &[AtomicU64]| slots.iter().fold(u64::MAX, |all, slot| all & load(slot));
     let of_chunks = chunks
         .iter()
@@ -241,12 +297,4 @@ fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
             .iter()
             .map(load)
             .all(|entry| entry == 0 || entry & F::OWNED != 0)
-}
-
-/// The leaf that an entry is or was, if it is this library's.
-pub(super) fn any_own_leaf(entry: &Entry) -> Option<Leaf> {
-    match entry {
-        Entry::Leaf(leaf) | Entry::InvalidLeaf(leaf) if leaf.role != Role::Foreign => Some(*leaf),
-        _ => None,
-    }
 }

@@ -9,7 +9,7 @@ use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{
     Exchange, Flush, FlushScope, Groups, InUse, Leaf, Lookup, MapError, MapStopped, Mapping, Mmu,
     NoRecords, PageTable, RadixTable, Replace, ReplaceError, Replaced, Replacement, Role, Roots,
-    Run, RunSource, Span, Step, TableRecords, Visit,
+    Run, RunSink, RunSource, Span, Step, TableRecords, Visit,
 };
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -319,16 +319,14 @@ unsafe impl PageTable for DamagedTable<'_> {
     unsafe fn unmap<I>(
         &mut self,
         ranges: I,
-        released: &mut dyn FnMut(Run),
+        released: &mut dyn RunSink,
         records: &dyn TableRecords,
     ) where
         I: Iterator<Item = VirtRange> + Clone,
     {
-        let mut forgets = self.damage == Damage::ForgetsARelease;
-        let mut released = |run| {
-            if !std::mem::take(&mut forgets) {
-                released(run);
-            }
+        let mut released = Forgetful {
+            forgets: self.damage == Damage::ForgetsARelease,
+            released,
         };
         let late = self.damage == Damage::FreesBeforeItFlushes;
         let alone = self.damage == Damage::FlushesByThePage;
@@ -451,6 +449,27 @@ impl<S: RunSource> RunSource for DamagedSource<'_, S> {
     fn return_unused(&mut self, run: Run) {
         if self.damage != Damage::KeepsWhatItTook {
             self.source.return_unused(run);
+        }
+    }
+}
+
+/// A sink that does not hear of the first run.
+struct Forgetful<'s> {
+    released: &'s mut dyn RunSink,
+    forgets: bool,
+}
+
+impl RunSink for Forgetful<'_> {
+    fn run(&mut self, run: Run) {
+        if !std::mem::take(&mut self.forgets) {
+            self.released.run(run);
+        }
+    }
+
+    fn groups(&mut self, groups: Groups) {
+        match self.forgets {
+            true => groups.runs().for_each(|run| self.run(run)),
+            false => self.released.groups(groups),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::addr::{Block, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::radix::entries::{for_each_run, run_of, write_groups, write_run};
 use crate::paging::radix::tree::Tree;
-use crate::paging::radix::unmap::any_own_leaf;
+use crate::paging::radix::report::any_own_leaf;
 use crate::paging::radix::{Engine, load};
 use crate::paging::{
     Entry, EntryFormat, Exchange, Groups, Leaf, Link, Mmu, Role, Roots, Run, Span, Step,
@@ -311,12 +311,12 @@ where
                     });
                 });
                 // SAFETY: 1: tables come from there. 2: the link is replaced and flushed.
-                if let Some(dead) = unsafe { self.tables.release(frame) } {
+                if let Some(dead) = unsafe { self.tables.release(frame, 1) } {
                     // SAFETY: 1: released just now.
                     unsafe { self.tables.free(dead) };
                 }
             }
-            Entry::Table { frame, .. } => self.release_table(depth, frame, released),
+            Entry::Table { frame, .. } => self.release_table(depth, frame, &mut &mut *released),
             _ => {}
         }
     }

@@ -223,7 +223,7 @@ where
                 }
             }
             Change::Relink { old: table, .. } | Change::Join { table, .. } => {
-                self.release_table(Tree::<F>::LEAF_DEPTH, table, released);
+                self.release_table(Tree::<F>::LEAF_DEPTH, table, &mut &mut *released);
             }
             Change::Leaves {
                 old,
