@@ -4,7 +4,9 @@ use crate::{Arena, Pattern, Runs, addresses};
 use arch_x86_64::{FourLevel, FourLevelTable};
 use mm_core::addr::{NodeId, Pfn};
 use mm_core::frame::DirectMap;
-use mm_core::paging::{FlushScope, Mmu, NoRecords, OneRoot, PageTable, RadixTable, Run};
+use mm_core::paging::{
+    FlushScope, Groups, Mmu, NoRecords, OneRoot, PageTable, RadixTable, Run, RunSink,
+};
 
 /// No CPU uses the tables.
 pub struct NoCpu;
@@ -51,24 +53,42 @@ impl<'a> Engine<'a> {
         mapped.expect("the arena has enough frames");
     }
 
-    /// Clears all entries; answers how many, and in how many runs.
+    /// Clears all entries; answers how many, and in how many reports.
     #[inline(never)]
     pub fn unmap(&mut self) -> (u64, u64) {
-        let (mut entries, mut runs, mut frames) = (0, 0, 0);
+        let mut seen = Seen::default();
         // SAFETY: 1: nobody uses the addresses. 2: `map` mapped all of them.
         unsafe {
             self.table.unmap(
                 core::iter::once(addresses()),
-                &mut |run: Run| {
-                    entries += run.count;
-                    frames ^= run.leaf.block.first().get();
-                    runs += 1;
-                },
+                &mut seen,
                 &NoRecords,
             );
         }
-        core::hint::black_box(frames);
-        (entries, runs)
+        core::hint::black_box(seen.frames);
+        (seen.entries, seen.reports)
+    }
+}
+
+/// What was reported.
+#[derive(Default)]
+struct Seen {
+    entries: u64,
+    reports: u64,
+    frames: u64,
+}
+
+impl RunSink for Seen {
+    fn run(&mut self, run: Run) {
+        self.entries += run.count;
+        self.reports += 1;
+        self.frames ^= run.leaf.block.first().get();
+    }
+
+    fn groups(&mut self, groups: Groups) {
+        self.entries += groups.leaves();
+        self.reports += 1;
+        self.frames ^= groups.frames.start().get();
     }
 }
 

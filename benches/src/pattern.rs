@@ -1,7 +1,7 @@
 //! Which frames the entries point at.
 
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
-use mm_core::paging::{Role, Run, RunSource};
+use mm_core::paging::{GroupTails, Groups, Role, Run, RunSource};
 
 /// The first frame that entries point at; none of them is ever accessed.
 const FIRST_FRAME: u64 = 1 << 20;
@@ -47,9 +47,26 @@ impl Pattern {
             }
         }
     }
+
+    /// The whole groups that start with the entry number `index`, if one does.
+    #[inline(always)]
+    fn groups(self, index: u64, at_most: u64) -> Option<Groups> {
+        let Self::Compound { shift } = self else {
+            return None;
+        };
+        let groups = at_most >> shift;
+        if groups == 0 || index & ((1 << shift) - 1) != 0 {
+            return None;
+        }
+        Some(Groups {
+            frames: PfnRange::new(self.frame(index), 2 * groups).unwrap(),
+            tails: GroupTails::Own,
+            pages: 1 << shift,
+        })
+    }
 }
 
-/// A pattern as a source of runs whose frames are there already.
+/// A pattern as a source of runs and groups whose frames are there already.
 pub struct Runs {
     pattern: Pattern,
     next: u64,
@@ -70,6 +87,13 @@ impl RunSource for Runs {
         let run = self.pattern.run(self.next, pages);
         self.next += run.count;
         Ok(run)
+    }
+
+    #[inline(always)]
+    fn next_groups(&mut self, _: VirtAddr, pages: u64) -> Result<Option<Groups>, Self::Error> {
+        let groups = self.pattern.groups(self.next, pages);
+        self.next += groups.map_or(0, |groups| groups.leaves());
+        Ok(groups)
     }
 
     fn return_unused(&mut self, run: Run) {

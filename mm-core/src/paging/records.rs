@@ -32,7 +32,7 @@ pub trait TableRecords {
     /// Counts `tables` that were freed on `node`.
     fn remove_tables(&self, node: NodeId, tables: u64);
 
-    /// Counts one more link to a shared table on `node`, which has so many `leaves`.
+    /// Counts more links to a shared table on `node`, which have so many `leaves` together.
     fn add_shared_link(&self, node: NodeId, leaves: u64);
 
     /// Counts links less to a shared table on `node`, which have so many `leaves` together.

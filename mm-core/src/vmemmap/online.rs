@@ -306,8 +306,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             self.find_tail(table, writer, compound, piece, altmap)
         };
         let first = of(piece.start());
-        let last = of(piece.last());
-        [first, last.filter(|_| first != last)]
+        let is_one = plan.page_of(piece.start()).contains(piece.last());
+        let last = (!is_one).then(|| of(piece.last()));
+        [first, last.flatten()]
     }
 
     /// The tail frame of `compound` that a piece other than `piece` has mapped.

@@ -2,25 +2,44 @@
 
 use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Run, Step};
 
+/// How many leaves the groups have that are read and written one cache line at a time: on every granule those of
+/// the size that huge leaves of the kernel have (2 MiB, 32 MiB, 512 MiB).
+pub(super) const LINE: usize = 8;
+
 /// How many entries at the start of a run are compared one by one, since many runs are short.
 const SHORT: usize = 8;
 
 /// How many entries are compared at a time after that: two cache lines of them.
 const CHUNK: usize = 16;
 
+/// How many entries are written at a time: with less, counting them takes as long as writing.
+const BLOCK: usize = 32;
+
 /// Writes `slots.len()` entries, the first of them `entry`, the others following it by `step`.
 #[inline]
 pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Step) {
     match step {
-        Step::Same => slots.fill(entry),
-        Step::Next => {
-            let mut entry = entry;
-            for slot in slots {
-                *slot = entry;
-                entry = entry.wrapping_add(F::FRAME_STEP);
-            }
-        }
+        Step::Same => write_steps(slots, entry, 0),
+        Step::Next => write_steps(slots, entry, F::FRAME_STEP),
     }
+}
+
+/// Writes entries that differ by `step`, the first of them `entry`.
+// Inlined where `step` is a constant.
+#[inline(always)]
+fn write_steps(slots: &mut [u64], entry: u64, step: u64) {
+    let mut entry = entry;
+    let mut write = |slots: &mut [u64]| {
+        for slot in slots {
+            *slot = entry;
+            entry = entry.wrapping_add(step);
+        }
+    };
+    let (blocks, rest) = slots.as_chunks_mut::<BLOCK>();
+    for block in blocks {
+        write(block);
+    }
+    write(rest);
 }
 
 /// Writes the leaves of `groups`, `slots.len()` of them, as entries at `depth`.
@@ -37,13 +56,21 @@ pub(super) fn write_groups<F: EntryFormat>(
         GroupTails::Same(_) => (F::FRAME_STEP, 0),
         GroupTails::Own => (2 * F::FRAME_STEP, 2 * F::FRAME_STEP),
     };
-    for group in slots.chunks_exact_mut((groups.pages as usize).max(1)) {
+    let mut write = |group: &mut [u64]| {
         if let Some((first, others)) = group.split_first_mut() {
             *first = head;
             others.fill(tail);
         }
         head = head.wrapping_add(head_step);
         tail = tail.wrapping_add(tail_step);
+    };
+    match groups.pages as usize {
+        LINE => slots
+            .as_chunks_mut::<LINE>()
+            .0
+            .iter_mut()
+            .for_each(|line| write(line)),
+        pages => slots.chunks_exact_mut(pages.max(1)).for_each(write),
     }
 }
 

@@ -155,6 +155,14 @@ impl<S: RunSource> Cursor<'_, S> {
     }
 }
 
+/// What was done about a free entry of a table above the leaf tables.
+enum Filled {
+    /// This table was allocated, to be filled and then linked there.
+    Below(Pfn),
+    /// All is entered up to this address.
+    UpTo(VirtAddr),
+}
+
 /// Whether CPUs can see a table while it is filled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Visibility {
@@ -212,13 +220,23 @@ where
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
         let slots = self.live_table(frame, depth);
-        for (part, slot) in entries_of::<F>(slots, depth, range) {
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            let Some((part, slot)) = entries_of::<F>(slots, depth, left).next() else {
+                break;
+            };
+            rest = left.after(part.last());
             let (table, table_visibility) = match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, .. } => (frame, Visibility::Live),
-                Entry::Free => match self.fill_free_entry(depth, slot, part, node, cursor)? {
-                    Some(table) => (table, Visibility::Unlinked),
-                    None => continue,
-                },
+                Entry::Free => {
+                    match self.fill_free_entry(depth, slots, (left, part), node, cursor)? {
+                        Filled::Below(table) => (table, Visibility::Unlinked),
+                        Filled::UpTo(last) => {
+                            rest = left.after(last);
+                            continue;
+                        }
+                    }
+                }
                 _ => {
                     return Err(MapStopped::Table {
                         at: part.start(),
@@ -243,18 +261,18 @@ where
         Ok(())
     }
 
-    /// Enters a huge leaf, or a link to a shared table, at the free entry `slot` at `depth` for
-    /// `range`, if the next run is one. Otherwise allocates a table, which is to be filled and then
-    /// linked there.
+    /// Enters a huge leaf, or links to a shared table, from the free entry for `range` in `slots`, a table
+    /// at `depth`, on, if the next run is one or fills some; no further than `left`, which starts there too.
+    /// Otherwise allocates a table, which is to be filled and then linked there.
     #[inline(never)]
     fn fill_free_entry<S: RunSource>(
         &self,
         depth: usize,
-        slot: &AtomicU64,
-        range: VirtRange,
+        slots: &[AtomicU64],
+        (left, range): (VirtRange, VirtRange),
         node: NodeId,
         cursor: &mut Cursor<'_, S>,
-    ) -> Result<Option<Pfn>, MapStopped<S::Error>> {
+    ) -> Result<Filled, MapStopped<S::Error>> {
         let at = range.start();
         let largest = Tree::<F>::largest_leaf(at, cursor.last);
         let run = cursor.peek(at, largest)?;
@@ -264,12 +282,14 @@ where
                 return Err(unsupported(at, order));
             }
             let leaf = cursor.take_one(run);
-            store(slot, self.attributes.leaf(leaf, depth));
-            return Ok(None);
+            if let Some(slot) = slots.get(Tree::<F>::index(depth, at)) {
+                store(slot, self.attributes.leaf(leaf, depth));
+            }
+            return Ok(Filled::UpTo(range.last()));
         }
         if cursor.source.share_tables() && Self::fills_table(depth, range, &run) {
-            self.link_run(slot, range, node, run, cursor)?;
-            return Ok(None);
+            let slots = slots.get(Tree::<F>::index(depth, at)..);
+            return self.link_run(slots.unwrap_or_default(), left, node, run, cursor);
         }
         let table = self.tables.allocate(node);
         let table = table.map_err(|error| MapStopped::Table {
@@ -280,7 +300,7 @@ where
             // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
             unsafe { self.private_table(table, depth + 1) }.fill(0);
         }
-        Ok(Some(table))
+        Ok(Filled::Below(table))
     }
 
     /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`. Frees
@@ -319,27 +339,36 @@ where
             && Tree::<F>::covers_entry(depth, range)
     }
 
-    /// Links a shared table for `range` at the free entry `slot` in place of the leaves of `run`.
+    /// Links a shared table in place of the leaves of `run` at the start of `left`: at the first of `slots`,
+    /// which is free, and at as many behind it as are free and wholly filled.
     #[inline(never)]
     fn link_run<S: RunSource>(
         &self,
-        slot: &AtomicU64,
-        range: VirtRange,
+        slots: &[AtomicU64],
+        left: VirtRange,
         node: NodeId,
         run: Run,
         cursor: &mut Cursor<'_, S>,
-    ) -> Result<(), MapStopped<S::Error>> {
-        let linked = self.link_shared(slot, run.leaf, node);
-        let is_new = linked.map_err(|error| MapStopped::Table {
-            at: range.start(),
-            error,
-        })?;
-        let (replaced, rest) = run.take(Tree::<F>::LEAVES_PER_TABLE);
+    ) -> Result<Filled, MapStopped<S::Error>> {
+        let at = left.start();
+        let leaves = Tree::<F>::LEAVES_PER_TABLE;
+        let tables = (run.count / leaves).min(left.pages(F::GRANULE) / leaves);
+        let tables = usize::try_from(tables).unwrap_or(slots.len()).max(1);
+        let linked = self.link_shared(slots.get(..tables).unwrap_or(slots), run.leaf, node);
+        let (linked, is_new) = linked.map_err(|error| MapStopped::Table { at, error })?;
+        let (replaced, rest) = run.take(linked * leaves);
         cursor.run = rest;
-        if !is_new {
-            cursor.source.return_unused(replaced);
+        // A new table has the references of its own leaves.
+        let unused = match is_new {
+            true => replaced.take(leaves).1,
+            false => Some(replaced),
+        };
+        if let Some(unused) = unused {
+            cursor.source.return_unused(unused);
         }
-        Ok(())
+        let bytes = linked.saturating_mul(leaves * F::GRANULE.bytes());
+        let last = at.get().saturating_add(bytes.saturating_sub(1));
+        Ok(Filled::UpTo(VirtAddr::new(last)))
     }
 
     /// Enters runs into a leaf table that CPUs may be walking. Its entries for `range` have to be

@@ -5,12 +5,9 @@
 //!   reports   three groups of 4          a run       a run
 //! ```
 
-use super::entries::{run_length, run_of};
+use super::entries::{LINE, run_length, run_of};
 use crate::addr::PfnRange;
 use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, RunSink};
-
-/// How many leaves the groups have that are looked for eight entries, one cache line, at a time.
-const LINE: usize = 8;
 
 /// The leaf that an entry is or was, if it is this library's.
 #[inline]

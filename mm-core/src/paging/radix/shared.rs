@@ -27,23 +27,29 @@ where
     U: Mmu<F>,
     R: Roots,
 {
-    /// Links a table of nothing but `leaf` at the free entry `slot`: an existing one, or a new one.
-    /// Says whether it is new. A new one owns a reference for each of its leaves.
+    /// Links a table of nothing but `leaf` at the first of `slots`, which is free, and at those behind it up
+    /// to one that is not: an existing table, or a new one. Answers at how many, at least 1, and whether the
+    /// table is new. A new one owns a reference for each of its leaves.
     pub(super) fn link_shared(
         &self,
-        slot: &AtomicU64,
+        slots: &[AtomicU64],
         leaf: Leaf,
         node: NodeId,
-    ) -> Result<bool, MapError> {
-        let depth = Tree::<F>::LEAF_DEPTH;
+    ) -> Result<(u64, bool), MapError> {
+        let others = slots.get(1..).unwrap_or_default();
+        let free = 1 + others.iter().take_while(|slot| load(slot) == 0).count();
         if let Some(table) = self.records.shared_table(leaf) {
-            // SAFETY: 1: tables come from there. 2: the link owns the reference.
-            if unsafe { self.tables.link_again(table) } {
-                store(slot, self.attributes.table(table, true));
-                return Ok(false);
+            // SAFETY: 1: tables come from there. 2: the links own the references.
+            let again = |links: &usize| unsafe { self.tables.link_again(table, *links as u64) };
+            // Where not all can be counted, perhaps one can.
+            let links = Some(free).filter(again);
+            let links = links.or_else(|| Some(1).filter(|_| free > 1).filter(again));
+            if let Some(links) = links {
+                return Ok((self.store_links(slots, links, table), false));
             }
             self.records.remove_shared_table(leaf, table);
         }
+        let depth = Tree::<F>::LEAF_DEPTH;
         let table = self.tables.allocate(node)?;
         // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
         write_run::<F>(
@@ -53,8 +59,18 @@ where
         );
         self.records.add_shared_table(leaf, table);
         self.mmu.publish();
-        store(slot, self.attributes.table(table, true));
-        Ok(true)
+        // SAFETY: 1: it came from there just now. 2: the links behind the first own the references.
+        let all = free == 1 || unsafe { self.tables.link_again(table, free as u64 - 1) };
+        let links = if all { free } else { 1 };
+        Ok((self.store_links(slots, links, table), true))
+    }
+
+    /// Links the shared table `table` at the first `links` of `slots`.
+    fn store_links(&self, slots: &[AtomicU64], links: usize, table: Pfn) -> u64 {
+        for slot in slots.iter().take(links) {
+            store(slot, self.attributes.table(table, true));
+        }
+        links as u64
     }
 
     /// All leaves of the shared table `frame`.
@@ -123,7 +139,7 @@ where
             return next;
         };
         // SAFETY: 1: tables come from there. 2: the link that the batch makes owns the reference.
-        let again = |table: &Pfn| unsafe { self.tables.link_again(*table) };
+        let again = |table: &Pfn| unsafe { self.tables.link_again(*table, 1) };
         match self.records.shared_table(leaf).filter(again) {
             Some(table) => batch.push(Change::Relink {
                 at,

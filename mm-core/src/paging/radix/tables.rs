@@ -94,18 +94,19 @@ impl<'t, A: FrameAllocator> Tables<'t, A> {
         Ok(tables)
     }
 
-    /// Adds a reference for another link to `table`. Says whether that could be counted.
+    /// Adds references for `links` other links to `table`. Says whether they could be counted.
     ///
     /// # Safety
     ///
     /// 1. The table came from here.
-    /// 2. A link is made that owns the reference.
-    pub(super) unsafe fn link_again(&self, table: Pfn) -> bool {
+    /// 2. Links are made that own the references.
+    pub(super) unsafe fn link_again(&self, table: Pfn, links: u64) -> bool {
         // SAFETY: 1 and 2: the caller's.
-        let linked = unsafe { self.frames.acquire(table, 1) }.is_ok();
+        let linked = unsafe { self.frames.acquire(table, links) }.is_ok();
         if linked {
             let node = self.frames.node_of(table);
-            self.records.add_shared_link(node, self.leaves);
+            let leaves = links.saturating_mul(self.leaves);
+            self.records.add_shared_link(node, leaves);
         }
         linked
     }

@@ -114,7 +114,7 @@ where
             return true;
         }
         // SAFETY: 1: tables come from there. 2: the link that the batch makes owns the reference.
-        let again = |table: &Pfn| unsafe { self.tables.link_again(*table) };
+        let again = |table: &Pfn| unsafe { self.tables.link_again(*table, 1) };
         let known = self.records.shared_table(leaf).filter(again);
         let table = match known {
             Some(table) => table,
