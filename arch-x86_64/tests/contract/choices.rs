@@ -7,7 +7,8 @@ use arch_x86_64::{Choices, FourLevel};
 use mm_core::addr::{Block, Pfn, PhysAddr};
 use mm_core::frame::{FrameAllocator, Released};
 use mm_core::paging::{
-    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, NoRecords, PageTable, Role, Run, Visit,
+    Entry, FrameOutOfReach, Leaf, Link, MapError, MapStopped, NoRecords, PageTable, Role, Run,
+    Visit,
 };
 use std::ops::ControlFlow;
 

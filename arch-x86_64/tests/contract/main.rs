@@ -14,6 +14,7 @@ mod mailbox;
 mod map;
 mod read;
 mod registers;
+mod reports;
 mod roots;
 mod tlb;
 mod unmap;

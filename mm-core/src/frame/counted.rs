@@ -165,7 +165,7 @@ impl<A, C: ReferenceCounts> InspectFrames for Counted<A, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::WordCounts;
+    use crate::frame::{SharedCounts, WordCounts};
     extern crate std;
     use core::sync::atomic::AtomicU32;
     use std::cell::RefCell;
@@ -276,6 +276,58 @@ mod tests {
             counted.free(owned);
         }
         assert_eq!(plain.free_frames(), 16);
+    }
+
+    /// Takes all 12 frames, gives some more references to some of them, and releases of every `step`th of
+    /// `frames` so many references as are said. Answers which frames are free then, and what was returned.
+    fn freed_by<C: ReferenceCounts>(
+        counted: &Counted<&Plain, C>,
+        more: &[(u64, u64)],
+        (first, frames, step, references): (u64, u64, u64, u64),
+    ) -> (Vec<u64>, u64) {
+        let run = counted.allocate_run(12, NODE).unwrap();
+        assert_eq!((run.start().get(), run.frames()), (0, 12));
+        for (frame, references) in more {
+            // SAFETY: 1: the frames are this test's. 2: nothing is left of them after it.
+            unsafe { counted.acquire(Pfn::new(*frame).unwrap(), *references) }.unwrap();
+        }
+        let frames = PfnRange::new(Pfn::new(first).unwrap(), frames).unwrap();
+        // SAFETY: 1 and 2: the references are this test's.
+        let freed = unsafe { counted.release_each(frames, step, references) };
+        let free = counted.allocator.0.borrow().clone();
+        let below = free.into_iter().filter(|frame| *frame < 12);
+        (below.collect(), freed)
+    }
+
+    #[test]
+    fn every_stepth_frame_is_released_and_no_other() {
+        // What is acquired, what is released, and what is free then.
+        type Case<'c> = (&'c [(u64, u64)], (u64, u64, u64, u64), &'c [u64]);
+        let cases: [Case<'_>; 7] = [
+            (&[], (2, 5, 1, 1), &[2, 3, 4, 5, 6]),
+            (&[], (2, 5, 2, 1), &[2, 4, 6]),
+            (&[], (2, 6, 4, 1), &[2, 6]),
+            (&[], (3, 1, 0, 1), &[3]),
+            // One that somebody else has too stays.
+            (&[(4, 1)], (2, 5, 1, 1), &[2, 3, 5, 6]),
+            // Pairs: the second of each has 6 more.
+            (&[(3, 6), (5, 6), (7, 6)], (3, 5, 2, 7), &[3, 5, 7]),
+            (&[(3, 6), (5, 8), (7, 6)], (3, 5, 2, 7), &[3, 7]),
+        ];
+        for (more, released, free) in cases {
+            let expected = (free.to_vec(), free.len() as u64);
+            let (plain, mut words) = (Plain::new(), words());
+            let by_words = counted(&plain, &mut words);
+            assert_eq!(freed_by(&by_words, more, released), expected);
+            let (plain, mut words) = (Plain::new(), [0; 8]);
+            let shared = Counted::new(&plain, SharedCounts::new(&mut words));
+            // It has no counts for frames from 12 on to refuse.
+            plain.0.borrow_mut().truncate(12);
+            assert_eq!(freed_by(&shared, more, released), expected);
+            assert_eq!(shared.outstanding(), Some(12 - expected.1));
+            let left = more.iter().filter(|(_, more)| *more > released.3);
+            assert_eq!(shared.counts.shared_frames(), left.count() as u64);
+        }
     }
 
     #[test]

@@ -411,6 +411,27 @@ mod tests {
                 let number = next(&mut state) % numbers * 0x1_0000_0001;
                 let references = next(&mut state) % 3 + 1;
                 let before = plain.get(&number).copied().unwrap_or(1);
+                if next(&mut state).is_multiple_of(16) {
+                    // Of a run of frames, of which some are listed, the first ones that have no more.
+                    let first = next(&mut state) % numbers;
+                    let frames = 1 + next(&mut state) % 40;
+                    let step = 1 + next(&mut state) % 3;
+                    let range = PfnRange::new(frame(first * 0x1_0000_0001), frames).unwrap();
+                    let mut expected = 0;
+                    for number in range.into_iter().step_by(step as usize).take(32) {
+                        let all = plain.get(&number.get()).copied().unwrap_or(1);
+                        if all > references {
+                            break;
+                        }
+                        plain.remove(&number.get());
+                        expected += 1;
+                    }
+                    counts.out.fetch_add(expected, Ordering::Relaxed);
+                    // SAFETY: 1: frames that are not listed have one reference, the test's.
+                    let freed = unsafe { counts.release_last(range, step, references) };
+                    assert_eq!((freed, counts.in_use()), (expected, 0));
+                    continue;
+                }
                 if next(&mut state).is_multiple_of(2) {
                     let fits = before > 1 || plain.len() < room;
                     assert_eq!(counts.acquire(frame(number), references).is_ok(), fits);

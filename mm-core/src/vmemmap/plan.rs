@@ -59,6 +59,9 @@ pub struct PlannedRun {
 impl PlannedRun {
     /// The first `pages` pages, at least 1, and the rest.
     pub(super) fn split_at(self, pages: u64, model: &MemoryModel) -> (Self, Option<Self>) {
+        if pages >= self.pages {
+            return (self, None);
+        }
         let per_page = model.descriptors_per_page();
         let (first, rest) = self.describes.take_first(pages.saturating_mul(per_page));
         let part = |describes: PfnRange| Self {

@@ -9,37 +9,37 @@ pub(super) const LINE: usize = 8;
 /// How many entries at the start of a run are compared one by one, since many runs are short.
 const SHORT: usize = 8;
 
-/// How many entries are compared at a time after that: two cache lines of them.
+/// How many entries of a run of frames that follow each other are compared at a time after that.
 const CHUNK: usize = 16;
 
-/// How many entries are written at a time: with less, counting them takes as long as writing.
+/// How many equal entries are written or compared at a time: with less, counting takes as long as that.
 const BLOCK: usize = 32;
 
 /// Writes `slots.len()` entries, the first of them `entry`, the others following it by `step`.
 #[inline]
 pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Step) {
-    match step {
-        Step::Same => write_steps(slots, entry, 0),
-        Step::Next => write_steps(slots, entry, F::FRAME_STEP),
-    }
-}
-
-/// Writes entries that differ by `step`, the first of them `entry`.
-// Inlined where `step` is a constant.
-#[inline(always)]
-fn write_steps(slots: &mut [u64], entry: u64, step: u64) {
-    let mut entry = entry;
-    let mut write = |slots: &mut [u64]| {
-        for slot in slots {
-            *slot = entry;
-            entry = entry.wrapping_add(step);
-        }
-    };
     let (blocks, rest) = slots.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        write(block);
+    match step {
+        Step::Same => {
+            for block in blocks {
+                block.fill(entry);
+            }
+            rest.fill(entry);
+        }
+        Step::Next => {
+            let mut entry = entry;
+            let mut write = |slots: &mut [u64]| {
+                for slot in slots {
+                    *slot = entry;
+                    entry = entry.wrapping_add(F::FRAME_STEP);
+                }
+            };
+            for block in blocks {
+                write(block);
+            }
+            write(rest);
+        }
     }
-    write(rest);
 }
 
 /// Writes the leaves of `groups`, `slots.len()` of them, as entries at `depth`.
@@ -128,22 +128,53 @@ fn following<F: EntryFormat>(entry: u64, rest: &[u64]) -> (Step, usize) {
     };
     let changed = (next ^ entry) & !F::STATUS_BITS;
     if changed == 0 {
-        return (Step::Same, run_length::<F>(rest, entry, 0));
+        return (Step::Same, same_length::<F>(rest, entry));
     }
     let second = entry.wrapping_add(F::FRAME_STEP);
     if (next ^ second) & !F::STATUS_BITS == 0 {
-        (Step::Next, run_length::<F>(rest, second, F::FRAME_STEP))
+        (Step::Next, next_length::<F>(rest, second))
     } else {
         (Step::Same, 0)
     }
 }
 
-/// How many of `slots` equal, status bits apart, `first`, `first + step`, `first + 2 * step`, and
-/// so on.
-///
-/// Inlined where `step` is a constant.
-#[inline(always)]
-pub(super) fn run_length<F: EntryFormat>(slots: &[u64], first: u64, step: u64) -> usize {
+/// How many of `slots` equal `entry`, status bits apart.
+#[inline]
+pub(super) fn same_length<F: EntryFormat>(slots: &[u64], entry: u64) -> usize {
+    let differs = |slot: &u64| (slot ^ entry) & !F::STATUS_BITS != 0;
+    let start = slots.get(..SHORT).unwrap_or(slots);
+    if let Some(length) = start.iter().position(differs) {
+        return length;
+    }
+    // All are equal where the bits that all of them have are those that any of them has: two operations for
+    // several entries at once, where these are aligned.
+    let same = |block: &&Block| {
+        let (all, any) = (block.0.iter()).fold((u64::MAX, 0), |(all, any), slot| {
+            (all & slot, any | slot)
+        });
+        ((all ^ entry) | (any ^ entry)) & !F::STATUS_BITS == 0
+    };
+    let behind = slots.get(start.len()..).unwrap_or_default();
+    // SAFETY: a block is entries, whatever these are.
+    let (before, blocks, _) = unsafe { behind.align_to::<Block>() };
+    let unlike = before.iter().position(differs);
+    if let Some(length) = unlike {
+        return start.len() + length;
+    }
+    let blocks = blocks.iter().take_while(same).count();
+    let length = start.len() + before.len() + blocks * BLOCK;
+    let rest = slots.get(length..).unwrap_or_default();
+    length + rest.iter().position(differs).unwrap_or(rest.len())
+}
+
+/// Entries that are compared at a time, where they lie in cache lines of their own.
+#[repr(C, align(64))]
+struct Block([u64; BLOCK]);
+
+/// How many of `slots` equal, status bits apart, `first` and the leaves of the frames that follow.
+#[inline]
+fn next_length<F: EntryFormat>(slots: &[u64], first: u64) -> usize {
+    let step = F::FRAME_STEP;
     let expected = |index: usize| first.wrapping_add(step.wrapping_mul(index as u64));
     let differs = |(index, slot): (usize, &u64)| (slot ^ expected(index)) & !F::STATUS_BITS != 0;
 

@@ -5,7 +5,7 @@
 //!   reports   three groups of 4          a run       a run
 //! ```
 
-use super::entries::{LINE, run_length, run_of};
+use super::entries::{LINE, run_of, same_length};
 use crate::addr::PfnRange;
 use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, RunSink};
 
@@ -74,7 +74,7 @@ fn groups_of<F: EntryFormat>(
         false => (GroupTails::Same(second), 1, 0),
     };
     let behind_head = slots.get(1..).unwrap_or_default();
-    let pages = 1 + run_length::<F>(behind_head, tail, 0);
+    let pages = 1 + same_length::<F>(behind_head, tail);
     let steps = [each * F::FRAME_STEP, tail_step];
     let expected = [
         head.wrapping_add(steps[0]),
