@@ -59,11 +59,8 @@ impl<'a> Engine<'a> {
         let mut seen = Seen::default();
         // SAFETY: 1: nobody uses the addresses. 2: `map` mapped all of them.
         unsafe {
-            self.table.unmap(
-                core::iter::once(addresses()),
-                &mut seen,
-                &NoRecords,
-            );
+            self.table
+                .unmap(core::iter::once(addresses()), &mut seen, &NoRecords);
         }
         core::hint::black_box(seen.frames);
         (seen.entries, seen.reports)

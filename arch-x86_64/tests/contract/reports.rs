@@ -1,6 +1,7 @@
 //! What is unmapped is reported leaf by leaf as it was there, in groups where it lies in groups.
 
 use crate::machine::{Machine, NODE, Paging, at, for_both_formats, vmemmap};
+use arch_sim::walker::Walker;
 use core::convert::Infallible;
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::paging::{

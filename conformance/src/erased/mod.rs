@@ -194,12 +194,8 @@ unsafe impl<P: Holds> PageTable for Erased<P> {
         unsafe { self.0.table_mut().share_tables(range, released, records) }
     }
 
-    unsafe fn unmap<I>(
-        &mut self,
-        ranges: I,
-        released: &mut dyn RunSink,
-        records: &dyn TableRecords,
-    ) where
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn RunSink, records: &dyn TableRecords)
+    where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let ranges = Ranges::new(ranges);

@@ -118,12 +118,8 @@ unsafe impl PageTable for WatchedTable<'_> {
         unsafe { self.table.share_tables(range, &mut released, records) }
     }
 
-    unsafe fn unmap<I>(
-        &mut self,
-        ranges: I,
-        released: &mut dyn RunSink,
-        records: &dyn TableRecords,
-    ) where
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn RunSink, records: &dyn TableRecords)
+    where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let watch = self.watch;

@@ -219,7 +219,10 @@ impl Table<'_> {
         let mut frame = first;
         for index in 0..most {
             match self.find(frame) {
-                Slot::Listed { index, references: all } if all <= references => {
+                Slot::Listed {
+                    index,
+                    references: all,
+                } if all <= references => {
                     self.remove(index);
                     self.listed -= 1;
                 }

@@ -399,12 +399,8 @@ pub unsafe trait PageTable {
     /// 2. `ranges` yields the same ranges each time it is cloned. Each is whole pages of the vmemmap.
     ///    (What is not mapped there, or foreign, is skipped.) The `records` are [those of the
     ///    tree](Self#for-callers).
-    unsafe fn unmap<I>(
-        &mut self,
-        ranges: I,
-        released: &mut dyn RunSink,
-        records: &dyn TableRecords,
-    ) where
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn RunSink, records: &dyn TableRecords)
+    where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let granule = self.granule();

@@ -1,44 +1,126 @@
 //! Runs of base-page entries in the memory of a table.
 
+use super::lines::{BLOCK, COPIES, LINE, equal_blocks, equal_lines, write_copies, write_lines};
 use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Run, Step};
 
-/// How many leaves the groups have that are read and written one cache line at a time: on every granule those of
-/// the size that huge leaves of the kernel have (2 MiB, 32 MiB, 512 MiB).
-pub(super) const LINE: usize = 8;
-
 /// How many entries at the start of a run are compared one by one, since many runs are short.
-const SHORT: usize = 8;
-
-/// How many entries of a run of frames that follow each other are compared at a time after that.
-const CHUNK: usize = 16;
-
-/// How many equal entries are written or compared at a time: with less, counting takes as long as that.
-const BLOCK: usize = 32;
+/// Those of a compound page that fills a leaf table are lines then, the head and these apart.
+const SHORT: usize = 7;
 
 /// Writes `slots.len()` entries, the first of them `entry`, the others following it by `step`.
 #[inline]
 pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Step) {
-    let (blocks, rest) = slots.as_chunks_mut::<BLOCK>();
     match step {
         Step::Same => {
-            for block in blocks {
-                block.fill(entry);
+            if slots.len() < COPIES {
+                return slots.fill(entry);
             }
-            rest.fill(entry);
+            let copies = [entry; COPIES];
+            write_copies(slots.as_chunks_mut().0, &copies);
+            // What does not fill a chunk is in the last one, the others of which are written twice.
+            if let Some(last) = slots.last_chunk_mut() {
+                write_copies(core::slice::from_mut(last), &copies);
+            }
         }
         Step::Next => {
-            let mut entry = entry;
-            let mut write = |slots: &mut [u64]| {
-                for slot in slots {
-                    *slot = entry;
-                    entry = entry.wrapping_add(F::FRAME_STEP);
-                }
-            };
-            for block in blocks {
-                write(block);
+            let (lines, rest) = slots.as_chunks_mut();
+            let done = lines.len();
+            if done > 0 {
+                let (first, steps) = next_leaves::<F>(entry);
+                write_lines(lines, &first, &steps);
             }
-            write(rest);
+            let mut entry = entry.wrapping_add(F::FRAME_STEP.wrapping_mul((done * LINE) as u64));
+            for slot in rest {
+                *slot = entry;
+                entry = entry.wrapping_add(F::FRAME_STEP);
+            }
         }
+    }
+}
+
+/// `entry` and the leaves of the frames behind it, and the steps to the next such line.
+fn next_leaves<F: EntryFormat>(entry: u64) -> ([u64; LINE], [u64; LINE]) {
+    let leaf = |index: usize| entry.wrapping_add(F::FRAME_STEP.wrapping_mul(index as u64));
+    let steps = [F::FRAME_STEP.wrapping_mul(LINE as u64); LINE];
+    (core::array::from_fn(leaf), steps)
+}
+
+/// The first of some groups as entries, and what is added from group to group.
+#[derive(Clone, Copy)]
+pub(super) struct GroupEntries {
+    pub(super) head: u64,
+    pub(super) tail: u64,
+    pub(super) head_step: u64,
+    pub(super) tail_step: u64,
+}
+
+impl GroupEntries {
+    /// Groups whose first head and tail are these.
+    pub(super) const fn new<F: EntryFormat>(head: u64, tail: u64, tails: GroupTails) -> Self {
+        let (head_step, tail_step) = match tails {
+            GroupTails::Same(_) => (F::FRAME_STEP, 0),
+            GroupTails::Own => (2 * F::FRAME_STEP, 2 * F::FRAME_STEP),
+        };
+        Self {
+            head,
+            tail,
+            head_step,
+            tail_step,
+        }
+    }
+
+    /// The same from the next group on.
+    pub(super) const fn next(self) -> Self {
+        Self {
+            head: self.head.wrapping_add(self.head_step),
+            tail: self.tail.wrapping_add(self.tail_step),
+            ..self
+        }
+    }
+
+    /// A group of one line, and the steps to the next.
+    const fn line(&self) -> ([u64; LINE], [u64; LINE]) {
+        let (mut line, mut steps) = ([self.tail; LINE], [self.tail_step; LINE]);
+        line[0] = self.head;
+        steps[0] = self.head_step;
+        (line, steps)
+    }
+
+    /// Writes groups of `pages` entries into all of `slots`.
+    fn write(mut self, slots: &mut [u64], pages: usize) {
+        if pages == LINE {
+            let (line, steps) = self.line();
+            return write_lines(slots.as_chunks_mut().0, &line, &steps);
+        }
+        for group in slots.chunks_exact_mut(pages.max(1)) {
+            if let Some((first, others)) = group.split_first_mut() {
+                *first = self.head;
+                others.fill(self.tail);
+            }
+            self = self.next();
+        }
+    }
+
+    /// How many groups of `pages` entries `slots` starts with. Status bits do not count.
+    pub(super) fn count<F: EntryFormat>(mut self, slots: &[u64], pages: usize) -> usize {
+        if pages == LINE {
+            let (line, steps) = self.line();
+            return equal_lines(slots.as_chunks().0, &line, &steps, F::STATUS_BITS);
+        }
+        let differs = |group: &[u64]| {
+            let Some((first, others)) = group.split_first() else {
+                return true;
+            };
+            let of_tails = others
+                .iter()
+                .fold(0, |all, entry| all | (entry ^ self.tail));
+            let differs = ((first ^ self.head) | of_tails) & !F::STATUS_BITS != 0;
+            self = self.next();
+            differs
+        };
+        let mut groups = slots.chunks_exact(pages.max(1));
+        let all = groups.len();
+        groups.position(differs).unwrap_or(all)
     }
 }
 
@@ -51,27 +133,8 @@ pub(super) fn write_groups<F: EntryFormat>(
     depth: usize,
 ) {
     let (head, tail) = groups.group(0);
-    let [mut head, mut tail] = [head, tail].map(|leaf| attributes.leaf(leaf, depth));
-    let (head_step, tail_step) = match groups.tails {
-        GroupTails::Same(_) => (F::FRAME_STEP, 0),
-        GroupTails::Own => (2 * F::FRAME_STEP, 2 * F::FRAME_STEP),
-    };
-    let mut write = |group: &mut [u64]| {
-        if let Some((first, others)) = group.split_first_mut() {
-            *first = head;
-            others.fill(tail);
-        }
-        head = head.wrapping_add(head_step);
-        tail = tail.wrapping_add(tail_step);
-    };
-    match groups.pages as usize {
-        LINE => slots
-            .as_chunks_mut::<LINE>()
-            .0
-            .iter_mut()
-            .for_each(|line| write(line)),
-        pages => slots.chunks_exact_mut(pages.max(1)).for_each(write),
-    }
+    let [head, tail] = [head, tail].map(|leaf| attributes.leaf(leaf, depth));
+    GroupEntries::new::<F>(head, tail, groups.tails).write(slots, groups.pages as usize);
 }
 
 /// What is added from leaf to leaf of a run in the format `F`.
@@ -142,59 +205,45 @@ fn following<F: EntryFormat>(entry: u64, rest: &[u64]) -> (Step, usize) {
 #[inline]
 pub(super) fn same_length<F: EntryFormat>(slots: &[u64], entry: u64) -> usize {
     let differs = |slot: &u64| (slot ^ entry) & !F::STATUS_BITS != 0;
-    let start = slots.get(..SHORT).unwrap_or(slots);
+    let (start, behind) = slots.split_at_checked(SHORT).unwrap_or((slots, &[]));
     if let Some(length) = start.iter().position(differs) {
         return length;
     }
-    // All are equal where the bits that all of them have are those that any of them has: two operations for
-    // several entries at once, where these are aligned.
-    let same = |block: &&Block| {
-        let (all, any) = (block.0.iter()).fold((u64::MAX, 0), |(all, any), slot| {
-            (all & slot, any | slot)
-        });
-        ((all ^ entry) | (any ^ entry)) & !F::STATUS_BITS == 0
-    };
-    let behind = slots.get(start.len()..).unwrap_or_default();
-    // SAFETY: a block is entries, whatever these are.
-    let (before, blocks, _) = unsafe { behind.align_to::<Block>() };
-    let unlike = before.iter().position(differs);
-    if let Some(length) = unlike {
-        return start.len() + length;
+    // Many runs are no longer.
+    if behind.first().is_none_or(differs) {
+        return start.len();
     }
-    let blocks = blocks.iter().take_while(same).count();
-    let length = start.len() + before.len() + blocks * BLOCK;
-    let rest = slots.get(length..).unwrap_or_default();
-    length + rest.iter().position(differs).unwrap_or(rest.len())
+    let blocks = match behind.as_chunks::<BLOCK>().0 {
+        [] => 0,
+        blocks => equal_blocks(blocks, &[entry; 4], F::STATUS_BITS) * BLOCK,
+    };
+    let behind = behind.get(blocks..).unwrap_or_default();
+    let lines = match behind.as_chunks::<LINE>().0 {
+        [] => 0,
+        lines => equal_lines(lines, &[entry; LINE], &[0; LINE], F::STATUS_BITS) * LINE,
+    };
+    let behind = behind.get(lines..).unwrap_or_default();
+    let rest = behind.iter().position(differs).unwrap_or(behind.len());
+    start.len() + blocks + lines + rest
 }
-
-/// Entries that are compared at a time, where they lie in cache lines of their own.
-#[repr(C, align(64))]
-struct Block([u64; BLOCK]);
 
 /// How many of `slots` equal, status bits apart, `first` and the leaves of the frames that follow.
 #[inline]
 fn next_length<F: EntryFormat>(slots: &[u64], first: u64) -> usize {
-    let step = F::FRAME_STEP;
-    let expected = |index: usize| first.wrapping_add(step.wrapping_mul(index as u64));
+    let expected = |index: usize| first.wrapping_add(F::FRAME_STEP.wrapping_mul(index as u64));
     let differs = |(index, slot): (usize, &u64)| (slot ^ expected(index)) & !F::STATUS_BITS != 0;
-
-    let start = slots.get(..SHORT).unwrap_or(slots);
+    let (start, behind) = slots.split_at_checked(SHORT).unwrap_or((slots, &[]));
     if let Some(length) = start.iter().enumerate().position(differs) {
         return length;
     }
-    let mut length = start.len();
-    let (chunks, _) = slots.get(length..).unwrap_or_default().as_chunks::<CHUNK>();
-    for chunk in chunks {
-        let entry = expected(length);
-        let mut difference = 0;
-        for (offset, slot) in chunk.iter().enumerate() {
-            difference |= slot ^ entry.wrapping_add(step.wrapping_mul(offset as u64));
+    let lines = match behind.as_chunks::<LINE>().0 {
+        [] => 0,
+        lines => {
+            let (line, steps) = next_leaves::<F>(expected(start.len()));
+            equal_lines(lines, &line, &steps, F::STATUS_BITS) * LINE
         }
-        if difference & !F::STATUS_BITS != 0 {
-            break;
-        }
-        length += CHUNK;
-    }
+    };
+    let length = start.len() + lines;
     let rest = slots.iter().enumerate().skip(length);
     length + rest.take_while(|slot| !differs(*slot)).count()
 }

@@ -425,10 +425,10 @@ where
         // SAFETY: 1 and 2: `fill_free_entry` allocated it and has not linked it.
         let slots = unsafe { self.private_table(frame, depth) };
         let (below, slots) = slots.split_at_mut(Tree::<F>::index(depth, range.start()));
-        below.fill(0);
+        zero(below);
         let pages = usize::try_from(range.pages(F::GRANULE)).unwrap_or(slots.len());
         let (slots, above) = slots.split_at_mut(pages.min(slots.len()));
-        above.fill(0);
+        zero(above);
         let room = slots.len();
         let enter = |first: usize, part: Part<'_>| match part {
             Part::Run(count, run) => {
@@ -446,6 +446,14 @@ where
             slots.get_mut(entered..).unwrap_or_default().fill(0);
             stopped
         })
+    }
+}
+
+/// Zeroes `slots`, mostly none.
+#[inline]
+fn zero(slots: &mut [u64]) {
+    if !slots.is_empty() {
+        slots.fill(0);
     }
 }
 

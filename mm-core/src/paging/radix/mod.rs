@@ -19,11 +19,12 @@
 //! - `root` fills entries of the root ahead, for kernels with many roots.
 //! - `visit` reads.
 //! - `tables` allocates and frees the frames of tables, and has them counted.
-//! - `entries` reads and writes runs of entries in memory, and `report` says what they pointed at. `tree` finds the entry of each level for
+//! - `entries` reads and writes runs of entries in memory, by `lines`, and `report` says what they pointed at. `tree` finds the entry of each level for
 //!   an address.
 
 mod clear;
 mod entries;
+mod lines;
 mod map;
 mod replace;
 mod report;
@@ -313,12 +314,8 @@ where
         }
     }
 
-    unsafe fn unmap<I>(
-        &mut self,
-        ranges: I,
-        released: &mut dyn RunSink,
-        records: &dyn TableRecords,
-    ) where
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn RunSink, records: &dyn TableRecords)
+    where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let mut obligation = Flush::nothing();

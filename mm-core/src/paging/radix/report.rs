@@ -5,7 +5,7 @@
 //!   reports   three groups of 4          a run       a run
 //! ```
 
-use super::entries::{LINE, run_of, same_length};
+use super::entries::{GroupEntries, run_of, same_length};
 use crate::addr::PfnRange;
 use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, RunSink};
 
@@ -69,22 +69,15 @@ fn groups_of<F: EntryFormat>(
 ) -> Groups {
     let behind = first.block.first().checked_add(1);
     let is_own = behind.is_some_and(|behind| second == Leaf::single(behind, Role::Tail));
-    let (tails, each, tail_step) = match is_own {
-        true => (GroupTails::Own, 2, 2 * F::FRAME_STEP),
-        false => (GroupTails::Same(second), 1, 0),
+    let (tails, each) = match is_own {
+        true => (GroupTails::Own, 2),
+        false => (GroupTails::Same(second), 1),
     };
     let behind_head = slots.get(1..).unwrap_or_default();
     let pages = 1 + same_length::<F>(behind_head, tail);
-    let steps = [each * F::FRAME_STEP, tail_step];
-    let expected = [
-        head.wrapping_add(steps[0]),
-        tail.wrapping_add(steps[1]),
-    ];
     let others = slots.get(pages..).unwrap_or_default();
-    let more = match pages {
-        LINE => alike_lines::<F>(others, expected, steps),
-        _ => alike_groups::<F>(others, pages, expected, steps),
-    };
+    let entries = GroupEntries::new::<F>(head, tail, tails);
+    let more = entries.next().count::<F>(others, pages);
     let start = first.block.first();
     let of = |groups: usize| PfnRange::new(start, groups as u64 * each).ok();
     // Behind the last frame there is no leaf to be had by counting on.
@@ -94,42 +87,4 @@ fn groups_of<F: EntryFormat>(
         tails,
         pages: pages as u64,
     }
-}
-
-/// How many groups of `pages` entries follow each other at the start of `slots`: the first of head and tails
-/// as `expected`, each further one by `steps` from the one before. Status bits do not count.
-fn alike_groups<F: EntryFormat>(
-    slots: &[u64],
-    pages: usize,
-    expected: [u64; 2],
-    steps: [u64; 2],
-) -> usize {
-    let [mut head, mut tail] = expected;
-    let differs = |group: &[u64]| {
-        let Some((first, others)) = group.split_first() else {
-            return true;
-        };
-        let of_tails = others.iter().fold(0, |all, entry| all | (entry ^ tail));
-        let differs = ((first ^ head) | of_tails) & !F::STATUS_BITS != 0;
-        head = head.wrapping_add(steps[0]);
-        tail = tail.wrapping_add(steps[1]);
-        differs
-    };
-    let mut groups = slots.chunks_exact(pages);
-    let all = groups.len();
-    groups.position(differs).unwrap_or(all)
-}
-
-/// The same for groups of one [`LINE`].
-fn alike_lines<F: EntryFormat>(slots: &[u64], expected: [u64; 2], steps: [u64; 2]) -> usize {
-    let [mut head, mut tail] = expected;
-    let differs = |[first, others @ ..]: &[u64; LINE]| {
-        let of_tails = others.iter().fold(0, |all, entry| all | (entry ^ tail));
-        let differs = ((first ^ head) | of_tails) & !F::STATUS_BITS != 0;
-        head = head.wrapping_add(steps[0]);
-        tail = tail.wrapping_add(steps[1]);
-        differs
-    };
-    let (lines, _) = slots.as_chunks::<LINE>();
-    lines.iter().position(differs).unwrap_or(lines.len())
 }

@@ -174,8 +174,10 @@ impl<F: EntryFormat> Tree<F> {
     }
 
     /// Whether `range`, which lies within an entry at `depth`, is all that it translates.
+    #[inline]
     pub(super) fn covers_entry(depth: usize, range: VirtRange) -> bool {
-        Self::span(depth, range.start()) == Some(range)
+        let last = range.last().get().wrapping_sub(range.start().get());
+        last == (1 << Self::level(depth).shift) - 1
     }
 
     /// The entries of a table at `depth` that `range`, which lies within the table, touches, each

@@ -77,7 +77,8 @@ where
 
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
-            let nothing_below = match self.attributes.decode(load(slot), depth) {
+            let entry = load(slot);
+            let nothing_below = match self.attributes.decode(entry, depth) {
                 // Never written to: unlinked whole, or kept.
                 Entry::Table {
                     link: Link::Shared, ..
@@ -86,26 +87,30 @@ where
                     let owned = link == Link::Private;
                     self.invalidate_table(depth + 1, frame, owned, part, obligation)
                 }
-                _ => {
-                    if self.invalidate_leaf(depth, slot)
-                        && let Some(span) = Tree::<F>::span(depth, part.start())
-                        && span != part
-                    {
-                        obligation.add(span);
+                Entry::Free | Entry::InvalidTable { .. } | Entry::InvalidLeaf(_) => continue,
+                Entry::Leaf(_) | Entry::Reserved => {
+                    if self.invalidate_leaf(depth, slot) {
+                        if let Some(span) = Tree::<F>::span(depth, part.start())
+                            && span != part
+                        {
+                            obligation.add(span);
+                        }
+                    } else {
+                        nothing_left = false;
                     }
-                    false
+                    continue;
                 }
             };
             if nothing_below {
                 obligation.note_links();
-                store(slot, F::invalidated(load(slot)));
+                store(slot, F::invalidated(entry));
                 if depth == 0 {
                     let at = Tree::<F>::base(depth, part.start());
                     // SAFETY: 1: the roots are this engine's, and its own entry is invalidated above.
                     unsafe { self.roots.entry_removed(at) };
                 }
             }
-            nothing_left = nothing_left && is_dead(slot);
+            nothing_left = nothing_left && nothing_below;
         }
         nothing_left && outside(slots)
     }
@@ -206,19 +211,17 @@ where
             Some(same) if same.table == frame => same.links += 1,
             other => {
                 let links = 1;
-                let before = other.replace(SharedLinks { table: frame, links });
+                let before = other.replace(SharedLinks {
+                    table: frame,
+                    links,
+                });
                 self.release_again(depth, before, released);
             }
         }
     }
 
     /// Gives back the references of links that were gathered.
-    fn release_again(
-        &self,
-        depth: usize,
-        again: Option<SharedLinks>,
-        released: &mut dyn RunSink,
-    ) {
+    fn release_again(&self, depth: usize, again: Option<SharedLinks>, released: &mut dyn RunSink) {
         if let Some(SharedLinks { table, links }) = again {
             self.release_links(depth, table, links, true, released);
         }
@@ -264,7 +267,9 @@ where
                         link: Link::Private | Link::Shared,
                     } => self.release_link(depth + 1, entry, frame, &mut again, released),
                     Entry::InvalidLeaf(leaf) => released.run(Run::once(leaf)),
-                    Entry::Leaf(leaf) if leaf.role != Role::Foreign => released.run(Run::once(leaf)),
+                    Entry::Leaf(leaf) if leaf.role != Role::Foreign => {
+                        released.run(Run::once(leaf))
+                    }
                     _ => {}
                 }
             }

@@ -13,8 +13,8 @@ use super::batch::{Batch, Change};
 use crate::addr::{Block, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::radix::entries::{for_each_run, run_of, write_groups, write_run};
-use crate::paging::radix::tree::Tree;
 use crate::paging::radix::report::any_own_leaf;
+use crate::paging::radix::tree::Tree;
 use crate::paging::radix::{Engine, load};
 use crate::paging::{
     Entry, EntryFormat, Exchange, Groups, Leaf, Link, Mmu, Role, Roots, Run, Span, Step,
