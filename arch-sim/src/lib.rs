@@ -13,11 +13,12 @@
 //! The modules use each other in one direction only; [`FlatTable`] uses none of them:
 //!
 //! ```text
-//!   tlb ──▶ frames, walker ──▶ memory ──▶ violations ──▶ translation
+//!   tlb ──▶ frames, walker, table_map ──▶ memory ──▶ violations ──▶ translation
 //! ```
 //!
 //! - [`SimMemory`]: physical memory, sparse, any size; the
 //!   [`DirectMap`](mm_core::frame::DirectMap);
+//! - [`TableMap`]: the same for a page table, and a [`TableWatch`] that counts what that does;
 //! - [`SimFrames`]: a NUMA [`FrameAllocator`](mm_core::frame::FrameAllocator) that can be told to
 //!   fail;
 //! - [`SimTlb`], [`SimMmu`]: CPUs that translate by stale entries for as long as they may, and the
@@ -71,12 +72,14 @@ pub mod walker;
 mod flat;
 mod frames;
 mod memory;
+mod table_map;
 mod tlb;
 mod translation;
 mod violations;
 
 pub use flat::{FlatTable, OneByOne};
-pub use frames::SimFrames;
+pub use frames::{AllocatorCalls, SimFrames};
 pub use memory::SimMemory;
+pub use table_map::{TableMap, TableWatch};
 pub use tlb::{Fault, MmuRecord, SimMmu, SimTlb, TlbCounts};
 pub use violations::{CachedAs, Violation, Violations};

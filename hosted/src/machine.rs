@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::layout::find_gap;
-use arch_sim::{SimFrames, SimMemory, Violations};
+use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
 use mm_core::addr::{NodeId, Pfn, PfnRange};
 use std::cell::Cell;
 use std::fmt;
@@ -74,6 +74,7 @@ pub struct Machine<B: Backend> {
     memory: SimMemory,
     frames: SimFrames,
     root: Pfn,
+    table_watch: TableWatch,
     cpus: B::Cpus,
     table_taken: Cell<bool>,
 }
@@ -130,6 +131,7 @@ impl<B: Backend> Machine<B> {
             memory,
             frames,
             root,
+            table_watch: TableWatch::default(),
             table_taken: Cell::new(false),
         })
     }
@@ -152,6 +154,11 @@ impl<B: Backend> Machine<B> {
     /// The root table.
     pub fn root(&self) -> Pfn {
         self.root
+    }
+
+    /// What the page table does to its tables, if it has some.
+    pub fn table_watch(&self) -> &TableWatch {
+        &self.table_watch
     }
 
     /// What went wrong so far.

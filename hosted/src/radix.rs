@@ -3,7 +3,7 @@
 
 use crate::{Backend, Machine, SimCpus};
 use arch_sim::walker::{Translation, Walker};
-use arch_sim::{SimFrames, SimMemory};
+use arch_sim::{SimFrames, SimMemory, TableMap};
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable, Roots};
@@ -72,7 +72,7 @@ impl<R: Radix> Backend for R {
     const HUGE_LEAF: Option<Order> = <Self as Backend>::Table::<'static>::HUGE_LEAF;
     const SHARES_TABLES: bool = true;
     type Cpus = R::Processors;
-    type Table<'m> = RadixTable<R::Format, &'m SimFrames, &'m SimMemory, R::Mmu<'m>, R::Roots<'m>>;
+    type Table<'m> = RadixTable<R::Format, &'m SimFrames, TableMap<'m>, R::Mmu<'m>, R::Roots<'m>>;
 
     fn cpus(memory: &SimMemory, root: Pfn, quiesce: bool) -> R::Processors {
         R::processors(memory, root, quiesce)
@@ -88,7 +88,7 @@ impl<R: Radix> Backend for R {
                 machine.root(),
                 R::roots(machine.cpus()),
                 machine.frames(),
-                machine.memory(),
+                TableMap::new(machine.memory(), machine.table_watch()),
                 R::mmu(machine.cpus()),
             )
         }

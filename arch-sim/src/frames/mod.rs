@@ -9,6 +9,7 @@
 //!              └─ hooks                           who wants to know
 //! ```
 
+mod calls;
 mod counts;
 mod faults;
 mod free_set;
@@ -23,6 +24,7 @@ use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
+pub use calls::AllocatorCalls;
 use state::{Hook, State};
 use std::fmt;
 use std::io;
@@ -104,6 +106,11 @@ impl SimFrames {
         self.lock().allocations
     }
 
+    /// How often each of its methods was called.
+    pub fn calls(&self) -> AllocatorCalls {
+        self.lock().calls
+    }
+
     /// Lets the next `allocations` succeed and all later ones fail. A run gets what is left.
     pub fn fail_after(&self, allocations: u64) {
         self.lock().faults.left = Some(allocations);
@@ -147,11 +154,17 @@ impl SimFrames {
         self.lock().on_free.push(Hook::new(hook));
     }
 
+    /// Calls `hook` with blocks that are kept when their last references have gone, as `on_free` does.
+    pub fn on_keep(&self, hook: impl Fn(PfnRange) + Send + Sync + 'static) {
+        self.lock().on_keep.push(Hook::new(hook));
+    }
+
     /// Forgets all hooks.
     pub fn remove_hooks(&self) {
         let mut state = self.lock();
         state.on_allocate.clear();
         state.on_free.clear();
+        state.on_keep.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

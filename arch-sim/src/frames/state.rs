@@ -1,5 +1,6 @@
 //! What is under the allocator's lock, and what each operation does to it.
 
+use super::calls::AllocatorCalls;
 use super::counts::{AllCounts, Counts, MAX, Word, load, store};
 use super::faults::Faults;
 use super::free_set::FreeSet;
@@ -43,8 +44,10 @@ pub(super) struct State {
     pub(super) outstanding: u64,
     pub(super) peak: u64,
     pub(super) allocations: u64,
+    pub(super) calls: AllocatorCalls,
     pub(super) on_allocate: Vec<Hook>,
     pub(super) on_free: Vec<Hook>,
+    pub(super) on_keep: Vec<Hook>,
 }
 
 impl State {
@@ -77,8 +80,10 @@ impl State {
             outstanding: 0,
             peak: 0,
             allocations: 0,
+            calls: AllocatorCalls::default(),
             on_allocate: Vec::new(),
             on_free: Vec::new(),
+            on_keep: Vec::new(),
         })
     }
 
@@ -110,6 +115,7 @@ impl State {
     }
 
     pub(super) fn allocate(&mut self, order: Order, node: NodeId) -> Option<Block> {
+        self.calls.allocate += 1;
         if self.faults.grant(order, 1) == 0 {
             return None;
         }
@@ -121,6 +127,7 @@ impl State {
     }
 
     pub(super) fn allocate_run(&mut self, at_most: u64, node: NodeId) -> Option<PfnRange> {
+        self.calls.allocate += 1;
         let at_most = match self.faults.grant(Order::BASE, at_most) {
             0 => return None,
             granted => granted,
@@ -134,6 +141,7 @@ impl State {
 
     /// Whether the references could be added.
     pub(super) fn acquire(&mut self, first: Pfn, references: u64) -> Result<bool, Violation> {
+        self.calls.acquire += 1;
         let not_managed = Violation::NotManaged { frame: first };
         let word = self.counts.word(first.get()).ok_or(not_managed)?;
         let held = load(word);
@@ -148,6 +156,7 @@ impl State {
 
     /// Whether these were the last references.
     pub(super) fn release(&mut self, block: Block, references: u64) -> Result<bool, Violation> {
+        self.calls.release += 1;
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let word = self.counts.of(block).ok_or(not_managed)?;
@@ -166,6 +175,7 @@ impl State {
     }
 
     pub(super) fn free(&mut self, block: Block) -> Result<(), Violation> {
+        self.calls.free += 1;
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let word = self.counts.of(block).ok_or(not_managed)?;
@@ -184,6 +194,7 @@ impl State {
 
     /// Gives a block that is out without references one again.
     pub(super) fn keep(&mut self, block: Block) -> Result<(), Violation> {
+        self.calls.keep += 1;
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let word = self.counts.of(block).ok_or(not_managed)?;
@@ -192,10 +203,13 @@ impl State {
             return Err(Violation::FreedNotOut { block });
         }
         store(word, held.with(1));
+        let frames = block.frames();
+        self.on_keep.iter().for_each(|hook| hook.call(frames));
         Ok(())
     }
 
     pub(super) fn split(&mut self, block: Block) -> Result<(), Violation> {
+        self.calls.split += 1;
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let held = load(self.counts.of(block).ok_or(not_managed)?);
@@ -215,6 +229,7 @@ impl State {
     /// Gives back a reference of each frame, frees those that had no other, and tells how many
     /// those were and what went wrong.
     pub(super) fn release_run(&mut self, run: PfnRange) -> (u64, Vec<Violation>) {
+        self.calls.release += 1;
         let mut violations = Vec::new();
         let mut all_freed = 0;
         let mut wrong = |number: u64, managed: bool| {

@@ -236,16 +236,17 @@ impl<'r> OnlineMap<'r> {
         })
     }
 
-    /// Every frame of bits, with the first frame of the span that they are for.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = (Pfn, Pfn)> + use<'r> {
-        let order = self.span_order;
-        self.root
-            .iter()
-            .enumerate()
-            .filter_map(move |(index, entry)| {
-                let bits = State::of(protocol::state(&entry.0)).frame()?;
-                Some((bits, Pfn::new((index as u64) << order)?))
-            })
+    /// The frame of bits of the span of `frame`, if it has one.
+    pub(crate) fn bits_of(&self, frame: Pfn) -> Option<Pfn> {
+        let index = usize::try_from(frame.get() >> self.span_order).ok()?;
+        let entry = self.root.get(index)?;
+        State::of(protocol::state(&entry.0)).frame()
+    }
+
+    /// The first frame behind the span of `frame`.
+    pub(crate) fn span_after(&self, frame: Pfn) -> Option<Pfn> {
+        let index = (frame.get() >> self.span_order).checked_add(1)?;
+        Pfn::new(index.checked_mul(1 << self.span_order)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks that every entry owns one reference, and that every reference belongs to an entry.
 
+mod bits_seen;
 mod report;
 mod totals;
 
@@ -7,11 +8,12 @@ pub use report::{AuditReport, Finding};
 
 use super::Vmemmap;
 use super::table_records::TableFigures;
-use crate::addr::{NodeId, Order, Pfn, VirtAddr};
+use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
 use crate::paging::{PageTable, Role, Run, Step, Visit};
 use crate::readers::ReadersOf;
+use bits_seen::BitsSeen;
 use core::ops::ControlFlow;
 use totals::Totals;
 
@@ -130,8 +132,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.recount_beside_the_vmemmap(allocators, totals)
     }
 
-    /// Counts the frames that no entry points at: those of marks, of the online map, of counts, of
-    /// records and of the reserve.
+    /// Counts the frames that no entry points at: those of marks, of counts, of records and of the
+    /// reserve. Those of the online map were counted in the walk.
     #[inline(never)]
     fn recount_beside_the_vmemmap(
         &self,
@@ -143,15 +145,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             compare(FrameEntries::one(frame, at), allocators)?;
             if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
                 row.mark_frames += 1;
-            }
-        }
-        if let Some(frames) = self.online_map_frames() {
-            for (frame, at) in frames {
-                totals.all.online_map_frames += 1;
-                compare(FrameEntries::one(frame, at), allocators)?;
-                if let Some(row) = self.frame_totals(self.frames.node_of(frame), totals) {
-                    row.online_map_frames += 1;
-                }
             }
         }
         for (node, frames) in self.pool_state.altmaps.count_frames() {
@@ -210,15 +203,19 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 table_pass: 0,
                 passes,
                 too_many: None,
+                bits: BitsSeen::new(self.readers.map()),
                 totals,
                 vmemmap: self,
             };
             for table_pass in 0..passes.of_tables {
                 audit_pass.table_pass = table_pass;
-                let _ = table.visit(vmemmap, &mut |visit| audit_pass.count(visit, page));
+                let _ = table.visit(vmemmap, &mut |visit| {
+                    audit_pass.count(visit, page, allocators)
+                });
                 if audit_pass.too_many.is_some() {
                     return Ok(audit_pass.too_many);
                 }
+                audit_pass.bits.compared()?;
                 audit_pass.compare_shared_tables(allocators)?;
             }
             for counted in scratch.iter().filter_map(|slot| slot.0) {
@@ -277,12 +274,18 @@ struct AuditPass<'t, D, A, M, R> {
     passes: Passes,
     /// What there was no slot left for.
     too_many: Option<TooMany>,
+    bits: BitsSeen<'t>,
     totals: &'t mut Totals,
     vmemmap: &'t Vmemmap<D, A, M, R>,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_, D, A, M, R> {
-    fn count(&mut self, visit: Visit, page: u64) -> ControlFlow<()> {
+    fn count(
+        &mut self,
+        visit: Visit,
+        page: u64,
+        allocators: &[&dyn InspectFrames],
+    ) -> ControlFlow<()> {
         // What is not about shared tables is counted by the first of a pass's walks.
         let is_first_walk = self.table_pass == 0;
         let is_very_first = self.pass == 0 && is_first_walk;
@@ -299,13 +302,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_,
             }
             Visit::SharedTable { at, frame, run } => {
                 if is_very_first {
-                    self.totals.all.mapped_pages += run.pages();
+                    self.count_mapped(at, &run, allocators);
                 }
                 self.count_shared(at, frame, run)?;
             }
             Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => {
                 if is_very_first {
-                    self.totals.all.mapped_pages += run.pages();
+                    self.count_mapped(at, &run, allocators);
                 }
                 if is_first_walk {
                     self.count_run(at, run, page)?;
@@ -314,6 +317,28 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_,
             Visit::Table { .. } | Visit::Leaves { .. } => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Counts the pages of `run`, and the frames of the online map that are about its memory: where nothing
+    /// is mapped there are none.
+    fn count_mapped(&mut self, at: VirtAddr, run: &Run, allocators: &[&dyn InspectFrames]) {
+        let pages = run.pages();
+        self.totals.all.mapped_pages += pages;
+        let model = &self.vmemmap.model;
+        let frames = pages.saturating_mul(model.descriptors_per_page());
+        let described = model.frame_of_descriptor(at);
+        let described = described.and_then(|first| PfnRange::new(first, frames).ok());
+        let Some(described) = described.filter(|frames| self.bits.may_have_more(*frames)) else {
+            return;
+        };
+        while let Some(bits) = self.bits.next_of(described) {
+            self.totals.all.online_map_frames += 1;
+            self.bits.keep(compare(FrameEntries::one(bits, at), allocators));
+            let node = self.vmemmap.frames.node_of(bits);
+            if let Some(row) = self.vmemmap.frame_totals(node, self.totals) {
+                row.online_map_frames += 1;
+            }
+        }
     }
 
     /// Compares the shared tables of a walk, and makes room for those of the next one.

@@ -40,8 +40,8 @@ impl<D, A, M, R, P> fmt::Debug for Pages<'_, D, A, M, R, P> {
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// The pages of `frames` that are online, the first one whole even if only its end is in `frames`.
-    /// It walks the page table for each of them. What is not online, and what an altmap reserves, is
-    /// skipped.
+    /// It walks the page table for each of them, and once for each hole. What is not online, and what an
+    /// altmap reserves, is skipped.
     pub fn pages<'v, P: PageTable>(
         &'v self,
         table: &'v P,
@@ -97,6 +97,21 @@ fn policies<P: PageTable>(table: &P, range: VirtRange) -> (Tails, Tables) {
     found
 }
 
+/// The first address of `range` that a leaf of this library's maps. By a visit, which passes over what is not
+/// mapped at once, and not by a look-up for each entry that says so.
+fn first_mapped<P: PageTable>(table: &P, range: VirtRange) -> Option<VirtAddr> {
+    let mut first = None;
+    let _ = table.visit(range, &mut |visit| {
+        first = match visit {
+            Visit::Leaves { at, run } if run.leaf.role != Role::Foreign => Some(at),
+            Visit::SharedTable { at, .. } => Some(at),
+            Visit::Leaves { .. } | Visit::Table { .. } => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(())
+    });
+    first
+}
+
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf, P: PageTable> Iterator
     for Pages<'_, D, A, M, R, P>
 {
@@ -112,15 +127,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf, P: PageTable>
                 self.rest = rest.split_at(page.order.frames() - before).1;
                 return Some(page);
             }
-            // To the end of what is alike there: a hole, or a mapping.
-            let at = self.vmemmap.model.descriptor_address(frame)?;
-            let found = self.table.lookup(at);
-            let last = match found.mapping() {
-                Some(_) => VirtAddr::new(at.get() | (granule.bytes() - 1)),
-                None => found.last(at, granule),
+            // To what is mapped next, or to the next vmemmap page of what is reserved or foreign.
+            let range = self.vmemmap.model.descriptors(rest)?;
+            let at = range.start();
+            let next = match first_mapped(self.table, range)?.max(at) {
+                next if next > at => next,
+                _ => VirtAddr::new(at.get() | (granule.bytes() - 1)).checked_add(1)?,
             };
-            let bytes = last.get().saturating_sub(at.get());
-            let frames = bytes / self.vmemmap.model.descriptor_bytes() + 1;
+            let bytes = next.get().saturating_sub(at.get());
+            let frames = bytes.div_ceil(self.vmemmap.model.descriptor_bytes());
             self.rest = rest.split_at(frames).1;
         }
     }

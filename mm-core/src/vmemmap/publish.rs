@@ -15,7 +15,7 @@
 use super::Vmemmap;
 use super::plan::Plan;
 use super::stats::NodeCounters;
-use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
+use crate::addr::{NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::DevPagemap;
@@ -26,16 +26,6 @@ use crate::readers::{Part, ReadersOf};
 pub(super) struct SpareBits([Option<Pfn>; 2]);
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
-    /// Every frame of the map, if there is one, with an address of the descriptors that it is about.
-    pub(super) fn online_map_frames(&self) -> Option<impl Iterator<Item = (Pfn, VirtAddr)>> {
-        let base = self.model.config().vmemmap_base;
-        let map = self.readers.map()?;
-        Some(map.frames().map(move |(bits, first)| {
-            let at = self.model.descriptor_address(first);
-            (bits, at.unwrap_or(base))
-        }))
-    }
-
     /// What of `pagemap` is online as whole pages once `piece` is: none where it is a part of a page of
     /// which more is missing. On `table` it is not online yet.
     pub(super) fn whole_pages_with<P: PageTable>(

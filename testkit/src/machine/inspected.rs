@@ -3,7 +3,7 @@
 
 use super::TestCpus;
 use arch_sim::walker::Translation;
-use arch_sim::{SimFrames, SimMemory, Violations};
+use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
 use conformance::erased::{AnyPageTable, Erased, Holds, says_the_same};
 use hosted::inspect::{Fingerprint, SeenEntry, SeenLeaf};
 use hosted::{Inspect, Machine};
@@ -16,6 +16,7 @@ pub(super) trait AnyMachine {
     fn frames(&self) -> &SimFrames;
     fn cpus(&self) -> &dyn TestCpus;
     fn root(&self) -> Pfn;
+    fn table_watch(&self) -> &TableWatch;
     fn violations(&self) -> &Violations;
     fn take_table(&self, foreign: PfnRange) -> Option<Box<dyn Inspected + '_>>;
     fn translate(&self, at: VirtAddr) -> Option<Translation>;
@@ -37,6 +38,10 @@ impl<B: Inspect> AnyMachine for Machine<B> {
 
     fn root(&self) -> Pfn {
         self.root()
+    }
+
+    fn table_watch(&self) -> &TableWatch {
+        self.table_watch()
     }
 
     fn violations(&self) -> &Violations {

@@ -20,7 +20,7 @@ pub use facts::Facts;
 pub use inspected::TestTable;
 
 use arch_sim::walker::Translation;
-use arch_sim::{SimFrames, SimMemory, Violations};
+use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
 use conformance::erased::Erased;
 use hosted::{BackendKind, Inspect, Machine, MachineConfig, MachineError};
 use inspected::AnyMachine;
@@ -112,6 +112,11 @@ impl TestMachine {
     /// See [`hosted::Machine::root`].
     pub fn root(&self) -> Pfn {
         self.machine.root()
+    }
+
+    /// See [`hosted::Machine::table_watch`].
+    pub fn table_watch(&self) -> &TableWatch {
+        self.machine.table_watch()
     }
 
     /// See [`hosted::Machine::violations`].

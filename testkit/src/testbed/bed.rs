@@ -5,7 +5,7 @@ use super::descriptor::{SeenDescriptor, TestDescriptor};
 use super::setup::{Encoding, Setup};
 use super::stats::Stats;
 use crate::{TestMachine, TestTable};
-use arch_sim::{Fault, SimFrames, SimMemory};
+use arch_sim::{Fault, SimFrames, SimMemory, TableWatch};
 use hosted::BackendKind;
 use hosted::inspect::{SeenEntry, SeenLeaf};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
@@ -39,6 +39,10 @@ pub trait Testbed<'m> {
     fn frames(&self) -> &'m SimFrames;
     /// Physical memory.
     fn memory(&self) -> &'m SimMemory;
+    /// What the page table does to its tables.
+    fn table_watch(&self) -> &'m TableWatch;
+    /// How often the page table made CPUs forget something.
+    fn flushes(&self) -> u64;
     /// Whether the library says that an altmap in use reserves `frame`.
     fn is_reserved(&self, frame: Pfn) -> bool;
 
@@ -183,6 +187,14 @@ impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
 
     fn memory(&self) -> &'m SimMemory {
         self.machine.memory()
+    }
+
+    fn table_watch(&self) -> &'m TableWatch {
+        self.machine.table_watch()
+    }
+
+    fn flushes(&self) -> u64 {
+        self.table.flushes()
     }
 
     fn altmaps(&self) -> Vec<&'m dyn TestAltmap> {

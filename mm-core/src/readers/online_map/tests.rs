@@ -144,7 +144,10 @@ impl Map {
             }
         }
         let out: BTreeSet<_> = self.memory.out.lock().unwrap().keys().copied().collect();
-        let reached: BTreeSet<_> = self.map().frames().map(|(bits, _)| bits).collect();
+        let map = self.map();
+        let spans = core::iter::successors(Some(Pfn::ZERO), |frame| map.span_after(*frame));
+        let spans = spans.take(MODEL.online_entries());
+        let reached: BTreeSet<_> = spans.filter_map(|frame| map.bits_of(frame)).collect();
         assert_eq!(out, reached);
     }
 
