@@ -27,8 +27,12 @@ fn assert_doubles(kind: BackendKind, all: &[Counted; 4]) {
     }
 }
 
+/// Not in a plain map, which has an entry for each vmemmap page.
 fn a_page_of_1_gib_costs_the_same_from_1_tib_on(kind: BackendKind) {
     let model = kind.model();
+    if model.granule().shift() != 12 {
+        return;
+    }
     let sizes = Sizes::of(model);
     let order = sizes.order(1 << 30);
     for piece in [Piece::Range, Piece::Section] {
@@ -100,7 +104,5 @@ fn a_change_of_a_page_costs_the_same_in_pages_of_any_number(kind: BackendKind) {
     assert_doubles(kind, &counted);
 }
 
-on_backends!(pages_of_4k:
-    a_page_of_1_gib_costs_the_same_from_1_tib_on,
-    a_change_of_a_page_costs_the_same_in_pages_of_any_number,
-);
+on_backends!(pages_of_4k: a_change_of_a_page_costs_the_same_in_pages_of_any_number);
+on_backends!(radix: a_page_of_1_gib_costs_the_same_from_1_tib_on);
