@@ -20,11 +20,11 @@ mod tests;
 
 use crate::memory::SimMemory;
 use crate::violations::{Violation, Violations};
+pub use calls::AllocatorCalls;
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::frame::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
-pub use calls::AllocatorCalls;
 use state::{Hook, State};
 use std::fmt;
 use std::io;

@@ -4,6 +4,7 @@
 use arch_x86_64::{FourLevelTable, MODEL_4_LEVEL};
 use benches::NoCpu;
 use core::cell::Cell;
+use figures::Frames;
 use memmap2::{MmapMut, MmapOptions};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
@@ -15,15 +16,20 @@ use mm_core::vmemmap::{Region, Vmemmap};
 /// The largest block is what a huge leaf maps, and is aligned to itself.
 const ALIGN: u64 = 512;
 
-/// An allocator that only goes on, and starts again when all is back.
+/// An allocator that only goes on.
 pub(crate) struct Bump {
     next: Cell<u64>,
+    /// A power of two where frames are shuffled.
     frames: u64,
+    order: Frames,
     out: Cell<u64>,
 }
 
 impl Bump {
     fn take(&self, frames: u64) -> Option<Pfn> {
+        if self.order == Frames::Shuffled {
+            return (frames == 1).then(|| self.take_any()).flatten();
+        }
         let first = self.next.get().next_multiple_of(frames);
         let next = first + frames;
         if next > self.frames {
@@ -32,6 +38,21 @@ impl Bump {
         self.next.set(next);
         self.out.set(self.out.get() + frames);
         Pfn::new(first)
+    }
+
+    /// A frame that is not next to the one before.
+    fn take_any(&self) -> Option<Pfn> {
+        let next = self.next.get();
+        if next == self.frames {
+            return None;
+        }
+        self.next.set(next + 1);
+        self.out.set(self.out.get() + 1);
+        // Each step can be undone, so each frame comes once.
+        let mask = self.frames - 1;
+        let mixed = next.wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask;
+        let mixed = mixed ^ (mixed >> (mask.count_ones() / 2 + 1));
+        Pfn::new(mixed.wrapping_mul(0xd6e8_feb8_6659_fd93) & mask)
     }
 }
 
@@ -42,6 +63,9 @@ unsafe impl PlainAllocator for Bump {
     }
 
     fn allocate_run(&self, at_most: u64, _node: NodeId) -> Option<PfnRange> {
+        if self.order == Frames::Shuffled {
+            return self.take_any().map(PfnRange::single);
+        }
         let frames = at_most.min(self.frames - self.next.get());
         let first = Pfn::new(self.next.get())?;
         let run = PfnRange::new(first, frames).ok()?;
@@ -59,21 +83,25 @@ unsafe impl PlainAllocator for Bump {
     }
 }
 
-type Frames = Counted<Bump, SharedCounts<'static>>;
+type Allocator = Counted<Bump, SharedCounts<'static>>;
 
 /// Memory, a page table by which nobody translates, and a vmemmap.
 pub(crate) struct Kernel {
-    vmemmap: Vmemmap<Page<Mask>, &'static Frames, LinearMap>,
-    table: FourLevelTable<&'static Frames, LinearMap, NoCpu>,
-    frames: &'static Frames,
+    vmemmap: Vmemmap<Page<Mask>, &'static Allocator, LinearMap>,
+    table: FourLevelTable<&'static Allocator, LinearMap, NoCpu>,
+    frames: &'static Allocator,
     _memory: MmapMut,
 }
 
 impl Kernel {
-    /// With as much memory as `pagemap` can take.
-    pub(crate) fn new(pagemap: &DevPagemap<'_>, gib: u64) -> Self {
+    /// With as much memory as `gib` of base pages take.
+    pub(crate) fn new(pagemap: &DevPagemap<'_>, gib: u64, order: Frames) -> Self {
         // Descriptors of base pages, and tables: 16 MiB and 8 tables for each GiB at most.
         let frames = gib * (4096 + 8) + 4 * ALIGN;
+        let frames = match order {
+            Frames::InOrder => frames,
+            Frames::Shuffled => frames.next_power_of_two(),
+        };
         let page = Granule::Size4K.bytes();
         let bytes = ((frames + ALIGN) * page) as usize;
         let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
@@ -86,11 +114,12 @@ impl Kernel {
         let bump = Bump {
             next: Cell::new(0),
             frames,
+            order,
             out: Cell::new(0),
         };
         let words = SharedCounts::words_for(pagemap.shared_frames());
         let counts = SharedCounts::new(vec![0; words as usize].leak());
-        let frames: &Frames = Box::leak(Box::new(Counted::new(bump, counts)));
+        let frames: &Allocator = Box::leak(Box::new(Counted::new(bump, counts)));
         let root = frames.allocator().take(1).unwrap();
         // SAFETY: taken just now, a page.
         unsafe { direct_map.frame_pointer(root).write_bytes(0, page as usize) };
@@ -111,7 +140,12 @@ impl Kernel {
     pub(crate) fn there_and_back(&mut self, pagemap: &DevPagemap<'_>) {
         let out = self.frames.allocator().out.get();
         let region = counted_online(self, pagemap);
-        assert!(region.notes().is_empty(), "otherwise than asked");
+        // Where no block is to be had, there are no huge leaves.
+        let is_shuffled = self.frames.allocator().order == Frames::Shuffled;
+        assert!(
+            is_shuffled || region.notes().is_empty(),
+            "otherwise than asked"
+        );
         counted_offline(self, region);
         assert_eq!(self.frames.allocator().out.get(), out);
     }

@@ -7,7 +7,7 @@
 use super::bump::Kernel;
 use arch_x86_64::MODEL_4_LEVEL;
 use benches::instructions;
-use figures::{Counted, Instructions, Pages, Piece, Tables, Tails};
+use figures::{Counted, Frames, Instructions, Pages, Piece, Tables, Tails};
 use mm_core::addr::{PfnRange, PhysAddr};
 use mm_core::pagemap::{self, DevPagemap, Geometry};
 
@@ -22,29 +22,31 @@ pub(crate) fn is_counted() -> bool {
         return false;
     };
     let (index, gib) = counted.split_once(' ').unwrap();
-    let counted = &Counted::ALL[index.parse::<usize>().unwrap()];
+    let mut all = Instructions::all();
+    let (counted, frames) = all.nth(index.parse().unwrap()).unwrap();
     let gib = gib.parse().unwrap();
-    with_pagemap(counted, gib, |pagemap| {
-        Kernel::new(pagemap, gib_of_frames(counted, gib)).there_and_back(pagemap);
+    with_pagemap(&counted, gib, |pagemap| {
+        Kernel::new(pagemap, gib_of_frames(&counted, gib), frames).there_and_back(pagemap);
     });
     true
 }
 
 /// The instructions of all cases; `None` where there is nothing to count with.
 pub(crate) fn measure() -> Option<Vec<Instructions>> {
-    let of = |(index, counted): (usize, &Counted)| {
+    let of = |(index, (counted, frames)): (usize, (Counted, Frames))| {
         let [small, large] = counted.sizes();
         let slope = |function| {
             let count = |gib| instructions(function, COUNTED, &format!("{index} {gib}"));
             Some((count(large)? as f64 - count(small)? as f64) / (large - small) as f64)
         };
         Some(Instructions {
-            counted: *counted,
+            counted,
+            frames,
             online_per_gib: slope("bump*counted_online")?,
             offline_per_gib: slope("bump*counted_offline")?,
         })
     };
-    Counted::ALL.iter().enumerate().map(of).collect()
+    Instructions::all().enumerate().map(of).collect()
 }
 
 /// For how much memory in base pages there are frames.

@@ -21,7 +21,7 @@ mod operations;
 mod options;
 mod plots;
 
-use figures::Figures;
+use figures::{Figures, Growth};
 use options::{Extent, Format, Options};
 
 fn main() {
@@ -37,11 +37,13 @@ fn main() {
     if instructions.is_none() && options.extent != Extent::Test {
         eprintln!("instructions are not counted: `valgrind` is not installed, or stopped");
     }
+    let operations = operations::measure(options.extent);
     let figures = Figures {
         memset_ns,
         rows,
         instructions: instructions.unwrap_or_default(),
-        operations: operations::measure(options.extent),
+        growth: Growth::of(&operations),
+        operations,
     };
     assert_eq!(figures.missing(), [""; 0]);
     if let Some(folder) = &options.out {

@@ -48,55 +48,75 @@ const fn online(pages: Pages, tails: Tails, tables: Tables, piece: Piece, gib: u
     }
 }
 
+/// How much memory, in GiB, by the smallest pages that it is used in: up to 64 TiB, or what costs some 4 GiB of
+/// the host's memory.
+struct Sizes {
+    /// 64 KiB at most, for each GiB.
+    pages_1g: &'static [u64],
+    /// 2 or 4 MiB.
+    pages_2m: &'static [u64],
+    /// 16 MiB.
+    base_pages: &'static [u64],
+}
+
+impl Sizes {
+    const fn of(extent: Extent) -> Self {
+        match extent {
+            Extent::Test => Self {
+                pages_1g: &[1],
+                pages_2m: &[1],
+                base_pages: &[1],
+            },
+            Extent::Quick => Self {
+                pages_1g: &[1, 64, 1 << 10, 8 << 10, 64 << 10],
+                pages_2m: &[1, 16, 64],
+                base_pages: &[1, 4],
+            },
+            Extent::Full => Self {
+                pages_1g: &[1, 16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10],
+                pages_2m: &[1, 16, 64, 256, 1 << 10],
+                base_pages: &[1, 4, 16, 64],
+            },
+        }
+    }
+}
+
 /// From little to much.
 fn all(extent: Extent) -> Vec<Work> {
     use Pages::{Size1G, Size2M, Size4K};
     use Tails::{None, PerCompound, PerOrder};
     let (section, range) = (Piece::Section, Piece::Range);
     let mut all = Vec::new();
-    let sizes: [&[u64]; 3] = match extent {
-        Extent::Test => [&[1], &[1], &[1]],
-        Extent::Quick => [&[1, 64, 1 << 10, 8 << 10], &[1, 16, 64], &[1, 4]],
-        Extent::Full => [
-            &[1, 64, 1 << 10, 8 << 10, 64 << 10],
-            &[1, 16, 64, 256, 1 << 10],
-            &[1, 4, 16],
-        ],
-    };
-    for &gib in sizes[0] {
+    let of = Sizes::of(extent);
+    for &gib in of.pages_1g {
         all.push(online(Size1G, PerOrder, Tables::Shared, range, gib));
+        if extent == Extent::Quick && gib > 8 << 10 {
+            continue;
+        }
         all.push(online(Size1G, PerOrder, Tables::Shared, section, gib));
-        // Their tables alone are 2 GiB for 64 TiB.
-        if gib <= 8 << 10 {
-            all.push(online(Size1G, PerCompound, Tables::Shared, section, gib));
-            all.push(online(Size1G, PerOrder, Tables::Private, section, gib));
-            all.push(online(Size1G, PerCompound, Tables::Private, section, gib));
-        }
+        all.push(online(Size1G, PerCompound, Tables::Shared, section, gib));
+        all.push(online(Size1G, PerOrder, Tables::Private, section, gib));
+        all.push(online(Size1G, PerCompound, Tables::Private, section, gib));
     }
-    for &gib in sizes[1] {
+    for &gib in of.pages_2m {
         all.push(online(Size2M, PerOrder, Tables::Private, section, gib));
-        // 4 MiB of descriptors for each GiB.
-        if gib <= 256 {
-            all.push(online(Size2M, PerCompound, Tables::Private, section, gib));
-        }
+        all.push(online(Size2M, PerCompound, Tables::Private, section, gib));
     }
-    for &gib in sizes[2] {
+    for &gib in of.base_pages {
         all.push(online(Size4K, None, Tables::Private, section, gib));
     }
     for (pages, tables) in [(Size2M, Tables::Private), (Size1G, Tables::Shared)] {
-        for gib in sizes[2] {
-            all.push(Work {
-                then: Then::Fold,
-                ..online(pages, PerOrder, tables, range, *gib)
-            });
+        for &gib in of.base_pages {
+            let then = Then::Fold;
+            let work = online(pages, PerOrder, tables, range, gib);
+            all.push(Work { then, ..work });
         }
     }
-    for pages in [Size2M, Size4K] {
-        for gib in sizes[2] {
-            all.push(Work {
-                then: Then::Reorder,
-                ..online(pages, PerOrder, Tables::Shared, range, *gib)
-            });
+    for (pages, sizes) in [(Size2M, of.pages_2m), (Size4K, of.base_pages)] {
+        for &gib in sizes {
+            let then = Then::Reorder;
+            let work = online(pages, PerOrder, Tables::Shared, range, gib);
+            all.push(Work { then, ..work });
         }
     }
     all

@@ -1,6 +1,6 @@
 //! The figures as SVG: nothing but shapes and text, in whatever sans-serif font the reader has.
 
-use figures::{Case, Change, Contender, Counted, Figures, Op, Operation, linux};
+use figures::{Case, Change, Contender, Counted, Figures, Frames, Op, Operation, linux};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::error::Error;
@@ -164,7 +164,10 @@ fn instructions(figures: &Figures, area: &Area<'_>) -> Done {
         ("offline", COLOURS[5]),
         ("offline, Linux 7.3", COLOURS[3]),
     ];
-    let groups = figures.instructions.iter().filter_map(|of| {
+    // Those of shuffled frames are in the table.
+    let shown = figures.instructions.iter();
+    let shown = shown.filter(|of| of.frames == Frames::InOrder);
+    let groups = shown.filter_map(|of| {
         let linux = linux(of.counted.case.name())?;
         Some(Group {
             name: of

@@ -1,6 +1,7 @@
 //! What the benchmarks measure, and how it is written down.
 //!
 //! - [`Figures`]: all of one run, written as JSON;
+//! - `growth`: what a page costs in much memory and in very much;
 //! - `names`: what there is to measure: contenders, cases, operations, policies;
 //! - `linux`: what Linux was measured at;
 //! - `text`: the same as tables.
@@ -8,12 +9,16 @@
 //! A crate of its own so that it can be tested without what only benchmarks need.
 #![deny(missing_docs)]
 
+#[cfg(test)]
+mod cases;
+mod growth;
 mod linux;
 mod names;
 mod text;
 
+pub use growth::Growth;
 pub use linux::{Linux, linux};
-pub use names::{Case, Change, Contender, Counted, Op, Pages, Piece, Tables, Tails};
+pub use names::{Case, Change, Contender, Counted, Frames, Op, Pages, Piece, Tables, Tails};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +33,9 @@ pub struct Figures {
     pub instructions: Vec<Instructions>,
     /// Times of whole operations.
     pub operations: Vec<Operation>,
+    /// What a compound page costs in the most memory that was measured, beside what it costs in 1 TiB.
+    #[serde(default)]
+    pub growth: Vec<Growth>,
 }
 
 /// What writing or clearing entries takes.
@@ -51,6 +59,8 @@ pub struct Instructions {
     /// What is brought online, and how.
     #[serde(flatten)]
     pub counted: Counted,
+    /// Which frames there were.
+    pub frames: Frames,
     /// Instructions per GiB online.
     pub online_per_gib: f64,
     /// Instructions per GiB offline.
@@ -111,16 +121,24 @@ impl Figures {
     pub fn missing(&self) -> Vec<String> {
         let rows = Row::all().filter(|(name, case, op)| self.row(*name, *case, *op).is_none());
         let rows = rows.map(|row| format!("{row:?}"));
-        let is_counted = |counted: &Counted| {
+        let is_counted = |all: &(Counted, Frames)| {
             let mut of = self.instructions.iter();
-            of.any(|instructions| instructions.counted == *counted)
+            of.any(|instructions| (instructions.counted, instructions.frames) == *all)
         };
-        let counted = Counted::ALL.iter().filter(|counted| !is_counted(counted));
-        let counted = counted.map(|counted| format!("{counted:?}"));
+        let counted = Instructions::all().filter(|all| !is_counted(all));
+        let counted = counted.map(|all| format!("{all:?}"));
         match self.instructions.is_empty() {
             true => rows.collect(),
             false => rows.chain(counted).collect(),
         }
+    }
+}
+
+impl Instructions {
+    /// Which there are.
+    pub fn all() -> impl Iterator<Item = (Counted, Frames)> {
+        let frames = Frames::ALL.iter();
+        frames.flat_map(|frames| Counted::ALL.iter().map(|counted| (*counted, *frames)))
     }
 }
 
@@ -149,8 +167,9 @@ mod tests {
             ns_per_entry: 0.5,
             vs_memset: 2.0,
         });
-        let instructions = Counted::ALL.iter().map(|counted| Instructions {
-            counted: *counted,
+        let instructions = Instructions::all().map(|(counted, frames)| Instructions {
+            counted,
+            frames,
             online_per_gib: 7500.5,
             offline_per_gib: 2500.0,
         });
@@ -170,6 +189,7 @@ mod tests {
                 ns_per_page: 1953.1,
                 frames: 523,
             }],
+            growth: Vec::new(),
         }
     }
 
@@ -189,14 +209,14 @@ mod tests {
             let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
         };
-        assert_eq!(keys(&json), "instructions memset_ns operations rows");
+        assert_eq!(keys(&json), "growth instructions memset_ns operations rows");
         assert_eq!(
             keys(&json["rows"][0]),
             "case name ns_per_entry op vs_memset"
         );
         assert_eq!(
             keys(&json["instructions"][0]),
-            "case offline_per_gib online_per_gib piece tables tails"
+            "case frames offline_per_gib online_per_gib piece tables tails"
         );
         let named = |list: &str, key: &str| {
             let all = json[list].as_array().unwrap().iter();
@@ -218,6 +238,22 @@ mod tests {
         );
         assert_eq!(named("instructions", "tables"), "private shared");
         assert_eq!(named("instructions", "piece"), "range section");
+        assert_eq!(named("instructions", "frames"), "in-order shuffled");
+    }
+
+    #[test]
+    fn what_is_counted_is_what_the_kernel_counts() {
+        let names = |counted: &Counted| {
+            let Counted {
+                case,
+                tails,
+                tables,
+                piece,
+            } = counted;
+            [case.name(), tails.name(), tables.name(), piece.name()]
+        };
+        let all: Vec<_> = Counted::ALL.iter().map(names).collect();
+        assert_eq!(all, cases::CASES);
     }
 
     #[test]
@@ -226,7 +262,7 @@ mod tests {
         let text = figures.to_markdown();
         let rows = text.lines().filter(|line| line.starts_with("| ")).count();
         // And three headers.
-        assert_eq!(rows, 3 + 6 + Counted::ALL.len() + 1);
+        assert_eq!(rows, 3 + 6 + 2 * Counted::ALL.len() + 1);
         assert!(text.contains(" 7.5 |  1282.8 |"), "{text}");
         figures.instructions.clear();
         assert!(figures.to_string().contains("were not counted"));

@@ -129,6 +129,16 @@ named! {
 }
 
 named! {
+    /// Which frames the allocator hands out.
+    Frames {
+        /// The next ones, runs and blocks of them where asked for.
+        InOrder = "in-order",
+        /// Some, one at a time: no two of them lie side by side.
+        Shuffled = "shuffled",
+    }
+}
+
+named! {
     /// How much comes online at a time.
     Piece {
         /// 128 MiB.

@@ -23,7 +23,15 @@ impl fmt::Display for Figures {
                 self.counts()
             )?,
         }
-        write!(f, "\nWhole operations\n\n{}", self.times())
+        write!(f, "\nWhole operations\n\n{}", self.times())?;
+        if self.growth.is_empty() {
+            return Ok(());
+        }
+        write!(
+            f,
+            "\n\nA compound page in the most memory, beside one in 1 TiB\n\n{}",
+            self.growth()
+        )
     }
 }
 
@@ -49,7 +57,9 @@ impl Figures {
     }
 
     fn counts(&self) -> Table {
-        let header = ["case", "piece", "online", "Linux", "offline", "Linux"];
+        let header = [
+            "case", "piece", "frames", "online", "Linux", "offline", "Linux",
+        ];
         let mut table = table(header.map(str::to_owned).to_vec());
         let thousands = |count: f64| format!("{:.1}", count / 1e3);
         for of in &self.instructions {
@@ -58,6 +68,7 @@ impl Figures {
             table.add_row([
                 of.counted.to_string(),
                 of.counted.piece.to_string(),
+                of.frames.to_string(),
                 thousands(of.online_per_gib),
                 beside(linux.map(|linux| linux.online_per_gib)),
                 thousands(of.offline_per_gib),
@@ -65,6 +76,36 @@ impl Figures {
             ]);
         }
         aligned(table)
+    }
+
+    fn growth(&self) -> Table {
+        let header = [
+            "operation",
+            "pages",
+            "tails",
+            "tables",
+            "piece",
+            "memory",
+            "ns per page in 1 TiB",
+            "ratio",
+        ];
+        let mut table = table(header.map(str::to_owned).to_vec());
+        for of in &self.growth {
+            table.add_row([
+                of.operation.to_string(),
+                of.case.to_string(),
+                of.tails.to_string(),
+                of.tables.to_string(),
+                of.piece.to_string(),
+                memory(of.gib),
+                format!("{:.1}", of.ns_per_page),
+                format!("{:.2}", of.ratio),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(5) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
     }
 
     fn times(&self) -> Table {
@@ -85,17 +126,13 @@ impl Figures {
                 true => format!("{}, cold", of.operation),
                 false => of.operation.to_string(),
             };
-            let memory = match of.gib {
-                gib if gib >= 1024 => format!("{} TiB", gib / 1024),
-                gib => format!("{gib} GiB"),
-            };
             table.add_row([
                 name,
                 of.case.to_string(),
                 of.tails.to_string(),
                 of.tables.to_string(),
                 of.piece.to_string(),
-                memory,
+                memory(of.gib),
                 format!("{:.3}", of.ns / 1e6),
                 format!("{:.1}", of.ns_per_page),
                 of.frames.to_string(),
@@ -105,6 +142,13 @@ impl Figures {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
+    }
+}
+
+fn memory(gib: u64) -> String {
+    match gib {
+        gib if gib >= 1024 => format!("{} TiB", gib / 1024),
+        gib => format!("{gib} GiB"),
     }
 }
 

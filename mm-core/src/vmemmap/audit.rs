@@ -333,7 +333,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_,
         };
         while let Some(bits) = self.bits.next_of(described) {
             self.totals.all.online_map_frames += 1;
-            self.bits.keep(compare(FrameEntries::one(bits, at), allocators));
+            self.bits
+                .keep(compare(FrameEntries::one(bits, at), allocators));
             let node = self.vmemmap.frames.node_of(bits);
             if let Some(row) = self.vmemmap.frame_totals(node, self.totals) {
                 row.online_map_frames += 1;

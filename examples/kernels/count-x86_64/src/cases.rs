@@ -1,8 +1,11 @@
-//! What is counted: the cases of `figures::Counted`, which is hosted.
+//! What is counted: the same cases as in the hosted program, from one list.
 
 use arch_x86_64::MODEL_4_LEVEL;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+
+#[path = "../../../../benches/figures/src/cases.rs"]
+mod list;
 
 pub const GIB: u64 = 1 << 30;
 
@@ -15,24 +18,19 @@ pub struct Case {
     pub sizes: [u64; 2],
 }
 
-/// As on the explorer's command line.
-pub const CASES: [Case; 6] = [
-    case(["1G", "per-order", "shared", "section"], [64, 128]),
-    case(["1G", "per-order", "shared", "range"], [64, 128]),
-    case(["1G", "per-compound", "private", "section"], [64, 128]),
-    case(["2M", "per-order", "private", "section"], [16, 32]),
-    case(["2M", "per-compound", "private", "section"], [16, 32]),
-    case(["4K", "none", "private", "section"], [4, 8]),
-];
-
-const fn case([pages, tails, tables, piece]: [&'static str; 4], sizes: [u64; 2]) -> Case {
-    Case {
+/// All that are counted.
+pub fn cases() -> impl Iterator<Item = Case> {
+    list::CASES.into_iter().map(|[pages, tails, tables, piece]| Case {
         pages,
         tails,
         tables,
         piece,
-        sizes,
-    }
+        sizes: match pages {
+            "1G" => [64, 128],
+            "2M" => [16, 32],
+            _ => [4, 8],
+        },
+    })
 }
 
 impl Case {

@@ -17,7 +17,7 @@ mod memory;
 use arch_x86_64::{Choices, Cpu, FourLevel, FourLevelTable, MODEL_4_LEVEL, SingleCpu, Tlb};
 use boot_x86_64::{Booted, IDENTITY_END, Serial, exit, image_end, println};
 use bump::Bump;
-use cases::{CASES, Case, GIB};
+use cases::{Case, GIB, cases};
 use clock::Clock;
 use core::fmt;
 use experiment::{RangeList, Report};
@@ -43,9 +43,9 @@ fn main(booted: Booted) -> ! {
         .unwrap_or_else(|error| panic!("{error}"));
     let clock = Clock::new();
     report.check("the clock counts instructions", clock.check());
-    for case in &CASES {
+    for case in cases() {
         for gib in case.sizes {
-            match count(cpu, clock, case, gib, &booted.start.ram) {
+            match count(cpu, clock, &case, gib, &booted.start.ram) {
                 Ok((online, offline)) => {
                     report.line(format_args!(
                         "counted {} {} {} {} {gib} {online} {offline}",

@@ -18,7 +18,11 @@ pub(super) fn check(
 ) {
     let [entries, ..] = online.0;
     let [cleared, _, allocate, _, _, flushes, frames] = offline.0;
-    assert_eq!((allocate, frames), (0, 0), "{geometry:?}: offline allocates nothing");
+    assert_eq!(
+        (allocate, frames),
+        (0, 0),
+        "{geometry:?}: offline allocates nothing"
+    );
     if kind.table_levels() == 0 {
         assert_eq!((entries, cleared), (0, 0));
         return;
@@ -49,5 +53,9 @@ pub(super) fn check(
     if small_pieces && geometry.tables == Tables::Shared {
         return; // Private tables at first, which are merged.
     }
-    assert_eq!(entries, whole + links + again, "{geometry:?}: entries written");
+    assert_eq!(
+        entries,
+        whole + links + again,
+        "{geometry:?}: entries written"
+    );
 }

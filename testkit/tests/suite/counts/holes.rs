@@ -44,7 +44,10 @@ fn memory_elsewhere_and_what_lies_between_cost_nothing(kind: BackendKind) {
     let with_small_pages = model.granule().shift() == 12;
     let (large, small) = match with_small_pages {
         true => (sizes.order(1 << 30), sizes.natural()),
-        false => (sizes.natural(), Order::new(sizes.natural().get() - 1).unwrap()),
+        false => (
+            sizes.natural(),
+            Order::new(sizes.natural().get() - 1).unwrap(),
+        ),
     };
     let everything = model.all_frames();
     let count = everything.frames() >> large.get();

@@ -142,7 +142,10 @@ fn a_count_that_differs_is_named_with_both_numbers() {
         counts: Counts([entries, 2, 3, 4, 5, 6, 7]),
     };
     let expected = read(&written(&[row("fold", 8), row("unfold", 9)]));
-    assert_eq!(differences("b", &expected, &[row("fold", 8), row("unfold", 9)]), [""; 0]);
+    assert_eq!(
+        differences("b", &expected, &[row("fold", 8), row("unfold", 9)]),
+        [""; 0]
+    );
     assert_eq!(
         differences("b", &expected, &[row("fold", 10), row("offline", 1)]),
         [

@@ -135,7 +135,11 @@ pub(super) fn rows(kind: BackendKind) -> Vec<Row> {
     let from = if is_much { sizes.order(1 << 34) } else { large };
     let split = several_tables.take_first(from.frames()).0;
     let split = if is_much { split } else { one_large };
-    for (tails, tables) in [(per_compound, private), (per_order, private), (per_order, shared)] {
+    for (tails, tables) in [
+        (per_compound, private),
+        (per_order, private),
+        (per_order, shared),
+    ] {
         let geometry = of(split, from, tails, tables);
         rows.extend(split_and_merge(kind, &geometry, natural));
     }
