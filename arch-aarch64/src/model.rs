@@ -9,6 +9,8 @@
 //! | region | `ffff_f800_0000_0000` to `ffff_fbff_ffff_ffff` | `ffff_8000_0000_0000` to `ffff_80ff_ffff_ffff` | `ffff_f800_0000_0000` to `ffff_f83f_ffff_ffff` |
 //! | frames | 2^36 | 2^34 | 2^32 |
 //! | descriptors | 4 TiB | 1 TiB | 256 GiB |
+//! | packed heads from | `ffff_f780_0000_0000` on | `ffff_8100_0000_0000` on | `ffff_f400_0000_0000` on |
+//! | their size | 128 GiB | 8 GiB | 512 MiB |
 //! | a slot of the root table | 512 GiB | 128 TiB | 4 TiB |
 //! | a vmemmap page describes | 256 KiB | 4 MiB | 64 MiB |
 //! | subsection | 2 MiB | 4 MiB | 64 MiB |
@@ -18,7 +20,8 @@
 //!
 //! A root table with 16K pages has two entries, so there the vmemmap begins with the upper half of
 //! the region, and the rest of that half is free for others. With 4K and 64K pages it leaves room
-//! above itself, where kernels like to have their image and fixed mappings.
+//! above itself, where kernels like to have their image and fixed mappings; packed heads have the slot below
+//! it. With 16K pages they are in the vmemmap's slot, behind it.
 
 use crate::format::{Format4K, Format16K, Format64K};
 use crate::granule::ADDRESS_BITS;
@@ -31,7 +34,11 @@ use mm_core::paging::EntryFormat;
 /// They are at `0xffff_f800_0000_0000` to `0xffff_fbff_ffff_ffff`, 4 TiB.
 /// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 128 MiB, a subsection 2 MiB, and
 /// compound pages have up to 1 TiB.
+///
+/// Packed heads have `0xffff_f780_0000_0000` to `0xffff_f79f_ffff_ffff`, in the slot of the root below the vmemmap, where
+/// they are used; [`MemoryModel::with_heads`] moves them.
 pub const MODEL_4K: MemoryModel = model::<Format4K>(Config {
+    heads: 0xffff_f780_0000_0000,
     vmemmap_base: 0xffff_f800_0000_0000,
     section_bytes: 128 << 20,
     subsection_bytes: 2 << 20,
@@ -42,7 +49,11 @@ pub const MODEL_4K: MemoryModel = model::<Format4K>(Config {
 /// They are at `0xffff_8000_0000_0000` to `0xffff_80ff_ffff_ffff`, 1 TiB.
 /// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 128 MiB, a subsection 4 MiB, and
 /// compound pages have up to 1 TiB.
+///
+/// Packed heads have `0xffff_8100_0000_0000` to `0xffff_8101_ffff_ffff`, in the vmemmap's slot of the root, where
+/// they are used; [`MemoryModel::with_heads`] moves them.
 pub const MODEL_16K: MemoryModel = model::<Format16K>(Config {
+    heads: 0xffff_8100_0000_0000,
     vmemmap_base: 0xffff_8000_0000_0000,
     section_bytes: 128 << 20,
     subsection_bytes: 4 << 20,
@@ -53,7 +64,11 @@ pub const MODEL_16K: MemoryModel = model::<Format16K>(Config {
 /// They are at `0xffff_f800_0000_0000` to `0xffff_f83f_ffff_ffff`, 256 GiB.
 /// These addresses are the vmemmap's alone; [`MemoryModel::at`] moves it. A section has 512 MiB, a subsection 64 MiB, and
 /// compound pages have up to 1 TiB.
+///
+/// Packed heads have `0xffff_f400_0000_0000` to `0xffff_f400_1fff_ffff`, in the slot of the root below the vmemmap, where
+/// they are used; [`MemoryModel::with_heads`] moves them.
 pub const MODEL_64K: MemoryModel = model::<Format64K>(Config {
+    heads: 0xffff_f400_0000_0000,
     vmemmap_base: 0xffff_f800_0000_0000,
     section_bytes: 512 << 20,
     subsection_bytes: 64 << 20,
@@ -72,11 +87,24 @@ const _: () = {
         lies_in::<Format64K>(&MODEL_64K, 0xffff_f83f_ffff_ffff),
         "the vmemmap for 64K pages fits its region"
     );
+    assert!(
+        heads_have_their_slot::<Format4K>(&MODEL_4K),
+        "packed heads for 4K pages have a slot to themselves"
+    );
+    assert!(
+        !heads_have_their_slot::<Format16K>(&MODEL_16K),
+        "packed heads for 16K pages are in the vmemmap's slot: there are two in all"
+    );
+    assert!(
+        heads_have_their_slot::<Format64K>(&MODEL_64K),
+        "packed heads for 64K pages have a slot to themselves"
+    );
 };
 
 /// What differs from model to model.
 struct Config {
     vmemmap_base: u64,
+    heads: u64,
     section_bytes: u64,
     subsection_bytes: u64,
 }
@@ -87,6 +115,7 @@ struct Config {
     reason = "evaluated at compile time only, where it is a compile error"
 )]
 const fn model<F: EntryFormat>(config: Config) -> MemoryModel {
+    let heads = VirtAddr::new(config.heads);
     let config = ModelConfig {
         granule: F::GRANULE,
         descriptor_bytes: 64,
@@ -96,9 +125,13 @@ const fn model<F: EntryFormat>(config: Config) -> MemoryModel {
         subsection: order::<F>(config.subsection_bytes),
         max_order: order::<F>(1 << 40),
     };
-    match MemoryModel::new(config) {
+    let model = match MemoryModel::new(config) {
         Ok(model) => model,
         Err(_) => panic!("a constant model is consistent"),
+    };
+    match model.with_heads(heads) {
+        Ok(model) => model,
+        Err(_) => panic!("packed heads have a place"),
     }
 }
 
@@ -124,6 +157,20 @@ const fn lies_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
             base.is_aligned(slot)
                 && base.get() >= u64::MAX << ADDRESS_BITS
                 && descriptors.last().get() <= last
+        }
+        None => false,
+    }
+}
+
+/// Whether packed heads start with a slot of the root table, within the region of TTBR1, and end before its
+/// end. The vmemmap starts with another one.
+const fn heads_have_their_slot<F: EntryFormat>(model: &MemoryModel) -> bool {
+    let slot = 1 << F::LEVELS[0].shift;
+    match model.heads() {
+        Some(heads) => {
+            heads.start().is_aligned(slot)
+                && heads.start().get() >= u64::MAX << ADDRESS_BITS
+                && heads.last().get() - heads.start().get() < slot
         }
         None => false,
     }

@@ -8,7 +8,10 @@
 //! ```
 //!
 //! `descriptor(pfn) = base + (pfn << descriptor_shift)`, a shift and an add in both directions.
+//!
+//! A model can have a second array, for [packed heads](MemoryModel::with_heads).
 
+mod packed_heads;
 mod whole_subsections;
 
 pub use whole_subsections::WholeSubsections;
@@ -66,6 +69,16 @@ pub enum ModelError {
         /// Its order.
         order: Order,
     },
+    /// The array of packed heads does not start with a page.
+    HeadsBase {
+        /// The bytes that its base must be a multiple of.
+        align: u64,
+    },
+    /// The array of packed heads runs into the vmemmap, or beyond the last address.
+    HeadsPlace {
+        /// How large it is.
+        bytes: u64,
+    },
 }
 
 impl fmt::Display for ModelError {
@@ -90,6 +103,14 @@ impl fmt::Display for ModelError {
                 f,
                 "the descriptors of a compound page of order {order} do not fit the address space"
             ),
+            Self::HeadsBase { align } => write!(
+                f,
+                "the base of packed heads must be a multiple of {align:#x}"
+            ),
+            Self::HeadsPlace { bytes } => write!(
+                f,
+                "packed heads take {bytes:#x} bytes; give them a base from which so many are in the address space and not the vmemmap's"
+            ),
         }
     }
 }
@@ -103,6 +124,10 @@ impl core::error::Error for ModelError {}
 pub struct MemoryModel {
     config: ModelConfig,
     descriptor_shift: u32,
+    /// The frames, rounded up to a power of two.
+    room: u64,
+    /// Where packed heads are.
+    heads: Option<VirtRange>,
 }
 
 impl MemoryModel {
@@ -219,20 +244,29 @@ impl MemoryModel {
         Ok(Self {
             config,
             descriptor_shift,
+            // No larger than the first power of two above all frame numbers.
+            room: frames.next_power_of_two(),
+            heads: None,
         })
     }
 
     /// The same model with the vmemmap at `vmemmap_base`: for a kernel whose map of addresses differs from
-    /// that of the architecture's crate, or is chosen when it starts (KASLR).
+    /// that of the architecture's crate, or is chosen when it starts (KASLR). Packed heads stay where they
+    /// are; [`with_heads`](Self::with_heads) moves them.
     ///
     /// # Errors
     ///
-    /// As for [`new`](Self::new): [`ModelError::Base`] or [`ModelError::Frames`].
+    /// As for [`new`](Self::new): [`ModelError::Base`] or [`ModelError::Frames`]; and
+    /// [`ModelError::HeadsPlace`] where the vmemmap would run into the packed heads.
     pub const fn at(self, vmemmap_base: VirtAddr) -> Result<Self, ModelError> {
-        Self::new(ModelConfig {
+        let moved = Self::new(ModelConfig {
             vmemmap_base,
             ..self.config
-        })
+        });
+        match (moved, self.heads) {
+            (Ok(moved), Some(heads)) => moved.with_heads(heads.start()),
+            (moved, _) => moved,
+        }
     }
 
     /// What the model was made of.

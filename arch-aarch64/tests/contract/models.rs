@@ -40,3 +40,22 @@ fn every_frame_of_48_bit_physical_memory_has_a_descriptor() {
         assert_eq!(descriptors.last().get(), last);
     }
 }
+
+#[test]
+fn every_compound_page_that_fills_a_vmemmap_page_has_a_place_for_its_head() {
+    for (model, first, last) in [
+        (MODEL_4K, 0xffff_f780_0000_0000, 0xffff_f79f_ffff_ffff),
+        (MODEL_16K, 0xffff_8100_0000_0000, 0xffff_8101_ffff_ffff),
+        (MODEL_64K, 0xffff_f400_0000_0000_u64, 0xffff_f400_1fff_ffff),
+    ] {
+        let heads = model.heads().unwrap();
+        assert_eq!((heads.start().get(), heads.last().get()), (first, last));
+        let smallest = model.vmemmap_page_order();
+        let end = model.packed_head(model.all_frames().last(), smallest);
+        assert_eq!(end.unwrap().get() + 63, last);
+        // The heads of the largest pages come first.
+        let largest = model.packed_head(model.all_frames().start(), model.max_order());
+        let count = model.all_frames().frames() >> model.max_order().get();
+        assert_eq!(largest.unwrap().get(), first + 64 * count);
+    }
+}
