@@ -155,7 +155,12 @@ fn main() {
     };
 
     let mut table = Table::new();
-    let header = ["frames asked about", "in place, ns", "packed, ns", "more, ns"];
+    let header = [
+        "frames asked about",
+        "in place, ns",
+        "packed, ns",
+        "more, ns",
+    ];
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     for count in FRAMES {
         let frames: Vec<Pfn> = (0..count).map(|_| frame()).collect();

@@ -18,9 +18,17 @@ use crate::addr::VirtAddr;
 /// 2. `is_tail` is true of words of tails, and false of that of a head.
 /// 3. Where `SAME_FOR_ALL` is true, `tail_word` gives the same for all compound pages of one size that
 ///    are aligned to it, and 1 holds for the tails of all of them.
+/// 4. Where `HAS_STUBS` is true, so is `SAME_FOR_ALL`, and 1 to 3 hold of `stub_word` as of `tail_word`: for
+///    all descriptors of a compound page, the first one too. `is_stub` is true of what `stub_word` gives, and
+///    false of all other words. `vacant_word` is a tail's by `is_tail`, and neither `head_word` nor what
+///    `tail_word` or `stub_word` gives.
 pub unsafe trait TailEncoding: Sync + 'static {
     /// Whether tails of all compound pages of one order are the same bytes.
     const SAME_FOR_ALL: bool;
+
+    /// Whether there are words for stubs and vacant places, which [packed
+    /// heads](crate::pagemap::Heads::Packed) need. If not, the methods that give them are not called.
+    const HAS_STUBS: bool = false;
 
     /// The word of a head, or of a page by itself.
     fn head_word() -> u64;
@@ -34,10 +42,32 @@ pub unsafe trait TailEncoding: Sync + 'static {
 
     /// Whether `word` is that of a tail.
     fn is_tail(word: u64) -> bool;
+
+    /// The word of every descriptor in the vmemmap of a compound page whose head is elsewhere, and whose
+    /// descriptors fill `array_bytes` bytes, a power of two. [`head_of`](Self::head_of) gives the address of
+    /// the first of them.
+    fn stub_word(array_bytes: u64) -> u64 {
+        let _ = array_bytes;
+        Self::head_word()
+    }
+
+    /// Whether `word` is that of a stub.
+    fn is_stub(word: u64) -> bool {
+        let _ = word;
+        false
+    }
+
+    /// The word of a place for a head that no page has.
+    fn vacant_word() -> u64 {
+        Self::head_word()
+    }
 }
 
 /// Marks the word of a tail. Addresses of descriptors are multiples of 8, so the bit is free.
 const TAIL: u64 = 1;
+
+/// Marks the word of a tail as that of a stub. An address is a multiple of 8, so a mask may have the bit.
+const STUB: u64 = 2;
 
 /// A tail stores the address of its head. Works for any vmemmap; tails differ from one compound
 /// page to the next.
@@ -77,9 +107,12 @@ unsafe impl TailEncoding for Pointer {
 pub enum Mask {}
 
 // SAFETY: 1 and 2: a tail's word keeps the bits of an address above the compound page's, and has bit 0,
-// which no address of a descriptor has; a head's keeps all but bit 0. 3: it follows from the size.
+// which no address of a descriptor has; a head's keeps all but bit 0. 3: it follows from the size. 4: a
+// stub's word is a tail's, with bit 1 besides, which only a head's has otherwise; a vacant place's keeps no
+// bit of an address, and a tail's at least one.
 unsafe impl TailEncoding for Mask {
     const SAME_FOR_ALL: bool = true;
+    const HAS_STUBS: bool = true;
 
     fn head_word() -> u64 {
         !TAIL
@@ -95,6 +128,19 @@ unsafe impl TailEncoding for Mask {
 
     fn is_tail(word: u64) -> bool {
         word & TAIL != 0
+    }
+
+    fn stub_word(array_bytes: u64) -> u64 {
+        !array_bytes.wrapping_sub(1) | TAIL | STUB
+    }
+
+    #[inline]
+    fn is_stub(word: u64) -> bool {
+        word & (TAIL | STUB) == TAIL | STUB
+    }
+
+    fn vacant_word() -> u64 {
+        TAIL
     }
 }
 
@@ -127,6 +173,25 @@ mod tests {
     #[test]
     fn every_descriptor_finds_its_head_by_mask() {
         every_descriptor_finds_its_head::<Mask>();
+    }
+
+    #[test]
+    fn stubs_name_the_first_of_their_page_and_are_neither_heads_nor_tails_nor_vacant() {
+        let vacant = Mask::vacant_word();
+        assert!(Mask::is_tail(vacant) && !Mask::is_stub(vacant));
+        assert!(!Mask::is_stub(Mask::head_word()));
+        for order in 1..40 {
+            let array = 64u64 << order;
+            let first = VirtAddr::new(0xffff_e000_0000_0000);
+            let word = Mask::stub_word(array);
+            assert!(Mask::is_tail(word) && Mask::is_stub(word));
+            for of_page in [0, 1, (1u64 << order) - 1] {
+                let at = first.checked_add(of_page * 64).unwrap();
+                assert_eq!(Mask::head_of(at, word), first);
+            }
+            let tail = Mask::tail_word(first, array);
+            assert!(!Mask::is_stub(tail) && tail != vacant && word != vacant);
+        }
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub enum Part {
     Base,
     /// The first descriptor of a compound page.
     Head,
-    /// Any other descriptor of a compound page.
+    /// Any other descriptor of a compound page. Where heads are [packed](crate::pagemap::Heads::Packed), so
+    /// is each of its stubs, and a place for a head that no page has.
     Tail,
     /// A page by itself that an [altmap](crate::frame::Altmap) reserves: it holds descriptors, or
     /// will. It is no page for the kernel to hand out, and nobody has a reference to it.

@@ -90,6 +90,26 @@ impl MemoryModel {
             && order.frames() <= self.room
     }
 
+    /// The orders of compound pages that can have packed heads.
+    pub(crate) fn packed_orders(&self) -> impl Iterator<Item = Order> + use<> {
+        let model = *self;
+        let first = model.smallest_packed_order().get();
+        let orders = (first..=model.max_order().get()).filter_map(Order::new);
+        orders.filter(move |order| model.can_pack_heads(*order))
+    }
+
+    /// Where the head of `frame`'s page of `order` is, of which a stub says that it is packed. No argument does
+    /// harm, but others lead anywhere.
+    #[inline]
+    pub(crate) const fn place_of_head(&self, frame: Pfn, order: Order) -> VirtAddr {
+        let index = (self.room + frame.get()) >> order.get();
+        let base = match self.heads {
+            Some(heads) => heads.start(),
+            None => self.config.vmemmap_base,
+        };
+        VirtAddr::new(base.get().wrapping_add(index << self.descriptor_shift))
+    }
+
     /// The order of the smallest compound pages that can have packed heads. What fills a vmemmap page is one,
     /// unless that is a base page.
     pub(crate) const fn smallest_packed_order(&self) -> Order {
@@ -325,7 +345,10 @@ mod tests {
             let frames = PfnRange::new(Pfn::new(start).unwrap(), frames).unwrap();
             let found = model.packed_heads(frames, order(size))?;
             let count = (found.last().get() - found.start().get() + 1) / 64;
-            Some((model.page_of_packed_head(found.start())?.start().get(), count))
+            Some((
+                model.page_of_packed_head(found.start())?.start().get(),
+                count,
+            ))
         };
         assert_eq!(heads(1 << 18, 1 << 18, 18), Some((1 << 18, 1)));
         assert_eq!(heads(1 << 18, 512, 18), Some((1 << 18, 1)));

@@ -8,7 +8,9 @@ mod ranges;
 mod shared_frames;
 
 pub use error::PagemapError;
-pub use policy::{Geometry, Piece, Tables, TablesFallback, Tails, TailsFallback};
+pub use policy::{
+    Geometry, Heads, HeadsFallback, Piece, Tables, TablesFallback, Tails, TailsFallback,
+};
 
 use crate::addr::{NodeId, Order, PfnRange};
 use crate::frame::Altmap;
@@ -26,6 +28,7 @@ pub struct DevPagemap<'p> {
     model: MemoryModel,
     ranges: Ranges<'p>,
     geometry: Geometry,
+    heads: Heads,
     tails: Tails,
     tables: Tables,
     huge_leaves: bool,
@@ -39,6 +42,7 @@ impl fmt::Debug for DevPagemap<'_> {
         f.debug_struct("DevPagemap")
             .field("ranges", &self.ranges())
             .field("geometry", &self.geometry)
+            .field("heads", &self.heads)
             .field("tails", &self.tails)
             .field("tables", &self.tables)
             .field("huge_leaves", &self.huge_leaves)
@@ -52,8 +56,8 @@ impl fmt::Debug for DevPagemap<'_> {
 impl<'p> DevPagemap<'p> {
     /// The frames of `ranges`, in any order, used in pages of `geometry`.
     ///
-    /// The defaults, which the `with_` methods change: tails are shared per compound page (base
-    /// pages have none); tables are private; base pages are mapped by huge leaves where these are
+    /// The defaults, which the `with_` methods change: heads are in place; tails are shared per compound page
+    /// (base pages have none); tables are private; base pages are mapped by huge leaves where these are
     /// aligned; memory is populated section by section, from node 0, without an altmap.
     ///
     /// # Errors
@@ -133,6 +137,7 @@ impl<'p> DevPagemap<'p> {
             model: *model,
             ranges: all,
             geometry,
+            heads: Heads::InPlace,
             tails,
             tables: Tables::Private,
             huge_leaves: true,
@@ -140,6 +145,11 @@ impl<'p> DevPagemap<'p> {
             node: NodeId::default(),
             altmap: None,
         })
+    }
+
+    /// Has heads where `heads` says.
+    pub const fn with_heads(self, heads: Heads) -> Self {
+        Self { heads, ..self }
     }
 
     /// Shares tails as `tails` says.
@@ -204,8 +214,8 @@ impl<'p> DevPagemap<'p> {
             TablesFallback::NoSharedTails
         } else if !can_share {
             TablesFallback::NotSupported
-        } else if self.model.vmemmap_pages(order) < 2 * table {
-            // The first table has the head.
+        } else if self.heads().0 == Heads::InPlace && self.model.vmemmap_pages(order) < 2 * table {
+            // The first table has the head. (Stubs run on from one page to the next.)
             TablesFallback::NoWholeTable { order }
         } else {
             return (self.tables, None);
@@ -241,9 +251,27 @@ impl<'p> DevPagemap<'p> {
         self.altmap
     }
 
-    /// How tails are shared, and the reason if that is not as requested.
+    /// Where heads are, and the reason if that is not as requested.
+    pub fn heads(&self) -> (Heads, Option<HeadsFallback>) {
+        let order = self.geometry.order();
+        let fallback = match self.heads {
+            Heads::InPlace => return (Heads::InPlace, None),
+            Heads::Packed if order == Order::BASE => HeadsFallback::BasePages,
+            Heads::Packed if order < self.model.vmemmap_page_order() => {
+                HeadsFallback::NoWholePage { order }
+            }
+            Heads::Packed => return (Heads::Packed, None),
+        };
+        (Heads::InPlace, Some(fallback))
+    }
+
+    /// How tails are shared, and the reason if that is not as requested. Where heads are packed, so are
+    /// stubs: per order.
     pub fn tails(&self) -> (Tails, Option<TailsFallback>) {
-        self.tails_of(self.geometry.order())
+        match self.heads().0 {
+            Heads::InPlace => self.tails_of(self.geometry.order()),
+            Heads::Packed => (Tails::PerOrder, None),
+        }
     }
 
     /// How tails of pages of `order` are shared, if they are as requested for all orders.
@@ -409,6 +437,26 @@ mod tests {
         let small = pagemap.with_piece(Piece::Subsection);
         assert_eq!(small.pieces().count(), 128 + 33);
         assert!(small.pieces().all(|piece| piece.frames() == 512));
+    }
+
+    #[test]
+    fn heads_are_packed_where_pages_fill_a_vmemmap_page() {
+        let ranges = [frames(0, 512)];
+        let with = |bytes| {
+            let pagemap = DevPagemap::new(&MODEL, &ranges, geometry(bytes)).unwrap();
+            let packed = pagemap.with_heads(Heads::Packed).with_tails(Tails::None);
+            (packed.heads(), packed.tails())
+        };
+        let in_place = |fallback| ((Heads::InPlace, Some(fallback)), (Tails::None, None));
+        let packed = ((Heads::Packed, None), (Tails::PerOrder, None));
+        let order = Order::new(5).unwrap();
+        assert_eq!(with(4096), in_place(HeadsFallback::BasePages));
+        assert_eq!(
+            with(128 << 10),
+            in_place(HeadsFallback::NoWholePage { order })
+        );
+        assert_eq!(with(256 << 10), packed);
+        assert_eq!(with(2 << 20), packed);
     }
 
     #[test]

@@ -48,6 +48,46 @@ pub enum Tails {
     PerOrder,
 }
 
+/// Where the heads of compound pages are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Heads {
+    /// In the vmemmap, each at the address of its frame: at least one frame for each compound page.
+    #[default]
+    InPlace,
+    /// Side by side in [an array of their own](crate::model::MemoryModel::with_heads). In the vmemmap, all
+    /// pages of an order on a node have one read-only frame of *stubs*, which say so. For descriptors whose
+    /// encoding [has stubs](crate::descriptor::TailEncoding::HAS_STUBS).
+    ///
+    /// Tails are a matter of stubs then: what is asked for by [`Tails`] counts only where heads are in place.
+    Packed,
+}
+
+/// Why heads are not packed as requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadsFallback {
+    /// Base pages have a descriptor each.
+    BasePages,
+    /// The descriptors of a compound page do not fill a vmemmap page. What is in the same page is not its.
+    NoWholePage {
+        /// The order of the compound page.
+        order: Order,
+    },
+}
+
+impl fmt::Display for HeadsFallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BasePages => f.write_str("base pages have no heads to pack; heads: in place"),
+            Self::NoWholePage { order } => write!(
+                f,
+                "the descriptors of a compound page of order {order} do not fill a vmemmap page; heads: in place"
+            ),
+        }
+    }
+}
+
 /// What is shared between page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -58,14 +58,38 @@ impl<'r, D: Descriptor, K: Kernel> Reader<'r, D, K> {
         &self.readers
     }
 
-    /// The descriptor of `frame`.
+    /// The descriptor of the head of the page that `frame` is part of.
     ///
     /// # Safety
     ///
-    /// 1. The frame is online, and stays so as long as the answer is used.
-    pub(crate) unsafe fn descriptor_of(&self, frame: Pfn) -> K::Access<'r, D> {
+    /// 1. The page is online, and stays so as long as the answer is used.
+    pub(crate) unsafe fn head_of_page(&self, frame: Pfn) -> K::Access<'r, D> {
+        // SAFETY: 1: the caller's; the head of what is online is there.
+        unsafe { self.descriptor(self.head_address(frame)) }
+    }
+
+    /// Where the head is of the page that `frame` is part of.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`head_of_page`](Self::head_of_page).
+    pub(super) unsafe fn head_address(&self, frame: Pfn) -> VirtAddr {
+        let at = self.address(frame);
         // SAFETY: 1: the caller's.
-        unsafe { self.descriptor(self.address(frame)) }
+        let descriptor = unsafe { self.descriptor(at) };
+        let word = descriptor.word();
+        let first = D::Encoding::head_of(at, word);
+        self.head_at(first, word, frame, descriptor.order())
+    }
+
+    /// Where the head is of the page of `order` that `frame` is part of: `first`, the address of its first
+    /// frame's descriptor, unless `word`, that of the frame's, says that it is elsewhere.
+    #[inline]
+    fn head_at(&self, first: VirtAddr, word: u64, frame: Pfn, order: Order) -> VirtAddr {
+        match D::Encoding::is_stub(word) {
+            true => self.readers.model.place_of_head(frame, order),
+            false => first,
+        }
     }
 
     /// Where the descriptor of `frame` is, or would be.
@@ -80,8 +104,8 @@ impl<'r, D: Descriptor, K: Kernel> Reader<'r, D, K> {
     ///
     /// # Safety
     ///
-    /// 1. `at` is that of the descriptor of a frame that is online and stays so as long as the answer is
-    ///    used: it was found online under a guard that the caller holds, or the caller has a reference
+    /// 1. `at` is that of the descriptor of a frame, or of the packed head of a page, that is online and stays so
+    ///    as long as the answer is used: it was found online under a guard that the caller holds, or the caller has a reference
     ///    to its page, or has frozen it.
     pub(super) unsafe fn descriptor(&self, at: VirtAddr) -> K::Access<'r, D> {
         // SAFETY: 1: what is online is mapped on every CPU that reads, and not unmapped before a grace
@@ -124,12 +148,14 @@ impl<'r, D: Descriptor, K: Kernel> Reading<'r, D, K> {
         let at = self.reader.address(frame);
         // SAFETY: 1: it is online, and the guard is held as long as `self` is borrowed.
         let descriptor = unsafe { self.reader.descriptor(at) };
-        let head = D::Encoding::head_of(at, descriptor.word());
-        let order = descriptor.order();
-        let first = self.reader.readers.model.frame_of_descriptor(head)?;
+        let (word, order) = (descriptor.word(), descriptor.order());
+        let start = D::Encoding::head_of(at, word);
+        let first = self.reader.readers.model.frame_of_descriptor(start)?;
+        let head = self.reader.head_at(start, word, frame, order);
         Some(OnlinePage {
             first,
             order,
+            frame,
             at,
             head,
             reading: self,
@@ -160,6 +186,7 @@ impl<'r, D: Descriptor, K: Kernel> Reading<'r, D, K> {
 pub struct OnlinePage<'g, 'r, D: Descriptor, K: Kernel> {
     first: Pfn,
     order: Order,
+    frame: Pfn,
     at: VirtAddr,
     head: VirtAddr,
     reading: &'g Reading<'r, D, K>,
@@ -197,8 +224,12 @@ impl<D: Descriptor, K: Kernel> OnlinePage<'_, '_, D, K> {
     }
 
     /// The descriptor of the frame that was asked about, where it has memory of its own: it is in the
-    /// head's vmemmap page. Others may share theirs.
+    /// head's vmemmap page. Others may share theirs. Where heads are [packed](crate::pagemap::Heads::Packed) that
+    /// is the head itself, of the page's first frame.
     pub fn own_descriptor(&self) -> Option<K::Access<'_, D>> {
+        if self.frame == self.first {
+            return Some(self.head());
+        }
         let page = self.reading.reader.readers.model.granule().shift();
         (self.head.get() >> page == self.at.get() >> page)
             // SAFETY: 1: the frame is online, under the guard.
@@ -228,7 +259,16 @@ impl<D: CountReferences, K: Kernel> Sight for FrameSight<'_, '_, D, K> {
     }
 
     fn head(&self) -> VirtAddr {
-        D::Encoding::head_of(self.at, self.descriptor(self.at).word())
+        let descriptor = self.descriptor(self.at);
+        let word = descriptor.word();
+        let first = D::Encoding::head_of(self.at, word);
+        match D::Encoding::is_stub(word) {
+            true => {
+                let order = descriptor.order();
+                self.reading.reader.head_at(first, word, self.frame, order)
+            }
+            false => first,
+        }
     }
 
     fn try_get(&self, head: VirtAddr) -> bool {

@@ -67,7 +67,8 @@ pub unsafe trait Kernel: Sync {
     /// The direct map.
     fn direct_map(&self) -> &Self::DirectMap;
 
-    /// The descriptor at `at`, an address in the vmemmap. A kernel answers with
+    /// The descriptor at `at`, an address in the vmemmap, or of a [packed
+    /// head](crate::model::MemoryModel::heads). A kernel answers with
     /// [`at_its_address`](super::at_its_address).
     ///
     /// # Safety

@@ -37,11 +37,13 @@ impl<'r, D: CountReferences, K: Kernel> PageReference<'r, D, K> {
     pub(super) unsafe fn of_head(reader: Reader<'r, D, K>, head: VirtAddr) -> Self {
         // SAFETY: 1: there is a reference to the page.
         let order = unsafe { reader.descriptor(head) }.order();
-        let first = reader.readers().model().frame_of_descriptor(head);
+        let model = reader.readers().model();
+        let packed = || model.page_of_packed_head(head).map(PfnRange::start);
+        let first = model.frame_of_descriptor(head).or_else(packed);
         Self {
             reader,
             head,
-            // Heads lie in the model's vmemmap.
+            // Heads lie in the model's vmemmap, or in its array of packed heads.
             first: first.unwrap_or(Pfn::ZERO),
             order,
         }
@@ -87,10 +89,8 @@ impl<'r, D: CountReferences, K: Kernel> PageReference<'r, D, K> {
     /// 1. `first` is what `into_raw` gave, of a reference by a reader of the same vmemmap.
     /// 2. It is used once.
     pub unsafe fn from_raw(reader: Reader<'r, D, K>, first: Pfn) -> Self {
-        let head = reader.readers().model().descriptor_address(first);
-        let base = reader.readers().model().config().vmemmap_base;
         // SAFETY: 1: the caller's: it was taken of this page, which stays the same as long as it is there.
-        unsafe { Self::of_head(reader, head.unwrap_or(base)) }
+        unsafe { Self::of_head(reader, reader.head_address(first)) }
     }
 }
 

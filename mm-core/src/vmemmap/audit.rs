@@ -8,7 +8,7 @@ pub use report::{AuditReport, Finding};
 
 use super::Vmemmap;
 use super::table_records::TableFigures;
-use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
+use crate::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, InspectFrames};
 use crate::paging::{PageTable, Role, Run, Step, Visit};
@@ -179,6 +179,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
+    /// What entries are counted in: the vmemmap, and packed heads; the lower one first.
+    fn audited_ranges(&self) -> [Option<VirtRange>; 2] {
+        let vmemmap = self.model.descriptors(self.model.all_frames());
+        match (vmemmap, self.model.heads()) {
+            (Some(vmemmap), Some(heads)) if heads.start() < vmemmap.start() => {
+                [Some(heads), Some(vmemmap)]
+            }
+            both => [both.0, both.1],
+        }
+    }
+
     /// Audits a part of the frames in each walk, into `totals`. Says what of a part did not fit into
     /// the scratch memory, if anything.
     fn audit_in_passes<P: PageTable>(
@@ -190,9 +201,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         totals: &mut Totals,
     ) -> Result<Option<TooMany>, Finding> {
         totals.clear();
-        let Some(vmemmap) = self.model.descriptors(self.model.all_frames()) else {
-            return Ok(None);
-        };
+        let ranges = self.audited_ranges();
         let page = self.model.granule().bytes();
         for pass in 0..passes.of_frames {
             scratch.fill(AuditSlot(None));
@@ -209,11 +218,19 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             };
             for table_pass in 0..passes.of_tables {
                 audit_pass.table_pass = table_pass;
-                let _ = table.visit(vmemmap, &mut |visit| {
-                    audit_pass.count(visit, page, allocators)
-                });
-                if audit_pass.too_many.is_some() {
-                    return Ok(audit_pass.too_many);
+                let mut before = None;
+                for range in ranges.into_iter().flatten() {
+                    let _ = table.visit(range, &mut |visit| match visit {
+                        // It leads to both ranges, and was counted with the one below.
+                        Visit::Table { at, .. } if before.is_some_and(|last| at <= last) => {
+                            ControlFlow::Continue(())
+                        }
+                        _ => audit_pass.count(visit, page, allocators),
+                    });
+                    if audit_pass.too_many.is_some() {
+                        return Ok(audit_pass.too_many);
+                    }
+                    before = Some(range.last());
                 }
                 audit_pass.bits.compared()?;
                 audit_pass.compare_shared_tables(allocators)?;

@@ -1,11 +1,12 @@
 //! Writing descriptors into frames that nobody has mapped yet.
 
 use super::copies;
+use super::registry::TailKey;
 use crate::addr::{Granule, NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
-use crate::pagemap::DevPagemap;
+use crate::pagemap::{DevPagemap, Heads};
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
@@ -16,6 +17,8 @@ pub(super) struct DescriptorWriter<'v, M> {
     pub(super) direct_map: &'v M,
     pub(super) order: Order,
     pub(super) node: NodeId,
+    /// Where heads are: tails are stubs if not in place.
+    pub(super) heads: Heads,
     /// What base pages are.
     pub(super) base: Part,
 }
@@ -28,7 +31,17 @@ impl<'v, M> DescriptorWriter<'v, M> {
             direct_map,
             order: pagemap.geometry().order(),
             node: pagemap.node(),
+            heads: pagemap.heads().0,
             base: Part::Base,
+        }
+    }
+
+    /// What a frame of tails that all compound pages of the order share is registered for.
+    pub(super) const fn tail_key(&self) -> TailKey {
+        TailKey {
+            order: self.order,
+            node: self.node,
+            heads: self.heads,
         }
     }
 }
@@ -157,6 +170,9 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// The word of every tail of the compound page that starts at `head`.
     pub(super) fn tail_word<D: Descriptor>(&self, head: Pfn) -> u64 {
         let array = self.order.frames() * self.model.descriptor_bytes();
+        if self.heads == Heads::Packed {
+            return D::Encoding::stub_word(array);
+        }
         match self.model.descriptor_address(head) {
             Some(head) => D::Encoding::tail_word(head, array),
             // The head is in the model, as all of the compound page is.
@@ -206,7 +222,7 @@ impl<D: Descriptor> Image<D> {
     ///
     /// # Safety
     ///
-    /// 1. `page` is a frame's in a direct map, and nobody else uses the frame.
+    /// 1. `page` is a frame's in a direct map, and nobody else uses these descriptors of it.
     /// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
     /// 3. `to` is at most the number of descriptors in a page.
     #[inline]

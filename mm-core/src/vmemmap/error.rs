@@ -1,6 +1,6 @@
 //! Why an operation could not be done. After any of these, everything is as it was before.
 
-use crate::addr::{Granule, Pfn, PfnRange, VirtAddr};
+use crate::addr::{Granule, Order, Pfn, PfnRange, VirtAddr};
 use crate::error::ErrorKind;
 use crate::frame::OutOfFrames;
 use crate::paging::{FrameOutOfReach, MapError};
@@ -73,6 +73,18 @@ pub enum OnlineError {
     },
     /// The descriptor's tails name their own compound page, so compound pages cannot share them.
     TailsDiffer,
+    /// The descriptor's encoding cannot say that a head is elsewhere, so heads cannot be packed.
+    NoStubs,
+    /// The model has no place for the heads of pages of this order, so they cannot be packed.
+    NoPlaceForHeads {
+        /// The order.
+        order: Order,
+    },
+    /// Heads are to be packed in a pagemap with an altmap.
+    HeadsBesideAltmap {
+        /// The reserved frames.
+        reserved: PfnRange,
+    },
     /// The page table refused for a reason of its own.
     Table(MapError),
 }
@@ -84,6 +96,9 @@ impl OnlineError {
             Self::OtherModel
             | Self::OtherGranule { .. }
             | Self::TailsDiffer
+            | Self::NoStubs
+            | Self::NoPlaceForHeads { .. }
+            | Self::HeadsBesideAltmap { .. }
             | Self::FrameOutOfReach(_)
             | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
@@ -143,6 +158,17 @@ impl fmt::Display for OnlineError {
             ),
             Self::TailsDiffer => f.write_str(
                 "tails of this descriptor type name their compound page; share them per compound page, or encode them as masks",
+            ),
+            Self::NoStubs => f.write_str(
+                "this descriptor's encoding cannot say that a head is elsewhere; have heads in place, or encode tails as masks",
+            ),
+            Self::NoPlaceForHeads { order } => write!(
+                f,
+                "the model has no place for packed heads of order {order}; give it one (`MemoryModel::with_heads`), or have heads in place"
+            ),
+            Self::HeadsBesideAltmap { reserved } => write!(
+                f,
+                "heads are packed in RAM, and the pagemap has the altmap {reserved}; leave it out, or have heads in place"
             ),
             Self::Table(error) => error.fmt(f),
         }

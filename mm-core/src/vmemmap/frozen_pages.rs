@@ -51,6 +51,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         {
             return Some(head);
         }
+        if let Some(packed) = self.find_packed(table, frames, &D::is_frozen) {
+            return Some(packed);
+        }
         let order = self.model.vmemmap_page_order();
         let [first, last] = [frames.start(), frames.last()].map(|frame| {
             PfnRange::new(frame.align_down(order), order.frames())
@@ -135,7 +138,7 @@ fn for_each_page<D: CountReferences, K: Kernel>(
             continue;
         }
         // SAFETY: 1: the caller has the memory online, and nobody takes it offline meanwhile.
-        let head = unsafe { reader.descriptor_of(first) };
+        let head = unsafe { reader.head_of_page(first) };
         let order = head.order();
         if !visit(&head) {
             return Some(first);

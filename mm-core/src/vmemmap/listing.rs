@@ -4,7 +4,7 @@ use super::Vmemmap;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{Tables, Tails};
+use crate::pagemap::{Heads, Tables, Tails};
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::ReadersOf;
 use core::fmt;
@@ -17,6 +17,8 @@ pub struct ListedPage {
     pub first: Pfn,
     /// Its order; [`Order::BASE`] for a page by itself.
     pub order: Order,
+    /// Where its head is.
+    pub heads: Heads,
     /// What its tails share.
     pub tails: Tails,
     /// What its tables share.
@@ -59,13 +61,20 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let order = self.descriptor(table, frame)?.order();
         let first = frame.align_down(order);
         let page = PfnRange::new(first, order.frames()).ok()?;
+        let heads = match self.packed_head(table, first, order) {
+            Some(_) => Heads::Packed,
+            None => Heads::InPlace,
+        };
         let (tails, tables) = match self.model.descriptors(page) {
-            Some(range) if order > self.model.vmemmap_page_order() => policies(table, range),
+            Some(range) if order > self.model.vmemmap_page_order() || heads == Heads::Packed => {
+                policies(table, range)
+            }
             _ => (Tails::None, Tables::Private),
         };
         Some(ListedPage {
             first,
             order,
+            heads,
             tails,
             tables,
         })
@@ -88,7 +97,7 @@ fn policies<P: PageTable>(table: &P, range: VirtRange) -> (Tails, Tables) {
             };
         }
         found.1 = tables;
-        // The first table has the head, and is private.
+        // The first table has the head, if that is in place, and is private.
         match tables {
             Tables::Shared => ControlFlow::Break(()),
             Tables::Private => ControlFlow::Continue(()),

@@ -85,7 +85,9 @@ impl<D: Descriptor> LiveDescriptors<D> {
     /// [`Vmemmap::descriptor`](super::Vmemmap::descriptor) there is no reference to what many frames may
     /// share. Without a walk, that is every tail whose head is in another vmemmap page. A frame that an
     /// altmap reserves has a descriptor too. It was made as
-    /// [`Part::Reserved`](crate::descriptor::Part::Reserved), by which a kernel can tell.
+    /// [`Part::Reserved`](crate::descriptor::Part::Reserved), by which a kernel can tell. Where heads are
+    /// [packed](crate::pagemap::Heads::Packed), the answer for the first frame of a page is its head, and all
+    /// others are shared.
     ///
     /// # Safety
     ///
@@ -106,6 +108,14 @@ impl<D: Descriptor> LiveDescriptors<D> {
     pub unsafe fn descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         // SAFETY: 1 to 4: the caller's.
         let (descriptor, at, head) = unsafe { self.look_up(frame) }?;
+        if D::Encoding::is_stub(descriptor.word()) {
+            if head != at {
+                return Some(Described::shared(descriptor));
+            }
+            let packed = self.model.place_of_head(frame, descriptor.order());
+            // SAFETY: the head of a page whose first frame is online is there, by 1 and 2 as below.
+            return unsafe { descriptor_at(packed) }.map(Described::Own);
+        }
         let page = |at: VirtAddr| at.get() >> self.model.granule().shift();
         Some(match page(head) == page(at) {
             true => Described::Own(descriptor),
@@ -134,13 +144,24 @@ impl<D: Descriptor> LiveDescriptors<D> {
     #[inline]
     unsafe fn look_up<'d>(&self, frame: Pfn) -> Option<(&'d D, VirtAddr, VirtAddr)> {
         let at = self.model.descriptor_address(frame)?;
-        let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
         // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped,
         // until the memory goes offline; descriptors are only shared.
-        let descriptor = unsafe { pointer.as_ref() }?;
+        let descriptor: &D = unsafe { descriptor_at(at) }?;
         let head = D::Encoding::head_of(at, descriptor.word());
         Some((descriptor, at, head))
     }
+}
+
+/// The descriptor at `at`.
+///
+/// # Safety
+///
+/// 1. There is a `D` at `at`, mapped on this CPU, as long as the answer is used.
+#[inline]
+unsafe fn descriptor_at<'d, D>(at: VirtAddr) -> Option<&'d D> {
+    let pointer = core::ptr::with_exposed_provenance::<D>(usize::try_from(at.get()).ok()?);
+    // SAFETY: 1: the caller's; descriptors are only shared.
+    unsafe { pointer.as_ref() }
 }
 
 impl<D> Clone for LiveDescriptors<D> {

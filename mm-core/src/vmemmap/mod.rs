@@ -35,6 +35,7 @@ mod frame_pool;
 mod frames_ahead;
 mod freeze;
 mod frozen_pages;
+mod heads;
 mod huge_leaf;
 mod listing;
 mod live;
@@ -146,8 +147,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
     /// # Safety
     ///
     /// 1. The addresses from the model's base on, for as many frames as it has room, are used for
-    ///    descriptors by this value alone, in every page table that is passed to it. What others
-    ///    have mapped there stays mapped.
+    ///    descriptors by this value alone, in every page table that is passed to it. So are those of
+    ///    [packed heads](MemoryModel::heads), if any are. What others have mapped there stays mapped.
     /// 2. `direct_map` reaches every frame that `frames` and the altmaps of pagemaps hand out, in pages
     ///    of the model's granule.
     /// 3. The same page table is passed to every operation, by one value or by several one after

@@ -2,7 +2,7 @@
 //! it.
 
 use crate::addr::{NodeId, Order, PfnRange};
-use crate::pagemap::{DevPagemap, TablesFallback, Tails, TailsFallback};
+use crate::pagemap::{DevPagemap, HeadsFallback, TablesFallback, Tails, TailsFallback};
 #[cfg(doc)]
 use crate::paging::PageTable;
 use core::fmt;
@@ -11,6 +11,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
+    /// Heads are not packed.
+    Heads(HeadsFallback),
     /// Tails are not shared.
     Tails(TailsFallback),
     /// Tables are not shared.
@@ -66,6 +68,7 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Heads(fallback) => fallback.fmt(f),
             Self::Tails(fallback) => fallback.fmt(f),
             Self::Tables(fallback) => fallback.fmt(f),
             Self::HugeLeavesUnavailable { leaves } => write!(
@@ -113,6 +116,7 @@ fn wants_huge_leaves(pagemap: &DevPagemap<'_>) -> bool {
 /// Everything that was done otherwise than asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
+    heads: Option<HeadsFallback>,
     tails: Option<TailsFallback>,
     tables: Option<TablesFallback>,
     no_huge_leaves: bool,
@@ -152,6 +156,7 @@ impl Notes {
         can_share_tables: bool,
     ) -> Self {
         Self {
+            heads: pagemap.heads().1,
             tails: pagemap.tails().1,
             tables: pagemap.tables_on(can_share_tables).1,
             no_huge_leaves: wants_huge_leaves(pagemap) && huge_leaf.is_none(),
@@ -189,6 +194,7 @@ impl Notes {
 
     /// Adds what another call has done otherwise.
     pub(super) fn add(&mut self, other: &Self) {
+        self.heads = self.heads.or(other.heads);
         self.tails = self.tails.or(other.tails);
         self.tables = self.tables.or(other.tables);
         self.no_huge_leaves |= other.no_huge_leaves;
@@ -209,6 +215,7 @@ impl Notes {
 
     /// Each thing that was not.
     pub fn iter(&self) -> impl Iterator<Item = Note> + use<> {
+        let heads = self.heads.map(Note::Heads);
         let tails = self.tails.map(Note::Tails);
         let tables = self.tables.map(Note::Tables);
         let none = self.no_huge_leaves.then_some(Note::NoHugeLeaves);
@@ -231,6 +238,7 @@ impl Notes {
         });
         let gap = self.gap.map(|frames| Note::AltmapGap { frames });
         [
+            heads,
             tails,
             tables,
             none,

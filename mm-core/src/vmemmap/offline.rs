@@ -312,6 +312,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         pieces: impl Iterator<Item = PfnRange> + Clone,
     ) {
         let model = self.model;
+        let all = pieces.clone();
         let ranges = pieces.filter_map(move |piece| model.descriptors(piece));
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let records = RecordsInUse::new(memory, &mut self.table_records);
@@ -325,6 +326,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // ranges are whole pages of the vmemmap, and the records its own.
         unsafe { table.unmap(ranges, &mut released, &records) };
         released.finish();
+        self.remove_heads(table, all);
     }
 }
 

@@ -13,7 +13,7 @@ use super::table_records::RecordsInUse;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
-use crate::pagemap::{DevPagemap, Tables, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tables, Tails};
 use crate::paging::{Leaf, MapStopped, PageTable, Role, Run, Visit};
 use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
@@ -158,6 +158,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if *pagemap.model() != self.model {
             return Err(OnlineError::OtherModel);
         }
+        self.check_heads(pagemap)?;
         let (table, model) = (table.granule(), self.model.granule());
         match table == model {
             true => Ok(()),
@@ -241,6 +242,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if tails == Tails::PerOrder && !D::Encoding::SAME_FOR_ALL {
             return Err(OnlineError::TailsDiffer);
         }
+        self.map_heads(table, pagemap, piece, notes)?;
         let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let found = match tails {
             Tails::PerCompound => {
@@ -275,6 +277,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let done = start.map_or(0, |start| stopped.at().get() - start.get());
         let done = piece.split_at(done / self.model.descriptor_bytes()).0;
         self.unmap_pieces(table, pagemap.altmap(), done.as_slice().iter().copied());
+        if pagemap.heads().0 == Heads::Packed {
+            self.remove_heads(table, core::iter::once(piece));
+        }
         match stopped {
             MapStopped::Table { error, .. } => error.into(),
             MapStopped::Source { error, .. } => error,

@@ -9,7 +9,6 @@ use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
-use super::registry::TailKey;
 use super::shared_tail::{Tail, new_tail, shared_tail};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
@@ -103,6 +102,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         {
             frames += match run.frames {
                 PlannedFrames::Own => run.pages,
+                PlannedFrames::Stubs => 0,
                 PlannedFrames::Tail { .. } if self.tails == Tails::PerOrder => 0,
                 PlannedFrames::Tail { head } => u64::from(self.existing_tail(head).is_none()),
                 PlannedFrames::HugeLeaves { .. } => break,
@@ -216,11 +216,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         count: u64,
         pages: u64,
     ) -> Result<Option<Groups>, OnlineError> {
-        let key = TailKey {
-            order: self.writer.order,
-            node: self.writer.node,
-        };
-        let Some(frame) = self.pool.registered_tail(key) else {
+        let Some(frame) = self.pool.registered_tail(self.writer.tail_key()) else {
             return Ok(None);
         };
         let frames = self.take_frames(None, count)?;
@@ -371,6 +367,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
         let taken = match planned.frames {
             PlannedFrames::Own => self.own_run(&planned),
             PlannedFrames::Tail { head } => self.tail_run(&planned, head),
+            PlannedFrames::Stubs => self.tail_run(&planned, planned.describes.start()),
             PlannedFrames::HugeLeaves { order } => {
                 match self.huge_leaf_run(&planned, order, largest) {
                     Some(run) => Ok(run),

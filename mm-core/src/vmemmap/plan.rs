@@ -14,13 +14,20 @@
 //!   frames                         |  own     |   own    |  H   T  T  T  ...  |  H   T  T  T  ...  |
 //! ```
 //!
+//! Where heads are packed, no vmemmap page of a compound page has a frame of its own:
+//!
+//! ```text
+//!   compound pages of 2 MiB        |    stubs of 8 vmemmap pages    |    stubs of 8 vmemmap pages    | ...
+//!   frames                         |  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  S  ...
+//! ```
+//!
 //! Everything here is pure: it looks up, allocates and writes nothing.
 
 use super::error::OnlineError;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::frame::Altmap;
 use crate::model::MemoryModel;
-use crate::pagemap::{DevPagemap, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tails};
 
 /// What the vmemmap pages of a run are mapped to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,9 @@ pub enum PlannedFrames {
         /// The first frame of the compound page.
         head: Pfn,
     },
+    /// One frame of stubs for every page of the run, whichever compound page it belongs to: the heads of
+    /// their order are packed.
+    Stubs,
     /// A block for each huge leaf of this order.
     HugeLeaves {
         /// The size of each leaf.
@@ -81,6 +91,8 @@ impl PlannedRun {
 pub struct Plan {
     model: MemoryModel,
     order: Order,
+    /// Where the heads of compound pages are.
+    heads: Heads,
     /// Whether tails are shared.
     shares_tails: bool,
     /// The reserved part of the altmap.
@@ -121,6 +133,7 @@ impl Plan {
         Ok(Self {
             model,
             order: pagemap.geometry().order(),
+            heads: pagemap.heads().0,
             shares_tails,
             reserved: pagemap.altmap().map(Altmap::reserved),
             base_pages: pagemap.base_pages(),
@@ -158,7 +171,7 @@ impl Plan {
         let rest = self.rest?;
         let compound = self.compound_page(rest.start())?;
         let vmemmap = self.model.vmemmap_pages(self.order);
-        if rest.start() != compound.start() || vmemmap < 2 {
+        if rest.start() != compound.start() || vmemmap < 2 || self.heads == Heads::Packed {
             return None;
         }
         let alike = self.uniform_prefix(rest).frames() / self.order.frames();
@@ -188,6 +201,9 @@ impl Plan {
     fn first_run(&self, rest: PfnRange, at: VirtAddr) -> (u64, PlannedFrames) {
         let page = self.model.descriptors_per_page();
         if let Some(compound) = self.compound_page(rest.start()) {
+            if self.heads == Heads::Packed {
+                return (rest.frames(), PlannedFrames::Stubs);
+            }
             if rest.start() == compound.start() {
                 return (page, PlannedFrames::Own);
             }

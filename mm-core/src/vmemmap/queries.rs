@@ -89,7 +89,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// Where other frames have the same descriptor, a tail of a compound page, the answer is what
     /// it says. Nobody gets a reference to it: the memory behind it is mapped read-only, or stands
     /// for all tails of a compound page, and a store through another address would be to all of
-    /// them.
+    /// them. Where heads are [packed](crate::pagemap::Heads::Packed), the answer for the first frame of a page
+    /// is its head.
     pub fn descriptor<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<Described<'_, D>> {
         match self.is_reserved(frame) {
             true => None,
@@ -109,7 +110,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         match mapping.leaf.role {
             Role::Foreign => None,
             Role::Descriptors => Some(Described::Own(self.descriptor_in(holder, frame))),
-            Role::Tail => Some(Described::shared(self.descriptor_in(holder, frame))),
+            Role::Tail => {
+                let tail = self.descriptor_in(holder, frame);
+                let head = match D::Encoding::is_stub(tail.word()) && frame.is_aligned(tail.order())
+                {
+                    true => self.packed_head(table, frame, tail.order()),
+                    false => None,
+                };
+                Some(head.map_or_else(|| Described::shared(tail), Described::Own))
+            }
         }
     }
 
@@ -152,7 +161,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         unsafe { LiveDescriptors::of_fitting(self.model).descriptor(frame) }
     }
 
-    /// Where the head of `descriptor` is, which lies at `at` in the vmemmap. No walk.
+    /// Where the head of `descriptor` is, which lies at `at` in the vmemmap. No walk. Of a
+    /// [stub](crate::pagemap::Heads::Packed) it is where the first frame's descriptor is, a stub too;
+    /// [`MemoryModel::packed_head`](crate::model::MemoryModel::packed_head) says where the head is.
     pub fn head_of_descriptor(at: VirtAddr, descriptor: &D) -> VirtAddr {
         D::Encoding::head_of(at, descriptor.word())
     }

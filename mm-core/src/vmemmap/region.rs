@@ -4,7 +4,7 @@ use super::Vmemmap;
 use super::note::Notes;
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{DevPagemap, Tables, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tables, Tails};
 use crate::paging::PageTable;
 use crate::readers::ReadersOf;
 use core::iter::Sum;
@@ -30,6 +30,11 @@ impl<'p> Region<'p> {
     /// What was asked for.
     pub const fn pagemap(&self) -> &DevPagemap<'p> {
         &self.pagemap
+    }
+
+    /// Where the heads of compound pages are.
+    pub fn heads(&self) -> Heads {
+        self.pagemap.heads().0
     }
 
     /// How tails are shared.

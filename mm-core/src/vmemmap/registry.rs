@@ -1,10 +1,11 @@
-//! The tail frames that all compound pages of an order share: one for each order and node.
+//! The tail frames that all compound pages of an order share: one for each order and node, and one of stubs.
 //!
 //! The registry holds no reference. A tail frame lives as long as entries point at it. When its
 //! last reference is released, it is removed from the registry.
 
 use crate::addr::{NodeId, Order, Pfn};
 use crate::frame::{DirectMap, FrameAllocator, MapMemory, OrderedMap, OutOfFrames};
+use crate::pagemap::Heads;
 
 /// How many tail frames are known without a frame for that.
 const INLINE: usize = 16;
@@ -14,11 +15,17 @@ const INLINE: usize = 16;
 pub(super) struct TailKey {
     pub(super) order: Order,
     pub(super) node: NodeId,
+    /// Where the heads are: if not in place, it has stubs.
+    pub(super) heads: Heads,
 }
+
+// The bit of stubs is not an order's.
+const _: () = assert!(Order::MAX.get() < 1 << 7);
 
 impl TailKey {
     fn number(self) -> u64 {
-        u64::from(self.node.number()) << 8 | u64::from(self.order.get())
+        let stubs = u64::from(self.heads == Heads::Packed) << 7;
+        u64::from(self.node.number()) << 8 | stubs | u64::from(self.order.get())
     }
 }
 

@@ -4,7 +4,6 @@ use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
-use super::registry::TailKey;
 use crate::addr::Pfn;
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
@@ -38,10 +37,7 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     references: u64,
     notes: &mut Notes,
 ) -> Result<Tail, OnlineError> {
-    let key = TailKey {
-        order: writer.order,
-        node: writer.node,
-    };
+    let key = writer.tail_key();
     if let Some(frame) = pool.registered_tail(key) {
         // SAFETY: 1: the frame is a tail frame of this library's, which is registered as long as it has
         // references. 2: the entries that are about to be made own these.

@@ -16,9 +16,9 @@ use core::fmt;
 /// What the vmemmap costs on one node, or on all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeStats {
-    /// Frames that hold descriptors, those of the next two included.
+    /// Frames that hold descriptors, those of the next two included, and of packed heads.
     pub descriptor_frames: u64,
-    /// Frames that hold nothing but tails and are mapped as such.
+    /// Frames that hold nothing but tails, or stubs, and are mapped as such.
     pub tail_frames: u64,
     /// Frames that hold descriptors and are an altmap's.
     pub altmap_frames: u64,

@@ -56,6 +56,16 @@ pub(super) fn recount(bed: &dyn Testbed<'_>) -> Recount {
         SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf),
         SeenEntry::Leaf(_) => {}
     });
+    if let Some(heads) = model.heads() {
+        bed.scan(heads, &mut |entry| match entry {
+            // What leads to both was counted.
+            SeenEntry::Table(table)
+                if table.span.start() <= all.last() && all.start() <= table.span.last() => {}
+            SeenEntry::Table(table) => counter.table(&table),
+            SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf),
+            SeenEntry::Leaf(_) => {}
+        });
+    }
     counter.finish()
 }
 

@@ -71,11 +71,11 @@ const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 impl Snapshot {
     pub(super) fn take(bed: &dyn Testbed<'_>) -> Self {
         let model = bed.model();
-        let all = model.descriptors(model.all_frames()).unwrap();
+        let vmemmap = model.descriptors(model.all_frames());
         let mut tables = BTreeMap::new();
         let mut frames = BTreeMap::new();
         let mut leaves: Vec<SeenLeaf> = Vec::new();
-        bed.scan(all, &mut |entry| match entry {
+        let mut see = |entry| match entry {
             SeenEntry::Table(table) => {
                 let content = || Content::of(bed, table.frame);
                 tables.entry(table.frame).or_insert_with(content);
@@ -90,7 +90,10 @@ impl Snapshot {
                 }
                 leaves.push(leaf);
             }
-        });
+        };
+        for range in [vmemmap, model.heads()].into_iter().flatten() {
+            bed.scan(range, &mut see);
+        }
         let altmaps = bed.altmaps().into_iter();
         Self {
             tables,

@@ -30,6 +30,7 @@ mod live;
 mod marks;
 mod neighbouring_tails;
 mod own_descriptor;
+mod packed;
 mod properties;
 mod readers;
 mod reorder;

@@ -65,6 +65,7 @@ impl From<PlannedRun> for Run {
         let (mapped_to, head) = match run.frames {
             PlannedFrames::Own => ("own", None),
             PlannedFrames::Tail { head } => ("tail", Some(head.get())),
+            PlannedFrames::Stubs => ("stubs", None),
             PlannedFrames::HugeLeaves { .. } => ("huge-leaves", None),
         };
         Self {

@@ -226,6 +226,10 @@ impl Totals {
                 self.descriptor_frames += run.pages;
                 self.huge_leaves += run.pages / order.frames();
             }
+            PlannedFrames::Stubs => {
+                let first = self.last_head.replace(run.describes.start());
+                self.descriptor_frames += u64::from(first.is_none());
+            }
             PlannedFrames::Tail { head } => {
                 // Ranges are whole compound pages, so all runs of one follow each other.
                 let last = self.last_head.replace(head);

@@ -119,6 +119,7 @@ fn print_run(
         PlannedFrames::Tail { head } => {
             writeln!(out, "tail frame of {head}")
         }
+        PlannedFrames::Stubs => writeln!(out, "frame of stubs of all"),
         PlannedFrames::HugeLeaves { order } => {
             let granule = pagemap.model().granule();
             let size = ByteSize(order.frames() * granule.bytes());

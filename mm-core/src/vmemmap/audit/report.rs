@@ -13,7 +13,7 @@ pub struct AuditReport {
     pub leaf_tables: u64,
     /// Distinct tables between the root and the leaf tables; the root is not counted.
     pub upper_tables: u64,
-    /// Vmemmap pages that are mapped.
+    /// Pages that are mapped, of the vmemmap and of packed heads.
     pub mapped_pages: u64,
     /// Frames that hold marks of single frames.
     pub mark_frames: u64,

@@ -119,6 +119,7 @@ fn what_is_written<E: TailEncoding, const WORDS: usize>() {
             direct_map: &map,
             order: Order::new(order).unwrap(),
             node: NodeId::new(3),
+            heads: Heads::InPlace,
             base,
         };
         // Before, at and behind the start of a compound page.
@@ -181,6 +182,7 @@ fn first_pages<E: TailEncoding, const WORDS: usize>() {
             direct_map: &map,
             order: Order::new(order).unwrap(),
             node: NodeId::new(3),
+            heads: Heads::InPlace,
             base: Part::Base,
         };
         let starts = [3 << order, 4 << order];

@@ -59,6 +59,11 @@ pub enum FoldError {
         /// What that altmap reserves.
         reserved: PfnRange,
     },
+    /// A page has its head packed, or is to have it. It keeps its order and stays as it is.
+    HeadsPacked {
+        /// Its first frame.
+        first: Pfn,
+    },
     /// A page is partly in the frames. Where there are readers, pages change as a whole;
     /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes a part of one, unless other pages have
     /// come online in the place of some of it.
@@ -121,6 +126,7 @@ impl FoldError {
             | Self::FrameOutOfReach(_)
             | Self::Uncounted { .. }
             | Self::SplitsHugeLeaf { .. }
+            | Self::HeadsPacked { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } | Self::SplitsPage { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
@@ -195,6 +201,10 @@ impl fmt::Display for FoldError {
                 reserved: *reserved,
             }
             .fmt(f),
+            Self::HeadsPacked { first } => write!(
+                f,
+                "the page at frame {first} has its head packed, or is to: that does not change while it is online; take it offline, and online as it is to be"
+            ),
             Self::SplitsPage { pages } => {
                 write!(
                     f,

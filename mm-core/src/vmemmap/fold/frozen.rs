@@ -291,7 +291,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let mut rest = Some(frames);
         while let Some(pages) = rest {
             // SAFETY: 1: it is online, and nothing goes offline meanwhile.
-            let order = unsafe { reader.descriptor_of(pages.start()) }.order();
+            let order = unsafe { reader.head_of_page(pages.start()) }.order();
             unit = unit.max(order);
             // All that can be in the call's units.
             let is_enough = pages.start().get() - frames.start().get() >= UNITS << unit.get();

@@ -133,6 +133,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
+        self.check_in_place(table, pagemap, frames)?;
         match pagemap.tails() {
             (Tails::None, fallback) => return Err(FoldError::NothingToShare(fallback)),
             (Tails::PerOrder, _) if !D::Encoding::SAME_FOR_ALL => {
@@ -232,6 +233,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
+        self.check_in_place(table, pagemap, frames)?;
         if table.replacement() == Replacement::Refused {
             return Err(FoldError::Refused);
         }
@@ -299,6 +301,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     {
         let order = pagemap.geometry().order();
         let range = self.check_request(pagemap, frames)?;
+        self.check_in_place(table, pagemap, frames)?;
         let survey = self.survey(table, range, order, pagemap.altmap())?;
         let tails = match survey.folded {
             0 => self.tails_after(table, frames),
@@ -356,6 +359,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
     ) -> Result<(), FoldError> {
         let range = self.check_request(pagemap, frames)?;
+        self.check_in_place(table, pagemap, frames)?;
         self.check_online(table, range, pagemap.altmap())
             .map_err(not_online)?;
         match self.whole_pages_around(table, frames) {

@@ -8,7 +8,7 @@ use super::target::{Kind, Segment};
 use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::Tails;
+use crate::pagemap::{Heads, Tails};
 use crate::paging::{Exchange, GroupTails, Groups, Leaf, Role, Run, Span, Step};
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
@@ -175,7 +175,11 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
                     return None;
                 };
                 let node = self.writer.node;
-                self.pool.registered_tail(TailKey { order, node })?
+                self.pool.registered_tail(TailKey {
+                    order,
+                    node,
+                    heads: Heads::InPlace,
+                })?
             }
         };
         Some(Self::leaf_of(&kind, frame))

@@ -227,6 +227,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
         let outside = FoldError::Outside { frames };
         pagemap.range_of(frames).ok_or(outside)?;
+        self.check_in_place(table, pagemap, frames)?;
         if pagemap.tails_of(self.model.max_order()).0 == Tails::PerOrder
             && !D::Encoding::SAME_FOR_ALL
         {

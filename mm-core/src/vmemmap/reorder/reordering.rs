@@ -10,6 +10,7 @@ use super::target::{Kind, ORDERS, Target};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
+use crate::pagemap::Heads;
 use crate::paging::{PageTable, Role, Run};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
@@ -215,7 +216,11 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
                 continue;
             };
             let node = self.writer.node;
-            let before = self.pool.registered_tail(TailKey { order, node });
+            let before = self.pool.registered_tail(TailKey {
+                order,
+                node,
+                heads: Heads::InPlace,
+            });
             let writer = DescriptorWriter {
                 order,
                 ..self.writer

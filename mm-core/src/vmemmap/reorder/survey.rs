@@ -5,7 +5,7 @@ use super::target::{Kind, Segment, Target};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::Tails;
+use crate::pagemap::{Heads, Tails};
 use crate::paging::{Leaf, PageTable, Role, Run, Visit};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
@@ -403,7 +403,11 @@ pub(super) fn is_tail_of<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     }
     if tails == Tails::PerOrder {
         let node = writer.node;
-        let registered = pool.registered_tail(TailKey { order, node });
+        let registered = pool.registered_tail(TailKey {
+            order,
+            node,
+            heads: Heads::InPlace,
+        });
         return !leaf.writable && registered == Some(leaf.block.first());
     }
     if !leaf.writable {

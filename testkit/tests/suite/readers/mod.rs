@@ -10,6 +10,7 @@ mod found;
 mod freeze;
 mod hammer;
 mod model_check;
+mod packed;
 // It is private to the library, whose own tests are quick to build without a model checker.
 #[path = "../../../../mm-core/src/readers/protocol/mod.rs"]
 #[allow(

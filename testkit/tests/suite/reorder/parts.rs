@@ -3,7 +3,7 @@
 use super::{Form, NODE, reorder, without_allocator};
 use hosted::BackendKind;
 use mm_core::addr::{Order, Pfn, PfnRange};
-use mm_core::pagemap::{Tables, Tails};
+use mm_core::pagemap::{Heads, Tables, Tails};
 use mm_core::vmemmap::{FoldError, ListedPage};
 use testkit::testbed::{Costs, Setup, Sizes, Used};
 use testkit::{OnBackend, on_backends};
@@ -110,6 +110,7 @@ fn the_rest_is_split_as_a_buddy_allocator_splits(kind: BackendKind) {
                                 let shares = tables == Tables::Shared && order >= sizes.gigantic();
                                 let tails = costs.tails(order, tails);
                                 ListedPage {
+                                    heads: Heads::InPlace,
                                     first: page.start(),
                                     order,
                                     tails,

@@ -1,0 +1,87 @@
+//! Packed heads: the pages of an array that has the heads of compound pages side by side.
+//!
+//! ```text
+//!   vmemmap   | stubs of a page    | stubs of a page    | ...          all one frame, read-only
+//!                       \                    \
+//!   heads     ...  | none | head | head | none | ... |  ...            a page has many places
+//! ```
+//!
+//! - A head is there from the moment that the first frame of its page comes online until that frame goes
+//!   offline: as in place, where it is in that frame's vmemmap page. A place without one says so by its word.
+//! - A page of places is mapped with the first head in it, and unmapped with the last one. Its entry owns the
+//!   one reference of its frame. Compound pages that come online by themselves share it with their neighbours,
+//!   and large ones of several orders may share one.
+//! - Its frame is RAM, like that of stubs: what it describes may reach beyond a pagemap.
+//! - Places that a range has to itself need not be looked at: a page in the middle of them is the range's alone.
+//! - Heads are mapped before the stubs that lead to them. They are unmapped when those are, and flushed.
+//!
+//! A place that has no head is used by nobody but who holds the vmemmap's lock: no stub leads there. So it is
+//! written to like a frame that is not mapped yet.
+
+mod find;
+mod map;
+mod remove;
+
+use super::Vmemmap;
+use super::descriptor_writer::Image;
+use super::error::OnlineError;
+use crate::addr::{NodeId, Order, VirtAddr, VirtRange};
+use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
+use crate::frame::{DirectMap, FrameAllocator};
+use crate::model::MemoryModel;
+use crate::pagemap::{DevPagemap, Heads};
+use crate::paging::PageTable;
+use crate::readers::ReadersOf;
+
+impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
+    /// Checks that the heads of `pagemap` can be where it says.
+    pub(super) fn check_heads(&self, pagemap: &DevPagemap<'_>) -> Result<(), OnlineError> {
+        if pagemap.heads().0 == Heads::InPlace {
+            return Ok(());
+        }
+        let order = pagemap.geometry().order();
+        if !D::Encoding::HAS_STUBS {
+            return Err(OnlineError::NoStubs);
+        }
+        if !self.model.can_pack_heads(order) {
+            return Err(OnlineError::NoPlaceForHeads { order });
+        }
+        match pagemap.altmap() {
+            Some(altmap) => Err(OnlineError::HeadsBesideAltmap {
+                reserved: altmap.reserved(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The addresses of heads, if any is mapped there: one look-up where none is.
+    fn heads_in_use<P: PageTable>(&self, table: &P) -> Option<VirtRange> {
+        let heads = self.model.heads()?;
+        table.first_in_use(heads).map(|_| heads)
+    }
+
+    /// The indices of `places` in `page`, a page of them that has some: the first, and the one behind the last.
+    fn indices_in(&self, page: VirtRange, places: VirtRange) -> (u64, u64) {
+        let bytes = self.model.descriptor_bytes();
+        let of_page = |at: VirtAddr| at.get().saturating_sub(page.start().get()) / bytes;
+        let last = places.last().min(page.last());
+        (of_page(places.start()), of_page(last) + 1)
+    }
+}
+
+/// A place that has no head.
+fn vacant<D: Descriptor>() -> Image<D> {
+    Image::new(Initial {
+        part: Part::Tail,
+        order: Order::BASE,
+        word: D::Encoding::vacant_word(),
+        node: NodeId::new(0),
+    })
+}
+
+/// The pages that `places` are in.
+fn pages_of(model: &MemoryModel, places: VirtRange) -> Option<VirtRange> {
+    let in_page = model.granule().bytes() - 1;
+    let start = VirtAddr::new(places.start().get() & !in_page);
+    VirtRange::between(start, VirtAddr::new(places.last().get() | in_page))
+}
