@@ -88,10 +88,17 @@ impl TableWatch {
         let looks = self.0.looks.load(Ordering::Relaxed);
         self.0.looks.store(looks + 1, Ordering::Relaxed);
         if self.0.is_counting.load(Ordering::Relaxed) {
-            let mut writing = self.lock();
-            writing.settle();
-            writing.watch(table);
+            self.settle_and_watch(table);
         }
+    }
+
+    // Not inlined, so that nobody needs stack for it who does not count.
+    #[cold]
+    #[inline(never)]
+    fn settle_and_watch(&self, table: Pfn) {
+        let mut writing = self.lock();
+        writing.settle();
+        writing.watch(table);
     }
 
     fn lock(&self) -> MutexGuard<'_, Writing> {

@@ -16,19 +16,24 @@ pub(super) fn check(
     online: Counts,
     offline: Counts,
 ) {
-    let [entries, ..] = online.0;
+    let model = kind.model();
+    let assert_is = |what: &str, is: u64, expected: u64| {
+        let of = format!("{}, {}", kind.name(), geometry.name(&model));
+        assert!(
+            is == expected,
+            "{of}, pieces of {piece:?}: {what}: {is}, by the formula {expected}"
+        );
+    };
+    let [written, ..] = online.0;
     let [cleared, _, allocate, _, _, flushes, frames] = offline.0;
-    assert_eq!(
-        (allocate, frames),
-        (0, 0),
-        "{geometry:?}: offline allocates nothing"
-    );
+    assert_is("calls of offline that allocate", allocate, 0);
+    assert_is("frames after offline", frames, 0);
     if kind.table_levels() == 0 {
-        assert_eq!((entries, cleared), (0, 0));
+        assert_is("entries written", written + cleared, 0);
         return;
     }
-    assert_eq!(flushes, 1, "{geometry:?}: offline flushes once");
-    let model = kind.model();
+    assert_is("flushes of offline", flushes, 1);
+
     let sizes = Sizes::of(model);
     let cost = Costs::of(kind, &model).report(&[geometry.used()], geometry.tables);
     let table = sizes.table().frames();
@@ -36,26 +41,21 @@ pub(super) fn check(
     // Each span is linked, or a huge leaf, and each upper table is linked.
     let links = spans + cost.upper_tables;
     // Each link is made not present, and the root's is zeroed: all else goes with what it links.
-    assert_eq!(cleared, links + 1, "{geometry:?}: entries cleared");
+    assert_is("entries that offline writes", cleared, links + 1);
 
-    let whole = sizes.entries() * (cost.leaf_tables + cost.upper_tables);
     let section = model.section().frames();
-    let again = match piece {
-        // The first section of a table writes all of it, each other one its own.
-        Piece::Section if section < table => {
-            let pages = section / model.vmemmap_page_order().frames();
-            let sections = geometry.frames.frames() / section;
-            (sections - spans) * pages
-        }
-        _ => 0,
-    };
-    let small_pieces = piece == Piece::Section && section < table;
-    if small_pieces && geometry.tables == Tables::Shared {
+    let sections_of_tables = piece == Piece::Section && section < table;
+    if sections_of_tables && geometry.tables == Tables::Shared {
         return; // Private tables at first, which are merged.
     }
-    assert_eq!(
-        entries,
-        whole + links + again,
-        "{geometry:?}: entries written"
-    );
+    let whole = sizes.entries() * (cost.leaf_tables + cost.upper_tables);
+    // The first section of a table writes all of it, each other one its own.
+    let again = match sections_of_tables {
+        true => {
+            let sections = geometry.frames.frames() / section;
+            (sections - spans) * sizes.pages(model.section())
+        }
+        false => 0,
+    };
+    assert_is("entries that online writes", written, whole + links + again);
 }

@@ -36,7 +36,7 @@ impl Geometry {
         }
     }
 
-    fn name(&self, model: &MemoryModel) -> String {
+    pub(super) fn name(&self, model: &MemoryModel) -> String {
         let bytes = self.order.frames() << model.granule().shift();
         let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
         let (unit, shift) = units.into_iter().find(|unit| bytes >> unit.1 > 0).unwrap();
