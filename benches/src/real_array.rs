@@ -5,11 +5,11 @@
 use crate::engine::NoCpu;
 use arch_x86_64::FourLevelTable;
 use core::cell::RefCell;
-use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr};
+use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, DirectMap, LinearMap, PlainAllocator, SharedCounts};
 use mm_core::model::{MemoryModel, ModelConfig};
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Tails};
 use mm_core::paging::{OneRoot, PageTable, RadixTable};
 use mm_core::readers::{self, GracePeriod, Kernel, OnlineEntry, Reader, Readers};
 use mm_core::vmemmap::Vmemmap;
@@ -110,8 +110,13 @@ fn leaked(bytes: u64, align: u64) -> VirtAddr {
 }
 
 impl RealArray {
-    /// With 4 GiB online in pages of 2 MiB.
+    /// With 4 GiB online in pages of 2 MiB, whose heads are in the vmemmap.
     pub fn new() -> Self {
+        Self::with_heads(Heads::InPlace)
+    }
+
+    /// With 4 GiB online in pages of 2 MiB.
+    pub fn with_heads(heads: Heads) -> Self {
         let order = |order| Order::new(order).unwrap();
         let page = Granule::Size4K.bytes();
         let model = MemoryModel::new(ModelConfig {
@@ -124,6 +129,9 @@ impl RealArray {
             max_order: order(18),
         })
         .unwrap();
+        // Places for the heads of all pages that fill a vmemmap page.
+        let places = leaked(ROOM * 2 / 64 * 64, page);
+        let model = model.with_heads(places).unwrap();
         // SAFETY: 1: what the allocator has is this memory. 2: it is not at 0.
         let direct_map =
             unsafe { LinearMap::new(leaked(RAM_FRAMES * page, page), Granule::Size4K) };
@@ -152,10 +160,17 @@ impl RealArray {
         let mut vmemmap = vmemmap.unwrap();
         let online = PfnRange::new(Pfn::new(ONLINE.0).unwrap(), ONLINE.1).unwrap();
         let pagemap = DevPagemap::of_range(&model, online, Geometry::compound(order(9))).unwrap();
-        let pagemap = pagemap.with_tails(Tails::PerOrder);
+        let pagemap = pagemap.with_tails(Tails::PerOrder).with_heads(heads);
         let region = vmemmap.online(&mut table, &pagemap).unwrap();
         assert!(region.notes().is_empty());
-        show(&model, &table, direct_map, online);
+        let vmemmap_of = model.descriptors(online).unwrap();
+        show(&model, &table, direct_map, vmemmap_of);
+        if heads == Heads::Packed {
+            let ends = [online.start(), online.last()];
+            let [first, last] = ends.map(|frame| model.packed_head(frame, order(9)).unwrap());
+            let places = VirtRange::between(first, last).unwrap();
+            show(&model, &table, direct_map, places);
+        }
         // SAFETY: 1: one thread, which sees what the table maps. 2 to 4: nothing is changed.
         let reader = unsafe { vmemmap.reader() };
         Self {
@@ -173,16 +188,16 @@ impl Default for RealArray {
     }
 }
 
-/// Copies what `table` maps for `frames` to where it would be seen.
-fn show(model: &MemoryModel, table: &impl PageTable, direct_map: LinearMap, frames: PfnRange) {
-    let step = model.descriptors_per_page();
-    for first in (frames.start().get()..=frames.last().get()).step_by(step as usize) {
-        let at = model.descriptor_address(Pfn::new(first).unwrap()).unwrap();
+/// Copies what `table` maps in the pages of `range` to where it would be seen.
+fn show(model: &MemoryModel, table: &impl PageTable, direct_map: LinearMap, range: VirtRange) {
+    let page = model.granule().bytes();
+    let first = range.start().get() & !(page - 1);
+    for at in (first..=range.last().get()).step_by(page as usize) {
+        let at = VirtAddr::new(at);
         let mapping = table.lookup(at).mapping().unwrap();
         let frame = mapping.frame_of(at, model.granule()).unwrap();
         let to = core::ptr::with_exposed_provenance_mut::<u8>(at.get() as usize);
-        let bytes = model.granule().bytes() as usize;
-        // SAFETY: both are whole pages, one of the array and one of RAM.
-        unsafe { to.copy_from(direct_map.frame_pointer(frame).as_ptr(), bytes) };
+        // SAFETY: both are whole pages, one of an array and one of RAM.
+        unsafe { to.copy_from(direct_map.frame_pointer(frame).as_ptr(), page as usize) };
     }
 }

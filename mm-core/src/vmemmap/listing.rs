@@ -2,7 +2,7 @@
 
 use super::Vmemmap;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
 use crate::pagemap::{Heads, Tables, Tails};
 use crate::paging::{PageTable, Role, Visit};
@@ -58,12 +58,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// The page that `frame`, which is online and reserved by no altmap, is part of.
     fn listed_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<ListedPage> {
-        let order = self.descriptor(table, frame)?.order();
+        let described = self.descriptor(table, frame)?;
+        let order = described.order();
         let first = frame.align_down(order);
         let page = PfnRange::new(first, order.frames()).ok()?;
-        let heads = match self.packed_head(table, first, order) {
-            Some(_) => Heads::Packed,
-            None => Heads::InPlace,
+        // Its first frame is described by the head itself.
+        let is_packed = D::Encoding::is_stub(described.word())
+            || frame == first && self.packed_head(table, first, order).is_some();
+        let heads = match is_packed {
+            true => Heads::Packed,
+            false => Heads::InPlace,
         };
         let (tails, tables) = match self.model.descriptors(page) {
             Some(range) if order > self.model.vmemmap_page_order() || heads == Heads::Packed => {
