@@ -333,7 +333,13 @@ mod tests {
     fn unmap(table: &mut FlatTable, range: VirtRange) -> Vec<Run> {
         let mut runs = Vec::new();
         // SAFETY: 1 and 2: as above.
-        unsafe { table.unmap([range].into_iter(), &mut |run: Run| runs.push(run), &NoRecords) };
+        unsafe {
+            table.unmap(
+                [range].into_iter(),
+                &mut |run: Run| runs.push(run),
+                &NoRecords,
+            )
+        };
         runs
     }
 

@@ -3,6 +3,7 @@
 //! - [`FourLevel`] and [`FiveLevel`] say what entries look like.
 //! - [`MODEL_4_LEVEL`] and [`MODEL_5_LEVEL`] say where descriptors lie.
 //! - [`Choices`] says what a kernel may choose about them.
+//! - [`Streaming`] writes the descriptors of much memory past the caches.
 //! - [`Tlb`] flushes translations on CPUs. [`Cpu`] executes the instructions for it. A kernel adds how it
 //!   reaches its other CPUs ([`Shootdown`]), or an interrupt for a ready [`Mailbox`].
 //!
@@ -87,6 +88,8 @@ mod model;
 mod offset_table;
 mod registers;
 mod shootdown;
+#[cfg(any(target_arch = "x86_64", doc))]
+mod streaming;
 mod tlb;
 
 pub use choices::Choices;
@@ -101,6 +104,8 @@ pub use model::{MODEL_4_LEVEL, MODEL_5_LEVEL};
 pub use offset_table::{OffsetMap, RootNotByOffset, engine_over, linear_map_of};
 pub use registers::{Misconfigured, Registers, check};
 pub use shootdown::{FlushRequest, Shootdown, SingleCpu};
+#[cfg(any(target_arch = "x86_64", doc))]
+pub use streaming::{STREAM_FROM, Streaming, end_stream, stream};
 pub use tlb::Tlb;
 
 use mm_core::paging::{OneRoot, RadixTable};

@@ -1,6 +1,6 @@
 //! The way that everybody starts with: a walk from the root for each page.
 
-use mm_core::addr::{Granule, NodeId, Order, VirtAddr};
+use mm_core::addr::{Granule, NodeId, Order, VirtAddr, VirtRange};
 use mm_core::paging::{Flush, Leaf, Lookup, MapError, Mapping, PageTable, Refuse, TableRecords};
 
 /// A page table without its methods for runs.

@@ -11,6 +11,7 @@
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
 //! - [`inspect`]: a machine looked at, and interfered with, from outside: reading its tables byte by
 //!   byte, mapping what is somebody else's;
+//! - [`Threads`]: threads that help to describe memory, as other CPUs of a kernel do;
 //! - [`layout`]: where RAM lies, out of the way of the memory that is to be brought online.
 #![deny(missing_docs)]
 
@@ -25,6 +26,7 @@ mod machine;
 mod radix;
 mod riscv64;
 mod sim;
+mod workers;
 mod x86_64;
 
 pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
@@ -36,4 +38,5 @@ pub use machine::{Machine, MachineConfig, MachineError};
 pub use radix::{Radix, RadixBackend};
 pub use riscv64::{HartsMmu, RiscV64Sv39, RiscV64Sv48, RiscV64Sv57, RiscVHarts};
 pub use sim::Sim;
+pub use workers::Threads;
 pub use x86_64::{X86_64, X86_64La57, X86Cpus};

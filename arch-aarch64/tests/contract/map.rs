@@ -203,7 +203,13 @@ fn pages_of_4_kib_can_be_mapped_by_blocks_of_1_gib() {
     );
     let mut runs = Vec::new();
     // SAFETY: 1: nobody uses the addresses. 2: mapped above.
-    unsafe { table.unmap([range].into_iter(), &mut |run: Run| runs.push(run), &NoRecords) };
+    unsafe {
+        table.unmap(
+            [range].into_iter(),
+            &mut |run: Run| runs.push(run),
+            &NoRecords,
+        )
+    };
     assert_eq!(runs.len(), 1);
     machine.assert_clean();
 }

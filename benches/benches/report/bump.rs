@@ -5,6 +5,8 @@ use arch_x86_64::{FourLevelTable, MODEL_4_LEVEL};
 use benches::NoCpu;
 use core::cell::Cell;
 use figures::Frames;
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::{MmapMut, MmapOptions};
 use mm_core::addr::{Block, Granule, NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
@@ -12,6 +14,7 @@ use mm_core::frame::{Counted, DirectMap, LinearMap, PlainAllocator, SharedCounts
 use mm_core::pagemap::DevPagemap;
 use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{Region, Vmemmap};
+use std::time::{Duration, Instant};
 
 /// The largest block is what a huge leaf maps, and is aligned to itself.
 const ALIGN: u64 = 512;
@@ -26,6 +29,12 @@ pub(crate) struct Bump {
 }
 
 impl Bump {
+    /// Goes back to where it began, behind `kept` frames, which are out.
+    fn restart(&self, kept: u64) {
+        assert_eq!(self.out.get(), kept, "frames are out");
+        self.next.set(kept);
+    }
+
     fn take(&self, frames: u64) -> Option<Pfn> {
         if self.order == Frames::Shuffled {
             return (frames == 1).then(|| self.take_any()).flatten();
@@ -85,36 +94,70 @@ unsafe impl PlainAllocator for Bump {
 
 type Allocator = Counted<Bump, SharedCounts<'static>>;
 
-/// Memory, a page table by which nobody translates, and a vmemmap.
-pub(crate) struct Kernel {
-    vmemmap: Vmemmap<Page<Mask>, &'static Allocator, LinearMap>,
-    table: FourLevelTable<&'static Allocator, LinearMap, NoCpu>,
-    frames: &'static Allocator,
-    _memory: MmapMut,
+/// Memory that nobody has touched.
+pub(crate) struct Memory {
+    map: MmapMut,
+    frames: u64,
+    order: Frames,
 }
 
-impl Kernel {
-    /// With as much memory as `gib` of base pages take.
-    pub(crate) fn new(pagemap: &DevPagemap<'_>, gib: u64, order: Frames) -> Self {
-        // Descriptors of base pages, and tables: 16 MiB and 8 tables for each GiB at most.
+impl Memory {
+    /// For descriptors of so many GiB in base pages, and tables: 16 MiB and 8 tables for each GiB at most.
+    pub(crate) fn for_gib(gib: u64, order: Frames) -> Self {
         let frames = gib * (4096 + 8) + 4 * ALIGN;
         let frames = match order {
             Frames::InOrder => frames,
             Frames::Shuffled => frames.next_power_of_two(),
         };
-        let page = Granule::Size4K.bytes();
-        let bytes = ((frames + ALIGN) * page) as usize;
-        let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
-        let memory = memory.unwrap();
-        let start = (memory.as_ptr() as u64).next_multiple_of(ALIGN * page);
-        let at = VirtAddr::new(start);
-        core::ptr::from_ref(&memory[0]).expose_provenance();
-        // SAFETY: 1: the allocator has no other frames than the memory's. 2: it is not at 0.
-        let direct_map = unsafe { LinearMap::new(at, Granule::Size4K) };
+        let bytes = ((frames + ALIGN) * Granule::Size4K.bytes()) as usize;
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
+        let map = map.unwrap();
+        // As a kernel maps all of its memory. Where the host has none, it is as good as it gets.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(Advice::HugePage);
+        Self { map, frames, order }
+    }
+
+    /// Where its frame 0 is.
+    fn start(&self) -> VirtAddr {
+        let at = self.map.as_ptr().expose_provenance() as u64;
+        VirtAddr::new(at.next_multiple_of(ALIGN * Granule::Size4K.bytes()))
+    }
+
+    fn direct_map(&self) -> LinearMap {
+        // SAFETY: 1: allocators over it have no other frames. 2: it is not at 0.
+        unsafe { LinearMap::new(self.start(), Granule::Size4K) }
+    }
+
+    /// All of it but the first page, which is a root table.
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        let page = Granule::Size4K.bytes() as usize;
+        let before = self.start().get() as usize - self.map.as_ptr() as usize;
+        &mut self.map[before + page..]
+    }
+}
+
+/// A page table by which nobody translates, and a vmemmap. Its frames are those of a memory, in
+/// its order.
+pub(crate) struct Kernel<M: DirectMap = LinearMap> {
+    pub(crate) vmemmap: Vmemmap<Page<Mask>, &'static Allocator, M>,
+    table: FourLevelTable<&'static Allocator, LinearMap, NoCpu>,
+    frames: &'static Allocator,
+}
+
+impl<M: DirectMap> Kernel<M> {
+    /// One that stores descriptors by what `direct_map` makes of the memory's. The memory is there as long as
+    /// it is used, and no other kernel over it has anything online meanwhile.
+    pub(crate) fn new(
+        memory: &Memory,
+        pagemap: &DevPagemap<'_>,
+        direct_map: impl FnOnce(LinearMap) -> M,
+    ) -> Self {
+        let linear = memory.direct_map();
         let bump = Bump {
             next: Cell::new(0),
-            frames,
-            order,
+            frames: memory.frames,
+            order: memory.order,
             out: Cell::new(0),
         };
         let words = SharedCounts::words_for(pagemap.shared_frames());
@@ -122,18 +165,31 @@ impl Kernel {
         let frames: &Allocator = Box::leak(Box::new(Counted::new(bump, counts)));
         let root = frames.allocator().take(1).unwrap();
         // SAFETY: taken just now, a page.
-        unsafe { direct_map.frame_pointer(root).write_bytes(0, page as usize) };
+        unsafe {
+            let page = Granule::Size4K.bytes() as usize;
+            linear.frame_pointer(root).write_bytes(0, page);
+        }
         // SAFETY: 1: an empty root. 2: the direct map has all frames. 3: one thread. 4: no CPU. 5: 1 of
         // `OneRoot::new`: there is no other root.
-        let table = unsafe { RadixTable::new(root, OneRoot::new(), frames, direct_map, NoCpu) };
+        let table = unsafe { RadixTable::new(root, OneRoot::new(), frames, linear, NoCpu) };
         // SAFETY: 1 to 3: one table, one memory, one vmemmap.
-        let vmemmap = unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, direct_map) };
+        let vmemmap = unsafe { Vmemmap::new(MODEL_4_LEVEL, frames, direct_map(linear)) };
         Self {
             vmemmap: vmemmap.unwrap(),
             table,
             frames,
-            _memory: memory,
         }
+    }
+
+    /// How long it takes to bring `pagemap` online, in the same frames each time.
+    #[allow(dead_code, reason = "not every program measures times")]
+    pub(crate) fn time_online(&mut self, pagemap: &DevPagemap<'_>) -> Duration {
+        self.frames.allocator().restart(1);
+        let start = Instant::now();
+        let region = counted_online(self, pagemap);
+        let took = start.elapsed();
+        counted_offline(self, region);
+        took
     }
 
     /// Brings it online and takes it offline.
@@ -152,12 +208,15 @@ impl Kernel {
 }
 
 #[inline(never)]
-fn counted_online<'p>(kernel: &mut Kernel, pagemap: &DevPagemap<'p>) -> Region<'p> {
+fn counted_online<'p, M: DirectMap>(
+    kernel: &mut Kernel<M>,
+    pagemap: &DevPagemap<'p>,
+) -> Region<'p> {
     let region = kernel.vmemmap.online(&mut kernel.table, pagemap);
     core::hint::black_box(region.unwrap())
 }
 
 #[inline(never)]
-fn counted_offline(kernel: &mut Kernel, region: Region<'_>) {
+fn counted_offline<M: DirectMap>(kernel: &mut Kernel<M>, region: Region<'_>) {
     kernel.vmemmap.offline(&mut kernel.table, region).unwrap();
 }

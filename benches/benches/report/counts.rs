@@ -4,7 +4,7 @@
 //! What is counted is the difference between two sizes, by the GiB: what every call costs is not in it, nor
 //! what differs in how a case is set up.
 
-use super::bump::Kernel;
+use super::bump::{Kernel, Memory};
 use arch_x86_64::MODEL_4_LEVEL;
 use benches::instructions;
 use figures::{Counted, Frames, Instructions, Pages, Piece, Tables, Tails};
@@ -26,7 +26,8 @@ pub(crate) fn is_counted() -> bool {
     let (counted, frames) = all.nth(index.parse().unwrap()).unwrap();
     let gib = gib.parse().unwrap();
     with_pagemap(&counted, gib, |pagemap| {
-        Kernel::new(pagemap, gib_of_frames(&counted, gib), frames).there_and_back(pagemap);
+        let memory = Memory::for_gib(gib_of_frames(&counted, gib), frames);
+        Kernel::new(&memory, pagemap, |linear| linear).there_and_back(pagemap);
     });
     true
 }

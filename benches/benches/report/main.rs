@@ -3,6 +3,7 @@
 //! - `entries`: entries written and cleared, beside other crates;
 //! - `counts`: instructions of whole operations, on a kernel's parts in `bump`;
 //! - `operations`: times of whole operations;
+//! - `describing`: times of describing memory, by several kinds of stores and on two threads;
 //! - `plots`: the figures as SVG;
 //! - `options`: what it is asked for.
 #![allow(
@@ -16,6 +17,8 @@ mod bump;
 #[path = "../contenders/mod.rs"]
 mod contenders;
 mod counts;
+#[path = "../describing/mod.rs"]
+mod describing;
 mod entries;
 mod operations;
 mod options;
@@ -44,6 +47,7 @@ fn main() {
         instructions: instructions.unwrap_or_default(),
         growth: Growth::of(&operations),
         operations,
+        describing: describing::measure(options.extent.describing_cases(), options.extent.rounds()),
     };
     assert_eq!(figures.missing(), [""; 0]);
     if let Some(folder) = &options.out {

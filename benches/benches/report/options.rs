@@ -1,5 +1,7 @@
 //! What is asked for. `cargo xtask bench` has checked it; this only reads it again.
 
+use super::describing;
+use figures::Pages;
 use std::path::PathBuf;
 
 /// How much is measured.
@@ -20,6 +22,15 @@ impl Extent {
             Self::Test => 1,
             Self::Quick => 20,
             Self::Full => 200,
+        }
+    }
+
+    /// Which memory is described.
+    pub(crate) const fn describing_cases(self) -> &'static [(Pages, u64)] {
+        match self {
+            // Little of it.
+            Self::Test => &[(Pages::Size4K, 128)],
+            Self::Quick | Self::Full => &describing::CASES,
         }
     }
 }

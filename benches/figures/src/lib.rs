@@ -13,9 +13,12 @@
 mod cases;
 mod growth;
 mod linux;
+#[macro_use]
 mod names;
+mod describing;
 mod text;
 
+pub use describing::{Describing, Stores};
 pub use growth::Growth;
 pub use linux::{Linux, linux};
 pub use names::{Case, Change, Contender, Counted, Frames, Op, Pages, Piece, Tables, Tails};
@@ -36,6 +39,9 @@ pub struct Figures {
     /// What a compound page costs in the most memory that was measured, beside what it costs in 1 TiB.
     #[serde(default)]
     pub growth: Vec<Growth>,
+    /// Times of describing memory, by several kinds of stores, on one thread and two.
+    #[serde(default)]
+    pub describing: Vec<Describing>,
 }
 
 /// What writing or clearing entries takes.
@@ -190,6 +196,16 @@ mod tests {
                 frames: 523,
             }],
             growth: Vec::new(),
+            describing: vec![Describing {
+                case: Pages::Size2M,
+                mib: 128,
+                stores: Stores::Streamed,
+                workers: 2,
+                ns: 1e6,
+                vs_memset: 0.5,
+                gain: 1.5,
+                gain_describing: 1.75,
+            }],
         }
     }
 
@@ -209,7 +225,14 @@ mod tests {
             let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
             keys.join(" ")
         };
-        assert_eq!(keys(&json), "growth instructions memset_ns operations rows");
+        assert_eq!(
+            keys(&json),
+            "describing growth instructions memset_ns operations rows"
+        );
+        assert_eq!(
+            keys(&json["describing"][0]),
+            "case gain gain_describing mib ns stores vs_memset workers"
+        );
         assert_eq!(
             keys(&json["rows"][0]),
             "case name ns_per_entry op vs_memset"
@@ -261,8 +284,8 @@ mod tests {
         let mut figures = figures();
         let text = figures.to_markdown();
         let rows = text.lines().filter(|line| line.starts_with("| ")).count();
-        // And three headers.
-        assert_eq!(rows, 3 + 6 + 2 * Counted::ALL.len() + 1);
+        // And four headers.
+        assert_eq!(rows, 4 + 6 + 2 * Counted::ALL.len() + 1 + 1);
         assert!(text.contains(" 7.5 |  1282.8 |"), "{text}");
         figures.instructions.clear();
         assert!(figures.to_string().contains("were not counted"));

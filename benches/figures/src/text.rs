@@ -23,15 +23,15 @@ impl fmt::Display for Figures {
                 self.counts()
             )?,
         }
-        write!(f, "\nWhole operations\n\n{}", self.times())?;
-        if self.growth.is_empty() {
-            return Ok(());
+        writeln!(f, "\nWhole operations\n\n{}", self.times())?;
+        if !self.growth.is_empty() {
+            writeln!(
+                f,
+                "\nA compound page in the most memory, beside one in 1 TiB\n\n{}",
+                self.growth()
+            )?;
         }
-        write!(
-            f,
-            "\n\nA compound page in the most memory, beside one in 1 TiB\n\n{}",
-            self.growth()
-        )
+        write!(f, "\nDescribing memory\n\n{}", self.describing_table())
     }
 }
 
@@ -142,6 +142,46 @@ impl Figures {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
+    }
+}
+
+impl Figures {
+    /// What describing memory takes.
+    pub fn describing_table(&self) -> Table {
+        let header = [
+            "pages",
+            "memory",
+            "stores",
+            "threads",
+            "ms",
+            "by memset",
+            "gain",
+            "describing",
+        ];
+        let mut table = table(header.map(str::to_owned).to_vec());
+        for of in &self.describing {
+            table.add_row([
+                of.case.to_string(),
+                mebibytes(of.mib),
+                of.stores.to_string(),
+                of.workers.to_string(),
+                format!("{:.3}", of.ns / 1e6),
+                format!("{:.2}", of.vs_memset),
+                format!("{:.2}", of.gain),
+                format!("{:.2}", of.gain_describing),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+fn mebibytes(mib: u64) -> String {
+    match mib {
+        mib if mib >= 1024 => memory(mib / 1024),
+        mib => format!("{mib} MiB"),
     }
 }
 

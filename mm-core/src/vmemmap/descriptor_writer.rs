@@ -1,14 +1,13 @@
 //! Writing descriptors into frames that nobody has mapped yet.
 
-use super::copies;
+use super::batch::{Batch, Described};
+use super::image::{Image, Stores};
 use super::registry::TailKey;
 use crate::addr::{Granule, NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::DirectMap;
 use crate::model::MemoryModel;
 use crate::pagemap::{DevPagemap, Heads};
-use core::mem::ManuallyDrop;
-use core::ptr::NonNull;
 
 /// Writes the descriptors of memory on one node, used in pages of one order.
 #[derive(Clone, Copy)]
@@ -21,6 +20,8 @@ pub(super) struct DescriptorWriter<'v, M> {
     pub(super) heads: Heads,
     /// What base pages are.
     pub(super) base: Part,
+    /// Whether they are streamed.
+    pub(super) streams: bool,
 }
 
 impl<'v, M> DescriptorWriter<'v, M> {
@@ -33,6 +34,7 @@ impl<'v, M> DescriptorWriter<'v, M> {
             node: pagemap.node(),
             heads: pagemap.heads().0,
             base: Part::Base,
+            streams: false,
         }
     }
 
@@ -59,20 +61,39 @@ pub(super) unsafe fn copy_page<M: DirectMap>(direct_map: &M, granule: Granule, f
 }
 
 impl<M: DirectMap> DescriptorWriter<'_, M> {
+    /// Writes the descriptors of `batch`.
+    ///
+    /// # Safety
+    ///
+    /// 1. Its frames were allocated, are reached by the direct map, and nobody else uses them.
+    /// 2. `D` has the size that the model says.
+    /// 3. Where first pages are described, a compound page fills more than one vmemmap page.
+    pub(super) unsafe fn write<D: Descriptor>(&self, batch: Batch) {
+        // SAFETY: 1 to 3: the caller's.
+        unsafe {
+            match batch.described {
+                Described::EachPage => self.write_pages::<D>(batch.frames, batch.first),
+                Described::FirstPages { each } => {
+                    self.write_first_pages::<D>(batch.frames, each, batch.first)
+                }
+            }
+        }
+    }
+
     /// Writes into `frames` the descriptors of so many pages' worth of memory from `first` on: base
     /// pages, or heads and tails.
     ///
     /// # Safety
     ///
-    /// 1. `frames` were allocated, are reached by the direct map, and nobody else uses them.
-    /// 2. `D` has the size that the model says.
-    pub(super) unsafe fn write_pages<D: Descriptor>(&self, frames: PfnRange, first: Pfn) {
+    /// 1 and 2. As for [`write`](Self::write).
+    unsafe fn write_pages<D: Descriptor>(&self, frames: PfnRange, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
+        let stores = self.stores();
         if self.order == Order::BASE {
             let base = Image::<D>::new(self.initial::<D>(self.base, first));
             for frame in frames {
                 // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
-                unsafe { base.write(self.page(frame), 0, in_page) };
+                unsafe { stores.write(frame, &base, 0, in_page) };
             }
             return;
         }
@@ -80,7 +101,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         let mut described = first;
         for frame in frames {
             // SAFETY: 1 and 2: the caller's. The head of each page starts with the same.
-            unsafe { self.write_compound::<D>(frame, described, &head) };
+            unsafe { self.write_compound::<D>(&stores, frame, described, &head) };
             described = described.saturating_add(in_page);
         }
     }
@@ -90,9 +111,14 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// # Safety
     ///
-    /// As for [`write_pages`](Self::write_pages).
-    unsafe fn write_compound<D: Descriptor>(&self, frame: Pfn, first: Pfn, head: &Image<D>) {
-        let page = self.page(frame);
+    /// 1 and 2. As for [`write`](Self::write).
+    unsafe fn write_compound<D: Descriptor>(
+        &self,
+        stores: &Stores<'_, M>,
+        frame: Pfn,
+        first: Pfn,
+        head: &Image<D>,
+    ) {
         let in_page = self.model.descriptors_per_page();
         let mut index = 0;
         while index < in_page {
@@ -104,10 +130,10 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
             // SAFETY: 1 and 2: the caller's. 3: no run ends behind the page.
             unsafe {
                 if of_head == 0 {
-                    head.write(page, index, index + 1);
+                    stores.write(frame, head, index, index + 1);
                     index += 1;
                 }
-                tail.write(page, index, end);
+                stores.write(frame, &tail, index, end);
             }
             index = end;
         }
@@ -119,15 +145,10 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// # Safety
     ///
-    /// 1. As for [`write_pages`](Self::write_pages).
-    /// 2. As there. A compound page fills more than one vmemmap page.
-    pub(super) unsafe fn write_first_pages<D: Descriptor>(
-        &self,
-        frames: PfnRange,
-        each: u64,
-        first: Pfn,
-    ) {
+    /// 1 to 3. As for [`write`](Self::write).
+    unsafe fn write_first_pages<D: Descriptor>(&self, frames: PfnRange, each: u64, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
+        let stores = self.stores();
         let head = Image::<D>::new(self.initial::<D>(Part::Head, first));
         let mut tail = Image::<D>::new(self.initial::<D>(Part::Tail, first));
         let mut start = first;
@@ -140,12 +161,11 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
                     tail = Image::new(self.initial::<D>(Part::Tail, start));
                 }
             }
-            let page = self.page(frame);
             // SAFETY: 1 and 2: the caller's. 3: as many as fill the page.
             unsafe {
-                tail.write(page, 0, in_page);
-                if of_page == 0 {
-                    head.write_first(page);
+                match of_page {
+                    0 => stores.write_led(frame, &head, &tail, in_page),
+                    _ => stores.write(frame, &tail, 0, in_page),
                 }
             }
             of_page += 1;
@@ -156,15 +176,17 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     ///
     /// # Safety
     ///
-    /// As for [`write_pages`](Self::write_pages).
+    /// 1 and 2. As for [`write`](Self::write).
     pub(super) unsafe fn write_tails<D: Descriptor>(&self, frame: Pfn, head: Pfn) {
         let tail = Image::<D>::new(self.initial::<D>(Part::Tail, head));
+        let in_page = self.model.descriptors_per_page();
         // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
-        unsafe { tail.write(self.page(frame), 0, self.model.descriptors_per_page()) };
+        unsafe { self.stores().write(frame, &tail, 0, in_page) };
     }
 
-    fn page<D>(&self, frame: Pfn) -> NonNull<D> {
-        self.direct_map.frame_pointer(frame).cast()
+    /// For what is written at once. Nobody may see it before it is dropped.
+    fn stores(&self) -> Stores<'_, M> {
+        Stores::new(self.direct_map, self.streams)
     }
 
     /// The word of every tail of the compound page that starts at `head`.
@@ -192,45 +214,6 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
             word,
             node: self.node,
         }
-    }
-}
-
-/// What descriptors start with that start alike.
-pub(super) struct Image<D> {
-    descriptor: ManuallyDrop<D>,
-}
-
-impl<D: Descriptor> Image<D> {
-    pub(super) fn new(initial: Initial) -> Self {
-        Self {
-            descriptor: ManuallyDrop::new(D::initial(initial)),
-        }
-    }
-
-    /// Writes the first descriptor of `page`.
-    ///
-    /// # Safety
-    ///
-    /// 1 and 2. As for [`write`](Self::write).
-    #[inline]
-    unsafe fn write_first(&self, page: NonNull<D>) {
-        // SAFETY: by 1 and 2 it is valid, aligned and nobody else's; duty 1 of `Descriptor`.
-        unsafe { page.copy_from_nonoverlapping(NonNull::from(&*self.descriptor), 1) };
-    }
-
-    /// Writes the descriptors of `page` from the index `from` to before `to`.
-    ///
-    /// # Safety
-    ///
-    /// 1. `page` is a frame's in a direct map, and nobody else uses these descriptors of it.
-    /// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
-    /// 3. `to` is at most the number of descriptors in a page.
-    #[inline]
-    pub(super) unsafe fn write(&self, page: NonNull<D>, from: u64, to: u64) {
-        let count = to.saturating_sub(from) as usize;
-        // SAFETY: 1: by 1 to 3 the places are within the page, and nobody else's. 2: a page is aligned to more
-        // than words, and so is what is a multiple of their size behind its start. 3: duty 1 of `Descriptor`.
-        unsafe { copies::fill(page.add(from as usize), &*self.descriptor, count) };
     }
 }
 

@@ -20,6 +20,7 @@
 //!   [reserve](Vmemmap::fill_reserve).
 //! - Where [readers](crate::readers) on other CPUs may have references, memory is frozen first:
 //!   [`Vmemmap::freeze`] to take it offline, [`Vmemmap::freeze_units`] to change it.
+//! - [`Workers`] are CPUs that a kernel lends for describing [much memory](Vmemmap::use_workers).
 //! - [`LiveDescriptors`] finds descriptors of memory that is online, and needs neither `Vmemmap` nor lock.
 //! - [`Vmemmap::mark`] sets a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::stats`] says what the vmemmap costs on each node. [`Vmemmap::audit`] counts it
@@ -27,6 +28,7 @@
 
 mod altmaps;
 mod audit;
+mod batch;
 mod copies;
 mod descriptor_writer;
 mod error;
@@ -37,6 +39,7 @@ mod freeze;
 mod frozen_pages;
 mod heads;
 mod huge_leaf;
+mod image;
 mod listing;
 mod live;
 mod marks;
@@ -58,6 +61,7 @@ mod shared_tail;
 mod split;
 mod stats;
 mod table_records;
+mod workers;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
@@ -73,6 +77,7 @@ pub use region::{Offlined, Region};
 pub use reorder::{ReorderStopped, Reordered};
 pub use reserve::Reserve;
 pub use stats::NodeStats;
+pub use workers::Workers;
 
 use crate::addr::NodeId;
 use crate::descriptor::Descriptor;
@@ -86,6 +91,7 @@ use marks::Marks;
 use reorder::PerOrder;
 use reserve::ReserveState;
 use table_records::TableRecordsState;
+use workers::Lent;
 
 /// The array of descriptors of a kernel. It brings parts of the array online and takes them
 /// offline.
@@ -133,6 +139,7 @@ pub struct Vmemmap<D, A, M, R = NoReaders> {
     marks: Marks,
     reserve: ReserveState,
     per_order: PerOrder,
+    workers: Option<Lent<D, M>>,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -290,6 +297,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             marks: Marks::new(),
             reserve: ReserveState::new(),
             per_order: PerOrder::new(),
+            workers: None,
             descriptor: PhantomData,
         })
     }

@@ -35,10 +35,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.check_altmap(table, pagemap.altmap())?;
         self.prepare_all_to_publish(pagemap)?;
         let mut region = self.region_of(table, pagemap);
+        let bytes = pagemap
+            .ranges()
+            .iter()
+            .map(|range| described_bytes(pagemap, *range));
+        let streams = self.streams(bytes.fold(0, u64::saturating_add));
         let mut done = 0;
         for &range in pagemap.ranges() {
             for piece in pagemap.pieces_of(range) {
-                if let Err(error) = self.populate_piece(table, pagemap, piece, &mut region.notes) {
+                let notes = &mut region.notes;
+                if let Err(error) = self.populate_piece(table, pagemap, piece, streams, notes) {
                     self.undo_pieces(table, pagemap, done);
                     self.free_all_bits(pagemap);
                     return Err(error);
@@ -87,7 +93,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             self.prepare_to_publish(whole, pagemap.node())
                 .map_err(OnlineError::OutOfFrames)?;
         }
-        let populated = self.populate_piece(table, pagemap, piece, &mut notes);
+        let streams = self.streams(described_bytes(pagemap, piece));
+        let populated = self.populate_piece(table, pagemap, piece, streams, &mut notes);
         match (populated, whole) {
             (Ok(()), Some(whole)) => self.publish(whole),
             (Err(_), Some(whole)) => self.free_bits(whole),
@@ -219,6 +226,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
+    /// Whether a call that writes so many bytes of descriptors streams them.
+    fn streams(&self, bytes: u64) -> bool {
+        bytes >= self.direct_map.streams_from()
+    }
+
     fn descriptors(&self, frames: PfnRange) -> Result<VirtRange, OnlineError> {
         self.model
             .descriptors(frames)
@@ -234,6 +246,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         piece: PfnRange,
+        streams: bool,
         notes: &mut Notes,
     ) -> Result<(), OnlineError> {
         let mut plan = Plan::new(pagemap, piece, self.huge_leaf_of(table, pagemap))?;
@@ -243,7 +256,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             return Err(OnlineError::TailsDiffer);
         }
         self.map_heads(table, pagemap, piece, notes)?;
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
+        let writer = DescriptorWriter {
+            streams,
+            ..DescriptorWriter::of(pagemap, &self.model, &self.direct_map)
+        };
         let found = match tails {
             Tails::PerCompound => {
                 self.tails_of_other_pieces(table, &plan, &writer, piece, pagemap.altmap())
@@ -256,6 +272,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             .up_to(table.last_frame());
         let mut source =
             PieceSource::<D, A, M>::new(pool, &writer, pagemap, &mut plan, &found, notes);
+        source.lent = self.workers;
 
         // SAFETY: 1: the supply's frames are allocated for this, with a reference for each entry.
         // 2: the range is this value's alone (duty 1 of `new`), and so are the records.
@@ -390,4 +407,21 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let tail = unsafe { page.as_ref() };
         tail.order() == writer.order && tail.word() == writer.tail_word::<D>(head)
     }
+}
+
+/// How many bytes of descriptors have memory of their own when `frames` of `pagemap` come online: shared
+/// tails of an order, and what an altmap makes base pages, apart.
+fn described_bytes(pagemap: &DevPagemap<'_>, frames: PfnRange) -> u64 {
+    let (model, order) = (pagemap.model(), pagemap.geometry().order());
+    let pages = model.vmemmap_pages(order);
+    let of_each = match pagemap.tails().0 {
+        Tails::PerOrder => 1,
+        Tails::PerCompound => 2,
+        Tails::None => pages,
+    };
+    if pages < 2 {
+        // Base pages, or several compound pages in one vmemmap page.
+        return frames.frames().saturating_mul(model.descriptor_bytes());
+    }
+    (frames.frames() >> order.get()).saturating_mul(of_each * model.granule().bytes())
 }

@@ -4,12 +4,14 @@
 //! RAM or the altmap and writes the descriptors into them. The frames come with one reference for
 //! each entry that will point at them.
 
+use super::batch::{Batch, Described};
 use super::descriptor_writer::DescriptorWriter;
 use super::error::OnlineError;
 use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
 use super::shared_tail::{Tail, new_tail, shared_tail};
+use super::workers::Lent;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -19,6 +21,9 @@ use core::marker::PhantomData;
 
 /// How many frames are allocated at most ahead of the run that needs them.
 const PREFETCH: u64 = 512;
+
+/// The same in bytes where others help to describe them. The more there are, the less they wait for each other.
+const PREFETCH_SHARED: u64 = 32 << 20;
 
 /// The tail frame of a compound page, which other pieces of that page have mapped already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub(super) struct PieceSource<'v, D, A, M> {
     later: Option<PlannedRun>,
     /// Frames that were allocated ahead, with one reference each.
     prefetched: Option<PfnRange>,
+    /// Those among them whose descriptors are written.
+    described: Option<Batch>,
+    /// Who helps with that.
+    pub(super) lent: Option<Lent<D, M>>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: &'v [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
@@ -66,6 +75,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             current: None,
             later: None,
             prefetched: None,
+            described: None,
+            lent: None,
             existing_tails,
             notes,
             descriptor: PhantomData,
@@ -93,12 +104,16 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     /// The first of them needs at least one.
     #[inline(never)]
     fn frames_to_prefetch(&self, run: Option<&PlannedRun>) -> u64 {
+        let most = match self.lent {
+            Some(_) => PREFETCH.max(PREFETCH_SHARED / self.writer.model.granule().bytes()),
+            None => PREFETCH,
+        };
         let mut frames = 0;
         let mut plan = *self.plan;
         let mut later = self.later;
         let mut next = run.copied().or_else(|| plan.next());
         while let Some(run) = next
-            && frames < PREFETCH
+            && frames < most
         {
             frames += match run.frames {
                 PlannedFrames::Own => run.pages,
@@ -112,7 +127,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
                 plan.next()
             });
         }
-        frames.min(PREFETCH)
+        frames.min(most)
     }
 
     /// Leaves out whole compound pages that come next in `plan`: how many single frames they need.
@@ -143,6 +158,7 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
                     .allocate_run(self.frames_to_prefetch(run).max(1), node)?;
                 let actual = self.pool.node_of(frames.start());
                 self.notes.frames_from(node, actual, frames.frames());
+                self.describe_ahead(run, frames);
                 frames
             }
         };
@@ -151,10 +167,61 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(taken)
     }
 
+    /// Where others help, writes the descriptors of `frames`, which were allocated just now for `run` and what
+    /// comes after it, as far as they are for whole compound pages. These are mapped some at a time, which
+    /// is too little to ask anybody.
+    #[inline(never)]
+    fn describe_ahead(&mut self, run: Option<&PlannedRun>, frames: PfnRange) {
+        self.described = None;
+        let Some(lent) = self.lent else {
+            return;
+        };
+        // A run of tails takes one frame; one that is at a head takes the head's.
+        let (skipped, first) = match run.map(|run| (run.frames, run.describes.start())) {
+            Some((PlannedFrames::Own, first)) => (0, Some(first)),
+            Some((PlannedFrames::Tail { .. }, _)) => (1, self.plan.next_frame()),
+            Some((PlannedFrames::HugeLeaves { .. } | PlannedFrames::Stubs, _)) => return,
+            None => (0, self.plan.next_frame()),
+        };
+        let each = match self.tails {
+            Tails::PerOrder => 1,
+            Tails::PerCompound => 2,
+            Tails::None => return,
+        };
+        let compounds = first.and_then(|first| self.plan.compounds_from(first, u64::MAX));
+        let (Some(compounds), Some(frames)) = (compounds, frames.split_at(skipped).1) else {
+            return;
+        };
+        let pages = (compounds.frames() >> self.writer.order.get()).saturating_mul(each);
+        let whole = frames.frames().min(pages) / each * each;
+        let Some(frames) = frames.split_at(whole).0 else {
+            return;
+        };
+        let batch = first_pages(frames, compounds, each);
+        if lent.help_with(self.writer, &batch) {
+            // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared the
+            // sizes. 3: `compounds_from` gives only such pages.
+            unsafe { lent.write(self.writer, batch) };
+            self.described = Some(batch);
+        }
+    }
+
+    /// Whether the vmemmap page number `page` of the compound page at `head` is in `frame`, which was taken just
+    /// now.
+    // What was written ahead stays as it is until the frame is taken: who takes frames and puts some back has
+    // not written to these.
+    fn is_described(&self, frame: Pfn, head: Pfn, page: u64) -> bool {
+        let order = self.writer.order;
+        let holds = |described: &Batch| described.holds(frame, head, page, order);
+        self.described.as_ref().is_some_and(holds)
+    }
+
     /// Frames for the first pages of `run`, one for each page.
     fn own_run(&mut self, run: &PlannedRun) -> Result<Run, OnlineError> {
         let frames = self.take_frames(Some(run), run.pages)?;
-        self.write_pages(frames, run);
+        if !self.is_described(frames.start(), run.describes.start(), 0) {
+            self.write_pages(frames, run);
+        }
         Ok(Run::each(frames, Role::Descriptors))
     }
 
@@ -177,11 +244,13 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             }
         }
         let frame = self.take_frames(Some(run), 1)?.start();
-        let pool = &mut self.pool;
-        // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
-        // compared the sizes.
-        let tail =
-            unsafe { new_tail::<D, A, M>(pool, self.writer, frame, head, pages, self.notes) };
+        if !self.is_described(frame, head, 1) {
+            // SAFETY: 1: the frame was allocated just now and is not mapped. 2: `Vmemmap::new` has
+            // compared the sizes.
+            unsafe { self.writer.write_tails::<D>(frame, head) };
+        }
+        // SAFETY: 1: as above, and written.
+        let tail = unsafe { new_tail(&mut self.pool, frame, pages, self.notes) };
         Ok(self.tail_leaves(tail))
     }
 
@@ -227,12 +296,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             self.put_back(frames);
             return Ok(None);
         }
-        // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared
-        // the sizes; `whole_compounds` gives only such pages.
-        unsafe {
-            self.writer
-                .write_first_pages::<D>(frames, 1, compounds.start())
-        };
+        // SAFETY: 1: taken above. 2: `whole_compounds` gives only such pages.
+        unsafe { self.write_first_pages(frames, compounds, 1) };
         Ok(Some(Groups {
             frames,
             tails: GroupTails::Same(self.tail_leaves(Tail { frame, references }).leaf),
@@ -265,12 +330,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             return Ok(None);
         };
         self.pool.add_tails(frames.start(), groups);
-        // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared
-        // the sizes; `whole_compounds` gives only such pages.
-        unsafe {
-            self.writer
-                .write_first_pages::<D>(frames, 2, compounds.start())
-        };
+        // SAFETY: 1: taken above. 2: `whole_compounds` gives only such pages.
+        unsafe { self.write_first_pages(frames, compounds, 2) };
         Ok(Some(Groups {
             frames,
             tails: GroupTails::Own,
@@ -344,9 +405,46 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             },
             ..*self.writer
         };
+        let batch = Batch {
+            frames,
+            first: run.describes.start(),
+            described: Described::EachPage,
+        };
         // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has
-        // compared the sizes.
-        unsafe { writer.write_pages::<D>(frames, run.describes.start()) };
+        // compared the sizes. 3: all pages are described.
+        unsafe {
+            match self.lent.filter(|lent| lent.help_with(&writer, &batch)) {
+                Some(lent) => lent.write(&writer, batch),
+                None => writer.write::<D>(batch),
+            }
+        };
+    }
+
+    /// Writes the descriptors of the first vmemmap pages of `compounds` into `frames`, `each` of each, if
+    /// that is not done.
+    ///
+    /// # Safety
+    ///
+    /// 1. The frames were taken just now, by [`take_frames`](Self::take_frames).
+    /// 2. A compound page fills more than one vmemmap page.
+    unsafe fn write_first_pages(&self, frames: PfnRange, compounds: PfnRange, each: u64) {
+        let batch = first_pages(frames, compounds, each);
+        let is_described = |described: &Batch| described.includes(&batch, self.writer.order);
+        if self.described.as_ref().is_some_and(is_described) {
+            return;
+        }
+        // SAFETY: 1: the frames were allocated for this, and are not mapped. 2: `Vmemmap::new` has compared the
+        // sizes. 3: the caller's duty 2.
+        unsafe { self.writer.write::<D>(batch) };
+    }
+}
+
+/// What `frames` are to hold: the descriptors of the first vmemmap pages of `compounds`, `each` of each.
+fn first_pages(frames: PfnRange, compounds: PfnRange, each: u64) -> Batch {
+    Batch {
+        frames,
+        first: compounds.start(),
+        described: Described::FirstPages { each },
     }
 }
 

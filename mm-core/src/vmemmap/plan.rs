@@ -169,14 +169,27 @@ impl Plan {
     /// vmemmap is at most `pages` pages, and more than one for each of them.
     pub(super) fn whole_compounds(&self, pages: u64) -> Option<PfnRange> {
         let rest = self.rest?;
-        let compound = self.compound_page(rest.start())?;
+        self.compounds_from(rest.start(), pages)
+    }
+
+    /// The same from `first` on, which is at the start of what comes next, or has been planned last.
+    pub(super) fn compounds_from(&self, first: Pfn, pages: u64) -> Option<PfnRange> {
+        let last = self.rest?.last();
+        let compound = self.compound_page(first)?;
         let vmemmap = self.model.vmemmap_pages(self.order);
-        if rest.start() != compound.start() || vmemmap < 2 || self.heads == Heads::Packed {
+        if first != compound.start() || vmemmap < 2 || self.heads == Heads::Packed {
             return None;
         }
+        let frames = last.get().checked_sub(first.get())? + 1;
+        let rest = PfnRange::new(first, frames).ok()?;
         let alike = self.uniform_prefix(rest).frames() / self.order.frames();
         let compounds = alike.min(pages / vmemmap);
         rest.split_at(compounds * self.order.frames()).0
+    }
+
+    /// The first frame that is not planned yet.
+    pub(super) fn next_frame(&self) -> Option<Pfn> {
+        Some(self.rest?.start())
     }
 
     /// Leaves out what is planned for the next `frames` frames.

@@ -47,8 +47,10 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     }
     let frame = pool.allocate_ram(key.node)?;
     notes.frames_from(key.node, pool.node_of(frame), 1);
-    // SAFETY: 1 and 2: as for `new_tail`.
-    let tail = unsafe { new_tail::<D, A, M>(pool, writer, frame, head, references, notes) };
+    // SAFETY: 1: allocated just now. 2: `Vmemmap::new` has compared the sizes.
+    unsafe { writer.write_tails::<D>(frame, head) };
+    // SAFETY: 1: as above, and written.
+    let tail = unsafe { new_tail(pool, frame, references, notes) };
     if tail.references == references && !pool.register_tail(key, frame) {
         // Nobody will find it. It is the tail frame of this one compound page, or range.
         notes.tail_not_registered();
@@ -56,23 +58,19 @@ pub(super) fn shared_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     Ok(tail)
 }
 
-/// Makes `frame` a tail frame of the compound page at `head`, with `references`, at least 1. If the
-/// allocator cannot count so many, it has one, and a note says so.
+/// Makes `frame` a tail frame with `references`, at least 1. If the allocator cannot count so many, it has one,
+/// and a note says so.
 ///
 /// # Safety
 ///
-/// 1. `frame` was allocated from the pool with one reference just now, and nobody has seen it.
-/// 2. `D` has the size that the model says.
-pub(super) unsafe fn new_tail<D: Descriptor, A: FrameAllocator, M: DirectMap>(
+/// 1. `frame` was allocated from the pool with one reference just now, nobody has seen it, and its tails are
+///    written.
+pub(super) unsafe fn new_tail<A: FrameAllocator, M: DirectMap>(
     pool: &mut FramePool<'_, A, M>,
-    writer: &DescriptorWriter<'_, M>,
     frame: Pfn,
-    head: Pfn,
     references: u64,
     notes: &mut Notes,
 ) -> Tail {
-    // SAFETY: 1 and 2: the caller's.
-    unsafe { writer.write_tails::<D>(frame, head) };
     pool.add_tail(frame);
     // SAFETY: 1: the frame came from the pool just now. 2: the entries that are about to be made own
     // these and the one that it came with.

@@ -17,6 +17,7 @@ use mm_core::paging::Leaf;
 use mm_core::vmemmap::{
     AuditReport, AuditSlot, Finding, FoldError, Folded, ListedPage, MarkError, MarkStats, Notes,
     OfflineError, Offlined, OnlineError, Region, ReorderStopped, Reordered, Reserve, Vmemmap,
+    Workers,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,8 @@ pub trait Testbed<'m> {
     /// The altmaps, in the order of the setup.
     fn altmaps(&self) -> Vec<&'m dyn TestAltmap>;
 
+    /// See [`Vmemmap::use_workers`].
+    fn use_workers(&mut self, workers: Option<&'static dyn Workers>);
     /// See [`Vmemmap::online`].
     fn online<'p>(&mut self, pagemap: &DevPagemap<'p>) -> Result<Region<'p>, OnlineError>;
     /// See [`Vmemmap::offline`].
@@ -200,6 +203,10 @@ impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
     fn altmaps(&self) -> Vec<&'m dyn TestAltmap> {
         let altmaps = self.altmaps.iter();
         altmaps.map(|altmap| altmap as &dyn TestAltmap).collect()
+    }
+
+    fn use_workers(&mut self, workers: Option<&'static dyn Workers>) {
+        self.vmemmap.use_workers(workers);
     }
 
     fn online<'p>(&mut self, pagemap: &DevPagemap<'p>) -> Result<Region<'p>, OnlineError> {

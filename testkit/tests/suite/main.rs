@@ -19,6 +19,7 @@ mod corpus;
 mod costs;
 mod creators;
 mod damage;
+mod describing;
 mod dropped;
 mod engines;
 mod failures;

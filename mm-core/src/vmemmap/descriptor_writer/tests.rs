@@ -1,8 +1,12 @@
 use super::*;
 use crate::addr::VirtAddr;
 use crate::descriptor::{Mask, Pointer};
+use crate::frame::Pattern;
 use crate::model::ModelConfig;
+use core::cell::Cell;
 use core::marker::PhantomData;
+use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 extern crate std;
 use std::boxed::Box;
@@ -18,13 +22,54 @@ struct Memory([[u64; 512]; FRAMES]);
 /// What no descriptor of these tests has for a word.
 const UNTOUCHED: u64 = 0x5555_5555_5555_5555;
 
-struct Map(*mut Memory);
+/// Notes how much was streamed, and whether it was ended.
+struct Map {
+    memory: *mut Memory,
+    words: Cell<usize>,
+    ended: Cell<bool>,
+}
 
-// SAFETY: 1 to 3: frames are pages of the memory, which the test keeps.
+impl Map {
+    fn new(memory: &mut Memory) -> Self {
+        Self {
+            memory,
+            words: Cell::new(0),
+            ended: Cell::new(true),
+        }
+    }
+
+    /// What is in the memory after `write` has been called on memory that nobody has touched. How many words
+    /// were streamed, all of them before it was ended.
+    fn written(&self, write: impl FnOnce()) -> (&Memory, usize) {
+        self.words.set(0);
+        // SAFETY: it is this map's.
+        unsafe { self.memory.write(Memory([[UNTOUCHED; 512]; FRAMES])) };
+        write();
+        assert!(self.ended.get(), "streamed, and not ended");
+        // SAFETY: nobody writes any more.
+        (unsafe { &*self.memory }, self.words.get())
+    }
+}
+
+// SAFETY: 1 to 3: frames are pages of the memory, which the test keeps. 4 and 5: the words are stored as all
+// others.
 unsafe impl DirectMap for Map {
     fn frame_pointer(&self, frame: Pfn) -> NonNull<u8> {
         // SAFETY: the tests ask for frames of the memory.
-        unsafe { NonNull::new_unchecked(self.0.cast::<u8>().add(frame.get() as usize * 4096)) }
+        unsafe { NonNull::new_unchecked(self.memory.cast::<u8>().add(frame.get() as usize * 4096)) }
+    }
+
+    unsafe fn stream(&self, frame: Pfn, places: Range<usize>, pattern: Pattern<'_>) {
+        self.ended.set(false);
+        let words = pattern.words().len();
+        self.words.set(self.words.get() + places.len() * words);
+        let page = self.frame_pointer(frame).cast::<u64>();
+        // SAFETY: 1: the caller's.
+        unsafe { pattern.store(page.add(places.start * words), places.len()) };
+    }
+
+    fn end_stream(&self) {
+        self.ended.set(true);
     }
 }
 
@@ -106,10 +151,21 @@ fn expected<E: TailEncoding>(
 }
 
 fn what_is_written<E: TailEncoding, const WORDS: usize>() {
+    for streams in [false, true] {
+        what_is_written_by::<E, WORDS>(streams);
+    }
+}
+
+/// Each word is streamed once, or none is.
+fn streamed(streams: bool, pages: u64) -> usize {
+    if streams { pages as usize * 512 } else { 0 }
+}
+
+fn what_is_written_by<E: TailEncoding, const WORDS: usize>(streams: bool) {
     let model = model(WORDS as u64 * 8);
     let in_page = model.descriptors_per_page();
     let mut memory = Box::new(Memory([[UNTOUCHED; 512]; FRAMES]));
-    let map = Map(&raw mut *memory);
+    let map = Map::new(&mut memory);
     for (order, base) in (0..=18)
         .map(|order| (order, Part::Base))
         .chain([(0, Part::Reserved)])
@@ -121,17 +177,17 @@ fn what_is_written<E: TailEncoding, const WORDS: usize>() {
             node: NodeId::new(3),
             heads: Heads::InPlace,
             base,
+            streams,
         };
         // Before, at and behind the start of a compound page.
         for page in [0, 1, (1 << 18) / in_page - 1] {
             let first = page * in_page;
             let frames = PfnRange::new(Pfn::ZERO, 2).unwrap();
             // SAFETY: 1: the memory is this test's. 2: the model has the size of `Words`.
-            let written = unsafe {
-                map.0.write(Memory([[UNTOUCHED; 512]; FRAMES]));
+            let (written, words) = map.written(|| unsafe {
                 writer.write_pages::<Words<E, WORDS>>(frames, Pfn::new(first).unwrap());
-                &*map.0
-            };
+            });
+            assert_eq!(words, streamed(streams, 2));
             let described = frames.frames() * in_page;
             let plain = expected::<E>(&model, writer.order, base, first, described);
             assert_eq!(
@@ -144,10 +200,10 @@ fn what_is_written<E: TailEncoding, const WORDS: usize>() {
         if order != 0 {
             let head = Pfn::new(1 << 18).unwrap();
             // SAFETY: 1 and 2: as above.
-            let written = unsafe {
+            let (written, words) = map.written(|| unsafe {
                 writer.write_tails::<Words<E, WORDS>>(Pfn::new(1).unwrap(), head);
-                &*map.0
-            };
+            });
+            assert_eq!(words, streamed(streams, 1));
             let one = &expected::<E>(&model, writer.order, base, (1 << 18) + 1, 1)[..];
             assert!(written.0[1].chunks(WORDS).all(|tail| tail == one));
         }
@@ -172,10 +228,16 @@ fn descriptors_of_every_size_and_order_are_what_one_by_one_gives() {
 
 /// The first vmemmap pages of two compound pages, alone or each with a page of tails behind it.
 fn first_pages<E: TailEncoding, const WORDS: usize>() {
+    for streams in [false, true] {
+        first_pages_by::<E, WORDS>(streams);
+    }
+}
+
+fn first_pages_by<E: TailEncoding, const WORDS: usize>(streams: bool) {
     let model = model(WORDS as u64 * 8);
     let in_page = model.descriptors_per_page();
     let mut memory = Box::new(Memory([[UNTOUCHED; 512]; FRAMES]));
-    let map = Map(&raw mut *memory);
+    let map = Map::new(&mut memory);
     for order in model.vmemmap_page_order().get() + 1..=14 {
         let writer = DescriptorWriter {
             model: &model,
@@ -184,18 +246,18 @@ fn first_pages<E: TailEncoding, const WORDS: usize>() {
             node: NodeId::new(3),
             heads: Heads::InPlace,
             base: Part::Base,
+            streams,
         };
         let starts = [3 << order, 4 << order];
         for each in [1, 2] {
             let frames = PfnRange::new(Pfn::ZERO, 2 * each).unwrap();
             // SAFETY: 1: the memory is this test's. 2: the model has the size of `Words`, and the order is
             // above a vmemmap page's.
-            let written = unsafe {
-                map.0.write(Memory([[UNTOUCHED; 512]; FRAMES]));
+            let (written, words) = map.written(|| unsafe {
                 let first = Pfn::new(starts[0]).unwrap();
                 writer.write_first_pages::<Words<E, WORDS>>(frames, each, first);
-                &*map.0
-            };
+            });
+            assert_eq!(words, streamed(streams, frames.frames()));
             let page = |first| expected::<E>(&model, writer.order, Part::Base, first, in_page);
             let plain = starts.map(|start| [page(start), page(start + in_page)]);
             let plain = plain.iter().flat_map(|pages| &pages[..each as usize]);
@@ -228,7 +290,7 @@ fn first_pages_of_compound_pages_are_what_one_by_one_gives() {
 #[test]
 fn a_run_ends_where_it_is_told_to() {
     let mut memory = Box::new(Memory([[UNTOUCHED; 512]; FRAMES]));
-    let map = Map(&raw mut *memory);
+    let map = Map::new(&mut memory);
     let page = map.frame_pointer(Pfn::ZERO).cast::<Words<Mask, 8>>();
     let initial = Initial {
         part: Part::Tail,
@@ -238,11 +300,9 @@ fn a_run_ends_where_it_is_told_to() {
     };
     for (from, to) in [(0, 0), (0, 1), (63, 64), (1, 64), (5, 5), (7, 3), (2, 9)] {
         // SAFETY: 1: the memory is this test's. 2: 64 bytes. 3: a page has 64 of them.
-        let written = unsafe {
-            map.0.write(Memory([[UNTOUCHED; 512]; FRAMES]));
+        let (written, _) = map.written(|| unsafe {
             Image::<Words<Mask, 8>>::new(initial).write(page, from, to);
-            &*map.0
-        };
+        });
         for (index, descriptor) in written.0[0].chunks(8).enumerate() {
             let is_written = (from..to).contains(&(index as u64));
             for (place, word) in descriptor.iter().enumerate() {

@@ -23,8 +23,8 @@ mod map;
 mod remove;
 
 use super::Vmemmap;
-use super::descriptor_writer::Image;
 use super::error::OnlineError;
+use super::image::Image;
 use crate::addr::{NodeId, Order, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Initial, Part, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};

@@ -5,7 +5,8 @@ use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
 use crate::paging::Run;
-use crate::vmemmap::descriptor_writer::{DescriptorWriter, Image};
+use crate::vmemmap::descriptor_writer::DescriptorWriter;
+use crate::vmemmap::image::Image;
 use crate::vmemmap::queries::holders;
 use core::ptr::NonNull;
 

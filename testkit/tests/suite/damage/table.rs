@@ -316,12 +316,8 @@ unsafe impl PageTable for DamagedTable<'_> {
         unsafe { self.table.share_tables(range, released, records) }
     }
 
-    unsafe fn unmap<I>(
-        &mut self,
-        ranges: I,
-        released: &mut dyn RunSink,
-        records: &dyn TableRecords,
-    ) where
+    unsafe fn unmap<I>(&mut self, ranges: I, released: &mut dyn RunSink, records: &dyn TableRecords)
+    where
         I: Iterator<Item = VirtRange> + Clone,
     {
         let mut released = Forgetful {
