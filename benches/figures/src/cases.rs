@@ -2,7 +2,7 @@
 //! in which pieces. The words are those of the explorer's command line. The kernel includes this file.
 
 /// The cases of the design's table, in its order.
-pub const CASES: [[&str; 4]; 6] = [
+pub(crate) const CASES: [[&str; 4]; 6] = [
     ["1G", "per-order", "shared", "section"],
     ["1G", "per-order", "shared", "range"],
     ["1G", "per-compound", "private", "section"],
