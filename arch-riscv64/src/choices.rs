@@ -1,6 +1,7 @@
 //! What a kernel chooses about entries.
 
-use crate::format::{PteFlags, SvFormat};
+use crate::flags::PteFlags;
+use crate::format::SvFormat;
 use mm_core::paging::Attributes;
 
 /// What entries are like, as far as a kernel chooses it at run time.

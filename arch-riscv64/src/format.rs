@@ -19,40 +19,9 @@
 //! start, and *dirty* where it is writable. So a hart has no reason to write to an entry (Svadu), nor to fault because A or D
 //! is clear (Svade).
 
-use bitflags::bitflags;
+use crate::flags::PteFlags;
 use mm_core::addr::{Block, Granule, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
-
-bitflags! {
-    /// The bits of an entry that have names.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct PteFlags: u64 {
-        /// V: the entry is valid.
-        const VALID = 1;
-        /// R.
-        const READ = 1 << 1;
-        /// W.
-        const WRITE = 1 << 2;
-        /// X.
-        const EXECUTE = 1 << 3;
-        /// U: for user mode.
-        const USER = 1 << 4;
-        /// G: in every address space.
-        const GLOBAL = 1 << 5;
-        /// A.
-        const ACCESSED = 1 << 6;
-        /// D.
-        const DIRTY = 1 << 7;
-        /// The lower bit of RSW.
-        const SOFTWARE_1 = 1 << 8;
-        /// The upper bit of RSW.
-        const SOFTWARE_2 = 1 << 9;
-        /// PBMT: another memory type than the address has (chapter 6, "Svpbmt").
-        const MEMORY_TYPE = 0b11 << 61;
-        /// N: part of a larger range that is translated as one (chapter 5, "Svnapot").
-        const NAPOT = 1 << 63;
-    }
-}
 
 /// The entry is this library's. Entries without this bit are foreign.
 ///
@@ -155,12 +124,19 @@ impl<const DEPTHS: usize> Sv<DEPTHS> {
     /// that is reserved.
     #[inline]
     fn leaf_of(entry: u64, depth: usize) -> Option<Leaf> {
-        let flags = PteFlags::from_bits_retain(entry);
+        let flags = PteFlags::of(entry);
         let writable = flags.contains(PteFlags::WRITE);
+        // Of PBMT, the last value is reserved.
         if entry & ABOVE_FRAME != 0
-            || flags.contains(PteFlags::NAPOT)
             || flags.contains(PteFlags::MEMORY_TYPE)
             || (writable && !flags.contains(PteFlags::READ))
+        {
+            return None;
+        }
+        // This library makes none of several pages.
+        let is_last = Self::levels_below(depth) == 0;
+        if flags.contains(PteFlags::NAPOT)
+            && (flags.contains(OWNED) || !is_last || napot_frame(entry, VirtAddr::new(0)).is_none())
         {
             return None;
         }
@@ -180,7 +156,7 @@ impl<const DEPTHS: usize> Sv<DEPTHS> {
     /// The frame of the table that `entry` at `depth` links; `None` where bits are set that have to be zero.
     #[inline]
     fn table_of(entry: u64, depth: usize) -> Option<Pfn> {
-        let flags = PteFlags::from_bits_retain(entry);
+        let flags = PteFlags::of(entry);
         if Self::levels_below(depth) == 0
             || entry & ABOVE_FRAME != 0
             || flags.intersects(ZERO_IN_LINKS)
@@ -197,7 +173,8 @@ impl<const DEPTHS: usize> Sv<DEPTHS> {
 // `decode` differs by V only in the kind that it answers. 5: a base page's frame number starts at bit 10, and the carry behind the last
 // frame ends in bit 54, which no entry of this crate has set. 6: `leaf` and `table` set TAIL for these alone, and `invalidated` leaves it.
 // 7: a frame number has the bits 10 to 53. 8: the addresses that are translated have bits above the translated ones which are all equal
-// to the highest of these.
+// to the highest of these. 9: it asks `decode`, by which an
+// entry with N is foreign or reserved.
 unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -231,20 +208,17 @@ unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
 
     #[inline]
     fn leaf(leaf: Leaf, _depth: usize) -> u64 {
-        let mut flags = match leaf.role {
+        let flags = match leaf.role {
             Role::Descriptors => LEAF,
             Role::Tail => LEAF.union(TAIL),
             Role::Foreign => LEAF.difference(OWNED),
         };
-        flags.set(WRITABLE, leaf.writable);
-        in_place(leaf.block.first()) | flags.bits()
+        in_place(leaf.block.first()) | flags.with(WRITABLE, leaf.writable).bits()
     }
 
     #[inline]
     fn table(frame: Pfn, shared: bool) -> u64 {
-        let mut flags = TABLE;
-        flags.set(TAIL, shared);
-        in_place(frame) | flags.bits()
+        in_place(frame) | TABLE.with(TAIL, shared).bits()
     }
 
     #[inline]
@@ -252,7 +226,7 @@ unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
         if entry == 0 {
             return Entry::Free;
         }
-        let flags = PteFlags::from_bits_retain(entry);
+        let flags = PteFlags::of(entry);
         let valid = flags.contains(PteFlags::VALID);
         let owned = flags.contains(OWNED);
         if !valid && !owned {
@@ -275,9 +249,39 @@ unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
         decoded.unwrap_or(Entry::Reserved)
     }
 
+    /// Of 16 entries with N, each says where the first one leads (chapter 5, "Svnapot").
+    #[inline]
+    fn leaf_at(entry: u64, at: VirtAddr) -> Option<Leaf> {
+        let flags = PteFlags::of(entry);
+        if !flags.contains(PteFlags::NAPOT)
+            || !matches!(Self::decode(entry, DEPTHS - 1), Entry::Leaf(_))
+        {
+            return None;
+        }
+        Some(Leaf {
+            writable: flags.contains(PteFlags::WRITE),
+            ..Leaf::single(napot_frame(entry, at)?, Role::Foreign)
+        })
+    }
+
     #[inline]
     fn invalidated(entry: u64) -> u64 {
         entry & !PteFlags::VALID.bits()
+    }
+}
+
+/// The pages that are translated as one with N, and what the lower bits of the frame number say then: there is this size only.
+const NAPOT_PAGES: u64 = 16;
+const NAPOT_SIZE: u64 = 8;
+
+/// The frame that `entry`, with N, translates `at` to; `None` where it is of another size.
+fn napot_frame(entry: u64, at: VirtAddr) -> Option<Pfn> {
+    let number = frame_of(entry)?.get();
+    let first = number.checked_sub(NAPOT_SIZE)?;
+    let index = at.get() >> GRANULE.shift() & (NAPOT_PAGES - 1);
+    match first & (NAPOT_PAGES - 1) {
+        0 => Pfn::new(first | index),
+        _ => None,
     }
 }
 

@@ -58,6 +58,7 @@
 #![deny(missing_docs)]
 
 mod choices;
+mod flags;
 mod format;
 // Documentation is for every host: it does not look into functions.
 #[cfg(any(target_arch = "riscv64", doc))]
@@ -71,7 +72,8 @@ mod sbi;
 mod tlb;
 
 pub use choices::Choices;
-pub use format::{OWNED, PteFlags, Sv, Sv39, Sv48, Sv57, SvFormat, TAIL};
+pub use flags::PteFlags;
+pub use format::{OWNED, Sv, Sv39, Sv48, Sv57, SvFormat, TAIL};
 #[cfg(any(target_arch = "riscv64", doc))]
 pub use hart::Hart;
 pub use instructions::{SFENCE_LIMIT, TlbInstructions};

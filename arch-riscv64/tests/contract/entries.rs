@@ -102,6 +102,11 @@ for_each_mode! {
             // A link where there are leaves.
             assert_eq!(F::decode(0x1 | owned, last), Entry::Reserved);
         }
+        // N: above the last level, of another size, or as one of this library's.
+        for (entry, depth) in [(16 | 8, last - 1), (16 | 4, last), (16, last)] {
+            assert_eq!(F::decode(1 << 63 | entry << 10 | 0x43, depth), Entry::Reserved);
+        }
+        assert_eq!(F::decode(1 << 63 | (16 | 8) << 10 | 0x143, last), Entry::Reserved);
         // A note in an entry that is not valid.
         assert_eq!(F::decode(0x1234_5602, last), Entry::Reserved);
         let link = Entry::Table { frame: Pfn::new(5).unwrap(), link: Link::Foreign };

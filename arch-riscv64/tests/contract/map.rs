@@ -2,8 +2,9 @@
 
 use crate::machine::{ENTRIES, Machine, Mode, Plan, for_each_mode, pages, vmemmap};
 use arch_riscv64::SFENCE_LIMIT;
-use mm_core::addr::{VirtAddr, VirtRange};
-use mm_core::paging::{MapError, MapStopped, PageTable, Role};
+use core::ops::ControlFlow;
+use mm_core::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
+use mm_core::paging::{Leaf, MapError, MapStopped, PageTable, Role, Visit};
 
 /// Maps `range`, reads it back in every way there is, and unmaps it.
 fn map_and_unmap<F: Mode>(range: VirtRange, plan: Plan) {
@@ -108,6 +109,39 @@ for_each_mode! {
             machine.unmap(all);
             machine.assert_clean();
         }
+    }
+
+    fn somebody_elses_64_kib_by_svnapot_are_seen_page_by_page<F>() {
+        let machine = Machine::<F>::new();
+        machine.map(vmemmap::<F>(0, 1), Plan::Distinct);
+        let walk = arch_sim::walker::Walker::walk(&machine.walker(), &machine.memory, machine.root, F::BASE);
+        let table = walk.tables.last().unwrap().frame.get() << 12;
+        // N, V, R, W, A, D: 16 frames from 0x12_3450 on.
+        let entry = 1 << 63 | (0x12_3450 | 8) << 10 | 0xc7;
+        for index in 16..32 {
+            machine.memory.write_u64(PhysAddr::new(table + index * 8), entry).unwrap();
+        }
+        let range = vmemmap::<F>(16, 16);
+        let mut visited = Vec::new();
+        let table = machine.table();
+        let _ = table.visit(range, &mut |visit| {
+            if let Visit::Leaves { at, run } = visit {
+                visited.push((at, run.leaf.block.first().get(), run.count));
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(visited.len(), 16);
+        for (page, seen) in (0..16).zip(visited) {
+            let at = VirtAddr::new(range.start().get() + (page << 12));
+            let found = table.lookup(at).mapping().unwrap();
+            assert_eq!((found.at, found.leaf), (at, Leaf::single(Pfn::new(0x12_3450 + page).unwrap(), Role::Foreign)));
+            assert_eq!(seen, (at, 0x12_3450 + page, 1));
+            // As the hart reads it.
+            let address = machine.harts.all()[0].access(at).unwrap();
+            assert_eq!(address.get(), (0x12_3450 + page) << 12);
+        }
+        machine.unmap(vmemmap::<F>(0, 32));
+        assert_eq!(machine.read(range).0.len(), 1);
     }
 
     fn what_others_have_entered_is_seen_and_stays<F>() {

@@ -1,7 +1,7 @@
 //! Bits of entries that are known at run time only.
 
 use super::{Entry, EntryFormat, Leaf};
-use crate::addr::Pfn;
+use crate::addr::{Pfn, VirtAddr};
 use core::marker::PhantomData;
 
 /// How the entries of a tree differ from what their format says: bits that a kernel chooses, or
@@ -110,6 +110,12 @@ impl<F: EntryFormat> Attributes<F> {
     #[inline]
     pub fn table(&self, frame: Pfn, shared: bool) -> u64 {
         F::table(frame, shared) ^ self.table
+    }
+
+    /// See [`EntryFormat::leaf_at`].
+    #[inline]
+    pub fn leaf_at(&self, entry: u64, at: VirtAddr) -> Option<Leaf> {
+        F::leaf_at(entry & self.keep, at)
     }
 
     /// What `entry` at `depth` says.

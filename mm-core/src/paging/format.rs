@@ -102,6 +102,8 @@ pub enum Entry {
 /// 7. No entry holds a frame behind `LAST_FRAME`.
 /// 8. `translates` holds for the addresses that the MMU translates by the tree. For each value of
 ///    the lower `VIRTUAL_BITS` bits that is one address, whose bits above those are all the same.
+/// 9. `leaf_at` answers with a base page of [`Role::Foreign`](super::Role::Foreign), and only of an entry that decodes as a
+///    leaf of that role.
 pub unsafe trait EntryFormat {
     /// The size of a base page and of a table.
     const GRANULE: Granule;
@@ -146,6 +148,14 @@ pub unsafe trait EntryFormat {
 
     /// What `entry` at `depth` says.
     fn decode(entry: u64, depth: usize) -> Entry;
+
+    /// The leaf that `entry`, of a base page, is at `at`, where that is not in the entry alone: of several
+    /// entries which say the same, each translates to a frame of its own (RISC-V's Svnapot). Such an entry is foreign,
+    /// and `decode` says so, with whatever frame. By default there is none: `decode` says it all.
+    fn leaf_at(entry: u64, at: VirtAddr) -> Option<Leaf> {
+        let _ = (entry, at);
+        None
+    }
 
     /// `entry`, which is this library's, made not present and otherwise unchanged.
     fn invalidated(entry: u64) -> u64;

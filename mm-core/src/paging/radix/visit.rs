@@ -36,9 +36,15 @@ where
                 break;
             };
             let span = || Tree::<F>::span(depth, at).unwrap_or(alone);
-            match self.attributes.decode(load(slot), depth) {
+            let entry = load(slot);
+            match self.attributes.decode(entry, depth) {
                 Entry::Table { frame: next, .. } => frame = next,
                 Entry::Leaf(leaf) => {
+                    let by_address = match depth == Tree::<F>::LEAF_DEPTH {
+                        true => self.attributes.leaf_at(entry, at),
+                        false => None,
+                    };
+                    let leaf = by_address.unwrap_or(leaf);
                     let at = Tree::<F>::base(depth, at);
                     return Lookup::Mapped(Mapping { at, leaf });
                 }
@@ -191,8 +197,11 @@ fn visit_leaf_table<F: EntryFormat>(
                 index += 1;
                 continue;
             };
-            let run = run_of::<F>(leaf, entry, rest);
             let at = Tree::<F>::step(depth, at, index);
+            let run = match attributes.leaf_at(entry, at) {
+                Some(leaf) => Run::once(leaf),
+                None => run_of::<F>(leaf, entry, rest),
+            };
             visitor(Visit::Leaves { at, run })?;
             index += run.count as usize;
         }
