@@ -266,9 +266,8 @@ pub(super) unsafe fn release_one_by_one<A: FrameAllocator + ?Sized>(
     let mut freed = 0;
     for frame in frames.into_iter().step_by(step) {
         // SAFETY: 1 and 2: the caller vouches for each of these frames.
-        if let Released::Last(block) =
-            unsafe { allocator.release(Block::single(frame), references) }
-        {
+        let released = unsafe { allocator.release(Block::single(frame), references) };
+        if let Released::Last(block) = released {
             // SAFETY: 1: released just now.
             unsafe { allocator.free(block) };
             freed += 1;
