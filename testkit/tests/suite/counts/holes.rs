@@ -5,7 +5,7 @@ use super::Counts;
 use super::operations::counted_but_entries;
 use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order, PfnRange};
-use mm_core::pagemap::{DevPagemap, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Piece, Tables, Tails};
 use testkit::testbed::{Setup, Sizes, Testbed, pagemap};
 use testkit::{OnBackend, on_backends};
 
@@ -35,6 +35,11 @@ fn on_memory(
     }
     let (offline, _) = counted_but_entries(bed, |bed| bed.offline(region));
     all.push(("offline", offline));
+    // In pieces smaller than a table, so that tables are merged. Frames are not where they were after that.
+    let parts = large.with_piece(Piece::Subsection);
+    let (online, region) = counted_but_entries(bed, |bed| bed.online(&parts).unwrap());
+    all.push(("online by subsections", online));
+    bed.offline(region);
     all
 }
 
