@@ -54,6 +54,7 @@ mod lifetimes;
 mod marks;
 mod neighbours;
 mod online;
+mod packed;
 mod pieces;
 mod places;
 mod readers;
@@ -218,6 +219,11 @@ checks! {
         a_tail_for_all_is_not_taken_for_a_compound_pages_own
         a_failed_online_leaves_no_tail_for_all_behind
         any_number_of_tails_is_shared;
+    packed by Mask:
+        packed_heads_lie_side_by_side_and_all_else_is_one_frame
+        neighbours_of_a_packed_head_keep_what_the_kernel_wrote
+        a_failed_online_leaves_no_packed_head_behind
+        packed_pages_keep_their_order;
     shared_tables by Mask:
         shared_tables_cost_one_for_each_tail_frame
         every_size_of_piece_gives_the_same_tables

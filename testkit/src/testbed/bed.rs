@@ -122,7 +122,7 @@ pub trait Testbed<'m> {
     /// Keeps something there that follows from `seed`, which is what `state_of` then says.
     fn set_state_of(&self, frame: Pfn, seed: u64);
 
-    /// Makes all CPUs cache the descriptors of `frames`.
+    /// Makes all CPUs cache the descriptors of `frames`, and all packed heads.
     fn fill_cpus(&self, frames: PfnRange);
     /// How many leaves and tables all CPUs have cached.
     fn cached_by_cpus(&self) -> usize;
@@ -365,6 +365,9 @@ impl<'m, D: TestDescriptor> Testbed<'m> for Bed<'m, D> {
     fn fill_cpus(&self, frames: PfnRange) {
         let range = self.model.descriptors(frames).unwrap();
         self.machine.cpus().fill(range);
+        if let Some(heads) = self.model.heads() {
+            self.machine.cpus().fill(heads);
+        }
     }
 
     fn cached_by_cpus(&self) -> usize {

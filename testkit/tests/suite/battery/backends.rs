@@ -18,7 +18,11 @@ impl Radix for AtTheEnds {
         frames: 1 << 33,
         ..*X86_64::RADIX_MODEL.config()
     }) {
-        Ok(model) => model,
+        // In the slot of the root before.
+        Ok(model) => match model.with_heads(VirtAddr::new(0xffff_ff00_0000_0000)) {
+            Ok(model) => model,
+            Err(_) => panic!("packed heads below the vmemmap"),
+        },
         Err(_) => panic!("a model at the top of the address space"),
     };
     const RADIX_LAST_FRAME: Pfn = Self::RADIX_MODEL.all_frames().last();

@@ -40,6 +40,8 @@ fn model(frames: u64) -> MemoryModel {
         max_order: order(18),
     })
     .unwrap()
+    .with_heads(VirtAddr::new(1 << 40))
+    .unwrap()
 }
 
 fn range(start: u64, frames: u64) -> PfnRange {
