@@ -28,7 +28,7 @@
 //! | overflow at the top of the address space | `the_last_frame_of_the_vmemmap_can_be_online`; all checks with a vmemmap that ends there, in testkit/tests/suite/battery and testkit/tests/suite/third_party |
 //! | frame 0 is taken for "no frame" | `the_first_frame_is_a_frame_like_any_other`; all checks with RAM that starts there, in the same places |
 //! | "present" is confused with "in use" | `present_and_valid_are_the_same_for_online_memory`, `a_leaf_in_use_is_not_overwritten` |
-//! | a scan for emptiness, or a walk, for each page that is unmapped | walks: testkit/tests/suite/visits.rs; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
+//! | a scan for emptiness, or a walk, for each page that is unmapped | walks: testkit/tests/suite/counts; flushes: `going_offline_is_flushed_by_the_run_and_not_by_the_page`; scans show in their cost only: `cargo bench -p benches`, clear entries against memset |
 //! | an entry in use is overwritten silently | `a_leaf_in_use_is_not_overwritten`, `memory_that_is_online_is_refused_and_stays` |
 //! | tables leak when the value is dropped | `a_dropped_region_stays_online_and_leaks_nothing`, `a_dropped_vmemmap_leaves_its_memory_to_the_next`; testkit/tests/suite/dropped.rs |
 //!

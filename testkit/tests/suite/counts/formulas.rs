@@ -1,5 +1,7 @@
 //! How many entries have to be written to bring memory online in an empty tree, and to take it offline again:
-//! none more than once, but for entries of new upper tables, which are zeroed first.
+//! none more than once, but for entries of new upper tables, which are zeroed first. And how many looks into
+//! tables are enough: an operation on many pages goes down to each table a few times, and neither walks from the
+//! root nor looks over a table again for each page.
 
 use super::Counts;
 use super::operations::Geometry;
@@ -24,8 +26,8 @@ pub(super) fn check(
             "{of}, pieces of {piece:?}: {what}: {is}, by the formula {expected}"
         );
     };
-    let [written, ..] = online.0;
-    let [cleared, _, allocate, _, _, flushes, frames] = offline.0;
+    let [written, looks_online, ..] = online.0;
+    let [cleared, looks_offline, allocate, _, _, flushes, frames] = offline.0;
     assert_is("calls of offline that allocate", allocate, 0);
     assert_is("frames after offline", frames, 0);
     if kind.table_levels() == 0 {
@@ -43,10 +45,32 @@ pub(super) fn check(
     // Each link is made not present, and the root's is zeroed: all else goes with what it links.
     assert_is("entries that offline writes", cleared, links + 1);
 
+    // With the root. By section there is a walk for each, and a few more where tails of others are looked for;
+    // then two for each table that may be merged.
+    let tables = 1 + cost.leaf_tables + cost.upper_tables;
     let section = model.section().frames();
     let sections_of_tables = piece == Piece::Section && section < table;
-    if sections_of_tables && geometry.tables == Tables::Shared {
-        return; // Private tables at first, which are merged.
+    let is_merged = sections_of_tables && geometry.tables == Tables::Shared;
+    let walks = match piece {
+        Piece::Section => geometry.frames.frames().div_ceil(section) * 3,
+        _ => 0,
+    };
+    let walks = walks + if is_merged { 2 * spans } else { 0 };
+    let enough = 3 * tables + walks * u64::from(kind.table_levels());
+    assert_is(
+        "looks of online, or enough",
+        looks_online.max(enough),
+        enough,
+    );
+    let enough = 5 * tables;
+    assert_is(
+        "looks of offline, or enough",
+        looks_offline.max(enough),
+        enough,
+    );
+
+    if is_merged {
+        return; // Private tables are written at first.
     }
     let whole = sizes.entries() * (cost.leaf_tables + cost.upper_tables);
     // The first section of a table writes all of it, each other one its own.
