@@ -7,8 +7,8 @@
 /// How many entries a cache line has.
 pub(super) const LINE: usize = 8;
 
-/// How many equal entries are written at a time.
-pub(super) const COPIES: usize = 16;
+/// How many equal entries are written at a time: as many as have registers where these hold one each.
+pub(super) const COPIES: usize = 8;
 
 /// How many equal entries are compared at a time.
 pub(super) const BLOCK: usize = 64;
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn blocks_are_equal_up_to_the_first_that_differs_in_a_bit_that_counts() {
         let entry = 0x8000_1234_5678_9063;
-        let mut copies = [[0; COPIES]; 8];
+        let mut copies = [[0; COPIES]; 2 * BLOCK / COPIES];
         write_copies(&mut copies, &[entry; COPIES]);
         let blocks: [[u64; BLOCK]; 2] = [[entry; BLOCK]; 2];
         assert_eq!(copies.as_flattened(), blocks.as_flattened());
