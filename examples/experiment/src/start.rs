@@ -22,8 +22,8 @@ use mm_core::vmemmap::AuditSlot;
 /// For how many frames an audit has room in one pass.
 const AUDIT_SLOTS: u64 = 1 << 16;
 
-/// How many entries a root of an online map has, for the model with the most.
-const ROOT_ENTRIES: u64 = 1 << 16;
+/// How many entries a root of an online map has, for the model with the most: Sv57's, with 64 PiB in spans of 64 GiB.
+const ROOT_ENTRIES: u64 = 1 << 20;
 
 /// What a kernel knows when it has no tables of its own yet.
 #[derive(Clone, Copy, Debug)]
