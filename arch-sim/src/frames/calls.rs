@@ -8,7 +8,7 @@ pub struct AllocatorCalls {
     pub allocate: u64,
     /// `acquire`.
     pub acquire: u64,
-    /// `release` and `release_run`.
+    /// `release`, `release_run` and `release_each`.
     pub release: u64,
     /// `free`.
     pub free: u64,

@@ -187,11 +187,17 @@ impl SimFrames {
             .map_err(|violation| self.violations.record(violation))
             .ok()
     }
+
+    fn record_all(&self, violations: Vec<Violation>) {
+        for violation in violations {
+            self.violations.record(violation);
+        }
+    }
 }
 
 // SAFETY: 1: a block is taken out of the free frames of one node, where it is aligned, and put back
-// by `free` or `release_run` only, once, as the counts show. 2: its word is set to 1 when it is
-// handed out, and written by `acquire`, `release`, `release_run` and `split` only. 3:
+// by `free`, `release_run` or `release_each` only, once, as the counts show. 2: its word is set to 1
+// when it is handed out, and written by `acquire`, these, `release` and `split` only. 3:
 // `State::acquire` checks both. 4: `State::release` takes a word to zero and leaves the block out;
 // `State::keep` makes it 1 again.
 // 5: `new` refuses frames that are not in memory.
@@ -234,9 +240,13 @@ unsafe impl FrameAllocator for SimFrames {
 
     unsafe fn release_run(&self, run: PfnRange) -> u64 {
         let (freed, violations) = self.lock().release_run(run);
-        violations
-            .into_iter()
-            .for_each(|v| self.violations.record(v));
+        self.record_all(violations);
+        freed
+    }
+
+    unsafe fn release_each(&self, frames: PfnRange, step: u64, references: u64) -> u64 {
+        let (freed, violations) = self.lock().release_each(frames, step, references);
+        self.record_all(violations);
         freed
     }
 

@@ -157,6 +157,10 @@ impl State {
     /// Whether these were the last references.
     pub(super) fn release(&mut self, block: Block, references: u64) -> Result<bool, Violation> {
         self.calls.release += 1;
+        self.give_back(block, references)
+    }
+
+    fn give_back(&mut self, block: Block, references: u64) -> Result<bool, Violation> {
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let word = self.counts.of(block).ok_or(not_managed)?;
@@ -176,6 +180,10 @@ impl State {
 
     pub(super) fn free(&mut self, block: Block) -> Result<(), Violation> {
         self.calls.free += 1;
+        self.free_unused(block)
+    }
+
+    fn free_unused(&mut self, block: Block) -> Result<(), Violation> {
         let frame = block.first();
         let not_managed = Violation::NotManaged { frame };
         let word = self.counts.of(block).ok_or(not_managed)?;
@@ -274,6 +282,32 @@ impl State {
             frame += dead + u64::from(other.is_some() || dead == 0);
         }
         (all_freed, violations)
+    }
+
+    /// Gives back `references` of every `step`th frame, frees those that had no other, and tells how many
+    /// those were and what went wrong.
+    pub(super) fn release_each(
+        &mut self,
+        frames: PfnRange,
+        step: u64,
+        references: u64,
+    ) -> (u64, Vec<Violation>) {
+        self.calls.release += 1;
+        let mut violations = Vec::new();
+        let mut freed = 0;
+        let step = usize::try_from(step).unwrap_or(usize::MAX).max(1);
+        for frame in frames.into_iter().step_by(step) {
+            let block = Block::single(frame);
+            match self.give_back(block, references) {
+                Ok(true) => {
+                    freed += 1;
+                    violations.extend(self.free_unused(block).err());
+                }
+                Ok(false) => {}
+                Err(violation) => violations.push(violation),
+            }
+        }
+        (freed, violations)
     }
 
     /// Makes `frames`, all of one node and with words that are free already, available again.

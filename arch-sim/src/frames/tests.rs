@@ -213,6 +213,28 @@ fn a_run_is_released_around_frames_that_are_shared() {
 }
 
 #[test]
+fn every_second_frame_gives_back_so_many_references() {
+    let (memory, frames) = two_nodes();
+    let run = frames.allocate_run(7, NODE).unwrap();
+    for frame in [0x100, 0x102, 0x104] {
+        acquire(&frames, pfn(frame), 2).unwrap();
+    }
+    acquire(&frames, pfn(0x106), 3).unwrap();
+    let before = frames.calls();
+    // SAFETY: 1: three references of each are this test's. 2: nothing is mapped.
+    assert_eq!(unsafe { frames.release_each(run, 2, 3) }, 3);
+    assert_eq!(frames.calls().since(before).release, 1);
+    let references = |frame| frames.references(pfn(frame));
+    let left: Vec<_> = (0x100..0x107).map(references).collect();
+    assert_eq!(left, [0, 1, 0, 1, 0, 1, 1].map(Some));
+    assert_eq!(frames.outstanding(), 4);
+    assert!(memory.violations().is_empty());
+    // SAFETY: 1: none of these has so many, which the allocator has to notice.
+    assert_eq!(unsafe { frames.release_each(run, 2, 3) }, 0);
+    assert_eq!(memory.violations().total(), 4);
+}
+
+#[test]
 fn ranges_of_a_node_that_touch_make_larger_blocks() {
     let ranges = [range(0x10, 8), range(0x18, 8)];
     let memory = SimMemory::new(Granule::Size4K, &[range(0, 0x100)]).unwrap();

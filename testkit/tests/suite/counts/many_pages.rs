@@ -40,6 +40,10 @@ fn a_page_of_1_gib_costs_the_same_from_1_tib_on(kind: BackendKind) {
     };
     let sizes = Sizes::of(model);
     let order = sizes.order(1 << 30);
+    // In Sv39 there is room for 256 GiB.
+    if model.all_frames().frames() < 16 * sizes.order(1 << 40).frames() {
+        return;
+    }
     for piece in [Piece::Range, Piece::Section] {
         let counted = [1, 2, 4, 8].map(|tib| {
             // Upper tables are full, or there is one for all.
