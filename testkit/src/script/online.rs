@@ -264,6 +264,16 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         Trace { ram, altmap }
     }
 
+    /// Has the oracle not hand out what an operation took that gave it back and was refused.
+    pub(super) fn forget_trace(&self, altmaps: Option<&BothAltmaps<'_>>) {
+        if let Some(oracle) = &self.oracle {
+            oracle.expect(VecDeque::new());
+        }
+        if let Some(theirs) = altmaps.and_then(|both| both.theirs.as_ref()) {
+            theirs.expect(VecDeque::new());
+        }
+    }
+
     /// The first to the last page of `ranges`.
     pub(super) fn hull(&self, ranges: &[PfnRange]) -> Range<u64> {
         let pages = ranges.iter().map(|range| self.scale().pages(*range));

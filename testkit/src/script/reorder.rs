@@ -208,6 +208,8 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let done = match answer {
             Ok(done) => done,
             Err(error) => {
+                // Of too little, the frames of an altmap may have been taken before it was noticed.
+                self.forget_trace(request.altmaps);
                 self.refused(request, error, refusals, (there, needed), left)?;
                 self.unchanged(&before, &hull, "after a change of order was refused")?;
                 return Ok(None);
