@@ -72,6 +72,9 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         // SAFETY: 1 to 3: the caller's.
         unsafe {
             match batch.described {
+                Described::EachPage if self.order == Order::BASE => {
+                    self.write_base_pages::<D>(batch.frames, batch.first)
+                }
                 Described::EachPage => self.write_pages::<D>(batch.frames, batch.first),
                 Described::FirstPages { each } => {
                     self.write_first_pages::<D>(batch.frames, each, batch.first)
@@ -80,34 +83,41 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         }
     }
 
-    /// Writes into `frames` the descriptors of so many pages' worth of memory from `first` on: base
-    /// pages, or heads and tails.
+    /// Writes into `frames` the descriptors of base pages from `first` on.
     ///
     /// # Safety
     ///
     /// 1 and 2. As for [`write`](Self::write).
+    // Not inlined, as the others are not: the stack has room for the descriptors of one of them.
+    #[inline(never)]
+    unsafe fn write_base_pages<D: Descriptor>(&self, frames: PfnRange, first: Pfn) {
+        let in_page = self.model.descriptors_per_page();
+        let stores = self.stores();
+        let base = Image::<D>::new(self.initial::<D>(self.base, first));
+        for frame in frames {
+            // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
+            unsafe { stores.write(frame, &base, 0, in_page) };
+        }
+    }
+
+    /// Writes into `frames` the descriptors of so many pages' worth of memory from `first` on: heads and tails.
+    ///
+    /// # Safety
+    ///
+    /// 1 and 2. As for [`write`](Self::write).
+    #[inline(never)]
     unsafe fn write_pages<D: Descriptor>(&self, frames: PfnRange, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
         let stores = self.stores();
-        if self.order == Order::BASE {
-            let base = Image::<D>::new(self.initial::<D>(self.base, first));
-            for frame in frames {
-                // SAFETY: 1 and 2: the caller's. 3: so many fill the page.
-                unsafe { stores.write(frame, &base, 0, in_page) };
-            }
-            return;
-        }
-        let head = Image::<D>::new(self.initial::<D>(Part::Head, first));
         let mut described = first;
         for frame in frames {
-            // SAFETY: 1 and 2: the caller's. The head of each page starts with the same.
-            unsafe { self.write_compound::<D>(&stores, frame, described, &head) };
+            // SAFETY: 1 and 2: the caller's.
+            unsafe { self.write_compound::<D>(&stores, frame, described) };
             described = described.saturating_add(in_page);
         }
     }
 
-    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: tails, with `head`
-    /// for the first frame of each compound page.
+    /// Writes into `frame` the descriptors of the page of memory that starts at `first`: heads and tails.
     ///
     /// # Safety
     ///
@@ -117,7 +127,6 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
         stores: &Stores<'_, M>,
         frame: Pfn,
         first: Pfn,
-        head: &Image<D>,
     ) {
         let in_page = self.model.descriptors_per_page();
         let mut index = 0;
@@ -126,13 +135,15 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
             let start = described.align_down(self.order);
             let of_head = described.get() - start.get();
             let end = in_page.min(index + self.order.frames() - of_head);
-            let tail = Image::<D>::new(self.initial::<D>(Part::Tail, start));
             // SAFETY: 1 and 2: the caller's. 3: no run ends behind the page.
             unsafe {
+                // One after the other, so that they have the same place on the stack.
                 if of_head == 0 {
-                    stores.write(frame, head, index, index + 1);
+                    let head = Image::<D>::new(self.initial::<D>(Part::Head, start));
+                    stores.write(frame, &head, index, index + 1);
                     index += 1;
                 }
+                let tail = Image::<D>::new(self.initial::<D>(Part::Tail, start));
                 stores.write(frame, &tail, index, end);
             }
             index = end;
@@ -146,6 +157,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// # Safety
     ///
     /// 1 to 3. As for [`write`](Self::write).
+    #[inline(never)]
     unsafe fn write_first_pages<D: Descriptor>(&self, frames: PfnRange, each: u64, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
         let stores = self.stores();

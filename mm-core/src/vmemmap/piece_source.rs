@@ -374,23 +374,23 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         }))
     }
 
-    /// Maps base pages in place of the first huge leaf, of `order`, of `planned`.
+    /// What base pages map in place of the first huge leaf, of `order`, of `planned`. The rest comes later.
+    // Not inlined, and returned from before frames are taken: it uses no stack during that.
     #[inline(never)]
-    fn base_pages_instead(
-        &mut self,
-        planned: PlannedRun,
-        order: Order,
-    ) -> Result<Run, OnlineError> {
+    fn base_pages_instead(&mut self, planned: &PlannedRun, order: Order) -> PlannedRun {
         self.notes.huge_leaf_unavailable();
         let (leaf, later) = planned.split_at(order.frames(), self.writer.model);
         self.later = later;
-        let small = PlannedRun {
+        PlannedRun {
             frames: PlannedFrames::Own,
             ..leaf
-        };
-        let run = self.own_run(&small)?;
-        self.current = small.split_at(run.pages(), self.writer.model).1;
-        Ok(run)
+        }
+    }
+
+    /// Keeps what is left of `planned` behind its first `pages` pages.
+    #[inline(never)]
+    fn keep_rest(&mut self, planned: &PlannedRun, pages: u64) {
+        self.current = planned.split_at(pages, self.writer.model).1;
     }
 
     /// Writes the descriptors for the first pages of `run` into `frames`.
@@ -453,7 +453,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
 
     fn next_run(&mut self, at: VirtAddr, _pages: u64, largest: Order) -> Result<Run, OnlineError> {
         // The page table asks no further than the piece, which is as far as the plan goes.
-        let planned = self
+        let mut planned = self
             .current
             .take()
             .or_else(|| self.later.take())
@@ -462,19 +462,22 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
                 at,
                 order: Order::BASE,
             }))?;
-        let taken = match planned.frames {
-            PlannedFrames::Own => self.own_run(&planned),
-            PlannedFrames::Tail { head } => self.tail_run(&planned, head),
-            PlannedFrames::Stubs => self.tail_run(&planned, planned.describes.start()),
-            PlannedFrames::HugeLeaves { order } => {
-                match self.huge_leaf_run(&planned, order, largest) {
-                    Some(run) => Ok(run),
-                    None => return self.base_pages_instead(planned, order),
-                }
+        let mut huge = None;
+        if let PlannedFrames::HugeLeaves { order } = planned.frames {
+            huge = self.huge_leaf_run(&planned, order, largest);
+            if huge.is_none() {
+                planned = self.base_pages_instead(&planned, order);
+            }
+        }
+        let run = match (huge, planned.frames) {
+            (Some(run), _) => run,
+            (None, PlannedFrames::Tail { head }) => self.tail_run(&planned, head)?,
+            (None, PlannedFrames::Stubs) => self.tail_run(&planned, planned.describes.start())?,
+            (None, PlannedFrames::Own | PlannedFrames::HugeLeaves { .. }) => {
+                self.own_run(&planned)?
             }
         };
-        let run = taken?;
-        self.current = planned.split_at(run.pages(), self.writer.model).1;
+        self.keep_rest(&planned, run.pages());
         Ok(run)
     }
 

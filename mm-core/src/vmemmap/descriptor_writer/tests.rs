@@ -185,7 +185,11 @@ fn what_is_written_by<E: TailEncoding, const WORDS: usize>(streams: bool) {
             let frames = PfnRange::new(Pfn::ZERO, 2).unwrap();
             // SAFETY: 1: the memory is this test's. 2: the model has the size of `Words`.
             let (written, words) = map.written(|| unsafe {
-                writer.write_pages::<Words<E, WORDS>>(frames, Pfn::new(first).unwrap());
+                writer.write::<Words<E, WORDS>>(Batch {
+                    frames,
+                    first: Pfn::new(first).unwrap(),
+                    described: Described::EachPage,
+                });
             });
             assert_eq!(words, streamed(streams, 2));
             let described = frames.frames() * in_page;
