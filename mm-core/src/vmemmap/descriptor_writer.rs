@@ -122,12 +122,7 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
     /// # Safety
     ///
     /// 1 and 2. As for [`write`](Self::write).
-    unsafe fn write_compound<D: Descriptor>(
-        &self,
-        stores: &Stores<'_, M>,
-        frame: Pfn,
-        first: Pfn,
-    ) {
+    unsafe fn write_compound<D: Descriptor>(&self, stores: &Stores<'_, M>, frame: Pfn, first: Pfn) {
         let in_page = self.model.descriptors_per_page();
         let mut index = 0;
         while index < in_page {

@@ -20,17 +20,19 @@ pub struct Case {
 
 /// All that are counted.
 pub fn cases() -> impl Iterator<Item = Case> {
-    list::CASES.into_iter().map(|[pages, tails, tables, piece]| Case {
-        pages,
-        tails,
-        tables,
-        piece,
-        sizes: match pages {
-            "1G" => [64, 128],
-            "2M" => [16, 32],
-            _ => [4, 8],
-        },
-    })
+    list::CASES
+        .into_iter()
+        .map(|[pages, tails, tables, piece]| Case {
+            pages,
+            tails,
+            tables,
+            piece,
+            sizes: match pages {
+                "1G" => [64, 128],
+                "2M" => [16, 32],
+                _ => [4, 8],
+            },
+        })
 }
 
 impl Case {

@@ -55,7 +55,9 @@ unsafe impl Processor for RiscV {
     fn mask() -> bool {
         let before: u64;
         // SAFETY: supervisor mode may clear the bit.
-        unsafe { asm!("csrrci {}, sstatus, 2", out(reg) before, options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("csrrci {}, sstatus, 2", out(reg) before, options(nostack, preserves_flags))
+        };
         before & INTERRUPTS_ON != 0
     }
 
@@ -106,9 +108,17 @@ fn take_software_interrupts() {
 global_asm!(
     r#"
     .pushsection .text.boot, "ax", @progbits
-    .globl hart_start
-hart_start:                         // A0 = its hart, A1 = its `Handed`
+    .globl hart_parked
+hart_parked:                        // A0 = its hart, A1 = `HANDED`
     csrci sstatus, 2
+    li t0, 2
+    csrw sie, t0                    // Ends WFI. It is not taken, for sstatus.SIE is clear.
+    addi t1, a0, 1
+1:  wfi
+    csrci sip, 2
+    ld t0, 40(a1)
+    bne t0, t1, 1b
+    fence r, rw
     csrw sie, zero
     li t0, {floating_point}
     csrc sstatus, t0
@@ -132,7 +142,7 @@ hart_start:                         // A0 = its hart, A1 = its `Handed`
 );
 
 unsafe extern "C" {
-    static hart_start: u8;
+    static hart_parked: u8;
     static __stack_start: u8;
     static __stack_end: u8;
     static __exception_stack_start: u8;
@@ -156,8 +166,9 @@ pub fn stacks_of(number: usize) -> [(u64, u64); 2] {
     of_first.map(|(start, end)| (start as u64 + offset, end as u64 + offset))
 }
 
-/// What a hart that starts is handed: satp and stvec of the first one; its number, and its stacks.
-static HANDED: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+/// What a hart that starts is handed: satp and stvec of the first one; its number, and its stacks. Last which one it is for: one more than
+/// its number to firmware.
+static HANDED: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 /// For how many seconds a hart is waited for.
 const PATIENCE: u64 = 5;
@@ -180,6 +191,28 @@ impl fmt::Display for NotStarted {
     }
 }
 
+/// Has all harts but this one, which is `this` to firmware, wait to be started. Those that were never started spin under some firmware, and take an
+/// emulator's time.
+///
+/// # Errors
+///
+/// [`NotStarted`]: the first that firmware refuses.
+///
+/// # Safety
+///
+/// 1. Called once, on the first hart. The image is and stays where it is, readable without translation.
+/// 2. The harts are the machine's.
+pub unsafe fn park(harts: &Harts, this: u64) -> Result<(), NotStarted> {
+    let (parked, argument) = (addr_of!(hart_parked) as u64, addr_of!(HANDED) as u64);
+    let others = harts.ids().iter().filter(|hart| **hart != this);
+    for &hart in others.take(MOST_CPUS - 1) {
+        // SAFETY: 1: `hart_parked` is code for that: it has no translation, and touches nothing but `HANDED`.
+        let started = unsafe { sbi::start(hart, parked, argument) };
+        started.map_err(|why| NotStarted::Refused { hart, why })?;
+    }
+    Ok(())
+}
+
 /// Starts all harts but this one, which is `this` to firmware, and takes interrupts from now on too.
 ///
 /// # Errors
@@ -191,6 +224,7 @@ impl fmt::Display for NotStarted {
 /// 1. Called once, on the first hart, on the kernel's tables, which map the image and the stacks of all harts where they are.
 /// 2. The harts are the machine's.
 /// 3. From now on what other harts may see is guarded against them.
+/// 4. They were [parked](park).
 pub unsafe fn start(harts: &Harts, this: u64) -> Result<Cpus<RiscV>, NotStarted> {
     let all = harts.ids().iter().copied();
     let others = all.filter(|hart| *hart != this).take(MOST_CPUS - 1);
@@ -209,6 +243,7 @@ pub unsafe fn start(harts: &Harts, this: u64) -> Result<Cpus<RiscV>, NotStarted>
     Ok(unsafe { Cpus::new(count) })
 }
 
+/// Starts `hart`, which is parked.
 fn start_one(number: usize, hart: u64, ticks_per_second: u64) -> Result<(), NotStarted> {
     let [(_, stack), (_, exception_stack)] = stacks_of(number);
     let entry: u64;
@@ -218,15 +253,12 @@ fn start_one(number: usize, hart: u64, ticks_per_second: u64) -> Result<(), NotS
     let satp = unsafe { Hart::new() }.satp();
     let handed = [satp, entry, number as u64, stack, exception_stack];
     for (place, word) in HANDED.iter().zip(handed) {
-        place.store(word, Ordering::Release);
+        place.store(word, Ordering::Relaxed);
     }
-    // The image is where it is mapped.
-    let (start, argument) = (addr_of!(hart_start) as u64, addr_of!(HANDED) as u64);
-    // SAFETY: a fence has no effect but order. 1: `hart_start` does.
-    unsafe { asm!("fence rw, rw", options(nostack, preserves_flags)) };
-    // SAFETY: 1: `hart_start` does.
-    let started = unsafe { sbi::start(hart, start, argument) };
-    started.map_err(|why| NotStarted::Refused { hart, why })?;
+    if let Some(place) = HANDED.last() {
+        place.store(hart + 1, Ordering::Release);
+    }
+    sbi::interrupt(hart);
     let patience = PATIENCE * ticks_per_second;
     let begin = Instructions::ticks();
     while !is_started(number) {

@@ -19,6 +19,7 @@ mod sbi;
 use arch_riscv64::{Hart, Sbi, SingleHart, Sv39, Sv48, Sv57, SvFormat, Tlb};
 use console::Console;
 use core::panic::PanicInfo;
+use cpus::NotStarted;
 use exit::exit;
 use experiment::{
     CpuProbe, EarlyFrames, Layout, OtherCpus, Refusing, Report, RiscVEntries, Setting, Started,
@@ -65,7 +66,9 @@ extern "C" fn kernel_main(this_hart: u64, device_tree: u64) -> ! {
         Ok(started) => started,
         Err(error) => panic!("{error}"),
     };
-    let harts = (this_hart, harts);
+    // SAFETY: 1: this is the first hart, and the image stays. 2: they are the device tree's.
+    let parked = unsafe { cpus::park(&harts, this_hart) };
+    let harts = (this_hart, harts, parked);
     exit(match mode {
         // SAFETY: 1: `activate` has seen that satp has this mode.
         Mode::Sv39 => unsafe { run::<Sv39>(&mut started, mode, harts) },
@@ -84,7 +87,7 @@ extern "C" fn kernel_main(this_hart: u64, device_tree: u64) -> ! {
 unsafe fn run<F: SvFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     mode: Mode,
-    (this_hart, harts): (u64, Harts),
+    (this_hart, harts, parked): (u64, Harts, Result<(), NotStarted>),
 ) -> Verdict {
     // SAFETY: 1: this is supervisor mode.
     let hart = unsafe { Hart::new() };
@@ -96,7 +99,7 @@ unsafe fn run<F: SvFormat>(
         shape: mode.shape(),
         compound: COMPOUND,
     };
-    // SAFETY: 1: no other hart was started.
+    // SAFETY: 1: the other harts are parked, and have no translation.
     let mmu = Tlb::new(hart, unsafe { SingleHart::new() });
     let mut console = Console;
     let mut report = Report::new(&mut console);
@@ -117,8 +120,8 @@ unsafe fn run<F: SvFormat>(
         }
     };
     // SAFETY: 1: this is the first hart, on the kernel's tables, which map all of that. 2: they are the device tree's. 3: the MMU that is used from
-    // now on is that of all harts.
-    match unsafe { cpus::start(&harts, this_hart) } {
+    // now on is that of all harts. 4: so they are, where that was no error.
+    match parked.and_then(|()| unsafe { cpus::start(&harts, this_hart) }) {
         Ok(cpus) => {
             report.line(format_args!(
                 "{} other CPUs started, {} left out",
@@ -128,9 +131,7 @@ unsafe fn run<F: SvFormat>(
             let mmu = Tlb::new(hart, sbi);
             let grace = InterruptsOff::new(cpus.rounds());
             // SAFETY: 1: duty 1; the harts were handed the same root, and firmware has all of them fence.
-            unsafe {
-                started.run_readers::<F, _, _>(&setting, &mmu, (&cpus, &grace), &mut report)
-            };
+            unsafe { started.run_readers::<F, _, _>(&setting, &mmu, (&cpus, &grace), &mut report) };
         }
         Err(error) => report.check("the other harts start", Err(error)),
     }

@@ -123,11 +123,7 @@ impl KernelSpace {
     /// # Safety
     ///
     /// 1. The frames of `early` are RAM that nobody uses, and there is no translation.
-    pub unsafe fn build(
-        mode: Mode,
-        map: &MemoryMap,
-        early: &EarlyFrames,
-    ) -> Result<Self, NoTable> {
+    pub unsafe fn build(mode: Mode, map: &MemoryMap, early: &EarlyFrames) -> Result<Self, NoTable> {
         let frames = &mut || early.take_one();
         // SAFETY: 1 and 2: physical memory is where it is (duty 1), and frames lie behind the image.
         let identity = unsafe { LinearMap::new(VirtAddr::new(0), GRANULE) };

@@ -70,9 +70,7 @@ unsafe impl Accesses for Instructions {
     fn ticks() -> u64 {
         let ticks: u64;
         // SAFETY: reads a register that firmware lets supervisor mode read; the fence keeps what comes before in front.
-        unsafe {
-            asm!("fence", "rdtime {}", out(reg) ticks, options(nostack, preserves_flags))
-        };
+        unsafe { asm!("fence", "rdtime {}", out(reg) ticks, options(nostack, preserves_flags)) };
         ticks
     }
 }
