@@ -248,7 +248,7 @@ where
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
-            if let Some(run) = self.shared_run(frame).filter(|_| shared) {
+            if shared && let Some(run) = self.shared_run(frame) {
                 self.records.remove_shared_table(run.leaf, frame);
             }
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
