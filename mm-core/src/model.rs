@@ -349,14 +349,22 @@ impl MemoryModel {
     /// The addresses of the descriptors of `frames`; `None` where the vmemmap has no room for all
     /// of them.
     pub const fn descriptors(&self, frames: PfnRange) -> Option<VirtRange> {
-        match (
+        self.span_of(
             self.descriptor_address(frames.start()),
             self.descriptor_address(frames.last()),
-        ) {
-            (Some(start), Some(last)) => match last.checked_add(self.descriptor_bytes() - 1) {
-                Some(last) => VirtRange::between(start, last),
-                None => None,
-            },
+        )
+    }
+
+    /// From the start of the descriptor at `first` to the end of the one at `last`; `None` where there is none, or
+    /// the last is below the first.
+    const fn span_of(&self, first: Option<VirtAddr>, last: Option<VirtAddr>) -> Option<VirtRange> {
+        match (first, last) {
+            (Some(first), Some(last)) if first.get() <= last.get() => {
+                match last.checked_add(self.descriptor_bytes() - 1) {
+                    Some(end) => VirtRange::between(first, end),
+                    None => None,
+                }
+            }
             _ => None,
         }
     }

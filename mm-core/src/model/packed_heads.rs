@@ -174,13 +174,7 @@ impl MemoryModel {
         };
         let first = self.packed_head(start.align_down(order), order);
         let last = self.packed_head(frames.last(), order);
-        match (first, last) {
-            (Some(first), Some(last)) => match last.checked_add(self.descriptor_bytes() - 1) {
-                Some(end) if first.get() <= last.get() => VirtRange::between(first, end),
-                _ => None,
-            },
-            _ => None,
-        }
+        self.span_of(first, last)
     }
 }
 

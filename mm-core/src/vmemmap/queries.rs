@@ -124,7 +124,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// The descriptor of `frame` in `holder`, a frame that an entry of this library's maps for it.
     pub(super) fn descriptor_in(&self, holder: Pfn, frame: Pfn) -> &D {
-        let index = frame.get() & (self.model.descriptors_per_page() - 1);
+        self.nth_in(holder, frame.get())
+    }
+
+    /// The descriptor number `index`, counted from the start of a page and going on behind its end at the start, in
+    /// `holder`, a frame that an entry of this library's maps for descriptors or packed heads.
+    pub(super) fn nth_in(&self, holder: Pfn, index: u64) -> &D {
+        let index = index & (self.model.descriptors_per_page() - 1);
         // SAFETY: the entry is this library's, so the frame came from the allocator or an altmap
         // and the direct map reaches it (duty 2 of `new`); it holds a page of descriptors
         // of `D`'s size (checked by `new`), which were written before it was mapped. They

@@ -20,21 +20,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             .filter(|_| is_own)
     }
 
-    /// The descriptor at the place with this index of its page, in `holder`.
-    pub(super) fn place_in(&self, holder: Pfn, index: u64) -> &D {
-        let index = index & (self.model.descriptors_per_page() - 1);
-        // SAFETY: an entry of this library's maps the frame for places of heads, so it came from the allocator and
-        // the direct map reaches it (duty 2 of `new`); all of it is descriptors of `D`'s size, written before it was
-        // mapped. It stays until memory goes offline, which needs `&mut self`; until then they are only shared.
-        unsafe {
-            self.direct_map
-                .frame_pointer(holder)
-                .cast::<D>()
-                .add(index as usize)
-                .as_ref()
-        }
-    }
-
     /// The packed head of the page of `order` that `frame` is part of, if there is one.
     pub(in crate::vmemmap) fn packed_head<P: PageTable>(
         &self,
@@ -46,7 +31,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let holder = self.holder_of_places(table, at)?;
         let page = pages_of(&self.model, VirtRange::single(at))?;
         let (index, _) = self.indices_in(page, VirtRange::single(at));
-        let head = self.place_in(holder, index);
+        let head = self.nth_in(holder, index);
         (head.word() != D::Encoding::vacant_word()).then_some(head)
     }
 
@@ -109,7 +94,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             }
             let (from, to) = self.indices_in(page, places);
             let index = (from..to).find(|index| {
-                let head = self.place_in(holder, *index);
+                let head = self.nth_in(holder, *index);
                 head.word() != D::Encoding::vacant_word() && wanted(head)
             })?;
             start.checked_add(index * self.model.descriptor_bytes())

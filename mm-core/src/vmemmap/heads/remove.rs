@@ -80,7 +80,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // `to` are offline. 2: `Vmemmap::new` has compared the sizes. 3: they are in that page.
         unsafe { vacant::<D>().write(page, from, to) };
         let mut all = 0..self.model.descriptors_per_page();
-        all.all(|index| self.place_in(holder, index).word() == D::Encoding::vacant_word())
+        all.all(|index| self.nth_in(holder, index).word() == D::Encoding::vacant_word())
     }
 
     /// Unmaps `pages` of places that have no head any more, or have not been seen by anybody.
