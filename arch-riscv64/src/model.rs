@@ -18,7 +18,7 @@
 //! slot of the root table has room for 64 GiB of memory.
 
 use crate::format::{Sv39, Sv48, Sv57};
-use mm_core::addr::{Granule, Order, VirtAddr};
+use mm_core::addr::{Granule, Order, VirtAddr, VirtRange};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::EntryFormat;
 
@@ -66,27 +66,36 @@ pub const MODEL_SV57: MemoryModel = model(
 
 const _: () = {
     assert!(
-        lies_in::<Sv39>(&MODEL_SV39, 0xffff_ffc7_ffff_ffff),
+        lies_in::<Sv39>(
+            MODEL_SV39.descriptors(MODEL_SV39.all_frames()),
+            0xffff_ffc7_ffff_ffff
+        ),
         "the vmemmap for Sv39 fits its region"
     );
     assert!(
-        lies_in::<Sv48>(&MODEL_SV48, 0xffff_8f7f_ffff_ffff),
+        lies_in::<Sv48>(
+            MODEL_SV48.descriptors(MODEL_SV48.all_frames()),
+            0xffff_8f7f_ffff_ffff
+        ),
         "the vmemmap for Sv48 fits its region"
     );
     assert!(
-        lies_in::<Sv57>(&MODEL_SV57, 0xff1f_ffff_ffff_ffff),
+        lies_in::<Sv57>(
+            MODEL_SV57.descriptors(MODEL_SV57.all_frames()),
+            0xff1f_ffff_ffff_ffff
+        ),
         "the vmemmap for Sv57 fits its region"
     );
     assert!(
-        heads_lie_in::<Sv39>(&MODEL_SV39, 0xffff_ffc6_bfff_ffff),
+        lies_in::<Sv39>(MODEL_SV39.heads(), 0xffff_ffc6_bfff_ffff),
         "packed heads for Sv39 fit one slot"
     );
     assert!(
-        heads_lie_in::<Sv48>(&MODEL_SV48, 0xffff_8cff_ffff_ffff),
+        lies_in::<Sv48>(MODEL_SV48.heads(), 0xffff_8cff_ffff_ffff),
         "packed heads for Sv48 fit one slot"
     );
     assert!(
-        heads_lie_in::<Sv57>(&MODEL_SV57, 0xff1a_ffff_ffff_ffff),
+        lies_in::<Sv57>(MODEL_SV57.heads(), 0xff1a_ffff_ffff_ffff),
         "packed heads for Sv57 fit one slot"
     );
 };
@@ -132,28 +141,14 @@ const fn order(order: u8) -> Order {
     }
 }
 
-/// Whether the vmemmap starts with a slot of the root table, in the upper half, and ends at or below `last`.
-const fn lies_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
+/// Whether `range`, of the vmemmap or of packed heads, starts with a slot of the root table, in the upper half, and ends at or below `last`.
+const fn lies_in<F: EntryFormat>(range: Option<VirtRange>, last: u64) -> bool {
     let slot = 1 << F::LEVELS[0].shift;
-    let base = model.config().vmemmap_base;
-    match model.descriptors(model.all_frames()) {
-        Some(descriptors) => {
-            base.is_aligned(slot)
-                && base.get() >= u64::MAX << (F::VIRTUAL_BITS - 1)
-                && descriptors.last().get() <= last
-        }
-        None => false,
-    }
-}
-
-/// Whether packed heads start with a slot of the root table, in the upper half, and end at or below `last`.
-const fn heads_lie_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
-    let slot = 1 << F::LEVELS[0].shift;
-    match model.heads() {
-        Some(heads) => {
-            heads.start().is_aligned(slot)
-                && heads.start().get() >= u64::MAX << (F::VIRTUAL_BITS - 1)
-                && heads.last().get() <= last
+    match range {
+        Some(range) => {
+            range.start().is_aligned(slot)
+                && range.start().get() >= u64::MAX << (F::VIRTUAL_BITS - 1)
+                && range.last().get() <= last
         }
         None => false,
     }

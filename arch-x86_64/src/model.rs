@@ -13,7 +13,7 @@
 //! | packed heads | from `ffff_eb00_0000_0000` on, 32 GiB | from `ffd5_0000_0000_0000` on, 2 TiB |
 
 use crate::format::{FiveLevel, FourLevel};
-use mm_core::addr::{Granule, Order, VirtAddr};
+use mm_core::addr::{Granule, Order, VirtAddr, VirtRange};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::paging::EntryFormat;
 
@@ -47,19 +47,25 @@ pub const MODEL_5_LEVEL: MemoryModel = model(
 
 const _: () = {
     assert!(
-        lies_in::<FourLevel>(&MODEL_4_LEVEL, 0xffff_eaff_ffff_ffff),
+        lies_in::<FourLevel>(
+            MODEL_4_LEVEL.descriptors(MODEL_4_LEVEL.all_frames()),
+            0xffff_eaff_ffff_ffff
+        ),
         "the 4-level vmemmap fits its region"
     );
     assert!(
-        lies_in::<FiveLevel>(&MODEL_5_LEVEL, 0xffd5_ffff_ffff_ffff),
+        lies_in::<FiveLevel>(
+            MODEL_5_LEVEL.descriptors(MODEL_5_LEVEL.all_frames()),
+            0xffd5_ffff_ffff_ffff
+        ),
         "the 5-level vmemmap fits its region"
     );
     assert!(
-        heads_lie_in::<FourLevel>(&MODEL_4_LEVEL, 0xffff_ebff_ffff_ffff),
+        lies_in::<FourLevel>(MODEL_4_LEVEL.heads(), 0xffff_ebff_ffff_ffff),
         "4-level packed heads fit the hole"
     );
     assert!(
-        heads_lie_in::<FiveLevel>(&MODEL_5_LEVEL, 0xffd5_ffff_ffff_ffff),
+        lies_in::<FiveLevel>(MODEL_5_LEVEL.heads(), 0xffd5_ffff_ffff_ffff),
         "5-level packed heads fit the region"
     );
 };
@@ -100,21 +106,11 @@ const fn order(order: u8) -> Order {
     }
 }
 
-/// Whether the vmemmap starts with a slot of the root table and ends at or below `last`.
-const fn lies_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
+/// Whether `range`, of the vmemmap or of packed heads, starts with a slot of the root table and ends at or below `last`.
+const fn lies_in<F: EntryFormat>(range: Option<VirtRange>, last: u64) -> bool {
     let slot = 1 << F::LEVELS[0].shift;
-    let base = model.config().vmemmap_base;
-    match model.descriptors(model.all_frames()) {
-        Some(descriptors) => base.is_aligned(slot) && descriptors.last().get() <= last,
-        None => false,
-    }
-}
-
-/// Whether packed heads start with a slot of the root table and end at or below `last`.
-const fn heads_lie_in<F: EntryFormat>(model: &MemoryModel, last: u64) -> bool {
-    let slot = 1 << F::LEVELS[0].shift;
-    match model.heads() {
-        Some(heads) => heads.start().is_aligned(slot) && heads.last().get() <= last,
+    match range {
+        Some(range) => range.start().is_aligned(slot) && range.last().get() <= last,
         None => false,
     }
 }
