@@ -255,22 +255,26 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     pub(super) fn end_trace(&self, altmaps: Option<&BothAltmaps<'_>>) -> Trace {
         let ram = self.parts.frames.take();
         let altmap = altmaps.map(|both| both.ours.take()).unwrap_or_default();
-        if let Some(oracle) = &self.oracle {
-            oracle.expect(ram.clone());
-        }
-        if let Some(theirs) = altmaps.and_then(|both| both.theirs.as_ref()) {
-            theirs.expect(altmap.clone());
-        }
+        self.hand_out_again(altmaps, (ram.clone(), altmap.clone()));
         Trace { ram, altmap }
     }
 
     /// Has the oracle not hand out what an operation took that gave it back and was refused.
     pub(super) fn forget_trace(&self, altmaps: Option<&BothAltmaps<'_>>) {
+        self.hand_out_again(altmaps, Default::default());
+    }
+
+    /// Has the oracle hand out this of RAM, and this of its altmap.
+    fn hand_out_again(
+        &self,
+        altmaps: Option<&BothAltmaps<'_>>,
+        (ram, altmap): (VecDeque<Taken>, VecDeque<Taken>),
+    ) {
         if let Some(oracle) = &self.oracle {
-            oracle.expect(VecDeque::new());
+            oracle.expect(ram);
         }
         if let Some(theirs) = altmaps.and_then(|both| both.theirs.as_ref()) {
-            theirs.expect(VecDeque::new());
+            theirs.expect(altmap);
         }
     }
 
