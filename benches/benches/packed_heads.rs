@@ -36,14 +36,7 @@ fn answer(reading: &Reading<'_, Page<Mask>, Host>, frame: Pfn) -> u64 {
 }
 
 fn main() {
-    // `cargo test --benches` runs this too, with `--test`.
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    let rounds = match (has("--test"), has("--quick")) {
-        (true, _) => 1,
-        (_, true) => QUICK_ROUNDS,
-        _ => ROUNDS,
-    };
+    let rounds = benches::rounds(QUICK_ROUNDS, ROUNDS);
     let arrays = [Heads::InPlace, Heads::Packed].map(RealArray::with_heads);
     let readings = [&arrays[0], &arrays[1]].map(|array| array.reader.enter());
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

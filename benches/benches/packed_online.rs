@@ -136,14 +136,7 @@ impl Kernel {
 }
 
 fn main() {
-    // `cargo test --benches` runs this too, with `--test`.
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    let rounds = match (has("--test"), has("--quick")) {
-        (true, _) => 1,
-        (_, true) => QUICK_ROUNDS,
-        _ => ROUNDS,
-    };
+    let rounds = benches::rounds(QUICK_ROUNDS, ROUNDS);
     let order = |order| Order::new(order).unwrap();
     let range = PfnRange::new(Pfn::new(ONLINE.0).unwrap(), ONLINE.1).unwrap();
     let pagemap = |size| {

@@ -115,14 +115,7 @@ fn cases(array: &RealArray) -> Vec<Case<'_>> {
 }
 
 fn main() {
-    // `cargo test --benches` runs this too, with `--test`.
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    let rounds = match (has("--test"), has("--quick")) {
-        (true, _) => 1,
-        (_, true) => QUICK_ROUNDS,
-        _ => ROUNDS,
-    };
+    let rounds = benches::rounds(QUICK_ROUNDS, ROUNDS);
     let array = RealArray::new();
     let frames = frames_of(&array);
     let cases = cases(&array);

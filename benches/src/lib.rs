@@ -34,6 +34,18 @@ pub use stopwatch::Stopwatch;
 use mm_core::addr::{VirtAddr, VirtRange};
 use std::time::Duration;
 
+/// How many rounds a benchmark's arguments ask for: `quick` with `--quick`, otherwise `all`. `cargo test --benches`
+/// runs benchmarks too, with `--test`, for one round.
+pub fn rounds(quick: usize, all: usize) -> usize {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+    match (has("--test"), has("--quick")) {
+        (true, _) => 1,
+        (_, true) => quick,
+        _ => all,
+    }
+}
+
 /// The median of `times`, of which there is one at least.
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     let mut times: Vec<Duration> = times.into_iter().collect();

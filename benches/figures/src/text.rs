@@ -53,7 +53,7 @@ impl Figures {
             });
             table.add_row([name.to_string()].into_iter().chain(cells));
         }
-        aligned(table)
+        aligned(table, 1)
     }
 
     fn counts(&self) -> Table {
@@ -75,7 +75,7 @@ impl Figures {
                 beside(linux.map(|linux| linux.offline_per_gib)),
             ]);
         }
-        aligned(table)
+        aligned(table, 1)
     }
 
     fn growth(&self) -> Table {
@@ -102,10 +102,7 @@ impl Figures {
                 format!("{:.2}", of.ratio),
             ]);
         }
-        for column in table.column_iter_mut().skip(5) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        aligned(table, 5)
     }
 
     fn times(&self) -> Table {
@@ -138,10 +135,7 @@ impl Figures {
                 of.frames.to_string(),
             ]);
         }
-        for column in table.column_iter_mut().skip(5) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        aligned(table, 5)
     }
 }
 
@@ -171,10 +165,7 @@ impl Figures {
                 format!("{:.2}", of.gain_describing),
             ]);
         }
-        for column in table.column_iter_mut().skip(3) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        aligned(table, 3)
     }
 }
 
@@ -203,9 +194,9 @@ fn table(header: Vec<String>) -> Table {
     table
 }
 
-/// With numbers to the right.
-fn aligned(mut table: Table) -> Table {
-    for column in table.column_iter_mut().skip(1) {
+/// With numbers to the right: all columns but the first `names`.
+fn aligned(mut table: Table, names: usize) -> Table {
+    for column in table.column_iter_mut().skip(names) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
