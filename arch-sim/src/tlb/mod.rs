@@ -7,6 +7,7 @@
 //! a walk still goes through it. Where an architecture allows that, it caches entries that are not present, too.
 
 mod cache;
+mod filled;
 mod mmu;
 mod places;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use crate::memory::SimMemory;
 use crate::violations::{CachedAs, Violation};
 use crate::walker::{Hole, HoleKind, Scanned, Table, Translation, Walker};
 use cache::Cache;
+use filled::{Copied, Filled};
 use mm_core::addr::{Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::paging::FlushScope;
 use std::fmt;
@@ -76,6 +78,7 @@ struct State {
     tables: Cache<Table>,
     /// Entries that are not present, on a CPU that caches them.
     holes: Option<Cache<Hole>>,
+    filled: Filled,
     counts: TlbCounts,
     demands_break: bool,
 }
@@ -115,6 +118,7 @@ impl<W: Walker> SimTlb<W> {
                     leaves: Cache::new(granule),
                     tables: Cache::new(granule),
                     holes: None,
+                    filled: Filled::default(),
                     counts: TlbCounts::default(),
                     demands_break: false,
                 }),
@@ -157,7 +161,9 @@ impl<W: Walker> SimTlb<W> {
     /// told to forget them, an access faults, though the entry has become present since. That is
     /// written down.
     pub fn cache_holes(&self) {
-        self.lock().holes = Some(Cache::new(self.shared.walker.granule()));
+        let mut state = self.lock();
+        state.holes = Some(Cache::new(self.shared.walker.granule()));
+        state.filled.clear();
     }
 
     /// Caches all tables and leaves for addresses of `range` that are present, as speculation may
@@ -165,15 +171,30 @@ impl<W: Walker> SimTlb<W> {
     pub fn fill(&self, range: VirtRange) {
         let Shared { walker, memory, .. } = &*self.shared;
         let state = &mut *self.lock();
-        let mut unbroken = Vec::new();
-        walker.scan(memory, state.root, range, &mut |scanned| {
+        let (mut unbroken, mut whole) = (Vec::new(), Vec::new());
+        walker.scan_some(memory, state.root, range, &mut |scanned| {
             unbroken.extend(state.unbroken(&scanned));
             match scanned {
-                Scanned::Table(table) => state.tables.add(table),
+                Scanned::Table(table) => {
+                    state.tables.add(table);
+                    if table.level == 1
+                        && range.contains(table.span.start())
+                        && range.contains(table.span.last())
+                    {
+                        if state.filled.has(&table, memory) {
+                            return false;
+                        }
+                        whole.extend(Copied::of(table, memory));
+                    }
+                }
                 Scanned::Leaf(leaf) => state.leaves.add(leaf),
                 Scanned::Hole(hole) => state.add_hole(hole),
             }
+            true
         });
+        for copied in whole {
+            state.filled.add(copied, memory);
+        }
         unbroken.into_iter().for_each(|found| self.record(found));
     }
 
@@ -183,6 +204,7 @@ impl<W: Walker> SimTlb<W> {
         state.counts.page_invalidations += 1;
         if let Some(byte) = VirtRange::between(at, at) {
             state.leaves.drop_range(byte);
+            state.filled.drop_range(byte);
         }
         state.tables.clear();
     }
@@ -217,6 +239,7 @@ impl<W: Walker> SimTlb<W> {
                 for range in ranges.iter() {
                     state.leaves.drop_range(*range);
                     state.tables.drop_range(*range);
+                    state.filled.drop_range(*range);
                     if let Some(holes) = &mut state.holes {
                         holes.drop_range(*range);
                     }
@@ -238,20 +261,26 @@ impl<W: Walker> SimTlb<W> {
                 let page = self.shared.walker.granule().bytes();
                 for range in ranges.iter() {
                     state.leaves.drop_range(*range);
+                    state.filled.drop_range(*range);
                     if let Some(holes) = &mut state.holes {
                         holes.drop_of_size(page, *range);
                     }
                 }
             }
-            FlushScope::Everything => state.leaves.clear(),
+            FlushScope::Everything => {
+                state.leaves.clear();
+                state.filled.clear();
+            }
         }
     }
 
     /// Drops what is cached of entries for addresses of `range` that were not present, and nothing else: what a kernel has
     /// CPUs do, one way or another, where somebody has mapped something.
     pub fn forget_holes(&self, range: VirtRange) {
-        if let Some(holes) = &mut self.lock().holes {
+        let mut state = self.lock();
+        if let Some(holes) = &mut state.holes {
             holes.drop_range(range);
+            state.filled.drop_range(range);
         }
     }
 
@@ -443,12 +472,14 @@ impl State {
         self.counts.non_global_flushes += 1;
         self.leaves.retain(|leaf| leaf.global);
         self.tables.clear();
+        self.filled.clear();
         self.clear_holes();
     }
 
     fn clear(&mut self) {
         self.leaves.clear();
         self.tables.clear();
+        self.filled.clear();
         self.clear_holes();
     }
 

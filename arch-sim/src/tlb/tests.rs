@@ -294,6 +294,77 @@ fn filling_caches_all_that_is_present_and_passes_over_holes() {
 }
 
 #[test]
+fn what_was_forgotten_in_any_way_is_cached_again_by_filling() {
+    type Forget = fn(&SimTlb<X86_64Walker>);
+    let ways: [Forget; 8] = [
+        |cpu| cpu.invalidate_page(virt(0x3000)),
+        SimTlb::flush_non_global,
+        SimTlb::flush_all,
+        |cpu| cpu.load_root(pfn(1)),
+        |cpu| cpu.forget(flush_of(bytes(0x3000, 0x1000)).scope()),
+        |cpu| cpu.forget(FlushScope::Everything),
+        |cpu| cpu.forget_leaves(flush_of(bytes(0x3000, 0x1000)).scope()),
+        |cpu| cpu.forget_leaves(FlushScope::Everything),
+    ];
+    for (number, forget) in ways.iter().enumerate() {
+        let machine = Machine::new();
+        machine.set(4, 3, 10 << 12 | PRESENT);
+        for _ in 0..2 {
+            machine.cpu.fill(bytes(0, 2 << 20));
+            assert!(machine.cpu.frame_is_cached(pfn(10)), "{number}");
+            forget(&machine.cpu);
+            assert!(!machine.cpu.frame_is_cached(pfn(10)), "{number}");
+        }
+    }
+}
+
+#[test]
+fn filling_caches_holes_again_that_were_forgotten() {
+    let machine = Machine::new();
+    machine.set(4, 511, 11 << 12 | PRESENT);
+    machine.cpu.fill(bytes(0, 2 << 20));
+    machine.cpu.cache_holes();
+    for _ in 0..2 {
+        machine.cpu.fill(bytes(0, 2 << 20));
+        machine.set(4, 3, 10 << 12 | PRESENT);
+        assert_eq!(machine.frame(0x3000), None, "the hole is cached");
+        machine.memory.violations().take();
+        machine.set(4, 3, 0);
+        machine.cpu.forget_holes(bytes(0x3000, 0x1000));
+    }
+}
+
+#[test]
+fn filling_again_caches_what_has_changed_since() {
+    let machine = Machine::new();
+    let fill = || machine.cpu.fill(bytes(0, 4 << 20));
+    let cached = |frame| machine.cpu.frame_is_cached(pfn(frame));
+    machine.set(4, 0, 10 << 12 | PRESENT);
+    fill();
+    machine.set(4, 511, 11 << 12 | PRESENT);
+    fill();
+    assert!(cached(10) && cached(11));
+    // The same table at a second place, then another one at the first.
+    machine.set(3, 1, 4 << 12 | PRESENT);
+    fill();
+    assert_eq!(machine.cpu.cached_leaves(), 4);
+    machine.set(5, 1, 12 << 12 | PRESENT);
+    machine.set(3, 0, 5 << 12 | PRESENT);
+    fill();
+    assert!(cached(12), "of another table");
+    // Without the right to store, which an upper entry takes away.
+    machine.cpu.flush_all();
+    fill();
+    machine.set(3, 1, 4 << 12 | 0x1);
+    machine
+        .cpu
+        .forget_leaves(flush_of(bytes(2 << 20, 0x1000)).scope());
+    fill();
+    let store = machine.cpu.store(virt(2 << 20));
+    assert_eq!(store, Err(Fault::ReadOnly { at: virt(2 << 20) }));
+}
+
+#[test]
 fn filling_keeps_what_is_cached_already() {
     let machine = Machine::new();
     machine.set(4, 0, 10 << 12 | PRESENT);

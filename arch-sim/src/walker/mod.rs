@@ -121,6 +121,21 @@ pub trait Walker {
         range: VirtRange,
         visit: &mut dyn FnMut(Scanned),
     ) {
+        self.scan_some(memory, root, range, &mut |scanned| {
+            visit(scanned);
+            true
+        });
+    }
+
+    /// Shows what [`scan`](Self::scan) does, but of what a table holds nothing where `visit` says of the
+    /// table that it is not to be read.
+    fn scan_some(
+        &self,
+        memory: &SimMemory,
+        root: Pfn,
+        range: VirtRange,
+        visit: &mut dyn FnMut(Scanned) -> bool,
+    ) {
         let mut path: Vec<Table> = Vec::new();
         let mut at = range.start();
         loop {
@@ -137,9 +152,11 @@ pub trait Walker {
             };
             let passed = match step {
                 Step::Table(table) => {
-                    visit(Scanned::Table(table));
-                    path.push(table);
-                    continue;
+                    if visit(Scanned::Table(table)) {
+                        path.push(table);
+                        continue;
+                    }
+                    table.span
                 }
                 Step::Leaf(leaf) => {
                     visit(Scanned::Leaf(leaf));
