@@ -14,6 +14,7 @@ pub mod churn;
 pub mod erased;
 mod found;
 mod harness;
+mod listed;
 pub mod machine;
 mod mapped_together;
 mod page_orders;

@@ -2,10 +2,11 @@
 
 use super::model::{Cell, Key};
 use super::{Churn, FOREIGN_FRAME};
+use crate::listed::Listed;
 use crate::mapped_together::maps_together;
-use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
+use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
-use mm_core::frame::{DirectMap, InspectFrames};
+use mm_core::frame::{Altmap, DirectMap, InspectFrames};
 use mm_core::paging::PageTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::atomic::Ordering;
@@ -136,6 +137,37 @@ impl<E: TailEncoding> Churn<'_, E> {
         Ok(())
     }
 
+    /// Compares the pages of `frames` that are listed with those that should be.
+    pub(super) fn check_listed(&self, frames: PfnRange) -> Result<(), String> {
+        let layout = &self.world.layout;
+        let per_page = layout.model.descriptors_per_page();
+        let first = layout.frame_of(0).get() / per_page;
+        let in_use = self.altmaps.iter().filter(|one| one.in_use() > 0);
+        let listed = Listed {
+            per_page,
+            part_at: |number: u64| {
+                let page = number.checked_sub(first)?;
+                let is_reserved = page < layout.device_pages() && {
+                    let frame = layout.frame_of(page);
+                    in_use.clone().any(|one| one.reserved().contains(frame))
+                };
+                self.model.listed_part(page).filter(|_| !is_reserved)
+            },
+        };
+        listed.compare(frames, self.vmemmap.pages(&self.table, frames))
+    }
+
+    /// The same for the frames on both sides of the start of `page`.
+    pub(super) fn check_listed_around(&self, page: u64) -> Result<(), String> {
+        let first = self.world.layout.frame_of(page);
+        let frames = match page {
+            0 => PfnRange::single(first),
+            _ => PfnRange::new(Pfn::new(first.get() - 1).unwrap_or(first), 2)
+                .map_err(|error| error.to_string())?,
+        };
+        self.check_listed(frames)
+    }
+
     /// Compares everything.
     pub(super) fn check_all(&mut self) -> Result<(), String> {
         let mut own = FxHashSet::default();
@@ -143,6 +175,7 @@ impl<E: TailEncoding> Churn<'_, E> {
         self.tail_frames.clear();
         for page in 0..self.world.layout.pages() {
             self.check_found(page)?;
+            self.check_listed_around(page)?;
             let Some(frame) = self.check_page(page)? else {
                 continue;
             };
@@ -158,6 +191,10 @@ impl<E: TailEncoding> Churn<'_, E> {
         if of_tails.len() != tails.len() || !of_tails.is_disjoint(&own) {
             return Err("a tail frame is used twice".into());
         }
+        // From somewhere else each time.
+        let pages = self.world.layout.pages();
+        let first = self.tally.operations * 7 % pages;
+        self.check_listed(self.world.layout.frames(first, pages - first)?)?;
         let marked = self.vmemmap.marked(self.world.layout.window()?);
         let mut marked: Vec<u64> = marked.map(Pfn::get).collect();
         marked.sort_unstable();

@@ -313,7 +313,8 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             self.check_page(page)?;
             self.check_found(page)?;
         }
-        Ok(())
+        self.check_listed_around(ends[0])?;
+        self.check_listed_around(around[0])
     }
 
     /// Forgets the frames of tails that are no more.

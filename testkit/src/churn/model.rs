@@ -7,6 +7,7 @@ mod reorder;
 
 use super::layout::Layout;
 use crate::found::Found;
+use crate::listed::Part;
 use mm_core::pagemap::{Tables, Tails};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,6 +224,27 @@ impl Model {
     /// The order of the page that readers find where `page` describes frames.
     pub(super) fn found(&self, page: u64) -> Option<u8> {
         self.found.order_at(page)
+    }
+
+    /// How `page` is mapped, if it is ours.
+    pub(super) fn listed_part(&self, page: u64) -> Option<Part> {
+        let (order, tails) = match *self.cells.get(page as usize)? {
+            Cell::Free | Cell::Foreign => return None,
+            Cell::Own { order, .. } => (order, Tails::None),
+            Cell::Tail { order, key } => match key {
+                Key::Compound(..) => (order, Tails::PerCompound),
+                Key::Order(..) => (order, Tails::PerOrder),
+            },
+        };
+        let tables = match self.spans[(page / self.layout.table) as usize] {
+            Span::Shared(_) => Tables::Shared,
+            _ => Tables::Private,
+        };
+        Some(Part {
+            order,
+            tails,
+            tables,
+        })
     }
 
     /// Whether some page is mapped to this tail frame.

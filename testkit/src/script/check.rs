@@ -4,6 +4,7 @@ use super::interpreter::Interpreter;
 use super::model::{Contents, Kind};
 use super::oracle::Oracle;
 use super::readers::ScriptReaders;
+use crate::listed::Listed;
 use hosted::inspect::SeenEntry;
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::descriptor::{Descriptor, Page, TailEncoding};
@@ -23,6 +24,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
                 continue;
             }
             self.check_pages(&pages)?;
+            self.check_listed(&pages)?;
             R::check_found(self, &pages)?;
             if let Some(range) = self.range_of(&pages) {
                 self.parts.machine.cpus().recheck(range);
@@ -117,6 +119,20 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         Ok(())
     }
 
+    /// Compares the pages that are listed of `pages` and next to them with what should be.
+    fn check_listed(&self, pages: &Range<u64>) -> Result<(), String> {
+        let all = self.model.all_pages();
+        let around = pages.start.saturating_sub(1).max(all.start)..(pages.end + 1).min(all.end);
+        let Some(frames) = self.scale().frames(&around) else {
+            return Ok(());
+        };
+        let listed = Listed {
+            per_page: self.scale().per_page,
+            part_at: |page| self.model.listed_part(page),
+        };
+        listed.compare(frames, self.vmemmap.pages(&self.table, frames))
+    }
+
     fn check_descriptor(
         &self,
         number: u64,
@@ -174,6 +190,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         self.check_range(around.unwrap_or(self.addresses))?;
         self.check_contents(&self.model.all_pages(), false)?;
         self.check_owners()?;
+        self.check_listed(&self.model.all_pages())?;
         R::check_found(self, &self.model.all_pages())?;
         let mut marked: Vec<u64> = match self.scale().frames(&self.model.all_pages()) {
             Some(window) => self.vmemmap.marked(window).map(Pfn::get).collect(),

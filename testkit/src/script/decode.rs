@@ -1,6 +1,8 @@
 //! How bytes become operations. Any bytes do.
 
-use super::op::{Change, Fault, Fold, How, Odd, One, Op, Reorder, Request, Script, Target};
+use super::op::{
+    Change, Ending, Fault, Fold, Frozen, How, Odd, One, Op, Reorder, Request, Script, Target,
+};
 use super::scale::Scale;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::pagemap::{Piece, Tables, Tails};
@@ -90,7 +92,7 @@ impl Decode<'_> {
             _ => Op::Freeze {
                 at: one,
                 pages: 1 + u64::from(e % 16),
-                commits: f % 4 != 0,
+                ending: ending_of(f % 4),
             },
         }
     }
@@ -168,6 +170,10 @@ impl Decode<'_> {
                 10..=14 => Odd::Beyond,
                 _ => Odd::Not,
             },
+            frozen: (g & 0x18 == 0x18).then(|| Frozen {
+                references: 1 + u32::from(g / 32) % 3,
+                ending: ending_of(g / 32),
+            }),
         }
     }
 
@@ -215,10 +221,10 @@ impl Decode<'_> {
             how: match j % 8 {
                 0..=3 => How::Prepared,
                 4 | 5 => How::Unprepared,
-                _ => How::Frozen {
+                _ => How::Frozen(Frozen {
                     references: 1 + u32::from(j / 8) % 3,
-                    commits: j / 32 != 0,
-                },
+                    ending: ending_of(j / 32),
+                }),
             },
             steps: match k {
                 0..=63 => 1 + u64::from(k % 3),
@@ -333,6 +339,14 @@ pub(super) fn piece_of(scale: &Scale, range: PfnRange, skip: u8, length: u8) -> 
     let start = range.start().saturating_add(skip * subsection);
     let odd = u64::from(length == 13);
     PfnRange::new(start, length * subsection + odd).unwrap_or(range)
+}
+
+fn ending_of(byte: u8) -> Ending {
+    match byte {
+        0 => Ending::Dropped,
+        1 | 4 => Ending::AtOnce,
+        _ => Ending::Committed,
+    }
 }
 
 fn tails_of(byte: u8) -> Tails {

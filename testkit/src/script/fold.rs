@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use super::interpreter::{BothAltmaps, Interpreter, Pagemaps};
 use super::model::{Expected, Survey, Use, sharing};
 use super::online::{Trace, check_notes, left_of, made_as};
-use super::op::{Change, Fold, Odd, Target};
+use super::op::{Change, Fold, Frozen, Odd, Target};
 use super::oracle::Oracle;
 use super::readers::ScriptReaders;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
@@ -15,6 +15,16 @@ use mm_core::pagemap::{DevPagemap, Geometry, Tails};
 use mm_core::paging::PageTable;
 use mm_core::readers::ReadersOf;
 use mm_core::vmemmap::{FoldError, Folded, Vmemmap};
+
+/// A change of memory, with all that it takes.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'p, 's> {
+    pub(super) change: Change,
+    pub(super) pagemaps: Pagemaps<'p>,
+    altmaps: Option<&'s BothAltmaps<'s>>,
+    pub(super) frames: PfnRange,
+    pub(super) used: Use,
+}
 
 impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Changes memory that is online, if there is any to be changed.
@@ -66,7 +76,14 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             huge_leaves: fold.huge_leaves,
             altmap: altmaps.map(|both| both.ours.reserved()),
         };
-        self.change_frames(fold.change, pagemaps, altmaps, frames, &used)
+        let request = Request {
+            change: fold.change,
+            pagemaps,
+            altmaps,
+            frames,
+            used,
+        };
+        self.change_frames(&request, fold.frozen)
     }
 
     /// The order of compound pages that there are in `ranges`.
@@ -135,25 +152,45 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         (first, run.count() as u64)
     }
 
+    /// Whether `frames` can be changed as `request` says, and what they are.
+    pub(super) fn survey(
+        &self,
+        request: &Request<'_, 's>,
+        frames: PfnRange,
+    ) -> Result<Survey, Expected> {
+        let ranges = request.pagemaps.ours.ranges();
+        let same = E::SAME_FOR_ALL;
+        self.model
+            .survey(request.change, ranges, frames, &request.used, same)
+    }
+
+    /// What huge leaves could map again when `request` is done with `frames`, by first pages.
+    pub(super) fn possible_leaves(&self, request: &Request<'_, 's>, frames: PfnRange) -> Vec<u64> {
+        match request.change == Change::Unfold
+            && request.pagemaps.ours.huge_leaves()
+            && self.parts.machine.facts().huge_leaf.is_some()
+        {
+            true => self.model.joins(frames),
+            false => Vec::new(),
+        }
+    }
+
     fn change_frames(
         &mut self,
-        change: Change,
-        pagemaps: Pagemaps<'_>,
-        altmaps: Option<&'s BothAltmaps<'s>>,
-        frames: PfnRange,
-        used: &Use,
+        request: &Request<'_, 's>,
+        frozen: Option<Frozen>,
     ) -> Result<(), String> {
-        let ranges = pagemaps.ours.ranges();
-        let survey = self
-            .model
-            .survey(change, ranges, frames, used, E::SAME_FOR_ALL);
-        let possible = match change == Change::Unfold && survey.is_ok() {
-            true if pagemaps.ours.huge_leaves()
-                && self.parts.machine.facts().huge_leaf.is_some() =>
-            {
-                self.model.joins(frames)
-            }
-            _ => Vec::new(),
+        let Request {
+            change,
+            pagemaps,
+            altmaps,
+            frames,
+            used,
+        } = *request;
+        let survey = self.survey(request, frames);
+        let possible = match survey.is_ok() {
+            true => self.possible_leaves(request, frames),
+            false => Vec::new(),
         };
         let singles = match (change, survey) {
             (Change::Unfold, Ok(_)) => self.model.singles(frames, &[], used.order),
@@ -163,6 +200,13 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         if (singles + in_leaves) * self.scale().page_bytes() > self.scale().most_bytes() {
             // Too large to be copied.
             return Ok(());
+        }
+        if let Some(frozen) = frozen
+            && altmaps.is_none()
+            && R::READ
+            && self.parts.machine.facts().has_tables
+        {
+            return R::change_frozen(self, request, frozen);
         }
         let takes = change == Change::Unfold
             && survey.is_ok_and(|survey| survey.folded > 0 || !possible.is_empty());
@@ -185,18 +229,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         })?;
         self.tally.fold_undone += self.tally.undone - undone;
         let trace = self.end_trace(altmaps);
-        let spans: Vec<_> = self.model.spans(&attempt.pages).collect();
-        let theirs = match (&mut self.oracle, pagemaps.theirs) {
-            (Some(Oracle { vmemmap, table, .. }), Some(pagemap)) => {
-                for span in spans {
-                    let at = self.model.scale.address(span.start);
-                    let whose = self.model.tables.leaf_table(span.start);
-                    table.set_foreign_table(at, whose == Some(super::model::Table::Foreign));
-                }
-                Some(call(change, vmemmap, table, &pagemap, frames))
-            }
-            _ => None,
-        };
+        let theirs = self.oracle_changes(request, frames);
         let theirs = self.same(folded.is_some(), theirs)?;
         let (Some(folded), Ok(survey)) = (folded, survey) else {
             self.tally.fold_refused += 1;
@@ -210,67 +243,92 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         {
             return Err(format!("{folded:?}, the oracle {theirs:?}"));
         }
-        self.changed(change, frames, used, survey, &folded, &possible, &trace)
+        self.changed(request, &[(frames, survey)], &folded, &possible, &trace)
     }
 
-    /// Enters what was changed into the model, and checks what was reported.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what was asked, and what came of it"
-    )]
-    fn changed(
+    /// Has the oracle do `request` with `frames`.
+    pub(super) fn oracle_changes(
         &mut self,
-        change: Change,
+        request: &Request<'_, 's>,
         frames: PfnRange,
-        used: &Use,
-        survey: Survey,
+    ) -> Option<Result<Folded, FoldError>> {
+        let spans: Vec<_> = self.model.spans(&self.hull(&[frames])).collect();
+        let (Some(oracle), Some(pagemap)) = (&mut self.oracle, request.pagemaps.theirs) else {
+            return None;
+        };
+        let Oracle { vmemmap, table, .. } = oracle;
+        for span in spans {
+            let at = self.model.scale.address(span.start);
+            let whose = self.model.tables.leaf_table(span.start);
+            table.set_foreign_table(at, whose == Some(super::model::Table::Foreign));
+        }
+        Some(call(request.change, vmemmap, table, &pagemap, frames))
+    }
+
+    /// Enters what was changed of `request` into the model, `runs` of frames and what they were, and checks what was
+    /// reported.
+    pub(super) fn changed(
+        &mut self,
+        request: &Request<'_, 's>,
+        runs: &[(PfnRange, Survey)],
         folded: &Folded,
         possible: &[u64],
         trace: &Trace,
     ) -> Result<(), String> {
-        let pages = self.scale().pages(frames);
-        let seen = self.seen(&pages);
-        let seen = |page: u64| seen.get((page - pages.start) as usize).copied().flatten();
-        let (right, missing) = match change {
-            Change::Fold => {
-                let splits = self.model.fold(frames, used, &seen)?;
-                self.tally.folded += u64::from(survey.unfolded > 0);
-                self.tally.split += u64::from(splits > 0);
-                ((survey.unfolded, survey.folded), 0)
-            }
-            Change::Unfold => {
-                let blocks = trace
-                    .blocks(self.parts.machine.facts().huge_leaf)
-                    .filter(|granted| *granted)
-                    .count();
-                let joined = possible.get(..blocks).ok_or("too many blocks were taken")?;
-                self.model.unfold(frames, joined, used, &seen)?;
-                self.tally.unfolded += u64::from(survey.folded > 0);
-                self.tally.joined += u64::from(blocks > 0);
-                let missing = possible.len() - blocks;
-                ((survey.folded, survey.unfolded), missing as u64)
-            }
-            Change::Reshape => {
-                self.model.reshape(frames, used.order);
-                self.tally.reshaped += 1;
-                ((0, 0), 0)
-            }
+        let Request { change, used, .. } = request;
+        let blocks = match change {
+            Change::Unfold => trace
+                .blocks(self.parts.machine.facts().huge_leaf)
+                .filter(|granted| *granted)
+                .count(),
+            _ => 0,
         };
-        if (folded.changed, folded.unchanged) != right {
-            return Err(format!("{folded:?}, expected {right:?}"));
+        let joined = possible.get(..blocks).ok_or("too many blocks were taken")?;
+        self.tally.joined += u64::from(blocks > 0);
+        let (mut changed, mut unchanged) = (0, 0);
+        for (frames, survey) in runs {
+            let pages = self.scale().pages(*frames);
+            let seen = self.seen(&pages);
+            let seen = |page: u64| seen.get((page - pages.start) as usize).copied().flatten();
+            let right = match change {
+                Change::Fold => {
+                    let splits = self.model.fold(*frames, used, &seen)?;
+                    self.tally.folded += u64::from(survey.unfolded > 0);
+                    self.tally.split += u64::from(splits > 0);
+                    (survey.unfolded, survey.folded)
+                }
+                Change::Unfold => {
+                    self.model.unfold(*frames, joined, used, &seen)?;
+                    self.tally.unfolded += u64::from(survey.folded > 0);
+                    (survey.folded, survey.unfolded)
+                }
+                Change::Reshape => {
+                    self.model.reshape(*frames, used.order);
+                    self.tally.reshaped += 1;
+                    (0, 0)
+                }
+            };
+            changed += right.0;
+            unchanged += right.1;
+            if *change != Change::Reshape && right.0 > 0 {
+                self.tally.marks_kept += self.model.marked(*frames);
+            }
+        }
+        if (folded.changed, folded.unchanged) != (changed, unchanged) {
+            return Err(format!(
+                "{folded:?}, expected {changed} changed and {unchanged} not"
+            ));
         }
         if folded.changed > 0 && folded.flushes == 0 && self.parts.machine.facts().has_tables {
             return Err(format!("no flush for {folded:?}"));
         }
-        check_notes(
-            &folded.notes,
-            missing,
-            self.remote(trace, used.node, &pages),
-        )?;
-        if change != Change::Reshape && folded.changed > 0 {
-            self.tally.marks_kept += self.model.marked(frames);
-        }
-        Ok(())
+        let missing = match change {
+            Change::Unfold => (possible.len() - blocks) as u64,
+            _ => 0,
+        };
+        let pages = self.scale().pages(request.frames);
+        let remote = self.remote(trace, used.node, &pages);
+        check_notes(&folded.notes, missing, remote)
     }
 }
 

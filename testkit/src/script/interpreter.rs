@@ -165,7 +165,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             Op::EmptyReserve => self.empty_reserve()?,
             Op::Hold(one) => R::hold(self, *one)?,
             Op::GiveBack(index) => self.give_back(*index),
-            Op::Freeze { at, pages, commits } => R::freeze(self, *at, *pages, *commits)?,
+            Op::Freeze { at, pages, ending } => R::freeze(self, *at, *pages, *ending)?,
             Op::Mark(one, node) => self.mark(*one, *node)?,
             Op::Unmark(one) => self.unmark(*one)?,
             Op::Write(one, value) => self.write(*one, *value)?,

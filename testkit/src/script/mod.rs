@@ -27,6 +27,8 @@ mod check;
 mod decode;
 mod fold;
 mod frames;
+mod frozen_offline;
+mod frozen_units;
 mod interpreter;
 mod model;
 mod offline;
@@ -43,7 +45,9 @@ mod trace;
 mod world;
 
 pub use decode::OP_BYTES;
-pub use op::{Change, Fault, Fold, How, Odd, One, Op, Reorder, Request, Script, Target};
+pub use op::{
+    Change, Ending, Fault, Fold, Frozen, How, Odd, One, Op, Reorder, Request, Script, Target,
+};
 pub use scale::Width;
 pub use tally::Tally;
 

@@ -118,6 +118,28 @@ pub struct Fold {
     pub aims: bool,
     /// What is wrong with them.
     pub odd: Odd,
+    /// Whether they are frozen first, where there are readers, and how.
+    pub frozen: Option<Frozen>,
+}
+
+/// What becomes of memory that is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is dropped, and nothing changes.
+    Dropped,
+    /// What it was frozen for is done, after a grace period.
+    Committed,
+    /// The same in one call, which freezes and waits itself.
+    AtOnce,
+}
+
+/// How pages are frozen to be changed beside readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// How many references each has afterwards.
+    pub references: u32,
+    /// What becomes of them.
+    pub ending: Ending,
 }
 
 /// How pages change their order.
@@ -127,14 +149,8 @@ pub enum How {
     Prepared,
     /// With what is there.
     Unprepared,
-    /// Prepared, and frozen first, beside readers. The pages have so many references then; or it is dropped
-    /// and nothing changes.
-    Frozen {
-        /// The references.
-        references: u32,
-        /// Whether it is done at all.
-        commits: bool,
-    },
+    /// Prepared, and frozen first, beside readers.
+    Frozen(Frozen),
 }
 
 /// A change of the order of memory that is online.
@@ -209,15 +225,14 @@ pub enum Op {
     Hold(One),
     /// It gives one back: the one with this number, of those that are left.
     GiveBack(usize),
-    /// Freezes the pages that so many vmemmap pages are about, and takes them offline; or drops what is
-    /// frozen.
+    /// Freezes the pages that so many vmemmap pages are about, to take them offline.
     Freeze {
         /// The first of them.
         at: One,
         /// How many.
         pages: u64,
-        /// Whether they go offline.
-        commits: bool,
+        /// What becomes of them.
+        ending: Ending,
     },
     /// Marks a frame, with memory from a node.
     Mark(One, u32),

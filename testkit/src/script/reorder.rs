@@ -99,16 +99,13 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         if asked.how != How::Unprepared && expected == Expected::Done {
             request.is_prepared = self.fill_for(&request, asked.how != How::Prepared)?;
         }
-        if let How::Frozen {
-            references,
-            commits,
-        } = asked.how
+        if let How::Frozen(frozen) = asked.how
             && expected == Expected::Done
             && altmaps.is_none()
             && R::READ
             && self.parts.machine.facts().has_tables
         {
-            return R::reorder_frozen(self, &request, references, commits);
+            return R::reorder_frozen(self, &request, frozen);
         }
         let whole = self.model.orders().whole(&part).unwrap_or(part);
         self.give_back_in(&whole);

@@ -37,6 +37,8 @@ pub struct Tally {
     pub reshaped: u64,
     /// Folds, unfolds and reshapes that were refused.
     pub fold_refused: u64,
+    /// Runs of units that were folded, unfolded or reshaped beside readers, frozen first.
+    pub changed_frozen: u64,
     /// Folds and unfolds that lacked RAM and were undone.
     pub fold_undone: u64,
     /// Units whose pages changed their order.
@@ -101,6 +103,7 @@ impl AddAssign for Tally {
         self.joined += other.joined;
         self.reshaped += other.reshaped;
         self.fold_refused += other.fold_refused;
+        self.changed_frozen += other.changed_frozen;
         self.fold_undone += other.fold_undone;
         self.reordered += other.reordered;
         self.reordered_parts += other.reordered_parts;

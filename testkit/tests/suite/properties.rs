@@ -46,7 +46,7 @@ const ALWAYS: [Least; 23] = [
     (|tally| tally.filled, [100, 1000]),
     (|tally| tally.fill_undone, [1, 20]),
 ];
-const WITH_TABLES: [Least; 8] = [
+const WITH_TABLES: [Least; 9] = [
     (|tally| tally.shared, [3, 1]),
     (|tally| tally.fold_undone, [0, 10]),
     (|tally| tally.accessed, [50, 500]),
@@ -55,6 +55,7 @@ const WITH_TABLES: [Least; 8] = [
     (|tally| tally.frozen, [3, 30]),
     (|tally| tally.thawed, [1, 10]),
     (|tally| tally.reordered_frozen, [1, 30]),
+    (|tally| tally.changed_frozen, [1, 10]),
 ];
 const WITH_SMALL_TABLES: [Least; 6] = [
     (|tally| tally.fold_undone, [1, 10]),

@@ -97,28 +97,62 @@ impl Model {
 
     /// Each page of `pages`, whole ones that are online, has so many references from now on.
     pub(in crate::script) fn set_references(&mut self, pages: &Range<u64>, references: u32) {
-        let per_page = self.scale.per_page;
         for head in self.heads(pages) {
-            let number = head / per_page;
-            let Some(page) = self.own_page(number) else {
+            self.set_count(head, references);
+        }
+    }
+
+    /// Tails in `pages` that have memory of their own have no references from now on.
+    pub(in crate::script) fn empty_tails(&mut self, pages: &Range<u64>) {
+        for (frame, _) in self.counts(pages) {
+            let number = frame / self.scale.per_page;
+            let page = self.own_page(number);
+            if page.is_some_and(|page| frame % (1 << page.contents.order) != 0) {
+                self.set_count(frame, 0);
+            }
+        }
+    }
+
+    /// The frames in `pages` whose descriptors have memory of their own, and what each of these counts, but for
+    /// references that readers hold.
+    pub(in crate::script) fn counts(&self, pages: &Range<u64>) -> Vec<(u64, u32)> {
+        let per_page = self.scale.per_page;
+        let mut counts = Vec::new();
+        for (number, page) in self.mapped_in(pages.clone()) {
+            if !matches!(page.kind, Kind::Own { .. }) {
                 continue;
-            };
-            if self.described(number, head, page.contents).references == references {
-                continue;
             }
-            if !self.described.contains_key(&number) {
-                let frames = number * per_page..(number + 1) * per_page;
-                let all = frames.map(|frame| self.described(number, frame, page.contents));
-                self.describe(number, all.collect());
-            }
-            let index = (head % per_page) as usize;
-            let known = self
-                .described
-                .get_mut(&number)
-                .and_then(|page| page.get_mut(index));
-            if let Some(known) = known {
-                known.references = references;
-            }
+            let frames = number * per_page..(number + 1) * per_page;
+            counts.extend(frames.map(|frame| {
+                let described = self.described(number, frame, page.contents);
+                (frame, described.references)
+            }));
+        }
+        counts
+    }
+
+    /// The descriptor of `frame`, which has memory of its own, counts so many references from now on.
+    fn set_count(&mut self, frame: u64, references: u32) {
+        let per_page = self.scale.per_page;
+        let number = frame / per_page;
+        let Some(page) = self.own_page(number) else {
+            return;
+        };
+        if self.described(number, frame, page.contents).references == references {
+            return;
+        }
+        if !self.described.contains_key(&number) {
+            let frames = number * per_page..(number + 1) * per_page;
+            let all = frames.map(|frame| self.described(number, frame, page.contents));
+            self.describe(number, all.collect());
+        }
+        let index = (frame % per_page) as usize;
+        let known = self
+            .described
+            .get_mut(&number)
+            .and_then(|page| page.get_mut(index));
+        if let Some(known) = known {
+            known.references = references;
         }
     }
 }

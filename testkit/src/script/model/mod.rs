@@ -29,8 +29,9 @@ pub(super) use tables::{Table, Tables};
 use super::op::Request;
 use super::scale::Scale;
 use crate::found::Found;
+use crate::listed::Part;
 use mm_core::addr::{Pfn, PfnRange};
-use mm_core::pagemap::Tails;
+use mm_core::pagemap::{Tables as Sharing, Tails};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
@@ -168,6 +169,27 @@ impl Model {
     /// A page that is this library's.
     pub(super) fn own_page(&self, page: u64) -> Option<Page> {
         self.page(page).filter(Page::is_ours)
+    }
+
+    /// How a page is mapped, if it is this library's and no altmap reserves what it describes.
+    pub(super) fn listed_part(&self, number: u64) -> Option<Part> {
+        let page = self.own_page(number)?;
+        let first = Pfn::new(number * self.scale.per_page)?;
+        if self.is_reserved(first) {
+            return None;
+        }
+        Some(Part {
+            order: page.contents.order,
+            tails: match page.kind {
+                Kind::Tail { of_all: true } => Tails::PerOrder,
+                Kind::Tail { of_all: false } => Tails::PerCompound,
+                _ => Tails::None,
+            },
+            tables: match self.tables.leaf_table(number) {
+                Some(Table::Shared(_)) => Sharing::Shared,
+                _ => Sharing::Private,
+            },
+        })
     }
 
     /// The pages of `range` that are mapped, with their numbers.
