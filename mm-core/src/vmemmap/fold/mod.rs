@@ -25,6 +25,7 @@ pub use frozen::{Change, Changed, FrozenUnits, QuiescentUnits};
 
 use super::Vmemmap;
 use super::descriptor_writer::DescriptorWriter;
+use super::huge_leaf::has_room_for_leaf;
 use super::note::Notes;
 use super::reorder::{
     Change as OrderChange, Describe, Leaves, Target, UnitWriter, aligned, rewrite_descriptors,
@@ -244,7 +245,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             ..Folded::default()
         };
         let leaf = self.leaf_to_come_back(&*table, pagemap);
-        if survey.folded == 0 && leaf.is_none() {
+        let granule = self.model.granule();
+        // What takes nothing needs no altmap either.
+        if survey.folded == 0
+            && !leaf.is_some_and(|leaf| has_room_for_leaf(&*table, range, leaf, granule))
+        {
             return Ok(folded);
         }
         self.check_altmap(&*table, pagemap.altmap())?;

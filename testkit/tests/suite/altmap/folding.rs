@@ -92,7 +92,47 @@ fn an_altmap_that_is_too_small_to_unfold_says_so(kind: BackendKind) {
     });
 }
 
+/// Memory that came online without the altmap, some of it what that reserves, is unfolded with it: refused only where
+/// a frame of it would be taken.
+fn what_takes_nothing_needs_no_altmap(kind: BackendKind) {
+    let model = kind.model();
+    let sizes = Sizes::of(model);
+    let order = sizes.natural();
+    // A huge leaf of 4K pages maps what 64 of them have; there is no room for one of larger pages.
+    let ranges = [sizes.blocks(order, 64 * 8, 128)];
+    for huge in [false, true] {
+        let plain = pagemap(&model, &ranges, Order::BASE, Tails::None)
+            .with_piece(Piece::Range)
+            .with_huge_leaves(huge);
+        let reserved = ranges[0].take_first(8 * order.frames()).0;
+        kind.testbed(&Setup::new(&ranges).with_altmap(reserved), |bed| {
+            let altmap = bed.altmaps()[0];
+            let pages = 64 * model.vmemmap_pages(order);
+            let has_leaves = bed.huge_leaf().is_some_and(|leaf| leaf.frames() == pages);
+            let unfolded_as = pagemap(&model, &ranges, order, Tails::PerCompound)
+                .with_huge_leaves(true)
+                .with_altmap(altmap)
+                .unwrap();
+            let region = bed.online(&plain).unwrap();
+            let behind = ranges[0].split_at(64 * order.frames()).1.unwrap();
+            let little = behind.take_first(4 * order.frames()).0;
+            let snapshot = bed.snapshot();
+            let unfolded = bed.unfold(&unfolded_as, little).unwrap();
+            assert_eq!((unfolded.changed, unfolded.unchanged), (0, 4));
+            bed.assert_unchanged(&snapshot, "nothing was folded");
+            let all = bed.unfold(&unfolded_as, behind);
+            match has_leaves && !huge {
+                true => assert_eq!(all.unwrap_err().kind(), ErrorKind::AlreadyOnline),
+                false => assert_eq!(all.unwrap().unchanged, 64),
+            }
+            bed.assert_unchanged(&snapshot, "nothing was taken");
+            bed.offline(region);
+        });
+    }
+}
+
 on_backends!(all:
+    what_takes_nothing_needs_no_altmap,
     frames_come_from_and_go_back_to_the_altmap,
     an_altmap_that_is_too_small_to_unfold_says_so,
 );
