@@ -51,7 +51,7 @@ pub(crate) fn counted(machine: &MachineArguments) -> Result<(Verdict, String)> {
     let (_, built) = built.first().context("nothing was built")?;
     let (verdict, output) = qemu::boot_counting(built, machine, io::sink())?;
     let text = match verdict {
-        Verdict::Passed(_) => table(&slopes(&output)?),
+        Verdict::Passed(_) => format!("{}\n{}", table(&slopes(&output)?), lazily(&output)?),
         _ => output,
     };
     Ok((verdict, text))
@@ -125,6 +125,27 @@ fn table(slopes: &[Slope]) -> String {
     text
 }
 
+/// What the kernel says of RAM as it is used, as a table.
+fn lazily(output: &str) -> Result<String> {
+    let steps: Vec<_> = output.lines().filter_map(lazy_line).collect();
+    ensure!(!steps.is_empty(), "RAM as it is used was not counted");
+    let mut text = format!(
+        "{:<42}  frames  instructions\n",
+        "8 GiB of RAM, in blocks of 2 MiB"
+    );
+    for (what, [frames, instructions]) in steps {
+        let _ = writeln!(text, "{what:<42}  {frames:>6}  {instructions:>12}");
+    }
+    Ok(text)
+}
+
+/// A line of the kernel: frames, instructions, and what was done.
+fn lazy_line(line: &str) -> Option<(&str, [u64; 2])> {
+    let (frames, rest) = line.trim_end().strip_prefix("lazy ")?.split_once(' ')?;
+    let (instructions, what) = rest.split_once(' ')?;
+    Some((what, [frames.parse().ok()?, instructions.parse().ok()?]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +179,18 @@ mod tests {
         assert!(slopes(&one.join("\n")).is_err());
         let other = OUTPUT.replacen("4K none", "2M none", 1);
         assert!(slopes(&other).is_err());
+    }
+
+    #[test]
+    fn ram_as_it_is_used_is_a_table_of_its_own() {
+        let output =
+            "ok 4K\r\nlazy 32770 8000000 base pages at once\r\nlazy 20 9000 in large pages\r\n";
+        let text = lazily(output).unwrap();
+        let rows: Vec<&str> = text.lines().skip(1).collect();
+        let words: Vec<&str> = rows[0].split_whitespace().collect();
+        assert_eq!(words, ["base", "pages", "at", "once", "32770", "8000000"]);
+        assert_eq!(rows.len(), 2);
+        assert!(lazily(OUTPUT).is_err());
     }
 
     #[test]

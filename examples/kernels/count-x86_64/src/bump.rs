@@ -10,6 +10,7 @@ pub struct Bump {
     next: Cell<u64>,
     end: u64,
     out: Cell<u64>,
+    calls: Cell<u64>,
 }
 
 impl Bump {
@@ -19,15 +20,22 @@ impl Bump {
             next: Cell::new(ram.start().get()),
             end: ram.last().get() + 1,
             out: Cell::new(0),
+            calls: Cell::new(0),
         }
     }
 
-    /// Whether nothing is out.
-    pub fn is_all_back(&self) -> bool {
-        self.out.get() == 0
+    /// How many frames are out.
+    pub fn frames_out(&self) -> u64 {
+        self.out.get()
+    }
+
+    /// How often it was asked for frames or given some.
+    pub fn calls(&self) -> u64 {
+        self.calls.get()
     }
 
     fn take(&self, first: u64, frames: u64) -> Option<Pfn> {
+        self.calls.set(self.calls.get() + 1);
         if first + frames > self.end {
             return None;
         }
@@ -51,6 +59,7 @@ unsafe impl PlainAllocator for Bump {
     }
 
     unsafe fn free(&self, block: Block) {
+        self.calls.set(self.calls.get() + 1);
         self.out.set(self.out.get() - block.order().frames());
     }
 
