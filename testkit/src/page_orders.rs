@@ -95,6 +95,32 @@ impl<F: Fn(u64) -> Option<u8>> PageOrders<F> {
         Ok([unit.clone(), if is_group { table } else { unit }])
     }
 
+    /// The same, where a page of which some tails are mapped to its own tail frame already changes by itself, and
+    /// keeps that: `shares_own_tail` says whether the tails of pages of an order are to be mapped so, and `is_own_tail`
+    /// whether a vmemmap page is.
+    pub(crate) fn units_by_tails(
+        &self,
+        part: &Range<u64>,
+        order: u8,
+        shares_own_tail: impl Fn(u8) -> bool,
+        is_own_tail: impl Fn(u64, u8) -> bool,
+    ) -> Result<[Range<u64>; 2], ErrorKind> {
+        let [small, large] = self.units(part, order)?;
+        let is_partly_there = |(head, count, order): (u64, u64, u8)| {
+            let tails = (head + 1..head + count).filter(|page| is_own_tail(*page, order));
+            let there = tails.count() as u64;
+            shares_own_tail(order)
+                && there > 0
+                && there < count - 1
+                && large != (head..head + count)
+        };
+        let mut then = self.pages_then(&large, part, order).into_iter();
+        match small != large && self.are_ours(&large) && then.any(is_partly_there) {
+            true => Ok([small.clone(), small]),
+            false => Ok([small, large]),
+        }
+    }
+
     /// The pages that `unit` becomes if `part` becomes pages of `order`: their first vmemmap pages, how many
     /// they have, and their orders. What is not in `part` is halved until it fits.
     pub(crate) fn pages_then(

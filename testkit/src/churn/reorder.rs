@@ -168,7 +168,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             let (vmemmap, table) = (&mut churn.vmemmap, &mut churn.table);
             vmemmap.reorder_step(table, &request.pagemap, request.frames)
         })?;
-        let units = self.model.units(&part, request.policy.order);
+        let units = self.model.units(&part, &request.policy);
         let expected = match (done, units) {
             (Err(FoldError::ReserveTooSmall { .. }), Ok(_)) => {
                 let is_enough = there.frames >= needed.frames
@@ -219,7 +219,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         };
         while all.units < units && all.end < part.end && all.error.is_none() {
             let left = all.end..part.end;
-            match self.model.units(&left, request.policy.order) {
+            match self.model.units(&left, &request.policy) {
                 Err(error) => all.error = Some(error),
                 Ok([_, unit]) => {
                     let next = self.follow_unit(request, &left, unit);

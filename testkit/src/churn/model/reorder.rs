@@ -1,6 +1,6 @@
 //! Pages that become pages of another order.
 
-use super::{Cell, Model, Policy, Span};
+use super::{Cell, Key, Model, Policy, Span};
 use crate::page_orders::PageOrders;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Tables, Tails};
@@ -26,13 +26,25 @@ impl Model {
         self.orders().largest(pages)
     }
 
-    /// See [`PageOrders::units`].
+    /// See [`PageOrders::units_by_tails`].
     pub(in crate::churn) fn units(
         &self,
         part: &Range<u64>,
-        order: u8,
+        policy: &Policy,
     ) -> Result<[Range<u64>; 2], ErrorKind> {
-        self.orders().units(part, order)
+        let tails_of = |order| self.tails_of(&Policy { order, ..*policy });
+        let is_own_tail = |page, order| match self.cell(page) {
+            Cell::Tail { key, .. } => {
+                key == Key::Compound(order, page - page % self.pages_of(order))
+            }
+            _ => false,
+        };
+        self.orders().units_by_tails(
+            part,
+            policy.order,
+            |order| tails_of(order) == Tails::PerCompound,
+            is_own_tail,
+        )
     }
 
     /// Whether all of `pages` are ours.

@@ -38,8 +38,27 @@ impl Model {
         if !is_there(part.start) || !is_there(part.end - 1) {
             return Err(self.all_ours(part, used.altmap));
         }
-        let units = self.orders().units(part, used.order.get());
-        units.map_err(Expected::refused)
+        let tails_of = |order| sharing(&self.scale, order, used.tails);
+        let is_own_tail = |number, order| {
+            let page = self.own_page(number);
+            page.is_some_and(|page| {
+                page.kind == Kind::Tail { of_all: false } && page.contents.order == order
+            })
+        };
+        let units = self.orders().units_by_tails(
+            part,
+            used.order.get(),
+            |order| tails_of(order) == Tails::PerCompound,
+            is_own_tail,
+        );
+        let by_tails = units.map_err(Expected::refused)?;
+        let all = self.orders().units(part, used.order.get());
+        let all = all.map_err(Expected::refused)?;
+        // What is refused is refused as a whole.
+        Ok(match self.reorder_unit(&all[1], used) {
+            Expected::Done => by_tails,
+            Expected::Refused(..) => all,
+        })
     }
 
     /// Whether all of `pages` is this library's, in frames of RAM or of `altmap`.
