@@ -45,6 +45,9 @@ pub const OWNED: Attributes = Attributes::SWFLAG_1;
 /// elsewhere too, and holds nothing but the same tail.
 pub const TAIL: Attributes = Attributes::SWFLAG_2;
 
+/// The descriptor, which is not valid any more, linked a leaf table whose entries behind the first are alike.
+const ALIKE: Attributes = Attributes::SWFLAG_3;
+
 /// Which of the eight fields of MAIR_EL1 describes the memory of leaves: AttrIndx of every leaf
 /// that this crate makes.
 ///
@@ -176,7 +179,8 @@ impl<const PAGE_SHIFT: u32> Stage1<PAGE_SHIFT> {
 // answers. 5: a page's frame number starts at the bit of the page size, and the carry behind the
 // last frame ends in bit 48, which no entry of this crate has set. 6: `leaf` and `table` set TAIL
 // for these alone, and `invalidated` leaves it. 7: a frame number has the bits from there to 47. 8:
-// TTBR1 translates the addresses whose bits from 48 on are all set.
+// TTBR1 translates the addresses whose bits from 48 on are all set. 9 and 11: it keeps the defaults. 10: `table`
+// leaves bit 58 clear, and so does hardware; `decode` does not look at it.
 unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const GRANULE: Granule = Self::SHAPE.granule;
 
@@ -196,6 +200,8 @@ unsafe impl<const PAGE_SHIFT: u32> EntryFormat for Stage1<PAGE_SHIFT> {
     const OWNED: u64 = OWNED.bits() as u64;
 
     const TAIL: u64 = TAIL.bits() as u64;
+
+    const ALIKE: u64 = ALIKE.bits() as u64;
 
     /// Whether `at` is in the region of TTBR1: all bits above those translated are set.
     #[inline]

@@ -174,7 +174,7 @@ impl<const DEPTHS: usize> Sv<DEPTHS> {
 // frame ends in bit 54, which no entry of this crate has set. 6: `leaf` and `table` set TAIL for these alone, and `invalidated` leaves it.
 // 7: a frame number has the bits 10 to 53. 8: the addresses that are translated have bits above the translated ones which are all equal
 // to the highest of these. 9: it asks `decode`, by which an
-// entry with N is foreign or reserved.
+// entry with N is foreign or reserved. 10: `table` leaves D clear, harts set it in leaves alone, and `decode` does not look at it. 11: it keeps the default.
 unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -198,6 +198,9 @@ unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
     const OWNED: u64 = OWNED.bits();
 
     const TAIL: u64 = TAIL.bits();
+
+    /// D, which no link has.
+    const ALIKE: u64 = PteFlags::DIRTY.bits();
 
     /// Whether all bits above those translated are copies of the highest of these.
     #[inline]

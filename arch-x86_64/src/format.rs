@@ -14,6 +14,8 @@
 //! key; and not bit 52, which the carry of a run of frames would reach behind the last frame
 //! number.
 //!
+//! Bit 58 says something of invalidated links only ([`EntryFormat::ALIKE`]), for the time of one operation.
+//!
 //! A processor may look at what a not-present entry points at all the same, without any effect but
 //! on its caches (Intel, "L1 Terminal Fault"). Invalidated entries name frames of the kernel's, and
 //! only until they are reclaimed.
@@ -28,6 +30,11 @@
 use mm_core::addr::{Block, Granule, Order, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
 use x86_64::structures::paging::PageTableFlags as Flags;
+#[cfg(all(
+    target_arch = "x86_64",
+    not(any(miri, address_sanitizer, thread_sanitizer))
+))]
+use {core::sync::atomic::AtomicU64, mm_core::paging::SeenBits};
 
 /// The entry is this library's. Entries without this bit are foreign.
 ///
@@ -37,6 +44,9 @@ pub const OWNED: Flags = Flags::BIT_56;
 /// The leaf maps tail descriptors that other entries map too. Of a table: it is linked elsewhere
 /// too, and holds nothing but the same tail.
 pub const TAIL: Flags = Flags::BIT_57;
+
+/// The entry, which is not present any more, linked a leaf table whose entries behind the first are alike.
+const ALIKE: Flags = Flags::BIT_58;
 
 /// What every leaf of this library's has set.
 const LEAF: Flags = Flags::PRESENT
@@ -128,7 +138,8 @@ impl<const DEPTHS: usize> LongMode<DEPTHS> {
 // only in the kind that it answers. 5: a base page's frame number starts at bit 12, and the carry
 // behind the last frame ends in bit 52, which no entry of this crate has set. 6: `leaf` and `table`
 // set TAIL for these alone, and `invalidated` leaves it. 7: a frame number has the bits 12 to 51.
-// 8: canonical addresses are those.
+// 8: canonical addresses are those. 9: it keeps the default. 10: `table` leaves bit 58 clear, as does hardware, and `decode` does not look
+// at it. 11: `seen_bits` says so.
 unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -149,6 +160,8 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const OWNED: u64 = OWNED.bits();
 
     const TAIL: u64 = TAIL.bits();
+
+    const ALIKE: u64 = ALIKE.bits();
 
     /// Whether `at` is canonical: all bits above those translated are copies of the highest of
     /// these.
@@ -208,6 +221,15 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     #[inline]
     fn invalidated(entry: u64) -> u64 {
         entry & !Flags::PRESENT.bits()
+    }
+
+    #[cfg(all(
+        target_arch = "x86_64",
+        not(any(miri, address_sanitizer, thread_sanitizer))
+    ))]
+    #[inline]
+    fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+        crate::seen_bits::seen_bits(entries)
     }
 }
 

@@ -87,6 +87,12 @@ mod model;
 #[cfg(target_pointer_width = "64")]
 mod offset_table;
 mod registers;
+// Instructions that a sanitizer does not see are not for it.
+#[cfg(all(
+    target_arch = "x86_64",
+    not(any(miri, address_sanitizer, thread_sanitizer))
+))]
+mod seen_bits;
 mod shootdown;
 #[cfg(any(target_arch = "x86_64", doc))]
 mod streaming;

@@ -1,6 +1,6 @@
 //! What entries say.
 
-use super::samples::{ALL_ROLES, each, each_leaf, each_link, each_own, statuses, words};
+use super::samples::{ALL_ROLES, Sample, each, each_leaf, each_link, each_own, statuses, words};
 use crate::outcome::{Verdict, ensure, equal};
 use mm_core::paging::{Entry, EntryFormat};
 
@@ -41,6 +41,18 @@ pub(super) fn an_invalidated_entry_remembers_all_that_it_said<F: EntryFormat>() 
             )?;
         }
         Ok(())
+    })
+}
+
+pub(super) fn a_note_in_an_invalidated_link_changes_nothing_that_it_says<F: EntryFormat>() -> Verdict
+{
+    each_link::<F>(&mut |link| {
+        equal(0, link.entry & F::ALIKE, "no link has the note")?;
+        let Some(invalid) = link.invalidated::<F>() else {
+            return Ok(());
+        };
+        let entry = invalid.entry | F::ALIKE;
+        Sample { entry, ..invalid }.read::<F>()
     })
 }
 

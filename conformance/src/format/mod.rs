@@ -22,6 +22,8 @@
 //! | 6: `TAIL` | `the_bits_for_software_are_two`, `the_tail_bit_tells_tails_and_shared_tables` |
 //! | 7: `LAST_FRAME` | `the_last_frame_is_the_last_that_an_entry_holds` |
 //! | 8: `translates` | `each_address_of_the_tree_is_translated_in_one_place` |
+//! | 10: `ALIKE` | `a_note_in_an_invalidated_link_changes_nothing_that_it_says` |
+//! | 11: `seen_bits` | `bits_are_seen_in_all_entries_wherever_they_are` |
 //!
 //! That these notice what they are named after is shown by formats that break one duty each, in
 //! conformance/tests/format.
@@ -30,6 +32,7 @@ mod content;
 mod frames;
 mod owner;
 mod samples;
+mod seen;
 mod shape;
 
 use crate::outcome::{Outcome, Verdict};
@@ -81,6 +84,7 @@ checks! {
         links_are_read_back_as_they_were_entered
         what_the_hardware_sets_changes_nothing_that_an_entry_says
         an_invalidated_entry_remembers_all_that_it_said
+        a_note_in_an_invalidated_link_changes_nothing_that_it_says
         nothing_but_zero_is_free;
     owner:
         own_entries_have_the_owned_bit_and_no_others
@@ -91,6 +95,8 @@ checks! {
         a_step_is_the_next_frame_and_nothing_else
         behind_the_last_frame_no_entry_follows
         the_last_frame_is_the_last_that_an_entry_holds;
+    seen:
+        bits_are_seen_in_all_entries_wherever_they_are;
 }
 
 /// Runs every check of the format `F` and gives each one's name and outcome to `report`. Says

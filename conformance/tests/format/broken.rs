@@ -3,8 +3,9 @@
 use crate::failed;
 use crate::sound::{ACCESSED, DIRTY, FRAME, GLOBAL, LEVELS, READ, Sound, VALID, WRITE, level};
 use core::marker::PhantomData;
+use core::sync::atomic::AtomicU64;
 use mm_core::addr::{Block, Granule, Pfn, VirtAddr};
-use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
+use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role, SeenBits};
 
 /// What is different from [`Sound`].
 trait Difference {
@@ -15,6 +16,7 @@ trait Difference {
     const STATUS_BITS: u64 = Sound::STATUS_BITS;
     const OWNED: u64 = Sound::OWNED;
     const TAIL: u64 = Sound::TAIL;
+    const ALIKE: u64 = Sound::ALIKE;
 
     fn translates(at: VirtAddr) -> bool {
         Sound::translates(at)
@@ -35,6 +37,10 @@ trait Difference {
     fn invalidated(entry: u64) -> u64 {
         Sound::invalidated(entry)
     }
+
+    fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+        Sound::seen_bits(entries)
+    }
 }
 
 /// [`Sound`] with the difference `D`.
@@ -52,6 +58,7 @@ unsafe impl<D: Difference> EntryFormat for Broken<D> {
     const STATUS_BITS: u64 = D::STATUS_BITS;
     const OWNED: u64 = D::OWNED;
     const TAIL: u64 = D::TAIL;
+    const ALIKE: u64 = D::ALIKE;
 
     fn translates(at: VirtAddr) -> bool {
         D::translates(at)
@@ -71,6 +78,10 @@ unsafe impl<D: Difference> EntryFormat for Broken<D> {
 
     fn invalidated(entry: u64) -> u64 {
         D::invalidated(entry)
+    }
+
+    fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+        D::seen_bits(entries)
     }
 }
 
@@ -310,6 +321,32 @@ broken! {
     invalidation_that_makes_leaves_links: an_invalidated_entry_remembers_all_that_it_said {
         fn invalidated(entry: u64) -> u64 {
             Sound::invalidated(entry) & !(READ | WRITE)
+        }
+    }
+
+    a_note_that_links_have_before: a_note_in_an_invalidated_link_changes_nothing_that_it_says, only {
+        const ALIKE: u64 = GLOBAL;
+
+        fn table(frame: Pfn, shared: bool) -> u64 {
+            Sound::table(frame, shared) | GLOBAL
+        }
+    }
+    a_note_that_takes_another_frame: a_note_in_an_invalidated_link_changes_nothing_that_it_says, only {
+        const ALIKE: u64 = 1 << 53;
+    }
+    a_note_that_makes_a_leaf: a_note_in_an_invalidated_link_changes_nothing_that_it_says, only {
+        const ALIKE: u64 = READ;
+    }
+
+    all_but_the_last_entry: bits_are_seen_in_all_entries_wherever_they_are, only {
+        fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+            SeenBits::of(entries.split_last().map_or(entries, |(_, others)| others))
+        }
+    }
+    any_for_all: bits_are_seen_in_all_entries_wherever_they_are, only {
+        fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+            let any = SeenBits::of(entries).any;
+            SeenBits { all: any, any }
         }
     }
 

@@ -223,12 +223,12 @@ impl<'p> DevPagemap<'p> {
         (Tables::Private, Some(fallback))
     }
 
-    /// Whether pieces are smaller than what a leaf table describes.
-    pub(crate) fn pieces_are_smaller_than_a_table(&self) -> bool {
+    /// Whether [steps](Self::steps) are smaller than what a leaf table describes.
+    pub(crate) fn steps_are_smaller_than_a_table(&self) -> bool {
         let table = self.model.granule().entries_per_table() as u64;
         let describes = table * self.model.descriptors_per_page();
-        self.piece_order()
-            .is_some_and(|piece| piece.frames() < describes)
+        self.step_order()
+            .is_some_and(|step| step.frames() < describes)
     }
 
     /// Whether base pages are mapped by huge leaves.
@@ -326,6 +326,9 @@ impl<'p> DevPagemap<'p> {
     }
 
     /// The pieces in which the ranges are populated, range by range.
+    ///
+    /// [`Vmemmap::online`](crate::vmemmap::Vmemmap::online) takes those of one compound page that shares its
+    /// tails together.
     pub fn pieces(&self) -> impl Iterator<Item = PfnRange> + Clone + use<'p> {
         let unit = self.piece_order();
         self.ranges
@@ -333,9 +336,27 @@ impl<'p> DevPagemap<'p> {
             .flat_map(move |range| Pieces::new(range, unit))
     }
 
-    /// The pieces in which `range`, one of the ranges, is populated.
-    pub(crate) fn pieces_of(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + use<> {
-        Pieces::new(range, self.piece_order())
+    /// The size of the steps in which all of it comes online, unless they are whole ranges: pieces, or compound
+    /// pages that share their tails, where these are larger. Who populates piece by piece looks for the tails
+    /// of other pieces, and who does all of them has no need to.
+    fn step_order(&self) -> Option<Order> {
+        let piece = self.piece_order()?;
+        match self.tails().0 {
+            Tails::None => Some(piece),
+            Tails::PerCompound | Tails::PerOrder => Some(piece.max(self.geometry.order())),
+        }
+    }
+
+    /// The steps in which all of `range`, one of the ranges, comes online.
+    pub(crate) fn steps_of(&self, range: PfnRange) -> impl Iterator<Item = PfnRange> + use<> {
+        Pieces::new(range, self.step_order())
+    }
+
+    /// The steps in which all of it comes online, range by range.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = PfnRange> + Clone + use<'p> {
+        let unit = self.step_order();
+        let ranges = self.ranges.iter();
+        ranges.flat_map(move |range| Pieces::new(range, unit))
     }
 }
 

@@ -60,7 +60,8 @@ impl<F: EntryFormat> Attributes<F> {
     ///
     /// # Safety
     ///
-    /// 1. to 3. As for [`with_leaf_bits`](Self::with_leaf_bits), of links.
+    /// 1. to 3. As for [`with_leaf_bits`](Self::with_leaf_bits), of links. [`EntryFormat::ALIKE`] is not among
+    ///    them.
     #[must_use]
     pub const unsafe fn with_table_bits(self, bits: u64) -> Self {
         Self {

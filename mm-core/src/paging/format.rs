@@ -1,7 +1,8 @@
 //! What entries look like: the architecture's side of the radix engine.
 
-use super::Leaf;
+use super::{Leaf, SeenBits};
 use crate::addr::{Granule, Pfn, VirtAddr};
+use core::sync::atomic::AtomicU64;
 
 /// One level of a table tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub enum Entry {
 ///    the lower `VIRTUAL_BITS` bits that is one address, whose bits above those are all the same.
 /// 9. `leaf_at` answers with a base page of [`Role::Foreign`](super::Role::Foreign), and only of an entry that decodes as a
 ///    leaf of that role.
+/// 10. An invalidated link says the same with [`ALIKE`](Self::ALIKE) set. No link has it before that.
+/// 11. `seen_bits` answers as [`SeenBits::of`] does, for the bits that nobody changes meanwhile.
 pub unsafe trait EntryFormat {
     /// The size of a base page and of a table.
     const GRANULE: Granule;
@@ -136,6 +139,10 @@ pub unsafe trait EntryFormat {
     /// The bit that says "tail" of a leaf of this library's, and "shared" of a link.
     const TAIL: u64;
 
+    /// A bit that the engine sets in an invalidated link, as a note for itself: all entries of that leaf table
+    /// behind the first are equal. 0 where there is no such bit; the engine compares them once more then.
+    const ALIKE: u64 = 0;
+
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).
     fn translates(at: VirtAddr) -> bool;
 
@@ -159,4 +166,11 @@ pub unsafe trait EntryFormat {
 
     /// `entry`, which is this library's, made not present and otherwise unchanged.
     fn invalidated(entry: u64) -> u64;
+
+    /// The bits of `entries`, which are of a table that CPUs may be walking. A compiler loads atomics one by
+    /// one; worth overriding where several entries can be loaded at a time.
+    #[inline]
+    fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
+        SeenBits::of(entries)
+    }
 }

@@ -23,6 +23,7 @@ mod records;
 mod replace;
 mod roots;
 mod run;
+mod seen_bits;
 mod sink;
 
 pub use attributes::Attributes;
@@ -38,4 +39,5 @@ pub use records::{NoRecords, TableRecords, TableReserve};
 pub use replace::{BreakBeforeMake, BreakLeaf, Direct, ExchangeLeaf, InUse, Refuse, Replace};
 pub use roots::{OneRoot, Roots};
 pub use run::{Leaf, Role, Run, RunSource, Step};
+pub use seen_bits::SeenBits;
 pub use sink::RunSink;

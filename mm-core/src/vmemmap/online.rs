@@ -19,7 +19,8 @@ use crate::readers::ReadersOf;
 use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
-    /// Brings all of `pagemap` online, piece by piece.
+    /// Brings all of `pagemap` online, piece by piece. Pieces of one compound page that shares its tails come
+    /// online together.
     ///
     /// # Errors
     ///
@@ -42,17 +43,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let streams = self.streams(bytes.fold(0, u64::saturating_add));
         let mut done = 0;
         for &range in pagemap.ranges() {
-            for piece in pagemap.pieces_of(range) {
+            for piece in pagemap.steps_of(range) {
                 let notes = &mut region.notes;
                 if let Err(error) = self.populate_piece(table, pagemap, piece, streams, notes) {
-                    self.undo_pieces(table, pagemap, done);
+                    self.undo_steps(table, pagemap, done);
                     self.free_all_bits(pagemap);
                     return Err(error);
                 }
                 done += 1;
             }
         }
-        if region.tables == Tables::Shared && pagemap.pieces_are_smaller_than_a_table() {
+        if region.tables == Tables::Shared && pagemap.steps_are_smaller_than_a_table() {
             for &range in pagemap.ranges() {
                 // SAFETY: 1: the region is not known to anybody yet.
                 unsafe { self.share_tables(table, pagemap, range) };
@@ -303,10 +304,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
-    /// Unmaps the first `done` pieces of `pagemap`.
+    /// Unmaps what came online in the first `done` steps of `pagemap`.
     #[inline(never)]
-    fn undo_pieces<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>, done: usize) {
-        let done = pagemap.pieces().take(done);
+    fn undo_steps<P: PageTable>(&mut self, table: &mut P, pagemap: &DevPagemap<'_>, done: usize) {
+        let done = pagemap.steps().take(done);
         self.unmap_pieces(table, pagemap.altmap(), done);
     }
 

@@ -16,7 +16,7 @@ use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Tables, Tails};
-use crate::paging::{GroupTails, Groups, Leaf, MapError, Role, Run, RunSource};
+use crate::paging::{GroupTails, Groups, Leaf, MapError, Role, Run, RunSource, Step};
 use core::marker::PhantomData;
 
 /// How many frames are allocated at most ahead of the run that needs them.
@@ -51,6 +51,9 @@ pub(super) struct PieceSource<'v, D, A, M> {
     described: Option<Batch>,
     /// Who helps with that.
     pub(super) lent: Option<Lent<D, M>>,
+    /// References of the order's tail frame that came back, since a shared table has the entries that they were
+    /// for: the next compound page takes them.
+    returned: Option<Run>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: &'v [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
@@ -77,14 +80,19 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             prefetched: None,
             described: None,
             lent: None,
+            returned: None,
             existing_tails,
             notes,
             descriptor: PhantomData,
         }
     }
 
-    /// Releases the frames that were allocated ahead and not used.
+    /// Releases the frames that were allocated ahead and not used, and the references that came back.
     pub(super) fn release_unused(&mut self) {
+        if let Some(returned) = self.returned.take() {
+            // SAFETY: 1: it came from `next_run`. 2: it was not mapped.
+            unsafe { self.pool.release_run(returned) };
+        }
         if let Some(prefetched) = self.prefetched.take() {
             // SAFETY: 1: the frames came from this pool, and their references are this value's. 2: no entry
             // was made for them.
@@ -231,6 +239,9 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     fn tail_run(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
         let pages = run.pages.min(self.pool.most_references());
         if self.tails == Tails::PerOrder {
+            if let Some(leaves) = self.returned_leaves(pages) {
+                return Ok(leaves);
+            }
             let pool = &mut self.pool;
             let tail = shared_tail::<D, A, M>(pool, self.writer, head, pages, self.notes)?;
             return Ok(self.tail_leaves(tail));
@@ -252,6 +263,23 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         // SAFETY: 1: as above, and written.
         let tail = unsafe { new_tail(&mut self.pool, frame, pages, self.notes) };
         Ok(self.tail_leaves(tail))
+    }
+
+    /// So many leaves of the order's tail frame, with the references that came back and some more, if those can be
+    /// counted.
+    fn returned_leaves(&mut self, pages: u64) -> Option<Run> {
+        let returned = self.returned?;
+        let more = pages.checked_sub(returned.count)?;
+        // SAFETY: 1: the references that came back are this value's, so it is a tail frame of this library's. 2: the
+        // entries of the run own these.
+        if !unsafe { self.pool.acquire(returned.leaf.block.first(), more) } {
+            return None;
+        }
+        self.returned = None;
+        Some(Run {
+            count: pages,
+            ..returned
+        })
     }
 
     /// The leaves of whole compound pages that come next in the plan, at most `pages` leaves.
@@ -477,7 +505,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
                 self.own_run(&planned)?
             }
         };
-        self.keep_rest(&planned, run.pages());
+        if run.pages() < planned.pages {
+            self.keep_rest(&planned, run.pages());
+        }
         Ok(run)
     }
 
@@ -493,6 +523,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
     }
 
     fn return_unused(&mut self, run: Run) {
+        let is_tail = run.leaf.role == Role::Tail && run.step == Step::Same;
+        if is_tail && self.tails == Tails::PerOrder && self.returned.is_none() {
+            self.returned = Some(run);
+            return;
+        }
         // SAFETY: 1: it came from `next_run`. 2: it was not mapped.
         unsafe { self.pool.release_run(run) };
     }

@@ -67,7 +67,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         })?;
         let Some(region) = region else { return Ok(()) };
         let base_until = self.base_until(device, &policy);
-        for part in self.pieces(&pages, piece) {
+        for part in self.steps(&pages, &policy, piece) {
             self.entered(&part, &policy, base_until, was_armed)?;
         }
         self.model.settle(&pages, &policy);

@@ -74,7 +74,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             churn.vmemmap.online(&mut churn.table, &pagemap)
         })?;
         let Some(region) = region else { return Ok(()) };
-        for part in self.pieces(&pages, piece) {
+        for part in self.steps(&pages, &policy, piece) {
             self.entered(&part, &policy, 0, was_armed)?;
         }
         self.model.settle(&pages, &policy);
@@ -83,15 +83,24 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         Ok(())
     }
 
-    /// The pieces that `pages` are populated in.
-    pub(super) fn pieces(&self, pages: &Range<u64>, piece: Piece) -> Vec<Range<u64>> {
-        let unit = match piece {
+    /// The steps in which `pages` come online: pieces, or compound pages that share their tails and are larger.
+    pub(super) fn steps(
+        &self,
+        pages: &Range<u64>,
+        policy: &Policy,
+        piece: Piece,
+    ) -> Vec<Range<u64>> {
+        let piece = match piece {
             Piece::Range => return vec![pages.clone()],
             Piece::Section => self
                 .world
                 .layout
                 .pages_of_order(self.world.layout.model.section()),
             Piece::Subsection => self.world.layout.subsection,
+        };
+        let unit = match self.model.tails_of(policy) {
+            Tails::None => piece,
+            _ => piece.max(self.model.pages_of(policy.order)),
         };
         let mut pieces = Vec::new();
         let mut start = pages.start;

@@ -194,7 +194,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             altmaps,
         } = asked;
         let pieces = match extent {
-            Extent::All => self.model.pieces(&request),
+            Extent::All => self.model.steps(&request),
             Extent::Piece(piece) => vec![piece],
         };
         let needed: u64 = pieces.iter().map(|piece| piece.frames()).sum();

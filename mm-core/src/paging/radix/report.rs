@@ -6,8 +6,11 @@
 //! ```
 
 use super::entries::{GroupEntries, run_of, same_length};
+use super::tree::Tree;
 use crate::addr::PfnRange;
-use crate::paging::{Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, RunSink};
+use crate::paging::{
+    Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, Run, RunSink, Step,
+};
 
 /// The leaf that an entry is or was, if it is this library's.
 #[inline]
@@ -18,15 +21,14 @@ pub(super) fn any_own_leaf(entry: &Entry) -> Option<Leaf> {
     }
 }
 
-/// Reports the leaves in `slots`, entries at `depth`, each of them once. Entries may be valid or invalidated;
+/// Reports the leaves in `slots`, entries of a leaf table, each of them once. Entries may be valid or invalidated;
 /// those that are not this library's are skipped.
 pub(super) fn report_leaves<F: EntryFormat>(
     attributes: &Attributes<F>,
     slots: &[u64],
-    depth: usize,
     released: &mut dyn RunSink,
 ) {
-    let own_leaf = |entry: u64| any_own_leaf(&attributes.decode(entry, depth));
+    let own_leaf = |entry: u64| own_leaf(attributes, entry);
     let mut left = slots;
     while let Some((&entry, others)) = left.split_first() {
         let Some(leaf) = own_leaf(entry) else {
@@ -37,7 +39,8 @@ pub(super) fn report_leaves<F: EntryFormat>(
         let tail = tail.and_then(|entry| Some((entry, own_leaf(entry).filter(is_tail)?)));
         let leaves = match tail {
             Some(tail) => {
-                let groups = groups_of(attributes, left, (entry, leaf), tail);
+                let tails = same_length::<F>(others, tail.0);
+                let groups = groups_of(attributes, left, (entry, leaf), tail, tails);
                 released.groups(groups);
                 groups.leaves()
             }
@@ -51,6 +54,48 @@ pub(super) fn report_leaves<F: EntryFormat>(
     }
 }
 
+/// The same of a table all of whose entries are this library's, and equal but for the first: these are not
+/// compared again.
+pub(super) fn report_alike<F: EntryFormat>(
+    attributes: &Attributes<F>,
+    slots: &[u64],
+    released: &mut dyn RunSink,
+) {
+    let [head, other, ..] = *slots else {
+        return report_leaves(attributes, slots, released);
+    };
+    let Some(leaf) = own_leaf(attributes, other) else {
+        return;
+    };
+    let run = |count: usize| Run {
+        leaf,
+        count: count as u64,
+        step: Step::Same,
+    };
+    if (head ^ other) & !F::STATUS_BITS == 0 {
+        return released.run(run(slots.len()));
+    }
+    let others = slots.len() - 1;
+    match own_leaf(attributes, head) {
+        Some(first) if is_head(first) && is_tail(&leaf) => {
+            let groups = groups_of(attributes, slots, (head, first), (other, leaf), others);
+            released.groups(groups);
+        }
+        first => {
+            first
+                .into_iter()
+                .for_each(|leaf| released.run(Run::once(leaf)));
+            released.run(run(others));
+        }
+    }
+}
+
+/// The leaf that `entry` of a leaf table is or was, if it is this library's.
+#[inline]
+fn own_leaf<F: EntryFormat>(attributes: &Attributes<F>, entry: u64) -> Option<Leaf> {
+    any_own_leaf(&attributes.decode(entry, Tree::<F>::LEAF_DEPTH))
+}
+
 /// Whether `leaf` can be the first of a group.
 fn is_head(leaf: Leaf) -> bool {
     leaf.role == Role::Descriptors && leaf.writable
@@ -60,12 +105,13 @@ fn is_tail(leaf: &Leaf) -> bool {
     leaf.role == Role::Tail
 }
 
-/// The groups that `slots` starts with, whose first two entries are `head` and `tail`: at least one group.
+/// The groups that `slots` starts with, whose first entries are `head` and so many of `tail`: at least one group.
 fn groups_of<F: EntryFormat>(
     attributes: &Attributes<F>,
     slots: &[u64],
     (head, first): (u64, Leaf),
     (tail, second): (u64, Leaf),
+    count: usize,
 ) -> Groups {
     let behind = first.block.first().checked_add(1);
     let is_own = behind.is_some_and(|behind| second == Leaf::single(behind, Role::Tail));
@@ -73,8 +119,7 @@ fn groups_of<F: EntryFormat>(
         true => (GroupTails::Own, 2),
         false => (GroupTails::Same(second), 1),
     };
-    let behind_head = slots.get(1..).unwrap_or_default();
-    let pages = 1 + same_length::<F>(behind_head, tail);
+    let pages = 1 + count;
     let others = slots.get(pages..).unwrap_or_default();
     let entries = GroupEntries::new::<F>(head, tail, tails);
     let more = entries.next().count::<F>(others, pages);

@@ -3,6 +3,10 @@
 //! Invalidating makes an entry not present and leaves in it what it pointed at. After the flush the
 //! same entries are found again, zeroed, and reported.
 //!
+//! A look at a leaf table tells whether it can be detached, and whether its entries are alike, those behind the
+//! first. If they are, its invalidated link says so where the format has a bit for that
+//! ([`ALIKE`](EntryFormat::ALIKE)): nobody has to compare them once more.
+//!
 //! ```text
 //!   before           a table with other entries      a table with nothing else
 //!   parent  [T]      [T]                             [t]   one store: detached
@@ -10,16 +14,36 @@
 //!   after reclaim    [0 0 C]                         [0], A and B reported, T freed
 //! ```
 
-use super::report::report_leaves;
+use super::report::{report_alike, report_leaves};
 use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
 use crate::addr::{Pfn, VirtRange};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::{Entry, EntryFormat, Flush, Link, Mmu, Role, Roots, Run, RunSink};
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::paging::{Entry, EntryFormat, Flush, Link, Mmu, Role, Roots, Run, RunSink, SeenBits};
+use core::sync::atomic::AtomicU64;
 
 /// How many entries of a live table are looked at together.
 const WINDOW: usize = 32;
+
+/// Whether a table is detached from its parent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detach {
+    /// It has entries that have to be kept.
+    Kept,
+    /// Nothing has to be kept.
+    Whole,
+    /// The same of a leaf table, all of whose entries behind the first are equal.
+    Alike,
+}
+
+impl Detach {
+    const fn whole(nothing_left: bool) -> Self {
+        match nothing_left {
+            true => Self::Whole,
+            false => Self::Kept,
+        }
+    }
+}
 
 impl<F, A, M, U, R> Engine<'_, F, A, M, U, R>
 where
@@ -38,9 +62,9 @@ where
         }
     }
 
-    /// Invalidates entries within the table `frame` at `depth`. Says whether no entry has to be
-    /// kept, so that the table can be detached from its parent. Only an `owned` table can be. What
-    /// a huge leaf translates beyond `range` is added to `obligation`.
+    /// Invalidates entries within the table `frame` at `depth`. Says whether the table can be detached from
+    /// its parent, since no entry has to be kept. Only an `owned` table can be. What a huge leaf translates
+    /// beyond `range` is added to `obligation`.
     fn invalidate_table(
         &self,
         depth: usize,
@@ -48,7 +72,7 @@ where
         owned: bool,
         range: VirtRange,
         obligation: &mut Flush,
-    ) -> bool {
+    ) -> Detach {
         let slots = self.live_table(frame, depth);
         let first = Tree::<F>::index(depth, range.start());
         let last = Tree::<F>::index(depth, range.last());
@@ -66,23 +90,28 @@ where
 
         if depth == Tree::<F>::LEAF_DEPTH {
             let inside = slots.get(first..=last).unwrap_or_default();
-            if owned && outside(slots) && nothing_foreign::<F>(inside) {
-                return true;
+            if owned && outside(slots) {
+                match look_at::<F>(inside) {
+                    Detach::Kept => {}
+                    // What is outside is alike in nothing.
+                    Detach::Alike if inside.len() < slots.len() => return Detach::Whole,
+                    detach => return detach,
+                }
             }
             for slot in inside {
                 self.invalidate_leaf(depth, slot);
             }
-            return false;
+            return Detach::Kept;
         }
 
         let mut nothing_left = owned;
         for (part, slot) in entries_of::<F>(slots, depth, range) {
             let entry = load(slot);
-            let nothing_below = match self.attributes.decode(entry, depth) {
+            let detach = match self.attributes.decode(entry, depth) {
                 // Never written to: unlinked whole, or kept.
                 Entry::Table {
                     link: Link::Shared, ..
-                } => Tree::<F>::covers_entry(depth, part),
+                } => Detach::whole(Tree::<F>::covers_entry(depth, part)),
                 Entry::Table { frame, link } => {
                     let owned = link == Link::Private;
                     self.invalidate_table(depth + 1, frame, owned, part, obligation)
@@ -101,18 +130,20 @@ where
                     continue;
                 }
             };
-            if nothing_below {
+            if detach == Detach::Kept {
+                nothing_left = false;
+            } else {
                 obligation.note_links();
-                store(slot, F::invalidated(entry));
+                let alike = if detach == Detach::Alike { F::ALIKE } else { 0 };
+                store(slot, F::invalidated(entry) | alike);
                 if depth == 0 {
                     let at = Tree::<F>::base(depth, part.start());
                     // SAFETY: 1: the roots are this engine's, and its own entry is invalidated above.
                     unsafe { self.roots.entry_removed(at) };
                 }
             }
-            nothing_left = nothing_left && nothing_below;
         }
-        nothing_left && outside(slots)
+        Detach::whole(nothing_left && outside(slots))
     }
 
     /// Makes a leaf entry not present, if it is this library's; says whether it was.
@@ -191,7 +222,7 @@ where
             }
         }
         let entries = entries.get(..slots.len()).unwrap_or_default();
-        report_leaves(&self.attributes, entries, depth, released);
+        report_leaves(&self.attributes, entries, released);
     }
 
     /// Gives back the reference of the link `entry` to the table `frame` that no CPU can reach through it
@@ -205,7 +236,11 @@ where
         released: &mut dyn RunSink,
     ) {
         if entry & F::TAIL == 0 {
-            return self.release_links(depth, frame, 1, false, released);
+            let known = match entry & F::ALIKE {
+                0 => Known::Private,
+                _ => Known::PrivateAlike,
+            };
+            return self.release_links(depth, frame, 1, known, released);
         }
         match again {
             Some(same) if same.table == frame => same.links += 1,
@@ -223,23 +258,23 @@ where
     /// Gives back the references of links that were gathered.
     fn release_again(&self, depth: usize, again: Option<SharedLinks>, released: &mut dyn RunSink) {
         if let Some(SharedLinks { table, links }) = again {
-            self.release_links(depth, table, links, true, released);
+            self.release_links(depth, table, links, Known::Nothing, released);
         }
     }
 
     /// Gives back the reference of a link to a table, which may be shared, that no CPU can reach through it
     /// any more. With the last one, the references of the table's own entries go too.
     pub(super) fn release_table(&self, depth: usize, frame: Pfn, released: &mut dyn RunSink) {
-        self.release_links(depth, frame, 1, true, released);
+        self.release_links(depth, frame, 1, Known::Nothing, released);
     }
 
-    /// The same for several links, at least 1. `shared` tells that the table may be recorded as shared.
+    /// The same for several links, at least 1. `known` tells what is known of the table.
     fn release_links(
         &self,
         depth: usize,
         frame: Pfn,
         links: u64,
-        shared: bool,
+        known: Known,
         released: &mut dyn RunSink,
     ) {
         // SAFETY: 1: tables come from there. 2: the links that owned the references are cleared and
@@ -248,12 +283,19 @@ where
             return;
         };
         if depth == Tree::<F>::LEAF_DEPTH {
-            if shared && let Some(run) = self.shared_run(frame) {
+            if known == Known::Nothing
+                && let Some(run) = self.shared_run(frame)
+            {
                 self.records.remove_shared_table(run.leaf, frame);
             }
             // SAFETY: 1: the last link is gone and flushed. 2: read here only, before it is freed.
             let slots = unsafe { self.private_table(frame, depth) };
-            report_leaves(&self.attributes, slots, depth, released);
+            match known {
+                Known::PrivateAlike => report_alike(&self.attributes, slots, released),
+                Known::Private | Known::Nothing => {
+                    report_leaves(&self.attributes, slots, released);
+                }
+            }
         } else {
             // Children of a detached table were invalidated, or are whole and were left as they
             // are.
@@ -280,6 +322,16 @@ where
     }
 }
 
+/// What is known of a table whose last link goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// It may be recorded as shared.
+    Nothing,
+    Private,
+    /// The same, a leaf table; all of its entries behind the first are equal and this library's.
+    PrivateAlike,
+}
+
 /// Links to one shared table whose references have not been released yet.
 #[derive(Clone, Copy)]
 struct SharedLinks {
@@ -287,19 +339,22 @@ struct SharedLinks {
     links: u64,
 }
 
-/// Whether all entries of a part of a leaf table are this library's or free. A range that is
-/// unmapped may have gaps, and other code may have mapped something there.
-fn nothing_foreign<F: EntryFormat>(slots: &[AtomicU64]) -> bool {
-    let load = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
-    let (chunks, rest) = slots.as_chunks::<32>();
-    let of_all = |slots: &[AtomicU64]| slots.iter().fold(u64::MAX, |all, slot| all & load(slot));
-    let of_chunks = chunks
-        .iter()
-        .fold(of_all(rest), |all, chunk| all & of_all(chunk));
+/// Whether a part of a leaf table can be detached, as all of its entries are this library's or free, and whether
+/// they are alike. A range that is unmapped may have gaps, and other code may have mapped something there.
+fn look_at<F: EntryFormat>(slots: &[AtomicU64]) -> Detach {
+    // The first two apart: the first one may be a head, and wide loads are aligned to two entries.
+    let (start, others) = slots.split_at_checked(2).unwrap_or((slots, &[]));
+    let of_slot = |slot| SeenBits::of_entry(load(slot));
+    let first = start.first().map_or(SeenBits::NONE, of_slot);
+    let second = start.get(1).map_or(SeenBits::NONE, of_slot);
+    let behind = F::seen_bits(others).and(second);
+    if first.and(behind).all & F::OWNED != 0 {
+        return match (behind.all ^ behind.any) & !F::STATUS_BITS {
+            0 => Detach::Alike,
+            _ => Detach::Whole,
+        };
+    }
     // Mostly there is no gap.
-    of_chunks & F::OWNED != 0
-        || slots
-            .iter()
-            .map(load)
-            .all(|entry| entry == 0 || entry & F::OWNED != 0)
+    let mut entries = slots.iter().map(load);
+    Detach::whole(entries.all(|entry| entry == 0 || entry & F::OWNED != 0))
 }

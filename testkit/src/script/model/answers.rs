@@ -168,12 +168,10 @@ impl Model {
         Expected::Done
     }
 
-    /// The pieces in which `request` comes online.
-    pub(in crate::script) fn pieces(&self, request: &Request) -> Vec<PfnRange> {
-        let unit = match request.piece {
-            Piece::Subsection => self.scale.subsection,
-            Piece::Section => self.scale.section,
-            Piece::Range => return request.ranges.clone(),
+    /// The steps in which `request` comes online: pieces, or compound pages that share their tails and are larger.
+    pub(in crate::script) fn steps(&self, request: &Request) -> Vec<PfnRange> {
+        let Some(unit) = self.step(request) else {
+            return request.ranges.clone();
         };
         let mut pieces = Vec::new();
         for range in &request.ranges {
@@ -185,6 +183,19 @@ impl Model {
             }
         }
         pieces
+    }
+
+    /// How many frames each of them has, unless it is a whole range.
+    pub(super) fn step(&self, request: &Request) -> Option<u64> {
+        let piece = match request.piece {
+            Piece::Subsection => self.scale.subsection,
+            Piece::Section => self.scale.section,
+            Piece::Range => return None,
+        };
+        match sharing_of(&self.scale, request) {
+            Tails::None => Some(piece),
+            _ => Some(piece.max(request.order.frames())),
+        }
     }
 
     /// The huge leaves by which base pages of `pieces` could be mapped, in the order in which they

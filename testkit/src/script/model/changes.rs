@@ -96,14 +96,10 @@ impl Model {
     }
 
     /// All of `request` has come online: tables that are alike become one, unless each came with
-    /// one piece.
+    /// one step.
     pub(in crate::script) fn settle(&mut self, request: &Request) {
         let describes = self.scale.per_table * self.scale.per_page;
-        let small = match request.piece {
-            Piece::Subsection => self.scale.subsection < describes,
-            Piece::Section => self.scale.section < describes,
-            Piece::Range => false,
-        };
+        let small = self.step(request).is_some_and(|step| step < describes);
         let order = request.order.get();
         if small && self.shares_tables(order, sharing_of(&self.scale, request), request.tables) {
             for range in &request.ranges {
