@@ -36,7 +36,7 @@ pub(crate) fn order(depth: usize) -> Order {
 // a bit for software. 4: `invalidated` clears V, and `decode` reads all else the same. 5: the frame
 // number starts at bit 10 and ends below bit 54, which nothing here sets. 6: another bit for
 // software, set for these alone. 7: 44 bits hold a frame number. 8: bits 39 and up are those of bit
-// 38. 10: no link has D.
+// 38.
 unsafe impl EntryFormat for Sound {
     const GRANULE: Granule = Granule::Size4K;
     const LEVELS: &'static [Level] = &LEVELS;
@@ -45,7 +45,6 @@ unsafe impl EntryFormat for Sound {
     const STATUS_BITS: u64 = ACCESSED | DIRTY;
     const OWNED: u64 = 1 << 8;
     const TAIL: u64 = 1 << 9;
-    const ALIKE: u64 = DIRTY;
 
     fn translates(at: VirtAddr) -> bool {
         let upper = (at.get() as i64) >> 38;

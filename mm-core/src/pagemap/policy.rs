@@ -99,7 +99,8 @@ pub enum Tables {
     Shared,
 }
 
-/// How much is populated at a time.
+/// How much is populated at a time. Where all of a pagemap comes online, compound pages that share their tails and are
+/// larger come online whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Piece {
     /// A subsection.

@@ -3,7 +3,7 @@
 use super::{Contents, Kind, Model, Page, Table, sharing_of};
 use crate::script::op::Request;
 use mm_core::addr::{Pfn, PfnRange};
-use mm_core::pagemap::{Piece, Tables, Tails};
+use mm_core::pagemap::{Tables, Tails};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
