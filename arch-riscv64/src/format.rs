@@ -273,7 +273,8 @@ unsafe impl<const DEPTHS: usize> EntryFormat for Sv<DEPTHS> {
     }
 }
 
-/// The pages that are translated as one with N, and what the lower bits of the frame number say then: there is this size only.
+/// The pages that are translated as one with N, and what the lower bits of the frame number say then. There is this size only, 64 KiB at the
+/// last level: all other encodings are reserved, and fault (chapter 5, table 5.1).
 const NAPOT_PAGES: u64 = 16;
 const NAPOT_SIZE: u64 = 8;
 
