@@ -375,6 +375,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_,
             Step::Same => 1,
             Step::Next => run.count,
         };
+        let holds_heads = self.vmemmap.model.heads();
+        let holds_heads = holds_heads.is_some_and(|heads| heads.contains(at));
         for index in 0..blocks {
             let Some(block) = run.block(index) else { break };
             let offset = index.saturating_mul(order.frames()).saturating_mul(page);
@@ -386,6 +388,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> AuditPass<'_,
             if self.is_in_this_pass(block.first()) {
                 let is_new = self.add(block.first(), at, entries, false)?;
                 self.count_block(is_new, order, &run, block.first(), entries);
+                if is_new && holds_heads {
+                    self.totals.all.head_frames += order.frames();
+                }
             }
         }
         ControlFlow::Continue(())

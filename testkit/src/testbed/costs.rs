@@ -149,6 +149,7 @@ impl Costs {
         };
         AuditReport {
             descriptor_frames: descriptor_frames + orders.len() as u64,
+            head_frames: 0,
             leaf_tables,
             upper_tables,
             mapped_pages,

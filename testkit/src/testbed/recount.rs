@@ -14,6 +14,8 @@ struct Block {
     entries: u64,
     frames: u64,
     tail: bool,
+    /// Whether it is mapped where packed heads are.
+    heads: bool,
 }
 
 /// What was counted.
@@ -53,7 +55,7 @@ pub(super) fn recount(bed: &dyn Testbed<'_>) -> Recount {
     let all = model.descriptors(model.all_frames()).unwrap();
     bed.scan(all, &mut |entry| match entry {
         SeenEntry::Table(table) => counter.table(&table),
-        SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf),
+        SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf, false),
         SeenEntry::Leaf(_) => {}
     });
     if let Some(heads) = model.heads() {
@@ -62,7 +64,7 @@ pub(super) fn recount(bed: &dyn Testbed<'_>) -> Recount {
             SeenEntry::Table(table)
                 if table.span.start() <= all.last() && all.start() <= table.span.last() => {}
             SeenEntry::Table(table) => counter.table(&table),
-            SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf),
+            SeenEntry::Leaf(leaf) if leaf.owned => counter.leaf(&leaf, true),
             SeenEntry::Leaf(_) => {}
         });
     }
@@ -82,7 +84,7 @@ impl Counter<'_, '_> {
         self.repeated = (*links > 1).then_some((table.span, table.frame));
     }
 
-    fn leaf(&mut self, leaf: &SeenLeaf) {
+    fn leaf(&mut self, leaf: &SeenLeaf, heads: bool) {
         let pages = leaf.order.frames();
         self.mapped_pages += pages;
         if let Some((span, table)) = self.repeated
@@ -96,9 +98,10 @@ impl Counter<'_, '_> {
             entries: 0,
             frames: pages,
             tail: leaf.tail,
+            heads,
         });
         block.entries += 1;
-        let alike = (block.frames, block.tail) == (pages, leaf.tail);
+        let alike = (block.frames, block.tail, block.heads) == (pages, leaf.tail, heads);
         assert!(alike, "frame {} is mapped as two things", leaf.frame);
     }
 
@@ -123,6 +126,7 @@ impl Counter<'_, '_> {
             let entries = Some(block.entries);
             assert_eq!(counted, entries, "references of {first} and entries");
             report.descriptor_frames += block.frames;
+            report.head_frames += if block.heads { block.frames } else { 0 };
             let row = self.row(node);
             row.descriptor_frames += block.frames;
             row.tail_frames += u64::from(block.tail);

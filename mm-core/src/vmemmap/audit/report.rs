@@ -7,8 +7,11 @@ use core::fmt;
 /// What an audit has counted: what this library has mapped in the vmemmap, and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditReport {
-    /// Distinct frames that hold descriptors.
+    /// Distinct frames that hold descriptors, those of packed heads included.
     pub descriptor_frames: u64,
+    /// Distinct frames that hold [packed heads](crate::pagemap::Heads::Packed). Each of them is a page that is
+    /// mapped in addition to the vmemmap.
+    pub head_frames: u64,
     /// Distinct tables whose entries are leaves of base pages.
     pub leaf_tables: u64,
     /// Distinct tables between the root and the leaf tables; the root is not counted.

@@ -85,6 +85,7 @@ fn report(kind: BackendKind, used: &[(PfnRange, Order)], tables: Tables) -> Audi
     });
     AuditReport {
         descriptor_frames: (heads.len() + orders.len()) as u64,
+        head_frames: heads.len() as u64,
         leaf_tables: match levels {
             0 => 0,
             _ => (private.len() + shared.len()) as u64,
