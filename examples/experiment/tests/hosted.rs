@@ -7,19 +7,23 @@
 )]
 
 use arch_aarch64::{Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K};
-use arch_sim::walker::{AArch64Walker, Walker, X86_64Walker};
+use arch_riscv64::{
+    MODEL_SV39, MODEL_SV48, MODEL_SV57, SingleHart, Sv39, Sv48, Sv57, SvFormat, Tlb,
+    TlbInstructions,
+};
+use arch_sim::walker::{AArch64Walker, RiscV64Walker, Walker, X86_64Walker};
 use arch_sim::{Fault as SimFault, SimMemory, SimMmu, SimTlb};
 use arch_x86_64::{FiveLevel, FourLevel, MODEL_4_LEVEL, MODEL_5_LEVEL};
 use experiment::{
     ArmDescriptors, Bitmap, Case, Cost, EntryBits, Experiment, FOREIGN_TABLES, Fault, FaultKind,
     ForeignTables, Frames, Limited, Machine, MemoryMap, MmuRecord, Probe, Recorded, RecordedRoots,
-    Report, Subject, TableShape, Tables, Verdict, X86Entries, cases,
+    Refusing, Report, RiscVEntries, Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
-use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
+use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{Counted, WordCounts};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::Tails;
-use mm_core::paging::{EntryFormat, OneRoot, RadixTable, Replacement};
+use mm_core::paging::{EntryFormat, FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::readers::OnlineEntry;
 use mm_core::vmemmap::AuditSlot;
 use std::cell::Cell;
@@ -80,11 +84,18 @@ unsafe impl<W: Walker> Probe for SimCpu<W> {
 /// What walks tables as the CPU would, of whatever architecture.
 type AnyWalker<'w> = &'w (dyn Walker + Sync);
 
+/// The CPU.
+type Cpu<'w> = SimTlb<AnyWalker<'w>>;
+
+/// The MMU that a CPU is, where entries in use are exchanged by a rule.
+type MmuOf<'w, F> = for<'c> fn(&'c Cpu<'w>, Replacement) -> Box<dyn Mmu<F> + 'c>;
+
 /// What differs from kernel to kernel.
-struct Setting<'w> {
+struct Setting<'w, F> {
     model: MemoryModel,
     shape: TableShape,
     walker: AnyWalker<'w>,
+    mmu: MmuOf<'w, F>,
     /// How entries in use are exchanged.
     rule: Replacement,
     /// Compound pages, in bytes.
@@ -96,12 +107,47 @@ struct Setting<'w> {
     with_battery: bool,
 }
 
+/// One that does what it is told, at once.
+fn plain<'c, F>(cpu: &'c Cpu<'_>, rule: Replacement) -> Box<dyn Mmu<F> + 'c> {
+    Box::new(SimMmu::new(vec![cpu.clone()]).with_replacement(rule))
+}
+
+/// A hart, which forgets by SFENCE.VMA.
+struct Hart<'c, 'w>(&'c Cpu<'w>);
+
+// SAFETY: 1: the simulated hart drops the leaves of the page, and what was not valid where they are. 2: it drops everything. 3: it sees
+// stores in the order of the host.
+unsafe impl TlbInstructions for Hart<'_, '_> {
+    fn sfence_vma(&self, at: VirtAddr) {
+        let page = VirtRange::single(at);
+        self.0.forget_leaves(FlushScope::Leaves(&[page]));
+    }
+
+    fn sfence_vma_all(&self) {
+        self.0.flush_all();
+    }
+
+    fn fence(&self) {}
+}
+
+/// The one of [`Hart`], which caches entries that are not valid, too.
+fn fences<'c, F: SvFormat>(hart: &'c Cpu<'_>, rule: Replacement) -> Box<dyn Mmu<F> + 'c> {
+    hart.cache_holes();
+    // SAFETY: 1: the machine has one.
+    let tlb = Tlb::new(Hart(hart), unsafe { SingleHart::new() });
+    match rule {
+        Replacement::Refused => Box::new(Refusing(tlb)),
+        _ => Box::new(tlb),
+    }
+}
+
 /// 4 KiB pages, as on x86-64.
-fn x86(model: MemoryModel, walker: AnyWalker<'_>, address_bits: u32) -> Setting<'_> {
+fn x86<F>(model: MemoryModel, walker: AnyWalker<'_>, address_bits: u32) -> Setting<'_, F> {
     Setting {
         model,
         shape: shape(Granule::Size4K, address_bits),
         walker,
+        mmu: plain,
         rule: Replacement::Direct,
         compound: [2 * MIB, GIB],
         ram: GIB,
@@ -109,11 +155,30 @@ fn x86(model: MemoryModel, walker: AnyWalker<'_>, address_bits: u32) -> Setting<
     }
 }
 
-fn arm(model: MemoryModel, walker: AnyWalker<'_>, compound: [u64; 2], ram: u64) -> Setting<'_> {
+/// As on x86-64, and what a hart does instead.
+fn risc_v<F: SvFormat>(
+    model: MemoryModel,
+    walker: AnyWalker<'_>,
+    address_bits: u32,
+) -> Setting<'_, F> {
+    Setting {
+        mmu: fences,
+        with_battery: address_bits == 39,
+        ..x86(model, walker, address_bits)
+    }
+}
+
+fn arm<F>(
+    model: MemoryModel,
+    walker: AnyWalker<'_>,
+    compound: [u64; 2],
+    ram: u64,
+) -> Setting<'_, F> {
     Setting {
         model,
         shape: shape(model.granule(), 48),
         walker,
+        mmu: plain,
         rule: Replacement::BreakBeforeMake,
         compound,
         ram,
@@ -122,7 +187,7 @@ fn arm(model: MemoryModel, walker: AnyWalker<'_>, compound: [u64; 2], ram: u64) 
 }
 
 /// Runs everything and answers with what was printed; asserts that all went well.
-fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_>) -> String {
+fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_, F>) -> String {
     let Setting { model, shape, .. } = *setting;
     let granule = model.granule();
     let bytes = |start, size| PfnRange::from_bytes(PhysAddr::new(start), size, granule).unwrap();
@@ -167,8 +232,8 @@ fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(setting: &Setting<'_>) -> Stri
     let mut report = Report::new(&mut printed);
     for rule in [Replacement::Refused, setting.rule] {
         let record = MmuRecord::default();
-        let mmu = SimMmu::new(vec![cpu.tlb.clone()]).with_replacement(rule);
-        let mmu = Recorded::new(&mmu, &record);
+        let mmu = (setting.mmu)(&cpu.tlb, rule);
+        let mmu = Recorded::new(&*mmu, &record);
         // SAFETY: 1: the CPU translates by one root.
         let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
         // SAFETY: 1: simulated memory is zero at first, and so is the root table, and all is taken
@@ -213,17 +278,15 @@ fn devices(printed: &str) -> Vec<&str> {
 }
 
 #[test]
-fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
-    let four = || {
-        let walker = X86_64Walker::four_level();
-        let setting = x86(MODEL_4_LEVEL, &walker, 48);
-        run::<FourLevel, X86Entries>(&setting)
-    };
-    let five = || {
-        let walker = X86_64Walker::five_level();
-        let setting = x86(MODEL_5_LEVEL, &walker, 57);
-        run::<FiveLevel, X86Entries>(&setting)
-    };
+fn all_checks_pass_with_4k_pages_of_any_architecture_and_cost_the_same() {
+    fn x86_64<F: EntryFormat>(model: MemoryModel, walker: X86_64Walker, bits: u32) -> String {
+        run::<F, X86Entries>(&x86(model, &walker, bits))
+    }
+    fn risc_v_64<F: SvFormat>(model: MemoryModel, walker: RiscV64Walker, bits: u32) -> String {
+        run::<F, RiscVEntries>(&risc_v(model, &walker, bits))
+    }
+    let four = || x86_64::<FourLevel>(MODEL_4_LEVEL, X86_64Walker::four_level(), 48);
+    let five = || x86_64::<FiveLevel>(MODEL_5_LEVEL, X86_64Walker::five_level(), 57);
     let arm = || {
         run::<Format4K, ArmDescriptors>(&arm(
             MODEL_4K,
@@ -232,14 +295,19 @@ fn all_checks_pass_with_4k_pages_of_either_architecture_and_cost_the_same() {
             GIB,
         ))
     };
-    let (four, five, arm) = thread::scope(|scope| {
-        let (five, arm) = (scope.spawn(five), scope.spawn(arm));
-        (four(), five.join().unwrap(), arm.join().unwrap())
+    let sv39 = || risc_v_64::<Sv39>(MODEL_SV39, RiscV64Walker::sv39(), 39);
+    let sv48 = || risc_v_64::<Sv48>(MODEL_SV48, RiscV64Walker::sv48(), 48);
+    let sv57 = || risc_v_64::<Sv57>(MODEL_SV57, RiscV64Walker::sv57(), 57);
+    let others: [&(dyn Fn() -> String + Sync); 5] = [&five, &arm, &sv39, &sv48, &sv57];
+    thread::scope(|scope| {
+        let others = others.map(|other| scope.spawn(other));
+        let four = four();
+        assert!(!devices(&four).is_empty());
+        // The upper tables of RAM, which depend on how many levels there are, are the only difference.
+        for other in others {
+            assert_eq!(devices(&four), devices(&other.join().unwrap()));
+        }
     });
-    assert!(!devices(&four).is_empty());
-    // 3 upper tables of RAM instead of 2 are the only difference.
-    assert_eq!(devices(&four), devices(&five));
-    assert_eq!(devices(&four), devices(&arm));
 }
 
 #[test]
