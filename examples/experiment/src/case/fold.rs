@@ -30,7 +30,12 @@ impl Fold {
 
 impl fmt::Display for Fold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { tails, tables, .. } = self.folded;
+        let Case {
+            heads,
+            tails,
+            tables,
+            ..
+        } = self.folded;
         let leaves = match self.base.leaves {
             Leaves::Huge => "huge",
             Leaves::Small => "small",
@@ -39,7 +44,7 @@ impl fmt::Display for Fold {
             f,
             "{:<5} {:<13} {:<8} {leaves:<6}",
             Size(self.folded.page_bytes),
-            super::TailsName(tails),
+            super::TailsName(heads, tails),
             super::tables_name(tables),
         )
     }

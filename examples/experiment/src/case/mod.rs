@@ -3,17 +3,19 @@
 mod fold;
 mod list;
 mod neighbours;
+mod packed;
 
 pub(crate) use fold::{Fold, described_by_leaf, folds};
 pub(crate) use list::CaseList;
 pub(crate) use neighbours::{Neighbours, REGIONS};
+pub(crate) use packed::{packed_cases, with_packed_heads};
 
 use crate::TableShape;
 use crate::padding::pad;
 use core::fmt;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, PagemapError, Piece, Tables, Tails};
 
 /// What maps descriptors that are not shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Case {
     pub page_bytes: u64,
     /// The same, as an order.
     pub order: Order,
+    /// Where heads are. Where they are packed, tails are shared per order.
+    pub heads: Heads,
     /// How tails are shared.
     pub tails: Tails,
     /// Whether tables are.
@@ -52,6 +56,7 @@ impl Case {
     pub fn pagemap<'c>(&'c self, model: &MemoryModel) -> Result<DevPagemap<'c>, PagemapError> {
         let ranges = core::slice::from_ref(&self.range);
         let pagemap = DevPagemap::new(model, ranges, Geometry::compound(self.order))?
+            .with_heads(self.heads)
             .with_tables(self.tables)
             .with_huge_leaves(self.leaves == Leaves::Huge)
             .with_piece(self.piece);
@@ -75,8 +80,12 @@ impl Case {
     }
 
     /// Whether leaf tables of nothing but the same tail are one table: where a compound page's
-    /// descriptors fill two tables or more.
+    /// descriptors fill two tables or more. Stubs run on from page to page, so it is enough that those of the
+    /// range fill some.
     pub fn shares_tables(&self, model: &MemoryModel, shape: &TableShape) -> bool {
+        if self.heads == Heads::Packed {
+            return self.tables == Tables::Shared && packed::whole_tables(self, model, shape) > 0;
+        }
         let tables = (self.order.frames() * model.descriptor_bytes()) >> shape.leaf_span();
         self.tables == Tables::Shared && self.shares_tails(model) && tables >= 2
     }
@@ -103,12 +112,16 @@ impl fmt::Display for Size {
     }
 }
 
-/// A policy for tails, as it is printed.
-pub(crate) struct TailsName(pub(crate) Tails);
+/// A policy for tails, as it is printed, and whether heads are packed, which decides on tails too.
+pub(crate) struct TailsName(pub(crate) Heads, pub(crate) Tails);
 
 impl fmt::Display for TailsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self.0 {
+        let Self(heads, tails) = self;
+        if *heads == Heads::Packed {
+            return f.pad("packed heads");
+        }
+        f.pad(match tails {
             Tails::None => "none",
             Tails::PerCompound => "per compound",
             Tails::PerOrder => "per order",
@@ -140,7 +153,7 @@ impl fmt::Display for Case {
             f,
             "{:<5} {:<13} {:<8} {leaves:<6} {piece:<10}",
             Size(self.page_bytes),
-            TailsName(self.tails),
+            TailsName(self.heads, self.tails),
             tables_name(self.tables),
         )
     }
@@ -161,6 +174,7 @@ pub fn ram_case(model: &MemoryModel, shape: &TableShape, range: PfnRange) -> Cas
     Case {
         page_bytes: model.granule().bytes(),
         order: Order::BASE,
+        heads: Heads::InPlace,
         tails: Tails::None,
         tables: Tables::Private,
         leaves: Leaves::Huge,

@@ -4,8 +4,10 @@
 //! frames out.
 
 mod device;
+mod packed;
 
 pub(crate) use device::DeviceCost;
+pub(crate) use packed::{packed_cost, place_of_head};
 
 use crate::TableShape;
 use crate::case::{Case, Leaves};

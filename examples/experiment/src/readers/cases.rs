@@ -1,7 +1,7 @@
 //! What is tried beside readers.
 
 use super::PARTS;
-use crate::case::{whole_blocks, with_small_leaves, with_tails_per_compound};
+use crate::case::{whole_blocks, with_packed_heads, with_small_leaves, with_tails_per_compound};
 use crate::{Case, TableShape, ram_case};
 use mm_core::addr::{Order, PfnRange};
 use mm_core::model::MemoryModel;
@@ -46,6 +46,8 @@ pub(super) fn reader_cases<'c>(
             });
             shared.filter(|case| case.shares_tables(model, shape))
         };
+        let packed = whole.filter(|case| model.can_pack_heads(case.order));
+        let packed = packed.map(with_packed_heads);
         [
             whole,
             whole.map(with_small_leaves),
@@ -53,6 +55,8 @@ pub(super) fn reader_cases<'c>(
             with_tables(per_compound),
             per_order,
             with_tables(per_order),
+            packed,
+            with_tables(packed),
         ]
     });
     [huge, small].into_iter().chain(compound).flatten()

@@ -7,12 +7,13 @@
 //!                       reshape to the smaller size ▶ reshape
 //!                       fold ▶ unfold: a huge leaf is split, and comes back
 //!   base pages          fold to the smaller size ▶ unfold ▶ reshape
+//!   packed heads        none
 //! ```
 
 use crate::Case;
 use mm_core::addr::Order;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{Tables, Tails};
+use mm_core::pagemap::{Heads, Tables, Tails};
 use mm_core::vmemmap::Change;
 
 /// What becomes of pages, and what they are then.
@@ -80,7 +81,9 @@ impl Ways {
             orders = [case.order, Order::BASE, smaller];
         }
         let fold = || [Change::Fold, Change::Unfold].map(|change| folded(change, smaller));
-        let ways = if case.order == Order::BASE {
+        let ways = if case.heads == Heads::Packed {
+            [None; 3]
+        } else if case.order == Order::BASE {
             let [fold, unfold] = fold();
             let way = Way::new([fold, unfold, base]);
             [fits.then_some(way), None, None]

@@ -6,7 +6,7 @@
 //!   a mixture   the same ▶ offline as it is ▶ online again
 //! ```
 //!
-//! Each step asks for another policy. Within a change no frame is handed out: the allocator refuses.
+//! Each step asks for another policy. Pages whose heads are packed keep their order. Within a change no frame is handed out: the allocator refuses.
 
 use super::ground::{Orders, Part};
 use super::owner::{MOST_STAMPS, Owner};
@@ -17,7 +17,7 @@ use core::sync::atomic::Ordering;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::DirectMap;
-use mm_core::pagemap::{DevPagemap, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Heads, Tables, Tails};
 use mm_core::paging::PageTable;
 use mm_core::readers::{GracePeriod, Kernel};
 
@@ -38,6 +38,7 @@ impl<'c> Turns<'c> {
     /// Frames come from `frames`.
     pub(super) fn of(case: &'c Case, smaller: Order, part: u64, frames: &'c Frames<'c>) -> Self {
         let to = match case.order {
+            _ if case.heads == Heads::Packed => [None; 2],
             Order::BASE => [Some(smaller).filter(|order| order.frames() <= part), None],
             order if order > smaller => [Some(smaller), Some(Order::BASE)],
             _ => [Some(Order::BASE), None],

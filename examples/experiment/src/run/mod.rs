@@ -6,6 +6,7 @@
 //! - `folding`: memory that is in use folded and unfolded; `marks`: single frames of it marked;
 //! - `device_frames`: descriptors in the device's own memory;
 //! - `side_by_side`: regions of several geometries and policies with shared borders;
+//! - `packed`: heads in an array of their own, and what is in the vmemmap then;
 //! - `lazy`: RAM in large pages, which become base pages when frames are handed out;
 //! - `battery`: the conformance battery, on the same table and frames.
 //!
@@ -26,6 +27,7 @@ mod device_frames;
 mod folding;
 mod lazy;
 mod marks;
+mod packed;
 mod pages;
 mod parts;
 mod problem;
@@ -106,6 +108,7 @@ impl<'m, P: Probe, T: PageTable, M: DirectMap + Sync> Experiment<'m, P, T, M> {
         self.run_folds(subject, report);
         self.run_altmaps(subject, report);
         self.run_side_by_side(subject, report);
+        self.run_packed(subject, report);
         self.run_lazily(subject, report);
     }
 
