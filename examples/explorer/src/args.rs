@@ -33,6 +33,7 @@ Examples:
   explorer online --align 2M --altmap auto
   explorer online --align base --huge-leaves no --range 24G+1G --altmap 32M
   explorer online --backend aarch64-16k --align 32M --tails per-order
+  explorer online --range 1T+1T --align 2M --heads packed --tables shared
   explorer online --align 1G --fail-after 20 --format json";
 
 const FOLD_EXAMPLES: &str = "\
@@ -74,6 +75,7 @@ Examples:
   explorer plan --range 24G+4M --align 2M
   explorer plan --range 24G+1T --align 1G --limit 20
   explorer plan --range 24G+1G --align 4K --format json
+  explorer plan --range 24G+1T --align 2M --heads packed --piece range
   explorer plan --backend aarch64-64k --align base --range 512G+512G";
 
 const EXIT_STATUS: &str = "\
@@ -205,6 +207,9 @@ pub struct ReorderArgs {
     /// What tail pages share [default: per-compound; none with base pages]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub tails: Option<TailsArg>,
+    /// Where the heads of compound pages are
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "in-place")]
+    pub heads: HeadsArg,
     /// What page tables share
     #[arg(long, value_enum, value_name = "POLICY", default_value = "private")]
     pub tables: TablesArg,
@@ -273,6 +278,9 @@ pub struct RegionArgs {
     /// What tail pages share [default: per-compound; none with base pages]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub tails: Option<TailsArg>,
+    /// Where the heads of compound pages are
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "in-place")]
+    pub heads: HeadsArg,
     /// What page tables share
     #[arg(long, value_enum, value_name = "POLICY", default_value = "private")]
     pub tables: TablesArg,
@@ -342,6 +350,18 @@ pub enum TailsArg {
     /// one read-only frame for all compound pages of an order and node
     #[value(name = "per-order")]
     PerOrder,
+}
+
+/// `--heads`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HeadsArg {
+    /// each in the first vmemmap page of its compound page
+    #[value(name = "in-place")]
+    InPlace,
+    /// side by side in an array of their own; in the vmemmap, all compound pages of an order and
+    /// node have one read-only frame, whatever --tails says
+    #[value(name = "packed")]
+    Packed,
 }
 
 /// `--tables`.

@@ -29,6 +29,7 @@ pub mod lazy;
 pub mod need;
 pub mod notes;
 pub mod online;
+pub mod packed;
 pub mod plan;
 pub mod progress;
 pub mod refusal;

@@ -3,10 +3,11 @@
 
 use crate::failure::Failure;
 use crate::notes::counted;
+use crate::packed;
 use crate::size::rounded_apart;
 use hosted::Backend;
 use mm_core::addr::PfnRange;
-use mm_core::pagemap::{DevPagemap, Tails};
+use mm_core::pagemap::{DevPagemap, Heads, Tails};
 
 /// The simulation's own memory for each frame that is out: its count.
 const HOST_BYTES_PER_FRAME: u64 = 8;
@@ -66,15 +67,20 @@ impl Need {
     pub fn of<B: Backend>(pagemap: &DevPagemap<'_>) -> Self {
         let mut need = Self::default();
         let mut leaves = 0;
-        for range in pagemap.ranges() {
+        let described = pagemap.ranges().iter().map(|range| {
             need.add_range(pagemap, *range);
-            let pages = range.frames() / B::MODEL.descriptors_per_page();
+            range.frames() / B::MODEL.descriptors_per_page()
+        });
+        let heads = packed::pages(pagemap).into_iter().map(packed::frames);
+        let described: Vec<u64> = described.chain(heads).collect();
+        for pages in described {
             if B::HAS_TABLES {
                 need.tables += tables_over(pages, B::MODEL.granule().entries_per_table() as u64);
             } else {
                 leaves += pages;
             }
         }
+        need.descriptor_frames += packed::head_frames(pagemap);
         let page = B::MODEL.granule().bytes() + HOST_BYTES_PER_FRAME;
         need.host_bytes =
             (need.descriptor_frames + need.tables) * page + leaves * HOST_BYTES_PER_LEAF;
@@ -116,6 +122,11 @@ impl Need {
         let pages = (range.frames() - base_pages) / order.frames();
         let own = base_pages / model.descriptors_per_page();
         match pagemap.tails().0 {
+            Tails::PerOrder if pagemap.heads().0 == Heads::Packed => {
+                self.take(own);
+                self.descriptor_frames += 1;
+                self.runs += pieces + BASE_RUNS;
+            }
             Tails::PerCompound => {
                 self.take(own + 2 * pages);
                 self.runs += 2 * pages + pieces + BASE_RUNS;

@@ -3,7 +3,7 @@
 
 use crate::size::{ByteRange, ByteSize};
 use mm_core::addr::{Granule, Order};
-use mm_core::pagemap::{TablesFallback, TailsFallback};
+use mm_core::pagemap::{HeadsFallback, TablesFallback, TailsFallback};
 use mm_core::vmemmap::Note;
 
 /// `note`, on pages of `granule`.
@@ -17,6 +17,10 @@ pub fn text(note: &Note, granule: Granule) -> String {
             "the descriptors of a compound page of {} fill {}, too few to share tails; populated as base pages",
             size(order),
             counted(vmemmap_pages, "vmemmap page")
+        ),
+        Note::Heads(HeadsFallback::NoWholePage { order }) => format!(
+            "the descriptors of a compound page of {} do not fill a vmemmap page; heads: in place",
+            size(order)
         ),
         Note::Tables(TablesFallback::NoWholeTable { order }) => format!(
             "the tails of a compound page of {} do not fill a leaf table; tables: private",

@@ -104,7 +104,7 @@ impl Online<'_> {
             }
         };
         report.online = Some(online);
-        report.enter_policies(region.tails(), region.tables());
+        report.enter_policies(region.heads(), region.tails(), region.tables());
         let granule = B::MODEL.granule();
         let noted = region.notes().iter();
         let mut notes: Vec<String> = noted.map(|note| notes::text(&note, granule)).collect();

@@ -2,10 +2,10 @@
 
 use crate::counts::CountCosts;
 use crate::failure::Failure;
-use crate::request::{Request, tables_name, tails_name};
+use crate::request::{Request, heads_name, tables_name, tails_name};
 use crate::size::ByteRange;
 use crate::stats::NodeRow;
-use mm_core::pagemap::{Tables, Tails};
+use mm_core::pagemap::{Heads, Tables, Tails};
 use mm_core::vmemmap::AuditReport;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Report {
     /// The size of a frame, in bytes.
     #[serde(skip)]
     pub frame_bytes: u64,
+    /// Where heads were.
+    pub heads: Option<&'static str>,
     /// How tails were shared.
     pub tails: Option<&'static str>,
     /// How tables were shared.
@@ -64,6 +66,8 @@ pub struct Report {
 pub struct Frames {
     /// Distinct frames with descriptors, and those in which an altmap counts them.
     pub descriptors: Option<u64>,
+    /// How many of these hold packed heads.
+    pub heads: Option<u64>,
     /// Tables whose entries are leaves of base pages.
     pub leaf_tables: Option<u64>,
     /// Tables between these and the root.
@@ -79,6 +83,7 @@ impl Frames {
     pub fn of(counted: &AuditReport, altmap: u64) -> Self {
         Self {
             descriptors: Some(counted.descriptor_frames + counted.count_frames),
+            heads: Some(counted.head_frames),
             leaf_tables: Some(counted.leaf_tables),
             upper_tables: Some(counted.upper_tables),
             altmap: Some(altmap),
@@ -124,6 +129,7 @@ impl Report {
             ranges: request.ranges.clone(),
             align: request.align.to_string(),
             frame_bytes: request.backend.model().granule().bytes(),
+            heads: None,
             tails: None,
             tables: None,
             altmap_reserved_bytes: None,
@@ -147,13 +153,15 @@ impl Report {
     /// altmap were used.
     pub fn enter_counts(&mut self, counted: &AuditReport, altmap: u64) {
         self.frames = Frames::of(counted, altmap);
-        self.flat_frames = Some(counted.mapped_pages);
+        // Packed heads are no part of the array: each page of theirs has a frame of its own.
+        self.flat_frames = Some(counted.mapped_pages - counted.head_frames);
         self.saved_percent = saved_percent(self.frames.total, self.flat_frames);
         self.reused_entries = Some(counted.reused_entries());
     }
 
-    /// Enters how tails and tables were shared.
-    pub fn enter_policies(&mut self, tails: Tails, tables: Tables) {
+    /// Enters where heads were, and how tails and tables were shared.
+    pub fn enter_policies(&mut self, heads: Heads, tails: Tails, tables: Tables) {
+        self.heads = Some(heads_name(heads));
         self.tails = Some(tails_name(tails));
         self.tables = Some(tables_name(tables));
     }

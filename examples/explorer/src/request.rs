@@ -1,7 +1,7 @@
 //! What is asked for, in the library's terms.
 
 use crate::altmap::PlannedAltmap;
-use crate::args::{AltmapSize, Format, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
+use crate::args::{AltmapSize, Format, HeadsArg, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
 use crate::geometry::{NoPage, natural};
 use crate::refusal;
@@ -11,7 +11,7 @@ use mm_core::addr::{Granule, NodeId, PfnRange, PhysAddr};
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Piece, Tables, Tails};
 
 /// Where the memory is if nothing is said.
 const DEFAULT_RANGE: ByteRange = ByteRange {
@@ -28,6 +28,8 @@ pub struct Request {
     pub ranges: Vec<ByteRange>,
     /// The size of the pages that it is used in, in bytes.
     pub align: ByteSize,
+    /// Where heads are.
+    pub heads: Heads,
     /// What tails share; what the library does by itself if nothing was said.
     pub tails: Option<Tails>,
     /// What tables share.
@@ -69,6 +71,10 @@ impl Request {
             backend,
             ranges,
             align,
+            heads: match args.heads {
+                HeadsArg::InPlace => Heads::InPlace,
+                HeadsArg::Packed => Heads::Packed,
+            },
             tails: args.tails.map(tails),
             tables: match args.tables {
                 TablesArg::Private => Tables::Private,
@@ -251,6 +257,7 @@ impl FrameRequest<'_> {
     ) -> Result<DevPagemap<'p>, Failure> {
         let pagemap = self
             .used_in(self.geometry, model, altmap)?
+            .with_heads(self.request.heads)
             .with_tables(self.request.tables);
         Ok(match self.request.tails {
             Some(tails) => pagemap.with_tails(tails),
@@ -293,6 +300,15 @@ impl FrameRequest<'_> {
 }
 
 /// A policy's name on the command line and in output.
+pub const fn heads_name(heads: Heads) -> &'static str {
+    match heads {
+        Heads::InPlace => "in-place",
+        Heads::Packed => "packed",
+        _ => "other",
+    }
+}
+
+/// A policy's name on the command line and in output.
 pub const fn tails_name(tails: Tails) -> &'static str {
     match tails {
         Tails::None => "none",
@@ -308,6 +324,16 @@ pub const fn tables_name(tables: Tables) -> &'static str {
         Tables::Private => "private",
         Tables::Shared => "shared",
         _ => "other",
+    }
+}
+
+/// The policies in a line. Where heads are in place is not said, as that is how compound pages usually are.
+pub fn policies(heads: Option<&str>, tails: &str, tables: &str) -> String {
+    match heads {
+        Some(heads) if heads != heads_name(Heads::InPlace) => {
+            format!("heads: {heads}, tails: {tails}, tables: {tables}")
+        }
+        _ => format!("tails: {tails}, tables: {tables}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::notes::counted;
 use crate::report::{AfterOffline, Report};
+use crate::request::policies;
 use crate::size::{ByteSize, rounded};
 use crate::stats;
 use comfy_table::{CellAlignment, Table, presets};
@@ -35,13 +36,8 @@ pub fn print(out: &mut dyn Write, report: &Report, stats: bool) -> io::Result<()
 }
 
 fn print_success(out: &mut dyn Write, report: &Report, stats: bool) -> io::Result<()> {
-    let (tails, tables) = (report.tails, report.tables);
-    writeln!(
-        out,
-        "tails: {}, tables: {}\n",
-        tails.unwrap_or(UNKNOWN),
-        tables.unwrap_or(UNKNOWN)
-    )?;
+    let [tails, tables] = [report.tails, report.tables].map(|policy| policy.unwrap_or(UNKNOWN));
+    writeln!(out, "{}\n", policies(report.heads, tails, tables))?;
     writeln!(out, "{}\n", frames_table(report))?;
     let rows = report.stats.as_deref().unwrap_or_default();
     if let Some(nodes) = stats::table(rows, stats) {
@@ -83,6 +79,9 @@ fn print_success(out: &mut dyn Write, report: &Report, stats: bool) -> io::Resul
 fn frames_table(report: &Report) -> Table {
     let frames = &report.frames;
     let mut rows = vec![("descriptors", frames.descriptors)];
+    if frames.heads.is_some_and(|heads| heads > 0) {
+        rows.push(("  packed heads", frames.heads));
+    }
     if frames.altmap.is_some_and(|altmap| altmap > 0) {
         rows.push(("  of the altmap", frames.altmap));
     }

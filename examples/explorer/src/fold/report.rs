@@ -3,12 +3,12 @@
 use crate::failure::Failure;
 use crate::notes;
 use crate::report::{AfterError, AfterOffline, CLEAN, Frames, nanoseconds, saved_percent};
-use crate::request::{Request, tables_name, tails_name};
+use crate::request::{Request, heads_name, tables_name, tails_name};
 use crate::simulation::MachineVmemmap;
 use crate::size::ByteRange;
 use crate::stats::{self, NodeRow};
 use mm_core::addr::Granule;
-use mm_core::pagemap::{Tables, Tails};
+use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::{AuditReport, Folded, Note, Notes};
 use serde::Serialize;
 use std::fmt;
@@ -58,6 +58,8 @@ pub struct FoldReport {
     /// The size of a frame, in bytes.
     #[serde(skip)]
     pub frame_bytes: u64,
+    /// Where heads were to be.
+    pub heads: Option<&'static str>,
     /// How tails were shared.
     pub tails: Option<&'static str>,
     /// How tables were shared.
@@ -128,6 +130,7 @@ impl FoldReport {
             ranges: request.ranges.clone(),
             align: request.align.to_string(),
             frame_bytes: request.backend.model().granule().bytes(),
+            heads: None,
             tails: None,
             tables: None,
             altmap_reserved_bytes: None,
@@ -157,10 +160,11 @@ impl FoldReport {
         }
     }
 
-    /// Enters how tails and tables are shared when folded.
-    pub(super) fn enter_policies(&mut self, tails: Tails, tables: Tables) {
-        self.tails = Some(tails_name(tails));
-        self.tables = Some(tables_name(tables));
+    /// Enters where heads are, and how tails and tables are shared, when it is folded as `compound` says.
+    pub(super) fn enter_policies(&mut self, compound: &DevPagemap<'_>, shares_tables: bool) {
+        self.heads = Some(heads_name(compound.heads().0));
+        self.tails = Some(tails_name(compound.tails().0));
+        self.tables = Some(tables_name(compound.tables_on(shares_tables).0));
     }
 
     /// Enters what was `counted` after `step`, how many frames of the altmap were used, what the vmemmap

@@ -46,7 +46,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         running: &'r Running<'r>,
         report: &'r mut FoldReport,
     ) -> Self {
-        report.enter_policies(compound.tails().0, compound.tables_on(B::SHARES_TABLES).0);
+        report.enter_policies(compound, B::SHARES_TABLES);
         Self {
             simulation,
             compound,

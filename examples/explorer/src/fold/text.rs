@@ -3,6 +3,7 @@
 use super::report::{FoldReport, Step};
 use crate::notes::counted;
 use crate::report::{AfterError, CLEAN, Frames};
+use crate::request::policies;
 use crate::size::{ByteSize, rounded};
 use crate::stats;
 use crate::table::{UNKNOWN, align_right, left_after_offline, number, time};
@@ -26,7 +27,7 @@ pub fn print(out: &mut dyn Write, report: &FoldReport, stats: bool) -> io::Resul
         ByteSize(report.bytes()),
     )?;
     if let (Some(tails), Some(tables)) = (report.tails, report.tables) {
-        writeln!(out, "tails: {tails}, tables: {tables}")?;
+        writeln!(out, "{}", policies(report.heads, tails, tables))?;
     }
     if report.frames_base.is_some() {
         writeln!(out, "\n{}", steps_table(report))?;
@@ -106,6 +107,9 @@ fn steps_table(report: &FoldReport) -> Table {
         "unfolded",
     ]);
     table.add_row(row("descriptors", |frames| frames.descriptors));
+    if report.folded.heads.is_some_and(|heads| heads > 0) {
+        table.add_row(row("  packed heads", |frames| frames.heads));
+    }
     if report.base.altmap.is_some_and(|altmap| altmap > 0) {
         table.add_row(row("  of the altmap", |frames| frames.altmap));
     }

@@ -24,7 +24,7 @@ use crate::size::{ByteRange, ByteSize};
 use hosted::{Backend, BackendKind, WithBackend};
 use mm_core::addr::{NodeId, Order};
 use mm_core::error::ErrorKind;
-use mm_core::pagemap::{Piece, Tables, Tails};
+use mm_core::pagemap::{Heads, Piece, Tables, Tails};
 use steps::Steps;
 
 /// How many times as much RAM there is as is used if nothing is said.
@@ -65,6 +65,7 @@ impl LazyRequest {
                 size: self.ram.0,
             }],
             align,
+            heads: Heads::InPlace,
             tails: Some(tails),
             tables,
             piece: Piece::Range,

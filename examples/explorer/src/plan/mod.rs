@@ -10,15 +10,16 @@ use crate::args::Format;
 use crate::failure::Failure;
 use crate::need::{Limits, Need};
 use crate::notes;
+use crate::packed;
 use crate::refusal;
-use crate::request::{FrameRequest, Request, tables_name, tails_name};
+use crate::request::{FrameRequest, Request, heads_name, tables_name, tails_name};
 use crate::size::ByteRange;
 use hosted::{Backend, WithBackend};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::frame::Altmap as _;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Tails};
-use mm_core::vmemmap::{Notes, Plan, PlannedFrames, PlannedRun};
+use mm_core::pagemap::{DevPagemap, Heads, Tails};
+use mm_core::vmemmap::{Notes, OnlineError, Plan, PlannedFrames, PlannedRun};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -122,9 +123,14 @@ impl<'p> Planned<'p> {
             shares_tables: B::SHARES_TABLES,
             altmap_frames: 0,
         };
+        let pagemap = planned.pagemap()?;
+        if let (Heads::Packed, Some(altmap)) = (pagemap.heads().0, pagemap.altmap()) {
+            let reserved = altmap.reserved();
+            return Err(OnlineError::HeadsBesideAltmap { reserved }.into());
+        }
         let Need {
             runs, from_altmap, ..
-        } = Need::of::<B>(&planned.pagemap()?);
+        } = Need::of::<B>(&pagemap);
         let used = from_altmap + altmap.map_or(0, PlannedAltmap::count_frames);
         if let Some(reserved) = altmap.map(PlannedAltmap::reserved)
             && used > reserved.frames()
@@ -159,6 +165,7 @@ impl<'p> Planned<'p> {
         let notes = Notes::known_ahead(pagemap, self.huge_leaf, self.shares_tables);
         let granule = self.model.granule();
         Policies {
+            heads: heads_name(pagemap.heads().0),
             tails: tails_name(pagemap.tails().0),
             tables: tables_name(pagemap.tables_on(self.shares_tables).0),
             notes: notes
@@ -182,8 +189,9 @@ fn runs<'p>(
         .flatten()
 }
 
-/// What is shared, and what is done otherwise than asked.
+/// Where heads are, what is shared, and what is done otherwise than asked.
 struct Policies {
+    heads: &'static str,
     tails: &'static str,
     tables: &'static str,
     notes: Vec<String>,
@@ -199,6 +207,8 @@ struct Totals {
     /// Frames that hold the descriptors, and those in which an altmap counts them; the pieces of a
     /// compound page share its tail frame, or all share one.
     descriptor_frames: u64,
+    /// How many of these hold packed heads.
+    head_frames: u64,
     /// Huge leaves.
     huge_leaves: u64,
     #[serde(skip)]
@@ -210,8 +220,11 @@ struct Totals {
 
 impl Totals {
     fn of(pagemap: &DevPagemap<'_>) -> Self {
+        let head_frames = packed::head_frames(pagemap);
+        let count_frames = pagemap.altmap().map_or(0, |altmap| altmap.count_frames());
         Self {
-            descriptor_frames: pagemap.altmap().map_or(0, |altmap| altmap.count_frames()),
+            descriptor_frames: count_frames + head_frames,
+            head_frames,
             one_tail: pagemap.tails().0 == Tails::PerOrder,
             ..Self::default()
         }

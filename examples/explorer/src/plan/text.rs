@@ -3,7 +3,7 @@
 use super::{Planned, Totals, runs};
 use crate::counts::CountCosts;
 use crate::notes::counted;
-use crate::request::{Request, piece_name};
+use crate::request::{self, Request, piece_name};
 use crate::size::ByteSize;
 use crate::table::number;
 use mm_core::addr::Pfn;
@@ -35,9 +35,8 @@ pub(super) fn print(
     )?;
     writeln!(
         out,
-        "tails: {}, tables: {}, piece: {}\n",
-        policies.tails,
-        policies.tables,
+        "{}, piece: {}\n",
+        request::policies(Some(policies.heads), policies.tails, policies.tables),
         piece_name(request.piece),
     )?;
     let width = width_of_frames(&pagemap);
@@ -64,6 +63,10 @@ pub(super) fn print(
         counted(totals.vmemmap_pages, "vmemmap page"),
         counted(totals.descriptor_frames, "descriptor frame"),
     )?;
+    if totals.head_frames > 0 {
+        let frames = counted(totals.head_frames, "descriptor frame");
+        writeln!(out, "heads: {frames} of these, packed")?;
+    }
     writeln!(out, "counts: {}", CountCosts::of(&pagemap))?;
     print_altmap(out, planned)?;
     for note in policies.notes {

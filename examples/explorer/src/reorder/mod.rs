@@ -56,6 +56,7 @@ impl ReorderRequest {
             ranges: args.ranges,
             // The default range is whole pages of either size.
             align: Some(PageSize::Bytes(ByteSize(from.0.max(to.0)))),
+            heads: args.heads,
             tails: args.tails,
             tables: args.tables,
             piece: PieceArg::Range,

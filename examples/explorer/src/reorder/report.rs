@@ -3,7 +3,7 @@
 use super::ReorderRequest;
 use crate::failure::Failure;
 use crate::report::{CLEAN, nanoseconds};
-use crate::request::{tables_name, tails_name};
+use crate::request::{heads_name, tables_name, tails_name};
 use crate::size::ByteRange;
 use mm_core::pagemap::DevPagemap;
 use serde::Serialize;
@@ -34,6 +34,8 @@ pub struct ReorderReport {
     /// The size of a frame, in bytes.
     #[serde(skip)]
     pub frame_bytes: u64,
+    /// Where heads were in the larger pages.
+    pub heads: Option<&'static str>,
     /// How tails were shared in the larger pages.
     pub tails: Option<&'static str>,
     /// How tables were shared in the larger pages.
@@ -76,6 +78,7 @@ impl ReorderReport {
             to: request.to.align.to_string(),
             part: request.part,
             frame_bytes: request.from.backend.model().granule().bytes(),
+            heads: None,
             tails: None,
             tables: None,
             frames_before: None,
@@ -93,7 +96,7 @@ impl ReorderReport {
         }
     }
 
-    /// Enters how tails and tables are shared.
+    /// Enters where heads are, and how tails and tables are shared.
     pub(super) fn enter_policies(
         &mut self,
         before: &DevPagemap<'_>,
@@ -104,6 +107,7 @@ impl ReorderReport {
             true => before,
             false => after,
         };
+        self.heads = Some(heads_name(larger.heads().0));
         self.tails = Some(tails_name(larger.tails().0));
         self.tables = Some(tables_name(larger.tables_on(shares_tables).0));
     }

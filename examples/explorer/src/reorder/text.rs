@@ -1,6 +1,7 @@
 //! Printing what came of changing orders for people.
 
 use super::report::ReorderReport;
+use crate::request::policies;
 use crate::size::rounded;
 use crate::table::{UNKNOWN, align_right, number, time};
 use comfy_table::{Table, presets};
@@ -23,7 +24,7 @@ pub fn print(out: &mut dyn Write, report: &ReorderReport) -> io::Result<()> {
         report.backend, report.from, report.to
     )?;
     if let (Some(tails), Some(tables)) = (report.tails, report.tables) {
-        writeln!(out, "tails: {tails}, tables: {tables}")?;
+        writeln!(out, "{}", policies(report.heads, tails, tables))?;
     }
     if report.frames_before.is_some() {
         writeln!(out, "\n{}", steps_table(report))?;

@@ -2,12 +2,12 @@
 
 use crate::args::AltmapSize;
 use crate::need::Need;
-use crate::request::Request;
+use crate::request::{Request, heads_name, tails_name};
 use crate::size::{ByteRange, ByteSize};
 use hosted::{Backend, BackendKind, WithBackend};
 use mm_core::addr::{NodeId, Order};
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{Piece, Tables, Tails};
+use mm_core::pagemap::{Heads, Piece, Tables, Tails};
 use mm_core::vmemmap::Notes;
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -51,6 +51,7 @@ pub(super) const MOST_FOLDED_BYTES: u64 = GIB / 2;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
     pub(super) align: u64,
+    pub(super) heads: Heads,
     pub(super) tails: Tails,
     pub(super) tables: Tables,
     pub(super) piece: Piece,
@@ -65,6 +66,7 @@ impl Case {
             backend,
             ranges: vec![range],
             align: ByteSize(self.align),
+            heads: self.heads,
             tails: Some(self.tails),
             tables: self.tables,
             piece: self.piece,
@@ -72,6 +74,14 @@ impl Case {
             altmap: self.altmap.then_some(AltmapSize::Auto),
             node: NodeId::new(0),
             fail_after: None,
+        }
+    }
+
+    /// What is shared, in a word: packed heads share all else per order.
+    pub(super) const fn shares(self) -> &'static str {
+        match self.heads {
+            Heads::Packed => heads_name(self.heads),
+            _ => tails_name(self.tails),
         }
     }
 
@@ -87,11 +97,17 @@ impl Case {
                 ..self
             })
         };
-        tails.flat_map(move |tails| {
+        let in_place = tails.flat_map(move |tails| {
             [false, true]
                 .into_iter()
                 .flat_map(move |altmap| with(tails, altmap))
-        })
+        });
+        // Packed heads are in RAM.
+        let packed = with(Tails::PerOrder, false).map(|case| Case {
+            heads: Heads::Packed,
+            ..case
+        });
+        in_place.chain(packed)
     }
 
     /// Whether `B` does all of it as asked.
@@ -192,6 +208,7 @@ impl WithBackend for Rows<'_> {
         let granule = B::MODEL.granule();
         let base_pages = |huge_leaves| Case {
             align: granule.bytes(),
+            heads: Heads::InPlace,
             tails: Tails::None,
             tables: Tables::Private,
             piece: Piece::Section,
@@ -237,7 +254,9 @@ impl WithBackend for FoldRows<'_> {
 
     fn with<B: Backend>(self) -> Vec<Row> {
         let all = Rows { pages: self.pages }.with::<B>().into_iter();
-        let shares = all.filter(|row| row.case.tails != Tails::None && !row.case.altmap);
+        let shares = all.filter(|Row { case, .. }| {
+            case.tails != Tails::None && case.heads == Heads::InPlace && !case.altmap
+        });
         let rows = shares.filter_map(|row| {
             let base = Case {
                 align: B::MODEL.granule().bytes(),
@@ -279,9 +298,10 @@ mod tests {
     /// Align, tails, tables or altmap, and leaves of each row.
     fn told(rows: Vec<Row>) -> Vec<String> {
         let text = |row: Row| {
-            let tails = match row.case.tails {
-                Tails::PerCompound => "C",
-                Tails::PerOrder => "O",
+            let tails = match row.case.shares() {
+                "per-compound" => "C",
+                "per-order" => "O",
+                "packed" => "P",
                 _ => "-",
             };
             let with = match (row.case.tables, row.case.altmap) {
@@ -305,6 +325,8 @@ mod tests {
             format!("{leaf} C@ {base}"),
             format!("{leaf} O {base}"),
             format!("{leaf} O@ {base}"),
+            format!("{leaf} P {base}"),
+            format!("{leaf} P+ {base}"),
             format!("{large} C {base}"),
             format!("{large} C+ {base}"),
             format!("{large} C@ {base}"),
@@ -313,8 +335,11 @@ mod tests {
             format!("{large} O+ {base}"),
             format!("{large} O@ {base}"),
             format!("{large} O+@ {base}"),
+            format!("{large} P {base}"),
+            format!("{large} P+ {base}"),
         ];
-        rows.retain(|row| shared || !row.contains('+'));
+        // Stubs run on from page to page, so they fill tables where tails do not.
+        rows.retain(|row| shared || !row.contains('+') || row.contains('P'));
         rows
     }
 
@@ -356,6 +381,7 @@ mod tests {
             let mut rows = rows_of(base, leaf, large, shares(backend));
             // Leaves make no difference where there are no tables.
             rows.retain(|row| backend.has_tables() || *row != format!("{base} - {base}"));
+            rows.retain(|row| backend.has_tables() || !row.contains("P+"));
             assert_eq!(told(rows_on(backend)), rows, "{}", backend.name());
         }
     }
@@ -403,7 +429,9 @@ mod tests {
         assert_eq!(folded.len(), 4, "{folded:?}");
         // One page that is all of the range leaves nothing for an altmap, and is too large to fold.
         let (rows, folded) = told_of(BackendKind::X86_64, MOST);
-        assert_eq!(rows, ["1T C 4K", "1T C+ 4K", "1T O 4K", "1T O+ 4K"]);
+        let packed = ["1T P 4K", "1T P+ 4K"];
+        assert_eq!(rows[..4], ["1T C 4K", "1T C+ 4K", "1T O 4K", "1T O+ 4K"]);
+        assert_eq!(rows[4..], packed);
         assert!(folded.is_empty(), "{folded:?}");
     }
 

@@ -6,7 +6,6 @@ use super::{Backend, Survey, name_of, percent};
 use crate::online::online;
 use crate::progress::Silent;
 use crate::report::Report;
-use crate::request::tails_name;
 use crate::size::{ByteSize, rounded};
 use crate::table::{UNKNOWN, number, time};
 use mm_core::pagemap::Tables;
@@ -58,7 +57,7 @@ fn heading(backend: &Backend, row: &Row) -> String {
 
 /// What stands for the figures of a row that was not done.
 pub(super) fn failed_row(case: &Case, leaves: &str, failed: &str) -> String {
-    format!("{}, leaves {leaves}: {failed}", tails_name(case.tails))
+    format!("{}, leaves {leaves}: {failed}", case.shares())
 }
 
 /// What maps the vmemmap: leaves of `leaf` bytes.
@@ -80,7 +79,7 @@ fn cells(row: &Row, leaves: String, report: &Report) -> [String; 8] {
     let in_ram = frames.total.map(|total| total - altmap.unwrap_or(0));
     let tables = frames.leaf_tables.zip(frames.upper_tables);
     [
-        report.tails.unwrap_or(UNKNOWN).to_owned(),
+        row.case.shares().to_owned(),
         leaves,
         number(frames.descriptors),
         number(tables.map(|(leaf, upper)| leaf + upper)),

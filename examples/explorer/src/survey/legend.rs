@@ -19,7 +19,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "tails",
-        "What the descriptors of tails share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a NUMA node.",
+        "What the descriptors of tails share (--tails). none: nothing, each has memory of its own. per-compound: one frame for each compound page. per-order: one read-only frame for all compound pages of a size on a NUMA node. packed: the same, and heads lie side by side in an array of their own (--heads packed).",
     ),
     (
         "leaves",

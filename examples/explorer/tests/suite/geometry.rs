@@ -2,6 +2,7 @@
 
 use hosted::BackendKind;
 use mm_core::addr::Order;
+use std::collections::BTreeSet;
 
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
@@ -23,11 +24,25 @@ pub(crate) struct Geometry {
     section: u64,
     /// Bytes of a subsection.
     subsection: u64,
+    /// Where the vmemmap and packed heads begin, and how many places the largest half of these is for, in
+    /// base pages.
+    vmemmap: u64,
+    heads: u64,
+    room: u64,
 }
 
 /// That of every backend.
 pub(crate) fn all() -> impl Iterator<Item = Geometry> {
     BackendKind::ALL.into_iter().map(Geometry::of)
+}
+
+/// What compound pages with packed heads cost.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Frames that hold heads.
+    pub(crate) heads: u64,
+    pub(crate) leaf_tables: u64,
+    pub(crate) upper_tables: u64,
 }
 
 /// How many tables map a region.
@@ -62,6 +77,9 @@ impl Geometry {
             natural: [table, if table < GIB / 2 { GIB } else { 16 * GIB }],
             section: bytes(model.section()),
             subsection: bytes(model.subsection()),
+            vmemmap: model.config().vmemmap_base.get(),
+            heads: model.heads().unwrap().start().get(),
+            room: model.all_frames().frames().next_power_of_two(),
         }
     }
 
@@ -102,6 +120,35 @@ impl Geometry {
             leaf: tables[0],
             upper: tables[1..].iter().sum(),
             whole: (end >> leaf_span).saturating_sub(first.div_ceil(1 << leaf_span)),
+        }
+    }
+
+    /// What `bytes` of memory at `start`, whole leaf tables of it, cost in pages of `align` bytes whose heads are packed.
+    pub(crate) fn packed(&self, start: u64, bytes: u64, align: u64, shared: bool) -> Packed {
+        let per_page = align / self.page;
+        let place = |at: u64| self.heads + (self.room + at / self.page) / per_page * DESCRIPTOR;
+        let heads = [place(start), place(start + bytes - 1)];
+        let descriptor = |at: u64| self.vmemmap + at / self.page * DESCRIPTOR;
+        let stubs = [descriptor(start), descriptor(start + bytes - 1)];
+        let spans = |ends: &[[u64; 2]], span: u32| {
+            let all = ends
+                .iter()
+                .flat_map(|[first, last]| first >> span..=last >> span);
+            all.collect::<BTreeSet<u64>>().len() as u64
+        };
+        let index_bits = self.entries().ilog2();
+        let leaf_span = self.page.ilog2() + index_bits;
+        let above = (leaf_span + index_bits..=self.root_entry).step_by(index_bits as usize);
+        let of_stubs = if shared {
+            1
+        } else {
+            spans(&[stubs], leaf_span)
+        };
+        let tables = |tables: u64| if self.has_tables { tables } else { 0 };
+        Packed {
+            heads: spans(&[heads], self.page.ilog2()),
+            leaf_tables: tables(of_stubs + spans(&[heads], leaf_span)),
+            upper_tables: tables(above.map(|span| spans(&[stubs, heads], span)).sum()),
         }
     }
 

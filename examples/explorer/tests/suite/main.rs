@@ -18,6 +18,7 @@ mod lazy;
 mod memory;
 mod messages;
 mod online;
+mod packed;
 mod plan;
 mod program;
 mod progress;

@@ -14,10 +14,11 @@ fn backends() -> impl Iterator<Item = &'static str> {
 }
 const PIECES: [&str; 3] = ["subsection", "section", "range"];
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "backend",
     "ranges",
     "align",
+    "heads",
     "tails",
     "tables",
     "altmap_reserved_bytes",
@@ -146,7 +147,7 @@ fn json_has_every_key_in_order_in_success_and_failure() {
         assert_eq!(keys_in_order(&ran.stdout), KEYS, "{line}");
         assert_eq!(report.as_object().unwrap().len(), KEYS.len(), "{line}");
         let nested = |key: &str| report[key].as_object().unwrap().len();
-        assert_eq!((nested("frames"), nested("after_offline")), (5, 1));
+        assert_eq!((nested("frames"), nested("after_offline")), (6, 1));
         assert!(ran.stdout.ends_with("}\n"));
     }
 }
@@ -456,7 +457,7 @@ fn larger_pages_cost_what_their_size_says_for_every_policy_and_piece() {
                 };
                 let total = descriptors + leaf_tables + upper_tables;
                 let frames = json!({
-                    "descriptors": descriptors, "leaf_tables": leaf_tables, "upper_tables": upper_tables,
+                    "descriptors": descriptors, "heads": 0, "leaf_tables": leaf_tables, "upper_tables": upper_tables,
                     "altmap": 0, "total": total,
                 });
                 assert_eq!(report["frames"], frames, "{context}");

@@ -39,6 +39,7 @@ fn totals_are_what_online_takes() {
                     "--altmap 64M",
                     "--altmap auto",
                     "--tails per-order --tables shared",
+                    "--heads packed --tables shared",
                 ] {
                     agree(&format!(
                         "--backend {} --align {align} --piece {piece} --range 30G+2G --range 24G+1G {more}",
@@ -69,10 +70,13 @@ fn agree(line: &str) {
     let totals = &plan["totals"];
     let frames = &online["frames"]["descriptors"];
     assert_eq!(totals["descriptor_frames"], *frames, "{line}");
+    assert_eq!(totals["head_frames"], online["frames"]["heads"], "{line}");
     assert_eq!(totals["vmemmap_pages"], online["flat_frames"], "{line}");
     let runs = plan["runs"].as_array().unwrap();
     assert_eq!(totals["runs"], runs.len(), "{line}");
-    for key in ["backend", "ranges", "align", "tails", "tables", "notes"] {
+    for key in [
+        "backend", "ranges", "align", "heads", "tails", "tables", "notes",
+    ] {
         assert_eq!(plan[key], online[key], "{line}: {key}");
     }
 }
@@ -133,7 +137,7 @@ fn a_request_that_is_refused_is_an_error_with_all_keys() {
         (&Value::Null, &Value::Null)
     );
     assert_eq!(object["counts"], Value::Null);
-    assert_eq!(object.as_object().unwrap().len(), 12);
+    assert_eq!(object.as_object().unwrap().len(), 13);
     let ran = run("plan --range 24G+1M");
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert_eq!(ran.stderr.lines().count(), 1);

@@ -77,7 +77,7 @@ fn what_fails_is_taken_away_too() {
 fn a_survey_counts_its_rows() {
     let rows = heard("--backend x86_64 --align 2M", 0);
     assert_eq!(rows[0], "x86_64 at 2M");
-    // With and without an altmap, and two that are folded.
-    assert_eq!(rows.len(), 6);
-    assert_eq!(rows[5], "fold on x86_64 at 2M");
+    // With and without an altmap, two with packed heads, and two that are folded.
+    assert_eq!(rows.len(), 8);
+    assert_eq!(rows[7], "fold on x86_64 at 2M");
 }

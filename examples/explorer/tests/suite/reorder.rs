@@ -3,12 +3,13 @@
 use crate::program::run;
 use serde_json::{Value, json};
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "backend",
     "ranges",
     "from",
     "to",
     "part",
+    "heads",
     "tails",
     "tables",
     "frames_before",

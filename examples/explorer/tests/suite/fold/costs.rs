@@ -81,7 +81,7 @@ fn expected(geometry: &Geometry, case: &Case<'_>) -> [Value; 2] {
             false => [0, 0],
         };
         json!({
-            "descriptors": descriptors, "leaf_tables": leaf_tables, "upper_tables": upper,
+            "descriptors": descriptors, "heads": 0, "leaf_tables": leaf_tables, "upper_tables": upper,
             "altmap": 0, "total": descriptors + leaf_tables + upper,
         })
     };

@@ -8,10 +8,11 @@ use crate::geometry::{self, GIB};
 use crate::program::run;
 use serde_json::{Value, json};
 
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 29] = [
     "backend",
     "ranges",
     "align",
+    "heads",
     "tails",
     "tables",
     "altmap_reserved_bytes",
