@@ -224,6 +224,10 @@ unsafe impl<P: Holds> Replace<Erased<P>> for AsInside {
         table.0.table().takes_tables()
     }
 
+    fn levels(table: &Erased<P>) -> u32 {
+        table.0.table().levels()
+    }
+
     fn take_spare_table(table: &mut Erased<P>, node: NodeId) -> Result<Pfn, ReplaceError> {
         table.0.table_mut().take_spare_table(node)
     }

@@ -100,6 +100,8 @@ pub unsafe trait AnyPageTable {
     fn replacement(&self) -> Replacement;
     /// See [`InUse::takes_tables`].
     fn takes_tables(&self) -> bool;
+    /// See [`InUse::levels`].
+    fn levels(&self) -> u32;
     /// See [`Replace::take_spare_table`].
     ///
     /// # Errors
@@ -225,6 +227,10 @@ unsafe impl<T: PageTable> AnyPageTable for T {
 
     fn takes_tables(&self) -> bool {
         InUse::takes_tables(self)
+    }
+
+    fn levels(&self) -> u32 {
+        InUse::levels(self)
     }
 
     fn take_spare_table(&mut self, node: NodeId) -> Result<Pfn, ReplaceError> {

@@ -144,6 +144,10 @@ unsafe impl Replace<WatchedTable<'_>> for Watched {
         table.table.takes_tables()
     }
 
+    fn levels(table: &WatchedTable<'_>) -> u32 {
+        table.table.levels()
+    }
+
     fn take_spare_table(table: &mut WatchedTable<'_>, node: NodeId) -> Result<Pfn, ReplaceError> {
         AsInside::take_spare_table(&mut table.table, node)
     }

@@ -21,7 +21,7 @@ use crate::addr::VirtAddr;
 /// 4. Where `HAS_STUBS` is true, so is `SAME_FOR_ALL`, and 1 to 3 hold of `stub_word` as of `tail_word`: for
 ///    all descriptors of a compound page, the first one too. `is_stub` is true of what `stub_word` gives, and
 ///    false of all other words. `vacant_word` is a tail's by `is_tail`, and neither `head_word` nor what
-///    `tail_word` or `stub_word` gives.
+///    `tail_word` or `stub_word` gives. `stub_array` of what `stub_word` gives is what that was told.
 pub unsafe trait TailEncoding: Sync + 'static {
     /// Whether tails of all compound pages of one order are the same bytes.
     const SAME_FOR_ALL: bool;
@@ -55,6 +55,13 @@ pub unsafe trait TailEncoding: Sync + 'static {
     fn is_stub(word: u64) -> bool {
         let _ = word;
         false
+    }
+
+    /// How many bytes the descriptors fill of a compound page with stubs of this word. A reader tells where the head
+    /// is by this one word, since the stub may be another one when it looks again.
+    fn stub_array(word: u64) -> u64 {
+        let _ = word;
+        0
     }
 
     /// The word of a place for a head that no page has.
@@ -108,7 +115,8 @@ pub enum Mask {}
 
 // SAFETY: 1 and 2: a tail's word keeps the bits of an address above the compound page's, and has bit 0,
 // which no address of a descriptor has; a head's keeps all but bit 0. 3: it follows from the size. 4: a
-// stub's word is a tail's, with bit 1 besides, which only a head's has otherwise; a vacant place's keeps no
+// stub's word is a tail's, with bit 1 besides, which only a head's has otherwise, and the size is what the mask
+// leaves out; a vacant place's keeps no
 // bit of an address, and a tail's at least one.
 unsafe impl TailEncoding for Mask {
     const SAME_FOR_ALL: bool = true;
@@ -137,6 +145,11 @@ unsafe impl TailEncoding for Mask {
     #[inline]
     fn is_stub(word: u64) -> bool {
         word & (TAIL | STUB) == TAIL | STUB
+    }
+
+    #[inline]
+    fn stub_array(word: u64) -> u64 {
+        (!(word & !(TAIL | STUB))).wrapping_add(1)
     }
 
     fn vacant_word() -> u64 {
@@ -185,6 +198,7 @@ mod tests {
             let first = VirtAddr::new(0xffff_e000_0000_0000);
             let word = Mask::stub_word(array);
             assert!(Mask::is_tail(word) && Mask::is_stub(word));
+            assert_eq!(Mask::stub_array(word), array);
             for of_page in [0, 1, (1u64 << order) - 1] {
                 let at = first.checked_add(of_page * 64).unwrap();
                 assert_eq!(Mask::head_of(at, word), first);

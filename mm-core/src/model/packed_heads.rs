@@ -98,10 +98,23 @@ impl MemoryModel {
         orders.filter(move |order| model.can_pack_heads(*order))
     }
 
-    /// Where the head of `frame`'s page of `order` is, of which a stub says that it is packed. No argument does
-    /// harm, but others lead anywhere.
+    /// The order of a compound page whose descriptors fill `array_bytes` bytes, as a stub says.
     #[inline]
-    pub(crate) const fn place_of_head(&self, frame: Pfn, order: Order) -> VirtAddr {
+    pub(crate) const fn order_of_array(&self, array_bytes: u64) -> Order {
+        let order = array_bytes
+            .trailing_zeros()
+            .wrapping_sub(self.descriptor_shift);
+        match Order::new(order as u8) {
+            Some(order) => order,
+            None => Order::BASE,
+        }
+    }
+
+    /// Where the head of `frame`'s page is, of which a stub says that it is packed, and that the descriptors of the
+    /// page fill `array_bytes` bytes. No argument does harm, but others lead anywhere.
+    #[inline]
+    pub(crate) const fn place_of_head(&self, frame: Pfn, array_bytes: u64) -> VirtAddr {
+        let order = self.order_of_array(array_bytes);
         let index = (self.room + frame.get()) >> order.get();
         let base = match self.heads {
             Some(heads) => heads.start(),

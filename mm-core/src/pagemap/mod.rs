@@ -265,6 +265,11 @@ impl<'p> DevPagemap<'p> {
         (Heads::InPlace, Some(fallback))
     }
 
+    /// Whether heads are to be packed where pages are large enough for that.
+    pub(crate) fn packs_heads(&self) -> bool {
+        self.heads == Heads::Packed
+    }
+
     /// How tails are shared, and the reason if that is not as requested. Where heads are packed, so are
     /// stubs: per order.
     pub fn tails(&self) -> (Tails, Option<TailsFallback>) {

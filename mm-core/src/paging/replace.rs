@@ -66,6 +66,13 @@ pub unsafe trait Replace<T: ?Sized> {
         false
     }
 
+    /// How many levels of tables there are, the root's included. What changes of order map besides takes tables
+    /// of the reserve by this many, less the root. By default 0: it takes none.
+    fn levels(table: &T) -> u32 {
+        let _ = table;
+        0
+    }
+
     /// A table for a later `replace`, with one reference, on `node` if there is one. It is linked nowhere
     /// and counted nowhere.
     ///
@@ -104,6 +111,11 @@ pub trait InUse: PageTable {
     /// Whether that may need tables.
     fn takes_tables(&self) -> bool {
         Self::Replace::takes_tables(self)
+    }
+
+    /// How many levels of tables there are that come from the reserve, the root's included; 0 if none do.
+    fn levels(&self) -> u32 {
+        Self::Replace::levels(self)
     }
 
     /// Exchanges entries of `range` that are in use for what `exchange` says. New tables come from

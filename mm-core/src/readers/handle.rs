@@ -79,15 +79,20 @@ impl<'r, D: Descriptor, K: Kernel> Reader<'r, D, K> {
         let descriptor = unsafe { self.descriptor(at) };
         let word = descriptor.word();
         let first = D::Encoding::head_of(at, word);
-        self.head_at(first, word, frame, descriptor.order())
+        self.head_at(first, word, frame)
     }
 
-    /// Where the head is of the page of `order` that `frame` is part of: `first`, the address of its first
-    /// frame's descriptor, unless `word`, that of the frame's, says that it is elsewhere.
+    /// Where the head is of the page that `frame` is part of: `first`, the address of its first frame's
+    /// descriptor, unless `word`, that of the frame's, says that it is elsewhere.
+    // By that word alone: the page may be changing its order, and what is loaded after it may be another stub's, or
+    // of a descriptor that is in its place.
     #[inline]
-    fn head_at(&self, first: VirtAddr, word: u64, frame: Pfn, order: Order) -> VirtAddr {
+    fn head_at(&self, first: VirtAddr, word: u64, frame: Pfn) -> VirtAddr {
         match D::Encoding::is_stub(word) {
-            true => self.readers.model.place_of_head(frame, order),
+            true => {
+                let array = D::Encoding::stub_array(word);
+                self.readers.model.place_of_head(frame, array)
+            }
             false => first,
         }
     }
@@ -148,10 +153,17 @@ impl<'r, D: Descriptor, K: Kernel> Reading<'r, D, K> {
         let at = self.reader.address(frame);
         // SAFETY: 1: it is online, and the guard is held as long as `self` is borrowed.
         let descriptor = unsafe { self.reader.descriptor(at) };
-        let (word, order) = (descriptor.word(), descriptor.order());
+        let word = descriptor.word();
         let start = D::Encoding::head_of(at, word);
         let first = self.reader.readers.model.frame_of_descriptor(start)?;
-        let head = self.reader.head_at(start, word, frame, order);
+        let head = self.reader.head_at(start, word, frame);
+        let order = match D::Encoding::is_stub(word) {
+            true => {
+                let array = D::Encoding::stub_array(word);
+                self.reader.readers.model.order_of_array(array)
+            }
+            false => descriptor.order(),
+        };
         Some(OnlinePage {
             first,
             order,
@@ -259,16 +271,9 @@ impl<D: CountReferences, K: Kernel> Sight for FrameSight<'_, '_, D, K> {
     }
 
     fn head(&self) -> VirtAddr {
-        let descriptor = self.descriptor(self.at);
-        let word = descriptor.word();
+        let word = self.descriptor(self.at).word();
         let first = D::Encoding::head_of(self.at, word);
-        match D::Encoding::is_stub(word) {
-            true => {
-                let order = descriptor.order();
-                self.reading.reader.head_at(first, word, self.frame, order)
-            }
-            false => first,
-        }
+        self.reading.reader.head_at(first, word, self.frame)
     }
 
     fn try_get(&self, head: VirtAddr) -> bool {

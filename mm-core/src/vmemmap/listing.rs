@@ -62,9 +62,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let order = described.order();
         let first = frame.align_down(order);
         let page = PfnRange::new(first, order.frames()).ok()?;
-        // Its first frame is described by the head itself.
         let is_packed = D::Encoding::is_stub(described.word())
-            || frame == first && self.packed_head(table, first, order).is_some();
+            // Its first frame is described by the head itself.
+            || frame == first && self.is_packed(table, first, order);
         let heads = match is_packed {
             true => Heads::Packed,
             false => Heads::InPlace,

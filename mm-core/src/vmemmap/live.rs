@@ -98,7 +98,8 @@ impl<D: Descriptor> LiveDescriptors<D> {
     ///    operation splits a huge leaf or a shared table that maps its descriptor, nobody stores to it: the
     ///    store may be lost.
     /// 4. After a fold of `frame`, or a change of its order, nobody stores by an answer from before: the descriptor may be one that
-    ///    many frames share, on a page that is read-only.
+    ///    many frames share, on a page that is read-only. Where its head was
+    ///    [packed](crate::pagemap::Heads::Packed) before a change of order, nobody uses such an answer: it is gone.
     ///
     /// [`fold`]: super::Vmemmap::fold
     /// [`unfold`]: super::Vmemmap::unfold
@@ -107,12 +108,14 @@ impl<D: Descriptor> LiveDescriptors<D> {
     #[inline]
     pub unsafe fn descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         // SAFETY: 1 to 4: the caller's.
-        let (descriptor, at, head) = unsafe { self.look_up(frame) }?;
-        if D::Encoding::is_stub(descriptor.word()) {
+        let (descriptor, word, at, head) = unsafe { self.look_up(frame) }?;
+        if D::Encoding::is_stub(word) {
             if head != at {
                 return Some(Described::shared(descriptor));
             }
-            let packed = self.model.place_of_head(frame, descriptor.order());
+            let packed = self
+                .model
+                .place_of_head(frame, D::Encoding::stub_array(word));
             // SAFETY: the head of a page whose first frame is online is there, by 1 and 2 as below.
             return unsafe { descriptor_at(packed) }.map(Described::Own);
         }
@@ -132,23 +135,24 @@ impl<D: Descriptor> LiveDescriptors<D> {
     #[inline]
     pub unsafe fn head_of(&self, frame: Pfn) -> Option<Pfn> {
         // SAFETY: 1 and 2: the caller's. 3 and 4: the reference ends here, and nothing is stored.
-        let (_, _, head) = unsafe { self.look_up(frame) }?;
+        let (_, _, _, head) = unsafe { self.look_up(frame) }?;
         self.model.frame_of_descriptor(head)
     }
 
-    /// The descriptor of `frame`, where it is, and where its head is.
+    /// The descriptor of `frame` and its word, where it is, and where its head is.
     ///
     /// # Safety
     ///
     /// Those of [`descriptor`](Self::descriptor).
     #[inline]
-    unsafe fn look_up<'d>(&self, frame: Pfn) -> Option<(&'d D, VirtAddr, VirtAddr)> {
+    unsafe fn look_up<'d>(&self, frame: Pfn) -> Option<(&'d D, u64, VirtAddr, VirtAddr)> {
         let at = self.model.descriptor_address(frame)?;
         // SAFETY: by 1 and 2 there is a descriptor at its address, written before it was mapped,
         // until the memory goes offline; descriptors are only shared.
         let descriptor: &D = unsafe { descriptor_at(at) }?;
-        let head = D::Encoding::head_of(at, descriptor.word());
-        Some((descriptor, at, head))
+        let word = descriptor.word();
+        let head = D::Encoding::head_of(at, word);
+        Some((descriptor, word, at, head))
     }
 }
 

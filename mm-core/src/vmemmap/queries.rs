@@ -161,7 +161,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///    [`reorder`](Self::reorder) works on the page of `frame`, or an operation splits a huge leaf or a
     ///    shared table that maps its descriptor, nobody stores to it: the store may be lost.
     /// 4. After a fold of `frame`, or a change of its order, nobody stores by an answer from before: the descriptor may be one that
-    ///    many frames share, on a page that is read-only.
+    ///    many frames share, on a page that is read-only. Where its head was
+    ///    [packed](crate::pagemap::Heads::Packed) before a change of order, nobody uses such an answer: it is gone.
     pub unsafe fn live_descriptor<'d>(&self, frame: Pfn) -> Option<Described<'d, D>> {
         // SAFETY: 1 to 4: the caller's.
         unsafe { LiveDescriptors::of_fitting(self.model).descriptor(frame) }

@@ -182,8 +182,11 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             }
             let (pagemap, frames) = (&request.pagemap, request.frames);
             let quiescent = frozen.wait();
-            let changed = vmemmap.commit_reorder(table, quiescent, pagemap, frames, references);
-            Ok::<_, FoldError>(Some(changed))
+            let committed = vmemmap.commit_reorder(table, quiescent, pagemap, frames, references);
+            if let Some(old) = committed.old_heads {
+                vmemmap.release_heads(table, old.wait())?;
+            }
+            Ok::<_, FoldError>(Some(committed.changed))
         })?;
         let changed = match self.judge(changed.map_err(|error| error.kind()), expected)? {
             Some(Some(changed)) => changed,

@@ -139,13 +139,12 @@ impl<'s, E: TailEncoding> Interpreter<'s, E, Readers<'s, ThreadKernel<'s>>> {
                 return Ok(None);
             }
             let quiescent = units.wait();
-            Ok(Some(vmemmap.commit_reorder(
-                table,
-                quiescent,
-                pagemap,
-                request.frames,
-                have,
-            )))
+            let committed =
+                vmemmap.commit_reorder(table, quiescent, pagemap, request.frames, have);
+            if let Some(old) = committed.old_heads {
+                vmemmap.release_heads(table, old.wait())?;
+            }
+            Ok(Some(committed.changed))
         })?;
         let Some(changed) = self.frozen_outcome(done, &freeze, &before)? else {
             return Ok(());

@@ -373,6 +373,10 @@ where
         true
     }
 
+    fn levels(_table: &RadixTable<F, A, M, U, R>) -> u32 {
+        F::LEVELS.len() as u32
+    }
+
     fn take_spare_table(
         table: &mut RadixTable<F, A, M, U, R>,
         node: NodeId,

@@ -39,6 +39,11 @@ pub enum FoldError {
         /// The first address where a descriptor of that memory is mapped.
         at: VirtAddr,
     },
+    /// Somebody else has mapped addresses of packed heads.
+    AlreadyMapped {
+        /// The first such address.
+        at: VirtAddr,
+    },
     /// The descriptors at an address are not mapped, or not by this library.
     NotOnline {
         /// The first such address.
@@ -59,10 +64,18 @@ pub enum FoldError {
         /// What that altmap reserves.
         reserved: PfnRange,
     },
-    /// A page has its head packed, or is to have it. It keeps its order and stays as it is.
+    /// A page has its head packed, or is to have it. Fold, unfold and reshape leave it as it is;
+    /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes it.
     HeadsPacked {
         /// Its first frame.
         first: Pfn,
+    },
+    /// Heads are to be packed, and the descriptor cannot say that a head is elsewhere.
+    NoStubs,
+    /// Heads of pages of this order are to be packed, and the model has no place for them.
+    NoPlaceForHeads {
+        /// The order.
+        order: Order,
     },
     /// A page is partly in the frames. Where there are readers, pages change as a whole;
     /// [`Vmemmap::reorder`](crate::vmemmap::Vmemmap::reorder) changes a part of one, unless other pages have
@@ -127,12 +140,14 @@ impl FoldError {
             | Self::Uncounted { .. }
             | Self::SplitsHugeLeaf { .. }
             | Self::HeadsPacked { .. }
+            | Self::NoStubs
+            | Self::NoPlaceForHeads { .. }
             | Self::Refused => ErrorKind::Unsupported,
             Self::Misaligned { .. } | Self::SplitsPage { .. } => ErrorKind::Misaligned,
             Self::Outside { .. } => ErrorKind::OutOfRange,
             Self::NotOnline { .. } => ErrorKind::NotOnline,
             Self::Frozen { .. } | Self::TooManyFrozen { .. } => ErrorKind::Busy,
-            Self::ReservedOnline { .. } => ErrorKind::AlreadyOnline,
+            Self::ReservedOnline { .. } | Self::AlreadyMapped { .. } => ErrorKind::AlreadyOnline,
             Self::OtherTails { .. } | Self::Reserved { .. } => ErrorKind::Overlap,
             Self::OutOfFrames(_) | Self::ReserveTooSmall { .. } => ErrorKind::OutOfFrames,
             Self::AltmapExhausted { .. } => ErrorKind::AltmapExhausted,
@@ -185,6 +200,7 @@ impl fmt::Display for FoldError {
                 f,
                 "memory that is reserved for the altmap is online at {at}; take it offline first"
             ),
+            Self::AlreadyMapped { at } => OnlineError::AlreadyMapped { at: *at }.fmt(f),
             Self::NotOnline { at } => {
                 write!(f, "no descriptors of this vmemmap are mapped at {at}")
             }
@@ -203,8 +219,12 @@ impl fmt::Display for FoldError {
             .fmt(f),
             Self::HeadsPacked { first } => write!(
                 f,
-                "the page at frame {first} has its head packed, or is to: that does not change while it is online; take it offline, and online as it is to be"
+                "the page at frame {first} has its head packed, or is to: a change of its order does that (`Vmemmap::reorder`)"
             ),
+            Self::NoStubs => OnlineError::NoStubs.fmt(f),
+            Self::NoPlaceForHeads { order } => {
+                OnlineError::NoPlaceForHeads { order: *order }.fmt(f)
+            }
             Self::SplitsPage { pages } => {
                 write!(
                     f,

@@ -21,6 +21,7 @@ use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::DevPagemap;
 use crate::paging::{PageTable, Role, Visit};
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers};
+use crate::vmemmap::OldHeads;
 use crate::vmemmap::frozen_pages::{begin_freeze, end_freeze, freeze_pages, thaw_pages};
 use crate::vmemmap::queries::holders;
 use crate::vmemmap::{OfflineError, Vmemmap};
@@ -69,18 +70,39 @@ impl Changed {
 
 /// Which units of some are meant.
 #[derive(Clone, Copy, Debug, Default)]
-struct Units([u64; (UNITS / 64) as usize]);
+pub(in crate::vmemmap) struct Units([u64; (UNITS / 64) as usize]);
 
 impl Units {
-    fn add(&mut self, unit: u64) {
+    pub(in crate::vmemmap) fn add(&mut self, unit: u64) {
         if let Some(word) = self.0.get_mut((unit / 64) as usize) {
             *word |= 1 << (unit % 64);
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     fn contains(&self, unit: u64) -> bool {
         let word = self.0.get((unit / 64) as usize);
         word.is_some_and(|word| word >> (unit % 64) & 1 != 0)
+    }
+
+    /// The next of these units of `frames` from the unit `from` on: how many come before their end, and their
+    /// frames.
+    pub(in crate::vmemmap) fn next_run(
+        &self,
+        from: u64,
+        frames: PfnRange,
+        unit: Order,
+    ) -> Option<(u64, PfnRange)> {
+        let count = frames.frames() >> unit.get();
+        let first = (from..count).find(|unit| self.contains(*unit))?;
+        let end = (first..count).find(|unit| !self.contains(*unit));
+        let end = end.unwrap_or(count);
+        let start = frames.start().checked_add(first << unit.get())?;
+        let run = PfnRange::new(start, (end - first) << unit.get());
+        Some((end, run.ok()?))
     }
 }
 
@@ -161,13 +183,19 @@ impl<'r, D: CountReferences, K: Kernel> FrozenUnits<'r, D, K> {
 
     /// The next frozen units from the unit `from` on: how many come before their end, and their frames.
     pub(in crate::vmemmap) fn next_run(&self, from: u64) -> Option<(u64, PfnRange)> {
-        let count = self.frames.frames() >> self.unit.get();
-        let first = (from..count).find(|unit| self.frozen.contains(*unit))?;
-        let end = (first..count).find(|unit| !self.frozen.contains(*unit));
-        let end = end.unwrap_or(count);
-        let start = self.frames.start().checked_add(first << self.unit.get())?;
-        let frames = PfnRange::new(start, (end - first) << self.unit.get());
-        Some((end, frames.ok()?))
+        self.frozen.next_run(from, self.frames, self.unit)
+    }
+
+    /// Those of the first `count` units that were frozen, each with its number.
+    pub(in crate::vmemmap) fn frozen_units(
+        &self,
+        count: u64,
+    ) -> impl Iterator<Item = (u64, PfnRange)> {
+        let numbers = (0..count).filter(|unit| self.frozen.contains(*unit));
+        numbers.filter_map(|unit| {
+            let start = self.frames.start().checked_add(unit << self.unit.get())?;
+            Some((unit, PfnRange::new(start, self.unit.frames()).ok()?))
+        })
     }
 
     /// Gives the pages of the units from `from` on their references back.
@@ -208,6 +236,32 @@ impl<'r, D: CountReferences, K: Kernel> QuiescentUnits<'r, D, K> {
         units.thaw(from);
         end_freeze(units.reader.readers().online_map(), units.frames);
         mem::forget(self);
+    }
+
+    /// Ends the freeze of pages. What is still frozen are the units from `from` on, and the old heads of the
+    /// units `old`: none is of a page of the order `keep`.
+    pub(in crate::vmemmap) fn leave_old_heads(
+        self,
+        from: u64,
+        old: Units,
+        keep: Option<Order>,
+    ) -> Option<OldHeads<'r, D, K>> {
+        if old.is_empty() {
+            self.end(from);
+            return None;
+        }
+        let units = &self.0;
+        units.thaw(from);
+        let heads = OldHeads {
+            reader: units.reader,
+            frames: units.frames,
+            unit: units.unit,
+            units: old,
+            keep,
+        };
+        // The freeze is counted on.
+        mem::forget(self);
+        Some(heads)
     }
 }
 
@@ -251,6 +305,8 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let reader = unsafe { self.reader() };
         let unit = self.unit_of(&reader, pagemap, frames)?;
         let (first, rest) = frames.take_first(UNITS << unit.get());
+        let mut parts = self.readers.online_map().parts(first);
+        let may_wait = parts.any(|part| part.has_freezes());
         begin_freeze(self.readers.online_map(), first)
             .map_err(|frames| FoldError::TooManyFrozen { frames })?;
         let mut units = FrozenUnits {
@@ -268,7 +324,16 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             let Ok(one) = PfnRange::new(start, unit.frames()) else {
                 break;
             };
-            match freeze_pages(&units.reader, one, None, references) {
+            // Old heads of a change before, which somebody may have found.
+            let waits = match may_wait {
+                true => self.find_packed(table, one, &D::is_frozen),
+                false => None,
+            };
+            let frozen = match waits {
+                None => freeze_pages(&units.reader, one, None, references),
+                Some(busy) => Err(busy),
+            };
+            match frozen {
                 Ok(()) => units.frozen.add(index),
                 Err(busy) => {
                     units.busy += 1;

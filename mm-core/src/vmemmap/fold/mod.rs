@@ -20,6 +20,7 @@ mod frozen;
 mod survey;
 
 pub use error::FoldError;
+pub(super) use frozen::Units;
 pub(super) use frozen::not_online;
 pub use frozen::{Change, Changed, FrozenUnits, QuiescentUnits};
 
@@ -339,6 +340,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             return Ok(());
         }
         self.check_whole(table, pagemap, frames)?;
+        self.check_in_place(table, pagemap, frames)?;
         self.check_unfrozen(table, frames)?;
         self.prepare_to_publish(frames, pagemap.node())
             .map_err(FoldError::OutOfFrames)
@@ -364,7 +366,6 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
     ) -> Result<(), FoldError> {
         let range = self.check_request(pagemap, frames)?;
-        self.check_in_place(table, pagemap, frames)?;
         self.check_online(table, range, pagemap.altmap())
             .map_err(not_online)?;
         match self.whole_pages_around(table, frames) {

@@ -1,17 +1,18 @@
 //! Gives compound pages that come online their heads.
 
-use super::{pages_of, vacant};
+use super::{PlacesFrom, pages_of, vacant};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Part};
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
 use crate::pagemap::{DevPagemap, Heads};
-use crate::paging::{MapStopped, PageTable, Role, Run, RunSource};
+use crate::paging::{MapStopped, PageTable, Role, Run, RunSource, TableReserve};
 use crate::readers::ReadersOf;
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::error::OnlineError;
 use crate::vmemmap::frame_pool::FramePool;
 use crate::vmemmap::image::Image;
 use crate::vmemmap::note::Notes;
+use crate::vmemmap::reserve::FromReserve;
 use crate::vmemmap::table_records::RecordsInUse;
 use crate::vmemmap::{Vmemmap, memory_of};
 use core::marker::PhantomData;
@@ -40,7 +41,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let missing = self.missing_pages(table, places)?;
         if let Some(missing) = missing {
-            self.map_places(table, pagemap, missing, places, notes)?;
+            let from = PlacesFrom::Allocator;
+            self.map_places(table, pagemap, missing, Some(places), from, notes)?;
         }
         let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let head = Image::<D>::new(writer.initial::<D>(Part::Head, piece.start()));
@@ -101,16 +103,29 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Maps `pages` to frames with heads at `places`, and none at others. After an error nothing has changed.
-    fn map_places<P: PageTable>(
+    pub(super) fn map_places<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         pages: VirtRange,
-        places: VirtRange,
+        places: Option<VirtRange>,
+        from: PlacesFrom,
         notes: &mut Notes,
     ) -> Result<(), OnlineError> {
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let records = RecordsInUse::new(memory, &mut self.table_records);
+        let reserve;
+        let frames: &dyn FrameReserve;
+        let mut memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let mut tables: Option<&dyn TableReserve> = None;
+        if from == PlacesFrom::Reserve {
+            // SAFETY: 1: all that is in it is this vmemmap's, of this page table (duties 2 and 3 of `new`).
+            reserve =
+                unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
+            frames = &reserve;
+            // SAFETY: 1: as above.
+            memory = unsafe { memory.with_reserve(&frames) };
+            tables = Some(&reserve);
+        }
+        let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(tables);
         let pool = FramePool::new(memory, None, &mut self.pool_state).up_to(table.last_frame());
         let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
         let mut source = PlaceSource::<D, A, M> {
@@ -128,7 +143,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let end = stopped.at().get().checked_sub(1).map(VirtAddr::new);
         if let Some(done) = end.and_then(|end| VirtRange::between(pages.start(), end)) {
-            self.unmap_places(table, done);
+            self.unmap_places(table, done, from);
         }
         Err(match stopped {
             MapStopped::Table { error, .. } => error.into(),
@@ -142,7 +157,7 @@ struct PlaceSource<'v, D, A, M> {
     pool: FramePool<'v, A, M>,
     writer: DescriptorWriter<'v, M>,
     /// The places that have heads.
-    places: VirtRange,
+    places: Option<VirtRange>,
     notes: &'v mut Notes,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -158,9 +173,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> PlaceSource<'_, D, A, M> {
         let mut start = at.get();
         for frame in frames {
             let page = self.writer.direct_map.frame_pointer(frame).cast();
-            let from = self.places.start().get().saturating_sub(start) / size;
-            let end = self.places.last().get() - start + 1;
-            let (from, to) = (from.min(in_page), (end / size).min(in_page));
+            let (from, to) = self.places.map_or((0, 0), |places| {
+                let from = places.start().get().saturating_sub(start) / size;
+                let end = places.last().get() - start + 1;
+                (from.min(in_page), (end / size).min(in_page))
+            });
             // SAFETY: 1: the frames were allocated just now and are not mapped. 2: `Vmemmap::new` has compared
             // the sizes. 3: so many are in a page.
             unsafe {

@@ -15,12 +15,23 @@
 //! - Places that a range has to itself need not be looked at: a page in the middle of them is the range's alone.
 //! - Heads are mapped before the stubs that lead to them. They are unmapped when those are, and flushed.
 //!
+//! - Where pages [change their order](super::reorder), new heads are there before the exchange (`change`), and old
+//!   ones stay until nobody can have found them before: one more grace period (`old`). Meanwhile they are frozen,
+//!   and no stub leads there.
+//!
 //! A place that has no head is used by nobody but who holds the vmemmap's lock: no stub leads there. So it is
 //! written to like a frame that is not mapped yet.
 
+mod change;
 mod find;
 mod map;
+mod needed;
+mod old;
 mod remove;
+
+pub(super) use change::NewHeads;
+pub(super) use needed::heads_needed;
+pub use old::{OldHeads, QuiescentHeads};
 
 use super::Vmemmap;
 use super::error::OnlineError;
@@ -67,6 +78,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let last = places.last().min(page.last());
         (of_page(places.start()), of_page(last) + 1)
     }
+}
+
+/// Where frames and tables for places come from, and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlacesFrom {
+    Allocator,
+    /// Of the pagemap's node.
+    Reserve,
 }
 
 /// A place that has no head.

@@ -1,12 +1,13 @@
 //! Takes the heads of compound pages that go offline, and pages of places that have none any more.
 
-use super::{pages_of, vacant};
+use super::{PlacesFrom, pages_of, vacant};
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
-use crate::frame::{DirectMap, FrameAllocator};
-use crate::paging::PageTable;
+use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
+use crate::paging::{PageTable, TableReserve};
 use crate::readers::ReadersOf;
 use crate::vmemmap::frame_pool::FramePool;
+use crate::vmemmap::reserve::FromReserve;
 use crate::vmemmap::table_records::RecordsInUse;
 use crate::vmemmap::{Vmemmap, memory_of};
 use core::iter;
@@ -59,7 +60,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             _ => None,
         };
         if let Some(gone) = gone {
-            self.unmap_places(table, gone);
+            self.unmap_places(table, gone, PlacesFrom::Allocator);
         }
     }
 
@@ -84,9 +85,27 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Unmaps `pages` of places that have no head any more, or have not been seen by anybody.
-    pub(super) fn unmap_places<P: PageTable>(&mut self, table: &mut P, pages: VirtRange) {
-        let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let records = RecordsInUse::new(memory, &mut self.table_records);
+    /// Their frames and tables go to where others came `from`.
+    pub(super) fn unmap_places<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pages: VirtRange,
+        from: PlacesFrom,
+    ) {
+        let reserve;
+        let frames: &dyn FrameReserve;
+        let mut memory = memory_of(&self.model, &self.frames, &self.direct_map);
+        let mut tables: Option<&dyn TableReserve> = None;
+        if from == PlacesFrom::Reserve {
+            // SAFETY: 1: all that is in it is this vmemmap's, of this page table (duties 2 and 3 of `new`).
+            reserve =
+                unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
+            frames = &reserve;
+            // SAFETY: 1: as above.
+            memory = unsafe { memory.with_reserve(&frames) };
+            tables = Some(&reserve);
+        }
+        let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(tables);
         let mut pool = FramePool::new(memory, None, &mut self.pool_state);
         // SAFETY: 1: no stub leads there, and nobody has a head that was there: its memory is offline. 2: they are
         // whole pages, this value's alone (duty 1 of `new`), and the records are its own.

@@ -82,6 +82,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
     ) {
         let writer = DescriptorWriter {
             order,
+            heads: self.target.heads_of(order),
             ..*self.writer
         };
         let [head, tail] = [Part::Head, Part::Tail].map(|part| writer.initial::<D>(part, first));
@@ -116,6 +117,25 @@ impl<M: DirectMap> UnitWriter<'_, M> {
                 // SAFETY: written above. 1: the frame becomes that part.
                 unsafe { page.add(index as usize).as_ref().reshape(initial) };
             }
+        }
+    }
+
+    /// Makes the first descriptor in `holder`, for the frame `first`, what `old` is, as part of the new page: a page
+    /// began there before, and its head was elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// 1 and 2. As for [`write_page`](Self::write_page), which has written the page.
+    /// 3. `old` is a head that nobody stores to.
+    pub(super) unsafe fn carry_over<D: Reshape>(&self, holder: Pfn, first: Pfn, old: NonNull<D>) {
+        let descriptors = self.descriptors::<D>(holder);
+        let Some(part) = self.next_part::<D>(&mut self.in_page(first)) else {
+            return;
+        };
+        // SAFETY: 1 to 3: the caller's; they are two frames. 1 of `reshape`: the frame becomes that part.
+        unsafe {
+            descriptors.copy_from_nonoverlapping(old, 1);
+            descriptors.as_ref().reshape(part.initial);
         }
     }
 
@@ -201,6 +221,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
         let (page, order) = self.target.page_of(frames.start());
         let writer = DescriptorWriter {
             order,
+            heads: self.target.heads_of(order),
             ..*self.writer
         };
         let before = frames.start().get() - page.start().get();

@@ -6,17 +6,24 @@ use super::reordering::Reordering;
 use super::survey::is_tail_of;
 use super::target::{Kind, Segment};
 use crate::addr::{Block, Order, Pfn, VirtAddr, VirtRange};
-use crate::descriptor::Reshape;
+use crate::descriptor::{Reshape, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{Heads, Tails};
+use crate::pagemap::Tails;
 use crate::paging::{Exchange, GroupTails, Groups, Leaf, Role, Run, Span, Step};
 use crate::vmemmap::descriptor_writer::{DescriptorWriter, copy_page};
 use crate::vmemmap::registry::TailKey;
+use core::ptr::NonNull;
 
 impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     /// The tail frame that is held for the compound page of `kind`, which becomes the current one.
     fn held(&mut self, kind: &Kind) -> Option<&mut Held> {
-        let Kind::Tail { page, order, tails } = *kind else {
+        let Kind::Tail {
+            page,
+            order,
+            tails,
+            heads,
+        } = *kind
+        else {
             return None;
         };
         if tails == Tails::PerOrder {
@@ -27,6 +34,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             let held = self.pop_tail()?;
             let writer = DescriptorWriter {
                 order,
+                heads,
                 ..self.writer
             };
             // SAFETY: 1: the frame was taken for this and is not mapped. 2: `Vmemmap::new` has compared the
@@ -121,8 +129,45 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             // SAFETY: 1: taken for this. 2: `Vmemmap::new` has compared the sizes; a page that is mapped to
             // tails is about one compound page, which is in the unit as a whole.
             unsafe { self.unit_writer().write_page::<D>(holder, first) };
+            self.carry_over(holder, first, &old);
         }
         Run::each(frames, Role::Descriptors)
+    }
+
+    /// Writes what the head of the page at `first`, which `old` has the stubs of, has in it into `holder`, if a page
+    /// with a packed head began there.
+    fn carry_over(&self, holder: Pfn, first: Pfn, old: &Run) {
+        if self.per_order.before.is_empty() {
+            return;
+        }
+        if let Some(head) = self.packed_head_of(old, first) {
+            // SAFETY: 1 and 2: the caller has written the page. 3: pages that change are nobody's to store to (duty 3
+            // of `Vmemmap::live_descriptor`).
+            unsafe { self.unit_writer().carry_over::<D>(holder, first, head) };
+        }
+    }
+
+    /// The packed head of the page that began at `first`, mapped to `old`.
+    fn packed_head_of(&self, old: &Run, first: Pfn) -> Option<NonNull<D>> {
+        let direct_map = self.writer.direct_map;
+        let stub = direct_map.frame_pointer(old.leaf.block.first()).cast::<D>();
+        // SAFETY: an entry of this library's maps the frame, so the direct map reaches it (duty 2 of
+        // `Vmemmap::new`) and it holds descriptors of `D`'s size; they are only shared.
+        let stub = unsafe { stub.as_ref() };
+        let model = self.writer.model;
+        if !D::Encoding::is_stub(stub.word()) || !first.is_aligned(stub.order()) {
+            return None;
+        }
+        let at = model.packed_head(first, stub.order())?.get();
+        let holder = self.per_order.before.find(at >> model.granule().shift())?;
+        let index = (at / model.descriptor_bytes()) & (model.descriptors_per_page() - 1);
+        // SAFETY: so many are in the page.
+        Some(unsafe {
+            direct_map
+                .frame_pointer(holder)
+                .cast::<D>()
+                .add(index as usize)
+        })
     }
 
     /// Whether the huge leaf at `at` is to be split. `keeps_whole`: not where all of it may stay.
@@ -171,15 +216,11 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
             Some(held) => held.frame,
             // What is there stays.
             None => {
-                let Kind::Tail { order, .. } = kind else {
+                let Kind::Tail { order, heads, .. } = kind else {
                     return None;
                 };
                 let node = self.writer.node;
-                self.pool.registered_tail(TailKey {
-                    order,
-                    node,
-                    heads: Heads::InPlace,
-                })?
+                self.pool.registered_tail(TailKey { order, node, heads })?
             }
         };
         Some(Self::leaf_of(&kind, frame))
@@ -239,6 +280,7 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
             if old.leaf.role == Role::Tail {
                 // SAFETY: 1: taken for this. 2: as in `own_frames`.
                 unsafe { self.unit_writer().write_page::<D>(holder, first) };
+                self.carry_over(holder, first, &old);
                 continue;
             }
             self.copy(from, holder);
@@ -266,6 +308,10 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
             self.unit_writer()
                 .write_first_pages::<D>(heads, part.start(), order)
         };
+        for (index, holder) in (0..).zip(heads) {
+            let first = part.start().saturating_add(index * order.frames());
+            self.carry_over(holder, first, &old);
+        }
         Some(Groups {
             frames: heads,
             tails: GroupTails::Same(Leaf {

@@ -40,6 +40,8 @@ impl Held {
 #[derive(Debug)]
 pub(in crate::vmemmap) struct PerOrder {
     all: [Held; ORDERS],
+    /// The packed heads that the pages had before.
+    pub(super) before: OldPlaces,
     /// The slots that have one, by their bits.
     used: u32,
 }
@@ -48,11 +50,17 @@ impl PerOrder {
     pub(in crate::vmemmap) const fn new() -> Self {
         Self {
             all: [Held::new(Pfn::MAX, 0); ORDERS],
+            before: OldPlaces::new(),
             used: 0,
         }
     }
 
-    /// Forgets all.
+    /// The packed heads that the pages had before.
+    pub(in crate::vmemmap) fn old_places(&mut self) -> &mut OldPlaces {
+        &mut self.before
+    }
+
+    /// Forgets all tail frames.
     pub(super) fn clear(&mut self) {
         self.used = 0;
         for held in &mut self.all {
@@ -106,5 +114,50 @@ impl PerOrder {
         let slot = self.used.checked_ilog2()?;
         self.used &= !(1 << slot);
         self.all.get(slot as usize).copied()
+    }
+}
+
+/// How many pages of places [`OldPlaces`] knows.
+const OLD_PLACES: usize = 24;
+
+/// The pages of places with packed heads of a unit, before that changes: what its pages keep of these is copied
+/// while its entries are exchanged, when nobody can look up where they are.
+#[derive(Debug)]
+pub(in crate::vmemmap) struct OldPlaces {
+    /// The number of each page, counted from the start of all addresses, and its frame.
+    pages: [(u64, Pfn); OLD_PLACES],
+    used: usize,
+}
+
+impl OldPlaces {
+    const fn new() -> Self {
+        Self {
+            pages: [(0, Pfn::MAX); OLD_PLACES],
+            used: 0,
+        }
+    }
+
+    pub(in crate::vmemmap) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Adds the page with the number `page`. Says whether there was room.
+    pub(in crate::vmemmap) fn add(&mut self, page: u64, holder: Pfn) -> bool {
+        let Some(place) = self.pages.get_mut(self.used) else {
+            return false;
+        };
+        *place = (page, holder);
+        self.used += 1;
+        true
+    }
+
+    /// The frame of the page with the number `page`.
+    pub(super) fn find(&self, page: u64) -> Option<Pfn> {
+        let mut known = self.pages.iter().take(self.used);
+        known.find(|(at, _)| *at == page).map(|(_, holder)| *holder)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.used == 0
     }
 }

@@ -41,7 +41,10 @@ impl<'r, 'v, D: Reshape, A: FrameAllocator, M: DirectMap> Keeping<'r, 'v, D, A, 
 
     /// What replaces `old` at `at`, tails of `page` in frames of their own.
     fn fold(&mut self, at: VirtAddr, old: Run, kind: &Kind) -> Run {
-        let Kind::Tail { page, order, tails } = *kind else {
+        let Kind::Tail {
+            page, order, tails, ..
+        } = *kind
+        else {
             return old;
         };
         if let Some(holder) = self.head.take() {

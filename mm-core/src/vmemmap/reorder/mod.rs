@@ -31,17 +31,19 @@ mod target;
 
 use super::Vmemmap;
 use super::fold::{FoldError, not_online};
+use super::heads::NewHeads;
 use super::note::Notes;
 use crate::addr::{Order, Pfn, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
 use crate::error::ErrorKind;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
-use crate::pagemap::{DevPagemap, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tails};
 use crate::paging::{InUse, PageTable, Replacement};
 use crate::readers::ReadersOf;
 pub(super) use change::{Change, Leaves, rewrite_descriptors};
 use core::fmt;
 pub(super) use describe::{Describe, UnitWriter};
+pub use frozen::Committed;
 pub(super) use held::PerOrder;
 pub(super) use target::{Target, aligned};
 
@@ -108,6 +110,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// What is in the first descriptor of a page stays if a page began there before. So does what is in
     /// that of a tail which was a tail, if it has memory of its own. All other descriptors are as new.
     ///
+    /// Where heads are [packed](crate::pagemap::Heads::Packed), before or after, their pages of places come from the
+    /// reserve too, never from an altmap. Old heads go in the end, and where there are readers it waits for a
+    /// [grace period](crate::readers::GracePeriod) before that, with the lock of the vmemmap held.
+    ///
     /// It goes unit by unit, as [`reorder_step`](Self::reorder_step) does.
     ///
     /// # Errors
@@ -126,9 +132,37 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             rest: Some(frames),
             ..Reordered::default()
         };
-        match self.all_steps(table, pagemap, Describe::Owned, &mut done) {
+        let start = self.first_of_page(&*table, frames.start());
+        let steps = self.all_steps(table, pagemap, Describe::Owned, &mut done);
+        self.remove_replaced_heads(table, pagemap, start, frames, done.rest);
+        match steps {
             Ok(()) => Ok(done),
             Err(error) => Err(ReorderStopped { done, error }),
+        }
+    }
+
+    /// Takes the packed heads that the pages from the frame `start` on had before they changed, up to what of
+    /// `frames` is the `rest`. Readers that have found one before are waited for.
+    #[inline(never)]
+    fn remove_replaced_heads<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        pagemap: &DevPagemap<'_>,
+        start: Pfn,
+        frames: PfnRange,
+        rest: Option<PfnRange>,
+    ) {
+        let end = rest.map_or(frames.last().get() + 1, |rest| rest.start().get());
+        let Some(Ok(changed)) = (end.checked_sub(start.get()))
+            .filter(|changed| *changed > 0)
+            .map(|changed| PfnRange::new(start, changed))
+        else {
+            return;
+        };
+        let keep = packed_order(pagemap);
+        if self.has_old_heads(&*table, changed, keep) {
+            self.readers.wait();
+            self.remove_old_heads(table, changed, keep);
         }
     }
 
@@ -169,7 +203,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         D: Reshape,
     {
         let mut done = Reordered::default();
+        let start = self.first_of_page(&*table, frames.start());
         self.step(table, pagemap, frames, Describe::Owned, &mut done)?;
+        self.remove_replaced_heads(table, pagemap, start, frames, done.rest);
         Ok(done)
     }
 
@@ -227,7 +263,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
         let outside = FoldError::Outside { frames };
         pagemap.range_of(frames).ok_or(outside)?;
-        self.check_in_place(table, pagemap, frames)?;
+        self.check_new_heads(pagemap)?;
         if pagemap.tails_of(self.model.max_order()).0 == Tails::PerOrder
             && !D::Encoding::SAME_FOR_ALL
         {
@@ -246,13 +282,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let (last, _) = page_of(frames.last())?;
         self.check_complete(table, frames, [first, last])?;
         Ok(Request {
-            target: Target::new(pagemap, frames, [first, last], table.can_share_tables()),
+            target: Target::new(pagemap, frames, [first, last], table.can_share_tables())
+                .with_packed_heads(),
             first: first_order,
             order,
         })
     }
 
     /// The first frame of the page that `frame`, which is online, is part of.
+    #[inline(never)]
     fn first_of_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Pfn {
         let order = self.mapped_descriptor(table, frame);
         frame.align_down(order.map_or(Order::BASE, |descriptor| descriptor.order()))
@@ -324,7 +362,17 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.check_altmap(&*table, pagemap.altmap())?;
         let bits = self.take_bits_for(unit, node)?;
         let mut notes = Notes::default();
-        match self.change::<P, false>(table, pagemap, &change, &mut notes) {
+        let new = NewHeads {
+            pagemap,
+            target: &request.target,
+            unit,
+            describe,
+        };
+        let changed = match self.make_heads(table, &new, &mut notes) {
+            Ok(()) => self.change::<P, false>(table, pagemap, &change, &mut notes),
+            Err(error) => Err(error),
+        };
+        match changed {
             Ok(changed) => {
                 self.publish_unit(unit, bits);
                 done.units += 1;
@@ -333,6 +381,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 Ok(())
             }
             Err(error) => {
+                self.unmake_heads(table, &new);
                 self.give_bits_back(bits);
                 Err(match error {
                     FoldError::OutOfFrames(_) => FoldError::ReserveTooSmall { node },
@@ -368,6 +417,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let (first, last) = (first.ok_or(outside)?, last.ok_or(outside)?);
         VirtRange::between(first.start(), last.last()).ok_or(outside)
     }
+}
+
+/// The order of the pagemap's pages, if they have packed heads.
+fn packed_order(pagemap: &DevPagemap<'_>) -> Option<Order> {
+    let is_packed = pagemap.heads().0 == Heads::Packed;
+    is_packed.then(|| pagemap.geometry().order())
 }
 
 /// What of `frames` is behind `unit`.

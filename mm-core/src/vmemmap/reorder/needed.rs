@@ -2,18 +2,20 @@
 
 use super::target::{Kind, Segment, Target, aligned};
 use crate::addr::{Order, Pfn, PfnRange, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{DevPagemap, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tails};
 use crate::paging::{InUse, PageTable};
 use crate::readers::ReadersOf;
+use crate::vmemmap::heads::heads_needed;
 use crate::vmemmap::publish::around;
 use crate::vmemmap::{Reserve, Vmemmap, memory_of};
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// How much [`reorder`](Self::reorder) can take from the reserve to make `frames` pages of the
     /// pagemap's order, if no page there is of a larger order than `largest`. It does not look at what is
-    /// mapped.
+    /// mapped, but for whether a page there has its head [packed](crate::pagemap::Heads::Packed): then the first
+    /// vmemmap page of none has a frame.
     ///
     /// That much suffices, and there is memory for which less does not: a page of `largest` whose tails
     /// and tables are all shared takes all of the frames and blocks, and memory that is mapped by huge
@@ -31,9 +33,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
         largest: Order,
     ) -> Reserve {
+        let whole = [
+            aligned(frames.start(), largest),
+            aligned(frames.last(), largest),
+        ];
+        let whole = around(whole[0], whole[1]);
+        let in_place = self.find_packed(table, whole, &|_| true).is_none();
         let leaf = self.huge_leaf_of(table, pagemap);
         let leaf = leaf.filter(|_| pagemap.huge_leaves() && table.resizes_leaves());
-        let mut most = self.needed_from(table, pagemap, frames, [largest; 2], leaf);
+        let mut most = self.needed_from(table, pagemap, frames, [largest; 2], leaf, in_place);
         // A page that a huge leaf describes only in part gives single frames where a larger one gives a
         // block. Nobody knows which of them is there.
         if let Some(leaf) = leaf {
@@ -42,17 +50,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 .into_iter()
                 .flatten()
             {
-                let other = self.needed_from(table, pagemap, frames, ends, Some(leaf));
+                let other = self.needed_from(table, pagemap, frames, ends, Some(leaf), in_place);
                 most.frames = most.frames.max(other.frames);
                 most.tables = most.tables.max(other.tables);
                 most.huge_leaves = most.huge_leaves.max(other.huge_leaves);
             }
         }
-        let whole = [
-            aligned(frames.start(), largest),
-            aligned(frames.last(), largest),
-        ];
-        let whole = around(whole[0], whole[1]);
         most.frames += self.bits_to_publish_pages(whole, pagemap.geometry().order());
         most
     }
@@ -66,10 +69,19 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
         [first, last]: [Order; 2],
         leaf: Option<Order>,
+        all_in_place: bool,
     ) -> Reserve {
-        let largest = first.max(last);
+        // The first vmemmap page of a page with a packed head has no frame of its own.
+        let largest = match all_in_place {
+            true => Some(first.max(last)),
+            false => None,
+        };
         let ends = [aligned(frames.start(), first), aligned(frames.last(), last)];
         let target = Target::new(pagemap, frames, ends, table.can_share_tables());
+        let target = match D::Encoding::HAS_STUBS {
+            true => target.with_packed_heads(),
+            false => target,
+        };
         let mut needed = Needed {
             target: &target,
             leaf,
@@ -77,13 +89,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             own: 0,
             reserve: Reserve::default(),
             orders: 0,
+            stubs: 0,
+            stub_tables: 0,
         };
         if let Some(range) = needed.vmemmap_pages() {
             needed.count(range, largest);
         }
         let has_altmap = pagemap.altmap().is_some();
+        let (heads, tables) = heads_needed(&self.model, &target, target.whole(), table.levels());
+        needed.reserve.tables += tables;
         Reserve {
-            frames: u64::from(needed.orders.count_ones())
+            frames: u64::from(needed.orders.count_ones() + needed.stubs.count_ones())
+                + heads
                 + self.frames_to_remember(&needed)
                 + if has_altmap { 0 } else { needed.own },
             huge_leaves: if has_altmap {
@@ -98,13 +115,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// How many frames it takes to remember the shared tails, and their shared tables.
     fn frames_to_remember(&self, needed: &Needed<'_, '_>) -> u64 {
         let memory = memory_of(&self.model, &self.frames, &self.direct_map);
-        let tails = u64::from(needed.orders.count_ones());
+        let tails = u64::from(needed.orders.count_ones() + needed.stubs.count_ones());
         // The smallest order of which a page's tails may fill a table.
         let entries = self.model.granule().entries_per_table().trailing_zeros();
         let fills_table = u32::from(self.model.vmemmap_page_order().get()) + entries + 1;
         let large = needed.orders.checked_shr(fills_table).unwrap_or(0);
         let tables = match needed.target.can_share_tables() {
-            true => u64::from(large.count_ones()),
+            true => u64::from(large.count_ones() + needed.stub_tables.count_ones()),
             false => 0,
         };
         self.pool_state.registry.frames_for(tails, memory)
@@ -158,6 +175,9 @@ struct Needed<'t, 'p> {
     reserve: Reserve,
     /// The orders, by their bits, whose tails are shared by all.
     orders: u64,
+    /// Those of which there are stubs, and those whose stubs fill a table.
+    stubs: u64,
+    stub_tables: u64,
 }
 
 impl Needed<'_, '_> {
@@ -171,8 +191,8 @@ impl Needed<'_, '_> {
         VirtRange::between(start.start(), end.last())
     }
 
-    /// Counts what `range` takes, span by span, if it was mapped by pages of `largest`.
-    fn count(&mut self, range: VirtRange, largest: Order) {
+    /// Counts what `range` takes, span by span, if it was mapped by pages of `largest` with heads in place.
+    fn count(&mut self, range: VirtRange, largest: Option<Order>) {
         let granule = self.target.model().granule();
         let entries = granule.entries_per_table() as u64;
         let bytes = entries * granule.bytes();
@@ -203,7 +223,7 @@ impl Needed<'_, '_> {
     }
 
     /// Counts the frames of `span`.
-    fn count_pages(&mut self, span: VirtRange, largest: Order) {
+    fn count_pages(&mut self, span: VirtRange, largest: Option<Order>) {
         let granule = self.target.model().granule();
         let mut rest = Some(span);
         while let Some(left) = rest {
@@ -216,6 +236,16 @@ impl Needed<'_, '_> {
             let pages = pages.min(left.pages(granule));
             match kind {
                 Kind::Own => self.own += pages - self.first_pages(first, pages, largest),
+                Kind::Tail {
+                    order,
+                    heads: Heads::Packed,
+                    ..
+                } => {
+                    self.stubs |= 1 << order.get();
+                    if pages == granule.entries_per_table() as u64 {
+                        self.stub_tables |= 1 << order.get();
+                    }
+                }
                 Kind::Tail {
                     order,
                     tails: Tails::PerOrder,
@@ -235,8 +265,12 @@ impl Needed<'_, '_> {
     }
 
     /// How many of the `pages` vmemmap pages that describe the frames from `first` on have the first
-    /// frame of a page of `largest`, or of one that is smaller than a vmemmap page: those have a frame.
-    fn first_pages(&self, first: Pfn, pages: u64, largest: Order) -> u64 {
+    /// frame of a page of `largest`, or of one that is smaller than a vmemmap page: those have a frame. None, if
+    /// heads may be packed.
+    fn first_pages(&self, first: Pfn, pages: u64, largest: Option<Order>) -> u64 {
+        let Some(largest) = largest else {
+            return 0;
+        };
         let per_page = self.target.model().descriptors_per_page();
         if largest.frames() <= per_page {
             return pages;

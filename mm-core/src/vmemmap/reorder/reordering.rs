@@ -10,14 +10,12 @@ use super::target::{Kind, ORDERS, Target};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
-use crate::pagemap::Heads;
 use crate::paging::{PageTable, Role, Run};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::frame_pool::FramePool;
 use crate::vmemmap::frames_ahead::FramesAhead;
 use crate::vmemmap::note::Notes;
-use crate::vmemmap::registry::TailKey;
 use crate::vmemmap::shared_tail::shared_tail;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -212,19 +210,16 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         let mut any = false;
         for slot in 0..ORDERS {
             let references = self.per_order.needed(slot);
-            let Some(order) = self.target.order_of(slot).filter(|_| references > 0) else {
+            let found = self.target.order_of(slot).filter(|_| references > 0);
+            let Some((order, heads)) = found else {
                 continue;
             };
-            let node = self.writer.node;
-            let before = self.pool.registered_tail(TailKey {
-                order,
-                node,
-                heads: Heads::InPlace,
-            });
             let writer = DescriptorWriter {
                 order,
+                heads,
                 ..self.writer
             };
+            let before = self.pool.registered_tail(writer.tail_key());
             let head = self.unit.start().align_down(order);
             let pool = &mut self.pool;
             let tail = shared_tail::<D, A, M>(pool, &writer, head, references, notes)?;

@@ -5,7 +5,7 @@ use super::target::{Kind, Segment, Target};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator};
-use crate::pagemap::{Heads, Tails};
+use crate::pagemap::Tails;
 use crate::paging::{Leaf, PageTable, Role, Run, Visit};
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::fold::FoldError;
@@ -395,7 +395,13 @@ pub(super) fn is_tail_of<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     leaf: &Leaf,
     kind: &Kind,
 ) -> bool {
-    let Kind::Tail { page, order, tails } = *kind else {
+    let Kind::Tail {
+        page,
+        order,
+        tails,
+        heads,
+    } = *kind
+    else {
         return false;
     };
     if leaf.role != Role::Tail || leaf.block.order() != Order::BASE {
@@ -403,11 +409,7 @@ pub(super) fn is_tail_of<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     }
     if tails == Tails::PerOrder {
         let node = writer.node;
-        let registered = pool.registered_tail(TailKey {
-            order,
-            node,
-            heads: Heads::InPlace,
-        });
+        let registered = pool.registered_tail(TailKey { order, node, heads });
         return !leaf.writable && registered == Some(leaf.block.first());
     }
     if !leaf.writable {
@@ -420,6 +422,10 @@ pub(super) fn is_tail_of<D: Descriptor, A: FrameAllocator, M: DirectMap>(
     // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map reaches it (duty
     // 2 of `Vmemmap::new`) and it holds descriptors of `D`'s size; descriptors are only shared.
     let tail = unsafe { descriptors.as_ref() };
-    let writer = DescriptorWriter { order, ..*writer };
+    let writer = DescriptorWriter {
+        order,
+        heads,
+        ..*writer
+    };
     tail.order() == order && tail.word() == writer.tail_word::<D>(page.start())
 }

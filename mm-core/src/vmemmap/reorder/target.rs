@@ -10,7 +10,7 @@
 
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::model::MemoryModel;
-use crate::pagemap::{DevPagemap, Tables, Tails};
+use crate::pagemap::{DevPagemap, Heads, Tables, Tails};
 
 /// How many orders can share their tails: those of pages that fill 2 to 2^32 vmemmap pages. Larger ones
 /// share them per compound page.
@@ -21,11 +21,13 @@ pub(super) const ORDERS: usize = 32;
 pub(super) enum Kind {
     /// A frame of its own for each.
     Own,
-    /// The tail frame of this compound page.
+    /// The tail frame of this compound page. Where heads are packed it has stubs, and this is the first one of
+    /// many pages that may follow.
     Tail {
         page: PfnRange,
         order: Order,
         tails: Tails,
+        heads: Heads,
     },
 }
 
@@ -50,6 +52,8 @@ pub(in crate::vmemmap) struct Target<'p> {
     /// part becomes pages as large as fit.
     ends: [PfnRange; 2],
     shares_tables: bool,
+    /// Whether heads are packed where that can be.
+    packs: bool,
 }
 
 impl<'p> Target<'p> {
@@ -69,7 +73,52 @@ impl<'p> Target<'p> {
             tails: tails_of(pagemap, order),
             ends,
             shares_tables: can_share_tables && pagemap.tables() == Tables::Shared,
+            packs: false,
         }
+    }
+
+    /// The same, with packed heads where the pagemap asks for them and a page can have one.
+    pub(in crate::vmemmap) fn with_packed_heads(self) -> Self {
+        let packs = self.pagemap.packs_heads() && self.model().heads().is_some();
+        Self { packs, ..self }
+    }
+
+    /// Where the heads of pages of `order` are to be.
+    pub(in crate::vmemmap) fn heads_of(&self, order: Order) -> Heads {
+        match self.packs && self.slot(order) < ORDERS && self.model().can_pack_heads(order) {
+            true => Heads::Packed,
+            false => Heads::InPlace,
+        }
+    }
+
+    /// How tails of pages of `order` are to be shared, and where their heads are to be.
+    fn policies_of(&self, order: Order) -> (Tails, Heads) {
+        match self.heads_of(order) {
+            Heads::Packed => (Tails::PerOrder, Heads::Packed),
+            Heads::InPlace => (tails_of(self.pagemap, order), Heads::InPlace),
+        }
+    }
+
+    /// The first of `rest`, whole pages, that are to have packed heads: pages of one order. Takes these, and what is
+    /// before them, out of it.
+    #[inline(never)]
+    pub(in crate::vmemmap) fn next_packed(
+        &self,
+        rest: &mut Option<PfnRange>,
+    ) -> Option<(PfnRange, Order)> {
+        while let Some(frames) = rest.filter(|_| self.packs) {
+            let (page, order) = self.page_of(frames.start());
+            let run = match self.part.contains(frames.start()) {
+                true => self.part.intersection(frames),
+                false => page.intersection(frames),
+            };
+            let run = run.unwrap_or(frames);
+            *rest = frames.split_at(run.frames()).1;
+            if self.heads_of(order) == Heads::Packed {
+                return Some((run, order));
+            }
+        }
+        None
     }
 
     pub(super) const fn model(&self) -> &MemoryModel {
@@ -84,15 +133,20 @@ impl<'p> Target<'p> {
         PfnRange::new(start, end.get() - start.get() + 1).unwrap_or(self.part)
     }
 
-    /// The place of `order` in a list of [`ORDERS`]; none in it for an order whose tails are not shared.
+    /// The place of the tails of `order`, or of its stubs, in a list of [`ORDERS`]; none in it for an order whose
+    /// tails are not shared.
     pub(super) fn slot(&self, order: Order) -> usize {
-        slot(self.model(), order)
+        slot(self.model(), order, self.packs)
     }
 
-    /// The order with the place `slot`.
-    pub(super) fn order_of(&self, slot: usize) -> Option<Order> {
+    /// The order with the place `slot`, and where its heads are.
+    pub(super) fn order_of(&self, slot: usize) -> Option<(Order, Heads)> {
         let page = self.model().vmemmap_page_order().get();
-        Order::new(page.checked_add(u8::try_from(slot).ok()?)?.checked_add(1)?)
+        let larger = u8::try_from(slot)
+            .ok()?
+            .checked_add(u8::from(!self.packs))?;
+        let order = Order::new(page.checked_add(larger)?)?;
+        Some((order, self.heads_of(order)))
     }
 
     /// The last compound page of `unit` that ends at `last` or before, and whose tails are shared per
@@ -103,7 +157,7 @@ impl<'p> Target<'p> {
             let frame = last.filter(|last| unit.contains(*last))?;
             let (page, order) = self.page_of(frame);
             let is_compound = page.frames() > self.model().descriptors_per_page();
-            let tails = tails_of(self.pagemap, order);
+            let (tails, _) = self.policies_of(order);
             if is_compound && tails != Tails::None && tails != Tails::PerOrder {
                 return Some(page);
             }
@@ -130,7 +184,7 @@ impl<'p> Target<'p> {
     }
 
     /// The page that `frame`, which is in [`whole`](Self::whole), is to be part of.
-    pub(super) fn page_of(&self, frame: Pfn) -> (PfnRange, Order) {
+    pub(in crate::vmemmap) fn page_of(&self, frame: Pfn) -> (PfnRange, Order) {
         if self.part.contains(frame) {
             return (aligned(frame, self.order), self.order);
         }
@@ -160,6 +214,7 @@ impl<'p> Target<'p> {
         // Nearly all are in the part, in pages that are larger than that.
         if self.order > self.model().vmemmap_page_order()
             && self.tails != Tails::None
+            && self.heads_of(self.order) == Heads::InPlace
             && self.part.contains(first)
         {
             let page = aligned(first, self.order);
@@ -174,6 +229,7 @@ impl<'p> Target<'p> {
                         page,
                         order: self.order,
                         tails: self.tails,
+                        heads: Heads::InPlace,
                     },
                     pages: (page.frames() - before) >> self.model().vmemmap_page_order().get(),
                 },
@@ -189,16 +245,27 @@ impl<'p> Target<'p> {
             kind: Kind::Own,
             pages,
         };
+        let (tails, heads) = self.policies_of(order);
+        let tails_up_to = |last| Segment {
+            kind: Kind::Tail {
+                page,
+                order,
+                tails,
+                heads,
+            },
+            pages: up_to(last),
+        };
+        if heads == Heads::Packed {
+            // Stubs run on from page to page.
+            return Some(tails_up_to(alike.last()));
+        }
         if page.frames() <= per_page {
             return Some(own(up_to(alike.last())));
         }
-        Some(match tails_of(self.pagemap, order) {
+        Some(match tails {
             Tails::None => own(up_to(alike.last())),
             _ if page.start() == first => own(1),
-            tails => Segment {
-                kind: Kind::Tail { page, order, tails },
-                pages: up_to(page.last()),
-            },
+            _ => tails_up_to(page.last()),
         })
     }
 
@@ -209,6 +276,7 @@ impl<'p> Target<'p> {
         let frames = pages.checked_mul(self.model().descriptors_per_page())?;
         let frames = PfnRange::new(first, frames).ok()?;
         let is_uniform = self.tails == Tails::PerOrder
+            && self.heads_of(self.order) == Heads::InPlace
             && self.order > self.model().vmemmap_page_order()
             && self.part.contains_range(frames);
         if !is_uniform {
@@ -220,6 +288,7 @@ impl<'p> Target<'p> {
             page: aligned(first, self.order),
             order: self.order,
             tails: self.tails,
+            heads: Heads::InPlace,
         };
         Some((heads, kind))
     }
@@ -231,6 +300,7 @@ impl<'p> Target<'p> {
         let before = first.get().checked_sub(self.part.start().get())?;
         let rest = self.part.split_at(before).1;
         let is_shared = self.tails == Tails::PerOrder
+            && self.heads_of(self.order) == Heads::InPlace
             && self.order > self.model().vmemmap_page_order()
             && first.is_aligned(self.order);
         rest.filter(|_| is_shared).map(|rest| (rest, self.order))
@@ -284,17 +354,20 @@ impl<'p> Target<'p> {
 
 /// How tails of pages of `order` are to be shared.
 fn tails_of(pagemap: &DevPagemap<'_>, order: Order) -> Tails {
-    let is_known = slot(pagemap.model(), order) < ORDERS;
+    let is_known = slot(pagemap.model(), order, false) < ORDERS;
     match pagemap.tails_of(order).0 {
         Tails::PerOrder if !is_known => Tails::PerCompound,
         tails => tails,
     }
 }
 
-/// The place of `order` among those that can share their tails; none for others.
-fn slot(model: &MemoryModel, order: Order) -> usize {
+/// The place of `order` among those that can share their tails, or, where heads are packed, stubs; none for others.
+// No order has tails in place that are shared, and others stubs, in one change.
+fn slot(model: &MemoryModel, order: Order, packs: bool) -> usize {
     let larger = order.get().checked_sub(model.vmemmap_page_order().get());
-    larger.map_or(ORDERS, |larger| usize::from(larger).wrapping_sub(1))
+    // Pages that fill one vmemmap page have stubs, but no vmemmap page of nothing but tails.
+    let larger = larger.and_then(|larger| larger.checked_sub(u8::from(!packs)));
+    larger.map_or(ORDERS, |larger| usize::from(larger).min(ORDERS))
 }
 
 /// The block of `order` that `frame` is in.

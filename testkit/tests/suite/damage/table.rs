@@ -355,6 +355,10 @@ unsafe impl Replace<DamagedTable<'_>> for DamagedReplace {
         InUse::takes_tables(&table.table)
     }
 
+    fn levels(table: &DamagedTable<'_>) -> u32 {
+        InUse::levels(&table.table)
+    }
+
     fn take_spare_table(table: &mut DamagedTable<'_>, node: NodeId) -> Result<Pfn, ReplaceError> {
         <Inside<'_> as PageTable>::Replace::take_spare_table(&mut table.table, node)
     }

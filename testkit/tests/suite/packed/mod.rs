@@ -3,6 +3,7 @@
 mod costs;
 mod pieces;
 mod refusals;
+mod reorder;
 
 use hosted::BackendKind;
 use mm_core::addr::{Order, Pfn, PfnRange, PhysAddr, VirtAddr};

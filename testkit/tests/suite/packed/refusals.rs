@@ -39,7 +39,7 @@ fn an_altmap_is_refused(kind: BackendKind) {
     });
 }
 
-fn packed_memory_keeps_its_order(kind: BackendKind) {
+fn packed_memory_is_not_folded_nor_reshaped(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
     let order = sizes.natural();
@@ -58,7 +58,6 @@ fn packed_memory_keeps_its_order(kind: BackendKind) {
             }
             assert_eq!(bed.unfold(&pagemap, part).map(drop), refused);
             assert_eq!(bed.reshape(&pagemap, part), refused);
-            assert_eq!(bed.reorder_step(&pagemap, part).map(drop), refused);
         }
         bed.offline(region);
         // Nor is memory packed that has its heads in place.
@@ -66,7 +65,6 @@ fn packed_memory_keeps_its_order(kind: BackendKind) {
         let refused = Err(FoldError::HeadsPacked { first });
         let pagemap = packed(&model, &ranges, order);
         assert_eq!(bed.fold(&pagemap, part).map(drop), refused);
-        assert_eq!(bed.reorder_step(&pagemap, part).map(drop), refused);
         bed.offline(region);
     });
 }
@@ -102,6 +100,6 @@ fn foreign_entries_where_heads_are_to_be_are_seen(kind: BackendKind) {
 on_backends!(all:
     an_encoding_without_stubs_is_refused,
     an_altmap_is_refused,
-    packed_memory_keeps_its_order,
+    packed_memory_is_not_folded_nor_reshaped,
     foreign_entries_where_heads_are_to_be_are_seen,
 );

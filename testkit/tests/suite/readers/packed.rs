@@ -1,14 +1,20 @@
 //! Readers of memory with packed heads: pages, references, and what is frozen.
 
-use super::bed::{Bed, on_bed, pagemap};
+use super::bed::{Bed, Done, Handle, on_bed, on_bed_with, pagemap};
 use hosted::BackendKind;
-use mm_core::addr::{Order, PfnRange};
+use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::Descriptor;
 use mm_core::pagemap::{DevPagemap, Heads, Tables, Tails};
+use mm_core::paging::{PageTable, Replacement};
 use mm_core::readers::{NoReference, PageReference, Put};
-use mm_core::vmemmap::{FoldError, OfflineError};
+use mm_core::vmemmap::{OfflineError, Reserve};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use testkit::on_backends;
 use testkit::testbed::Sizes;
+
+const NODE: NodeId = NodeId::new(0);
+const ROUNDS: u64 = 60;
 
 /// Six pages, of which four are in one page of places and two in the next.
 fn on_pages(kind: BackendKind, test: impl FnOnce(&mut Bed<'_>, &DevPagemap<'_>, PfnRange, Order)) {
@@ -36,30 +42,21 @@ fn pages_are_found_with_their_heads(kind: BackendKind) {
             of_first
                 .head()
                 .flags()
-                .store(first.get(), std::sync::atomic::Ordering::Relaxed);
+                .store(first.get(), Ordering::Relaxed);
             let own = of_first.own_descriptor().unwrap();
-            assert_eq!(
-                own.flags().load(std::sync::atomic::Ordering::Relaxed),
-                first.get()
-            );
+            assert_eq!(own.flags().load(Ordering::Relaxed), first.get());
             for frame in [first.saturating_add(1), last] {
                 let page = reading.page_of(frame).unwrap();
                 assert_eq!(page.frames(), PfnRange::new(first, order.frames()).unwrap());
                 assert!(page.own_descriptor().is_none());
                 let head = page.head();
-                assert_eq!(
-                    head.flags().load(std::sync::atomic::Ordering::Relaxed),
-                    first.get()
-                );
+                assert_eq!(head.flags().load(Ordering::Relaxed), first.get());
                 assert_eq!(head.order(), order);
             }
             // By a walk too.
             let described = bed.vmemmap.descriptor(&bed.table, first).unwrap();
             let flags = described.own().unwrap().flags();
-            assert_eq!(
-                flags.load(std::sync::atomic::Ordering::Relaxed),
-                first.get()
-            );
+            assert_eq!(flags.load(Ordering::Relaxed), first.get());
             assert!(
                 bed.vmemmap
                     .descriptor(&bed.table, last)
@@ -165,10 +162,6 @@ fn frozen_pages_go_offline_beside_their_neighbours(kind: BackendKind) {
         assert!(reader.enter().page_of(piece.start()).is_none());
         assert!(reader.enter().page_of(frames.start()).is_some());
         bed.audit();
-        // SAFETY: 1 and 2: as above.
-        let refused = unsafe { bed.vmemmap.freeze_units(&bed.table, pagemap, frames, 1) };
-        let first = frames.start();
-        assert_eq!(refused.map(drop), Err(FoldError::HeadsPacked { first }));
         bed.vmemmap
             .populate(&mut bed.table, pagemap, piece)
             .unwrap();
@@ -177,7 +170,202 @@ fn frozen_pages_go_offline_beside_their_neighbours(kind: BackendKind) {
     });
 }
 
+/// The pagemaps of what `frames` become: pages of two orders with packed heads, base pages beside such, and pages
+/// with their heads in place.
+fn forms<'p>(kind: BackendKind, ranges: &'p [PfnRange]) -> [DevPagemap<'p>; 4] {
+    let sizes = Sizes::of(kind.model());
+    let of = |order, heads| {
+        pagemap(&kind.model(), ranges, order)
+            .with_heads(heads)
+            .with_tails(Tails::PerOrder)
+            .with_tables(Tables::Shared)
+    };
+    [
+        of(sizes.natural(), Heads::Packed),
+        of(sizes.vmemmap_page(), Heads::Packed),
+        of(Order::BASE, Heads::Packed),
+        of(sizes.natural(), Heads::InPlace),
+    ]
+}
+
+fn fill(bed: &mut Bed<'_>, forms: &[DevPagemap<'_>], frames: PfnRange) {
+    let largest = Sizes::of(bed.kind.model()).natural();
+    let needed = forms
+        .iter()
+        .map(|to| bed.vmemmap.reserve_needed(&bed.table, to, frames, largest));
+    let all = needed.fold(Reserve::default(), |all, one| Reserve {
+        frames: all.frames + one.frames,
+        tables: all.tables + one.tables,
+        huge_leaves: 0,
+    });
+    let filled = bed.vmemmap.fill_reserve(&mut bed.table, NODE, all);
+    filled.map(drop).unwrap();
+}
+
+/// A reader that has found an old head looks at it until it is done. Until the second wait is over the memory is in
+/// use as what it has become, and does not change again.
+fn old_heads_stay_until_a_second_wait(kind: BackendKind) {
+    let sizes = Sizes::of(kind.model());
+    let (large, small) = (sizes.natural(), sizes.vmemmap_page());
+    let ranges = [sizes.blocks(large, 4, 2)];
+    let first = ranges[0].start();
+    on_bed(kind, |bed| {
+        let forms = forms(kind, &ranges);
+        let region = bed.vmemmap.online(&mut bed.table, &forms[0]).unwrap();
+        fill(bed, &forms, ranges[0]);
+        let reader = bed.reader();
+        let old = kind.model().packed_head(first, large).unwrap();
+        for releases in [true, false] {
+            // SAFETY: 1: as for `bed.reader`. 2: the one of each page is this test's.
+            let frozen = unsafe {
+                bed.vmemmap
+                    .freeze_units(&bed.table, &forms[1], ranges[0], 1)
+            };
+            let quiescent = frozen.unwrap().wait();
+            let reading = reader.enter();
+            let page = reading.page_of(ranges[0].last()).unwrap();
+            assert_eq!(page.order(), large);
+            let (table, after) = (&mut bed.table, &forms[1]);
+            let committed = bed
+                .vmemmap
+                .commit_reorder(table, quiescent, after, ranges[0], 1);
+            assert_eq!((committed.changed.busy, committed.changed.error), (0, None));
+            let old_heads = committed.old_heads.unwrap();
+            assert_eq!(page.head().order(), large, "it is still there");
+            assert_eq!(page.head().references().get(), None, "and frozen");
+            drop(reading);
+            bed.expect(ranges[0], &[(ranges[0], small)]);
+            drop(reader.enter().reference(first).unwrap());
+            bed.audit();
+            assert!(bed.table.lookup(old).mapping().is_some());
+            // Nobody makes a head there, or takes another one, before that is over.
+            // SAFETY: 1 and 2: as above.
+            let busy = unsafe {
+                bed.vmemmap
+                    .freeze_units(&bed.table, &forms[0], ranges[0], 1)
+            };
+            assert_eq!(busy.unwrap().busy(), 2);
+            let refused = bed.vmemmap.depopulate(&mut bed.table, after, ranges[0]);
+            assert_eq!(refused.map(drop), Err(OfflineError::Frozen { first }));
+            if releases {
+                let before = bed.vmemmap.reserve(NODE);
+                let released = bed.vmemmap.release_heads(&mut bed.table, old_heads.wait());
+                assert_eq!(released, Ok(()));
+                assert!(bed.table.lookup(old).mapping().is_none());
+                assert!(bed.vmemmap.reserve(NODE).frames > before.frames);
+            } else {
+                drop(old_heads);
+            }
+            bed.audit();
+            for to in [2, 3, 0] {
+                // SAFETY: 1: as above.
+                let changed = unsafe {
+                    bed.vmemmap.reorder_beside_readers(
+                        &mut bed.table,
+                        &forms[to],
+                        ranges[0],
+                        (1, 1),
+                    )
+                };
+                let changed = changed.unwrap();
+                assert_eq!((changed.busy, changed.error), (0, None), "{to} {changed:?}");
+                let order = forms[to].geometry().order();
+                bed.expect(ranges[0], &[(ranges[0], order)]);
+                bed.audit();
+            }
+        }
+        bed.vmemmap.empty_reserve(&mut bed.table);
+        bed.vmemmap.offline(&mut bed.table, region).unwrap();
+        bed.expect(ranges[0], &[]);
+    });
+}
+
+/// Gets references and looks whether they keep their pages as they are.
+fn read(reader: Handle<'_>, frames: PfnRange, done: &AtomicBool, had: &AtomicU64, seed: u64) {
+    let mut state = seed;
+    while !done.load(Ordering::Acquire) {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let frame = frames
+            .start()
+            .saturating_add((state >> 33) % frames.frames());
+        if let Some(page) = reader.enter().page_of(frame) {
+            assert!(page.frames().contains(frame));
+            let _ = page.head().references().get();
+        }
+        let Ok(reference) = reader.enter().reference(frame) else {
+            continue;
+        };
+        let order = reference.order();
+        assert_eq!(reference.first(), frame.align_down(order));
+        let reading = reader.enter();
+        let page = reading.page_of(frame).unwrap();
+        let now = (page.first(), page.order());
+        assert_eq!(now, (reference.first(), order), "it has changed");
+        drop(reading);
+        drop(reference);
+        had.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Heads are packed, in place, and of other orders, whole pages and parts, beside readers in threads.
+fn packed_pages_change_beside_readers(kind: BackendKind, replacement: Replacement) {
+    let sizes = Sizes::of(kind.model());
+    let ranges = [sizes.blocks(sizes.natural(), 4, 3)];
+    on_bed_with(kind, replacement, |bed| {
+        let forms = forms(kind, &ranges);
+        let region = bed.vmemmap.online(&mut bed.table, &forms[0]).unwrap();
+        fill(bed, &forms, ranges[0]);
+        let (done, had) = (AtomicBool::new(false), AtomicU64::new(0));
+        let reader = bed.reader();
+        thread::scope(|scope| {
+            let ends = Done(&done);
+            let (done, had) = (&done, &had);
+            let spawn = |seed| scope.spawn(move || read(reader, ranges[0], done, had, seed));
+            let threads = [0, 1001].map(spawn);
+            let mut changes = 0;
+            let mut index = 0;
+            while index < ROUNDS || had.load(Ordering::Relaxed) <= ROUNDS || changes < ROUNDS {
+                let to = &forms[(index % 11 % 4) as usize];
+                let order = to.geometry().order().max(sizes.vmemmap_page());
+                let pages = ranges[0].frames() >> order.get();
+                let first = (ranges[0].start().get() >> order.get()) + index * 5 % pages;
+                let part = sizes.blocks(order, first, 1);
+                // SAFETY: 1: as for `bed.reader`; the one of each page is this test's.
+                let changed = unsafe {
+                    bed.vmemmap
+                        .reorder_beside_readers(&mut bed.table, to, part, (1, 1))
+                };
+                let changed = changed.unwrap();
+                assert_eq!(changed.error, None, "{index}");
+                changes += changed.folded.changed;
+                index += 1;
+                if index % 16 == 0 {
+                    bed.audit();
+                }
+            }
+            drop(ends);
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+        });
+        assert_eq!(bed.kernel.take_without_owner(), []);
+        bed.vmemmap.empty_reserve(&mut bed.table);
+        bed.vmemmap.offline(&mut bed.table, region).unwrap();
+    });
+}
+
+fn packed_pages_change_beside_readers_by_direct_exchange(kind: BackendKind) {
+    packed_pages_change_beside_readers(kind, Replacement::Direct);
+}
+
+fn packed_pages_change_beside_readers_by_break_before_make(kind: BackendKind) {
+    packed_pages_change_beside_readers(kind, Replacement::BreakBeforeMake);
+}
+
 on_backends!(radix:
+    old_heads_stay_until_a_second_wait,
+    packed_pages_change_beside_readers_by_direct_exchange,
+    packed_pages_change_beside_readers_by_break_before_make,
     pages_are_found_with_their_heads,
     references_are_counted_in_packed_heads,
     frozen_pages_go_offline_beside_their_neighbours,

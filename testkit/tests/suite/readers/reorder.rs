@@ -121,7 +121,8 @@ fn what_is_not_changed_is_thawed_as_it_was(kind: BackendKind) {
         let table = &mut bed.table;
         let changed = bed
             .vmemmap
-            .commit_reorder(table, quiescent, &after, ranges[0], 1);
+            .commit_reorder(table, quiescent, &after, ranges[0], 1)
+            .changed;
         assert_eq!(changed.folded.changed, 1);
         assert_eq!(
             changed.error,
@@ -253,7 +254,8 @@ fn what_is_left_where_the_reserve_ends_has_its_references(kind: BackendKind) {
         let table = &mut bed.table;
         let changed = bed
             .vmemmap
-            .commit_reorder(table, quiescent, &after, ranges[0], 7);
+            .commit_reorder(table, quiescent, &after, ranges[0], 7)
+            .changed;
         let too_small = FoldError::ReserveTooSmall { node: NODE };
         assert_eq!((changed.busy, changed.error), (1, Some(too_small)));
         assert_eq!(changed.folded.changed, 0);

@@ -8,6 +8,7 @@
 mod changes;
 mod freezes;
 mod offline;
+mod packed;
 mod world;
 
 use std::boxed::Box;

@@ -43,6 +43,10 @@ pub(super) enum Flaw {
     NoFreeze,
     /// A grace period is not waited for.
     NoWait,
+    /// The grace period before old heads go is not waited for.
+    NoSecondWait,
+    /// Of a stub, the word is loaded, and then the order.
+    TwoLoads,
     /// The head is not looked at again.
     NoSecondLook,
     /// The bit is not withdrawn.
@@ -144,7 +148,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    fn new(head: usize, references: u32, is_writable: bool, flaw: Flaw) -> Self {
+    pub(super) fn new(head: usize, references: u32, is_writable: bool, flaw: Flaw) -> Self {
         Self {
             head: AtomicUsize::new(head),
             count: FlawedWord::<AtomicU32>::new(references, Of::Count, flaw),
@@ -158,7 +162,15 @@ impl Holder {
         self.memory.with_mut(|_| ());
     }
 
-    fn read_memory(&self) {
+    pub(super) const fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
+    pub(super) const fn count(&self) -> &FlawedWord<AtomicU32> {
+        &self.count
+    }
+
+    pub(super) fn read_memory(&self) {
         self.memory.with(|_| ());
     }
 
