@@ -79,7 +79,7 @@ mod violations;
 
 pub use flat::{FlatTable, OneByOne};
 pub use frames::{AllocatorCalls, SimFrames};
-pub use memory::SimMemory;
+pub use memory::{ReadMemory, SimMemory};
 pub use table_map::{TableMap, TableWatch};
 pub use tlb::{Fault, MmuRecord, SimMmu, SimTlb, TlbCounts};
 pub use violations::{CachedAs, Violation, Violations};

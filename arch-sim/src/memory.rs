@@ -242,6 +242,19 @@ impl SimMemory {
     }
 }
 
+/// Physical memory that [walkers](crate::walker::Walker) read tables in.
+pub trait ReadMemory {
+    /// The little-endian word at `at`; `None` where there is no memory, or `at` is not a multiple of 8.
+    fn read_u64(&self, at: PhysAddr) -> Option<u64>;
+}
+
+impl ReadMemory for SimMemory {
+    #[inline]
+    fn read_u64(&self, at: PhysAddr) -> Option<u64> {
+        Self::read_u64(self, at)
+    }
+}
+
 // SAFETY: 1: a chunk's mapping has a page for each frame, aligned to the granule, and so has the
 // scratch page. 2: the mappings stay until the last handle goes, and are not moved. 3: chunks do
 // not overlap, and their mappings do not; `SimFrames` hands out frames of chunks only.

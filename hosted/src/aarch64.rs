@@ -5,7 +5,7 @@ use arch_aarch64::{
     Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Quiesce, Tlb,
     TlbInstructions,
 };
-use arch_sim::walker::{AArch64Walker, Walker};
+use arch_sim::walker::AArch64Walker;
 use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;

@@ -6,6 +6,7 @@ use arch_sim::walker::Translation;
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
+use mm_core::vmemmap::TreeDescription;
 
 /// One kind of page table, on a simulated machine.
 pub trait Backend: Sized + 'static {
@@ -50,6 +51,9 @@ pub trait Backend: Sized + 'static {
     ///
     /// 1. There is no other one for this machine.
     unsafe fn table(machine: &Machine<Self>) -> Self::Table<'_>;
+
+    /// How programs that read a dump of memory find the tables; `None` where there are none.
+    fn tree(machine: &Machine<Self>) -> Option<TreeDescription>;
 
     /// What `at` translates to, read from memory byte by byte by code that is not the backend's.
     fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation>;

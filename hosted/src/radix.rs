@@ -7,6 +7,7 @@ use arch_sim::{SimFrames, SimMemory, TableMap};
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, RadixTable, Roots};
+use mm_core::vmemmap::TreeDescription;
 
 /// What an architecture brings to a machine whose tables the radix engine writes.
 pub trait Radix: Sized + 'static {
@@ -92,6 +93,10 @@ impl<R: Radix> Backend for R {
                 R::mmu(machine.cpus()),
             )
         }
+    }
+
+    fn tree(machine: &Machine<Self>) -> Option<TreeDescription> {
+        Some(TreeDescription::of::<R::Format>(machine.root()))
     }
 
     fn translate(machine: &Machine<Self>, at: VirtAddr) -> Option<Translation> {

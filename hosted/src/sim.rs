@@ -5,6 +5,7 @@ use arch_sim::walker::Translation;
 use arch_sim::{FlatTable, SimMemory};
 use mm_core::addr::{Order, Pfn, VirtAddr};
 use mm_core::model::MemoryModel;
+use mm_core::vmemmap::TreeDescription;
 
 /// The flat map as page table, in the memory model of x86-64.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ impl Backend for Sim {
 
     unsafe fn table(_machine: &Machine<Self>) -> FlatTable {
         FlatTable::new(Self::MODEL.granule(), Self::HUGE_LEAF)
+    }
+
+    fn tree(_machine: &Machine<Self>) -> Option<TreeDescription> {
+        None
     }
 
     fn translate(_machine: &Machine<Self>, _at: VirtAddr) -> Option<Translation> {

@@ -17,7 +17,7 @@
 //! has to be zero here.
 
 use super::{Hole, HoleKind, Step, Table, Translation, Walker};
-use crate::memory::SimMemory;
+use crate::memory::ReadMemory;
 use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr, VirtRange};
 
 const VALID: u64 = 1;
@@ -52,6 +52,11 @@ impl AArch64Walker {
     /// Tables of `granule`.
     pub const fn new(granule: Granule) -> Self {
         Self { granule }
+    }
+
+    /// The page size.
+    pub const fn granule(&self) -> Granule {
+        self.granule
     }
 
     /// How many levels the tables have.
@@ -90,7 +95,7 @@ impl AArch64Walker {
     }
 }
 
-impl Walker for AArch64Walker {
+impl<M: ReadMemory + ?Sized> Walker<M> for AArch64Walker {
     fn granule(&self) -> Granule {
         self.granule
     }
@@ -115,7 +120,7 @@ impl Walker for AArch64Walker {
     }
 
     #[inline]
-    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
+    fn step(&self, memory: &M, table: Table, at: VirtAddr) -> Step {
         let page_shift = self.granule.shift();
         let shift = self.entry_shift(table.level);
         let span = VirtRange::new(at.align_down(shift), 1 << shift).unwrap_or(table.span);

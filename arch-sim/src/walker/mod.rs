@@ -14,7 +14,7 @@ pub use aarch64::AArch64Walker;
 pub use riscv64::RiscV64Walker;
 pub use x86_64::X86_64Walker;
 
-use crate::memory::SimMemory;
+use crate::memory::{ReadMemory, SimMemory};
 use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 
 /// What one entry says.
@@ -50,8 +50,9 @@ pub enum Scanned {
 
 /// One architecture's way of translating addresses, read from bytes.
 ///
-/// Implementers give the first table and one step; all walks follow from these.
-pub trait Walker {
+/// Implementers give the first table and one step; all walks follow from these. Memory is that of a
+/// simulated machine, or whatever else can be [read](ReadMemory), like a dump.
+pub trait Walker<M: ReadMemory + ?Sized = SimMemory> {
     /// The page size.
     fn granule(&self) -> Granule;
 
@@ -65,7 +66,7 @@ pub trait Walker {
 
     /// Reads the entry of `table` for `at`, an address that the table translates. A table that the
     /// entry links is of a lower level.
-    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step;
+    fn step(&self, memory: &M, table: Table, at: VirtAddr) -> Step;
 
     /// Walks on from `table` to the leaf for `at`, and shows every table below it.
     ///
@@ -74,7 +75,7 @@ pub trait Walker {
     /// The [`Hole`] that `at` lies in.
     fn walk_from(
         &self,
-        memory: &SimMemory,
+        memory: &M,
         table: Table,
         at: VirtAddr,
         visit: &mut dyn FnMut(Table),
@@ -97,13 +98,13 @@ pub trait Walker {
     /// # Errors
     ///
     /// The [`Hole`] that `at` lies in.
-    fn translate(&self, memory: &SimMemory, root: Pfn, at: VirtAddr) -> Result<Translation, Hole> {
+    fn translate(&self, memory: &M, root: Pfn, at: VirtAddr) -> Result<Translation, Hole> {
         let table = self.start(root, at)?;
         self.walk_from(memory, table, at, &mut |_| {})
     }
 
     /// Walks from `root` to the leaf for `at` and keeps the tables on the way.
-    fn walk(&self, memory: &SimMemory, root: Pfn, at: VirtAddr) -> Walk {
+    fn walk(&self, memory: &M, root: Pfn, at: VirtAddr) -> Walk {
         let mut tables = Vec::new();
         let end = self.start(root, at).and_then(|table| {
             tables.push(table);
@@ -114,13 +115,7 @@ pub trait Walker {
 
     /// Shows every table below `root`, every leaf and every hole for addresses of `range`, in the order of
     /// addresses, a table before what it holds. A hole is one step, whatever its size.
-    fn scan(
-        &self,
-        memory: &SimMemory,
-        root: Pfn,
-        range: VirtRange,
-        visit: &mut dyn FnMut(Scanned),
-    ) {
+    fn scan(&self, memory: &M, root: Pfn, range: VirtRange, visit: &mut dyn FnMut(Scanned)) {
         self.scan_some(memory, root, range, &mut |scanned| {
             visit(scanned);
             true
@@ -131,7 +126,7 @@ pub trait Walker {
     /// table that it is not to be read.
     fn scan_some(
         &self,
-        memory: &SimMemory,
+        memory: &M,
         root: Pfn,
         range: VirtRange,
         visit: &mut dyn FnMut(Scanned) -> bool,
@@ -176,7 +171,7 @@ pub trait Walker {
 }
 
 // So that what walks can be chosen at run time: `&dyn Walker`.
-impl<W: Walker + ?Sized> Walker for &W {
+impl<M: ReadMemory + ?Sized, W: Walker<M> + ?Sized> Walker<M> for &W {
     fn granule(&self) -> Granule {
         (**self).granule()
     }
@@ -185,7 +180,7 @@ impl<W: Walker + ?Sized> Walker for &W {
         (**self).start(root, at)
     }
 
-    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
+    fn step(&self, memory: &M, table: Table, at: VirtAddr) -> Step {
         (**self).step(memory, table, at)
     }
 }

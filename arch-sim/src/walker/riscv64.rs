@@ -14,7 +14,7 @@
 //! frames follow each other, and the lower bits of its frame number say so. There is no Svpbmt, so PBMT is reserved.
 
 use super::{Hole, HoleKind, Step, Table, Translation, Walker};
-use crate::memory::SimMemory;
+use crate::memory::ReadMemory;
 use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr, VirtRange};
 
 const VALID: u64 = 1;
@@ -73,7 +73,7 @@ const fn entry_shift(level: u8) -> u32 {
     12 + 9 * (level as u32 - 1)
 }
 
-impl Walker for RiscV64Walker {
+impl<M: ReadMemory + ?Sized> Walker<M> for RiscV64Walker {
     fn granule(&self) -> Granule {
         Granule::Size4K
     }
@@ -105,7 +105,7 @@ impl Walker for RiscV64Walker {
     }
 
     #[inline]
-    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
+    fn step(&self, memory: &M, table: Table, at: VirtAddr) -> Step {
         let shift = entry_shift(table.level);
         let span = VirtRange::new(at.align_down(shift), 1 << shift).unwrap_or(table.span);
         let index = (at.get() >> shift) & 0x1ff;

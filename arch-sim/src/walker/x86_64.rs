@@ -11,7 +11,7 @@
 //! Physical addresses have 52 bits, XD and global pages are enabled.
 
 use super::{Hole, HoleKind, Step, Table, Translation, Walker};
-use crate::memory::SimMemory;
+use crate::memory::ReadMemory;
 use mm_core::addr::{Granule, Pfn, PhysAddr, VirtAddr, VirtRange};
 
 const PRESENT: u64 = 1;
@@ -56,7 +56,7 @@ const fn entry_shift(level: u8) -> u32 {
     12 + 9 * (level as u32 - 1)
 }
 
-impl Walker for X86_64Walker {
+impl<M: ReadMemory + ?Sized> Walker<M> for X86_64Walker {
     fn granule(&self) -> Granule {
         Granule::Size4K
     }
@@ -88,7 +88,7 @@ impl Walker for X86_64Walker {
     }
 
     #[inline]
-    fn step(&self, memory: &SimMemory, table: Table, at: VirtAddr) -> Step {
+    fn step(&self, memory: &M, table: Table, at: VirtAddr) -> Step {
         let shift = entry_shift(table.level);
         let span = VirtRange::new(at.align_down(shift), 1 << shift).unwrap_or(table.span);
         let index = (at.get() >> shift) & 0x1ff;
@@ -145,6 +145,7 @@ impl Walker for X86_64Walker {
 mod tests {
     use super::super::Scanned;
     use super::*;
+    use crate::memory::SimMemory;
     use mm_core::addr::PfnRange;
 
     const FOUR: X86_64Walker = X86_64Walker::four_level();

@@ -30,6 +30,10 @@ pub unsafe trait TailEncoding: Sync + 'static {
     /// heads](crate::pagemap::Heads::Packed) need. If not, the methods that give them are not called.
     const HAS_STUBS: bool = false;
 
+    /// Which encoding it is, for programs that read a [dump of memory](crate::vmemmap::Description). The library itself
+    /// does not ask.
+    const SCHEME: Scheme = Scheme::Other;
+
     /// The word of a head, or of a page by itself.
     fn head_word() -> u64;
 
@@ -70,6 +74,18 @@ pub unsafe trait TailEncoding: Sync + 'static {
     }
 }
 
+/// How tails name their heads, as a number for dumps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Scheme {
+    /// In another way than these.
+    Other = 0,
+    /// As [`Pointer`] does.
+    Pointer = 1,
+    /// As [`Mask`] does.
+    Mask = 2,
+}
+
 /// Marks the word of a tail. Addresses of descriptors are multiples of 8, so the bit is free.
 const TAIL: u64 = 1;
 
@@ -85,6 +101,7 @@ pub enum Pointer {}
 // is false.
 unsafe impl TailEncoding for Pointer {
     const SAME_FOR_ALL: bool = false;
+    const SCHEME: Scheme = Scheme::Pointer;
 
     fn head_word() -> u64 {
         0
@@ -121,6 +138,7 @@ pub enum Mask {}
 unsafe impl TailEncoding for Mask {
     const SAME_FOR_ALL: bool = true;
     const HAS_STUBS: bool = true;
+    const SCHEME: Scheme = Scheme::Mask;
 
     fn head_word() -> u64 {
         !TAIL

@@ -10,7 +10,7 @@
 mod encoding;
 mod page;
 
-pub use encoding::{Mask, Pointer, TailEncoding};
+pub use encoding::{Mask, Pointer, Scheme, TailEncoding};
 pub use page::Page;
 
 use crate::addr::{NodeId, Order};
@@ -116,6 +116,18 @@ pub unsafe trait Descriptor: Sized + Sync + 'static {
     fn is_frozen(&self) -> bool {
         false
     }
+}
+
+/// Where in a descriptor a program looks that has a dump of memory.
+///
+/// For [`Vmemmap::describe`](crate::vmemmap::Vmemmap::describe) alone: wrong offsets mislead readers of dumps, and
+/// nobody else.
+pub trait DescriptorLayout: Descriptor {
+    /// Where the [word](Descriptor::word) lies, in bytes from the start: eight bytes, in the byte order of the machine.
+    const WORD_OFFSET: usize;
+
+    /// Where the [order](Descriptor::order) lies: one byte. Where it is a larger number, its lowest byte.
+    const ORDER_OFFSET: usize;
 }
 
 /// A descriptor that can become part of another page while it is in use, as fold and unfold need.

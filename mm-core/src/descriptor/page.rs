@@ -1,9 +1,10 @@
 //! A 64-byte descriptor with room for what kernels usually keep.
 
-use super::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
+use super::{Descriptor, DescriptorLayout, Initial, Part, Pointer, Reshape, TailEncoding};
 use crate::addr::{NodeId, Order};
 use crate::readers::{CountReferences, Put, ReferenceCount};
 use core::marker::PhantomData;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A page descriptor of 64 bytes.
@@ -95,6 +96,11 @@ unsafe impl<E: TailEncoding> Descriptor for Page<E> {
     fn is_frozen(&self) -> bool {
         self.references.is_frozen()
     }
+}
+
+impl<E: TailEncoding> DescriptorLayout for Page<E> {
+    const WORD_OFFSET: usize = offset_of!(Self, word);
+    const ORDER_OFFSET: usize = offset_of!(Self, order);
 }
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.

@@ -32,7 +32,7 @@ use core::mem::size_of;
 use core::ptr::NonNull;
 
 /// How many chains of bitmaps there are, a power of two.
-const BUCKETS: usize = 64;
+pub(super) const BUCKETS: usize = 64;
 
 /// The frame of a bitmap, or none: one more than its number, or 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +127,11 @@ impl Marks {
                 frames: 0,
             },
         }
+    }
+
+    /// The first bitmap of each chain: one more than the number of its frame, or 0.
+    pub(super) fn chain_words(&self) -> [u64; BUCKETS] {
+        self.chains.map(|Link(word)| word)
     }
 }
 
@@ -328,7 +333,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// The order of the memory whose bits lie in one frame: half a page of bits.
-    fn bits_order(&self) -> u32 {
+    pub(super) fn bits_order(&self) -> u32 {
         self.model.granule().shift() + 2
     }
 

@@ -25,11 +25,13 @@
 //! - [`Vmemmap::mark`] sets a bit for a frame that has no descriptor of its own.
 //! - [`Vmemmap::stats`] says what the vmemmap costs on each node. [`Vmemmap::audit`] counts it
 //!   again.
+//! - [`Vmemmap::describe`] says how all of that is read in a [dump of memory](Description).
 
 mod altmaps;
 mod audit;
 mod batch;
 mod copies;
+mod description;
 mod descriptor_writer;
 mod error;
 mod fold;
@@ -64,6 +66,7 @@ mod table_records;
 mod workers;
 
 pub use audit::{AuditReport, AuditSlot, Finding};
+pub use description::{Description, TreeDescription};
 pub use error::{DescriptorMismatch, OfflineError, OnlineError};
 pub use fold::{Change, Changed, FoldError, Folded, FrozenUnits, QuiescentUnits};
 pub use freeze::{Frozen, Quiescent};

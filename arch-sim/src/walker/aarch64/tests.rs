@@ -2,6 +2,7 @@
 
 use super::super::Scanned;
 use super::*;
+use crate::memory::SimMemory;
 use mm_core::addr::PfnRange;
 
 const WALK_4K: AArch64Walker = AArch64Walker::new(Granule::Size4K);

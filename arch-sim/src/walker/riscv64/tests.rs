@@ -2,6 +2,7 @@
 
 use super::super::Scanned;
 use super::*;
+use crate::memory::SimMemory;
 use mm_core::addr::PfnRange;
 
 const SV39: RiscV64Walker = RiscV64Walker::sv39();
