@@ -1,11 +1,14 @@
 //! The command line.
 
+use crate::draw::DrawArgs;
+use crate::dump::{DumpArgs, InspectArgs};
 use crate::geometry::PageSize;
 use crate::size::{ByteRange, ByteSize};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hosted::BackendKind;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Without a command: the survey. It brings up to 1 TiB online for each natural page size and policy, on each backend, and prints two tables for each of them, as soon as they are done: what it costs, and what folding and unfolding changes. All words are explained below the last.
@@ -20,7 +23,8 @@ Examples:
   explorer online --backend aarch64-64k --align 16G --range 64G+64G
   explorer fold --range 24G+1G --align 2M --tails per-order
   explorer reorder --range 24G+1G --from 1G --to 2M --tails per-order
-  explorer plan --range 0x600000000+0x40000000 --align 1G";
+  explorer plan --range 0x600000000+0x40000000 --align 1G
+  explorer draw --align 1G --tails per-order --out /tmp/vmemmap.svg";
 
 /// What a simulation takes of the machine that it runs on: `Limits::HOST_BYTES` in words.
 const HOST_MEMORY: &str = "\
@@ -78,6 +82,36 @@ Examples:
   explorer plan --range 24G+1T --align 2M --heads packed --piece range
   explorer plan --backend aarch64-64k --align base --range 512G+512G";
 
+const DRAW_EXAMPLES: &str = "\
+Repeats are folded; the legend has all counts. The picture follows the reader's light or dark ground.
+
+Examples:
+  explorer draw --out /tmp/vmemmap.svg
+  explorer draw --align 1G --tails per-order --tables shared --out /tmp/v.svg
+  explorer draw --range 24G+1T --align 1G --heads packed --out /tmp/vmemmap.svg
+  explorer draw --dump /tmp/memory.elf --out /tmp/vmemmap.svg";
+
+const CHART_EXAMPLES: &str = "\
+Memory is measured on simulated machines, instructions were counted in a kernel. Scales are logarithmic.
+
+Examples:
+  explorer chart --out /tmp/costs.svg";
+
+const INSPECT_EXAMPLES: &str = "\
+A kernel describes its vmemmap in a note of the dump, or at the start of a page of memory. Tables are read as the hardware reads them. \
+Findings, if there are some, are listed, and the exit status is 1.
+
+Examples:
+  explorer inspect /tmp/memory.elf
+  explorer inspect /tmp/memory.elf --format json";
+
+const DUMP_EXAMPLES: &str = "\
+The dump has the frames that hold something, and the description of the vmemmap in a note.
+
+Examples:
+  explorer dump --range 24G+1G --align 2M --out /tmp/memory.elf
+  explorer dump --backend aarch64-16k --heads packed --out /tmp/memory.elf";
+
 const EXIT_STATUS: &str = "\
 Exit status: 0 done; 1 not done, or an audit found something: the reason is on standard error and in JSON, such as ranges or an altmap that are empty, misaligned, overlapping or too large or small, or memory that ran out; \
 2 arguments that cannot be read, or a size of pages that the backend does not have.";
@@ -134,9 +168,29 @@ pub enum Command {
     /// and compare that with base pages at once
     #[command(after_help = with_host_memory(LAZY_EXAMPLES))]
     Lazy(LazyArgs),
+    /// Draw the vmemmap of a region as SVG: its pages, tables and frames, or that of a dump of memory
+    #[command(after_help = with_host_memory(DRAW_EXAMPLES))]
+    Draw(DrawArgs),
+    /// Draw what descriptors cost by page size and policy as SVG, beside Linux
+    #[command(after_help = with_host_memory(CHART_EXAMPLES))]
+    Chart(ChartArgs),
+    /// Read the vmemmap in a dump of a machine's memory: its pages, what they cost, and whether all is as it should be
+    #[command(after_help = with_exit_status(INSPECT_EXAMPLES))]
+    Inspect(InspectArgs),
+    /// Write a dump of a simulated machine's memory as an ELF core, to be inspected and drawn
+    #[command(after_help = with_host_memory(DUMP_EXAMPLES))]
+    Dump(DumpArgs),
     /// Print the runs that the vmemmap would be populated with, without touching memory
     #[command(after_help = with_exit_status(PLAN_EXAMPLES))]
     Plan(PlanArgs),
+}
+
+/// Options of `chart`.
+#[derive(Debug, Args)]
+pub struct ChartArgs {
+    /// Where the chart goes
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// Options without a command: of the survey.
@@ -330,7 +384,7 @@ impl std::str::FromStr for AltmapSize {
 }
 
 /// Reads `--backend`.
-fn backend() -> impl TypedValueParser<Value = BackendKind> {
+pub(crate) fn backend() -> impl TypedValueParser<Value = BackendKind> {
     let named = BackendKind::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.about()));
     PossibleValuesParser::new(named).try_map(|name| {
         let mut all = BackendKind::ALL.into_iter();
@@ -437,7 +491,7 @@ fn is_long_option(arg: &OsStr) -> bool {
     bytes.len() > 2 && bytes.starts_with(b"--") && !bytes.contains(&b'=')
 }
 
-fn value_of<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {
+pub(crate) fn value_of<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {
     text.parse()
 }
 

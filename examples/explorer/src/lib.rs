@@ -9,7 +9,9 @@
 //!                    │                       ├─▶ fold ──▶ (report ──▶ text | json)
 //!                    │                       ├─▶ reorder ──▶ (report ──▶ text | json)
 //!                    │                       └─▶ lazy ──▶ (report ──▶ text | json)
-//!                    └─▶ plan ──▶ (text | json)
+//!                    ├─▶ plan ──▶ (text | json)
+//!                    └─▶ live ──▶ look ──▶ picture ──▶ (svg | text)
+//!             dump ──────────────▶ look ──▶ (picture | report ──▶ text | json)
 //!   survey: online and fold, for each backend, geometry and policy
 //!
 //!   host, screen: what it runs and prints on      progress: who hears how far it is
@@ -19,17 +21,23 @@
 pub mod altmap;
 pub mod args;
 pub mod audit;
+pub mod chart;
 pub mod counts;
+pub mod draw;
+pub mod dump;
 pub mod failure;
 pub mod fold;
 pub mod geometry;
 pub mod host;
 pub mod json;
 pub mod lazy;
+pub mod live;
+pub mod look;
 pub mod need;
 pub mod notes;
 pub mod online;
 pub mod packed;
+pub mod picture;
 pub mod plan;
 pub mod progress;
 pub mod refusal;
@@ -46,10 +54,13 @@ pub mod table;
 pub mod usage;
 
 use args::{
-    ALIGN_FORM, Cli, Command, FoldArgs, Format, LazyArgs, OnlineArgs, PlanArgs, ReorderArgs,
-    SurveyArgs,
+    ALIGN_FORM, ChartArgs, Cli, Command, FoldArgs, Format, LazyArgs, OnlineArgs, PlanArgs,
+    ReorderArgs, SurveyArgs,
 };
 use clap::{CommandFactory, FromArgMatches};
+use draw::DrawArgs;
+use dump::{DumpArgs, InspectArgs};
+use failure::Failure;
 use fold::FoldRequest;
 use geometry::NoPage;
 use lazy::LazyRequest;
@@ -59,6 +70,7 @@ use reorder::ReorderRequest;
 use request::Request;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use survey::Selection;
 
 /// It was done.
@@ -153,6 +165,10 @@ impl Run<'_> {
             Some(Command::Fold(args)) => self.fold(args),
             Some(Command::Reorder(args)) => self.reorder(args),
             Some(Command::Lazy(args)) => self.lazy(&args),
+            Some(Command::Draw(args)) => self.draw(&args),
+            Some(Command::Chart(args)) => self.chart(&args),
+            Some(Command::Inspect(args)) => self.inspect(&args),
+            Some(Command::Dump(args)) => self.dump(&args),
             Some(Command::Plan(args)) => self.plan(args),
         }
     }
@@ -253,6 +269,67 @@ impl Run<'_> {
             say(self.stderr, &failure.to_string());
         }
         Ok(exit_code(failure.is_none()))
+    }
+
+    fn draw(&mut self, args: &DrawArgs) -> io::Result<u8> {
+        let picture = match &args.dump {
+            Some(file) => draw::dumped(file),
+            None => match args.look.region() {
+                Ok(region) => draw::live(&region, self.limits),
+                Err(no_page) => return Ok(self.bad_align(no_page)),
+            },
+        };
+        self.write(&args.out, picture.map(String::into_bytes))
+    }
+
+    fn chart(&mut self, args: &ChartArgs) -> io::Result<u8> {
+        let chart = chart::chart(self.limits, self.progress);
+        self.progress.hide();
+        let drawn = chart.map(|chart| chart::rows::draw(&chart).into_bytes());
+        self.write(&args.out, drawn)
+    }
+
+    fn inspect(&mut self, args: &InspectArgs) -> io::Result<u8> {
+        match dump::inspect(&args.dump) {
+            Ok(report) => {
+                dump::print(self.stdout, &report, args.format)?;
+                Ok(exit_code(report.findings.is_empty()))
+            }
+            Err(failure) => Ok(self.failed(&failure)),
+        }
+    }
+
+    fn dump(&mut self, args: &DumpArgs) -> io::Result<u8> {
+        match args.look.region() {
+            Ok(region) => {
+                let dump = dump::of_simulation(&region, self.limits);
+                self.write(&args.out, dump)
+            }
+            Err(no_page) => Ok(self.bad_align(no_page)),
+        }
+    }
+
+    /// Writes what was made to `file`, and says so.
+    fn write(&mut self, file: &Path, made: Result<Vec<u8>, Failure>) -> io::Result<u8> {
+        let written = made.and_then(|bytes| {
+            let name = file.display();
+            std::fs::write(file, &bytes)
+                .map_err(|error| Failure::host(format_args!("{name}: {error}")))?;
+            Ok(bytes.len())
+        });
+        match written {
+            Ok(bytes) => {
+                let size = size::rounded(bytes as f64);
+                writeln!(self.stdout, "{}: {size}", file.display())?;
+                Ok(DONE)
+            }
+            Err(failure) => Ok(self.failed(&failure)),
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure) -> u8 {
+        say(self.stderr, &failure.to_string());
+        FAILED
     }
 
     /// Says what is wrong with `--align`, which only shows once the backend is known.

@@ -132,7 +132,7 @@ impl Request {
 }
 
 /// [`DEFAULT_RANGE`], or the next page after its start where it is not whole pages.
-fn default_range(ByteSize(align): ByteSize) -> ByteRange {
+pub(crate) fn default_range(ByteSize(align): ByteSize) -> ByteRange {
     let ByteRange { start, size } = DEFAULT_RANGE;
     ByteRange {
         start: start.checked_next_multiple_of(align).unwrap_or(start),

@@ -13,6 +13,9 @@ pub fn one_line(error: &Error) -> String {
             error.source().map(|why| format!("{argument}: {why}"))
         }
         (ErrorKind::InvalidValue, Some(argument)) => Some(invalid_value(error, &argument)),
+        (ErrorKind::MissingRequiredArgument, Some(argument)) => {
+            Some(format!("{argument} is missing; --help says what it takes"))
+        }
         (ErrorKind::UnknownArgument, Some(argument)) => Some(unknown_argument(error, &argument)),
         (ErrorKind::ArgumentConflict, Some(argument)) => Some(conflict(error, &argument)),
         // An option before a command; clap names both.
@@ -56,7 +59,7 @@ fn invalid_command(error: &Error, name: &str) -> String {
     let error = asked.as_ref().unwrap_or(error);
     let meant = did_you_mean(error, ContextKind::SuggestedSubcommand);
     format!(
-        "'{name}' is no command{meant} takes online, fold, reorder, lazy, plan or help, or nothing"
+        "'{name}' is no command{meant} takes online, fold, reorder, lazy, draw, chart, inspect, dump, plan or help, or nothing"
     )
 }
 

@@ -139,8 +139,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E, Readers<'s, ThreadKernel<'s>>> {
                 return Ok(None);
             }
             let quiescent = units.wait();
-            let committed =
-                vmemmap.commit_reorder(table, quiescent, pagemap, request.frames, have);
+            let committed = vmemmap.commit_reorder(table, quiescent, pagemap, request.frames, have);
             if let Some(old) = committed.old_heads {
                 vmemmap.release_heads(table, old.wait())?;
             }

@@ -3,6 +3,7 @@
 use super::{Planned, Totals, runs};
 use crate::counts::CountCosts;
 use crate::notes::counted;
+use crate::picture;
 use crate::request::{self, Request, piece_name};
 use crate::size::ByteSize;
 use crate::table::number;
@@ -39,6 +40,8 @@ pub(super) fn print(
         request::policies(Some(policies.heads), policies.tails, policies.tables),
         piece_name(request.piece),
     )?;
+    picture::text::draw(out, &picture::of_plan::picture(&pagemap, planned.huge_leaf))?;
+    writeln!(out)?;
     let width = width_of_frames(&pagemap);
     writeln!(
         out,

@@ -104,14 +104,14 @@ fn a_bad_argument_is_named_in_one_line_with_what_it_takes() {
         (
             "offline",
             "offline",
-            "online, fold, reorder, lazy, plan or help",
+            "online, fold, reorder, lazy, draw, chart, inspect, dump, plan or help",
         ),
         ("onlin", "onlin", "did you mean 'online'?"),
         ("help fodl", "fodl", "did you mean 'fold'?"),
         (
             "help offline",
             "offline",
-            "online, fold, reorder, lazy, plan or help",
+            "online, fold, reorder, lazy, draw, chart, inspect, dump, plan or help",
         ),
         ("online --aling 2M", "--aling", "did you mean '--align'?"),
         (
@@ -208,6 +208,29 @@ fn what_help_gives_as_examples_works() {
             let fails = example.contains("--fail-after") || example.contains("--no-quiesce");
             let ran = run(example);
             assert_eq!(ran.code, u8::from(fails), "{example}: {}", ran.stderr);
+        }
+    }
+}
+
+/// What the examples of `dump` write, those of `inspect` and `draw` read.
+#[test]
+fn what_help_gives_as_examples_of_dumps_and_pictures_works() {
+    for line in [
+        "dump --help",
+        "inspect --help",
+        "draw --help",
+        "chart --help",
+    ] {
+        let help = run(line).stdout;
+        let examples = help.split("Examples:\n").nth(1).unwrap();
+        let examples = examples
+            .lines()
+            .filter_map(|line| line.strip_prefix("  explorer "));
+        let examples: Vec<&str> = examples.collect();
+        assert!(!examples.is_empty(), "{line}");
+        for example in examples {
+            let ran = run(example);
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{example}");
         }
     }
 }

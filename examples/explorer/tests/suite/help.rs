@@ -3,12 +3,16 @@
 use crate::program::{Watch, run};
 use std::process::{Command, Output};
 
-const HELPS: [&str; 6] = [
+const HELPS: [&str; 10] = [
     "--help",
     "online --help",
     "fold --help",
     "reorder --help",
     "lazy --help",
+    "draw --help",
+    "chart --help",
+    "inspect --help",
+    "dump --help",
     "plan --help",
 ];
 
@@ -49,6 +53,10 @@ fn help_is_a_command_too() {
         ("help fold", "fold --help"),
         ("help reorder", "reorder --help"),
         ("help lazy", "lazy --help"),
+        ("help draw", "draw --help"),
+        ("help chart", "chart --help"),
+        ("help inspect", "inspect --help"),
+        ("help dump", "dump --help"),
         ("help plan", "plan --help"),
     ] {
         let ran = run(command);
