@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -41,8 +41,31 @@ pub(crate) fn run(
     limit: Duration,
     out: impl Write + Send + 'static,
 ) -> Result<Outcome> {
+    run_with_pause(command, limit, out, None)
+}
+
+/// What is done while a program waits for a line of input.
+pub(crate) struct Pause<'p> {
+    /// What the program prints when it waits.
+    pub(crate) line: &'static str,
+    /// What is done then.
+    pub(crate) work: Box<dyn FnOnce() -> Result<()> + Send + 'p>,
+}
+
+/// As [`run`], with a pause, if there is one. What that comes to is printed where it is an error; the program goes on anyway.
+pub(crate) fn run_with_pause(
+    mut command: Command,
+    limit: Duration,
+    out: impl Write + Send + 'static,
+    pause: Option<Pause<'static>>,
+) -> Result<Outcome> {
+    command.stdin(match pause {
+        Some(_) => Stdio::piped(),
+        None => Stdio::null(),
+    });
     let (program, mut child) = start(command)?;
-    let output = keep_end(child.0.stdout.take(), out);
+    let pause = pause.zip(child.0.stdin.take());
+    let output = keep_end(child.0.stdout.take(), out, pause);
     let status = child
         .0
         .wait_timeout(limit)
@@ -57,10 +80,11 @@ pub(crate) fn run(
 
 /// Runs `command` until it ends, copies what it prints to `out`, and shows `look` each line.
 pub(crate) fn watch(
-    command: Command,
+    mut command: Command,
     out: impl Write,
     mut look: impl FnMut(&str),
 ) -> Result<ExitStatus> {
+    command.stdin(Stdio::null());
     let (program, mut child) = start(command)?;
     let mut line = Vec::new();
     copy(child.0.stdout.take(), out, |bytes| {
@@ -92,17 +116,18 @@ impl Drop for StoppedOnDrop {
 fn start(mut command: Command) -> Result<(String, StoppedOnDrop)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("{program} does not start"))?;
     Ok((program, StoppedOnDrop(child)))
 }
 
-/// Copies `source` to `out` until it ends, and then sends the end of it.
+/// Copies `source` to `out` until it ends, and then sends the end of it. Where there is a pause, it is made, and the program's
+/// input has a line then.
 fn keep_end(
     source: Option<impl Read + Send + 'static>,
     out: impl Write + Send + 'static,
+    mut pause: Option<(Pause<'static>, ChildStdin)>,
 ) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -111,11 +136,30 @@ fn keep_end(
             kept.extend_from_slice(bytes);
             let excess = kept.len().saturating_sub(KEPT_BYTES);
             kept.drain(..excess);
+            if let Some((pause, input)) = pause.take_if(|(pause, _)| has_line(&kept, pause.line))
+                && let Err(error) = (pause.work)().and_then(|()| go_on(input))
+            {
+                eprintln!("error: {error:#}");
+            }
         });
         // Nobody waits for it any more, perhaps.
         let _ = sender.send(kept);
     });
     receiver
+}
+
+/// Whether `printed` has `line`, to its end.
+fn has_line(printed: &[u8], line: &str) -> bool {
+    let mut lines = printed.split_inclusive(|&byte| byte == b'\n');
+    lines.any(|one| one.ends_with(b"\n") && one.trim_ascii_end() == line.as_bytes())
+}
+
+/// Lets a program go on that waits for input.
+fn go_on(mut input: ChildStdin) -> Result<()> {
+    input.write_all(b"\n")?;
+    // An end of its input would be something else.
+    std::mem::forget(input);
+    Ok(())
 }
 
 /// Copies `source` to `out` until it ends, piece by piece as it comes.
@@ -156,6 +200,25 @@ mod tests {
         assert_eq!(outcome.status.and_then(|status| status.code()), Some(35));
         assert_eq!(outcome.last_lines(1), ["two"]);
         assert_eq!(outcome.last_lines(9), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_program_that_waits_goes_on_when_all_is_done() {
+        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = done.clone();
+        let pause = Pause {
+            line: "ready",
+            work: Box::new(move || {
+                told.store(true, std::sync::atomic::Ordering::SeqCst);
+                Ok(())
+            }),
+        };
+        let script = shell("echo not ready; echo ready; read line; echo went on; exit 7");
+        let outcome = run_with_pause(script, Duration::from_secs(10), io::sink(), Some(pause));
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.status.and_then(|status| status.code()), Some(7));
+        assert_eq!(outcome.last_lines(1), ["went on"]);
+        assert!(done.load(std::sync::atomic::Ordering::SeqCst));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! - `nightly`: the nightly toolchain, which they need;
 //! - `oldest`: the library tested with the oldest dependencies that it takes;
 //! - `packages`, in tests: whether the manifests let `cargo package` work;
+//! - `dump`: a machine dumped while its kernel waits, and what is in the dump;
 //! - `icount`: a kernel that counts its instructions;
 //! - `libtest`: counting tests in what `cargo test` prints;
 //! - `tally`: how many passed, failed and were skipped;
@@ -28,6 +29,7 @@ mod bytes;
 mod console;
 #[cfg(test)]
 mod documents;
+mod dump;
 mod icount;
 mod kernel;
 mod libtest;
@@ -60,6 +62,7 @@ use kernel::{Boot, Granule, Kernel};
 use qemu::Verdict;
 use sanitize::Sanitizer;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,6 +103,11 @@ enum Command {
         /// Boots a small kernel for that, compiled as a kernel is released, on one CPU.
         #[arg(long)]
         icount: bool,
+        /// Have the kernel bring memory online with each policy, dump the machine's memory to this file, and take it offline again
+        ///
+        /// Nothing else is done. `explorer inspect FILE` reads the dump. Not with the embed kernels.
+        #[arg(long, value_name = "FILE", conflicts_with = "icount")]
+        dump: Option<PathBuf>,
         #[command(flatten)]
         machine: MachineArguments,
     },
@@ -174,12 +182,13 @@ const MOST_CPUS: u8 = 16;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "The virtual machines")]
 struct MachineArguments {
-    /// RAM, as in 2G [default: 1G; with pages of 64K, where a huge leaf of vmemmap takes 512M, 3G]
+    /// RAM, as in 2G [default: 1G; with pages of 64K, where a huge leaf of vmemmap takes 512M, 3G; 512M where the machine is
+    /// dumped]
     #[arg(long, value_name = "SIZE")]
     memory: Option<Bytes>,
-    /// Device memory, as in 4G: a multiple of 2M
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = device_size)]
-    device_size: Bytes,
+    /// Device memory, as in 4G: a multiple of 2M [default: 4G; 64M where the machine is dumped]
+    #[arg(long, value_name = "SIZE", value_parser = device_size)]
+    device_size: Option<Bytes>,
     /// The emulated CPU of aarch64, as QEMU names it [default: max]
     #[arg(long, value_name = "MODEL", value_parser = cpu)]
     cpu: Option<String>,
@@ -198,11 +207,24 @@ impl MachineArguments {
     const fn usual() -> Self {
         Self {
             memory: None,
-            device_size: Bytes::from_mebibytes(4 << 10),
+            device_size: None,
             cpu: None,
             cpus: None,
             timeout: Duration::from_secs(120),
         }
+    }
+
+    /// The same for a machine that is dumped: nothing needs more memory, and a dump has all of it.
+    fn dumped(&self) -> Self {
+        Self {
+            memory: self.memory.or(Some(Bytes::from_mebibytes(512))),
+            device_size: self.device_size.or(Some(Bytes::from_mebibytes(64))),
+            ..self.clone()
+        }
+    }
+
+    fn device_size(&self) -> Bytes {
+        self.device_size.unwrap_or(Bytes::from_mebibytes(4 << 10))
     }
 
     fn memory(&self, granule: Granule) -> Bytes {
@@ -284,12 +306,18 @@ fn run() -> Result<ExitCode> {
             granule,
             install,
             icount,
+            dump,
             machine,
         } => {
             let boot = Boot::new(kernel, granule).unwrap_or_else(|error| refuse(&error));
             machine.check(kernel).unwrap_or_else(|error| refuse(&error));
             if icount {
                 icount::check(kernel, &machine).unwrap_or_else(|error| refuse(&error));
+            }
+            if dump.is_some() && !kernel.starts_cpus() {
+                refuse(&anyhow::anyhow!(
+                    "{kernel} does not describe its vmemmap; leave out --dump"
+                ));
             }
             let parts = match icount {
                 true => kernel::Parts::COUNTING,
@@ -304,7 +332,10 @@ fn run() -> Result<ExitCode> {
             let directory = toolchain::target_directory()?;
             let built = qemu::build(&[parts.package], &parts, &directory)?;
             let (_, built) = built.first().context("nothing was built")?;
-            let verdict = qemu::boot(built, boot, &machine, io::stdout())?;
+            let verdict = match &dump {
+                Some(file) => qemu::boot_dumped(built, boot, &machine, file, io::stdout())?.0,
+                None => qemu::boot(built, boot, &machine, io::stdout())?,
+            };
             let head = match &verdict {
                 Verdict::Passed(_) => "",
                 Verdict::Skipped(_) => "skipped: ",

@@ -2,7 +2,8 @@
 
 use crate::MachineArguments;
 use crate::bytes::Bytes;
-use crate::console::{self, Outcome};
+use crate::console::{self, Outcome, Pause};
+use crate::dump::{Monitor, READY};
 use crate::kernel::{Boot, Granule, Kernel, Parts, Statuses};
 use crate::requirement::{Requirement, need_program};
 use crate::tally::Tally;
@@ -148,6 +149,37 @@ pub(crate) fn boot(
     machine: &MachineArguments,
     out: impl Write + Send + 'static,
 ) -> Result<Verdict> {
+    let outcome = boot_with(built, boot, machine, out, None)?;
+    Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
+}
+
+/// The same with memory online, which is dumped to `file`; the verdict, and what was printed.
+pub(crate) fn boot_dumped(
+    built: &Built,
+    boot: Boot,
+    machine: &MachineArguments,
+    file: &Path,
+    out: impl Write + Send + 'static,
+) -> Result<(Verdict, String)> {
+    let outcome = boot_with(
+        built,
+        boot,
+        &machine.dumped(),
+        out,
+        Some(Monitor::new(file)?),
+    )?;
+    let verdict = Verdict::of(&outcome, boot.kernel.parts().statuses);
+    Ok((verdict, outcome.output))
+}
+
+fn boot_with(
+    built: &Built,
+    boot: Boot,
+    machine: &MachineArguments,
+    out: impl Write + Send + 'static,
+    monitor: Option<Monitor>,
+) -> Result<Outcome> {
+    let dump = if monitor.is_some() { " dump" } else { "" };
     let mut command = emulator(built);
     if boot.kernel.starts_cpus() {
         command.args(["-smp", &machine.cpus().to_string()]);
@@ -160,16 +192,30 @@ pub(crate) fn boot(
         }
         Kernel::X86_64La57 => Some(x86_64(&mut command, "max")?),
         Kernel::AArch64 => {
-            aarch64(&mut command, boot.granule, machine);
+            aarch64(&mut command, boot.granule, machine, dump);
             None
         }
-        Kernel::RiscV64Sv39 => riscv64(&mut command, "sv39", machine),
-        Kernel::RiscV64Sv48 => riscv64(&mut command, "sv48", machine),
-        Kernel::RiscV64Sv57 => riscv64(&mut command, "sv57", machine),
+        Kernel::RiscV64Sv39 => riscv64(&mut command, "sv39", machine, dump),
+        Kernel::RiscV64Sv48 => riscv64(&mut command, "sv48", machine, dump),
+        Kernel::RiscV64Sv57 => riscv64(&mut command, "sv57", machine, dump),
     };
     command.arg("-kernel").arg(&built.image);
-    let outcome = console::run(command, machine.timeout, out)?;
-    Ok(Verdict::of(&outcome, boot.kernel.parts().statuses))
+    let pause = monitor.map(|monitor| {
+        command.args(monitor.arguments());
+        Pause {
+            line: READY,
+            work: Box::new(move || monitor.dump()),
+        }
+    });
+    if pause.is_some() && parts_of_pc(boot.kernel) {
+        command.args(["-append", "dump"]);
+    }
+    console::run_with_pause(command, machine.timeout, out, pause)
+}
+
+/// Whether a kernel's machine is a PC, whose kernels have no arguments otherwise.
+fn parts_of_pc(kernel: Kernel) -> bool {
+    kernel.parts().emulator == "qemu-system-x86_64"
 }
 
 /// Boots the kernel that counts its instructions, with a clock that goes on by one with each of them; the
@@ -198,26 +244,34 @@ fn emulator(built: &Built) -> Command {
 
 /// The machine `virt`, with an interrupt controller for more than eight CPUs, and semihosting to exit by. The device's memory is the top of RAM, as the
 /// kernel is told by its arguments.
-fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments) {
-    let size = machine.device_size.mebibytes();
+fn aarch64(command: &mut Command, granule: Granule, machine: &MachineArguments, dump: &str) {
+    let size = machine.device_size().mebibytes();
     let all = machine.memory(granule).mebibytes() + size;
     command
         .args(["-machine", "virt,gic-version=3", "-cpu", machine.cpu()])
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
-        .args(["-append", &format!("granule={granule} device={size}M")]);
+        .args([
+            "-append",
+            &format!("granule={granule} device={size}M{dump}"),
+        ]);
 }
 
 /// The machine `virt` under OpenSBI, with semihosting to exit by. The device's memory is the top of RAM, and the kernel chooses the mode, as it is told
 /// by its arguments. There is no file that would have to go with it.
-fn riscv64(command: &mut Command, mode: &str, machine: &MachineArguments) -> Option<NamedTempFile> {
-    let size = machine.device_size.mebibytes();
+fn riscv64(
+    command: &mut Command,
+    mode: &str,
+    machine: &MachineArguments,
+    dump: &str,
+) -> Option<NamedTempFile> {
+    let size = machine.device_size().mebibytes();
     let all = machine.memory(Granule::Size4K).mebibytes() + size;
     command
         .args(["-machine", "virt", "-cpu", "rv64"])
         .args(["-m", &format!("{all}M")])
         .args(["-semihosting-config", "enable=on,target=native"])
-        .args(["-append", &format!("mode={mode} device={size}M")]);
+        .args(["-append", &format!("mode={mode} device={size}M{dump}")]);
     None
 }
 
@@ -228,9 +282,9 @@ fn x86_64(
     machine: &MachineArguments,
     directory: &Path,
 ) -> Result<NamedTempFile> {
-    let device = device_memory(machine.device_size, directory)?;
+    let device = device_memory(machine.device_size(), directory)?;
     let memory = machine.memory(Granule::Size4K).mebibytes();
-    let size = machine.device_size.mebibytes();
+    let size = machine.device_size().mebibytes();
     // Slots are aligned to 1 GiB.
     let most = memory + size.next_multiple_of(1 << 10) + (2 << 10);
     command

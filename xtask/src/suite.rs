@@ -4,11 +4,12 @@
 
 use crate::MachineArguments;
 use crate::console;
+use crate::dump;
 use crate::kernel::{Boot, Kernel, Parts};
 use crate::libtest::Counter;
 use crate::oldest;
 use crate::parts::{Outcome, PACKAGES, Suite, say};
-use crate::qemu::{self, Built};
+use crate::qemu::{self, Built, Verdict};
 use crate::requirement;
 use crate::side_by_side::{self, Transcript};
 use crate::toolchain::{cargo, target_directory};
@@ -20,6 +21,7 @@ use std::env;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use tempfile::NamedTempFile;
 
 /// Tests that take half a minute or longer, and about how long, as in `("churn", "90 s")`. They are
 /// named before the tests begin, for on a busy machine libtest says of each that it "has been running
@@ -43,6 +45,7 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
     let oldest = oldest::name();
     suite.test(&oldest, Ok(()), |()| oldest::test(&directory));
     kernels(&mut suite, machine, &built.kernels);
+    dumps(&mut suite, machine, &built.kernels, &directory);
     Ok(suite.close())
 }
 
@@ -243,6 +246,34 @@ fn kernels(
             suite.tested(&name, tested, time);
         },
     );
+}
+
+/// Each kernel that describes its vmemmap, dumped while memory is online with each policy: what the explorer finds in the dump
+/// has to be what the kernel says.
+fn dumps(
+    suite: &mut Suite,
+    machine: &MachineArguments,
+    built: &BTreeMap<&str, Result<Built, Outcome>>,
+    directory: &Path,
+) {
+    for boot in Boot::all().filter(|boot| boot.kernel.starts_cpus()) {
+        let name = format!("{boot}, dumped");
+        let built = built.get(boot.kernel.parts().package).cloned();
+        let built = built.unwrap_or_else(|| Err(Outcome::Failed("not built".to_owned())));
+        let may_skip = suite.may_skip;
+        suite.test(&name, built, |built| {
+            let file = NamedTempFile::with_prefix_in("dump-", directory)?;
+            let out = io::stdout();
+            let (verdict, output) = qemu::boot_dumped(&built, boot, machine, file.path(), out)?;
+            if let Verdict::Passed(_) = verdict {
+                let pages = dump::compare(&output, file.path(), directory)?;
+                say(format_args!(
+                    "{pages} pages in the dump are what the kernel says"
+                ));
+            }
+            Ok(Outcome::of_verdict(&verdict, may_skip))
+        });
+    }
 }
 
 #[cfg(test)]

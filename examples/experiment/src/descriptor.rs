@@ -4,7 +4,9 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use mm_core::addr::{NodeId, Order};
-use mm_core::descriptor::{Descriptor, Initial, Part, Pointer, Reshape, TailEncoding};
+use mm_core::descriptor::{
+    Descriptor, DescriptorLayout, Initial, Part, Pointer, Reshape, TailEncoding,
+};
 use mm_core::readers::{CountReferences, Put, ReferenceCount};
 
 /// What the example kernels keep about a frame. Not mm-core's `Page`, as a kernel with needs of its
@@ -88,6 +90,11 @@ unsafe impl<E: TailEncoding> Descriptor for FrameInfo<E> {
     fn is_frozen(&self) -> bool {
         self.users.is_frozen()
     }
+}
+
+impl<E: TailEncoding> DescriptorLayout for FrameInfo<E> {
+    const WORD_OFFSET: usize = offset_of!(Self, word);
+    const ORDER_OFFSET: usize = offset_of!(Self, order);
 }
 
 // SAFETY: 1: all stores are to atomics. 2: both are stored as given.

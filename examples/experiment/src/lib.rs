@@ -22,6 +22,7 @@
 //! - [`Experiment`]: brings memory online in every way, looks at it, takes it offline, and looks
 //!   again; and runs the conformance battery;
 //! - `cpus`: work for a kernel's other CPUs ([`Cpus`]), and interrupts to all of them;
+//! - [`DumpPart`]: has the machine dumped with memory online, and says what is;
 //! - [`ReadersPart`]: does that while other CPUs ask about the memory.
 //!
 //! This crate's tests run the same code hosted, on simulated memory. So the reports of a kernel and
@@ -34,6 +35,7 @@ mod console;
 mod cost;
 mod cpus;
 mod descriptor;
+mod dump;
 mod machine;
 mod memory;
 mod mmu;
@@ -53,6 +55,7 @@ pub use cpus::{
     others_than, signalled,
 };
 pub use descriptor::FrameInfo;
+pub use dump::DumpPart;
 pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};

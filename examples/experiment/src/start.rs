@@ -8,7 +8,8 @@ use crate::memory::{EarlyFrames, Frames, MemoryMap, allocator, early_range, earl
 use crate::mmu::{MmuRecord, Recorded, RecordedRoots};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
 use crate::{
-    Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report, Subject,
+    DumpPart, Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report,
+    Subject,
 };
 use conformance::erased::{Borrowed, Erased};
 use core::fmt;
@@ -17,7 +18,7 @@ use mm_core::frame::LinearMap;
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, OneRoot, RadixTable};
 use mm_core::readers::{GracePeriod, OnlineEntry};
-use mm_core::vmemmap::AuditSlot;
+use mm_core::vmemmap::{AuditSlot, TreeDescription};
 
 /// For how many frames an audit has room in one pass.
 const AUDIT_SLOTS: u64 = 1 << 16;
@@ -277,6 +278,41 @@ impl<'l, P: Probe> Started<'l, P> {
         let device = (self.device, compound.as_slice());
         // SAFETY: 1: duty 1. 2: all that was online is offline again. 3: the allocator's frames are RAM.
         // 4: they are new.
+        unsafe { part.run(&mut table, self.scratch, device, report) }
+    }
+
+    /// Brings memory online with each policy, describes and prints it, and has `wait` wait until the machine was dumped. Then
+    /// takes it offline.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`run`](Self::run).
+    pub unsafe fn run_dump<F: EntryFormat>(
+        &mut self,
+        setting: &Setting,
+        mmu: &dyn Mmu<F>,
+        wait: &dyn Fn(),
+        report: &mut Report<'_>,
+    ) {
+        let record = MmuRecord::default();
+        // SAFETY: 1: there is one CPU (duty 4 of `new`), and one root.
+        let roots = RecordedRoots::new(unsafe { OneRoot::new() }, &record);
+        let mmu = Recorded::new(mmu, &record);
+        // SAFETY: 1: duty 1. 2: the direct map reaches all RAM. 3: only this CPU changes tables, by this
+        // value. 4: duty 1. 5: there is one root. 6: there is one allocator.
+        let mut table =
+            unsafe { RadixTable::new(self.root, roots, &self.frames, &self.direct_map, mmu) };
+        let mut table = Erased::of(&mut table);
+        let part = DumpPart {
+            model: setting.model,
+            map: self.map,
+            frames: &self.frames,
+            direct_map: &self.direct_map,
+            tree: TreeDescription::of::<F>(self.root),
+            wait,
+        };
+        let device = (self.device, setting.compound_orders());
+        // SAFETY: 1: duty 1. 2: the direct map reaches all RAM, and the table has the same allocator.
         unsafe { part.run(&mut table, self.scratch, device, report) }
     }
 

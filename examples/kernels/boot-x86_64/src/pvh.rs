@@ -21,6 +21,23 @@ pub struct StartInfo {
     pub rsdp: u64,
     /// RAM, in whole frames.
     pub ram: RangeList,
+    /// Whether the kernel's arguments have the word `dump`.
+    pub dump: bool,
+}
+
+/// How long the kernel's arguments are at most.
+const ARGUMENTS_BYTES: u64 = 256;
+
+/// Whether the arguments at `address`, which end with a zero, have the word `dump`.
+fn asks_for_a_dump(memory: &FirmwareMemory, address: u64) -> bool {
+    let arguments = memory.bytes(address, ARGUMENTS_BYTES).unwrap_or_default();
+    let arguments = arguments
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    arguments
+        .split(|byte| *byte == b' ')
+        .any(|word| word == b"dump")
 }
 
 impl StartInfo {
@@ -44,6 +61,7 @@ impl StartInfo {
             }
         }
         Some(Self {
+            dump: asks_for_a_dump(memory, info.u64_at(24)?),
             rsdp: info.u64_at(32)?,
             ram,
         })

@@ -1,10 +1,13 @@
-//! The serial port: a 16550 at the first standard port. The kernel's only output.
+//! The serial port: a 16550 at the first standard port. The kernel's only output and input.
 
 use core::fmt;
 use experiment::put_text;
 use x86_64::instructions::port::Port;
 
 const BASE: u16 = 0x3f8;
+
+/// A byte has come in (line status register).
+const DATA_READY: u8 = 1;
 
 /// The transmitter has room for a byte (line status register).
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
@@ -32,6 +35,16 @@ impl Serial {
         for (register, value) in registers {
             write(register, value);
         }
+    }
+
+    /// Waits for a byte of input.
+    pub fn wait_for_input(self) {
+        // SAFETY: the line status register of the serial port; reading it has no effect.
+        while unsafe { Port::<u8>::new(BASE + 5).read() } & DATA_READY == 0 {
+            core::hint::spin_loop();
+        }
+        // SAFETY: the receiver's register, which nobody else reads.
+        let _ = unsafe { Port::<u8>::new(BASE).read() };
     }
 
     fn put(self, byte: u8) {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `granule=4K`, `16K` or `64K` | the size of pages in the upper half |
 //! | `device=SIZE`, as in 4096M | how much of the top of RAM is the device's |
+//! | `dump` | have the machine dumped with memory online, and nothing else |
 
 use crate::boot::{IDENTITY_END, IDENTITY_START};
 use crate::processors::Processors;
@@ -23,6 +24,8 @@ pub struct BootInformation {
     pub granule: Granule,
     /// RAM, and the device's memory, in pages of that granule.
     pub map: MemoryMap,
+    /// Whether the machine is to be dumped.
+    pub dump: bool,
     /// The CPUs, if they can be started and interrupted.
     pub processors: Option<Processors>,
 }
@@ -49,6 +52,7 @@ impl BootInformation {
         let granule = arguments.granule;
         Ok(Self {
             granule,
+            dump: arguments.dump,
             map: machine.memory(granule, arguments.device_bytes)?,
             processors: Processors::read(&machine),
         })
@@ -60,23 +64,26 @@ impl BootInformation {
 struct Arguments {
     granule: Granule,
     device_bytes: u64,
+    dump: bool,
 }
 
 impl Arguments {
     fn parse(text: &str) -> Result<Self, BootError> {
-        let (mut granule, mut device_bytes) = (None, None);
+        let (mut granule, mut device_bytes, mut dump) = (None, None, false);
         for argument in text.split_ascii_whitespace() {
             match argument.split_once('=') {
                 Some(("granule", "4K")) => granule = Some(Granule::Size4K),
                 Some(("granule", "16K")) => granule = Some(Granule::Size16K),
                 Some(("granule", "64K")) => granule = Some(Granule::Size64K),
                 Some(("device", size)) => device_bytes = mebibytes(size),
+                None if argument == "dump" => dump = true,
                 _ => return Err(BootError::Arguments),
             }
         }
         Ok(Self {
             granule: granule.ok_or(BootError::Arguments)?,
             device_bytes: device_bytes.ok_or(BootError::Arguments)?,
+            dump,
         })
     }
 }

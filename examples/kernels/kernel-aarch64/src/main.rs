@@ -60,6 +60,7 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
     let BootInformation {
         granule,
         map,
+        dump,
         processors,
     } = information;
     println!("kernel-aarch64, pages of {} KiB", granule.bytes() >> 10);
@@ -92,14 +93,27 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
         Ok(started) => started,
         Err(error) => panic!("{error}"),
     };
+    let next = match dump {
+        true => Next::Dump,
+        false => Next::All(processors),
+    };
     exit(match granule {
         // SAFETY: 1: TCR_EL1.TG1 is 4 KiB.
-        Granule::Size4K => unsafe { run::<Format4K>(&mut started, MODEL_4K, processors) },
+        Granule::Size4K => unsafe { run::<Format4K>(&mut started, MODEL_4K, next) },
         // SAFETY: 1: TCR_EL1.TG1 is 16 KiB.
-        Granule::Size16K => unsafe { run::<Format16K>(&mut started, MODEL_16K, processors) },
+        Granule::Size16K => unsafe { run::<Format16K>(&mut started, MODEL_16K, next) },
         // SAFETY: 1: TCR_EL1.TG1 is 64 KiB.
-        Granule::Size64K => unsafe { run::<Format64K>(&mut started, MODEL_64K, processors) },
+        Granule::Size64K => unsafe { run::<Format64K>(&mut started, MODEL_64K, next) },
     })
+}
+
+/// What the kernel does.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Memory online, to be dumped; nothing else.
+    Dump,
+    /// All of the experiment, with the other CPUs if they can be started.
+    All(Option<Processors>),
 }
 
 /// The experiment on this CPU, without a way to keep CPUs from addresses first, then with one. Then readers on the others, which are started
@@ -111,7 +125,7 @@ extern "C" fn kernel_main(device_tree: u64) -> ! {
 unsafe fn run<F: EntryFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     model: MemoryModel,
-    processors: Option<Processors>,
+    next: Next,
 ) -> Verdict {
     // SAFETY: 1 of both: this is EL1, and the first CPU only. 2 of `Cpu`: the CPUs of the virtual machine are in one domain. 2: such as have
     // not started do nothing.
@@ -128,6 +142,15 @@ unsafe fn run<F: EntryFormat>(
     let mmu = Tlb::<F, _, _>::with_quiesce(cpu, stopped);
     let mut serial = Serial::new();
     let mut report = Report::new(&mut serial);
+    let processors = match next {
+        Next::All(processors) => processors,
+        Next::Dump => {
+            let wait = || Serial::new().wait_for_input();
+            // SAFETY: 1: duty 1.
+            unsafe { started.run_dump::<F>(&setting, &mmu, &wait, &mut report) };
+            return report.finish();
+        }
+    };
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
     unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut report) };
 

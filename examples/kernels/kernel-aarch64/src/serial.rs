@@ -1,4 +1,4 @@
-//! The serial port: a PL011 (Arm, *PrimeCell UART (PL011) Technical Reference Manual*). The kernel's only output.
+//! The serial port: a PL011 (Arm, *PrimeCell UART (PL011) Technical Reference Manual*). The kernel's only output and input.
 
 use core::fmt;
 use experiment::put_text;
@@ -15,14 +15,17 @@ const LINE_CONTROL: u64 = 0x2c;
 const CONTROL: u64 = 0x30;
 const INTERRUPT_MASK: u64 = 0x38;
 
+/// UARTFR.RXFE: no byte has come in.
+const RECEIVER_EMPTY: u32 = 1 << 4;
+
 /// UARTFR.TXFF: no room for a byte.
 const TRANSMITTER_FULL: u32 = 1 << 5;
 
 /// UARTLCR_H: 8 bits, no parity, 1 stop bit; FIFOs.
 const EIGHT_BITS_AND_FIFOS: u32 = 0b11 << 5 | 1 << 4;
 
-/// UARTCR: UARTEN, TXE.
-const TRANSMIT: u32 = 1 << 8 | 1;
+/// UARTCR: UARTEN, TXE, RXE.
+const ENABLED: u32 = 1 << 9 | 1 << 8 | 1;
 
 /// The port. Whoever writes has it: the first CPU, and others only of what went wrong; lines may mix then.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +45,19 @@ impl Serial {
             (BAUD_INTEGER, 13),
             (BAUD_FRACTION, 1),
             (LINE_CONTROL, EIGHT_BITS_AND_FIFOS),
-            (CONTROL, TRANSMIT),
+            (CONTROL, ENABLED),
         ];
         for (register, value) in registers {
             write(register, value);
         }
+    }
+
+    /// Waits for a byte of input.
+    pub fn wait_for_input(self) {
+        while read(FLAGS) & RECEIVER_EMPTY != 0 {
+            core::hint::spin_loop();
+        }
+        read(DATA);
     }
 
     fn put(self, byte: u8) {
@@ -63,7 +74,7 @@ fn register(offset: u64) -> *mut u32 {
 
 fn read(offset: u64) -> u32 {
     // SAFETY: a register of the serial port, mapped where it is as device memory by all of the kernel's tables; only those are read that
-    // change nothing.
+    // change nothing, or take a byte that came in.
     unsafe { register(offset).read_volatile() }
 }
 

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `mode=sv39`, `sv48` or `sv57` | how the harts translate |
 //! | `device=SIZE`, as in 4096M | how much of the top of RAM is the device's |
+//! | `dump` | have the machine dumped with memory online, and nothing else |
 
 use crate::paging::{GRANULE, Mode};
 use core::ops::Range;
@@ -22,6 +23,8 @@ pub struct BootInformation {
     pub mode: Mode,
     /// RAM, and the device's memory.
     pub map: MemoryMap,
+    /// Whether the machine is to be dumped.
+    pub dump: bool,
     /// The harts.
     pub harts: Harts,
 }
@@ -84,6 +87,7 @@ impl BootInformation {
         let arguments = Arguments::parse(machine.arguments()?)?;
         Ok(Self {
             mode: arguments.mode,
+            dump: arguments.dump,
             map: machine.memory(GRANULE, arguments.device_bytes)?,
             harts: Harts::read(&machine).ok_or(BootError::NoDeviceTree)?,
         })
@@ -95,23 +99,26 @@ impl BootInformation {
 struct Arguments {
     mode: Mode,
     device_bytes: u64,
+    dump: bool,
 }
 
 impl Arguments {
     fn parse(text: &str) -> Result<Self, BootError> {
-        let (mut mode, mut device_bytes) = (None, None);
+        let (mut mode, mut device_bytes, mut dump) = (None, None, false);
         for argument in text.split_ascii_whitespace() {
             match argument.split_once('=') {
                 Some(("mode", "sv39")) => mode = Some(Mode::Sv39),
                 Some(("mode", "sv48")) => mode = Some(Mode::Sv48),
                 Some(("mode", "sv57")) => mode = Some(Mode::Sv57),
                 Some(("device", size)) => device_bytes = mebibytes(size),
+                None if argument == "dump" => dump = true,
                 _ => return Err(BootError::Arguments),
             }
         }
         Ok(Self {
             mode: mode.ok_or(BootError::Arguments)?,
             device_bytes: device_bytes.ok_or(BootError::Arguments)?,
+            dump,
         })
     }
 }

@@ -45,7 +45,12 @@ extern "C" fn kernel_main(this_hart: u64, device_tree: u64) -> ! {
         Ok(information) => information,
         Err(error) => panic!("cannot start: {error:?}"),
     };
-    let BootInformation { mode, map, harts } = information;
+    let BootInformation {
+        mode,
+        map,
+        dump,
+        harts,
+    } = information;
     println!("kernel-riscv64, {mode}");
     map.print(GRANULE, &mut Console);
     let layout = Layout {
@@ -68,7 +73,7 @@ extern "C" fn kernel_main(this_hart: u64, device_tree: u64) -> ! {
     };
     // SAFETY: 1: this is the first hart, and the image stays. 2: they are the device tree's.
     let parked = unsafe { cpus::park(&harts, this_hart) };
-    let harts = (this_hart, harts, parked);
+    let harts = (this_hart, harts, parked, dump);
     exit(match mode {
         // SAFETY: 1: `activate` has seen that satp has this mode.
         Mode::Sv39 => unsafe { run::<Sv39>(&mut started, mode, harts) },
@@ -87,7 +92,7 @@ extern "C" fn kernel_main(this_hart: u64, device_tree: u64) -> ! {
 unsafe fn run<F: SvFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     mode: Mode,
-    (this_hart, harts, parked): (u64, Harts, Result<(), NotStarted>),
+    (this_hart, harts, parked, dump): (u64, Harts, Result<(), NotStarted>, bool),
 ) -> Verdict {
     // SAFETY: 1: this is supervisor mode.
     let hart = unsafe { Hart::new() };
@@ -103,6 +108,11 @@ unsafe fn run<F: SvFormat>(
     let mmu = Tlb::new(hart, unsafe { SingleHart::new() });
     let mut console = Console;
     let mut report = Report::new(&mut console);
+    if dump {
+        // SAFETY: 1: duty 1.
+        unsafe { started.run_dump::<F>(&setting, &mmu, &sbi::wait_for_input, &mut report) };
+        return report.finish();
+    }
     // SAFETY: 1: duty 1; there is one hart, whose MMU both are.
     unsafe { started.run::<F, RiscVEntries>(&setting, &Refusing(&mmu), &mmu, &mut report) };
 

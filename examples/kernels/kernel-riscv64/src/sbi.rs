@@ -6,6 +6,9 @@ use core::fmt;
 /// The legacy extension "Console Putchar".
 const CONSOLE_PUTCHAR: u64 = 0x01;
 
+/// The legacy extension "Console Getchar".
+const CONSOLE_GETCHAR: u64 = 0x02;
+
 /// "IPI Extension" ("sPI"), and its function.
 const IPI: u64 = 0x0073_5049;
 const SEND_IPI: u64 = 0;
@@ -28,6 +31,15 @@ impl fmt::Display for Refused {
 pub fn put(byte: u8) {
     // SAFETY: 1: it prints, and does nothing else.
     let _ = unsafe { call(CONSOLE_PUTCHAR, 0, [u64::from(byte), 0, 0]) };
+}
+
+/// Waits for a byte of input.
+pub fn wait_for_input() {
+    // It answers with the byte where others have an error, and with -1 where there is none.
+    // SAFETY: 1: it takes a byte that came in, and does nothing else.
+    while unsafe { call(CONSOLE_GETCHAR, 0, [0; 3]) } == Err(Refused(-1)) {
+        core::hint::spin_loop();
+    }
 }
 
 /// Makes a supervisor software interrupt pending on `hart`. What was stored before is visible to it then.

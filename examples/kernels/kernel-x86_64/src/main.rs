@@ -41,7 +41,10 @@ fn main(Booted { start, probe }: Booted) -> ! {
     let processors = acpi::processors(&firmware, start.rsdp);
     // SAFETY: 1: the boot tables are in use. 2: memory below `LOW_MEMORY` is left alone by all else.
     let trampoline = unsafe { Trampoline::place(&start.ram) };
-    let others = processors.zip(trampoline);
+    let others = match start.dump {
+        true => Next::Dump,
+        false => Next::All(processors.zip(trampoline)),
+    };
     let map = MemoryMap {
         ram: start.ram,
         device,
@@ -76,7 +79,16 @@ fn main(Booted { start, probe }: Booted) -> ! {
     })
 }
 
-/// The experiment on this CPU, then readers on the others, which are started in between.
+/// What the kernel does.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Memory online, to be dumped; nothing else.
+    Dump,
+    /// All of the experiment, with the other CPUs if they can be started.
+    All(Option<(Processors, Trampoline)>),
+}
+
+/// The experiment on this CPU, then readers on the others, which are started in between. Or what is to be dumped.
 ///
 /// # Safety
 ///
@@ -85,7 +97,7 @@ unsafe fn run<F: LongModeFormat>(
     started: &mut Started<'_, CpuProbe<Instructions>>,
     model: MemoryModel,
     levels: Levels,
-    others: Option<(Processors, Trampoline)>,
+    next: Next,
 ) -> Verdict {
     // SAFETY: 1: this is ring 0. 2: the virtual machine's CPUs are alike.
     let cpu = unsafe { Cpu::new() };
@@ -102,6 +114,15 @@ unsafe fn run<F: LongModeFormat>(
     };
     let mut serial = Serial::new();
     let mut report = Report::new(&mut serial);
+    let others = match next {
+        Next::All(others) => others,
+        Next::Dump => {
+            let wait = || Serial::new().wait_for_input();
+            // SAFETY: 1: duty 1.
+            unsafe { started.run_dump::<F>(&setting, &mmu, &wait, &mut report) };
+            return report.finish();
+        }
+    };
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
     unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut report) };
 
