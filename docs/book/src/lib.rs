@@ -13,6 +13,9 @@ pub mod readers {}
 #[doc = include_str!("../reorder.md")]
 pub mod reorder {}
 
+#[doc = include_str!("../dumps.md")]
+pub mod dumps {}
+
 #[doc = include_str!("../errors.md")]
 pub mod errors {}
 
