@@ -14,7 +14,7 @@ use crate::{
 use conformance::erased::{Borrowed, Erased};
 use core::fmt;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
-use mm_core::frame::LinearMap;
+use mm_core::frame::{DirectMap, LinearMap};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, Mmu, OneRoot, RadixTable};
 use mm_core::readers::{GracePeriod, OnlineEntry};
@@ -204,17 +204,18 @@ impl<'l, P: Probe> Started<'l, P> {
 
     /// What is refused by a page table on `refusing`, which says nothing of how entries in use may
     /// be exchanged; then everything, on `mmu`. Both are the CPU's MMU, entries have the format `F`,
-    /// and by hand they are as `B` says.
+    /// and by hand they are as `B` says. Descriptors are stored by what `storing` makes of the direct map.
     ///
     /// # Safety
     ///
     /// 1. The CPU walks the kernel's tables in the format `F` and of the setting's shape, and what
     ///    is told to either MMU reaches it.
-    pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug>(
+    /// 2. What `storing` answers reaches what the direct map reaches.
+    pub unsafe fn run<F: EntryFormat, B: EntryBits + fmt::Debug, M: DirectMap + Sync>(
         &mut self,
         setting: &Setting,
-        refusing: &dyn Mmu<F>,
-        mmu: &dyn Mmu<F>,
+        [refusing, mmu]: [&dyn Mmu<F>; 2],
+        storing: fn(LinearMap) -> M,
         report: &mut Report<'_>,
     ) {
         let free = self.frames.allocator().allocator().free_frames();
@@ -226,13 +227,14 @@ impl<'l, P: Probe> Started<'l, P> {
             compound: &compound,
             online_root: self.battery_root,
         };
-        // SAFETY: 1: duty 1.
+        let direct_map = storing(self.direct_map);
+        // SAFETY: 1: duty 1. 2: duty 2.
         unsafe {
-            self.with_experiment::<F, B>(setting, refusing, |experiment| {
+            self.with_experiment::<F, B, M>(setting, refusing, &direct_map, |experiment| {
                 experiment.run_refused_folds(&subject, report);
                 experiment.run_battery(&subject, report);
             });
-            self.with_experiment::<F, B>(setting, mmu, |experiment| {
+            self.with_experiment::<F, B, M>(setting, mmu, &direct_map, |experiment| {
                 experiment.run(&subject, report);
                 experiment.run_battery(&subject, report);
             });
@@ -316,16 +318,19 @@ impl<'l, P: Probe> Started<'l, P> {
         unsafe { part.run(&mut table, self.scratch, device, report) }
     }
 
-    /// Does `work` with an experiment on the kernel's own page table.
+    /// Does `work` with an experiment on the kernel's own page table, whose descriptors are stored by
+    /// `direct_map`.
     ///
     /// # Safety
     ///
     /// 1. As for [`run`](Self::run), and the vmemmap is empty.
-    unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug>(
+    /// 2. `direct_map` reaches all RAM.
+    unsafe fn with_experiment<F: EntryFormat, B: EntryBits + fmt::Debug, M: DirectMap + Sync>(
         &mut self,
         setting: &Setting,
         mmu: &dyn Mmu<F>,
-        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_>, LinearMap>),
+        direct_map: &M,
+        work: impl FnOnce(&mut Experiment<'_, P, KernelTable<'_>, M>),
     ) {
         let Setting { model, shape, .. } = *setting;
         // SAFETY: 1: duty 1; the root stays, and the engine frees only tables of its own, which it
@@ -347,7 +352,7 @@ impl<'l, P: Probe> Started<'l, P> {
             model,
             shape,
             frames: &self.frames,
-            direct_map: &self.direct_map,
+            direct_map,
             raw_tables: &raw_tables,
             record: &record,
         };

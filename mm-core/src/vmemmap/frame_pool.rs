@@ -4,6 +4,7 @@ use super::altmaps::AltmapsInUse;
 use super::error::OnlineError;
 use super::node_rows::NodeRows;
 use super::registry::{TailKey, TailRegistry};
+use super::shared_tail::Tail;
 use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{
@@ -17,6 +18,10 @@ pub(super) struct PoolState {
     pub(super) registry: TailRegistry,
     pub(super) altmaps: AltmapsInUse,
     pub(super) counters: NodeRows<NodeCounters>,
+    /// References of an order's tail frame that came back while memory comes online, since a shared table has the
+    /// entries that they were for: the next compound page takes them. None between operations; it is here since
+    /// the stack is small.
+    pub(super) returned: Option<Tail>,
 }
 
 impl PoolState {
@@ -25,6 +30,7 @@ impl PoolState {
             registry: TailRegistry::new(),
             altmaps: AltmapsInUse::new(),
             counters: NodeRows::new(),
+            returned: None,
         }
     }
 

@@ -51,9 +51,6 @@ pub(super) struct PieceSource<'v, D, A, M> {
     described: Option<Batch>,
     /// Who helps with that.
     pub(super) lent: Option<Lent<D, M>>,
-    /// References of the order's tail frame that came back, since a shared table has the entries that they were
-    /// for: the next compound page takes them.
-    returned: Option<Run>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: &'v [Option<ExistingTail>; 2],
     notes: &'v mut Notes,
@@ -80,7 +77,6 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
             prefetched: None,
             described: None,
             lent: None,
-            returned: None,
             existing_tails,
             notes,
             descriptor: PhantomData,
@@ -88,10 +84,12 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     }
 
     /// Releases the frames that were allocated ahead and not used, and the references that came back.
+    // Not inlined: it uses no stack while frames are taken.
+    #[inline(never)]
     pub(super) fn release_unused(&mut self) {
-        if let Some(returned) = self.returned.take() {
+        if let Some(returned) = self.pool.state.returned.take() {
             // SAFETY: 1: it came from `next_run`. 2: it was not mapped.
-            unsafe { self.pool.release_run(returned) };
+            unsafe { self.pool.release_run(returned.entries()) };
         }
         if let Some(prefetched) = self.prefetched.take() {
             // SAFETY: 1: the frames came from this pool, and their references are this value's. 2: no entry
@@ -239,8 +237,8 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
     fn tail_run(&mut self, run: &PlannedRun, head: Pfn) -> Result<Run, OnlineError> {
         let pages = run.pages.min(self.pool.most_references());
         if self.tails == Tails::PerOrder {
-            if let Some(leaves) = self.returned_leaves(pages) {
-                return Ok(leaves);
+            if let Some(tail) = self.returned_tail(pages) {
+                return Ok(self.tail_leaves(tail));
             }
             let pool = &mut self.pool;
             let tail = shared_tail::<D, A, M>(pool, self.writer, head, pages, self.notes)?;
@@ -265,19 +263,18 @@ impl<'v, D: Descriptor, A: FrameAllocator, M: DirectMap> PieceSource<'v, D, A, M
         Ok(self.tail_leaves(tail))
     }
 
-    /// So many leaves of the order's tail frame, with the references that came back and some more, if those can be
-    /// counted.
-    fn returned_leaves(&mut self, pages: u64) -> Option<Run> {
-        let returned = self.returned?;
-        let more = pages.checked_sub(returned.count)?;
+    /// The order's tail frame with `references`, those that came back and some more, if these can be counted.
+    fn returned_tail(&mut self, references: u64) -> Option<Tail> {
+        let returned = self.pool.state.returned?;
+        let more = references.checked_sub(returned.references)?;
         // SAFETY: 1: the references that came back are this value's, so it is a tail frame of this library's. 2: the
-        // entries of the run own these.
-        if !unsafe { self.pool.acquire(returned.leaf.block.first(), more) } {
+        // entries that are about to be made own these.
+        if !unsafe { self.pool.acquire(returned.frame, more) } {
             return None;
         }
-        self.returned = None;
-        Some(Run {
-            count: pages,
+        self.pool.state.returned = None;
+        Some(Tail {
+            references,
             ..returned
         })
     }
@@ -524,8 +521,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
 
     fn return_unused(&mut self, run: Run) {
         let is_tail = run.leaf.role == Role::Tail && run.step == Step::Same;
-        if is_tail && self.tails == Tails::PerOrder && self.returned.is_none() {
-            self.returned = Some(run);
+        if is_tail && self.tails == Tails::PerOrder && self.pool.state.returned.is_none() {
+            self.pool.state.returned = Some(Tail {
+                frame: run.leaf.block.first(),
+                references: run.count,
+            });
             return;
         }
         // SAFETY: 1: it came from `next_run`. 2: it was not mapped.

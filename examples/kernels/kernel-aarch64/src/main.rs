@@ -152,7 +152,9 @@ unsafe fn run<F: EntryFormat>(
         }
     };
     // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe { started.run::<F, ArmDescriptors>(&setting, &refusing, &mmu, &mut report) };
+    unsafe {
+        started.run::<F, ArmDescriptors, _>(&setting, [&refusing, &mmu], |map| map, &mut report)
+    };
 
     let readers = format_args!("readers");
     match processors {

@@ -114,7 +114,9 @@ unsafe fn run<F: SvFormat>(
         return report.finish();
     }
     // SAFETY: 1: duty 1; there is one hart, whose MMU both are.
-    unsafe { started.run::<F, RiscVEntries>(&setting, &Refusing(&mmu), &mmu, &mut report) };
+    unsafe {
+        started.run::<F, RiscVEntries, _>(&setting, [&Refusing(&mmu), &mmu], |map| map, &mut report)
+    };
 
     let readers = format_args!("readers");
     if harts.ids().len() < 2 {

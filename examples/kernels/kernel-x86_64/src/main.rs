@@ -9,6 +9,7 @@
 mod acpi;
 mod cpus;
 mod paging;
+mod streaming;
 
 use arch_x86_64::{
     Choices, Cpu, FiveLevel, FourLevel, LongModeFormat, MODEL_4_LEVEL, MODEL_5_LEVEL, SingleCpu,
@@ -22,8 +23,10 @@ use experiment::{
     Verdict, X86Entries,
 };
 use mm_core::model::MemoryModel;
+use mm_core::paging::Mmu;
 use mm_core::readers::InterruptsOff;
 use paging::{GRANULE, KernelSpace, Levels};
+use streaming::StreamingMap;
 
 /// Memory below this is left to firmware.
 const LOW_MEMORY: u64 = 1 << 20;
@@ -123,8 +126,10 @@ unsafe fn run<F: LongModeFormat>(
             return report.finish();
         }
     };
-    // SAFETY: 1: duty 1; there is one CPU, whose MMU both are.
-    unsafe { started.run::<F, X86Entries>(&setting, &Refusing(&mmu), &mmu, &mut report) };
+    let mmus: [&dyn Mmu<F>; 2] = [&Refusing(&mmu), &mmu];
+    // SAFETY: 1: duty 1; there is one CPU, whose MMU both are. 2: a `StreamingMap` is the direct map.
+    unsafe { started.run::<F, X86Entries, _>(&setting, mmus, StreamingMap::new, &mut report) };
+    report.check("descriptors are streamed", StreamingMap::was_used());
 
     let readers = format_args!("readers");
     match others {

@@ -7,7 +7,7 @@
 
 use super::entries::{GroupEntries, run_of, same_length};
 use super::tree::Tree;
-use crate::addr::PfnRange;
+use crate::addr::{Pfn, PfnRange};
 use crate::paging::{
     Attributes, Entry, EntryFormat, GroupTails, Groups, Leaf, Role, Run, RunSink, Step,
 };
@@ -39,8 +39,7 @@ pub(super) fn report_leaves<F: EntryFormat>(
         let tail = tail.and_then(|entry| Some((entry, own_leaf(entry).filter(is_tail)?)));
         let leaves = match tail {
             Some(tail) => {
-                let tails = same_length::<F>(others, tail.0);
-                let groups = groups_of(attributes, left, (entry, leaf), tail, tails);
+                let groups = groups_of(attributes, left, (entry, leaf), tail);
                 released.groups(groups);
                 groups.leaves()
             }
@@ -56,6 +55,8 @@ pub(super) fn report_leaves<F: EntryFormat>(
 
 /// The same of a table all of whose entries are this library's, and equal but for the first: these are not
 /// compared again.
+// Not inlined: who calls it recurses over levels.
+#[inline(never)]
 pub(super) fn report_alike<F: EntryFormat>(
     attributes: &Attributes<F>,
     slots: &[u64],
@@ -75,17 +76,22 @@ pub(super) fn report_alike<F: EntryFormat>(
     if (head ^ other) & !F::STATUS_BITS == 0 {
         return released.run(run(slots.len()));
     }
-    let others = slots.len() - 1;
     match own_leaf(attributes, head) {
         Some(first) if is_head(first) && is_tail(&leaf) => {
-            let groups = groups_of(attributes, slots, (head, first), (other, leaf), others);
-            released.groups(groups);
+            let start = first.block.first();
+            let (tails, each) = tails_of(start, leaf);
+            let frames = PfnRange::new(start, each);
+            released.groups(Groups {
+                frames: frames.unwrap_or(PfnRange::single(start)),
+                tails,
+                pages: slots.len() as u64,
+            });
         }
         first => {
             first
                 .into_iter()
                 .for_each(|leaf| released.run(Run::once(leaf)));
-            released.run(run(others));
+            released.run(run(slots.len() - 1));
         }
     }
 }
@@ -105,21 +111,27 @@ fn is_tail(leaf: &Leaf) -> bool {
     leaf.role == Role::Tail
 }
 
-/// The groups that `slots` starts with, whose first entries are `head` and so many of `tail`: at least one group.
+/// The tails of groups whose first head is in the frame `head` and is followed by `tail`, and how many frames each
+/// group has.
+#[inline]
+fn tails_of(head: Pfn, tail: Leaf) -> (GroupTails, u64) {
+    let behind = head.checked_add(1);
+    match behind.is_some_and(|behind| tail == Leaf::single(behind, Role::Tail)) {
+        true => (GroupTails::Own, 2),
+        false => (GroupTails::Same(tail), 1),
+    }
+}
+
+/// The groups that `slots` starts with, whose first two entries are `head` and `tail`: at least one group.
 fn groups_of<F: EntryFormat>(
     attributes: &Attributes<F>,
     slots: &[u64],
     (head, first): (u64, Leaf),
     (tail, second): (u64, Leaf),
-    count: usize,
 ) -> Groups {
-    let behind = first.block.first().checked_add(1);
-    let is_own = behind.is_some_and(|behind| second == Leaf::single(behind, Role::Tail));
-    let (tails, each) = match is_own {
-        true => (GroupTails::Own, 2),
-        false => (GroupTails::Same(second), 1),
-    };
-    let pages = 1 + count;
+    let (tails, each) = tails_of(first.block.first(), second);
+    let behind_head = slots.get(1..).unwrap_or_default();
+    let pages = 1 + same_length::<F>(behind_head, tail);
     let others = slots.get(pages..).unwrap_or_default();
     let entries = GroupEntries::new::<F>(head, tail, tails);
     let more = entries.next().count::<F>(others, pages);

@@ -6,7 +6,8 @@
 use super::Counts;
 use super::operations::Geometry;
 use hosted::BackendKind;
-use mm_core::pagemap::{Piece, Tables};
+use mm_core::addr::Order;
+use mm_core::pagemap::{Piece, Tails};
 use testkit::testbed::{Costs, Sizes};
 
 /// Checks what was counted while all of `geometry`, which starts with a leaf table, came online in pieces and
@@ -45,17 +46,16 @@ pub(super) fn check(
     // Each link is made not present, and the root's is zeroed: all else goes with what it links.
     assert_is("entries that offline writes", cleared, links + 1);
 
-    // With the root. By section there is a walk for each, and a few more where tails of others are looked for;
-    // then two for each table that may be merged.
+    // With the root. In several steps there is a walk for each, and one more at its end. No compound page that
+    // shares its tails is in two of them.
     let tables = 1 + cost.leaf_tables + cost.upper_tables;
-    let section = model.section().frames();
-    let sections_of_tables = piece == Piece::Section && section < table;
-    let is_merged = sections_of_tables && geometry.tables == Tables::Shared;
-    let walks = match piece {
-        Piece::Section => geometry.frames.frames().div_ceil(section) * 3,
-        _ => 0,
+    let step = match (piece, geometry.tails) {
+        (Piece::Section, Tails::None) => model.section(),
+        (Piece::Section, _) => model.section().max(geometry.order),
+        _ => Order::MAX,
     };
-    let walks = walks + if is_merged { 2 * spans } else { 0 };
+    let steps = geometry.frames.frames().div_ceil(step.frames());
+    let walks = if steps > 1 { 2 * steps } else { 0 };
     let enough = 3 * tables + walks * u64::from(kind.table_levels());
     assert_is(
         "looks of online, or enough",
@@ -69,17 +69,8 @@ pub(super) fn check(
         enough,
     );
 
-    if is_merged {
-        return; // Private tables are written at first.
-    }
     let whole = sizes.entries() * (cost.leaf_tables + cost.upper_tables);
-    // The first section of a table writes all of it, each other one its own.
-    let again = match sections_of_tables {
-        true => {
-            let sections = geometry.frames.frames() / section;
-            (sections - spans) * sizes.pages(model.section())
-        }
-        false => 0,
-    };
+    // The first step of a table writes all of it, each other one its own.
+    let again = steps.saturating_sub(spans) * sizes.pages(step);
     assert_is("entries that online writes", written, whole + links + again);
 }
