@@ -13,7 +13,7 @@ use hosted::{AArch64_4K, Machine, MachineConfig, RadixBackend, X86_64, X86_64La5
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{Counted, PlainAllocator, WordCounts};
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Piece, Tables, Tails};
 use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::cell::RefCell;
@@ -158,10 +158,19 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
         .with_tails(Tails::PerCompound)
         .with_tables(Tables::Shared);
     let base = DevPagemap::new(&B::MODEL, &ranges, Geometry::BASE_PAGES).unwrap();
+    let [packed, packed_small] = [18, 9].map(|order| {
+        let pages = Geometry::compound(Order::new(order).unwrap());
+        let pagemap = DevPagemap::new(&B::MODEL, &ranges, pages).unwrap();
+        pagemap
+            .with_tables(Tables::Shared)
+            .with_heads(Heads::Packed)
+            .with_piece(Piece::Section)
+    });
     let piece = PfnRange::new(start.saturating_add(1 << 17), 1 << 9).unwrap();
     let node = NodeId::new(0);
     let mut scratch = vec![AuditSlot::default(); 1 << 15];
-    for pagemap in [compound, base] {
+    for pagemap in [compound, base, packed] {
+        let is_packed = pagemap.heads().0 == Heads::Packed;
         let mut region = None;
         let mut done = true;
         watch("online", &mut || {
@@ -173,8 +182,9 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
         watch("populate", &mut || {
             done &= vmemmap.populate(&mut table, &pagemap, piece).is_ok();
         });
+        // What is packed is neither folded nor unfolded.
         watch("fold", &mut || {
-            done &= vmemmap.fold(&mut table, &compound, range).is_ok();
+            done &= vmemmap.fold(&mut table, &compound, range).is_ok() != is_packed;
         });
         watch("mark", &mut || {
             done &= vmemmap.mark(&table, piece.start(), node).is_ok();
@@ -186,18 +196,29 @@ fn every_operation_takes_less_than_a_page_of_stack<B: RadixBackend>(rule: Replac
             done &= vmemmap.audit(&table, &[frames], &mut scratch).is_ok();
         });
         watch("unfold", &mut || {
-            done &= vmemmap.unfold(&mut table, &compound, range).is_ok();
+            done &= vmemmap.unfold(&mut table, &compound, range).is_ok() != is_packed;
         });
         let largest = Order::new(18).unwrap();
-        for (pagemap, part) in [(&compound, range), (&small, range), (&base, piece)] {
+        for (what, pagemap, part) in [
+            ("reorder to 1G, packed", &packed, range),
+            ("reorder to 2M, packed", &packed_small, range),
+            ("reorder to 4K, of packed", &base, piece),
+            ("reorder to 2M, packed, of 4K", &packed_small, piece),
+            ("reorder to 1G, packed, again", &packed, range),
+            ("reorder to 1G", &compound, range),
+            ("reorder to 2M", &small, range),
+            ("reorder to 4K", &base, piece),
+        ] {
             watch("fill_reserve", &mut || {
                 let needed = vmemmap.reserve_needed(&table, pagemap, part, largest);
                 done &= vmemmap.fill_reserve(&mut table, node, needed).is_ok();
             });
-            watch("reorder", &mut || {
+            watch(what, &mut || {
                 done &= vmemmap.reorder(&mut table, pagemap, part).is_ok();
             });
             watch("empty_reserve", &mut || vmemmap.empty_reserve(&mut table));
+            let audited = vmemmap.audit(&table, &[frames], &mut scratch);
+            assert!(done && audited.is_ok(), "{audited:?}");
         }
         assert!(done);
         let mut region = Some(region.unwrap().unwrap());

@@ -198,8 +198,13 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
 
     /// The word of every tail of the compound page that starts at `head`.
     pub(super) fn tail_word<D: Descriptor>(&self, head: Pfn) -> u64 {
-        let array = self.order.frames() * self.model.descriptor_bytes();
-        if self.heads == Heads::Packed {
+        self.tail_word_as::<D>(self.order, self.heads, head)
+    }
+
+    /// The same, if it is of `order`, with its head where `heads` says.
+    fn tail_word_as<D: Descriptor>(&self, order: Order, heads: Heads, head: Pfn) -> u64 {
+        let array = order.frames() * self.model.descriptor_bytes();
+        if heads == Heads::Packed {
             return D::Encoding::stub_word(array);
         }
         match self.model.descriptor_address(head) {
@@ -211,13 +216,24 @@ impl<M: DirectMap> DescriptorWriter<'_, M> {
 
     /// What a descriptor that is `part` of the page at `head` starts with.
     pub(super) fn initial<D: Descriptor>(&self, part: Part, head: Pfn) -> Initial {
+        self.initial_as::<D>(self.order, self.heads, part, head)
+    }
+
+    /// The same, for a page of `order`, with its head where `heads` says.
+    pub(super) fn initial_as<D: Descriptor>(
+        &self,
+        order: Order,
+        heads: Heads,
+        part: Part,
+        head: Pfn,
+    ) -> Initial {
         let word = match part {
             Part::Base | Part::Head | Part::Reserved => D::Encoding::head_word(),
-            Part::Tail => self.tail_word::<D>(head),
+            Part::Tail => self.tail_word_as::<D>(order, heads, head),
         };
         Initial {
             part,
-            order: self.order,
+            order,
             word,
             node: self.node,
         }

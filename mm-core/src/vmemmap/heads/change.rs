@@ -17,15 +17,15 @@ use crate::vmemmap::error::OnlineError;
 use crate::vmemmap::fold::FoldError;
 use crate::vmemmap::image::Image;
 use crate::vmemmap::note::Notes;
-use crate::vmemmap::reorder::{Describe, Target, aligned};
+use crate::vmemmap::reorder::{Change, Describe, Target, aligned};
 use crate::vmemmap::{Described, Vmemmap};
 
 /// The heads that a unit of memory is to have.
-pub(in crate::vmemmap) struct NewHeads<'p> {
-    pub(in crate::vmemmap) pagemap: &'p DevPagemap<'p>,
-    pub(in crate::vmemmap) target: &'p Target<'p>,
-    pub(in crate::vmemmap) unit: PfnRange,
-    pub(in crate::vmemmap) describe: Describe,
+struct NewHeads<'p> {
+    pagemap: &'p DevPagemap<'p>,
+    target: &'p Target<'p>,
+    unit: PfnRange,
+    describe: Describe,
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
@@ -51,24 +51,31 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(in crate::vmemmap) fn make_heads<P: PageTable>(
         &mut self,
         table: &mut P,
-        new: &NewHeads<'_>,
+        pagemap: &DevPagemap<'_>,
+        change: &Change<'_>,
         notes: &mut Notes,
     ) -> Result<(), FoldError>
     where
         D: Reshape,
     {
+        let new = &NewHeads {
+            pagemap,
+            target: change.target,
+            unit: change.unit,
+            describe: change.describe,
+        };
         let mut rest = Some(new.unit);
         while let Some((frames, order)) = new.target.next_packed(&mut rest) {
             self.vacate_places(table, new, frames, order);
             if let Err(error) = self.map_missing(table, new.pagemap, (frames, order), notes) {
-                self.unmake_heads(table, new);
+                self.unmake_heads(table, new.target, new.unit);
                 return Err(error);
             }
             self.write_new_heads(&*table, new, frames, order);
         }
         let gathered = self.gather_old_heads(&*table, new);
         if gathered.is_err() {
-            self.unmake_heads(table, new);
+            self.unmake_heads(table, new.target, new.unit);
         }
         gathered
     }
@@ -78,10 +85,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(in crate::vmemmap) fn unmake_heads<P: PageTable>(
         &mut self,
         table: &mut P,
-        new: &NewHeads<'_>,
+        target: &Target<'_>,
+        unit: PfnRange,
     ) {
-        let mut rest = Some(new.unit);
-        while let Some((frames, order)) = new.target.next_packed(&mut rest) {
+        let mut rest = Some(unit);
+        while let Some((frames, order)) = target.next_packed(&mut rest) {
             self.remove_unused(table, frames, order);
         }
     }

@@ -103,6 +103,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Maps `pages` to frames with heads at `places`, and none at others. After an error nothing has changed.
+    #[inline(never)]
     pub(super) fn map_places<P: PageTable>(
         &mut self,
         table: &mut P,
@@ -126,11 +127,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             tables = Some(&reserve);
         }
         let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(tables);
-        let pool = FramePool::new(memory, None, &mut self.pool_state).up_to(table.last_frame());
-        let writer = DescriptorWriter::of(pagemap, &self.model, &self.direct_map);
+        // Made where it stays: each of its parts would be on the stack twice.
         let mut source = PlaceSource::<D, A, M> {
-            pool,
-            writer,
+            pool: FramePool::new(memory, None, &mut self.pool_state).up_to(table.last_frame()),
+            writer: DescriptorWriter::of(pagemap, &self.model, &self.direct_map),
             places,
             notes,
             descriptor: PhantomData,
@@ -164,6 +164,8 @@ struct PlaceSource<'v, D, A, M> {
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> PlaceSource<'_, D, A, M> {
     /// Writes into `frames` the places of the pages from `at` on.
+    // Not inlined: what it takes of the stack is not there while frames are taken.
+    #[inline(never)]
     fn write(&self, frames: PfnRange, at: VirtAddr) {
         let bytes = self.writer.model.granule().bytes();
         let in_page = self.writer.model.descriptors_per_page();
@@ -193,6 +195,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> PlaceSource<'_, D, A, M> {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PlaceSource<'_, D, A, M> {
     type Error = OnlineError;
 
+    #[inline(never)]
     fn next_run(&mut self, at: VirtAddr, pages: u64, _largest: Order) -> Result<Run, OnlineError> {
         let node = self.writer.node;
         let frames = self.pool.allocate_run(pages.min(FRAMES), node)?;

@@ -29,7 +29,6 @@ mod needed;
 mod old;
 mod remove;
 
-pub(super) use change::NewHeads;
 pub(super) use needed::heads_needed;
 pub use old::{OldHeads, QuiescentHeads};
 

@@ -86,6 +86,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 
     /// Unmaps `pages` of places that have no head any more, or have not been seen by anybody.
     /// Their frames and tables go to where others came `from`.
+    #[inline(never)]
     pub(super) fn unmap_places<P: PageTable>(
         &mut self,
         table: &mut P,

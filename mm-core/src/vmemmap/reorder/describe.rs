@@ -4,6 +4,7 @@ use super::target::Target;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
 use crate::frame::DirectMap;
+use crate::pagemap::Heads;
 use crate::paging::Run;
 use crate::vmemmap::descriptor_writer::DescriptorWriter;
 use crate::vmemmap::image::Image;
@@ -80,12 +81,10 @@ impl<M: DirectMap> UnitWriter<'_, M> {
         first: Pfn,
         order: Order,
     ) {
-        let writer = DescriptorWriter {
-            order,
-            heads: self.target.heads_of(order),
-            ..*self.writer
-        };
-        let [head, tail] = [Part::Head, Part::Tail].map(|part| writer.initial::<D>(part, first));
+        let [head, tail] = [Part::Head, Part::Tail].map(|part| {
+            self.writer
+                .initial_as::<D>(order, Heads::InPlace, part, first)
+        });
         let in_page = self.writer.model.descriptors_per_page();
         for holder in holders {
             let descriptors = self.descriptors::<D>(holder);
@@ -102,6 +101,8 @@ impl<M: DirectMap> UnitWriter<'_, M> {
     /// # Safety
     ///
     /// 1 to 3. As for [`Image::write`].
+    // Not inlined: what it takes of the stack is not there while the next part is found.
+    #[inline(never)]
     unsafe fn write_part<D: Reshape>(
         &self,
         page: NonNull<D>,
@@ -218,12 +219,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
     #[inline(never)]
     fn next_part<D: Descriptor>(&self, left: &mut Option<PfnRange>) -> Option<Alike> {
         let frames = (*left)?;
-        let (page, order) = self.target.page_of(frames.start());
-        let writer = DescriptorWriter {
-            order,
-            heads: self.target.heads_of(order),
-            ..*self.writer
-        };
+        let (page, order) = self.target.find_page(frames.start());
         let before = frames.start().get() - page.start().get();
         let part = match before {
             0 if order == Order::BASE => Part::Base,
@@ -239,7 +235,9 @@ impl<M: DirectMap> UnitWriter<'_, M> {
         Some(Alike {
             first: frames.start(),
             count,
-            initial: writer.initial::<D>(part, page.start()),
+            initial: self
+                .writer
+                .initial_as::<D>(order, Heads::InPlace, part, page.start()),
         })
     }
 }

@@ -136,6 +136,8 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
 
     /// Writes what the head of the page at `first`, which `old` has the stubs of, has in it into `holder`, if a page
     /// with a packed head began there.
+    // Not inlined: it is asked for in several places, and what it takes of the stack is not there while they write.
+    #[inline(never)]
     fn carry_over(&self, holder: Pfn, first: Pfn, old: &Run) {
         if self.per_order.before.is_empty() {
             return;

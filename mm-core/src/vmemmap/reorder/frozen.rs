@@ -64,7 +64,8 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
         let mut done = 0;
         while let Some((end, run)) = units.next_run(done) {
             reordered.rest = run.intersection(frames);
-            let steps = self.all_steps(table, pagemap, Describe::Frozen, &mut reordered);
+            let steps =
+                self.all_steps(table, pagemap, Describe::Frozen, usize::MAX, &mut reordered);
             changed.error = steps.err();
             // A unit that was not changed starts where it is frozen from.
             let (new, old) = match reordered.rest.filter(|_| changed.error.is_some()) {

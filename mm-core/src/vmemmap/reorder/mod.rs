@@ -31,7 +31,6 @@ mod target;
 
 use super::Vmemmap;
 use super::fold::{FoldError, not_online};
-use super::heads::NewHeads;
 use super::note::Notes;
 use crate::addr::{Order, Pfn, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Reshape, TailEncoding};
@@ -132,10 +131,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             rest: Some(frames),
             ..Reordered::default()
         };
-        let start = self.first_of_page(&*table, frames.start());
-        let steps = self.all_steps(table, pagemap, Describe::Owned, &mut done);
-        self.remove_replaced_heads(table, pagemap, start, frames, done.rest);
-        match steps {
+        match self.all_steps(table, pagemap, Describe::Owned, usize::MAX, &mut done) {
             Ok(()) => Ok(done),
             Err(error) => Err(ReorderStopped { done, error }),
         }
@@ -166,22 +162,38 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
-    /// Does all that `done` says is left.
+    /// Does up to `steps` of what `done` says is left. Where that is for the caller's own pages, it takes the packed
+    /// heads that they had before.
     #[inline(never)]
     fn all_steps<P: PageTable>(
         &mut self,
         table: &mut P,
         pagemap: &DevPagemap<'_>,
         describe: Describe,
+        steps: usize,
         done: &mut Reordered,
     ) -> Result<(), FoldError>
     where
         D: Reshape,
     {
-        while let Some(frames) = done.rest {
-            self.step(table, pagemap, frames, describe, done)?;
+        let Some(all) = done.rest else {
+            return Ok(());
+        };
+        let start = self.first_of_page(&*table, all.start());
+        let mut stepped = Ok(());
+        for _ in 0..steps {
+            let Some(frames) = done.rest else {
+                break;
+            };
+            stepped = self.step(table, pagemap, frames, describe, done);
+            if stepped.is_err() {
+                break;
+            }
         }
-        Ok(())
+        if describe == Describe::Owned {
+            self.remove_replaced_heads(table, pagemap, start, all, done.rest);
+        }
+        stepped
     }
 
     /// Does the first unit of [`reorder`](Self::reorder), wholly or not at all. [`Reordered::rest`] is what
@@ -202,10 +214,11 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     where
         D: Reshape,
     {
-        let mut done = Reordered::default();
-        let start = self.first_of_page(&*table, frames.start());
-        self.step(table, pagemap, frames, Describe::Owned, &mut done)?;
-        self.remove_replaced_heads(table, pagemap, start, frames, done.rest);
+        let mut done = Reordered {
+            rest: Some(frames),
+            ..Reordered::default()
+        };
+        self.all_steps(table, pagemap, Describe::Owned, 1, &mut done)?;
         Ok(done)
     }
 
@@ -362,13 +375,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         self.check_altmap(&*table, pagemap.altmap())?;
         let bits = self.take_bits_for(unit, node)?;
         let mut notes = Notes::default();
-        let new = NewHeads {
-            pagemap,
-            target: &request.target,
-            unit,
-            describe,
-        };
-        let changed = match self.make_heads(table, &new, &mut notes) {
+        let changed = match self.make_heads(table, pagemap, &change, &mut notes) {
             Ok(()) => self.change::<P, false>(table, pagemap, &change, &mut notes),
             Err(error) => Err(error),
         };
@@ -381,7 +388,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 Ok(())
             }
             Err(error) => {
-                self.unmake_heads(table, &new);
+                self.unmake_heads(table, &request.target, unit);
                 self.give_bits_back(bits);
                 Err(match error {
                     FoldError::OutOfFrames(_) => FoldError::ReserveTooSmall { node },

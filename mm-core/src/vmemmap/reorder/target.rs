@@ -52,8 +52,9 @@ pub(in crate::vmemmap) struct Target<'p> {
     /// part becomes pages as large as fit.
     ends: [PfnRange; 2],
     shares_tables: bool,
-    /// Whether heads are packed where that can be.
+    /// Whether heads are packed where that can be, and where those of the part are.
     packs: bool,
+    heads: Heads,
 }
 
 impl<'p> Target<'p> {
@@ -74,13 +75,16 @@ impl<'p> Target<'p> {
             ends,
             shares_tables: can_share_tables && pagemap.tables() == Tables::Shared,
             packs: false,
+            heads: Heads::InPlace,
         }
     }
 
     /// The same, with packed heads where the pagemap asks for them and a page can have one.
     pub(in crate::vmemmap) fn with_packed_heads(self) -> Self {
         let packs = self.pagemap.packs_heads() && self.model().heads().is_some();
-        Self { packs, ..self }
+        let packing = Self { packs, ..self };
+        let heads = packing.heads_of(self.order);
+        Self { heads, ..packing }
     }
 
     /// Where the heads of pages of `order` are to be.
@@ -185,6 +189,12 @@ impl<'p> Target<'p> {
 
     /// The page that `frame`, which is in [`whole`](Self::whole), is to be part of.
     pub(in crate::vmemmap) fn page_of(&self, frame: Pfn) -> (PfnRange, Order) {
+        self.find_page(frame)
+    }
+
+    /// See [`page_of`](Self::page_of). For where the stack is deep.
+    #[inline(always)]
+    pub(super) fn find_page(&self, frame: Pfn) -> (PfnRange, Order) {
         if self.part.contains(frame) {
             return (aligned(frame, self.order), self.order);
         }
@@ -209,12 +219,11 @@ impl<'p> Target<'p> {
     /// next one may be of the same kind.
     #[inline]
     pub(super) fn segment(&self, at: VirtAddr) -> Option<Segment> {
-        let per_page = self.model().descriptors_per_page();
         let first = self.model().frame_of_descriptor(at)?;
         // Nearly all are in the part, in pages that are larger than that.
         if self.order > self.model().vmemmap_page_order()
             && self.tails != Tails::None
-            && self.heads_of(self.order) == Heads::InPlace
+            && self.heads == Heads::InPlace
             && self.part.contains(first)
         {
             let page = aligned(first, self.order);
@@ -235,7 +244,27 @@ impl<'p> Target<'p> {
                 },
             });
         }
-        let (page, order) = self.page_of(first.max(self.whole().start()));
+        if self.heads == Heads::Packed && self.part.contains(first) {
+            let kind = Kind::Tail {
+                page: aligned(first, self.order),
+                order: self.order,
+                tails: Tails::PerOrder,
+                heads: Heads::Packed,
+            };
+            // Stubs run on from page to page.
+            let rest = self.part.last().get() - first.get() + 1;
+            let pages = rest >> self.model().vmemmap_page_order().get();
+            return Some(Segment { kind, pages });
+        }
+        self.segment_beside(first)
+    }
+
+    /// The same where it is not pages that fill a vmemmap page, or not in the part.
+    // Inlined, as what it calls: this is asked for where the stack is deep.
+    #[inline(always)]
+    fn segment_beside(&self, first: Pfn) -> Option<Segment> {
+        let per_page = self.model().descriptors_per_page();
+        let (page, order) = self.find_page(first.max(self.whole().start()));
         let alike = match self.part.contains_range(page) {
             true => self.part,
             false => page,
@@ -256,8 +285,7 @@ impl<'p> Target<'p> {
             pages: up_to(last),
         };
         if heads == Heads::Packed {
-            // Stubs run on from page to page.
-            return Some(tails_up_to(alike.last()));
+            return Some(tails_up_to(page.last()));
         }
         if page.frames() <= per_page {
             return Some(own(up_to(alike.last())));
@@ -276,7 +304,7 @@ impl<'p> Target<'p> {
         let frames = pages.checked_mul(self.model().descriptors_per_page())?;
         let frames = PfnRange::new(first, frames).ok()?;
         let is_uniform = self.tails == Tails::PerOrder
-            && self.heads_of(self.order) == Heads::InPlace
+            && self.heads == Heads::InPlace
             && self.order > self.model().vmemmap_page_order()
             && self.part.contains_range(frames);
         if !is_uniform {
@@ -300,7 +328,7 @@ impl<'p> Target<'p> {
         let before = first.get().checked_sub(self.part.start().get())?;
         let rest = self.part.split_at(before).1;
         let is_shared = self.tails == Tails::PerOrder
-            && self.heads_of(self.order) == Heads::InPlace
+            && self.heads == Heads::InPlace
             && self.order > self.model().vmemmap_page_order()
             && first.is_aligned(self.order);
         rest.filter(|_| is_shared).map(|rest| (rest, self.order))
@@ -324,6 +352,7 @@ impl<'p> Target<'p> {
     }
 
     /// Whether each vmemmap page of `range` has a frame of its own.
+    #[inline]
     pub(super) fn is_all_own(&self, range: VirtRange) -> bool {
         let mut rest = Some(range);
         while let Some(left) = rest {
