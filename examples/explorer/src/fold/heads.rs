@@ -18,7 +18,7 @@ pub(crate) fn first_wrong<P: PageTable>(
 ) -> Option<Pfn> {
     let last = within.frames() - 1;
     let second_page = vmemmap.model().descriptors_per_page().min(last);
-    let looked_at = [0, 1, second_page, last];
+    let looked_at = [0, last.min(1), second_page, last];
     parts
         .flat_map(|part| {
             let heads = (0..part.frames()).step_by(within.frames() as usize);

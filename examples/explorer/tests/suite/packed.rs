@@ -147,9 +147,6 @@ fn what_is_refused_of_packed_heads_is_said_in_one_line() {
         ("online --range 24G+1G --altmap auto", altmap),
         ("plan --range 24G+1G --altmap auto", altmap),
         ("fold --range 24G+1G", order),
-        ("reorder --range 24G+1G", order),
-        ("reorder --range 24G+1G --to base", order),
-        ("reorder --range 24G+1G --from base --to 2M", order),
     ] {
         let ran = run(&format!("{line} --heads packed --format json"));
         assert_eq!(ran.code, 1, "{line}");
@@ -165,6 +162,27 @@ fn what_is_refused_of_packed_heads_is_said_in_one_line() {
         let audit = [&report["audit"], &report["after_error"]["audit"]];
         let found = audit.into_iter().find(|found| !found.is_null());
         assert!(found.is_none_or(|found| *found == "clean"), "{line}");
+    }
+}
+
+#[test]
+fn packed_pages_change_their_order_there_and_back() {
+    for line in [
+        "reorder --range 24G+1G",
+        "reorder --range 24G+1G --to base",
+        "reorder --range 24G+1G --from base --to 2M",
+        "reorder --range 24G+1G --to 4M --part 24G+512M",
+        "reorder --range 24G+1G --tails per-compound --tables shared",
+    ] {
+        for heads in ["packed", "in-place"] {
+            let ran = run(&format!("{line} --heads {heads} --format json"));
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
+            let report = ran.json();
+            assert_eq!(report["audit"], "clean", "{line}: {report}");
+            assert_eq!(report["allocator_calls"], 0, "{line}");
+            assert_eq!(report["frames_back"], report["frames_before"], "{line}");
+            assert_eq!(report["frames_left"], 0, "{line}");
+        }
     }
 }
 
