@@ -18,7 +18,7 @@ use tempfile::TempDir;
 pub(crate) const READY: &str = "dump: ready";
 
 /// How long a machine may take to write its memory.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Where a machine listens for QMP, and where its dump goes.
 #[derive(Debug)]

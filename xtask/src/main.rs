@@ -198,7 +198,7 @@ struct MachineArguments {
     #[arg(long, value_name = "N", value_parser = cpus)]
     cpus: Option<u8>,
     /// After how many seconds a machine is stopped
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
 }
 
@@ -210,7 +210,7 @@ impl MachineArguments {
             device_size: None,
             cpu: None,
             cpus: None,
-            timeout: Duration::from_secs(120),
+            timeout: Duration::from_secs(300),
         }
     }
 
