@@ -175,7 +175,6 @@ impl<E: TailEncoding> Churn<'_, E> {
         self.tail_frames.clear();
         for page in 0..self.world.layout.pages() {
             self.check_found(page)?;
-            self.check_listed_around(page)?;
             let Some(frame) = self.check_page(page)? else {
                 continue;
             };
