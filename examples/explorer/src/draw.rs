@@ -1,20 +1,20 @@
 //! Drawing the vmemmap of a region, or of a dump.
 
-use crate::args::{ALIGN_FORM, TablesArg, TailsArg};
+use crate::args::{ALIGN_FORM, HeadsArg, TablesArg, TailsArg};
 use crate::dump::{self, Dump};
 use crate::failure::Failure;
-use crate::geometry::{NoPage, PageSize, natural};
+use crate::geometry::{NoPage, PageSize};
 use crate::live::{Region, with_memory_online};
 use crate::look::description::Described;
 use crate::look::{Budget, Look, Unreadable};
 use crate::need::Limits;
 use crate::picture::of_look::picture;
 use crate::picture::svg;
-use crate::request::{tables_name, tails_name};
-use crate::size::{ByteRange, ByteSize};
-use clap::{Args, ValueEnum};
+use crate::request::{memory, tables_name, tails_name};
+use crate::size::ByteRange;
+use clap::Args;
 use hosted::BackendKind;
-use mm_core::pagemap::{Heads, Tables, Tails};
+use mm_core::pagemap::{Heads, Tails};
 use std::path::PathBuf;
 
 /// Which memory is looked at, and how it was brought online.
@@ -41,17 +41,6 @@ pub struct LookArgs {
     pub heads: HeadsArg,
 }
 
-/// `--heads`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum HeadsArg {
-    /// in the vmemmap, a frame for each page
-    #[value(name = "in-place")]
-    InPlace,
-    /// side by side in an array of their own
-    #[value(name = "packed")]
-    Packed,
-}
-
 /// Options of `draw`.
 #[derive(Debug, Args)]
 pub struct DrawArgs {
@@ -73,32 +62,14 @@ impl LookArgs {
     ///
     /// [`NoPage`] where the backend has no pages of the size of `--align`.
     pub fn region(&self) -> Result<Region, NoPage> {
-        let backend = self.backend;
-        let align = match self.align {
-            Some(size) => size.on(backend)?,
-            None => ByteSize(natural(backend.model().granule())[0]),
-        };
-        let mut ranges = self.ranges.clone();
-        if ranges.is_empty() {
-            ranges.push(crate::request::default_range(align));
-        }
+        let (align, ranges) = memory(self.backend, self.align, self.ranges.clone())?;
         Ok(Region {
-            backend,
+            backend: self.backend,
             ranges,
             align,
-            tails: match self.tails {
-                Some(TailsArg::None) => Tails::None,
-                Some(TailsArg::PerOrder) => Tails::PerOrder,
-                Some(TailsArg::PerCompound) | None => Tails::PerCompound,
-            },
-            tables: match self.tables {
-                TablesArg::Private => Tables::Private,
-                TablesArg::Shared => Tables::Shared,
-            },
-            heads: match self.heads {
-                HeadsArg::InPlace => Heads::InPlace,
-                HeadsArg::Packed => Heads::Packed,
-            },
+            tails: self.tails.map_or(Tails::PerCompound, Tails::from),
+            tables: self.tables.into(),
+            heads: self.heads.into(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use crate::altmap::PlannedAltmap;
 use crate::args::{AltmapSize, Format, HeadsArg, PieceArg, RegionArgs, TablesArg, TailsArg, YesNo};
 use crate::failure::Failure;
-use crate::geometry::{NoPage, natural};
+use crate::geometry::{NoPage, PageSize, natural};
 use crate::refusal;
 use crate::size::{ByteRange, ByteSize};
 use hosted::BackendKind;
@@ -54,32 +54,14 @@ impl Request {
     /// [`NoPage`] where the backend has no pages of the size of `--align`.
     pub fn from_args(args: RegionArgs) -> Result<(Self, Format), NoPage> {
         let backend = args.backend;
-        let align = match args.align {
-            Some(size) => size.on(backend)?,
-            None => ByteSize(natural(backend.model().granule())[0]),
-        };
-        let mut ranges = args.ranges;
-        if ranges.is_empty() {
-            ranges.push(default_range(align));
-        }
-        let tails = |tails| match tails {
-            TailsArg::None => Tails::None,
-            TailsArg::PerCompound => Tails::PerCompound,
-            TailsArg::PerOrder => Tails::PerOrder,
-        };
+        let (align, ranges) = memory(backend, args.align, args.ranges)?;
         let request = Self {
             backend,
             ranges,
             align,
-            heads: match args.heads {
-                HeadsArg::InPlace => Heads::InPlace,
-                HeadsArg::Packed => Heads::Packed,
-            },
-            tails: args.tails.map(tails),
-            tables: match args.tables {
-                TablesArg::Private => Tables::Private,
-                TablesArg::Shared => Tables::Shared,
-            },
+            heads: args.heads.into(),
+            tails: args.tails.map(Tails::from),
+            tables: args.tables.into(),
             piece: match args.piece {
                 PieceArg::Subsection => Piece::Subsection,
                 PieceArg::Section => Piece::Section,
@@ -296,6 +278,54 @@ impl FrameRequest<'_> {
                 .map_err(|error| refusal::of_pagemap(error, model.granule()))?,
             None => pagemap,
         })
+    }
+}
+
+/// The size of the pages that memory is used in, and the memory, as they are where nothing is said.
+///
+/// # Errors
+///
+/// [`NoPage`] where the backend has no pages of the size of `align`.
+pub fn memory(
+    backend: BackendKind,
+    align: Option<PageSize>,
+    mut ranges: Vec<ByteRange>,
+) -> Result<(ByteSize, Vec<ByteRange>), NoPage> {
+    let align = match align {
+        Some(size) => size.on(backend)?,
+        None => ByteSize(natural(backend.model().granule())[0]),
+    };
+    if ranges.is_empty() {
+        ranges.push(default_range(align));
+    }
+    Ok((align, ranges))
+}
+
+impl From<HeadsArg> for Heads {
+    fn from(heads: HeadsArg) -> Self {
+        match heads {
+            HeadsArg::InPlace => Self::InPlace,
+            HeadsArg::Packed => Self::Packed,
+        }
+    }
+}
+
+impl From<TailsArg> for Tails {
+    fn from(tails: TailsArg) -> Self {
+        match tails {
+            TailsArg::None => Self::None,
+            TailsArg::PerCompound => Self::PerCompound,
+            TailsArg::PerOrder => Self::PerOrder,
+        }
+    }
+}
+
+impl From<TablesArg> for Tables {
+    fn from(tables: TablesArg) -> Self {
+        match tables {
+            TablesArg::Private => Self::Private,
+            TablesArg::Shared => Self::Shared,
+        }
     }
 }
 

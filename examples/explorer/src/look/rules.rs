@@ -30,7 +30,7 @@ pub fn check(
         .chain(heads)
         .map(|run| Mapped {
             first: run.frame.get(),
-            frames: if run.same { 1 } else { run.pages },
+            frames: run.frames(),
             by: run,
         })
         .collect();
@@ -97,11 +97,9 @@ pub fn check(
     }
     let leaf_tables = tables.values().filter(|table| table.level == 1).count() as u64;
     let upper_tables = tables.len() as u64 - leaf_tables;
-    let of_heads = heads.iter();
-    let of_heads = of_heads.map(|run| if run.same { 1 } else { run.pages });
     Frames {
         descriptors: Some(descriptors),
-        heads: Some(of_heads.sum()),
+        heads: Some(heads.iter().map(LeafRun::frames).sum()),
         leaf_tables: Some(leaf_tables),
         upper_tables: Some(upper_tables),
         altmap: None,

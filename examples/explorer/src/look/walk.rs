@@ -52,6 +52,11 @@ impl LeafRun {
         self.frame.checked_add(if self.same { 0 } else { index })
     }
 
+    /// How many frames they map.
+    pub const fn frames(&self) -> u64 {
+        if self.same { 1 } else { self.pages }
+    }
+
     /// The first address behind it; `None` at the end of the address space.
     pub fn end(&self, granule: Granule) -> Option<VirtAddr> {
         self.at

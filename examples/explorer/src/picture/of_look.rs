@@ -125,11 +125,7 @@ fn legend(look: &Look) -> Vec<Counted> {
     for kind in shared.values() {
         *counts.entry(*kind).or_default() += 1;
     }
-    let packed: u64 = look
-        .heads()
-        .iter()
-        .map(|leaf| if leaf.same { 1 } else { leaf.pages })
-        .sum();
+    let packed: u64 = look.heads().iter().map(|leaf| leaf.frames()).sum();
     counts.insert(Kind::Packed, packed);
     for table in look.tables.values() {
         let kind = match (table.level, table.shared) {
