@@ -10,8 +10,7 @@
 //!
 //! It has no heap, no threads and no panics. A kernel can run it at boot and print its report.
 //!
-//! The author of an entry format for the engine has [`format`] besides. It needs no harness. Who has several
-//! page tables can have what uses them compiled once, with [`erased`].
+//! The author of an entry format for the engine has [`format`] besides. It needs no harness.
 //!
 //! - Where they can, checks look at things outside the page table: the independent reader of
 //!   translations and the log of broken rules (both from [`Controls`]), the allocator's counts, the
@@ -31,7 +30,6 @@
 
 mod bench;
 mod checks;
-pub mod erased;
 pub mod format;
 mod harness;
 mod outcome;

@@ -1,7 +1,7 @@
 //! Choosing a backend at run time.
 
 use crate::{Backend, for_each_backend};
-use mm_core::addr::Granule;
+use mm_core::addr::{Granule, Order};
 use mm_core::model::MemoryModel;
 
 /// Something to do with a backend that is chosen at run time.
@@ -85,25 +85,46 @@ macro_rules! page_bytes {
 for_each_backend! { [listed] }
 
 /// What a backend says of itself.
-struct Facts {
-    name: &'static str,
-    about: &'static str,
-    model: MemoryModel,
-    table_levels: u32,
+#[derive(Clone, Copy, Debug)]
+pub struct BackendFacts {
+    /// See [`Backend::NAME`].
+    pub name: &'static str,
+    /// See [`Backend::ABOUT`].
+    pub about: &'static str,
+    /// See [`Backend::MODEL`].
+    pub model: MemoryModel,
+    /// See [`Backend::TABLE_LEVELS`].
+    pub table_levels: u32,
+    /// See [`Backend::HAS_TABLES`].
+    pub has_tables: bool,
+    /// See [`Backend::HUGE_LEAF`].
+    pub huge_leaf: Option<Order>,
+    /// See [`Backend::SHARES_TABLES`].
+    pub shares_tables: bool,
+}
+
+impl BackendFacts {
+    /// What `B` says.
+    pub fn of<B: Backend>() -> Self {
+        Self {
+            name: B::NAME,
+            about: B::ABOUT,
+            model: B::MODEL,
+            table_levels: B::TABLE_LEVELS,
+            has_tables: B::HAS_TABLES,
+            huge_leaf: B::HUGE_LEAF,
+            shares_tables: B::SHARES_TABLES,
+        }
+    }
 }
 
 struct AllFacts;
 
 impl WithBackend for AllFacts {
-    type Output = Facts;
+    type Output = BackendFacts;
 
-    fn with<B: Backend>(self) -> Facts {
-        Facts {
-            name: B::NAME,
-            about: B::ABOUT,
-            model: B::MODEL,
-            table_levels: B::TABLE_LEVELS,
-        }
+    fn with<B: Backend>(self) -> BackendFacts {
+        BackendFacts::of::<B>()
     }
 }
 
@@ -116,28 +137,33 @@ impl BackendKind {
         run(self, job)
     }
 
+    /// What the backend says of itself.
+    pub fn facts(self) -> BackendFacts {
+        self.run(AllFacts)
+    }
+
     /// See [`Backend::NAME`].
     pub fn name(self) -> &'static str {
-        self.run(AllFacts).name
+        self.facts().name
     }
 
     /// See [`Backend::ABOUT`].
     pub fn about(self) -> &'static str {
-        self.run(AllFacts).about
+        self.facts().about
     }
 
     /// See [`Backend::MODEL`].
     pub fn model(self) -> MemoryModel {
-        self.run(AllFacts).model
+        self.facts().model
     }
 
     /// See [`Backend::TABLE_LEVELS`].
     pub fn table_levels(self) -> u32 {
-        self.run(AllFacts).table_levels
+        self.facts().table_levels
     }
 
     /// See [`Backend::HAS_TABLES`].
     pub fn has_tables(self) -> bool {
-        self.table_levels() > 0
+        self.facts().has_tables
     }
 }

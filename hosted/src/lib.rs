@@ -9,6 +9,7 @@
 //!   [`RiscV64Sv39`], [`RiscV64Sv48`], [`RiscV64Sv57`]: the backends;
 //! - [`Radix`]: what an architecture brings to be one of them;
 //! - [`Machine`]: RAM on two nodes, device memory, CPUs, and the tables of one [`Backend`];
+//! - [`AnyMachine`]: the same, of a backend that is chosen at run time, for what is compiled once;
 //! - [`inspect`]: a machine looked at, and interfered with, from outside: reading its tables byte by
 //!   byte, mapping what is somebody else's;
 //! - [`Threads`]: threads that help to describe memory, as other CPUs of a kernel do;
@@ -16,6 +17,7 @@
 #![deny(missing_docs)]
 
 mod aarch64;
+mod any;
 mod backend;
 mod cpus;
 pub mod inspect;
@@ -30,10 +32,11 @@ mod workers;
 mod x86_64;
 
 pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
+pub use any::{AnyMachine, AnyTable, Boxed, any_table};
 pub use backend::Backend;
 pub use cpus::{NoCpus, SimCpus};
 pub use inspect::Inspect;
-pub use kind::{BackendKind, WithBackend};
+pub use kind::{BackendFacts, BackendKind, WithBackend};
 pub use machine::{Machine, MachineConfig, MachineError};
 pub use radix::{Radix, RadixBackend};
 pub use riscv64::{HartsMmu, RiscV64Sv39, RiscV64Sv48, RiscV64Sv57, RiscVHarts};

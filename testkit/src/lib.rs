@@ -11,7 +11,6 @@
 
 mod backend;
 pub mod churn;
-pub mod erased;
 mod found;
 mod harness;
 mod listed;

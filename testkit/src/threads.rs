@@ -5,11 +5,10 @@
 
 #![allow(clippy::panic, reason = "a fault is a failed test")]
 
-use crate::erased::{AnyTable, any_table};
 use crate::{OnBackend, WithRadix};
 use arch_sim::SimMemory;
 use arch_sim::walker::Walker;
-use hosted::{BackendKind, RadixBackend};
+use hosted::{AnyTable, BackendKind, RadixBackend, any_table};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator};
 use mm_core::model::MemoryModel;

@@ -2,7 +2,7 @@
 
 use super::Watch;
 use super::runs::{WatchedExchange, WatchedSink, WatchedSource};
-use crate::erased::{AsInside, Borrowed, Erased};
+use any_table::{AsInside, Borrowed, Erased};
 use core::ops::ControlFlow;
 use mm_core::addr::{Granule, NodeId, Order, Pfn, VirtAddr, VirtRange};
 use mm_core::paging::{

@@ -11,7 +11,7 @@ use crate::{
     DumpPart, Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report,
     Subject,
 };
-use conformance::erased::{Borrowed, Erased};
+use any_table::{Borrowed, Erased};
 use core::fmt;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange};
 use mm_core::frame::{DirectMap, LinearMap};

@@ -19,6 +19,7 @@ use experiment::{
     ForeignTables, Frames, Limited, Machine, MemoryMap, MmuRecord, Probe, Recorded, RecordedRoots,
     Refusing, Report, RiscVEntries, Subject, TableShape, Tables, Verdict, X86Entries, cases,
 };
+use hosted::any_table;
 use mm_core::addr::{Granule, Order, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm_core::frame::{Counted, WordCounts};
 use mm_core::model::MemoryModel;
@@ -30,7 +31,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::thread;
-use testkit::erased::any_table;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;

@@ -1,12 +1,12 @@
 //! Recounting on a simulated machine, and remembering what was found.
 
-use crate::altmap::Altmap;
 use crate::need::Need;
 use crate::report::CLEAN;
-use crate::simulation::MachineVmemmap;
-use hosted::{Backend, Machine};
+use crate::simulation::{MachineVmemmap, Simulation};
+use hosted::{AnyMachine, AnyTable};
 use mm_core::addr::PfnRange;
 use mm_core::frame::InspectFrames;
+use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditReport, AuditSlot};
 use std::fmt;
@@ -17,14 +17,15 @@ use std::ops::ControlFlow;
 const MAX_AUDIT_SLOTS: u64 = 1 << 21;
 
 /// Recounts, and remembers what was found.
-pub struct Auditor<'m, B: Backend> {
-    machine: &'m Machine<B>,
+pub struct Auditor<'m> {
+    machine: &'m dyn AnyMachine,
+    model: MemoryModel,
     allocators: Vec<&'m dyn InspectFrames>,
     scratch: Vec<AuditSlot>,
     findings: Vec<String>,
 }
 
-impl<B: Backend> fmt::Debug for Auditor<'_, B> {
+impl fmt::Debug for Auditor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auditor")
             .field("findings", &self.findings)
@@ -43,11 +44,12 @@ pub struct Snapshot {
     entries: u64,
 }
 
-impl<'m, B: Backend> Auditor<'m, B> {
-    /// Recounts what `machine` and `altmap` have out.
-    pub fn new(machine: &'m Machine<B>, altmap: Option<&'m Altmap>, need: &Need) -> Self {
+impl<'m> Auditor<'m> {
+    /// Recounts what the machine and the altmap of `simulation` have out.
+    pub fn new(simulation: &'m Simulation, need: &Need) -> Self {
+        let machine = &*simulation.machine;
         let mut allocators: Vec<&dyn InspectFrames> = vec![machine.frames()];
-        if let Some(altmap) = altmap {
+        if let Some(altmap) = &simulation.altmap {
             allocators.push(altmap);
         }
         // A hash table with room to spare.
@@ -55,6 +57,7 @@ impl<'m, B: Backend> Auditor<'m, B> {
         let slots = slots.min(MAX_AUDIT_SLOTS) as usize;
         Self {
             machine,
+            model: simulation.facts.model,
             allocators,
             scratch: vec![AuditSlot::default(); slots],
             findings: Vec::new(),
@@ -70,10 +73,10 @@ impl<'m, B: Backend> Auditor<'m, B> {
     }
 
     /// Counts all that is mapped.
-    pub fn count<P: PageTable>(
+    pub fn count(
         &mut self,
         vmemmap: &MachineVmemmap<'_>,
-        table: &P,
+        table: &AnyTable<'_>,
         when: &str,
     ) -> Option<AuditReport> {
         vmemmap
@@ -83,10 +86,10 @@ impl<'m, B: Backend> Auditor<'m, B> {
     }
 
     /// Counts where nothing may be left.
-    pub fn expect_nothing<P: PageTable>(
+    pub fn expect_nothing(
         &mut self,
         vmemmap: &MachineVmemmap<'_>,
-        table: &P,
+        table: &AnyTable<'_>,
         when: &str,
     ) {
         if let Some(counted) = self.count(vmemmap, table, when)
@@ -99,17 +102,17 @@ impl<'m, B: Backend> Auditor<'m, B> {
     }
 
     /// Counts, and remembers what is mapped where in the descriptors of `ranges`.
-    pub fn look<P: PageTable>(
+    pub fn look(
         &mut self,
         vmemmap: &MachineVmemmap<'_>,
-        table: &P,
+        table: &AnyTable<'_>,
         ranges: &[PfnRange],
         when: &str,
     ) -> Snapshot {
         let mut entries = DefaultHasher::new();
         for range in ranges
             .iter()
-            .filter_map(|range| B::MODEL.descriptors(*range))
+            .filter_map(|range| self.model.descriptors(*range))
         {
             let _ = table.visit(range, &mut |visit| {
                 format!("{visit:?}").hash(&mut entries);

@@ -7,7 +7,7 @@ use crate::request::Request;
 use crate::simulation::Simulation;
 use crate::size::{ByteRange, ByteSize};
 use arch_sim::SimMemory;
-use hosted::{Backend, BackendKind, WithBackend};
+use hosted::BackendKind;
 use mm_core::addr::NodeId;
 use mm_core::pagemap::{Heads, Piece, Tables, Tails};
 use object::elf::{EM_AARCH64, EM_RISCV, EM_X86_64};
@@ -85,41 +85,24 @@ pub fn with_memory_online<T>(
     work: &mut dyn FnMut(LiveMachine<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let request = Request::from(region);
-    region.backend.run(Live {
-        request: &request,
-        limits,
-        work,
-    })
-}
-
-struct Live<'a, T> {
-    request: &'a Request,
-    limits: &'a Limits,
-    work: &'a mut dyn FnMut(LiveMachine<'_>) -> Result<T, Failure>,
-}
-
-impl<T> WithBackend for Live<'_, T> {
-    type Output = Result<T, Failure>;
-
-    fn with<B: Backend>(self) -> Self::Output {
-        let frames = self.request.in_frames(B::MODEL.granule())?;
-        let pagemap = frames.pagemap(&B::MODEL, None)?;
-        let need = Need::of::<B>(&pagemap);
-        let simulation = Simulation::<B>::new(&frames, None, &need, self.limits, true)?;
-        let (mut table, mut vmemmap) = simulation.start()?;
-        let region = vmemmap.online(&mut table, &pagemap)?;
-        let machine = &simulation.machine;
-        let tree = B::tree(machine);
-        let description = tree.map(|tree| Described::bytes_of(&vmemmap.describe(&tree)));
-        let done = (self.work)(LiveMachine {
-            memory: machine.memory(),
-            elf_machine: elf_machine(self.request.backend),
-            description: description.as_deref(),
-            frames: machine.frames().outstanding(),
-        });
-        vmemmap.offline(&mut table, region).map_err(Failure::host)?;
-        done
-    }
+    let facts = region.backend.facts();
+    let frames = request.in_frames(facts.model.granule())?;
+    let pagemap = frames.pagemap(&facts.model, None)?;
+    let need = Need::of(&facts, &pagemap);
+    let simulation = Simulation::new(region.backend, &frames, None, &need, limits, true)?;
+    let (mut table, mut vmemmap) = simulation.start()?;
+    let region = vmemmap.online(&mut table, &pagemap)?;
+    let machine = &simulation.machine;
+    let tree = machine.tree();
+    let description = tree.map(|tree| Described::bytes_of(&vmemmap.describe(&tree)));
+    let done = work(LiveMachine {
+        memory: machine.memory(),
+        elf_machine: elf_machine(request.backend),
+        description: description.as_deref(),
+        frames: machine.frames().outstanding(),
+    });
+    vmemmap.offline(&mut table, region).map_err(Failure::host)?;
+    done
 }
 
 /// The number of a backend's architecture in ELF; 0 where it is none.

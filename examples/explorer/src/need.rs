@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::notes::counted;
 use crate::packed;
 use crate::size::rounded_apart;
-use hosted::Backend;
+use hosted::BackendFacts;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::{DevPagemap, Heads, Tails};
 
@@ -63,25 +63,25 @@ pub struct Need {
 }
 
 impl Need {
-    /// What `pagemap` needs on the backend `B`.
-    pub fn of<B: Backend>(pagemap: &DevPagemap<'_>) -> Self {
+    /// What `pagemap` needs on the backend of `facts`.
+    pub fn of(facts: &BackendFacts, pagemap: &DevPagemap<'_>) -> Self {
         let mut need = Self::default();
         let mut leaves = 0;
         let described = pagemap.ranges().iter().map(|range| {
             need.add_range(pagemap, *range);
-            range.frames() / B::MODEL.descriptors_per_page()
+            range.frames() / facts.model.descriptors_per_page()
         });
         let heads = packed::pages(pagemap).into_iter().map(packed::frames);
         let described: Vec<u64> = described.chain(heads).collect();
         for pages in described {
-            if B::HAS_TABLES {
-                need.tables += tables_over(pages, B::MODEL.granule().entries_per_table() as u64);
+            if facts.has_tables {
+                need.tables += tables_over(pages, facts.model.granule().entries_per_table() as u64);
             } else {
                 leaves += pages;
             }
         }
         need.descriptor_frames += packed::head_frames(pagemap);
-        let page = B::MODEL.granule().bytes() + HOST_BYTES_PER_FRAME;
+        let page = facts.model.granule().bytes() + HOST_BYTES_PER_FRAME;
         need.host_bytes =
             (need.descriptor_frames + need.tables) * page + leaves * HOST_BYTES_PER_LEAF;
         need

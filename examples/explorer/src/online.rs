@@ -12,7 +12,7 @@ use crate::report::{AfterError, AfterOffline, Report};
 use crate::request::{FrameRequest, Request};
 use crate::simulation::{Simulation, timed};
 use crate::stats;
-use hosted::{Backend, WithBackend};
+use hosted::BackendFacts;
 use mm_core::pagemap::DevPagemap;
 
 /// How many steps `progress` hears of.
@@ -20,64 +20,67 @@ const STEPS: usize = 4;
 
 /// Does what `request` asks for, within `limits`.
 pub fn online(request: &Request, limits: &Limits, progress: &dyn Progress) -> Report {
-    request.backend.run(Online {
+    let facts = &request.backend.facts();
+    let job = Online {
         request,
+        facts,
         limits,
         progress,
-    })
+    };
+    let mut report = Report::new(request);
+    let frames = request.in_frames(facts.model.granule());
+    let done = frames.and_then(|frames| job.prepare(&frames, &mut report));
+    if let Err(failure) = done {
+        report.error = Some(failure);
+        report
+            .after_error
+            .get_or_insert_with(AfterError::nothing_done);
+    }
+    report
 }
 
 struct Online<'a> {
     request: &'a Request,
+    facts: &'a BackendFacts,
     limits: &'a Limits,
     progress: &'a dyn Progress,
 }
 
-impl WithBackend for Online<'_> {
-    type Output = Report;
-
-    fn with<B: Backend>(self) -> Report {
-        let mut report = Report::new(self.request);
-        let frames = self.request.in_frames(B::MODEL.granule());
-        let done = frames.and_then(|frames| self.prepare::<B>(&frames, &mut report));
-        if let Err(failure) = done {
-            report.error = Some(failure);
-            report
-                .after_error
-                .get_or_insert_with(AfterError::nothing_done);
-        }
-        report
-    }
-}
-
 impl Online<'_> {
     /// Checks the request, and does it if there is nothing against it.
-    fn prepare<B: Backend>(
-        &self,
-        frames: &FrameRequest<'_>,
-        report: &mut Report,
-    ) -> Result<(), Failure> {
-        let reserved = frames.reserved(&B::MODEL)?;
-        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, &B::MODEL);
+    fn prepare(&self, frames: &FrameRequest<'_>, report: &mut Report) -> Result<(), Failure> {
+        let model = &self.facts.model;
+        let reserved = frames.reserved(model)?;
+        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, model);
         let need = {
-            let altmap = frames.planned_altmap(&B::MODEL)?;
-            Need::of::<B>(&frames.pagemap(&B::MODEL, altmap.as_ref().map(|one| one as _))?)
+            let altmap = frames.planned_altmap(model)?;
+            Need::of(
+                self.facts,
+                &frames.pagemap(model, altmap.as_ref().map(|one| one as _))?,
+            )
         };
         self.progress.step("making the machine", 0, STEPS);
-        let simulation = Simulation::<B>::new(frames, reserved, &need, self.limits, true)?;
+        let simulation = Simulation::new(
+            self.request.backend,
+            frames,
+            reserved,
+            &need,
+            self.limits,
+            true,
+        )?;
         let altmap = simulation.altmap.as_ref();
-        let pagemap = frames.pagemap(&B::MODEL, altmap.map(|one| one as _))?;
+        let pagemap = frames.pagemap(model, altmap.map(|one| one as _))?;
         let running = Running {
-            granule: B::MODEL.granule(),
+            granule: model.granule(),
             fail_after: self.request.fail_after,
-            enough: &|| frames.altmap_needed(&B::MODEL),
+            enough: &|| frames.altmap_needed(model),
         };
         self.drive(&simulation, &pagemap, &need, &running, report)
     }
 
-    fn drive<B: Backend>(
+    fn drive(
         &self,
-        simulation: &Simulation<B>,
+        simulation: &Simulation,
         pagemap: &DevPagemap<'_>,
         need: &Need,
         running: &Running<'_>,
@@ -85,7 +88,7 @@ impl Online<'_> {
     ) -> Result<(), Failure> {
         let (mut table, mut vmemmap) = simulation.start()?;
         let (machine, altmap) = (&simulation.machine, simulation.altmap.as_ref());
-        let mut auditor = Auditor::new(machine, altmap, need);
+        let mut auditor = Auditor::new(simulation, need);
         if let Some(allocations) = self.request.fail_after {
             machine.frames().fail_after(allocations);
         }
@@ -105,7 +108,7 @@ impl Online<'_> {
         };
         report.online = Some(online);
         report.enter_policies(region.heads(), region.tails(), region.tables());
-        let granule = B::MODEL.granule();
+        let granule = self.facts.model.granule();
         let noted = region.notes().iter();
         let mut notes: Vec<String> = noted.map(|note| notes::text(&note, granule)).collect();
         notes.extend(self.request.fail_after.map(notes::never_failed));

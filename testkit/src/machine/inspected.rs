@@ -2,9 +2,9 @@
 //! implemented once for each backend.
 
 use super::TestCpus;
+use any_table::{AnyPageTable, Erased, Holds, says_the_same};
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
-use conformance::erased::{AnyPageTable, Erased, Holds, says_the_same};
 use hosted::inspect::{Fingerprint, SeenEntry, SeenLeaf};
 use hosted::{Inspect, Machine};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};

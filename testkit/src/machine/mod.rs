@@ -19,9 +19,9 @@ pub use cpus::{Ranges, TestCpus};
 pub use facts::Facts;
 pub use inspected::TestTable;
 
+use any_table::Erased;
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
-use conformance::erased::Erased;
 use hosted::{BackendKind, Inspect, Machine, MachineConfig, MachineError};
 use inspected::AnyMachine;
 use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};

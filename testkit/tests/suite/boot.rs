@@ -3,7 +3,7 @@
 
 use arch_sim::SimMemory;
 use buddy_system_allocator::LockedFrameAllocator;
-use hosted::{Machine, MachineConfig, RadixBackend};
+use hosted::{Machine, MachineConfig, RadixBackend, any_table};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{
@@ -16,7 +16,6 @@ use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
-use testkit::erased::any_table;
 use testkit::testbed::Sizes;
 
 const NODE: NodeId = NodeId::new(0);

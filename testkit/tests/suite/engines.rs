@@ -2,7 +2,7 @@
 //! several may be for one tree, one after the other.
 
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
-use hosted::Radix;
+use hosted::{AnyTable, Radix, any_table};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::error::ErrorKind;
@@ -11,7 +11,6 @@ use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
 use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
-use testkit::erased::{AnyTable, any_table};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 

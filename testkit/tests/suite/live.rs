@@ -4,7 +4,7 @@
 
 use arch_sim::walker::Walker;
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb, Violation};
-use hosted::Radix;
+use hosted::{AnyTable, Radix, any_table};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
@@ -12,7 +12,6 @@ use mm_core::paging::{InUse, RadixTable, Replacement};
 use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OfflineError, Vmemmap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use testkit::erased::{AnyTable, any_table};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// The crates that are published.
-pub(crate) const CRATES: [&str; 7] = [
+pub(crate) const CRATES: [&str; 8] = [
     "mm-core",
     "arch-x86_64",
     "arch-aarch64",
@@ -26,6 +26,7 @@ pub(crate) const CRATES: [&str; 7] = [
     "arch-sim",
     "hosted",
     "conformance",
+    "any-table",
 ];
 
 fn file_of(name: &str) -> PathBuf {

@@ -1,17 +1,17 @@
 //! Whether pages have the heads that they should have, by the descriptors that a kernel sees.
 
 use crate::simulation::MachineVmemmap;
+use hosted::AnyTable;
 use mm_core::addr::{Order, Pfn, PfnRange};
-use mm_core::paging::PageTable;
 
 /// The first frame of `parts` whose head is not that of a page of `order`.
 ///
 /// In each compound page of the order `within` looks at the frames at the ends of what has
 /// a descriptor page of its own: the first and the second frame, the first of the second
 /// vmemmap page, and the last.
-pub(crate) fn first_wrong<P: PageTable>(
+pub(crate) fn first_wrong(
     vmemmap: &MachineVmemmap<'_>,
-    table: &P,
+    table: &AnyTable<'_>,
     parts: impl Iterator<Item = PfnRange>,
     within: Order,
     order: Order,

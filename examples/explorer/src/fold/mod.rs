@@ -28,7 +28,7 @@ use crate::report::AfterError;
 use crate::request::{FrameRequest, Request};
 use crate::simulation::Simulation;
 use crate::size::ByteSize;
-use hosted::{Backend, WithBackend};
+use hosted::BackendFacts;
 use mm_core::addr::Order;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
@@ -46,70 +46,70 @@ pub struct FoldRequest {
 
 /// Does what `request` asks for, within `limits`.
 pub fn fold(request: &FoldRequest, limits: &Limits, progress: &dyn Progress) -> FoldReport {
-    request.region.backend.run(Job {
+    let region = &request.region;
+    let facts = &region.backend.facts();
+    let job = Job {
         request,
+        facts,
         limits,
         progress,
-    })
+    };
+    let mut report = FoldReport::new(region);
+    let frames = region.in_frames(facts.model.granule());
+    let done = frames.and_then(|frames| job.prepare(&frames, &mut report));
+    if let Err(failure) = done {
+        report.error = Some(failure);
+        report
+            .after_error
+            .get_or_insert_with(AfterError::nothing_done);
+    }
+    report
 }
 
 struct Job<'a> {
     request: &'a FoldRequest,
+    facts: &'a BackendFacts,
     limits: &'a Limits,
     progress: &'a dyn Progress,
 }
 
-impl WithBackend for Job<'_> {
-    type Output = FoldReport;
-
-    fn with<B: Backend>(self) -> FoldReport {
-        let region = &self.request.region;
-        let mut report = FoldReport::new(region);
-        let frames = region.in_frames(B::MODEL.granule());
-        let done = frames.and_then(|frames| self.prepare::<B>(&frames, &mut report));
-        if let Err(failure) = done {
-            report.error = Some(failure);
-            report
-                .after_error
-                .get_or_insert_with(AfterError::nothing_done);
-        }
-        report
-    }
-}
-
 impl Job<'_> {
     /// Checks the request, and does it if there is nothing against it.
-    fn prepare<B: Backend>(
-        &self,
-        frames: &FrameRequest<'_>,
-        report: &mut FoldReport,
-    ) -> Result<(), Failure> {
-        let compound = frames.pagemap(&B::MODEL, None)?;
+    fn prepare(&self, frames: &FrameRequest<'_>, report: &mut FoldReport) -> Result<(), Failure> {
+        let model = &self.facts.model;
+        let compound = frames.pagemap(model, None)?;
         check_tails(&compound, &self.request.region)?;
-        let base = frames.base_pagemap(&B::MODEL, None)?;
-        let leaf = huge_leaf_of::<B>(&base);
+        let base = frames.base_pagemap(model, None)?;
+        let leaf = huge_leaf_of(self.facts, &base);
         let reserved = frames.reserved_or(|| room::needed(&base, &compound, leaf))?;
-        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, &B::MODEL);
+        report.altmap_reserved_bytes = altmap::reserved_bytes(reserved, model);
         let need = {
             let altmap = reserved
-                .map(|reserved| PlannedAltmap::new(reserved, &B::MODEL, frames.node()))
+                .map(|reserved| PlannedAltmap::new(reserved, model, frames.node()))
                 .transpose()?;
             let altmap = altmap.as_ref().map(|one| one as _);
             // An altmap may leave room for base pages only.
-            frames.pagemap(&B::MODEL, altmap)?;
-            Need::of::<B>(&frames.base_pagemap(&B::MODEL, altmap)?).with_unfolding(leaf.is_some())
+            frames.pagemap(model, altmap)?;
+            Need::of(self.facts, &frames.base_pagemap(model, altmap)?)
+                .with_unfolding(leaf.is_some())
         };
         self.progress.step("making the machine", 0, steps::COUNT);
-        let simulation =
-            Simulation::<B>::new(frames, reserved, &need, self.limits, self.request.quiesce)?;
+        let simulation = Simulation::new(
+            self.request.region.backend,
+            frames,
+            reserved,
+            &need,
+            self.limits,
+            self.request.quiesce,
+        )?;
         let altmap = simulation.altmap.as_ref().map(|one| one as _);
-        let base = frames.base_pagemap(&B::MODEL, altmap)?;
+        let base = frames.base_pagemap(model, altmap)?;
         // Unfolding brings back the huge leaves that there were, and no others.
         let compound = frames
-            .pagemap(&B::MODEL, altmap)?
+            .pagemap(model, altmap)?
             .with_huge_leaves(leaf.is_some());
         let running = Running {
-            granule: B::MODEL.granule(),
+            granule: model.granule(),
             fail_after: self.request.region.fail_after,
             enough: &|| room::needed(&base, &compound, leaf),
         };
@@ -150,8 +150,8 @@ fn check_tails(compound: &DevPagemap<'_>, region: &Request) -> Result<(), Failur
 }
 
 /// The huge leaves that map `base`, if there are any.
-fn huge_leaf_of<B: Backend>(base: &DevPagemap<'_>) -> Option<Order> {
+fn huge_leaf_of(facts: &BackendFacts, base: &DevPagemap<'_>) -> Option<Order> {
     let wanted = base.huge_leaves();
-    let as_asked = Notes::known_ahead(base, B::HUGE_LEAF, B::SHARES_TABLES).is_empty();
-    B::HUGE_LEAF.filter(|_| wanted && as_asked)
+    let as_asked = Notes::known_ahead(base, facts.huge_leaf, facts.shares_tables).is_empty();
+    facts.huge_leaf.filter(|_| wanted && as_asked)
 }

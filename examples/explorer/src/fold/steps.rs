@@ -12,9 +12,8 @@ use crate::notes;
 use crate::progress::Progress;
 use crate::refusal::Running;
 use crate::report::{AfterError, AfterOffline};
-use crate::simulation::{MachineVmemmap, Simulation, timed};
+use crate::simulation::{Mapped, Simulation, timed};
 use crate::size::ByteRange;
-use hosted::Backend;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::{DevPagemap, Geometry};
 use mm_core::paging::{InUse, Replacement};
@@ -22,12 +21,12 @@ use mm_core::vmemmap::{FoldError, Folded, Note, Notes};
 use std::time::Duration;
 
 /// A machine on which a region is folded and unfolded, and what has come of it so far.
-pub(super) struct Steps<'r, 'p, B: Backend> {
-    simulation: &'r Simulation<B>,
+pub(super) struct Steps<'r, 'p> {
+    simulation: &'r Simulation,
     /// The region in compound pages.
     compound: &'r DevPagemap<'p>,
     parts: Parts,
-    auditor: Auditor<'r, B>,
+    auditor: Auditor<'r>,
     running: &'r Running<'r>,
     report: &'r mut FoldReport,
 }
@@ -35,23 +34,20 @@ pub(super) struct Steps<'r, 'p, B: Backend> {
 /// How many steps progress is made of.
 pub(super) const COUNT: usize = 5;
 
-/// The page table and the vmemmap.
-type Mapped<'m, B> = (<B as Backend>::Table<'m>, MachineVmemmap<'m>);
-
-impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
+impl<'r, 'p> Steps<'r, 'p> {
     pub(super) fn new(
-        simulation: &'r Simulation<B>,
+        simulation: &'r Simulation,
         compound: &'r DevPagemap<'p>,
         need: &Need,
         running: &'r Running<'r>,
         report: &'r mut FoldReport,
     ) -> Self {
-        report.enter_policies(compound, B::SHARES_TABLES);
+        report.enter_policies(compound, simulation.facts.shares_tables);
         Self {
             simulation,
             compound,
             parts: Parts::of(compound),
-            auditor: Auditor::new(&simulation.machine, simulation.altmap.as_ref(), need),
+            auditor: Auditor::new(simulation, need),
             running,
             report,
         }
@@ -67,7 +63,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         let mut mapped = self.simulation.start()?;
         self.say_what_is_known();
         if !request.quiesce && mapped.0.replacement() == Replacement::Direct {
-            let name = B::NAME;
+            let name = self.simulation.facts.name;
             self.report.note(format_args!(
                 "{name} exchanges entries in use by single stores; it needs no quiesce hook"
             ));
@@ -126,7 +122,8 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     /// Notes what is done otherwise than asked, as far as that is known before.
     fn say_what_is_known(&mut self) {
         let granule = self.compound.model().granule();
-        let ahead = Notes::known_ahead(self.compound, B::HUGE_LEAF, B::SHARES_TABLES);
+        let facts = &self.simulation.facts;
+        let ahead = Notes::known_ahead(self.compound, facts.huge_leaf, facts.shares_tables);
         // What lies behind the reserved part is said with it.
         let others = ahead
             .iter()
@@ -150,7 +147,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     fn change(
         &mut self,
         step: Step,
-        mapped: &mut Mapped<'r, B>,
+        mapped: &mut Mapped<'r>,
         before: Snapshot,
     ) -> Result<Snapshot, Failure> {
         let parts = self.parts.folded.clone();
@@ -202,7 +199,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     }
 
     /// Enters why a step was not done. Everything is offline now.
-    fn fail(&mut self, step: Step, mapped: &Mapped<'r, B>, failure: Failure) -> Failure {
+    fn fail(&mut self, step: Step, mapped: &Mapped<'r>, failure: Failure) -> Failure {
         self.auditor
             .expect_nothing(&mapped.1, &mapped.0, "after the error");
         self.report.failed_step = Some(step);
@@ -213,19 +210,19 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
         failure
     }
 
-    fn look(&mut self, step: Step, mapped: &Mapped<'r, B>) -> Snapshot {
+    fn look(&mut self, step: Step, mapped: &Mapped<'r>) -> Snapshot {
         let ranges = self.compound.ranges();
         self.auditor.look(&mapped.1, &mapped.0, ranges, step.name())
     }
 
-    fn enter(&mut self, step: Step, mapped: &Mapped<'r, B>, seen: &Snapshot, took: Duration) {
+    fn enter(&mut self, step: Step, mapped: &Mapped<'r>, seen: &Snapshot, took: Duration) {
         let in_altmap = self.simulation.altmap.as_ref().map_or(0, altmap::used);
         self.report
             .enter_step(step, seen.counted.as_ref(), in_altmap, &mapped.1, took);
     }
 
     /// Each page of what is folded has the head that it has to have after `step`.
-    fn check_heads(&mut self, step: Step, mapped: &Mapped<'r, B>) {
+    fn check_heads(&mut self, step: Step, mapped: &Mapped<'r>) {
         let geometry = match step {
             Step::Online => Geometry::BASE_PAGES,
             Step::Fold | Step::Unfold => self.compound.geometry(),

@@ -21,7 +21,7 @@ use crate::need::{Limits, Need};
 use crate::progress::Progress;
 use crate::request::Request;
 use crate::size::{ByteRange, ByteSize};
-use hosted::{Backend, BackendKind, WithBackend};
+use hosted::BackendKind;
 use mm_core::addr::{NodeId, Order};
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Heads, Piece, Tables, Tails};
@@ -79,11 +79,16 @@ impl LazyRequest {
 
 /// Does what `request` asks for, within `limits`.
 pub fn lazy(request: &LazyRequest, limits: &Limits, progress: &dyn Progress) -> LazyReport {
-    request.backend.run(Job {
+    let job = Job {
         request,
         limits,
         progress,
-    })
+    };
+    let mut report = LazyReport::new(request);
+    if let Err(failure) = job.run(&mut report) {
+        report.error = Some(failure);
+    }
+    report
 }
 
 struct Job<'a> {
@@ -92,27 +97,16 @@ struct Job<'a> {
     progress: &'a dyn Progress,
 }
 
-impl WithBackend for Job<'_> {
-    type Output = LazyReport;
-
-    fn with<B: Backend>(self) -> LazyReport {
-        let mut report = LazyReport::new(self.request);
-        if let Err(failure) = self.run::<B>(&mut report) {
-            report.error = Some(failure);
-        }
-        report
-    }
-}
-
 impl Job<'_> {
-    fn run<B: Backend>(&self, report: &mut LazyReport) -> Result<(), Failure> {
+    fn run(&self, report: &mut LazyReport) -> Result<(), Failure> {
         let request = self.request;
         let LazyRequest { ram, used, .. } = *request;
         if used.0 == 0 || used.0 > ram.0 {
             let message = format_args!("--used {used} is not a part of --ram {ram}");
             return Err(Failure::new(ErrorKind::OutOfRange, message));
         }
-        let granule = B::MODEL.granule();
+        let facts = &request.backend.facts();
+        let (model, granule) = (&facts.model, facts.model.granule());
         let [block, large] = request.sizes();
         let base = ByteSize(granule.bytes());
         let large = request.region(large, Tails::PerOrder, Tables::Shared);
@@ -120,21 +114,30 @@ impl Job<'_> {
         let eager = request.region(base, Tails::None, Tables::Private);
         let frames = large.in_frames(granule)?;
         let (small, eager) = (small.in_frames(granule)?, eager.in_frames(granule)?);
-        let online = frames.pagemap(&B::MODEL, None)?;
-        let changed = small.pagemap(&B::MODEL, None)?;
-        let all = eager.pagemap(&B::MODEL, None)?;
-        let need = Need::of::<B>(&all);
-        steps::eager::<B>(&eager, (&all, &need), self.limits, report, self.progress)?;
+        let online = frames.pagemap(model, None)?;
+        let changed = small.pagemap(model, None)?;
+        let all = eager.pagemap(model, None)?;
+        let need = Need::of(facts, &all);
+        let backend = request.backend;
+        steps::eager(
+            backend,
+            &eager,
+            (&all, &need),
+            self.limits,
+            report,
+            self.progress,
+        )?;
         // Base pages of all RAM are more than there can be on the way.
-        let need = need.plus(&Need::of::<B>(&online));
+        let need = need.plus(&Need::of(facts, &online));
         let block = Order::from_bytes(block.0, granule).unwrap_or(Order::BASE);
         let used = used.0.div_ceil(granule.bytes());
         let steps = Steps {
+            backend,
             online: &online,
             changed: &changed,
             block,
             used: used.next_multiple_of(block.frames()),
         };
-        steps.run::<B>(&frames, &need, self.limits, report, self.progress)
+        steps.run(&frames, &need, self.limits, report, self.progress)
     }
 }

@@ -8,11 +8,9 @@ use crate::need::{Limits, Need};
 use crate::progress::Progress;
 use crate::request::FrameRequest;
 use crate::simulation::{MachineVmemmap, Simulation, timed};
-use arch_sim::SimFrames;
-use hosted::Backend;
+use hosted::{AnyTable, BackendKind};
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::pagemap::DevPagemap;
-use mm_core::vmemmap::Reserve;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +19,8 @@ use std::time::Duration;
 const COUNT: usize = 4;
 
 /// Brings all RAM online in base pages, and takes it offline again.
-pub(super) fn eager<B: Backend>(
+pub(super) fn eager(
+    backend: BackendKind,
     frames: &FrameRequest<'_>,
     (pagemap, need): (&DevPagemap<'_>, &Need),
     limits: &Limits,
@@ -29,8 +28,8 @@ pub(super) fn eager<B: Backend>(
     progress: &dyn Progress,
 ) -> Result<(), Failure> {
     progress.step("bringing base pages online", 0, COUNT);
-    let simulation = Simulation::<B>::new(frames, None, need, limits, true)?;
-    let mut auditor = Auditor::new(&simulation.machine, None, need);
+    let simulation = Simulation::new(backend, frames, None, need, limits, true)?;
+    let mut auditor = Auditor::new(&simulation, need);
     let (mut table, mut vmemmap) = simulation.start()?;
     let (region, time) = timed(|| vmemmap.online(&mut table, pagemap));
     let region = region.map_err(Failure::host)?;
@@ -45,6 +44,8 @@ pub(super) fn eager<B: Backend>(
 
 /// RAM that comes online in large pages.
 pub(super) struct Steps<'s, 'p> {
+    /// The page tables.
+    pub(super) backend: BackendKind,
     /// As it comes online.
     pub(super) online: &'s DevPagemap<'p>,
     /// As what is used becomes, and as the rest of a page stays.
@@ -56,7 +57,7 @@ pub(super) struct Steps<'s, 'p> {
 }
 
 impl Steps<'_, '_> {
-    pub(super) fn run<B: Backend>(
+    pub(super) fn run(
         &self,
         frames: &FrameRequest<'_>,
         need: &Need,
@@ -65,8 +66,8 @@ impl Steps<'_, '_> {
         progress: &dyn Progress,
     ) -> Result<(), Failure> {
         progress.step("bringing large pages online", 1, COUNT);
-        let simulation = Simulation::<B>::new(frames, None, need, limits, true)?;
-        let mut auditor = Auditor::new(&simulation.machine, None, need);
+        let simulation = Simulation::new(self.backend, frames, None, need, limits, true)?;
+        let mut auditor = Auditor::new(&simulation, need);
         let (mut table, mut vmemmap) = simulation.start()?;
         let (region, time) = timed(|| vmemmap.online(&mut table, self.online));
         let region = region.map_err(Failure::host)?;
@@ -74,10 +75,9 @@ impl Steps<'_, '_> {
         way.online = Some(time);
         way.frames_online = count(&mut auditor, &vmemmap, &table, "online");
         progress.step("handing frames out", 2, COUNT);
-        let frames = simulation.machine.frames();
         for first in (0..self.used).step_by(self.block.frames() as usize) {
             let first = Pfn::new(first).unwrap_or(Pfn::ZERO);
-            self.hand_out::<B>(&mut table, &mut vmemmap, (first, frames), way)?;
+            self.hand_out(&simulation, (&mut table, &mut vmemmap), first, way)?;
             if way.frames_first.is_none() {
                 way.first = way.all;
                 way.frames_first = count(&mut auditor, &vmemmap, &table, "first frame");
@@ -108,13 +108,14 @@ impl Steps<'_, '_> {
 
     /// What an allocator does when it hands out `first`, the first frame of a block: the block becomes base
     /// pages where it is not. Before that, where it may allocate, it tops the reserve up.
-    fn hand_out<'m, B: Backend>(
+    fn hand_out<'m>(
         &self,
-        table: &mut B::Table<'m>,
-        vmemmap: &mut MachineVmemmap<'m>,
-        (first, frames): (Pfn, &SimFrames),
+        simulation: &Simulation,
+        (table, vmemmap): (&mut AnyTable<'m>, &mut MachineVmemmap<'m>),
+        first: Pfn,
         way: &mut LazyWay,
     ) -> Result<(), Failure> {
+        let frames = simulation.machine.frames();
         let page = vmemmap.descriptor(table, first);
         if page.is_none_or(|page| page.order() == Order::BASE) {
             return Ok(());
@@ -124,7 +125,7 @@ impl Steps<'_, '_> {
         let needed = vmemmap.reserve_needed(table, self.changed, block, largest);
         let filled = vmemmap.fill_reserve(table, self.changed.node(), needed);
         let _ = filled.map_err(Failure::host)?;
-        way.reserve = Some(in_frames::<B>(needed));
+        way.reserve = Some(simulation.frames_in(needed));
 
         let calls = Arc::new(AtomicU64::new(0));
         let (allocated, freed) = (calls.clone(), calls.clone());
@@ -145,18 +146,12 @@ impl Steps<'_, '_> {
 }
 
 /// Frames without those in reserve.
-fn count<B: Backend>(
-    auditor: &mut Auditor<'_, B>,
+fn count(
+    auditor: &mut Auditor<'_>,
     vmemmap: &MachineVmemmap<'_>,
-    table: &B::Table<'_>,
+    table: &AnyTable<'_>,
     when: &str,
 ) -> Option<u64> {
     let counted = auditor.count(vmemmap, table, when)?;
     Some(counted.frames() - counted.reserve_frames)
-}
-
-/// How many frames `reserve` is.
-fn in_frames<B: Backend>(reserve: Reserve) -> u64 {
-    let leaf = B::HUGE_LEAF.map_or(0, |leaf| leaf.frames());
-    reserve.frames + reserve.tables + reserve.huge_leaves * leaf
 }

@@ -14,7 +14,7 @@ use crate::packed;
 use crate::refusal;
 use crate::request::{FrameRequest, Request, heads_name, tables_name, tails_name};
 use crate::size::ByteRange;
-use hosted::{Backend, WithBackend};
+use hosted::BackendFacts;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::frame::Altmap as _;
 use mm_core::model::MemoryModel;
@@ -43,59 +43,34 @@ pub fn print(
     style: Style,
     out: &mut dyn Write,
 ) -> io::Result<Option<Failure>> {
-    request.backend.run(Print {
-        request,
-        limits,
-        style,
-        out,
-    })
-}
-
-struct Print<'a> {
-    request: &'a Request,
-    limits: &'a Limits,
-    style: Style,
-    out: &'a mut dyn Write,
-}
-
-impl WithBackend for Print<'_> {
-    type Output = io::Result<Option<Failure>>;
-
-    fn with<B: Backend>(self) -> Self::Output {
-        let Self {
-            request,
-            limits,
-            style,
-            out,
-        } = self;
-        let checked = check::<B>(request);
-        let reserved = altmap::reserved_bytes(reserved::<B>(request), &B::MODEL);
-        let made = match &checked {
-            Ok((frames, altmap)) => Planned::new::<B>(limits, frames, altmap.as_ref()),
-            Err(failure) => Err(failure.clone()),
-        };
-        match (style.format, &made) {
-            (Format::Table, Ok(planned)) => text::print(out, request, planned, style.limit)?,
-            (Format::Table, Err(_)) => {}
-            (Format::Json, made) => json::print(out, request, reserved, made.as_ref())?,
-        }
-        Ok(made.err())
+    let facts = &request.backend.facts();
+    let checked = check(request, &facts.model);
+    let reserved = altmap::reserved_bytes(reserved(request, &facts.model), &facts.model);
+    let made = match &checked {
+        Ok((frames, altmap)) => Planned::new(facts, limits, frames, altmap.as_ref()),
+        Err(failure) => Err(failure.clone()),
+    };
+    match (style.format, &made) {
+        (Format::Table, Ok(planned)) => text::print(out, request, planned, style.limit)?,
+        (Format::Table, Err(_)) => {}
+        (Format::Json, made) => json::print(out, request, reserved, made.as_ref())?,
     }
+    Ok(made.err())
 }
 
 /// The request in frames, and its altmap.
 type Checked<'r> = (FrameRequest<'r>, Option<PlannedAltmap>);
 
-fn check<B: Backend>(request: &Request) -> Result<Checked<'_>, Failure> {
-    let frames = request.in_frames(B::MODEL.granule())?;
-    let altmap = frames.planned_altmap(&B::MODEL)?;
+fn check<'r>(request: &'r Request, model: &MemoryModel) -> Result<Checked<'r>, Failure> {
+    let frames = request.in_frames(model.granule())?;
+    let altmap = frames.planned_altmap(model)?;
     Ok((frames, altmap))
 }
 
 /// What would be reserved, whether or not there is a plan then.
-fn reserved<B: Backend>(request: &Request) -> Option<PfnRange> {
-    let frames = request.in_frames(B::MODEL.granule()).ok()?;
-    frames.reserved(&B::MODEL).ok()?
+fn reserved(request: &Request, model: &MemoryModel) -> Option<PfnRange> {
+    let frames = request.in_frames(model.granule()).ok()?;
+    frames.reserved(model).ok()?
 }
 
 /// A plan that there is.
@@ -110,7 +85,8 @@ struct Planned<'p> {
 }
 
 impl<'p> Planned<'p> {
-    fn new<B: Backend>(
+    fn new(
+        facts: &BackendFacts,
         limits: &Limits,
         frames: &'p FrameRequest<'p>,
         altmap: Option<&'p PlannedAltmap>,
@@ -118,9 +94,9 @@ impl<'p> Planned<'p> {
         let mut planned = Self {
             frames,
             altmap,
-            model: B::MODEL,
-            huge_leaf: B::HUGE_LEAF,
-            shares_tables: B::SHARES_TABLES,
+            model: facts.model,
+            huge_leaf: facts.huge_leaf,
+            shares_tables: facts.shares_tables,
             altmap_frames: 0,
         };
         let pagemap = planned.pagemap()?;
@@ -130,13 +106,13 @@ impl<'p> Planned<'p> {
         }
         let Need {
             runs, from_altmap, ..
-        } = Need::of::<B>(&pagemap);
+        } = Need::of(facts, &pagemap);
         let used = from_altmap + altmap.map_or(0, PlannedAltmap::count_frames);
         if let Some(reserved) = altmap.map(PlannedAltmap::reserved)
             && used > reserved.frames()
         {
-            let enough = frames.altmap_needed(&B::MODEL);
-            let granule = B::MODEL.granule();
+            let enough = frames.altmap_needed(&facts.model);
+            let granule = facts.model.granule();
             return Err(refusal::altmap_exhausted(reserved, enough, granule));
         }
         if runs > limits.planned_runs {

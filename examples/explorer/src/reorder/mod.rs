@@ -22,7 +22,6 @@ use crate::refusal::Running;
 use crate::request::Request;
 use crate::simulation::Simulation;
 use crate::size::{ByteRange, ByteSize};
-use hosted::{Backend, WithBackend};
 use mm_core::addr::{Order, PfnRange, PhysAddr};
 use steps::{Steps, Way};
 
@@ -88,11 +87,16 @@ pub fn reorder(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> ReorderReport {
-    request.from.backend.run(Job {
+    let job = Job {
         request,
         limits,
         progress,
-    })
+    };
+    let mut report = ReorderReport::new(request);
+    if let Err(failure) = job.prepare(&mut report) {
+        report.error = Some(failure);
+    }
+    report
 }
 
 struct Job<'a> {
@@ -101,26 +105,16 @@ struct Job<'a> {
     progress: &'a dyn Progress,
 }
 
-impl WithBackend for Job<'_> {
-    type Output = ReorderReport;
-
-    fn with<B: Backend>(self) -> ReorderReport {
-        let mut report = ReorderReport::new(self.request);
-        if let Err(failure) = self.prepare::<B>(&mut report) {
-            report.error = Some(failure);
-        }
-        report
-    }
-}
-
 impl Job<'_> {
     /// Checks the request, and does it if there is nothing against it.
-    fn prepare<B: Backend>(&self, report: &mut ReorderReport) -> Result<(), Failure> {
-        let granule = B::MODEL.granule();
+    fn prepare(&self, report: &mut ReorderReport) -> Result<(), Failure> {
+        let backend = self.request.from.backend;
+        let facts = &backend.facts();
+        let (model, granule) = (&facts.model, facts.model.granule());
         let (from, to) = (&self.request.from, &self.request.to);
         let (from, to) = (from.in_frames(granule)?, to.in_frames(granule)?);
-        let (before, after) = (from.pagemap(&B::MODEL, None)?, to.pagemap(&B::MODEL, None)?);
-        report.enter_policies(&before, &after, B::SHARES_TABLES);
+        let (before, after) = (from.pagemap(model, None)?, to.pagemap(model, None)?);
+        report.enter_policies(&before, &after, facts.shares_tables);
         let parts = match self.request.part {
             None => from.ranges.clone(),
             Some(part) => {
@@ -141,13 +135,13 @@ impl Job<'_> {
             to: &before,
             parts: back,
         };
-        let need = Need::of::<B>(&before).plus(&Need::of::<B>(&after));
+        let need = Need::of(facts, &before).plus(&Need::of(facts, &after));
         self.progress.step("making the machine", 0, steps::COUNT);
-        let simulation = Simulation::<B>::new(&from, None, &need, self.limits, true)?;
+        let simulation = Simulation::new(backend, &from, None, &need, self.limits, true)?;
         let running = Running {
             granule,
             fail_after: self.request.from.fail_after,
-            enough: &|| from.altmap_needed(&B::MODEL),
+            enough: &|| from.altmap_needed(model),
         };
         Steps::new(&simulation, (there, back), &need, &running, report).run(self.progress)
     }

@@ -8,9 +8,9 @@ use crate::need::Need;
 use crate::notes;
 use crate::progress::Progress;
 use crate::refusal::Running;
-use crate::simulation::{MachineVmemmap, Simulation, timed};
+use crate::simulation::{MachineVmemmap, Mapped, Simulation, timed};
 use arch_sim::SimFrames;
-use hosted::Backend;
+use hosted::AnyTable;
 use mm_core::addr::PfnRange;
 use mm_core::pagemap::DevPagemap;
 use mm_core::vmemmap::Reserve;
@@ -29,23 +29,20 @@ pub(super) struct Way<'r, 'p> {
 }
 
 /// A machine on which orders are changed, and what has come of it so far.
-pub(super) struct Steps<'r, 'p, B: Backend> {
-    simulation: &'r Simulation<B>,
+pub(super) struct Steps<'r, 'p> {
+    simulation: &'r Simulation,
     there: Way<'r, 'p>,
     back: Way<'r, 'p>,
-    auditor: Auditor<'r, B>,
+    auditor: Auditor<'r>,
     running: &'r Running<'r>,
     report: &'r mut ReorderReport,
     /// How often the allocator was called within changes.
     calls: Arc<AtomicU64>,
 }
 
-/// The page table and the vmemmap.
-type Mapped<'m, B> = (<B as Backend>::Table<'m>, MachineVmemmap<'m>);
-
-impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
+impl<'r, 'p> Steps<'r, 'p> {
     pub(super) fn new(
-        simulation: &'r Simulation<B>,
+        simulation: &'r Simulation,
         (there, back): (Way<'r, 'p>, Way<'r, 'p>),
         need: &Need,
         running: &'r Running<'r>,
@@ -55,7 +52,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
             simulation,
             there,
             back,
-            auditor: Auditor::new(&simulation.machine, None, need),
+            auditor: Auditor::new(simulation, need),
             running,
             report,
             calls: Arc::default(),
@@ -90,15 +87,15 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
 
     fn there_and_back(
         &mut self,
-        mapped: &mut Mapped<'r, B>,
+        mapped: &mut Mapped<'r>,
         progress: &dyn Progress,
     ) -> Result<(), Failure> {
         progress.step("filling the reserve", 2, COUNT);
         let node = self.there.from.node();
         let (table, vmemmap) = &mut *mapped;
-        let to_go = needed::<B>(vmemmap, table, &self.there);
-        let to_return = needed::<B>(vmemmap, table, &self.back);
-        self.report.reserve.needed = Some(in_frames::<B>(to_go));
+        let to_go = needed(vmemmap, table, &self.there);
+        let to_return = needed(vmemmap, table, &self.back);
+        self.report.reserve.needed = Some(self.simulation.frames_in(to_go));
         let filled = vmemmap.fill_reserve(table, node, plus(to_go, to_return));
         let filled = filled.map_err(|error| self.running.fold(error))?;
         let granule = self.running.granule;
@@ -108,9 +105,9 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
 
         progress.step("changing orders", 3, COUNT);
         self.count_calls();
-        let before = in_frames::<B>(mapped.1.reserve(node));
+        let before = self.simulation.frames_in(mapped.1.reserve(node));
         let there = self.change(mapped, true)?;
-        let left = in_frames::<B>(mapped.1.reserve(node));
+        let left = self.simulation.frames_in(mapped.1.reserve(node));
         self.report.reserve.used = Some(before.saturating_sub(left));
         self.report.there = Some(there);
         self.report.frames_after = self.count(mapped, "there");
@@ -128,7 +125,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     }
 
     /// Changes all parts of one way, and says how long that took.
-    fn change(&mut self, mapped: &mut Mapped<'r, B>, is_there: bool) -> Result<Duration, Failure> {
+    fn change(&mut self, mapped: &mut Mapped<'r>, is_there: bool) -> Result<Duration, Failure> {
         let way = if is_there { &self.there } else { &self.back };
         let (table, vmemmap) = &mut *mapped;
         let mut took = Duration::ZERO;
@@ -152,7 +149,7 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
     }
 
     /// Frames without those in reserve.
-    fn count(&mut self, mapped: &Mapped<'r, B>, when: &str) -> Option<u64> {
+    fn count(&mut self, mapped: &Mapped<'r>, when: &str) -> Option<u64> {
         let counted = self.auditor.count(&mapped.1, &mapped.0, when)?;
         Some(counted.frames() - counted.reserve_frames)
     }
@@ -171,21 +168,11 @@ impl<'r, 'p, B: Backend> Steps<'r, 'p, B> {
 }
 
 /// What `way` needs at most.
-fn needed<B: Backend>(
-    vmemmap: &MachineVmemmap<'_>,
-    table: &B::Table<'_>,
-    way: &Way<'_, '_>,
-) -> Reserve {
+fn needed(vmemmap: &MachineVmemmap<'_>, table: &AnyTable<'_>, way: &Way<'_, '_>) -> Reserve {
     let [from, to] = [way.from, way.to].map(|pagemap| pagemap.geometry().order());
     let parts = way.parts.iter();
     let each = parts.map(|part| vmemmap.reserve_needed(table, way.to, *part, from.max(to)));
     each.fold(Reserve::default(), plus)
-}
-
-/// How many frames `reserve` is.
-fn in_frames<B: Backend>(reserve: Reserve) -> u64 {
-    let leaf = B::HUGE_LEAF.map_or(0, |leaf| leaf.frames());
-    reserve.frames + reserve.tables + reserve.huge_leaves * leaf
 }
 
 fn plus(one: Reserve, other: Reserve) -> Reserve {

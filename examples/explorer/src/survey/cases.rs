@@ -4,7 +4,7 @@ use crate::args::AltmapSize;
 use crate::need::Need;
 use crate::request::{Request, heads_name, tails_name};
 use crate::size::{ByteRange, ByteSize};
-use hosted::{Backend, BackendKind, WithBackend};
+use hosted::{BackendFacts, BackendKind};
 use mm_core::addr::{NodeId, Order};
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{Heads, Piece, Tables, Tails};
@@ -110,72 +110,72 @@ impl Case {
         in_place.chain(packed)
     }
 
-    /// Whether `B` does all of it as asked.
-    fn exists_on<B: Backend>(self) -> bool {
-        let request = self.request(BackendKind::Sim, whole(&B::MODEL));
-        let Ok(frames) = request.in_frames(B::MODEL.granule()) else {
+    /// Whether a backend does all of it as asked.
+    fn exists_on(self, facts: &BackendFacts) -> bool {
+        let request = self.request(BackendKind::Sim, whole(&facts.model));
+        let Ok(frames) = request.in_frames(facts.model.granule()) else {
             return false;
         };
-        frames.pagemap(&B::MODEL, None).is_ok_and(|pagemap| {
-            Notes::known_ahead(&pagemap, B::HUGE_LEAF, B::SHARES_TABLES).is_empty()
+        frames.pagemap(&facts.model, None).is_ok_and(|pagemap| {
+            Notes::known_ahead(&pagemap, facts.huge_leaf, facts.shares_tables).is_empty()
         })
     }
 
     /// What the vmemmap is mapped by.
-    fn leaf<B: Backend>(self) -> ByteSize {
+    fn leaf(self, facts: &BackendFacts) -> ByteSize {
         let order = match (self.tails, self.huge_leaves) {
-            (Tails::None, true) => B::HUGE_LEAF.unwrap_or(Order::BASE),
+            (Tails::None, true) => facts.huge_leaf.unwrap_or(Order::BASE),
             _ => Order::BASE,
         };
-        ByteSize(order.frames() * B::MODEL.granule().bytes())
+        ByteSize(order.frames() * facts.model.granule().bytes())
     }
 
-    /// The case on `B`, if `B` does all of it as asked.
-    fn on<B: Backend>(self) -> Option<Row> {
+    /// The case on a backend, if that does all of it as asked.
+    fn on(self, facts: &BackendFacts) -> Option<Row> {
         // Section by section where that leaves a place for huge leaves.
         let pieces = [Piece::Section, Piece::Range];
         let mut cases = pieces.map(|piece| Case { piece, ..self }).into_iter();
-        let case = cases.find(|case| case.exists_on::<B>())?;
-        let leaf = case.leaf::<B>();
-        let least = described_by::<B>(leaf).max(case.align);
-        let range = case.largest_range::<B>(descriptor_bytes(case.tails), least);
+        let case = cases.find(|case| case.exists_on(facts))?;
+        let leaf = case.leaf(facts);
+        let least = described_by(facts, leaf).max(case.align);
+        let range = case.largest_range(facts, descriptor_bytes(case.tails), least);
         let row = Row { case, range, leaf };
         // An altmap takes whole pages; the only page of a range cannot be one.
-        let fits = !case.altmap || case.has_altmap_in::<B>(range);
+        let fits = !case.altmap || case.has_altmap_in(facts, range);
         fits.then_some(row)
     }
 
     /// Whether a part of `range` can be an altmap that is large enough.
-    fn has_altmap_in<B: Backend>(self, range: ByteRange) -> bool {
+    fn has_altmap_in(self, facts: &BackendFacts, range: ByteRange) -> bool {
         let request = self.request(BackendKind::Sim, range);
-        let frames = request.in_frames(B::MODEL.granule());
-        frames.is_ok_and(|frames| frames.altmap_needed(&B::MODEL).is_ok())
+        let frames = request.in_frames(facts.model.granule());
+        frames.is_ok_and(|frames| frames.altmap_needed(&facts.model).is_ok())
     }
 
-    /// How many bytes the descriptors of `range` take on `B`; `None` for what is no range.
-    fn descriptor_bytes_of<B: Backend>(self, range: ByteRange) -> Option<u64> {
+    /// How many bytes the descriptors of `range` take on a backend; `None` for what is no range.
+    fn descriptor_bytes_of(self, facts: &BackendFacts, range: ByteRange) -> Option<u64> {
         let request = self.request(BackendKind::Sim, range);
-        let frames = request.in_frames(B::MODEL.granule()).ok()?;
-        let need = Need::of::<B>(&frames.pagemap(&B::MODEL, None).ok()?);
-        Some(need.descriptor_frames * B::MODEL.granule().bytes())
+        let frames = request.in_frames(facts.model.granule()).ok()?;
+        let need = Need::of(facts, &frames.pagemap(&facts.model, None).ok()?);
+        Some(need.descriptor_frames * facts.model.granule().bytes())
     }
 
     /// The largest part of [`whole`] whose descriptors fit into `bytes`, but no less than `least`.
-    fn largest_range<B: Backend>(self, bytes: u64, least: u64) -> ByteRange {
-        let most = match B::HAS_TABLES {
+    fn largest_range(self, facts: &BackendFacts, bytes: u64, least: u64) -> ByteRange {
+        let most = match facts.has_tables {
             true => MOST,
             false => MOST_WITHOUT_TABLES,
         };
         let fits = |range: &ByteRange| {
             // What is no range fails, and is reported, when it is brought online.
-            let needed = self.descriptor_bytes_of::<B>(*range);
+            let needed = self.descriptor_bytes_of(facts, *range);
             range.size <= most && needed.is_none_or(|needed| needed <= bytes)
         };
         let half = |range: ByteRange| ByteRange {
             size: range.size / 2,
             ..range
         };
-        let mut range = whole(&B::MODEL);
+        let mut range = whole(&facts.model);
         while !fits(&range) && range.size > least {
             range = half(range);
         }
@@ -184,8 +184,8 @@ impl Case {
 }
 
 /// The bytes of memory that a leaf of `leaf` bytes of vmemmap describes.
-fn described_by<B: Backend>(ByteSize(leaf): ByteSize) -> u64 {
-    leaf / B::MODEL.descriptor_bytes() * B::MODEL.granule().bytes()
+fn described_by(facts: &BackendFacts, ByteSize(leaf): ByteSize) -> u64 {
+    leaf / facts.model.descriptor_bytes() * facts.model.granule().bytes()
 }
 
 /// A case, where it is run, and what leaves it is mapped by.
@@ -201,11 +201,10 @@ pub(super) struct Rows<'s> {
     pub(super) pages: &'s [u64],
 }
 
-impl WithBackend for Rows<'_> {
-    type Output = Vec<Row>;
-
-    fn with<B: Backend>(self) -> Vec<Row> {
-        let granule = B::MODEL.granule();
+impl Rows<'_> {
+    /// Those on a backend.
+    pub(super) fn on(&self, facts: &BackendFacts) -> Vec<Row> {
+        let granule = facts.model.granule();
         let base_pages = |huge_leaves| Case {
             align: granule.bytes(),
             heads: Heads::InPlace,
@@ -219,25 +218,25 @@ impl WithBackend for Rows<'_> {
         for align in self.pages.iter().copied() {
             if align == granule.bytes() {
                 // Without tables it makes no difference what the leaves are.
-                let leaves = B::HAS_TABLES.then(|| base_pages(false));
+                let leaves = facts.has_tables.then(|| base_pages(false));
                 let huge = base_pages(true);
                 let in_altmap = Case {
                     altmap: true,
                     ..huge
                 };
                 let cases = leaves.into_iter().chain([huge, in_altmap]);
-                rows.extend(cases.filter_map(Case::on::<B>));
+                rows.extend(cases.filter_map(|case| case.on(facts)));
                 continue;
             }
             let case = Case {
                 align,
                 ..base_pages(true)
             };
-            let mut shared = case.sharing().filter_map(Case::on::<B>).peekable();
+            let mut shared = case.sharing().filter_map(|case| case.on(facts)).peekable();
             // Where nothing can be shared, that is the row. Elsewhere it would repeat base pages.
             match shared.peek() {
                 Some(_) => rows.extend(shared),
-                None => rows.extend(case.on::<B>()),
+                None => rows.extend(case.on(facts)),
             }
         }
         rows
@@ -249,31 +248,30 @@ pub(super) struct FoldRows<'s> {
     pub(super) pages: &'s [u64],
 }
 
-impl WithBackend for FoldRows<'_> {
-    type Output = Vec<Row>;
-
-    fn with<B: Backend>(self) -> Vec<Row> {
-        let all = Rows { pages: self.pages }.with::<B>().into_iter();
+impl FoldRows<'_> {
+    /// Those on a backend.
+    pub(super) fn on(&self, facts: &BackendFacts) -> Vec<Row> {
+        let all = Rows { pages: self.pages }.on(facts).into_iter();
         let shares = all.filter(|Row { case, .. }| {
             case.tails != Tails::None && case.heads == Heads::InPlace && !case.altmap
         });
         let rows = shares.filter_map(|row| {
             let base = Case {
-                align: B::MODEL.granule().bytes(),
+                align: facts.model.granule().bytes(),
                 tails: Tails::None,
                 tables: Tables::Private,
                 ..row.case
             };
-            let range = base.largest_range::<B>(FOLDED_BYTES, row.case.align);
-            let needed = base.descriptor_bytes_of::<B>(range);
+            let range = base.largest_range(facts, FOLDED_BYTES, row.case.align);
+            let needed = base.descriptor_bytes_of(facts, range);
             if needed.is_some_and(|needed| needed > MOST_FOLDED_BYTES) {
                 return None;
             }
-            let huge = base.on::<B>()?;
+            let huge = base.on(facts)?;
             // Where the range is smaller than what a huge leaf describes, there is none.
-            let (piece, leaf) = match described_by::<B>(huge.leaf) <= range.size {
+            let (piece, leaf) = match described_by(facts, huge.leaf) <= range.size {
                 true => (huge.case.piece, huge.leaf),
-                false => (row.case.piece, ByteSize(B::MODEL.granule().bytes())),
+                false => (row.case.piece, ByteSize(facts.model.granule().bytes())),
             };
             Some(Row {
                 case: Case { piece, ..row.case },
@@ -361,12 +359,12 @@ mod tests {
 
     fn rows_on(backend: BackendKind) -> Vec<Row> {
         let pages = &pages(backend);
-        backend.run(Rows { pages })
+        Rows { pages }.on(&backend.facts())
     }
 
     fn fold_rows_on(backend: BackendKind) -> Vec<Row> {
         let pages = &pages(backend);
-        backend.run(FoldRows { pages })
+        FoldRows { pages }.on(&backend.facts())
     }
 
     /// Whether a leaf table of a backend can be all tails of its large compound page.
@@ -417,8 +415,9 @@ mod tests {
     fn pages_of_any_size_have_rows_and_only_what_is_not_too_large_is_folded() {
         let told_of = |backend: BackendKind, align: u64| {
             let pages = &[align];
-            let folded = backend.run(FoldRows { pages });
-            (told(backend.run(Rows { pages })), told(folded))
+            let facts = &backend.facts();
+            let folded = FoldRows { pages }.on(facts);
+            (told(Rows { pages }.on(facts)), told(folded))
         };
         // Descriptors in one vmemmap page, which share nothing.
         let (rows, folded) = told_of(BackendKind::X86_64, 64 << 10);
@@ -482,10 +481,8 @@ mod tests {
     #[test]
     fn a_backend_with_room_for_less_has_the_same_rows_with_smaller_ranges() {
         let pages = &pages(BackendKind::X86_64);
-        let (rows, folded) = (
-            Rows { pages }.with::<Small>(),
-            FoldRows { pages }.with::<Small>(),
-        );
+        let facts = &BackendFacts::of::<Small>();
+        let (rows, folded) = (Rows { pages }.on(facts), FoldRows { pages }.on(facts));
         assert_eq!(told(rows.clone()), told(rows_on(BackendKind::X86_64)));
         let all = Small::RADIX_MODEL.all_frames().frames() << 12;
         for row in rows.iter().chain(&folded) {

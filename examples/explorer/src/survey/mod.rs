@@ -79,10 +79,11 @@ struct Backend {
 
 impl Backend {
     fn of((kind, pages): &(BackendKind, Vec<u64>)) -> Self {
+        let facts = &kind.facts();
         Self {
             kind: *kind,
-            online: kind.run(Rows { pages }),
-            fold: kind.run(FoldRows { pages }),
+            online: Rows { pages }.on(facts),
+            fold: FoldRows { pages }.on(facts),
         }
     }
 

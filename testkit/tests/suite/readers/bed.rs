@@ -1,7 +1,7 @@
 //! A vmemmap with readers, on a machine whose CPUs are threads.
 
 use arch_sim::{SimFrames, SimMemory};
-use hosted::BackendKind;
+use hosted::{AnyTable, BackendKind};
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::model::MemoryModel;
@@ -10,7 +10,6 @@ use mm_core::paging::Replacement;
 use mm_core::readers::{OnlineEntry, Reader, Readers};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use testkit::erased::AnyTable;
 use testkit::testbed::Sizes;
 use testkit::threads::{ThreadCpus, ThreadKernel};
 

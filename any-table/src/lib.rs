@@ -1,9 +1,11 @@
 //! A page table whose type is not known when what uses it is compiled.
 //!
 //! The library is generic over page tables, so that all of it is compiled again for each of them. Most
-//! kernels have one. Tests have many, and so has a kernel that learns only when it starts how many levels
-//! its CPU walks, or how large pages are. What is about the library, and not about what a compiler makes of
-//! it, can use this.
+//! kernels have one. Tests have many. So has a kernel that learns only when it starts how many levels its
+//! CPU walks, or how large pages are. All of these can use an [`Erased`] page table instead: each run of entries
+//! then costs a call that is not inlined.
+#![no_std]
+#![deny(missing_docs)]
 
 mod page_table;
 mod runs;
@@ -58,7 +60,7 @@ impl<'t> Erased<Borrowed<'t>> {
     }
 
     /// The same, for a page table that may say something else.
-    pub(crate) fn try_of<T: PageTable>(table: &'t mut T) -> Option<Self> {
+    pub fn try_of<T: PageTable>(table: &'t mut T) -> Option<Self> {
         says_the_same::<T>().then_some(Self(Borrowed(table)))
     }
 }
