@@ -12,6 +12,7 @@
 //! A kernel that starts has [`EarlyFrames`], and hands over to its allocator by [`BootFrames`].
 
 mod allocator;
+mod allocator_or_reserve;
 mod altmap;
 mod boot;
 mod counted;
@@ -26,12 +27,12 @@ mod reference_counts;
 mod shared_counts;
 mod spin;
 mod stack;
-mod supply;
 mod word_counts;
 
 pub use allocator::{
     AcquireError, FrameAllocator, InspectFrames, OutOfFrames, OwnedBlock, Released,
 };
+pub(crate) use allocator_or_reserve::{AllocatorOrReserve, FrameReserve};
 pub(crate) use altmap::COUNT_BYTES;
 pub use altmap::{Altmap, AltmapError, AltmapRecord, DeviceAltmap};
 pub use boot::BootFrames;
@@ -46,5 +47,4 @@ pub use reference_counts::ReferenceCounts;
 pub(crate) use shared_counts::MOST_REFERENCES as MOST_SHARED_REFERENCES;
 pub use shared_counts::SharedCounts;
 pub(crate) use stack::FrameStack;
-pub(crate) use supply::{FrameReserve, Supply};
 pub use word_counts::{TooFewCounts, WordCounts};

@@ -8,7 +8,8 @@ use super::shared_tail::Tail;
 use super::stats::{NodeCounters, Origin};
 use crate::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use crate::frame::{
-    Altmap, DirectMap, FrameAllocator, FrameStack, MapMemory, OutOfFrames, Released, Supply,
+    AllocatorOrReserve, Altmap, DirectMap, FrameAllocator, FrameStack, MapMemory, OutOfFrames,
+    Released,
 };
 use crate::paging::{FrameOutOfReach, Role, Run, Step};
 
@@ -73,8 +74,8 @@ impl<'v, A: FrameAllocator, M: DirectMap> FramePool<'v, A, M> {
     }
 
     /// What gives frames of RAM.
-    const fn ram(&self) -> Supply<'v, A> {
-        self.memory.supply()
+    const fn ram(&self) -> AllocatorOrReserve<'v, A> {
+        self.memory.allocator()
     }
 
     /// Changes the figures of `node`.

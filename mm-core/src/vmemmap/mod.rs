@@ -92,10 +92,10 @@ use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
 use marks::Marks;
-use reorder::PerOrder;
+use reorder::HeldTails;
 use reserve::ReserveState;
 use table_records::TableRecordsState;
-use workers::Lent;
+use workers::LentWorkers;
 
 /// The array of descriptors of a kernel. It brings parts of the array online and takes them
 /// offline.
@@ -142,8 +142,8 @@ pub struct Vmemmap<D, A, M, R = NoReaders> {
     table_records: TableRecordsState,
     marks: Marks,
     reserve: ReserveState,
-    per_order: PerOrder,
-    workers: Option<Lent<D, M>>,
+    per_order: HeldTails,
+    workers: Option<LentWorkers<D, M>>,
     descriptor: PhantomData<fn() -> D>,
 }
 
@@ -300,7 +300,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             table_records: TableRecordsState::new(),
             marks: Marks::new(),
             reserve: ReserveState::new(),
-            per_order: PerOrder::new(),
+            per_order: HeldTails::new(),
             workers: None,
             descriptor: PhantomData,
         })

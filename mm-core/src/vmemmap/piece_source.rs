@@ -11,7 +11,7 @@ use super::frame_pool::FramePool;
 use super::note::Notes;
 use super::plan::{Plan, PlannedFrames, PlannedRun};
 use super::shared_tail::{Tail, new_tail, shared_tail};
-use super::workers::Lent;
+use super::workers::LentWorkers;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
@@ -50,7 +50,7 @@ pub(super) struct PieceSource<'v, D, A, M> {
     /// Those among them whose descriptors are written.
     described: Option<Batch>,
     /// Who helps with that.
-    pub(super) lent: Option<Lent<D, M>>,
+    pub(super) lent: Option<LentWorkers<D, M>>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: &'v [Option<ExistingTail>; 2],
     notes: &'v mut Notes,

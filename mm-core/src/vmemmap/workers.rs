@@ -68,7 +68,7 @@ pub unsafe trait Workers: Sync {
 /// Workers, and how descriptors of the type `D` are written by them.
 // What it takes that a direct map can be used on several CPUs is known where they are lent. Everything else is
 // compiled for direct maps of any kind.
-pub(super) struct Lent<D, M> {
+pub(super) struct LentWorkers<D, M> {
     workers: &'static dyn Workers,
     share: Share<M>,
     descriptor: PhantomData<fn() -> D>,
@@ -76,21 +76,21 @@ pub(super) struct Lent<D, M> {
 
 type Share<M> = unsafe fn(&dyn Workers, &DescriptorWriter<'_, M>, Batch);
 
-impl<D, M> Clone for Lent<D, M> {
+impl<D, M> Clone for LentWorkers<D, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<D, M> Copy for Lent<D, M> {}
+impl<D, M> Copy for LentWorkers<D, M> {}
 
-impl<D, M> fmt::Debug for Lent<D, M> {
+impl<D, M> fmt::Debug for LentWorkers<D, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lent").finish_non_exhaustive()
+        f.debug_struct("LentWorkers").finish_non_exhaustive()
     }
 }
 
-impl<D: Descriptor, M: DirectMap> Lent<D, M> {
+impl<D: Descriptor, M: DirectMap> LentWorkers<D, M> {
     /// Whether they are of use for `batch`.
     pub(super) fn help_with(&self, writer: &DescriptorWriter<'_, M>, batch: &Batch) -> bool {
         let page = writer.model.granule().bytes();
@@ -142,7 +142,7 @@ impl<D: Descriptor, A, M: DirectMap + Sync, R: ReadersOf> Vmemmap<D, A, M, R> {
     pub const fn use_workers(&mut self, workers: Option<&'static dyn Workers>) {
         self.workers = match workers {
             None => None,
-            Some(workers) => Some(Lent {
+            Some(workers) => Some(LentWorkers {
                 workers,
                 share: share::<D, M>,
                 descriptor: PhantomData,

@@ -3,13 +3,13 @@
 use super::rows::{Rows, RowsMut, capacity};
 use crate::addr::{Block, Granule, NodeId, Order, Pfn};
 use crate::frame::{
-    DirectMap, FrameAllocator, FrameReserve, FrameStack, OutOfFrames, Released, Supply,
+    AllocatorOrReserve, DirectMap, FrameAllocator, FrameReserve, FrameStack, OutOfFrames, Released,
 };
 use core::slice;
 
 /// What gives frames to an [`OrderedMap`](super::OrderedMap).
 pub(crate) struct MapMemory<'a, A, M> {
-    frames: Supply<'a, A>,
+    frames: AllocatorOrReserve<'a, A>,
     direct_map: &'a M,
     granule: Granule,
     node: NodeId,
@@ -39,7 +39,7 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
         node: NodeId,
     ) -> Self {
         Self {
-            frames: Supply::allocator(frames),
+            frames: AllocatorOrReserve::allocator(frames),
             direct_map,
             granule,
             node,
@@ -63,7 +63,7 @@ impl<'a, A: FrameAllocator, M: DirectMap> MapMemory<'a, A, M> {
     }
 
     /// What gives the frames.
-    pub(crate) const fn supply(&self) -> Supply<'a, A> {
+    pub(crate) const fn allocator(&self) -> AllocatorOrReserve<'a, A> {
         self.frames
     }
 

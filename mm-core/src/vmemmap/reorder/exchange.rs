@@ -1,7 +1,7 @@
 //! What replaces each vmemmap page when orders change.
 
 use super::describe::UnitWriter;
-use super::held::Held;
+use super::held_tails::HeldTail;
 use super::reordering::Reordering;
 use super::survey::is_tail_of;
 use super::target::{Kind, Segment};
@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 
 impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     /// The tail frame that is held for the compound page of `kind`, which becomes the current one.
-    fn held(&mut self, kind: &Kind) -> Option<&mut Held> {
+    fn held(&mut self, kind: &Kind) -> Option<&mut HeldTail> {
         let Kind::Tail {
             page,
             order,
@@ -362,6 +362,6 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
     fn released(&mut self, run: Run) {
         // SAFETY: 1: the run was mapped with frames of this pool. 2: the page table reports it after the
         // flush (duty 6 of `PageTable`).
-        unsafe { self.gone.add(run, &mut self.pool) };
+        unsafe { self.to_release.add(run, &mut self.pool) };
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::describe::Describe;
-use super::held::Held;
+use super::held_tails::HeldTail;
 use super::reordering::Reordering;
 use super::target::{Kind, Segment};
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr};
@@ -91,7 +91,7 @@ impl<'r, 'v, D: Reshape, A: FrameAllocator, M: DirectMap> Keeping<'r, 'v, D, A, 
         let first = page.start().saturating_add(in_page);
         self.all.unit_writer().reset_to_tails::<D>(own, first);
         self.all.pool.add_tail(own);
-        self.all.current = Some((page.start(), Held::new(own, references)));
+        self.all.current = Some((page.start(), HeldTail::new(own, references)));
     }
 
     /// Frames of their own for the first of the pages of `old` at `at`, which are mapped to tails.

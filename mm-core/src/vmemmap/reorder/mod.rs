@@ -21,13 +21,13 @@ mod describe;
 mod exchange;
 mod found;
 mod frozen;
-mod gone;
-mod held;
+mod held_tails;
 mod keep;
 mod needed;
 mod reordering;
 mod survey;
 mod target;
+mod to_release;
 
 use super::Vmemmap;
 use super::fold::{FoldError, not_online};
@@ -43,7 +43,7 @@ pub(super) use change::{Change, Leaves, rewrite_descriptors};
 use core::fmt;
 pub(super) use describe::{Describe, UnitWriter};
 pub use frozen::Committed;
-pub(super) use held::PerOrder;
+pub(super) use held_tails::HeldTails;
 pub(super) use target::{Target, aligned};
 
 /// What a change of orders has done.

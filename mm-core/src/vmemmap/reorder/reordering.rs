@@ -3,10 +3,10 @@
 
 use super::change::Change;
 use super::describe::Describe;
-use super::gone::Gone;
-use super::held::{Held, PerOrder};
+use super::held_tails::{HeldTail, HeldTails};
 use super::survey::{Difference, Survey};
 use super::target::{Kind, ORDERS, Target};
+use super::to_release::ToRelease;
 use crate::addr::{Block, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Reshape;
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
@@ -45,11 +45,11 @@ pub(super) struct Reordering<'v, D, A, M> {
     /// Tail frames of compound pages, the first on top. Each says how many references it has.
     pub(super) tails: FrameStack<'v, M>,
     /// What no entry maps any more.
-    pub(super) gone: Gone<'v, M>,
+    pub(super) to_release: ToRelease<'v, M>,
     /// The tail frame of each order.
-    pub(super) per_order: &'v mut PerOrder,
+    pub(super) per_order: &'v mut HeldTails,
     /// The tail frame of the compound page that is being made, and where that starts.
-    pub(super) current: Option<(Pfn, Held)>,
+    pub(super) current: Option<(Pfn, HeldTail)>,
     /// Whether no entry of the unit's tails per compound page stays, so that nobody has to look.
     pub(super) all_tails_are_new: bool,
     /// Whether huge leaves map some of the unit.
@@ -65,7 +65,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     pub(super) fn new(
         pool: FramePool<'v, A, M>,
         writer: DescriptorWriter<'v, M>,
-        per_order: &'v mut PerOrder,
+        per_order: &'v mut HeldTails,
         change: &Change<'v>,
     ) -> Self {
         let Change {
@@ -79,7 +79,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             pool,
             ahead: FramesAhead::new(writer.direct_map),
             tails: FrameStack::new(writer.direct_map),
-            gone: Gone::new(
+            to_release: ToRelease::new(
                 writer.direct_map,
                 writer.model.granule().entries_per_table() as u64,
             ),
@@ -231,7 +231,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
             any = true;
             self.per_order.insert(
                 slot,
-                Held {
+                HeldTail {
                     frame: tail.frame,
                     references,
                     before: before.unwrap_or(tail.frame),
@@ -243,7 +243,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
 
     /// The tail frame that the unit keeps, if that is one compound page, with references for the entries
     /// that are to be made.
-    fn kept_tail(&mut self, found: &Difference) -> Result<Option<(Pfn, Held)>, FoldError> {
+    fn kept_tail(&mut self, found: &Difference) -> Result<Option<(Pfn, HeldTail)>, FoldError> {
         let (page, _) = self.target.page_of(self.unit.start());
         let Some(frame) = found.kept_tail.filter(|_| page == self.unit) else {
             return Ok(None);
@@ -254,7 +254,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         if !unsafe { self.pool.acquire(frame, references) } {
             return Err(FoldError::Uncounted { frame });
         }
-        Ok(Some((page.start(), Held::new(frame, references))))
+        Ok(Some((page.start(), HeldTail::new(frame, references))))
     }
 
     /// How many entries of tails per compound page the unit has, if none stays.
@@ -326,17 +326,17 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     }
 
     /// The next of `tails`.
-    pub(super) fn pop_tail(&mut self) -> Option<Held> {
+    pub(super) fn pop_tail(&mut self) -> Option<HeldTail> {
         let frame = self.tails.take(1)?.start();
         // SAFETY: `take_tails` has written it, and nobody else uses the frame.
         let references = unsafe { self.references_in(frame).read() };
-        Some(Held::new(frame, references))
+        Some(HeldTail::new(frame, references))
     }
 
     /// Gives back what was not needed, after [`take_with_tails`](Self::take_with_tails).
     pub(super) fn release_all(&mut self) {
         // SAFETY: 1: this value has one pool.
-        unsafe { self.gone.release(&mut self.pool) };
+        unsafe { self.to_release.release(&mut self.pool) };
         while let Some(held) = self.pop_tail() {
             self.release_held(held, Role::Descriptors);
         }
@@ -360,7 +360,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         }
     }
 
-    fn release_held(&mut self, held: Held, role: Role) {
+    fn release_held(&mut self, held: HeldTail, role: Role) {
         if held.references > 0 {
             // SAFETY: 1: the references came from this pool. 2: no entry was made for them.
             unsafe {

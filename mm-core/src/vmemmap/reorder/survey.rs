@@ -1,6 +1,6 @@
 //! What is to be mapped otherwise than it is, before anything is changed.
 
-use super::held::PerOrder;
+use super::held_tails::HeldTails;
 use super::target::{Kind, Segment, Target};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
@@ -77,7 +77,7 @@ struct Walk<'o> {
     any_other: bool,
     found: Difference,
     /// Where entries of tails per order are counted, if that is asked for.
-    per_order: Option<&'o mut PerOrder>,
+    per_order: Option<&'o mut HeldTails>,
 }
 
 impl Walk<'_> {
@@ -131,7 +131,7 @@ impl<A: FrameAllocator, M: DirectMap> Survey<'_, '_, A, M> {
         &self,
         table: &P,
         range: VirtRange,
-        per_order: Option<&mut PerOrder>,
+        per_order: Option<&mut HeldTails>,
     ) -> Difference {
         let mut walk = Walk {
             range,

@@ -7,11 +7,11 @@
 //! ```
 //!
 //! The reserve is the vmemmap's, so its frames are counted and audited, and never meet another
-//! allocator than their own. The lists are in the frames (`stacks`). `supply` is what a change of order
+//! allocator than their own. The lists are in the frames (`stacks`). `from_reserve` is what a change of order
 //! has in place of the allocator.
 
+mod from_reserve;
 mod stacks;
-mod supply;
 
 #[cfg(doc)]
 use super::Note;
@@ -23,8 +23,8 @@ use crate::descriptor::Descriptor;
 use crate::frame::{DirectMap, FrameAllocator, Released};
 use crate::paging::{FrameOutOfReach, InUse, PageTable, Replace};
 use crate::readers::ReadersOf;
+pub(super) use from_reserve::FromReserve;
 use stacks::NodeStacks;
-pub(super) use supply::FromReserve;
 
 /// How much is in the reserve of a node, or is [needed](Vmemmap::reserve_needed) there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -31,21 +31,21 @@ pub(crate) trait FrameReserve {
 /// An allocator, or a reserve in its place. References are counted by the allocator.
 ///
 /// One type for both, so that what takes frames is compiled once.
-pub(crate) struct Supply<'a, A> {
+pub(crate) struct AllocatorOrReserve<'a, A> {
     frames: &'a A,
     // One word: it is copied often.
     reserve: Option<&'a &'a dyn FrameReserve>,
 }
 
-impl<A> Clone for Supply<'_, A> {
+impl<A> Clone for AllocatorOrReserve<'_, A> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<A> Copy for Supply<'_, A> {}
+impl<A> Copy for AllocatorOrReserve<'_, A> {}
 
-impl<'a, A> Supply<'a, A> {
+impl<'a, A> AllocatorOrReserve<'a, A> {
     /// What `frames` allocates.
     pub(crate) const fn allocator(frames: &'a A) -> Self {
         let reserve = None;
@@ -64,7 +64,7 @@ impl<'a, A> Supply<'a, A> {
 }
 
 // What a reserve does is apart, so that it is compiled once, and not wherever frames are allocated.
-impl<A: FrameAllocator> Supply<'_, A> {
+impl<A: FrameAllocator> AllocatorOrReserve<'_, A> {
     #[inline(never)]
     fn take(reserve: &dyn FrameReserve, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let block = match order {
@@ -96,7 +96,7 @@ impl<A: FrameAllocator> Supply<'_, A> {
 
 // SAFETY: 1: a block in a reserve is nobody's, and is taken out when it is handed out. 2: it has one
 // reference there, which is handed out; counts are the allocator's. 3 to 5: the allocator's.
-unsafe impl<A: FrameAllocator> FrameAllocator for Supply<'_, A> {
+unsafe impl<A: FrameAllocator> FrameAllocator for AllocatorOrReserve<'_, A> {
     fn allocate(&self, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {
         let Some(reserve) = self.reserve else {
             return self.frames.allocate(order, node);

@@ -5,14 +5,14 @@ use crate::addr::Pfn;
 
 /// A tail frame, with references for entries that are still to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct HeldTail {
     pub(super) frame: Pfn,
     pub(super) references: u64,
     /// The tail frame that was known before, or the same one. What is mapped to that stays.
     pub(super) before: Pfn,
 }
 
-impl Held {
+impl HeldTail {
     pub(super) const fn new(frame: Pfn, references: u64) -> Self {
         Self {
             frame,
@@ -38,18 +38,18 @@ impl Held {
 /// Only while a change of orders is under way. It lies in the [`Vmemmap`](crate::vmemmap::Vmemmap), since it is
 /// too large for the stack.
 #[derive(Debug)]
-pub(in crate::vmemmap) struct PerOrder {
-    all: [Held; ORDERS],
+pub(in crate::vmemmap) struct HeldTails {
+    all: [HeldTail; ORDERS],
     /// The packed heads that the pages had before.
     pub(super) before: OldPlaces,
     /// The slots that have one, by their bits.
     used: u32,
 }
 
-impl PerOrder {
+impl HeldTails {
     pub(in crate::vmemmap) const fn new() -> Self {
         Self {
-            all: [Held::new(Pfn::MAX, 0); ORDERS],
+            all: [HeldTail::new(Pfn::MAX, 0); ORDERS],
             before: OldPlaces::new(),
             used: 0,
         }
@@ -81,7 +81,7 @@ impl PerOrder {
         self.all.get(slot).map_or(0, |held| held.references)
     }
 
-    pub(super) fn insert(&mut self, slot: usize, held: Held) {
+    pub(super) fn insert(&mut self, slot: usize, held: HeldTail) {
         if let Some(place) = self.all.get_mut(slot) {
             *place = held;
             self.used |= 1 << slot;
@@ -92,17 +92,17 @@ impl PerOrder {
         slot < ORDERS && self.used >> slot & 1 != 0
     }
 
-    pub(super) fn get(&self, slot: usize) -> Option<&Held> {
+    pub(super) fn get(&self, slot: usize) -> Option<&HeldTail> {
         self.all.get(slot).filter(|_| self.has(slot))
     }
 
-    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Held> {
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut HeldTail> {
         let has = self.has(slot);
         self.all.get_mut(slot).filter(|_| has)
     }
 
     /// The one whose frame is `frame`.
-    pub(super) fn of_frame(&mut self, frame: Pfn) -> Option<&mut Held> {
+    pub(super) fn of_frame(&mut self, frame: Pfn) -> Option<&mut HeldTail> {
         let used = self.used;
         let mut all = self.all.iter_mut().enumerate();
         let found = all.find(|(slot, held)| used >> slot & 1 != 0 && held.frame == frame);
@@ -110,7 +110,7 @@ impl PerOrder {
     }
 
     /// Takes one out.
-    pub(super) fn pop(&mut self) -> Option<Held> {
+    pub(super) fn pop(&mut self) -> Option<HeldTail> {
         let slot = self.used.checked_ilog2()?;
         self.used &= !(1 << slot);
         self.all.get(slot as usize).copied()

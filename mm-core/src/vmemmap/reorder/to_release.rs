@@ -7,7 +7,7 @@ use crate::vmemmap::frame_pool::FramePool;
 
 /// References of entries that no CPU translates by any more. Those of neighbours are taken together: of
 /// one tail frame, and of single frames that follow each other.
-pub(super) struct Gone<'v, M> {
+pub(super) struct ToRelease<'v, M> {
     /// A tail frame, and how many of its entries are gone.
     tail: Option<(Leaf, u64)>,
     /// Single frames, up to so many.
@@ -17,7 +17,7 @@ pub(super) struct Gone<'v, M> {
     stack: FrameStack<'v, M>,
 }
 
-impl<'v, M: DirectMap> Gone<'v, M> {
+impl<'v, M: DirectMap> ToRelease<'v, M> {
     /// Takes up to `most` frames together: as many as a leaf table maps, which is what a pool takes in one
     /// run.
     pub(super) const fn new(direct_map: &'v M, most: u64) -> Self {
