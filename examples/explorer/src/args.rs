@@ -485,6 +485,14 @@ pub fn attach_negative_values(args: impl IntoIterator<Item: Into<OsString>>) -> 
     attached
 }
 
+/// Leaves out `--help` behind the command `help`, which has no help of its own.
+pub fn leave_out_help_of_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|command| command == "help") {
+        args.retain(|arg| arg != "--help" && arg != "-h");
+    }
+    args
+}
+
 /// Whether `arg` is an option without a value.
 fn is_long_option(arg: &OsStr) -> bool {
     let bytes = arg.as_encoded_bytes();

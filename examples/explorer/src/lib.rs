@@ -145,7 +145,8 @@ where
     I: IntoIterator<Item: Into<OsString>>,
 {
     let command = Cli::command().term_width(columns);
-    Cli::from_arg_matches(&command.try_get_matches_from(args::attach_negative_values(args))?)
+    let args = args::leave_out_help_of_help(args::attach_negative_values(args));
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
 /// A run whose arguments could be read.

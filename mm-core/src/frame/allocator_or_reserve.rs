@@ -1,4 +1,4 @@
-//! RAM: what an allocator gives, or what was taken from it before.
+//! Where frames of RAM come from: an allocator, or a reserve of frames that were allocated before.
 
 use super::allocator::release_one_by_one;
 use super::{AcquireError, FrameAllocator, OutOfFrames, OwnedBlock, Released};
@@ -63,7 +63,7 @@ impl<'a, A> AllocatorOrReserve<'a, A> {
     }
 }
 
-// What a reserve does is apart, so that it is compiled once, and not wherever frames are allocated.
+// Not inlined, so that it is compiled once, and not at each call that allocates.
 impl<A: FrameAllocator> AllocatorOrReserve<'_, A> {
     #[inline(never)]
     fn take(reserve: &dyn FrameReserve, order: Order, node: NodeId) -> Result<Block, OutOfFrames> {

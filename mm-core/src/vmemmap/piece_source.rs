@@ -22,7 +22,8 @@ use core::marker::PhantomData;
 /// How many frames are allocated at most ahead of the run that needs them.
 const PREFETCH: u64 = 512;
 
-/// The same in bytes where others help to describe them. The more there are, the less they wait for each other.
+/// The same in bytes where workers help to write their descriptors. With more frames at a time, workers wait less
+/// for each other.
 const PREFETCH_SHARED: u64 = 32 << 20;
 
 /// The tail frame of a compound page, which other pieces of that page have mapped already.
@@ -47,9 +48,9 @@ pub(super) struct PieceSource<'v, D, A, M> {
     later: Option<PlannedRun>,
     /// Frames that were allocated ahead, with one reference each.
     prefetched: Option<PfnRange>,
-    /// Those among them whose descriptors are written.
+    /// Those of them whose descriptors are written already.
     described: Option<Batch>,
-    /// Who helps with that.
+    /// Workers that help to write descriptors.
     pub(super) lent: Option<LentWorkers<D, M>>,
     /// Existing tail frames of the compound pages that reach across the ends of the piece.
     existing_tails: &'v [Option<ExistingTail>; 2],

@@ -66,7 +66,7 @@ pub unsafe trait Workers: Sync {
 }
 
 /// Workers, and how descriptors of the type `D` are written by them.
-// What it takes that a direct map can be used on several CPUs is known where they are lent. Everything else is
+// Only where workers are lent is it known that the direct map can be used on several CPUs. Everything else is
 // compiled for direct maps of any kind.
 pub(super) struct LentWorkers<D, M> {
     workers: &'static dyn Workers,

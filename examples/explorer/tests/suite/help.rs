@@ -49,6 +49,8 @@ fn help_is_no_wider_than_the_terminal() {
 fn help_is_a_command_too() {
     for (command, option) in [
         ("help", "--help"),
+        ("help --help", "--help"),
+        ("help online -h", "online --help"),
         ("help online", "online --help"),
         ("help fold", "fold --help"),
         ("help reorder", "reorder --help"),

@@ -11,23 +11,24 @@ use crate::vmemmap::image::Image;
 use crate::vmemmap::queries::holders;
 use core::ptr::NonNull;
 
-/// What is kept in the descriptors of pages that change.
+/// What becomes of the descriptors of pages that change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vmemmap) enum Describe {
-    /// A page that did not begin where it does is one that came online.
+    /// Where a new page begins, its first descriptor is as that of a page that has just come online.
     Owned,
-    /// It has no references, like a tail: it is thawed later.
+    /// Where a new page begins, its first descriptor has no references, like a tail's. It gets one when the
+    /// page is thawed.
     Frozen,
-    /// Everything stays, as far as it has memory of its own: the pages are what they were, and only their
-    /// order and what maps their tails changes.
+    /// Descriptors that have memory of their own stay as they are. Only their order changes, and what maps
+    /// their tails.
     Kept,
-    /// Nothing changes in descriptors: only what maps them does.
+    /// Descriptors do not change, only what maps them.
     Unchanged,
 }
 
 impl Describe {
-    /// Whether pages whose tails are shared stay so, and others share them in the frame that is there: fold
-    /// and unfold.
+    /// Whether the pages stay what they are, as in fold and unfold. Tails that are shared stay in their frame.
+    /// Tails that begin to be shared use a frame that is mapped already.
     pub(super) const fn keeps(self) -> bool {
         matches!(self, Self::Kept | Self::Unchanged)
     }

@@ -8,7 +8,8 @@ use crate::addr::Pfn;
 pub(super) struct HeldTail {
     pub(super) frame: Pfn,
     pub(super) references: u64,
-    /// The tail frame that was known before, or the same one. What is mapped to that stays.
+    /// The tail frame of this order that was in use before; the same one if there was none. Entries that map it
+    /// stay.
     pub(super) before: Pfn,
 }
 
@@ -21,7 +22,7 @@ impl HeldTail {
         }
     }
 
-    /// Takes references of it. Says whether there were so many.
+    /// Takes references. Says whether there were enough.
     pub(super) fn draw(&mut self, references: u64) -> bool {
         match self.references.checked_sub(references) {
             Some(left) => {

@@ -1,5 +1,5 @@
-//! The exchange that changes orders: it answers what replaces each vmemmap page, with frames and
-//! references that it has before the page table asks for the first time.
+//! The exchange that changes orders. The page table asks it what replaces each vmemmap page. All frames and
+//! references are taken before the first question.
 
 use super::change::Change;
 use super::describe::Describe;
@@ -29,7 +29,7 @@ struct NextTail {
     before: Option<Pfn>,
     /// How many references are needed.
     references: u64,
-    /// Whether other entries of it are mapped to such a frame already, and stay.
+    /// Whether other entries of the compound page map such a frame already, and stay.
     is_partly_there: bool,
 }
 
@@ -50,7 +50,8 @@ pub(super) struct Reordering<'v, D, A, M> {
     pub(super) per_order: &'v mut HeldTails,
     /// The tail frame of the compound page that is being made, and where that starts.
     pub(super) current: Option<(Pfn, HeldTail)>,
-    /// Whether no entry of the unit's tails per compound page stays, so that nobody has to look.
+    /// Whether all entries of tails per compound page in the unit are replaced. Then there is no need to look
+    /// for a tail frame that stays.
     pub(super) all_tails_are_new: bool,
     /// Whether huge leaves map some of the unit.
     pub(super) has_huge_leaves: bool,

@@ -1,12 +1,12 @@
-//! What entries that are gone have pointed at, gathered until it is released.
+//! What cleared entries pointed at, collected until it is released.
 
 use crate::addr::{Order, PfnRange};
 use crate::frame::{DirectMap, FrameAllocator, FrameStack};
 use crate::paging::{Leaf, Role, Run, Step};
 use crate::vmemmap::frame_pool::FramePool;
 
-/// References of entries that no CPU translates by any more. Those of neighbours are taken together: of
-/// one tail frame, and of single frames that follow each other.
+/// References of entries by which no CPU translates any more. References of one tail frame are released
+/// together, and so are those of single frames that follow each other.
 pub(super) struct ToRelease<'v, M> {
     /// A tail frame, and how many of its entries are gone.
     tail: Option<(Leaf, u64)>,
