@@ -24,16 +24,15 @@ pub trait Harness {
     type Frames: FrameAllocator + InspectFrames;
     /// The direct map.
     type DirectMap: DirectMap;
-    /// What the harness can do besides.
+    /// What else the harness can do.
     type Controls: Controls<Self::Table>;
 
     /// All of it.
     fn parts(&mut self) -> Parts<'_, Self>;
 
     /// Makes everything anew after a check has failed: a page table in which nothing is mapped, an
-    /// allocator, a direct map and an altmap from which nothing is out. Says whether it could. If
-    /// not, the checks that are left are skipped, since what one of them finds may be another
-    /// one's.
+    /// allocator, a direct map and an altmap from which nothing is out. Says whether it could. If it
+    /// could not, the checks that are left are skipped, since they might find what the failed one left.
     fn renew(&mut self) -> bool {
         false
     }

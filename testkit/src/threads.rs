@@ -1,7 +1,6 @@
 //! Threads as CPUs: each access is translated by the tables, and a flush waits for accesses under way.
 //!
-//! What one thread does is seen by another one in the order that atomics make, and in no other: the
-//! locks here are made of atomics, which ThreadSanitizer knows.
+//! Only atomics order what threads do. The locks here are made of atomics, which ThreadSanitizer knows.
 
 #![allow(clippy::panic, reason = "a fault is a failed test")]
 
@@ -20,11 +19,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::{slice, thread};
 
-/// Who accesses memory right now: CPUs by what they have translated, or none of them.
+/// How many CPUs access memory right now, by addresses that they have translated; or that all are stopped.
 #[derive(Debug, Default)]
 struct Accesses(AtomicU64);
 
-/// Nobody begins an access while this is set.
+/// While this bit is set, no CPU begins an access.
 const STOPPED: u64 = 1 << 63;
 
 impl Accesses {
@@ -42,13 +41,13 @@ impl Accesses {
         }
     }
 
-    /// Ends it. What was translated is forgotten.
+    /// Ends an access. Its translation is not used any more.
     fn end(&self) {
         self.0.fetch_sub(1, Ordering::Release);
     }
 
-    /// Works when no access is under way and none begins.
-    fn none(&self, work: impl FnOnce()) {
+    /// Stops all CPUs, waits for the accesses under way, and does `work`.
+    fn while_stopped(&self, work: impl FnOnce()) {
         self.0.fetch_or(STOPPED, Ordering::Relaxed);
         while self.0.load(Ordering::Acquire) != STOPPED {
             thread::yield_now();
@@ -222,7 +221,7 @@ impl<'m> WithRadix for NewTable<'m> {
 unsafe impl<F> Mmu<F> for ThreadCpus {
     fn flush(&self, scope: FlushScope<'_>) {
         if scope != FlushScope::Nothing && !self.quiesced.load(Ordering::Relaxed) {
-            self.accesses.none(|| {});
+            self.accesses.while_stopped(|| {});
         }
     }
 
@@ -233,7 +232,7 @@ unsafe impl<F> Mmu<F> for ThreadCpus {
     }
 
     fn quiesce(&self, _range: VirtRange, work: &mut dyn FnMut()) {
-        self.accesses.none(|| {
+        self.accesses.while_stopped(|| {
             self.quiesced.store(true, Ordering::Relaxed);
             work();
             self.quiesced.store(false, Ordering::Relaxed);
