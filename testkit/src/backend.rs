@@ -1,5 +1,6 @@
 //! A backend that is chosen at run time, for tests.
 
+use crate::engine::WithEngine;
 use crate::testbed::{Setup, Testbed, on_testbed};
 use hosted::{BackendKind, Inspect, RadixBackend, for_each_backend};
 
@@ -18,7 +19,7 @@ pub trait WithRadix {
     type Output;
 
     /// Does it with `R`.
-    fn with<R: RadixBackend>(self) -> Self::Output;
+    fn with<R: RadixBackend + WithEngine>(self) -> Self::Output;
 }
 
 /// What tests do with a [`BackendKind`].

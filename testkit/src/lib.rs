@@ -4,6 +4,7 @@
 //! - [`script`]: operations at random, on tables, oracle and model side by side;
 //! - [`churn`]: very many of them, on any backend;
 //! - [`threads`]: threads as CPUs, for what happens at once;
+//! - [`engine`]: the radix engine with parts that tests bring;
 //! - [`HostedHarness`]: a machine for the conformance battery;
 //! - [`on_backends!`]: a test for each backend, [`OnBackend`] and [`WithInspect`]: anything else
 //!   for any of them.
@@ -11,6 +12,7 @@
 
 mod backend;
 pub mod churn;
+pub mod engine;
 mod found;
 mod harness;
 mod listed;

@@ -4,14 +4,15 @@
 
 #![allow(clippy::panic, reason = "a fault is a failed test")]
 
+use crate::engine::{EngineParts, WithEngine};
 use crate::{OnBackend, WithRadix};
 use arch_sim::SimMemory;
 use arch_sim::walker::Walker;
-use hosted::{AnyTable, BackendKind, RadixBackend, any_table};
+use hosted::{AnyTable, BackendKind, RadixBackend};
 use mm_core::addr::{Order, Pfn, VirtAddr, VirtRange};
 use mm_core::frame::{DirectMap, FrameAllocator};
 use mm_core::model::MemoryModel;
-use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
 use mm_core::readers::{CountedReaders, Kernel};
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -183,7 +184,7 @@ struct NewWalker;
 impl WithRadix for NewWalker {
     type Output = Box<dyn Walker + Send + Sync>;
 
-    fn with<R: RadixBackend>(self) -> Self::Output {
+    fn with<R: RadixBackend + WithEngine>(self) -> Self::Output {
         Box::new(R::walker())
     }
 }
@@ -197,22 +198,18 @@ struct NewTable<'m> {
 impl<'m> WithRadix for NewTable<'m> {
     type Output = AnyTable<'m>;
 
-    fn with<R: RadixBackend>(self) -> AnyTable<'m> {
+    fn with<R: RadixBackend + WithEngine>(self) -> AnyTable<'m> {
         let Self { cpus, frames } = self;
-        // SAFETY: 1: there is one root.
-        let one_root = unsafe { OneRoot::new() };
-        // SAFETY: 1 to 3: duties 1 to 3 of the caller. 4: all CPUs are the MMU's. 5: there is one
-        // root. 6: there is one allocator.
-        let table = unsafe {
-            RadixTable::<R::Format, _, _, _, _>::new(
-                cpus.root,
-                one_root,
-                frames,
-                &cpus.memory,
-                cpus,
-            )
+        let parts = EngineParts {
+            root: cpus.root,
+            other_roots: None,
+            frames,
+            memory: &cpus.memory,
+            mmu: cpus,
         };
-        any_table(table)
+        // SAFETY: 1: of the table's, 1 to 3: duties 1 to 3 of the caller. 4: all CPUs are the MMU's. 5: there
+        // is one root. 6: there is one allocator.
+        unsafe { R::engine(parts) }
     }
 }
 

@@ -2,18 +2,18 @@
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
-use arch_x86_64::{FourLevel, MODEL_4_LEVEL};
+use arch_x86_64::MODEL_4_LEVEL;
+use hosted::{AnyTable, X86_64};
 use mm_core::addr::{Granule, NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{OneRoot, PageTable, RadixTable};
+use mm_core::paging::PageTable;
 use mm_core::vmemmap::{AuditSlot, Finding, Vmemmap};
+use testkit::engine::{EngineParts, WithEngine};
 
 const GIB: u64 = 1 << 30;
 const WALKER: X86_64Walker = X86_64Walker::four_level();
-
-type Table<'m> = RadixTable<FourLevel, &'m SimFrames, &'m SimMemory, &'m SimMmu<X86_64Walker>>;
 
 struct Machine {
     memory: SimMemory,
@@ -37,14 +37,18 @@ impl Machine {
         }
     }
 
-    fn table(&self) -> Table<'_> {
-        // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
-        // the memory has all frames. 3: there is one at a time. 4: there is one CPU.
-        // 5: there is one root. 6: there is one allocator.
-        unsafe {
-            let roots = OneRoot::new();
-            RadixTable::new(self.root, roots, &self.frames, &self.memory, &self.mmu)
-        }
+    fn table(&self) -> AnyTable<'_> {
+        let parts = EngineParts {
+            root: self.root,
+            other_roots: None,
+            frames: &self.frames,
+            memory: &self.memory,
+            mmu: &self.mmu,
+        };
+        // SAFETY: 1: of the table's, 1: the root was empty at first, and only such tables have written below it.
+        // 2: the memory has all frames. 3: there is one at a time. 4: there is one CPU. 5: there is one root. 6:
+        // there is one allocator.
+        unsafe { X86_64::engine(parts) }
     }
 
     fn vmemmap(&self, model: MemoryModel) -> Vmemmap<Page<Mask>, &SimFrames, &SimMemory> {

@@ -16,10 +16,11 @@ use mm_core::frame::{
     SharedCounts, WordCounts,
 };
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{FlushScope, Mmu, OneRoot, RadixTable, Replacement};
+use mm_core::paging::{FlushScope, Mmu, Replacement};
 use mm_core::vmemmap::Vmemmap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use testkit::engine::{EngineParts, WithEngine};
 use testkit::testbed::Sizes;
 use testkit::threads::{Accessed, ThreadCpus};
 
@@ -208,15 +209,16 @@ unsafe impl<F> Mmu<F> for NoCpu {
 /// Brings memory online and offline on tables of its own, with frames that others take too.
 fn comes_and_goes<C: ReferenceCounts>(frames: &Counted<Bits, C>, memory: &SimMemory, root: Pfn) {
     let model = X86_64::RADIX_MODEL;
-    // SAFETY: 1: there is one root for these addresses.
-    let one_root = unsafe { OneRoot::new() };
-    // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table below it. 4: no
-    // CPU translates by it. 5: there is one root. 6: there is one allocator.
-    let mut table = unsafe {
-        RadixTable::<<X86_64 as Radix>::Format, _, _, _, _>::new(
-            root, one_root, frames, memory, NoCpu,
-        )
+    let parts = EngineParts {
+        root,
+        other_roots: None,
+        frames,
+        memory,
+        mmu: &NoCpu,
     };
+    // SAFETY: 1: of the table's, 1: the root is zero. 2: the memory has all frames. 3: the one table below it.
+    // 4: no CPU translates by it. 5: there is one root. 6: there is one allocator.
+    let mut table = unsafe { X86_64::engine(parts) };
     // SAFETY: 1 to 3: this table has one vmemmap, with all frames of the memory.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(model, frames, memory) };
     let mut vmemmap = vmemmap.unwrap();

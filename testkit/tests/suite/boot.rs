@@ -3,7 +3,7 @@
 
 use arch_sim::SimMemory;
 use buddy_system_allocator::LockedFrameAllocator;
-use hosted::{Machine, MachineConfig, RadixBackend, any_table};
+use hosted::{Machine, MachineConfig, RadixBackend};
 use mm_core::addr::{Block, NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::frame::{
@@ -12,10 +12,10 @@ use mm_core::frame::{
 };
 use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Tails};
-use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
+use testkit::engine::{EngineParts, WithEngine};
 use testkit::testbed::Sizes;
 
 const NODE: NodeId = NodeId::new(0);
@@ -88,7 +88,7 @@ fn frames_of(ranges: &[PfnRange]) -> BTreeSet<u64> {
 type Boot<'m> = BootFrames<'m, &'m SimMemory, Buddy>;
 
 /// Boots with counts that `count` makes, adds a device and folds, and takes all of it offline again.
-fn boots_and_hands_over<B: RadixBackend, C: ReferenceCounts>(counts: C) {
+fn boots_and_hands_over<B: RadixBackend + WithEngine, C: ReferenceCounts>(counts: C) {
     let model = B::MODEL;
     let ram = firmware_map(&model);
     let whole: Vec<PfnRange> = model.whole_subsections(ram).collect();
@@ -107,15 +107,17 @@ fn boots_and_hands_over<B: RadixBackend, C: ReferenceCounts>(counts: C) {
     // SAFETY: 1: a buddy allocator takes what it gets. 2: it is empty.
     let boot: Boot<'_> = unsafe { BootFrames::new(early, Buddy::default()) };
     let frames = &Counted::new(boot, counts);
-    // SAFETY: 1: there is one root.
-    let one_root = unsafe { OneRoot::new() };
     let mmu = B::mmu(machine.cpus());
-    let for_tables: &dyn FrameAllocator = frames;
-    // SAFETY: 1: the root is empty. 2: one memory. 3: one table. 4: all CPUs. 5: there is one root.
-    let table = unsafe {
-        RadixTable::<B::Format, _, _, _, _>::new(machine.root(), one_root, for_tables, memory, mmu)
+    let parts = EngineParts {
+        root: machine.root(),
+        other_roots: None,
+        frames,
+        memory,
+        mmu: &mmu,
     };
-    let mut table = any_table(table);
+    // SAFETY: 1: of the table's, 1: the root is empty. 2: one memory. 3: one table. 4: all CPUs. 5: there is one
+    // root.
+    let mut table = unsafe { B::engine(parts) };
     // SAFETY: 1 and 4: nobody else uses the addresses. 2: one memory. 3: one table.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(model, frames, memory) };
     let mut vmemmap = vmemmap.unwrap();
@@ -165,7 +167,7 @@ fn boots_and_hands_over<B: RadixBackend, C: ReferenceCounts>(counts: C) {
     assert!(machine.violations().is_empty(), "{}", machine.violations());
 }
 
-fn frames_and_references_go_to_the_buddy_allocator<B: RadixBackend>() {
+fn frames_and_references_go_to_the_buddy_allocator<B: RadixBackend + WithEngine>() {
     let last = firmware_map(&B::MODEL)[2].last();
     let all = PfnRange::new(Pfn::ZERO, last.get() + 1).unwrap();
     let mut words: Vec<_> = (0..all.frames()).map(|_| AtomicU32::new(0)).collect();
@@ -173,7 +175,7 @@ fn frames_and_references_go_to_the_buddy_allocator<B: RadixBackend>() {
     boots_and_hands_over::<B, _>(SharedCounts::new(&mut [0; 8]));
 }
 
-fn what_comes_back_before_goes_out_again<B: RadixBackend>() {
+fn what_comes_back_before_goes_out_again<B: RadixBackend + WithEngine>() {
     let model = B::MODEL;
     let ram = firmware_map(&model);
     let memory = &SimMemory::new(model.granule(), &ram).unwrap();

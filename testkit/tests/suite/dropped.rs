@@ -7,19 +7,19 @@
 
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
-use arch_x86_64::{FourLevel, MODEL_4_LEVEL};
+use arch_x86_64::MODEL_4_LEVEL;
+use hosted::{AnyTable, X86_64};
 use mm_core::addr::{Granule, NodeId, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
-use mm_core::paging::RadixTable;
 use mm_core::vmemmap::{AuditSlot, OfflineError, Region, Vmemmap};
+use testkit::engine::{EngineParts, WithEngine};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 const WALKER: X86_64Walker = X86_64Walker::four_level();
 
 type Mmu = SimMmu<X86_64Walker>;
-type Table<'m> = RadixTable<FourLevel, &'m SimFrames, &'m SimMemory, &'m Mmu, &'m Mmu>;
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
 struct Machine {
@@ -46,11 +46,18 @@ impl Machine {
     }
 
     /// A table over the root, whatever is below it.
-    fn table(&self) -> Table<'_> {
-        // SAFETY: 1: the root was empty at first, and only such tables have written below it. 2:
-        // the memory has all frames. 3: there is one at a time. 4: there is one CPU. 5: there is one
-        // root. 6: there is one allocator.
-        unsafe { RadixTable::new(self.root, &self.mmu, &self.frames, &self.memory, &self.mmu) }
+    fn table(&self) -> AnyTable<'_> {
+        let parts = EngineParts {
+            root: self.root,
+            other_roots: Some(&self.mmu),
+            frames: &self.frames,
+            memory: &self.memory,
+            mmu: &self.mmu,
+        };
+        // SAFETY: 1: of the table's, 1: the root was empty at first, and only such tables have written below it.
+        // 2: the memory has all frames. 3: there is one at a time. 4: there is one CPU. 5: there is one root. 6:
+        // there is one allocator.
+        unsafe { X86_64::engine(parts) }
     }
 
     fn vmemmap(&self) -> Array<'_> {

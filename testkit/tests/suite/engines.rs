@@ -2,19 +2,19 @@
 //! several may be for one tree, one after the other.
 
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb};
-use hosted::{AnyTable, Radix, any_table};
+use hosted::AnyTable;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::error::ErrorKind;
 use mm_core::frame::{FrameAllocator, InspectFrames, Released};
 use mm_core::model::{MemoryModel, ModelConfig};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{OneRoot, RadixTable};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
+use testkit::engine::{EngineParts, WithEngine};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
-struct Machine<R: Radix> {
+struct Machine<R: WithEngine> {
     memory: SimMemory,
     frames: SimFrames,
     root: Pfn,
@@ -23,7 +23,7 @@ struct Machine<R: Radix> {
 
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
-impl<R: Radix> Machine<R> {
+impl<R: WithEngine> Machine<R> {
     fn new() -> Self {
         // Above all memory of the tests.
         let ram = PfnRange::new(Pfn::new(1 << 30).unwrap(), 1 << 12).unwrap();
@@ -44,21 +44,17 @@ impl<R: Radix> Machine<R> {
 
     /// An engine, for one call or for several.
     fn table(&self) -> AnyTable<'_> {
-        // SAFETY: of `OneRoot`, 1: there is no other root. Of the table, 1: the root is zero at
-        // first, and only such tables write below it. 2: the memory
-        // has all frames. 3: one is used at a time. 4: there is one CPU. 5: there is one root.
-        // 6: there is one allocator.
-        let table = unsafe {
-            let roots = OneRoot::new();
-            RadixTable::<R::Format, _, _, _, _>::new(
-                self.root,
-                roots,
-                &self.frames,
-                &self.memory,
-                &self.mmu,
-            )
+        let parts = EngineParts {
+            root: self.root,
+            other_roots: None,
+            frames: &self.frames,
+            memory: &self.memory,
+            mmu: &self.mmu,
         };
-        any_table(table)
+        // SAFETY: 1: of the table's, 1: the root is zero at first, and only such tables write below it. 2: the
+        // memory has all frames. 3: one is used at a time. 4: there is one CPU. 5: there is one root. 6: there
+        // is one allocator.
+        unsafe { R::engine(parts) }
     }
 
     fn vmemmap(&self, model: MemoryModel) -> Array<'_> {
@@ -75,7 +71,7 @@ impl<R: Radix> Machine<R> {
 }
 
 /// Takes every frame once, and writes to it, so that whoever uses one that is free is found out.
-fn reuse_all_frames<R: Radix>(machine: &Machine<R>) {
+fn reuse_all_frames<R: WithEngine>(machine: &Machine<R>) {
     let mut taken = Vec::new();
     while let Ok(run) = machine.frames.allocate_run(1 << 10, NodeId::new(0)) {
         for index in 0..run.frames() {
@@ -94,7 +90,7 @@ fn reuse_all_frames<R: Radix>(machine: &Machine<R>) {
 
 /// What is online through one engine goes offline through another; the frames of what was shared are
 /// somebody else's then. The first engine must not link them.
-fn what_one_engine_shares_another_may_free<R: Radix>() {
+fn what_one_engine_shares_another_may_free<R: WithEngine>() {
     let model = R::RADIX_MODEL;
     let sizes = Sizes::of(model);
     let ranges = [sizes.blocks(sizes.gigantic(), 2, 2)];
@@ -132,7 +128,7 @@ fn what_one_engine_shares_another_may_free<R: Radix>() {
 }
 
 /// With an engine for each call memory costs what it costs with one for all.
-fn an_engine_for_each_call_shares_as_one_for_all_does<R: Radix>() {
+fn an_engine_for_each_call_shares_as_one_for_all_does<R: WithEngine>() {
     let model = R::RADIX_MODEL;
     let sizes = Sizes::of(model);
     let ranges = [sizes.blocks(sizes.gigantic(), 2, 2)];
@@ -164,7 +160,7 @@ fn an_engine_for_each_call_shares_as_one_for_all_does<R: Radix>() {
 }
 
 /// Two vmemmaps, for two arrays in one tree.
-fn a_region_of_another_vmemmap_is_refused<R: Radix>() {
+fn a_region_of_another_vmemmap_is_refused<R: WithEngine>() {
     let model = R::RADIX_MODEL;
     let config = *model.config();
     // As far away as the first one is large, or at the start of its addresses if it is first there.

@@ -9,6 +9,7 @@ use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tails};
 use mm_core::paging::{EntryFormat, FillRootError, RadixTable, Roots};
 use mm_core::vmemmap::{AuditSlot, Vmemmap};
 use std::cell::{Cell, RefCell};
+use testkit::engine::{EngineParts, WithEngine};
 use testkit::testbed::Sizes;
 
 /// Writes down what other roots would have to copy, or to forget.
@@ -36,7 +37,7 @@ fn page(memory: &SimMemory, frame: Pfn) -> Vec<u8> {
     memory.page_bytes(frame).unwrap()
 }
 
-fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend>() {
+fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend + WithEngine>() {
     let sizes = Sizes::of(B::MODEL);
     let order = sizes.natural();
     let range = sizes.blocks(order, 1, 3);
@@ -54,7 +55,7 @@ fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend>() {
     // SAFETY: 1: the root is empty. 2: one memory. 3: one table. 4: all CPUs. 5: there is no other
     // root.
     let mut table = unsafe {
-        RadixTable::<B::Format, _, _, _, _>::new(machine.root(), &told, frames, memory, mmu)
+        RadixTable::<B::Format, _, _, _, _>::new(machine.root(), &told, frames, memory, &mmu)
     };
     let all = B::MODEL.descriptors(B::MODEL.all_frames()).unwrap();
     let expected = slots::<B::Format>(all);
@@ -84,7 +85,17 @@ fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend>() {
     // SAFETY: 1: as above.
     let again = unsafe { table.fill_root(all, take(usize::MAX)) };
     assert_eq!(again, Ok(0));
+    drop(table);
     let root = page(memory, machine.root());
+    let parts = EngineParts {
+        root: machine.root(),
+        other_roots: Some(&told),
+        frames,
+        memory,
+        mmu: &mmu,
+    };
+    // SAFETY: 1: of the table's, the same as above; the one before is gone.
+    let mut table = unsafe { B::engine(parts) };
 
     // SAFETY: 1 and 4: nobody else uses the addresses. 2: one memory. 3: one table.
     let vmemmap = unsafe { Vmemmap::<Page<Mask>, _, _>::new(B::MODEL, frames, memory) };

@@ -4,19 +4,20 @@
 
 use arch_sim::walker::Walker;
 use arch_sim::{SimFrames, SimMemory, SimMmu, SimTlb, Violation};
-use hosted::{AnyTable, Radix, any_table};
+use hosted::AnyTable;
 use mm_core::addr::{NodeId, Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm_core::descriptor::{Mask, Page};
 use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
-use mm_core::paging::{InUse, RadixTable, Replacement};
+use mm_core::paging::{InUse, Replacement};
 use mm_core::vmemmap::{AuditReport, AuditSlot, FoldError, OfflineError, Vmemmap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use testkit::engine::{EngineParts, WithEngine};
 use testkit::on_radix_backends;
 use testkit::testbed::Sizes;
 
 /// A machine whose entries in use are exchanged by one rule, whatever its architecture demands.
-struct Machine<R: Radix> {
+struct Machine<R: WithEngine> {
     memory: SimMemory,
     frames: SimFrames,
     root: Pfn,
@@ -25,7 +26,7 @@ struct Machine<R: Radix> {
 
 type Array<'m> = Vmemmap<Page<Mask>, &'m SimFrames, &'m SimMemory>;
 
-impl<R: Radix> Machine<R> {
+impl<R: WithEngine> Machine<R> {
     fn new(replacement: Replacement) -> Self {
         let granule = R::RADIX_MODEL.granule();
         // Above all memory of the tests.
@@ -47,20 +48,19 @@ impl<R: Radix> Machine<R> {
     }
 
     fn parts(&self) -> (AnyTable<'_>, Array<'_>) {
-        // SAFETY: 1: the root is zero. 2: the memory has all frames. 3: the one table. 4: all CPUs
-        // are the MMU's. 5: there is one root. 6: there is one allocator.
-        let table = unsafe {
-            RadixTable::<R::Format, _, _, _, _>::new(
-                self.root,
-                &self.mmu,
-                &self.frames,
-                &self.memory,
-                &self.mmu,
-            )
+        let parts = EngineParts {
+            root: self.root,
+            other_roots: Some(&self.mmu),
+            frames: &self.frames,
+            memory: &self.memory,
+            mmu: &self.mmu,
         };
+        // SAFETY: 1: of the table's, 1: the root is zero. 2: the memory has all frames. 3: the one table. 4:
+        // all CPUs are the MMU's. 5: there is one root. 6: there is one allocator.
+        let table = unsafe { R::engine(parts) };
         // SAFETY: 1 to 3: the machine has one table, one memory and one vmemmap.
         let vmemmap = unsafe { Vmemmap::new(R::RADIX_MODEL, &self.frames, &self.memory) };
-        (any_table(table), vmemmap.unwrap())
+        (table, vmemmap.unwrap())
     }
 
     /// Lets the CPUs cache all of `range` from now on whenever anything happens, and counts the
@@ -111,17 +111,17 @@ impl<R: Radix> Machine<R> {
     }
 }
 
-fn pages<R: Radix>(range: VirtRange) -> impl Iterator<Item = VirtAddr> {
+fn pages<R: WithEngine>(range: VirtRange) -> impl Iterator<Item = VirtAddr> {
     let granule = R::RADIX_MODEL.granule();
     (0..range.pages(granule))
         .map(move |page| range.start().checked_add(page << granule.shift()).unwrap())
 }
 
-fn descriptors<R: Radix>(frames: PfnRange) -> VirtRange {
+fn descriptors<R: WithEngine>(frames: PfnRange) -> VirtRange {
     R::RADIX_MODEL.descriptors(frames).unwrap()
 }
 
-fn pagemap<R: Radix>(ranges: &[PfnRange], order: Order) -> DevPagemap<'_> {
+fn pagemap<R: WithEngine>(ranges: &[PfnRange], order: Order) -> DevPagemap<'_> {
     DevPagemap::new(&R::RADIX_MODEL, ranges, Geometry::compound(order))
         .unwrap()
         .with_piece(Piece::Range)
@@ -174,7 +174,10 @@ fn cases(sizes: Sizes) -> Vec<Case> {
 }
 
 /// Folds and unfolds the middle of what is online, watched. Answers with what went wrong.
-fn fold_and_unfold_watched<R: Radix>(machine: &Machine<R>, case: Case) -> (Vec<Violation>, u64) {
+fn fold_and_unfold_watched<R: WithEngine>(
+    machine: &Machine<R>,
+    case: Case,
+) -> (Vec<Violation>, u64) {
     let sizes = Sizes::of(R::RADIX_MODEL);
     let (mut table, mut vmemmap) = machine.parts();
     let ranges = [sizes.blocks(case.unit, 3, 3)];
@@ -207,7 +210,7 @@ fn fold_and_unfold_watched<R: Radix>(machine: &Machine<R>, case: Case) -> (Vec<V
     (violations, holes.load(Ordering::Relaxed))
 }
 
-fn no_cpu_translates_by_what_was_exchanged_and_nothing_is_unmapped_in_between<R: Radix>() {
+fn no_cpu_translates_by_what_was_exchanged_and_nothing_is_unmapped_in_between<R: WithEngine>() {
     for rule in [Replacement::Direct, Replacement::BreakBeforeMake] {
         for case in cases(Sizes::of(R::RADIX_MODEL)) {
             let machine = Machine::<R>::new(rule);
@@ -220,7 +223,7 @@ fn no_cpu_translates_by_what_was_exchanged_and_nothing_is_unmapped_in_between<R:
     }
 }
 
-fn exchanging_at_once_is_caught_where_break_before_make_is_demanded<R: Radix>() {
+fn exchanging_at_once_is_caught_where_break_before_make_is_demanded<R: WithEngine>() {
     for case in cases(Sizes::of(R::RADIX_MODEL)) {
         let machine = Machine::<R>::new(Replacement::Direct);
         let cpus = machine.mmu.cpus();
@@ -236,7 +239,7 @@ fn exchanging_at_once_is_caught_where_break_before_make_is_demanded<R: Radix>() 
 
 /// Base pages by a huge leaf, or compound pages by shared tables, and the last subsection of what
 /// one of them maps.
-fn to_be_split<R: Radix>(ranges: &[PfnRange], tables: Tables) -> (DevPagemap<'_>, PfnRange) {
+fn to_be_split<R: WithEngine>(ranges: &[PfnRange], tables: Tables) -> (DevPagemap<'_>, PfnRange) {
     let sizes = Sizes::of(R::RADIX_MODEL);
     let pagemap = match tables {
         Tables::Shared => pagemap::<R>(ranges, sizes.gigantic()).with_tables(Tables::Shared),
@@ -245,7 +248,7 @@ fn to_be_split<R: Radix>(ranges: &[PfnRange], tables: Tables) -> (DevPagemap<'_>
     (pagemap, sizes.subsections(ranges[0]).pop().unwrap())
 }
 
-fn memory_for_both<R: Radix>(tables: Tables) -> [PfnRange; 1] {
+fn memory_for_both<R: WithEngine>(tables: Tables) -> [PfnRange; 1] {
     let sizes = Sizes::of(R::RADIX_MODEL);
     match tables {
         Tables::Shared => [sizes.blocks(sizes.gigantic(), 2, 1)],
@@ -253,7 +256,7 @@ fn memory_for_both<R: Radix>(tables: Tables) -> [PfnRange; 1] {
     }
 }
 
-fn what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
+fn what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times<R: WithEngine>() {
     for rule in [Replacement::Direct, Replacement::BreakBeforeMake] {
         for tables in [Tables::Private, Tables::Shared] {
             let machine = Machine::<R>::new(rule);
@@ -279,7 +282,7 @@ fn what_stays_of_a_split_leaf_or_table_is_reachable_at_all_times<R: Radix>() {
     }
 }
 
-fn without_a_way_to_keep_cpus_away_nothing_is_split<R: Radix>() {
+fn without_a_way_to_keep_cpus_away_nothing_is_split<R: WithEngine>() {
     let sizes = Sizes::of(R::RADIX_MODEL);
     for tables in [Tables::Private, Tables::Shared] {
         let machine = Machine::<R>::new(Replacement::Refused);
@@ -308,7 +311,7 @@ fn without_a_way_to_keep_cpus_away_nothing_is_split<R: Radix>() {
     }
 }
 
-fn without_a_way_to_keep_cpus_away_folding_is_refused<R: Radix>() {
+fn without_a_way_to_keep_cpus_away_folding_is_refused<R: WithEngine>() {
     let sizes = Sizes::of(R::RADIX_MODEL);
     let machine = Machine::<R>::new(Replacement::Refused);
     let (mut table, mut vmemmap) = machine.parts();
@@ -328,7 +331,7 @@ fn without_a_way_to_keep_cpus_away_folding_is_refused<R: Radix>() {
     vmemmap.offline(&mut table, region).unwrap();
 }
 
-fn a_failed_fold_or_unfold_flushes_nothing<R: Radix>() {
+fn a_failed_fold_or_unfold_flushes_nothing<R: WithEngine>() {
     let sizes = Sizes::of(R::RADIX_MODEL);
     for rule in [Replacement::Direct, Replacement::BreakBeforeMake] {
         let machine = Machine::<R>::new(rule);
