@@ -5,12 +5,12 @@
 //!   kernel: `dump: ready`, waits ▶ stop ▶ dump-guest-memory ▶ cont ▶ a byte of input ▶ the kernel goes on to its end
 //! ```
 
-use crate::toolchain::{cargo, root};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -178,26 +178,15 @@ impl Seen {
     }
 }
 
-/// Compares what the explorer finds in `file` with what the kernel has said in `output`, page by page. Says how many pages
-/// there are.
-pub(crate) fn compare(output: &str, file: &Path, directory: &Path) -> Result<u64> {
+/// Compares what the program `explorer` finds in `file` with what the kernel has said in `output`, page by page. Says how
+/// many pages there are.
+pub(crate) fn compare(output: &str, file: &Path, explorer: &Path) -> Result<u64> {
     let said = Seen::said(output)?;
-    let mut inspect = cargo();
-    inspect
-        .current_dir(root())
-        .args([
-            "run",
-            "--locked",
-            "--quiet",
-            "--release",
-            "-p",
-            "explorer",
-            "--target-dir",
-        ])
-        .arg(directory)
-        .args(["--", "inspect", "--format", "json"])
-        .arg(file);
-    let inspected = inspect.output().context("cargo run -p explorer")?;
+    let mut inspect = Command::new(explorer);
+    inspect.args(["inspect", "--format", "json"]).arg(file);
+    let inspected = inspect
+        .output()
+        .with_context(|| explorer.display().to_string())?;
     let stderr = String::from_utf8_lossy(&inspected.stderr);
     ensure!(!inspected.stdout.is_empty(), "explorer inspect: {stderr}");
     let report: Value = serde_json::from_slice(&inspected.stdout)?;

@@ -19,7 +19,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use tempfile::NamedTempFile;
 
@@ -41,11 +41,13 @@ pub(crate) fn run(machine: &MachineArguments, install: bool) -> Result<ExitCode>
         let _ = suite.prepare(PACKAGES, true, || Ok(((), packages()?)));
     }
     let built = build(&mut suite, &directory);
-    hosted(&mut suite, &directory, built.hosted);
+    hosted(&mut suite, &directory, built.hosted.clone());
     let oldest = oldest::name();
     suite.test(&oldest, Ok(()), |()| oldest::test(&directory));
     kernels(&mut suite, machine, &built.kernels);
-    dumps(&mut suite, machine, &built.kernels, &directory);
+    // Its tests need the program, so it was built with them.
+    let explorer = built.hosted.map(|()| directory.join("debug/explorer"));
+    dumps(&mut suite, machine, &built.kernels, &explorer, &directory);
     Ok(suite.close())
 }
 
@@ -254,19 +256,21 @@ fn dumps(
     suite: &mut Suite,
     machine: &MachineArguments,
     built: &BTreeMap<&str, Result<Built, Outcome>>,
+    explorer: &Result<PathBuf, Outcome>,
     directory: &Path,
 ) {
     for boot in Boot::all().filter(|boot| boot.kernel.starts_cpus()) {
         let name = format!("{boot}, dumped");
         let built = built.get(boot.kernel.parts().package).cloned();
         let built = built.unwrap_or_else(|| Err(Outcome::Failed("not built".to_owned())));
+        let needed = built.and_then(|built| Ok((built, explorer.clone()?)));
         let may_skip = suite.may_skip;
-        suite.test(&name, built, |built| {
+        suite.test(&name, needed, |(built, explorer)| {
             let file = NamedTempFile::with_prefix_in("dump-", directory)?;
             let out = io::stdout();
             let (verdict, output) = qemu::boot_dumped(&built, boot, machine, file.path(), out)?;
             if let Verdict::Passed(_) = verdict {
-                let pages = dump::compare(&output, file.path(), directory)?;
+                let pages = dump::compare(&output, file.path(), &explorer)?;
                 say(format_args!(
                     "{pages} pages in the dump are what the kernel says"
                 ));
