@@ -91,6 +91,7 @@ use crate::readers::{Kernel, NoReaders, Reader, Readers, ReadersOf};
 use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use frame_pool::PoolState;
+use heads::Places;
 use marks::Marks;
 use reorder::HeldTails;
 use reserve::ReserveState;
@@ -143,6 +144,7 @@ pub struct Vmemmap<D, A, M, R = NoReaders> {
     marks: Marks,
     reserve: ReserveState,
     per_order: HeldTails,
+    places: Places,
     workers: Option<LentWorkers<D, M>>,
     descriptor: PhantomData<fn() -> D>,
 }
@@ -172,8 +174,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        // SAFETY: 1: the caller's.
-        unsafe { Self::with_parts(model, frames, direct_map, NoReaders) }
+        // SAFETY: 1: the caller's. 2: the caller's duty 4.
+        unsafe { Self::with_parts(model, frames, direct_map, NoReaders, Places::Unmapped) }
     }
 
     /// A vmemmap that goes on where another value was dropped: what that had online is online.
@@ -200,9 +202,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> Vmemmap<D, A, M> {
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        // SAFETY: 1 to 3: the caller's duty 1. 4: what other values have online is this one's from
-        // now on, by the caller's duty 2.
-        unsafe { Self::new(model, frames, direct_map) }
+        // SAFETY: 1: the caller's duty 1; what other values have online is this one's from now on, by the
+        // caller's duty 2. 2: it looks.
+        unsafe { Self::with_parts(model, frames, direct_map, NoReaders, Places::MayBeMapped) }
     }
 }
 
@@ -226,8 +228,9 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        // SAFETY: 1: the caller's.
-        unsafe { Self::with_parts(*readers.model(), frames, direct_map, readers) }
+        let model = *readers.model();
+        // SAFETY: 1: the caller's. 2: the caller's, of duty 4 of `new`.
+        unsafe { Self::with_parts(model, frames, direct_map, readers, Places::Unmapped) }
     }
 
     /// A vmemmap that goes on where another value with the same root of readers was dropped: what that
@@ -247,9 +250,9 @@ impl<'r, D: Descriptor, A: FrameAllocator, M: DirectMap, K: Kernel>
         frames: A,
         direct_map: M,
     ) -> Result<Self, DescriptorMismatch> {
-        // SAFETY: 1: the caller's duty 1; what other values have online is this one's from now on. 2:
-        // the caller's duty 2.
-        unsafe { Self::with_readers(readers, frames, direct_map) }
+        let model = *readers.model();
+        // SAFETY: 1: the caller's duties; what other values have online is this one's from now on. 2: it looks.
+        unsafe { Self::with_parts(model, frames, direct_map, readers, Places::MayBeMapped) }
     }
 
     /// The handle by which every CPU may ask about frames; it is `Copy`, `Send` and `Sync`.
@@ -280,11 +283,14 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     ///
     /// 1. The duties of [`new`](Vmemmap::new), and where there are readers, of
     ///    [`with_readers`](Vmemmap::with_readers).
+    /// 2. `places` says that there may be [packed heads](MemoryModel::heads) where another value may have left
+    ///    some.
     const unsafe fn with_parts(
         model: MemoryModel,
         frames: A,
         direct_map: M,
         readers: R,
+        places: Places,
     ) -> Result<Self, DescriptorMismatch> {
         if let Err(mismatch) = fits::<D>(&model) {
             // Generic values cannot be dropped in a `const` function.
@@ -301,6 +307,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             marks: Marks::new(),
             reserve: ReserveState::new(),
             per_order: HeldTails::new(),
+            places,
             workers: None,
             descriptor: PhantomData,
         })

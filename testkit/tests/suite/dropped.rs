@@ -11,7 +11,8 @@ use arch_x86_64::MODEL_4_LEVEL;
 use hosted::{AnyTable, X86_64};
 use mm_core::addr::{Granule, NodeId, Pfn, PfnRange, PhysAddr};
 use mm_core::descriptor::{Mask, Page};
-use mm_core::pagemap::{DevPagemap, Geometry, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Tables, Tails};
+use mm_core::paging::{PageTable, Replacement};
 use mm_core::vmemmap::{AuditSlot, OfflineError, Region, Vmemmap};
 use testkit::engine::{EngineParts, WithEngine};
 
@@ -41,7 +42,7 @@ impl Machine {
             memory,
             frames,
             root,
-            mmu: SimMmu::new(vec![cpu]),
+            mmu: SimMmu::new(vec![cpu]).with_replacement(Replacement::Direct),
         }
     }
 
@@ -118,6 +119,39 @@ fn tables_and_frames_stay_when_the_values_go_and_are_found_by_the_next() {
         let log = machine.memory.violations();
         assert!(log.is_empty(), "{log}");
     }
+}
+
+/// By its page table: it has mapped none itself.
+#[test]
+fn the_next_value_knows_of_packed_heads_when_pages_change_their_order() {
+    let machine = Machine::new();
+    let memory = range(GIB, GIB);
+    let pages = |bytes| {
+        let pages = Geometry::from_bytes(bytes, Granule::Size4K).unwrap();
+        let pagemap = DevPagemap::of_range(&MODEL_4_LEVEL, memory, pages).unwrap();
+        pagemap
+            .with_tails(Tails::PerOrder)
+            .with_tables(Tables::Shared)
+    };
+    let packed = pages(GIB).with_heads(Heads::Packed);
+    let _ = machine
+        .vmemmap()
+        .online(&mut machine.table(), &packed)
+        .unwrap();
+    let (mut table, mut vmemmap) = (machine.table(), machine.next_vmemmap());
+    let heads = MODEL_4_LEVEL.heads().unwrap();
+    assert!(table.first_in_use(heads).is_some());
+    let (in_place, largest) = (pages(2 * MIB), packed.geometry().order());
+    let needed = vmemmap.reserve_needed(&table, &in_place, memory, largest);
+    let _ = vmemmap
+        .fill_reserve(&mut table, NodeId::new(0), needed)
+        .unwrap();
+    let done = vmemmap.reorder(&mut table, &in_place, memory).unwrap();
+    assert_eq!(done.rest, None);
+    assert_eq!(table.first_in_use(heads), None, "old heads are left");
+    vmemmap.empty_reserve(&mut table);
+    vmemmap.depopulate(&mut table, &in_place, memory).unwrap();
+    assert_eq!(machine.frames.outstanding(), 0);
 }
 
 #[test]

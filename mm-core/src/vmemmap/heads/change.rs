@@ -111,7 +111,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         while let Some((frames, _)) = new.target.next_packed(&mut rest) {
             packed += frames.frames();
         }
-        if packed == unit.frames() || self.heads_in_use(table).is_none() {
+        if packed == unit.frames() || self.look_for_heads(table).is_none() {
             return Ok(());
         }
         // A page of a whole unit has the head of the page that began where it does.

@@ -1,6 +1,6 @@
 //! Gives compound pages that come online their heads.
 
-use super::{PlacesFrom, pages_of, vacant};
+use super::{Places, PlacesFrom, pages_of, vacant};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Part};
 use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
@@ -113,6 +113,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         from: PlacesFrom,
         notes: &mut Notes,
     ) -> Result<(), OnlineError> {
+        self.places = Places::MayBeMapped;
         let reserve;
         let frames: &dyn FrameReserve;
         let mut memory = memory_of(&self.model, &self.frames, &self.direct_map);

@@ -64,10 +64,24 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         }
     }
 
-    /// The addresses of heads, if any is mapped there: one look-up where none is.
+    /// The addresses of heads, if any is mapped there.
     fn heads_in_use<P: PageTable>(&self, table: &P) -> Option<VirtRange> {
-        let heads = self.model.heads()?;
-        table.first_in_use(heads).map(|_| heads)
+        match self.places {
+            Places::Unmapped => None,
+            Places::MayBeMapped => {
+                let heads = self.model.heads()?;
+                table.first_in_use(heads).map(|_| heads)
+            }
+        }
+    }
+
+    /// The same. Where none is, nobody has to look again before there is one.
+    pub(super) fn look_for_heads<P: PageTable>(&mut self, table: &P) -> Option<VirtRange> {
+        let heads = self.heads_in_use(table);
+        if heads.is_none() {
+            self.places = Places::Unmapped;
+        }
+        heads
     }
 
     /// The indices of `places` in `page`, a page of them that has some: the first, and the one behind the last.
@@ -77,6 +91,15 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let last = places.last().min(page.last());
         (of_page(places.start()), of_page(last) + 1)
     }
+}
+
+/// Whether pages of places are mapped, as far as it is known without a look into the page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// This value has mapped none, or has seen that there is none any more.
+    Unmapped,
+    /// It has mapped some, or another value may have.
+    MayBeMapped,
 }
 
 /// Where frames and tables for places come from, and go to.

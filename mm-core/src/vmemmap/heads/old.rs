@@ -119,7 +119,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         frames: PfnRange,
         keep: Option<Order>,
     ) {
-        if self.heads_in_use(&*table).is_none() {
+        if self.look_for_heads(&*table).is_none() {
             return;
         }
         for order in self.orders_of_old(keep) {

@@ -22,7 +22,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         table: &mut P,
         pieces: impl Iterator<Item = PfnRange>,
     ) {
-        if self.heads_in_use(&*table).is_none() {
+        if self.look_for_heads(&*table).is_none() {
             return;
         }
         for piece in pieces {

@@ -179,7 +179,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let Some(all) = done.rest else {
             return Ok(());
         };
-        let start = self.first_of_page(&*table, all.start());
+        // Where pages have packed heads now, some may be left behind.
+        let packed = match describe {
+            Describe::Owned => self.look_for_heads(&*table),
+            _ => None,
+        };
+        let start = packed.map(|_| self.first_of_page(&*table, all.start()));
         let mut stepped = Ok(());
         for _ in 0..steps {
             let Some(frames) = done.rest else {
@@ -190,7 +195,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 break;
             }
         }
-        if describe == Describe::Owned {
+        if let Some(start) = start {
             self.remove_replaced_heads(table, pagemap, start, all, done.rest);
         }
         stepped
