@@ -1,6 +1,7 @@
 //! Memory that is online and changes its shape.
 
 use super::Churn;
+use super::frozen_change::FrozenChange;
 use super::model::{FoldRefusal, Policy};
 use super::operations::Expected;
 use super::targets::FEW;
@@ -8,7 +9,7 @@ use mm_core::addr::PfnRange;
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{DevPagemap, Tails};
-use mm_core::vmemmap::FoldError;
+use mm_core::vmemmap::{Change, FoldError};
 use std::ops::Range;
 
 impl<'w, E: TailEncoding> Churn<'w, E> {
@@ -19,10 +20,18 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
                 && churn.model.tails_of(policy) != Tails::None
         };
         let (pagemap, policy, frames) = self.target(Self::unit, unfolded)?;
+        if self.freezes(&self.world.layout.pages_of(frames)) {
+            return self.change_frozen(&FrozenChange {
+                change: Change::Fold,
+                pagemap: &pagemap,
+                policy: &policy,
+                frames,
+            });
+        }
         self.fold_by(&pagemap, &policy, frames)
     }
 
-    fn surveyed(&self, pages: &Range<u64>, policy: &Policy) -> (Expected, u64, u64) {
+    pub(super) fn surveyed(&self, pages: &Range<u64>, policy: &Policy) -> (Expected, u64, u64) {
         match self.model.survey(pages, policy.order) {
             Ok((folded, unfolded)) => (Ok(()), folded, unfolded),
             Err(FoldRefusal::NotOnline) => (Err(ErrorKind::NotOnline), 0, 0),
@@ -82,6 +91,14 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         if pages.end - pages.start > most {
             return Ok(());
         }
+        if self.freezes(&pages) {
+            return self.change_frozen(&FrozenChange {
+                change: Change::Unfold,
+                pagemap: &pagemap,
+                policy: &policy,
+                frames,
+            });
+        }
         self.unfold_by(&pagemap, &policy, frames)
     }
 
@@ -118,6 +135,14 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         };
         let (pagemap, policy, frames) = self.target(Self::unit, unfolded)?;
         let pages = self.world.layout.pages_of(frames);
+        if self.freezes(&pages) {
+            return self.change_frozen(&FrozenChange {
+                change: Change::Reshape,
+                pagemap: &pagemap,
+                policy: &policy,
+                frames,
+            });
+        }
         self.act = format!("reshape {pages:?} {policy:?}");
         self.touched = pages.clone();
         let expected = match self.surveyed(&pages, &policy) {

@@ -13,13 +13,14 @@
 //!
 //! Every policy and operation takes part: base pages, huge leaves and compound pages of three
 //! orders; tails per compound page and per order, private and shared tables, both nodes, altmaps;
-//! pieces, fold, unfold, reshape, marks; pages that change their order, with a reserve, also beside readers;
-//! CPUs that cache; memory that runs out; wrong arguments; somebody else's mapping in the same tables.
+//! pieces, fold, unfold, reshape, marks; pages that change their order, with a reserve; all of
+//! these also beside readers; CPUs that cache; memory that runs out; wrong arguments; somebody else's mapping in the same tables.
 
 mod checks;
 mod devices;
 mod fold;
 mod frames;
+mod frozen_change;
 mod layout;
 mod model;
 mod online;
@@ -99,6 +100,8 @@ pub struct Tally {
     pub stopped: u64,
     /// Of the units, those whose pages were frozen first.
     pub reordered_frozen: u64,
+    /// Folds, unfolds and reshapes of pages that were frozen first.
+    pub changed_frozen: u64,
     /// Times that there was not enough in reserve.
     pub too_small: u64,
     /// Frames that were marked.
@@ -132,6 +135,7 @@ impl Tally {
         self.reordered_parts += other.reordered_parts;
         self.stopped += other.stopped;
         self.reordered_frozen += other.reordered_frozen;
+        self.changed_frozen += other.changed_frozen;
         self.too_small += other.too_small;
         self.marked += other.marked;
         self.altmap += other.altmap;

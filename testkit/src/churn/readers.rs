@@ -11,13 +11,13 @@ use mm_core::readers::{CountReferences, Reader};
 use mm_core::vmemmap::{FoldError, OfflineError};
 use std::ops::Range;
 
-/// How many vmemmap pages a change of order beside readers is about at most: no more units than one call
+/// How many vmemmap pages a change beside readers is about at most: no more units than one call
 /// freezes.
-const FROZEN: u64 = 512;
+pub(super) const FROZEN: u64 = 512;
 
 impl<'w, E: TailEncoding> Churn<'w, E> {
     /// Whether readers can read descriptors: they translate by tables.
-    fn reads(&self) -> bool {
+    pub(super) fn reads(&self) -> bool {
         self.world.machine.facts().has_tables
     }
 
@@ -112,7 +112,10 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
 }
 
 /// Gives an owner to each page of `frames` that has none, as those that were tails of others.
-fn give_owners<E: TailEncoding>(reader: &Reader<'_, Page<E>, ThreadKernel<'_>>, frames: PfnRange) {
+pub(super) fn give_owners<E: TailEncoding>(
+    reader: &Reader<'_, Page<E>, ThreadKernel<'_>>,
+    frames: PfnRange,
+) {
     let reading = reader.enter();
     let mut rest = Some(frames);
     while let Some(left) = rest {
@@ -240,7 +243,11 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
     }
 
     /// Checks that each page of `pages`, whole ones, has `references` references, and leaves one of them.
-    fn check_references(&mut self, pages: &Range<u64>, references: u32) -> Result<(), String> {
+    pub(super) fn check_references(
+        &mut self,
+        pages: &Range<u64>,
+        references: u32,
+    ) -> Result<(), String> {
         self.model.refresh();
         // SAFETY: 1: they translate by the machine's one table. 2 to 4: nothing changes meanwhile.
         let reader = unsafe { self.vmemmap.reader() };

@@ -89,6 +89,7 @@ fn operations_at_random_hold(kind: BackendKind) {
     assert!(seldom(|tally| tally.stopped));
     assert!(seldom(|tally| tally.too_small));
     assert!(seldom(|tally| tally.reordered_frozen) || !kind.has_tables());
+    assert!(seldom(|tally| tally.changed_frozen) || !kind.has_tables());
     assert!(seldom(|tally| tally.frozen) || !kind.has_tables());
     assert!(seldom(|tally| tally.busy) || !kind.has_tables());
     assert!(masks.per_order > half / 200 && pointers.per_order == 0);
