@@ -4,6 +4,13 @@
 //! The functions are those of the library. What is around them is a model: two frames, whose
 //! descriptors are reached through a page table (`world`). The writer does what the library does, step
 //! by step. Each test has its counterparts with one ordering or one step left out, which have to fail.
+//!
+//! The checker does one read-modify-write after another, each at a moment of its own. Processors may order
+//! those of two words in other ways, so it cannot tell what is there for that alone: `latest`, and what `set`
+//! and `link` acquire. They are for the case `a_bit_is_set_while_the_last_one_is_cleared`, where two CPUs change
+//! the bits and the entry, each in another order. Whoever is second at the entry has to see what the first one
+//! did to the bits: the first one's `latest` releases that, the second one's `link` acquires it. By the bits it
+//! is the same, so that a processor would have to break both.
 
 mod changes;
 mod freezes;
