@@ -34,7 +34,10 @@ use x86_64::structures::paging::PageTableFlags as Flags;
     target_arch = "x86_64",
     not(any(miri, address_sanitizer, thread_sanitizer))
 ))]
-use {core::sync::atomic::AtomicU64, mm_core::paging::SeenBits};
+use {
+    core::sync::atomic::AtomicU64,
+    mm_core::paging::{EntryLines, SeenBits},
+};
 
 /// The entry is this library's. Entries without this bit are foreign.
 ///
@@ -45,7 +48,7 @@ pub const OWNED: Flags = Flags::BIT_56;
 /// too, and holds nothing but the same tail.
 pub const TAIL: Flags = Flags::BIT_57;
 
-/// The entry, which is not present any more, linked a leaf table whose entries behind the first are alike.
+/// The entry, which is not present any more, linked a leaf table whose first entries tell of all others.
 const ALIKE: Flags = Flags::BIT_58;
 
 /// What every leaf of this library's has set.
@@ -139,7 +142,7 @@ impl<const DEPTHS: usize> LongMode<DEPTHS> {
 // behind the last frame ends in bit 52, which no entry of this crate has set. 6: `leaf` and `table`
 // set TAIL for these alone, and `invalidated` leaves it. 7: a frame number has the bits 12 to 51.
 // 8: canonical addresses are those. 9: it keeps the default. 10: `table` leaves bit 58 clear, as does hardware, and `decode` does not look
-// at it. 11: `seen_bits` says so.
+// at it. 11: `seen_bits` and `entry_lines` say so.
 unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     const GRANULE: Granule = GRANULE;
 
@@ -230,6 +233,15 @@ unsafe impl<const DEPTHS: usize> EntryFormat for LongMode<DEPTHS> {
     #[inline]
     fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
         crate::seen_bits::seen_bits(entries)
+    }
+
+    #[cfg(all(
+        target_arch = "x86_64",
+        not(any(miri, address_sanitizer, thread_sanitizer))
+    ))]
+    #[inline]
+    fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+        crate::entry_lines::are_lines(entries, lines)
     }
 }
 

@@ -79,6 +79,12 @@ mod choices;
 // Documentation is for every host: it does not look into functions.
 #[cfg(any(target_arch = "x86_64", doc))]
 mod cpu;
+// Instructions that a sanitizer does not see are not for it.
+#[cfg(all(
+    target_arch = "x86_64",
+    not(any(miri, address_sanitizer, thread_sanitizer))
+))]
+mod entry_lines;
 mod format;
 mod frames_4k;
 mod instructions;
@@ -87,7 +93,7 @@ mod model;
 #[cfg(target_pointer_width = "64")]
 mod offset_table;
 mod registers;
-// Instructions that a sanitizer does not see are not for it.
+// Nor are these.
 #[cfg(all(
     target_arch = "x86_64",
     not(any(miri, address_sanitizer, thread_sanitizer))

@@ -23,7 +23,7 @@
 //! | 7: `LAST_FRAME` | `the_last_frame_is_the_last_that_an_entry_holds` |
 //! | 8: `translates` | `each_address_of_the_tree_is_translated_in_one_place` |
 //! | 10: `ALIKE` | `a_note_in_an_invalidated_link_changes_nothing_that_it_says` |
-//! | 11: `seen_bits` | `bits_are_seen_in_all_entries_wherever_they_are` |
+//! | 11: `seen_bits`, `are_lines` | `bits_are_seen_in_all_entries_wherever_they_are`, `lines_are_those_of_a_table_but_for_hidden_bits` |
 //!
 //! That these notice what they are named after is shown by formats that break one duty each, in
 //! conformance/tests/format.
@@ -96,7 +96,8 @@ checks! {
         behind_the_last_frame_no_entry_follows
         the_last_frame_is_the_last_that_an_entry_holds;
     seen:
-        bits_are_seen_in_all_entries_wherever_they_are;
+        bits_are_seen_in_all_entries_wherever_they_are
+        lines_are_those_of_a_table_but_for_hidden_bits;
 }
 
 /// Runs every check of the format `F` and gives each one's name and outcome to `report`. Says

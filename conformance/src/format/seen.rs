@@ -2,7 +2,7 @@
 
 use crate::outcome::{Verdict, ensure};
 use core::sync::atomic::AtomicU64;
-use mm_core::paging::{EntryFormat, SeenBits};
+use mm_core::paging::{EntryFormat, EntryLines, SeenBits};
 
 /// More than whatever a format looks at together, and no multiple of it.
 const ENTRIES: usize = 67;
@@ -24,6 +24,54 @@ pub(super) fn bits_are_seen_in_all_entries_wherever_they_are<F: EntryFormat>() -
             ensure(
                 (all, any) == expected,
                 "the bits that all entries have, and any",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// More lines than whatever a format looks at together, and no multiple of it.
+const LINES: usize = 19;
+
+pub(super) fn lines_are_those_of_a_table_but_for_hidden_bits<F: EntryFormat>() -> Verdict {
+    let lines = EntryLines {
+        first: [9, 1 << 20, 300, 4000, 5, 60, u64::MAX, 8000],
+        steps: [
+            F::FRAME_STEP,
+            0,
+            3,
+            u64::MAX,
+            2 * F::FRAME_STEP,
+            7,
+            9,
+            1 << 40,
+        ],
+        hidden: 1 << 5,
+    };
+    let line = |number: u64| {
+        let entries = lines.first.iter().zip(lines.steps);
+        entries.map(move |(first, step)| first.wrapping_add(step.wrapping_mul(number)))
+    };
+    for place in 0..LINES * EntryLines::LENGTH {
+        for (bit, expected) in [(0, false), (5, true), (12, false), (63, false)] {
+            let mut entries = [const { [const { AtomicU64::new(0) }; EntryLines::LENGTH] }; LINES];
+            for (number, entries) in entries.iter_mut().enumerate() {
+                for (slot, entry) in entries.iter_mut().zip(line(number as u64)) {
+                    *slot.get_mut() = entry;
+                }
+            }
+            ensure(F::are_lines(&entries, &lines), "they are the lines")?;
+            if let Some(slot) = entries.as_flattened_mut().get_mut(place) {
+                *slot.get_mut() ^= 1 << bit;
+            }
+            ensure(
+                F::are_lines(&entries, &lines) == expected,
+                "one entry differs, or in a hidden bit only",
+            )?;
+            let (before, _) = entries.split_at(place / EntryLines::LENGTH);
+            ensure(
+                F::are_lines(before, &lines),
+                "the lines before it are the lines",
             )?;
         }
     }

@@ -5,7 +5,7 @@ use crate::sound::{ACCESSED, DIRTY, FRAME, GLOBAL, LEVELS, READ, Sound, VALID, W
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
 use mm_core::addr::{Block, Granule, Pfn, VirtAddr};
-use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role, SeenBits};
+use mm_core::paging::{Entry, EntryFormat, EntryLines, Leaf, Level, Link, Role, SeenBits};
 
 /// What is different from [`Sound`].
 trait Difference {
@@ -40,6 +40,10 @@ trait Difference {
 
     fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
         Sound::seen_bits(entries)
+    }
+
+    fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+        Sound::are_lines(entries, lines)
     }
 }
 
@@ -82,6 +86,10 @@ unsafe impl<D: Difference> EntryFormat for Broken<D> {
 
     fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
         D::seen_bits(entries)
+    }
+
+    fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+        D::are_lines(entries, lines)
     }
 }
 
@@ -347,6 +355,16 @@ broken! {
         fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
             let any = SeenBits::of(entries).any;
             SeenBits { all: any, any }
+        }
+    }
+    all_but_the_last_line: lines_are_those_of_a_table_but_for_hidden_bits, only {
+        fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+            lines.are_in(entries.split_last().map_or(entries, |(_, others)| others))
+        }
+    }
+    lines_with_what_is_hidden: lines_are_those_of_a_table_but_for_hidden_bits, only {
+        fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+            EntryLines { hidden: 0, ..*lines }.are_in(entries)
         }
     }
 

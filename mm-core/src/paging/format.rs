@@ -1,6 +1,6 @@
 //! What entries look like: the architecture's side of the radix engine.
 
-use super::{Leaf, SeenBits};
+use super::{EntryLines, Leaf, SeenBits};
 use crate::addr::{Granule, Pfn, VirtAddr};
 use core::sync::atomic::AtomicU64;
 
@@ -106,7 +106,8 @@ pub enum Entry {
 /// 9. `leaf_at` answers with a base page of [`Role::Foreign`](super::Role::Foreign), and only of an entry that decodes as a
 ///    leaf of that role.
 /// 10. An invalidated link says the same with [`ALIKE`](Self::ALIKE) set. No link has it before that.
-/// 11. `seen_bits` answers as [`SeenBits::of`] does, for the bits that nobody changes meanwhile.
+/// 11. `seen_bits` answers as [`SeenBits::of`] does, and `are_lines` as [`EntryLines::are_in`], for the bits that
+///     nobody changes meanwhile.
 pub unsafe trait EntryFormat {
     /// The size of a base page and of a table.
     const GRANULE: Granule;
@@ -139,8 +140,8 @@ pub unsafe trait EntryFormat {
     /// The bit that says "tail" of a leaf of this library's, and "shared" of a link.
     const TAIL: u64;
 
-    /// A bit that the engine sets in an invalidated link, as a note for itself: all entries of that leaf table
-    /// behind the first are equal. 0 where there is no such bit; the engine compares them once more then.
+    /// A bit that the engine sets in an invalidated link, as a note for itself: the first entries of that leaf table
+    /// tell of all others. 0 where there is no such bit; the engine compares them once more then.
     const ALIKE: u64 = 0;
 
     /// Whether the tree translates `at` (on x86-64: whether it is canonical).
@@ -172,5 +173,12 @@ pub unsafe trait EntryFormat {
     #[inline]
     fn seen_bits(entries: &[AtomicU64]) -> SeenBits {
         SeenBits::of(entries)
+    }
+
+    /// Whether `entries`, which are of a table that CPUs may be walking, are `lines`. Worth overriding as
+    /// [`seen_bits`](Self::seen_bits) is.
+    #[inline]
+    fn are_lines(entries: &[[AtomicU64; EntryLines::LENGTH]], lines: &EntryLines) -> bool {
+        lines.are_in(entries)
     }
 }

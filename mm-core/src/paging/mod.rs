@@ -11,6 +11,7 @@
 //! ```
 
 mod attributes;
+mod entry_lines;
 mod exchange;
 mod flush;
 mod format;
@@ -27,6 +28,7 @@ mod seen_bits;
 mod sink;
 
 pub use attributes::Attributes;
+pub use entry_lines::EntryLines;
 pub use exchange::{Exchange, ReplaceError, Replaced, Replacement, Span};
 pub use flush::{Flush, FlushScope};
 pub use format::{Entry, EntryFormat, Level, Link};

@@ -39,7 +39,7 @@ pub(super) fn write_run<F: EntryFormat>(slots: &mut [u64], entry: u64, step: Ste
 }
 
 /// `entry` and the leaves of the frames behind it, and the steps to the next such line.
-fn next_leaves<F: EntryFormat>(entry: u64) -> ([u64; LINE], [u64; LINE]) {
+pub(super) fn next_leaves<F: EntryFormat>(entry: u64) -> ([u64; LINE], [u64; LINE]) {
     let leaf = |index: usize| entry.wrapping_add(F::FRAME_STEP.wrapping_mul(index as u64));
     let steps = [F::FRAME_STEP.wrapping_mul(LINE as u64); LINE];
     (core::array::from_fn(leaf), steps)
@@ -78,8 +78,19 @@ impl GroupEntries {
         }
     }
 
+    /// How many frames are one group's alone, as in [`Groups::frames_each`], if the steps are those of groups
+    /// that follow each other.
+    pub(super) const fn frames_each<F: EntryFormat>(&self) -> Option<u64> {
+        let twice = 2 * F::FRAME_STEP;
+        match (self.head_step, self.tail_step) {
+            (head, 0) if head == F::FRAME_STEP => Some(1),
+            (head, tail) if head == twice && tail == twice => Some(2),
+            _ => None,
+        }
+    }
+
     /// A group of one line, and the steps to the next.
-    const fn line(&self) -> ([u64; LINE], [u64; LINE]) {
+    pub(super) const fn line(&self) -> ([u64; LINE], [u64; LINE]) {
         let (mut line, mut steps) = ([self.tail; LINE], [self.tail_step; LINE]);
         line[0] = self.head;
         steps[0] = self.head_step;

@@ -19,9 +19,10 @@
 //! - `root` fills entries of the root ahead, for kernels with many roots.
 //! - `visit` reads.
 //! - `tables` allocates and frees the frames of tables, and has them counted.
-//! - `entries` reads and writes runs of entries in memory, by `lines`, and `report` says what they pointed at. `tree` finds the entry of each level for
-//!   an address.
+//! - `entries` reads and writes runs of entries in memory, by `lines`, and `report` says what they pointed at. `alike` knows which tables are
+//!   told by their first entries. `tree` finds the entry of each level for an address.
 
+mod alike;
 mod clear;
 mod entries;
 mod lines;

@@ -5,7 +5,9 @@
 //!   reports   three groups of 4          a run       a run
 //! ```
 
+use super::alike::Alike;
 use super::entries::{GroupEntries, run_of, same_length};
+use super::lines::LINE;
 use super::tree::Tree;
 use crate::addr::{Pfn, PfnRange};
 use crate::paging::{
@@ -53,8 +55,8 @@ pub(super) fn report_leaves<F: EntryFormat>(
     }
 }
 
-/// The same of a table all of whose entries are this library's, and equal but for the first: these are not
-/// compared again.
+/// The same of a table all of whose entries are this library's and told by the first ones: the others are not
+/// read again.
 // Not inlined: who calls it recurses over levels.
 #[inline(never)]
 pub(super) fn report_alike<F: EntryFormat>(
@@ -62,21 +64,40 @@ pub(super) fn report_alike<F: EntryFormat>(
     slots: &[u64],
     released: &mut dyn RunSink,
 ) {
-    let [head, other, ..] = *slots else {
-        return report_leaves(attributes, slots, released);
-    };
-    let Some(leaf) = own_leaf(attributes, other) else {
-        return;
-    };
-    let run = |count: usize| Run {
+    let own_leaf = |entry: u64| own_leaf(attributes, entry);
+    let begun = Alike::begun_by::<F>(|index| slots.get(index).copied());
+    let leaves = slots.len() as u64;
+    let run = |leaf: Leaf, count: u64, step: Step| Run { leaf, count, step };
+    match (begun, slots) {
+        (Some(Alike::Run(first)), _) => {
+            if let Some(leaf) = own_leaf(first).filter(|leaf| leaf.role.can_step()) {
+                return released.run(run(leaf, leaves, Step::Next));
+            }
+        }
+        (Some(Alike::Groups(entries)), _) => {
+            if let Some(groups) = groups_in_lines(attributes, entries, leaves / LINE as u64) {
+                return released.groups(groups);
+            }
+        }
+        (Some(Alike::Equal), [head, other, ..]) => {
+            if let Some(leaf) = own_leaf(*other) {
+                return report_equal(own_leaf(*head), leaf, leaves, released);
+            }
+        }
+        _ => {}
+    }
+    report_leaves(attributes, slots, released);
+}
+
+/// Reports `leaves` leaves, of which the first one may be another than `leaf`.
+fn report_equal(first: Option<Leaf>, leaf: Leaf, leaves: u64, released: &mut dyn RunSink) {
+    let run = |count| Run {
         leaf,
-        count: count as u64,
+        count,
         step: Step::Same,
     };
-    if (head ^ other) & !F::STATUS_BITS == 0 {
-        return released.run(run(slots.len()));
-    }
-    match own_leaf(attributes, head) {
+    match first {
+        Some(first) if first == leaf => released.run(run(leaves)),
         Some(first) if is_head(first) && is_tail(&leaf) => {
             let start = first.block.first();
             let (tails, each) = tails_of(start, leaf);
@@ -84,16 +105,38 @@ pub(super) fn report_alike<F: EntryFormat>(
             released.groups(Groups {
                 frames: frames.unwrap_or(PfnRange::single(start)),
                 tails,
-                pages: slots.len() as u64,
+                pages: leaves,
             });
         }
         first => {
             first
                 .into_iter()
                 .for_each(|leaf| released.run(Run::once(leaf)));
-            released.run(run(slots.len() - 1));
+            released.run(run(leaves.saturating_sub(1)));
         }
     }
+}
+
+/// The groups that these entries begin, one in each of some lines, if they are groups.
+fn groups_in_lines<F: EntryFormat>(
+    attributes: &Attributes<F>,
+    entries: GroupEntries,
+    lines: u64,
+) -> Option<Groups> {
+    let head = own_leaf(attributes, entries.head).filter(|leaf| is_head(*leaf))?;
+    let tail = own_leaf(attributes, entries.tail).filter(is_tail)?;
+    let (start, each) = (head.block.first(), entries.frames_each::<F>()?);
+    let tails = match each {
+        1 => GroupTails::Same(tail),
+        _ => Some(tails_of(start, tail).0).filter(|tails| *tails == GroupTails::Own)?,
+    };
+    let frames = PfnRange::new(start, lines.checked_mul(each)?).ok();
+    Some(Groups {
+        // Behind the last frame there is no leaf to be had by counting on.
+        frames: frames.filter(|frames| frames.last() <= attributes.last_frame())?,
+        tails,
+        pages: LINE as u64,
+    })
 }
 
 /// The leaf that `entry` of a leaf table is or was, if it is this library's.

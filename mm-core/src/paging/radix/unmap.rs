@@ -3,9 +3,9 @@
 //! Invalidating makes an entry not present and leaves in it what it pointed at. After the flush the
 //! same entries are found again, zeroed, and reported.
 //!
-//! A look at a leaf table tells whether it can be detached, and whether its entries are alike, those behind the
-//! first. If they are, its invalidated link says so where the format has a bit for that
-//! ([`ALIKE`](EntryFormat::ALIKE)): nobody has to compare them once more.
+//! A look at a leaf table tells whether it can be detached, and whether its first entries tell of all others.
+//! If they do, its invalidated link says so where the format has a bit for that
+//! ([`ALIKE`](EntryFormat::ALIKE)): nobody has to read them once more.
 //!
 //! ```text
 //!   before           a table with other entries      a table with nothing else
@@ -14,6 +14,7 @@
 //!   after reclaim    [0 0 C]                         [0], A and B reported, T freed
 //! ```
 
+use super::alike::Alike;
 use super::report::{report_alike, report_leaves};
 use super::tree::{Tree, entries_of};
 use super::{Engine, load, store};
@@ -32,7 +33,7 @@ enum Detach {
     Kept,
     /// Nothing has to be kept.
     Whole,
-    /// The same of a leaf table, all of whose entries behind the first are equal.
+    /// The same of a leaf table whose first entries tell of all others.
     Alike,
 }
 
@@ -93,7 +94,7 @@ where
             if owned && outside(slots) {
                 match look_at::<F>(inside) {
                     Detach::Kept => {}
-                    // What is outside is alike in nothing.
+                    // What is outside is told by nothing.
                     Detach::Alike if inside.len() < slots.len() => return Detach::Whole,
                     detach => return detach,
                 }
@@ -328,7 +329,7 @@ enum Known {
     /// It may be recorded as shared.
     Nothing,
     Private,
-    /// The same, a leaf table; all of its entries behind the first are equal and this library's.
+    /// The same, a leaf table; all of its entries are this library's, and the first ones tell of all others.
     PrivateAlike,
 }
 
@@ -340,8 +341,19 @@ struct SharedLinks {
 }
 
 /// Whether a part of a leaf table can be detached, as all of its entries are this library's or free, and whether
-/// they are alike. A range that is unmapped may have gaps, and other code may have mapped something there.
+/// the first ones tell of all others. A range that is unmapped may have gaps, and other code may have mapped
+/// something there.
+// Not inlined: who calls it recurses over levels.
+#[inline(never)]
 fn look_at<F: EntryFormat>(slots: &[AtomicU64]) -> Detach {
+    let begun = Alike::begun_by::<F>(|index| slots.get(index).map(load));
+    if let Some(lines) = begun.and_then(Alike::lines::<F>)
+        && lines.first.iter().all(|entry| entry & F::OWNED != 0)
+        && let (entries, []) = slots.as_chunks()
+        && F::are_lines(entries, &lines)
+    {
+        return Detach::Alike;
+    }
     // The first two apart: the first one may be a head, and wide loads are aligned to two entries.
     let (start, others) = slots.split_at_checked(2).unwrap_or((slots, &[]));
     let of_slot = |slot| SeenBits::of_entry(load(slot));
@@ -349,8 +361,9 @@ fn look_at<F: EntryFormat>(slots: &[AtomicU64]) -> Detach {
     let second = start.get(1).map_or(SeenBits::NONE, of_slot);
     let behind = F::seen_bits(others).and(second);
     if first.and(behind).all & F::OWNED != 0 {
-        return match (behind.all ^ behind.any) & !F::STATUS_BITS {
-            0 => Detach::Alike,
+        let is_equal = (behind.all ^ behind.any) & !F::STATUS_BITS == 0;
+        return match begun {
+            Some(Alike::Equal) if is_equal => Detach::Alike,
             _ => Detach::Whole,
         };
     }
