@@ -210,7 +210,7 @@ pub trait RunSource {
 
     /// Groups of base-page leaves from the address `at` on, at most `pages` leaves in all, if those are what
     /// comes next; `None` to be asked by [`next_run`](Self::next_run). A page table may ask this first,
-    /// where it has come to the end of a run.
+    /// wherever it is not within a run.
     ///
     /// The references that the entries will own come with the groups. They stand for the same leaves, in the
     /// same order, as the runs that `next_run` would give.

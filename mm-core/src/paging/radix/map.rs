@@ -23,6 +23,8 @@ enum Part<'r> {
 struct Cursor<'s, S> {
     source: &'s mut S,
     run: Option<Run>,
+    /// Groups that the next leaf table starts with, and how many leaves they have.
+    groups: Option<(Groups, usize)>,
     /// The last address that is to be mapped.
     last: VirtAddr,
     page_shift: u32,
@@ -78,13 +80,18 @@ impl<S: RunSource> Cursor<'_, S> {
     #[cold]
     #[inline(never)]
     fn refuse_groups(&mut self, at: VirtAddr, groups: Groups) -> MapStopped<S::Error> {
-        groups.runs().for_each(|run| self.source.return_unused(run));
+        self.give_back(groups);
         let (frame, last) = (groups.last_frame(), self.last_frame);
         if frame <= last {
             return unsupported(at, Order::BASE);
         }
         let error = MapError::FrameOutOfReach(FrameOutOfReach { frame, last });
         MapStopped::Table { at, error }
+    }
+
+    /// Gives `groups` back.
+    fn give_back(&mut self, groups: Groups) {
+        groups.runs().for_each(|run| self.source.return_unused(run));
     }
 
     /// Gives `run` back, which has a frame that no entry can hold.
@@ -113,13 +120,17 @@ impl<S: RunSource> Cursor<'_, S> {
         room: usize,
         mut enter: impl FnMut(usize, Part<'_>),
     ) -> Result<(), (usize, MapStopped<S::Error>)> {
+        let page_shift = self.page_shift;
+        let bytes = |leaves: usize| (leaves as u64) << page_shift;
         let mut entered = 0;
-        let mut next = at;
+        if let Some((groups, leaves)) = self.groups.take() {
+            enter(0, Part::Groups(&groups));
+            entered = leaves;
+        }
+        let mut next = VirtAddr::new(at.get().wrapping_add(bytes(entered)));
         // In local values, since short runs would spend their time on loads and stores of
         // `self.run`.
         let mut rest = self.run.take();
-        let page_shift = self.page_shift;
-        let bytes = |leaves: usize| (leaves as u64) << page_shift;
         while entered < room {
             let stopped = |stopped| (entered, stopped);
             let run = match rest.take() {
@@ -195,6 +206,7 @@ where
         let mut cursor = Cursor {
             source,
             run: None,
+            groups: None,
             last: range.last(),
             page_shift: F::GRANULE.shift(),
             last_frame: self.tables.last,
@@ -262,7 +274,7 @@ where
     }
 
     /// Enters a huge leaf, or links to a shared table, from the free entry for `range` in `slots`, a table
-    /// at `depth`, on, if the next run is one or fills some; no further than `left`, which starts there too.
+    /// at `depth`, on, if no groups come next, and the next run is one or fills some; no further than `left`, which starts there too.
     /// Otherwise allocates a table, which is to be filled and then linked there.
     #[inline(never)]
     fn fill_free_entry<S: RunSource>(
@@ -274,6 +286,13 @@ where
         cursor: &mut Cursor<'_, S>,
     ) -> Result<Filled, MapStopped<S::Error>> {
         let at = range.start();
+        if depth + 1 == Tree::<F>::LEAF_DEPTH && cursor.run.is_none() {
+            let room = usize::try_from(range.pages(F::GRANULE)).unwrap_or(0);
+            cursor.groups = cursor.next_groups(at, room)?;
+            if cursor.groups.is_some() {
+                return self.table_below(depth, at, node, cursor);
+            }
+        }
         let largest = Tree::<F>::largest_leaf(at, cursor.last);
         let run = cursor.peek(at, largest)?;
         let order = run.leaf.block.order();
@@ -291,10 +310,25 @@ where
             let slots = slots.get(Tree::<F>::index(depth, at)..);
             return self.link_run(slots.unwrap_or_default(), left, node, run, cursor);
         }
-        let table = self.tables.allocate(node);
-        let table = table.map_err(|error| MapStopped::Table {
-            at,
-            error: error.into(),
+        self.table_below(depth, at, node, cursor)
+    }
+
+    /// Allocates the table below an entry at `depth`, for `at` and on. Where there is none, groups go back that
+    /// were for it.
+    #[inline]
+    fn table_below<S: RunSource>(
+        &self,
+        depth: usize,
+        at: VirtAddr,
+        node: NodeId,
+        cursor: &mut Cursor<'_, S>,
+    ) -> Result<Filled, MapStopped<S::Error>> {
+        let table = self.tables.allocate(node).map_err(|error| {
+            if let Some((groups, _)) = cursor.groups.take() {
+                cursor.give_back(groups);
+            }
+            let error = error.into();
+            MapStopped::Table { at, error }
         })?;
         if depth + 1 != Tree::<F>::LEAF_DEPTH {
             // SAFETY: 1 and 2: the table was allocated just now and is linked nowhere.
