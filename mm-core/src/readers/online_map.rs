@@ -39,6 +39,12 @@ impl OnlineEntry {
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
+
+    /// That of memory whose bits are in `frame`, whatever is there.
+    #[cfg(test)]
+    pub(crate) const fn leading_to(frame: Pfn) -> Self {
+        Self(AtomicU64::new(frame.get() << FRAME_SHIFT | FOLLOWED))
+    }
 }
 
 /// The root has fewer entries than the model has spans.

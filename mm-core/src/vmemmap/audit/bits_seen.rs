@@ -58,3 +58,58 @@ impl<'r> BitsSeen<'r> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::{Granule, Order, VirtAddr};
+    use crate::model::{MemoryModel, ModelConfig};
+    use crate::readers::OnlineEntry;
+    extern crate std;
+    use std::vec::Vec;
+
+    /// Of 64 GiB each.
+    const SPAN: u64 = 1 << 24;
+
+    /// The entries of the root that are looked at on the way over `mapped`, where there are so many spans: each of
+    /// them leads to the frame of its number.
+    fn looked_at(spans: u64, mapped: &[PfnRange]) -> Vec<u64> {
+        let model = MemoryModel::new(ModelConfig {
+            granule: Granule::Size4K,
+            descriptor_bytes: 64,
+            vmemmap_base: VirtAddr::new(0xffff_ea00_0000_0000),
+            frames: spans * SPAN,
+            section: Order::new(15).unwrap(),
+            subsection: Order::new(9).unwrap(),
+            max_order: Order::new(18).unwrap(),
+        });
+        let entry = |number| OnlineEntry::leading_to(Pfn::new(number).unwrap());
+        let root: Vec<_> = (0..spans).map(entry).collect();
+        let map = OnlineMap::new(&model.unwrap(), &root).unwrap();
+        let mut seen = BitsSeen::new(Some(map));
+        let mut looked_at = Vec::new();
+        for frames in mapped {
+            while seen.may_have_more(*frames) {
+                looked_at.push(seen.next_of(*frames).unwrap().get());
+            }
+        }
+        looked_at
+    }
+
+    #[test]
+    fn each_span_with_something_mapped_is_looked_at_once_and_no_other_however_many_there_are() {
+        let frames = |start, count| PfnRange::new(Pfn::new(start).unwrap(), count).unwrap();
+        let mapped = [
+            frames(2 * SPAN + 64, 64),
+            frames(2 * SPAN + 192, 64),
+            frames(4 * SPAN - 64, 2 * SPAN + 64),
+            frames(7 * SPAN, 1),
+        ];
+        for spans in [8, 64, 1024] {
+            assert_eq!(looked_at(spans, &mapped), [2, 3, 4, 5, 7]);
+            assert_eq!(looked_at(spans, &[]), [0; 0]);
+            let last = [frames((spans - 1) * SPAN, SPAN)];
+            assert_eq!(looked_at(spans, &last), [spans - 1]);
+        }
+    }
+}
