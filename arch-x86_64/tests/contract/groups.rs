@@ -87,8 +87,7 @@ fn map<F: Paging>(
     unsafe { machine.table().map_runs(range, NODE, source, &NoRecords) }
 }
 
-/// Maps `pages` pages from a source that has one leaf, which the engine takes as a run to see whether it needs
-/// a table, and then `refused`. All of that goes back, and the leaf is mapped.
+/// Maps `pages` pages from a source that has one leaf, for which the engine makes a table, and then `refused`. All of that goes back, and the leaf is mapped.
 fn stopped_behind_one_leaf<F: Paging>(
     machine: &Machine<F>,
     refused: Groups,
@@ -136,6 +135,21 @@ for_both_formats! {
             let stopped = stopped_behind_one_leaf(&machine, groups, 20);
             assert!(matches!(stopped, MapError::Unsupported { .. }));
         }
+    }
+
+    fn groups_for_which_there_is_no_table_go_back<F>() {
+        let machine = Machine::<F>::new();
+        let all = some_groups();
+        // There are tables above, and a table for other leaves.
+        map(&machine, 512, 41, &mut Numbers::new(&all, true)).unwrap();
+        machine.frames.fail_after(0);
+        let mut source = Numbers::new(&all, true);
+        let stopped = map(&machine, 0, 41, &mut source).unwrap_err();
+        assert_eq!(stopped.at(), vmemmap::<F>(0, 1).start());
+        assert!(matches!(stopped, MapStopped::Table { error: MapError::OutOfFrames(_), .. }));
+        assert_eq!(source.returned, all[0].runs().collect::<Vec<_>>());
+        assert_eq!(source.groups, [all[1]]);
+        assert!(machine.read(vmemmap::<F>(0, 512)).0.is_empty());
     }
 
     fn a_frame_out_of_reach_goes_back<F>() {

@@ -269,6 +269,35 @@ for_both_formats! {
         }
     }
 
+    fn a_table_that_its_first_entries_tell_of_is_one_report_and_nothing_is_told_of_an_entry_that_is_not_so<F>() {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let beginnings = [0, 1, 2, 3, 7, 8, 9, 10, 15, 16, 17];
+        for kind in 0..5 {
+            let whole = whole_table(kind);
+            assert_eq!(reported::<F>(&whole, &mut random), 1, "kind {kind}");
+            let others = (0..8).map(|_| random.below(512)).collect::<Vec<_>>();
+            for place in beginnings.into_iter().chain(others).chain([510, 511]) {
+                let mut slots = whole.clone();
+                slots[place as usize] = random.damaged(slots[place as usize], true);
+                reported::<F>(&slots, &mut random);
+            }
+        }
+    }
+
+    fn no_leaf_behind_the_last_frame_is_reported_of_groups<F>() {
+        let machine = Machine::<F>::new();
+        write(&machine, &[Slot::Hole; 512], &mut Random(7));
+        let leaf = |number, role| F::leaf(Leaf::single(frame(number), role), F::LEVELS.len() - 1);
+        let (last, tail) = (F::LAST_FRAME.get(), leaf(99, Role::Tail));
+        for page in 0..512 {
+            let head = leaf(last - 30, Role::Descriptors) + page / 8 * F::FRAME_STEP;
+            machine.write_entry(at::<F>(page), 1, if page % 8 == 0 { head } else { tail });
+        }
+        let reported = unmap(&machine, vmemmap::<F>(0, 512));
+        assert!(reported.groups.iter().all(|groups| groups.frames.last().get() <= last));
+        assert_eq!(machine.outstanding(), 0);
+    }
+
     fn groups_end_where_frames_end<F>() {
         let machine = Machine::<F>::new();
         let last = F::LAST_FRAME.get();
@@ -283,6 +312,39 @@ for_both_formats! {
         let reported = unmap(&machine, vmemmap::<F>(0, 4));
         assert_eq!(reported.groups.first().map(Groups::leaves), Some(2));
     }
+}
+
+/// A table whose first entries tell of all others: equal ones, the same behind another, a run, groups of eight.
+fn whole_table(kind: u64) -> Vec<Slot> {
+    let head = |number| Leaf::single(frame(number), Role::Descriptors);
+    let tail = |number| Leaf::single(frame(number), Role::Tail);
+    let leaf = |page: u64| match (kind, page % 8) {
+        (0, _) => tail(99),
+        (1, _) => [tail(99), head(5000)][usize::from(page == 0)],
+        (2, _) => head(5000 + page),
+        (3, 0) => head(5000 + page / 8),
+        (3, _) => tail(99),
+        (_, 0) => head(5000 + page / 8 * 2),
+        _ => tail(5001 + page / 8 * 2),
+    };
+    (0..512).map(|page| Slot::Leaf(leaf(page))).collect()
+}
+
+/// Unmaps a table with `slots`, checks what is reported, and what is left, and answers how many runs and groups
+/// were.
+fn reported<F: Paging>(slots: &[Slot], random: &mut Random) -> u64 {
+    let machine = Machine::<F>::new();
+    write(&machine, slots, random);
+    let reported = unmap(&machine, vmemmap::<F>(0, slots.len() as u64));
+    let expected: Vec<_> = slots.iter().filter_map(|slot| slot.own()).collect();
+    assert_eq!(reported.leaves, expected);
+    for (page, slot) in slots.iter().enumerate() {
+        let left = look(&machine, page as u64);
+        let stays = slot.own().is_none() && *slot != Slot::Hole;
+        assert_eq!(left.is_some(), stays, "{page}");
+    }
+    machine.assert_no_violations();
+    reported.runs + reported.groups.len() as u64
 }
 
 /// The entry for a page, if it is not zero, and there is a table for it.

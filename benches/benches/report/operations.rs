@@ -248,10 +248,11 @@ fn with_bed<T>(machine: &Machine<X86_64>, work: impl FnOnce(&mut Bed<'_>) -> T) 
 pub(crate) fn measure(extent: Extent) -> Vec<Operation> {
     let all = all(extent);
     let mut operations = Vec::new();
-    for work in all.iter().filter(|work| work.then == Then::Nothing) {
-        // A machine of its own has memory that nobody has touched.
+    for work in &all {
+        // A machine of its own has memory that nobody has touched. What goes offline was touched when it came online.
         let steps = with_bed(&machine(), |bed| bed.round(work));
-        operations.extend(steps.first().map(|step| of_steps(work, true, [step])));
+        let cold = steps.iter().filter(|step| step.0 != Change::Offline);
+        operations.extend(cold.map(|step| of_steps(work, true, [step])));
     }
     let machine = machine();
     with_bed(&machine, |bed| {
