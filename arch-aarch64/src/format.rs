@@ -45,7 +45,7 @@ pub const OWNED: Attributes = Attributes::SWFLAG_1;
 /// elsewhere too, and holds nothing but the same tail.
 pub const TAIL: Attributes = Attributes::SWFLAG_2;
 
-/// The descriptor, which is not valid any more, linked a leaf table whose entries behind the first are alike.
+/// The descriptor, which is not valid any more, linked a leaf table whose first entries tell of all others.
 const ALIKE: Attributes = Attributes::SWFLAG_3;
 
 /// Which of the eight fields of MAIR_EL1 describes the memory of leaves: AttrIndx of every leaf
