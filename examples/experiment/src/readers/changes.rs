@@ -24,14 +24,14 @@ pub(super) struct Step {
     pub(super) case: Case,
 }
 
-/// The most steps of a way.
+/// The most steps of a round trip.
 const MOST_STEPS: usize = 5;
 
 /// Steps that lead back to where they begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Way([Option<Step>; MOST_STEPS]);
+pub(super) struct RoundTrip([Option<Step>; MOST_STEPS]);
 
-impl Way {
+impl RoundTrip {
     fn new<const N: usize>(steps: [Step; N]) -> Self {
         let mut steps = steps.into_iter();
         Self([(); MOST_STEPS].map(|()| steps.next()))
@@ -44,15 +44,15 @@ impl Way {
 
 /// What is done with the pages of a case.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ways {
-    ways: [Option<Way>; 3],
-    /// The orders that pages have on the way.
+pub(super) struct RoundTrips {
+    round_trips: [Option<RoundTrip>; 3],
+    /// The orders that pages have on these.
     pub(super) orders: [Order; 3],
-    /// Whether each way is taken once only: pages of the larger size take long.
+    /// Whether each is made once only: pages of the larger size take long.
     only_once: bool,
 }
 
-impl Ways {
+impl RoundTrips {
     /// Those of `case`, whose parts have `part` frames. `smaller` is the other size of compound pages.
     pub(super) fn of(case: &Case, model: &MemoryModel, smaller: Order, part: u64) -> Self {
         let with = |change, order: Order, tails, tables| Step {
@@ -81,45 +81,45 @@ impl Ways {
             orders = [case.order, Order::BASE, smaller];
         }
         let fold = || [Change::Fold, Change::Unfold].map(|change| folded(change, smaller));
-        let ways = if case.heads == Heads::Packed {
+        let round_trips = if case.heads == Heads::Packed {
             [None; 3]
         } else if case.order == Order::BASE {
             let [fold, unfold] = fold();
-            let way = Way::new([fold, unfold, base]);
-            [fits.then_some(way), None, None]
+            let round_trip = RoundTrip::new([fold, unfold, base]);
+            [fits.then_some(round_trip), None, None]
         } else if case.shares_tails(model) {
             let [fold, unfold] = fold();
             let [own_fold, own_unfold] = [Change::Fold, Change::Unfold].map(own);
             let steps = [own_unfold, unshared(smaller), fold, unfold, own_fold];
             [
-                is_larger.then(|| Way::new(steps)),
-                Some(Way::new([own_unfold, base, own_fold])),
+                is_larger.then(|| RoundTrip::new(steps)),
+                Some(RoundTrip::new([own_unfold, base, own_fold])),
                 None,
             ]
         } else {
             let back = unshared(case.order);
             let fold = [Change::Fold, Change::Unfold].map(|change| folded(change, case.order));
             [
-                shares(case.order).then(|| Way::new(fold)),
-                is_larger.then(|| Way::new([unshared(smaller), back])),
-                Some(Way::new([base, back])),
+                shares(case.order).then(|| RoundTrip::new(fold)),
+                is_larger.then(|| RoundTrip::new([unshared(smaller), back])),
+                Some(RoundTrip::new([base, back])),
             ]
         };
         Self {
-            ways,
+            round_trips,
             orders,
             only_once: case.order > smaller,
         }
     }
 
-    /// The way number `index`, and again from the first, unless that takes long.
-    pub(super) fn get(&self, index: u64) -> Option<&Way> {
-        let count = self.ways.iter().flatten().count() as u64;
+    /// The round trip number `index`, and again from the first, unless that takes long.
+    pub(super) fn get(&self, index: u64) -> Option<&RoundTrip> {
+        let count = self.round_trips.iter().flatten().count() as u64;
         let index = match self.only_once {
             true => index,
             false => index.checked_rem(count)?,
         };
-        self.ways.iter().flatten().nth(index as usize)
+        self.round_trips.iter().flatten().nth(index as usize)
     }
 }
 
@@ -157,14 +157,14 @@ mod tests {
                 .flat_map(|device| reader_cases(&model, &shape, device, &compound))
             {
                 let part = case.range.frames() / PARTS;
-                let ways = Ways::of(&case, &model, compound[0], part);
-                changing += usize::from(ways.get(0).is_some());
-                for way in (0..3).map_while(|index| ways.get(index)) {
+                let round_trips = RoundTrips::of(&case, &model, compound[0], part);
+                changing += usize::from(round_trips.get(0).is_some());
+                for round_trip in (0..3).map_while(|index| round_trips.get(index)) {
                     let is_shared = case.shares_tails(&model);
                     let (mut order, mut is_folded) = (case.order, is_shared);
-                    for step in way.steps() {
+                    for step in round_trip.steps() {
                         let to = step.case.order;
-                        assert!(ways.orders.contains(&to), "{case}: {to}");
+                        assert!(round_trips.orders.contains(&to), "{case}: {to}");
                         assert_eq!(is_folded, step.change == Change::Unfold, "{case}");
                         assert!(step.change != Change::Unfold || to == order, "{case}");
                         is_folded = step.change == Change::Fold;

@@ -21,17 +21,17 @@
 //!
 //! - `kernel`: what readers need of a kernel on a real MMU;
 //! - `cases`: what is tried; `changes`: what pages become by a fold, an unfold or a reshape, `orders`: by a change
-//!   of order; `ground`: what readers and the owner share;
+//!   of order; `shared`: what readers and the owner share;
 //! - `reader`: what the others do; `owner`: what this CPU does;
 //! - `wrong`: what can turn out otherwise.
 
 mod cases;
 mod changes;
-mod ground;
 mod kernel;
 mod orders;
 mod owner;
 mod reader;
+mod shared;
 mod wrong;
 
 pub use kernel::MappedDescriptors;
@@ -40,9 +40,8 @@ use crate::cpus::{MOST_CPUS, OtherCpus};
 use crate::run::Ending;
 use crate::{Case, FrameInfo, Frames, Report, TableShape};
 use cases::reader_cases;
-use changes::Ways;
+use changes::RoundTrips;
 use core::fmt;
-use ground::{Ground, Part, Tally};
 use kernel::Watched;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::descriptor::{Mask, Pointer, TailEncoding};
@@ -51,8 +50,9 @@ use mm_core::model::MemoryModel;
 use mm_core::paging::PageTable;
 use mm_core::readers::{Kernel, OnlineEntry, Readers};
 use mm_core::vmemmap::{AuditReport, AuditSlot, Vmemmap};
-use orders::Turns;
+use orders::OrderChanges;
 use owner::Owner;
+use shared::{Part, SharedState, Tally};
 use wrong::Wrong;
 
 /// How many CPUs read; others beyond that do nothing.
@@ -191,24 +191,30 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         let parts: [Part; PARTS as usize] = core::array::from_fn(|index| Part::of(case, index));
         let tallies = [const { Tally::new() }; MOST_READERS];
         let part = case.range.frames() / PARTS;
-        let ways = Ways::of(case, &self.model, smaller, part);
+        let round_trips = RoundTrips::of(case, &self.model, smaller, part);
         // SAFETY: 1: duty 1 of `run`. 2: what becomes other pages is frozen first. 3: nobody takes references while memory goes
         // offline without being frozen, and then nobody has one: the owner waits for that.
         let reader = unsafe { vmemmap.reader() };
-        let ground = Ground::new(reader, case.order, &parts, &tallies);
+        let shared = SharedState::new(reader, case.order, &parts, &tallies);
         let count = self.cpus.count().min(MOST_READERS);
-        let turns = Turns::of(case, smaller, part, self.frames);
-        let mut owner = Owner::new(vmemmap, table, &pagemap, &ground, (watched, ways, turns));
+        let order_changes = OrderChanges::of(case, smaller, part, self.frames);
+        let mut owner = Owner::new(
+            vmemmap,
+            table,
+            &pagemap,
+            &shared,
+            (watched, round_trips, order_changes),
+        );
         let mut outcome = Ok(());
         let watch = || {
             self.cpus.wake();
             (0..count).all(|cpu| self.cpus.fault(cpu).is_none())
         };
-        let rest = || self.cpus.rest(&|| ground.is_stopped());
-        let read = |cpu| ground.read(cpu, &rest);
+        let rest = || self.cpus.rest(&|| shared.is_stopped());
+        let read = |cpu| shared.read(cpu, &rest);
         self.cpus.run_beside(&read, &mut || {
             outcome = owner.run((rounds, count), &watch);
-            ground.stop();
+            shared.stop();
             self.cpus.wake();
         });
         report.check("the owner's rounds", outcome);

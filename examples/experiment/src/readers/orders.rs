@@ -8,9 +8,9 @@
 //!
 //! Each step asks for another policy. Pages whose heads are packed keep their order. Within a change no frame is handed out: the allocator refuses.
 
-use super::ground::{Orders, Part};
 use super::owner::{MOST_STAMPS, Owner};
 use super::reader::Numbers;
+use super::shared::{Orders, Part};
 use super::wrong::Wrong;
 use crate::{Case, Frames};
 use core::sync::atomic::Ordering;
@@ -23,17 +23,17 @@ use mm_core::readers::{GracePeriod, Kernel};
 
 /// Which changes of order there are for the pages of a case.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turns<'c> {
+pub(super) struct OrderChanges<'c> {
     case: &'c Case,
     frames: &'c Frames<'c>,
     /// To which orders pages go, one after the other.
     to: [Option<Order>; 2],
     /// How many there were, and how many steps of them.
-    turns: u64,
+    done: u64,
     steps: u64,
 }
 
-impl<'c> Turns<'c> {
+impl<'c> OrderChanges<'c> {
     /// Those of `case`, whose parts have `part` frames. `smaller` is the other size of compound pages.
     /// Frames come from `frames`.
     pub(super) fn of(case: &'c Case, smaller: Order, part: u64, frames: &'c Frames<'c>) -> Self {
@@ -47,7 +47,7 @@ impl<'c> Turns<'c> {
             case,
             frames,
             to,
-            turns: 0,
+            done: 0,
             steps: 0,
         }
     }
@@ -79,22 +79,20 @@ where
         numbers: &mut Numbers,
         watch: &dyn Fn() -> bool,
     ) -> Result<(), Wrong> {
-        let Turns {
-            case, turns, to, ..
-        } = self.turns;
-        self.turns.turns += 1;
+        let OrderChanges { case, done, to, .. } = self.order_changes;
+        self.order_changes.done += 1;
         let own = case.order;
         let [Some(first), second] = to else {
             return Ok(());
         };
         let largest = own.max(first);
-        let is_whole = turns.is_multiple_of(3);
+        let is_whole = done.is_multiple_of(3);
         let mut whole = part.frames;
         if is_whole {
             part.begins_to_change([own].into_iter().chain(to.into_iter().flatten()).collect());
             self.reorder_to(part, whole, first, watch)?;
             // Very many pages, so once.
-            if let Some(second) = second.filter(|_| turns == 0) {
+            if let Some(second) = second.filter(|_| done == 0) {
                 self.reorder_to(part, whole, second, watch)?;
                 self.reorder_to(part, whole, first, watch)?;
             }
@@ -107,9 +105,9 @@ where
                 self.reorder_to(part, frames, order, watch)?;
             }
         }
-        if turns % 3 == 2 {
+        if done % 3 == 2 {
             // By both ways to go offline beside readers.
-            let kind = if turns.is_multiple_of(2) { 4 } else { 3 };
+            let kind = if done.is_multiple_of(2) { 4 } else { 3 };
             self.until_done(watch, |owner| Ok(u64::from(!owner.round(part, kind)?)))?;
             self.mixtures += 1;
         } else {
@@ -131,16 +129,16 @@ where
         order: Order,
         watch: &dyn Fn() -> bool,
     ) -> Result<(), Wrong> {
-        let policy = self.turns.policy::<E>();
+        let policy = self.order_changes.policy::<E>();
         let case = Case {
             order,
-            ..*self.turns.case
+            ..*self.order_changes.case
         };
         let pagemap = case.pagemap(self.vmemmap.model());
         let pagemap = pagemap.map_err(Wrong::Pagemap)?;
         self.reorder_by(&pagemap, frames, policy, watch)?;
         if frames.frames() / order.frames() <= MOST_STAMPS {
-            let around = frames.start().align_down(self.turns.case.order);
+            let around = frames.start().align_down(self.order_changes.case.order);
             let before = frames.start().get() - around.get();
             let around = PfnRange::new(around, frames.frames() + before);
             self.stamp_mixture(part, around.unwrap_or(frames))?;
@@ -160,14 +158,18 @@ where
         watch: &dyn Fn() -> bool,
     ) -> Result<(), Wrong> {
         let pagemap = pagemap.with_tails(tails).with_tables(tables);
-        let largest = self.turns.case.order.max(pagemap.geometry().order());
+        let largest = self
+            .order_changes
+            .case
+            .order
+            .max(pagemap.geometry().order());
         let table = &mut *self.table;
         let needed = self
             .vmemmap
             .reserve_needed(table, &pagemap, frames, largest);
         let filled = self.vmemmap.fill_reserve(table, pagemap.node(), needed);
         let _ = filled.map_err(Wrong::Fold)?;
-        let allocator = self.turns.frames.allocator();
+        let allocator = self.order_changes.frames.allocator();
         allocator.set_call_limit(Some(0));
         let done = self.until_done(watch, |owner| {
             // SAFETY: 1: the duties of `reader`, as in `run_case`; the owner's references are this value's, which
@@ -191,7 +193,7 @@ where
     fn stamp_mixture(&self, part: &Part, frames: PfnRange) -> Result<(), Wrong> {
         for page in self.vmemmap.pages(&*self.table, frames) {
             let first = page.first;
-            let reading = self.ground.reader.enter();
+            let reading = self.shared.reader.enter();
             let found = reading.page_of(first);
             let found = found.ok_or(Wrong::NotFound { frame: first })?;
             if (found.first(), found.order()) != (first, page.order) {

@@ -1,11 +1,11 @@
 //! What the owner of the memory does.
 
 use super::Array;
-use super::changes::{Step, Ways};
-use super::ground::{Ground, Part};
+use super::changes::{RoundTrips, Step};
 use super::kernel::Watched;
-use super::orders::Turns;
+use super::orders::OrderChanges;
 use super::reader::Numbers;
+use super::shared::{Part, SharedState};
 use super::wrong::Wrong;
 use core::fmt;
 use core::hint::spin_loop;
@@ -58,10 +58,10 @@ pub(super) struct Owner<'o, 'r, 'm, 'p, E, T, M, K> {
     pub(super) vmemmap: &'o mut Array<'r, 'm, E, M, K>,
     pub(super) table: &'o mut T,
     pub(super) pagemap: &'o DevPagemap<'p>,
-    pub(super) ground: &'o Ground<'o, E, Watched<'r, K>>,
+    pub(super) shared: &'o SharedState<'o, E, Watched<'r, K>>,
     pub(super) kernel: &'r Watched<'r, K>,
-    ways: Ways,
-    pub(super) turns: Turns<'o>,
+    round_trips: RoundTrips,
+    pub(super) order_changes: OrderChanges<'o>,
     region: Option<Region<'p>>,
     rounds: u64,
     busy: u64,
@@ -83,17 +83,17 @@ where
         vmemmap: &'o mut Array<'r, 'm, E, M, K>,
         table: &'o mut T,
         pagemap: &'o DevPagemap<'p>,
-        ground: &'o Ground<'o, E, Watched<'r, K>>,
-        (kernel, ways, turns): (&'r Watched<'r, K>, Ways, Turns<'o>),
+        shared: &'o SharedState<'o, E, Watched<'r, K>>,
+        (kernel, round_trips, order_changes): (&'r Watched<'r, K>, RoundTrips, OrderChanges<'o>),
     ) -> Self {
         Self {
             vmemmap,
             table,
             pagemap,
-            ground,
+            shared,
             kernel,
-            ways,
-            turns,
+            round_trips,
+            order_changes,
             region: None,
             rounds: 0,
             busy: 0,
@@ -112,14 +112,14 @@ where
     ) -> Result<(), Wrong> {
         self.come_online()?;
         let mut numbers = Numbers::new(0);
-        while self.rounds < rounds || !self.ground.all_had(readers, REFERENCES) {
+        while self.rounds < rounds || !self.shared.all_had(readers, REFERENCES) {
             if !watch() {
                 return Err(Wrong::GivenUp);
             }
             if self.rounds + self.busy > ATTEMPTS {
                 return Err(Wrong::TooBusy);
             }
-            let parts = self.ground.parts;
+            let parts = self.shared.parts;
             let part = parts.get(numbers.below(parts.len() as u64) as usize);
             let done = match (self.rounds % ALL_OF_IT, part) {
                 (0, _) | (_, None) => self.go_and_come_back(watch).map(|()| true),
@@ -174,19 +174,19 @@ where
         self.come_back(part).map(|()| true)
     }
 
-    /// Pages of the part become others, by the next way, and come back: all of them, or one.
+    /// Pages of the part become others, on the next round trip, and come back: all of them, or one.
     fn change(
         &mut self,
         part: &Part,
         numbers: &mut Numbers,
         watch: &dyn Fn() -> bool,
     ) -> Result<(), Wrong> {
-        let ways = self.ways;
-        let Some(way) = ways.get(self.changes) else {
+        let round_trips = self.round_trips;
+        let Some(round_trip) = round_trips.get(self.changes) else {
             // There is none, or each was taken that takes long.
             return Ok(());
         };
-        let page = ways.orders.into_iter().max().unwrap_or(Order::BASE);
+        let page = round_trips.orders.into_iter().max().unwrap_or(Order::BASE);
         let pages = part.frames.frames() / page.frames();
         let mut frames = part.frames;
         if numbers.below(2) == 0 {
@@ -194,8 +194,8 @@ where
             let rest = frames.split_at(first).1.unwrap_or(frames);
             frames = rest.take_first(page.frames()).0;
         }
-        part.begins_to_change(ways.orders.into_iter().collect());
-        for step in way.steps() {
+        part.begins_to_change(round_trips.orders.into_iter().collect());
+        for step in round_trip.steps() {
             self.take_step(step, frames, watch)?;
             if frames.frames() / step.case.order.frames() <= MOST_STAMPS {
                 self.stamp_pages(part, frames, step.case.order)?;
@@ -270,7 +270,7 @@ where
 
     /// All of it comes online.
     fn come_online(&mut self) -> Result<(), Wrong> {
-        let parts = self.ground.parts;
+        let parts = self.shared.parts;
         parts.iter().for_each(Part::comes_online);
         let region = self.vmemmap.online(self.table, self.pagemap);
         self.region = Some(region.map_err(Wrong::Online)?);
@@ -279,10 +279,10 @@ where
 
     /// All of it goes offline while others look, without a reference, and comes online again.
     fn go_and_come_back(&mut self, watch: &dyn Fn() -> bool) -> Result<(), Wrong> {
-        self.ground.set_looks_only(true);
+        self.shared.set_looks_only(true);
         // Who has not seen that under its guard says that it has a reference before the guard is gone.
         self.kernel.grace().wait();
-        while self.ground.anybody_refers() {
+        while self.shared.anybody_refers() {
             if !watch() {
                 return Err(Wrong::GivenUp);
             }
@@ -290,7 +290,7 @@ where
         }
         self.end()?;
         self.come_online()?;
-        self.ground.set_looks_only(false);
+        self.shared.set_looks_only(false);
         Ok(())
     }
 
@@ -304,7 +304,7 @@ where
 
     /// Writes the stamp of each head.
     pub(super) fn stamp(&self, part: &Part) -> Result<(), Wrong> {
-        self.stamp_pages(part, part.frames, self.ground.order)?;
+        self.stamp_pages(part, part.frames, self.shared.order)?;
         part.is_stamped();
         Ok(())
     }
@@ -312,7 +312,7 @@ where
     /// Writes those of `frames`, which are pages of `order`.
     fn stamp_pages(&self, part: &Part, frames: PfnRange, order: Order) -> Result<(), Wrong> {
         for first in firsts(frames, order) {
-            let reading = self.ground.reader.enter();
+            let reading = self.shared.reader.enter();
             let page = reading.page_of(first);
             let page = page.ok_or(Wrong::NotFound { frame: first })?;
             let stamp = part.stamp(first);
@@ -323,9 +323,9 @@ where
 
     /// Each page has its owner's reference, and no other. Nobody reads any more.
     pub(super) fn heads_are_owned(&self) -> Result<(), Wrong> {
-        for part in self.ground.parts {
-            for first in firsts(part.frames, self.ground.order) {
-                let reading = self.ground.reader.enter();
+        for part in self.shared.parts {
+            for first in firsts(part.frames, self.shared.order) {
+                let reading = self.shared.reader.enter();
                 let page = reading.page_of(first);
                 let page = page.ok_or(Wrong::NotFound { frame: first })?;
                 let found = page.head().users().get();
@@ -340,11 +340,11 @@ where
     /// Readers do not find a page.
     pub(super) fn nothing_is_found(&self) -> Result<(), Wrong> {
         let mut firsts = self
-            .ground
+            .shared
             .parts
             .iter()
-            .flat_map(|part| firsts(part.frames, self.ground.order));
-        let found = firsts.find(|frame| self.ground.reader.enter().is_online(*frame));
+            .flat_map(|part| firsts(part.frames, self.shared.order));
+        let found = firsts.find(|frame| self.shared.reader.enter().is_online(*frame));
         found.map_or(Ok(()), |frame| Err(Wrong::StillFound { frame }))
     }
 

@@ -1,6 +1,6 @@
 //! What a CPU does that reads.
 
-use super::ground::{Ground, Part, Tally};
+use super::shared::{Part, SharedState, Tally};
 use super::wrong::Wrong;
 use crate::FrameInfo;
 use core::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ struct Held<'g, E: TailEncoding, K: Kernel> {
     note: u8,
 }
 
-impl<'g, E: TailEncoding, K: Kernel> Ground<'g, E, K> {
+impl<'g, E: TailEncoding, K: Kernel> SharedState<'g, E, K> {
     /// Reads until it is told to stop. Between bursts it rests, until the owner does something.
     pub(super) fn read(&self, reader: usize, rest: &dyn Fn()) {
         let Some(tally) = self.tally(reader) else {

@@ -129,7 +129,7 @@ impl Part {
 }
 
 /// What readers and the owner share.
-pub(super) struct Ground<'g, E, K> {
+pub(super) struct SharedState<'g, E, K> {
     pub(super) reader: Reader<'g, FrameInfo<E>, K>,
     pub(super) order: Order,
     pub(super) parts: &'g [Part],
@@ -139,7 +139,7 @@ pub(super) struct Ground<'g, E, K> {
     looks_only: AtomicBool,
 }
 
-impl<'g, E, K: Kernel> Ground<'g, E, K> {
+impl<'g, E, K: Kernel> SharedState<'g, E, K> {
     pub(super) const fn new(
         reader: Reader<'g, FrameInfo<E>, K>,
         order: Order,
