@@ -6,8 +6,8 @@
 //! ```
 
 use super::pieces::aligned_part;
-use super::{DevPagemap, Geometry, PagemapError, Tails};
-use crate::addr::{Order, PfnRange};
+use super::{DevPagemap, Geometry, Heads, PagemapError, Tails};
+use crate::addr::{Order, PfnRange, VirtAddr, VirtRange};
 use crate::frame::{Altmap, AltmapRecord, COUNT_BYTES};
 
 impl<'p> DevPagemap<'p> {
@@ -42,6 +42,33 @@ impl<'p> DevPagemap<'p> {
     pub fn altmap_gap(&self) -> Option<PfnRange> {
         let reserved = self.altmap?.reserved();
         self.base_pages()?.split_at(reserved.frames()).1
+    }
+
+    /// What of `frames`, which lie within one range, is not used in base pages because of the altmap.
+    pub(crate) fn in_compound_pages(&self, frames: PfnRange) -> Option<PfnRange> {
+        match self.base_pages().filter(|base| base.overlaps(frames)) {
+            Some(base) => {
+                let in_base = base.last().get().saturating_sub(frames.start().get());
+                frames.split_at(in_base.saturating_add(1)).1
+            }
+            None => Some(frames),
+        }
+    }
+
+    /// The pages of packed heads that have none but those of compound pages of the range that `frames` are in. Their
+    /// frames come from the altmap.
+    pub(crate) fn heads_from_altmap(&self, frames: PfnRange) -> Option<VirtRange> {
+        self.own_pages_of_heads(self.in_compound_pages(self.range_of(frames)?)?)
+    }
+
+    /// The pages of packed heads that have none but those of the compound pages of `frames`.
+    fn own_pages_of_heads(&self, frames: PfnRange) -> Option<VirtRange> {
+        let places = self.model.packed_heads(frames, self.geometry.order())?;
+        let page = self.model.granule().bytes();
+        let start = places.start().get().checked_next_multiple_of(page)?;
+        // By the last byte, since there may be no address behind it.
+        let end = places.last().get().wrapping_add(1) & !(page - 1);
+        VirtRange::between(VirtAddr::new(start), VirtAddr::new(end.wrapping_sub(1)))
     }
 
     /// How much an altmap for this pagemap has to reserve: the fewest subsections at the start of
@@ -90,6 +117,9 @@ impl<'p> DevPagemap<'p> {
         let total: u64 = self.ranges.iter().map(|range| range.frames()).sum();
         let order = self.geometry.order();
         let unit = self.unit().frames();
+        if self.heads().0 == Heads::Packed {
+            return self.subsections_beside_packed_heads();
+        }
         let own = match self.tails().0 {
             Tails::None => return self.subsections_for(total / model.descriptors_per_page()),
             Tails::PerCompound => 2,
@@ -110,6 +140,46 @@ impl<'p> DevPagemap<'p> {
             .saturating_mul(unit / subsection)
             .saturating_add(1);
         touched.max(self.subsections_for(needed))
+    }
+
+    /// The same where heads are packed: stubs are in RAM, and the k units more as base pages leave fewer pages of
+    /// heads, by one at most.
+    fn subsections_beside_packed_heads(&self) -> u64 {
+        let model = &self.model;
+        let unit = self.unit().frames();
+        let subsection = model.subsection().frames();
+        let as_base = unit / model.descriptors_per_page();
+        let pages = |frames: Option<PfnRange>| {
+            let pages = frames.and_then(|frames| self.own_pages_of_heads(frames));
+            pages.map_or(0, |pages| pages.pages(model.granule()))
+        };
+        let Some((first, others)) = self.ranges().split_first() else {
+            return 0;
+        };
+        let of_others: u64 = others.iter().map(|range| pages(Some(*range))).sum();
+        let needed = |units: u64| {
+            let in_base = units.saturating_mul(unit);
+            let of_base = units.saturating_mul(as_base);
+            of_base + pages(first.split_at(in_base).1) + of_others
+        };
+        let handed_out = model.granule().bytes() - COUNT_BYTES;
+        let suffices = |units: u64| {
+            let provided = units.saturating_mul(unit).saturating_mul(handed_out);
+            provided >= self.with_record(needed(units))
+        };
+        // The first that suffices, or all units.
+        let (mut below, mut units) = (0, first.frames() / unit);
+        while units - below > 1 {
+            let middle = below + (units - below) / 2;
+            match suffices(middle) {
+                true => units = middle,
+                false => below = middle,
+            }
+        }
+        let touched = (units.saturating_sub(1))
+            .saturating_mul(unit / subsection)
+            .saturating_add(1);
+        touched.max(self.subsections_for(needed(units)))
     }
 
     /// How many subsections have so many frames left beside their counts.
@@ -250,6 +320,51 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The pages of packed heads that `compound` has to itself, by the numbers of all pages of `order`: as in a heap.
+    fn own_pages_of_heads(compound: PfnRange, order: Order) -> u64 {
+        let number = |frame: u64| ((1 << 34) + frame) >> order.get();
+        let first = number(compound.start().get());
+        let end = number(compound.last().get()) + 1;
+        (end / 64).saturating_sub(first.div_ceil(64))
+    }
+
+    #[test]
+    fn beside_packed_heads_the_altmap_needed_suffices_and_one_subsection_less_does_not() {
+        let model = MODEL.with_heads(VirtAddr::new(0xffff_eb00_0000_0000));
+        let model = model.unwrap();
+        let tried = [1, 2, 3, 65, 200].map(|first| first * GIB);
+        let mut found_some = 0;
+        for first in tried {
+            for (start, others) in [(0, 0), (3, 64), (17, 130), (64, 600)] {
+                let first = PfnRange::new(Pfn::new(start * GIB).unwrap(), first).unwrap();
+                let both = [first, frames(1024 * GIB, others.max(1) * GIB)];
+                let ranges = if others == 0 { &both[..1] } else { &both[..] };
+                for bytes in [1 << 18, 1 << 20, 2 << 20, 64 << 20, 1 << 30] {
+                    let pagemap = DevPagemap::new(&model, ranges, geometry(bytes)).unwrap();
+                    let pagemap = pagemap.with_heads(Heads::Packed);
+                    let order = pagemap.geometry().order();
+                    let needed = |reserved: u64| {
+                        let base = reserved.next_multiple_of(order.frames());
+                        let compound = first.split_at(base).1;
+                        let rest = ranges[1..].iter().copied().chain(compound);
+                        let heads = rest.map(|frames| own_pages_of_heads(frames, order));
+                        base / 64 + heads.sum::<u64>() + (64 + 4 * reserved).div_ceil(4096)
+                    };
+                    let leaves_some = |n: &u64| {
+                        (n * SUBSECTION).next_multiple_of(order.frames()) < first.frames()
+                    };
+                    let mut few = (1..first.frames() / SUBSECTION).take_while(leaves_some);
+                    let fewest = few.find(|n| needed(n * SUBSECTION) <= n * SUBSECTION);
+                    let found = pagemap.altmap_needed();
+                    let found = found.ok().map(|reserved| reserved.frames() / SUBSECTION);
+                    assert_eq!(found, fewest, "{first} and {others} GiB in {bytes:#x}");
+                    found_some += u64::from(found.is_some());
+                }
+            }
+        }
+        assert!(found_some > 50);
     }
 
     #[test]

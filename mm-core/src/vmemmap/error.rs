@@ -80,9 +80,10 @@ pub enum OnlineError {
         /// The order.
         order: Order,
     },
-    /// Heads are to be packed in a pagemap with an altmap.
-    HeadsBesideAltmap {
-        /// The reserved frames.
+    /// Neighbours have their packed heads in a frame of an altmap that is not the pagemap's, where heads of these pages
+    /// would be.
+    HeadsInAltmap {
+        /// What that altmap reserves.
         reserved: PfnRange,
     },
     /// The page table refused for a reason of its own.
@@ -98,7 +99,7 @@ impl OnlineError {
             | Self::TailsDiffer
             | Self::NoStubs
             | Self::NoPlaceForHeads { .. }
-            | Self::HeadsBesideAltmap { .. }
+            | Self::HeadsInAltmap { .. }
             | Self::FrameOutOfReach(_)
             | Self::Table(_) => ErrorKind::Unsupported,
             Self::PieceMisaligned { .. } => ErrorKind::Misaligned,
@@ -166,9 +167,9 @@ impl fmt::Display for OnlineError {
                 f,
                 "the model has no place for packed heads of order {order}; give it one (`MemoryModel::with_heads`), or have heads in place"
             ),
-            Self::HeadsBesideAltmap { reserved } => write!(
+            Self::HeadsInAltmap { reserved } => write!(
                 f,
-                "heads are packed in RAM, and the pagemap has the altmap {reserved}; leave it out, or have heads in place"
+                "a frame of the altmap {reserved} holds the packed heads of neighbours; use a pagemap with that altmap, or have heads in place"
             ),
             Self::Table(error) => error.fmt(f),
         }

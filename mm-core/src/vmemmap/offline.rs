@@ -151,9 +151,34 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         offlined
     }
 
-    /// Two parts of `frames`: those before the first ones whose descriptors are in frames of
+    /// Two parts of `frames`: those before some whose descriptors, or packed heads, are in frames of
     /// another altmap than `altmap`, and those after these.
     fn split_at_other_altmap<P: PageTable>(
+        &self,
+        table: &P,
+        frames: PfnRange,
+        altmap: Option<&dyn Altmap>,
+    ) -> (Option<PfnRange>, Option<PfnRange>) {
+        let start = frames.start().get();
+        let (before, behind) = match self.head_in_other_altmap(table, frames, altmap) {
+            Some((page, _)) => {
+                let (before, from) = frames.split_at(page.start().get().saturating_sub(start));
+                let behind = from.and_then(|from| from.split_at(page.frames()).1);
+                (before, behind)
+            }
+            None => (Some(frames), None),
+        };
+        let Some(before) = before else {
+            return (None, behind);
+        };
+        match self.split_at_other_frames(table, before, altmap) {
+            (goes, Some(later)) => (goes, frames.split_at(later.start().get() - start).1),
+            (goes, None) => (goes, behind),
+        }
+    }
+
+    /// The same for descriptors in the vmemmap.
+    fn split_at_other_frames<P: PageTable>(
         &self,
         table: &P,
         frames: PfnRange,
@@ -300,8 +325,27 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         match (other, next) {
             (Some(reserved), _) => Err(OfflineError::OtherAltmap { reserved }),
             (None, Some(at)) if at <= range.last() => Err(OfflineError::NotOnline { at }),
-            _ => Ok(straddlers),
+            _ => match self.other_altmap_of_heads(table, range, altmap) {
+                Some(reserved) => Err(OfflineError::OtherAltmap { reserved }),
+                None => Ok(straddlers),
+            },
         }
+    }
+
+    /// What an altmap other than `own` reserves, if packed heads of pages that begin where `range` describes are in
+    /// frames of it.
+    fn other_altmap_of_heads<P: PageTable>(
+        &self,
+        table: &P,
+        range: VirtRange,
+        own: Option<&dyn Altmap>,
+    ) -> Option<PfnRange> {
+        let [first, last] =
+            [range.start(), range.last()].map(|at| self.model.frame_of_descriptor(at));
+        let (first, last) = (first?, last?);
+        let frames = PfnRange::new(first, last.get().checked_sub(first.get())? + 1).ok()?;
+        let (_, reserved) = self.head_in_other_altmap(table, frames, own)?;
+        Some(reserved)
     }
 
     /// Unmaps the descriptors of `pieces` and releases their frames.
@@ -326,7 +370,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // ranges are whole pages of the vmemmap, and the records its own.
         unsafe { table.unmap(ranges, &mut released, &records) };
         released.finish();
-        self.remove_heads(table, all);
+        self.remove_heads(table, altmap, all);
     }
 }
 

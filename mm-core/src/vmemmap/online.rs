@@ -296,7 +296,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let done = piece.split_at(done / self.model.descriptor_bytes()).0;
         self.unmap_pieces(table, pagemap.altmap(), done.as_slice().iter().copied());
         if pagemap.heads().0 == Heads::Packed {
-            self.remove_heads(table, core::iter::once(piece));
+            self.remove_heads(table, pagemap.altmap(), core::iter::once(piece));
         }
         match stopped {
             MapStopped::Table { error, .. } => error.into(),

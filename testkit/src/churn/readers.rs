@@ -187,7 +187,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             let quiescent = frozen.wait();
             let committed = vmemmap.commit_reorder(table, quiescent, pagemap, frames, references);
             if let Some(old) = committed.old_heads {
-                vmemmap.release_heads(table, old.wait())?;
+                vmemmap.release_heads(table, pagemap, old.wait())?;
             }
             Ok::<_, FoldError>(Some(committed.changed))
         })?;

@@ -141,7 +141,7 @@ impl<'s, E: TailEncoding> Interpreter<'s, E, Readers<'s, ThreadKernel<'s>>> {
             let quiescent = units.wait();
             let committed = vmemmap.commit_reorder(table, quiescent, pagemap, request.frames, have);
             if let Some(old) = committed.old_heads {
-                vmemmap.release_heads(table, old.wait())?;
+                vmemmap.release_heads(table, pagemap, old.wait())?;
             }
             Ok(Some(committed.changed))
         })?;

@@ -100,10 +100,6 @@ impl<'p> Planned<'p> {
             altmap_frames: 0,
         };
         let pagemap = planned.pagemap()?;
-        if let (Heads::Packed, Some(altmap)) = (pagemap.heads().0, pagemap.altmap()) {
-            let reserved = altmap.reserved();
-            return Err(OnlineError::HeadsBesideAltmap { reserved }.into());
-        }
         let Need {
             runs, from_altmap, ..
         } = Need::of(facts, &pagemap);

@@ -8,7 +8,7 @@
 use super::{PlacesFrom, pages_of, vacant};
 use crate::addr::{Order, Pfn, PfnRange, VirtRange};
 use crate::descriptor::{Descriptor, Initial, Part, Reshape, TailEncoding};
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::pagemap::{DevPagemap, Heads};
 use crate::paging::{PageTable, Role};
 use crate::readers::ReadersOf;
@@ -64,18 +64,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             unit: change.unit,
             describe: change.describe,
         };
+        // What they leave has to go to where it came from.
+        if let Some((_, reserved)) = self.head_in_other_altmap(&*table, new.unit, pagemap.altmap())
+        {
+            return Err(FoldError::OtherAltmap { reserved });
+        }
         let mut rest = Some(new.unit);
         while let Some((frames, order)) = new.target.next_packed(&mut rest) {
             self.vacate_places(table, new, frames, order);
             if let Err(error) = self.map_missing(table, new.pagemap, (frames, order), notes) {
-                self.unmake_heads(table, new.target, new.unit);
+                self.unmake_heads(table, pagemap, new.target, new.unit);
                 return Err(error);
             }
             self.write_new_heads(&*table, new, frames, order);
         }
         let gathered = self.gather_old_heads(&*table, new);
         if gathered.is_err() {
-            self.unmake_heads(table, new.target, new.unit);
+            self.unmake_heads(table, pagemap, new.target, new.unit);
         }
         gathered
     }
@@ -85,12 +90,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(in crate::vmemmap) fn unmake_heads<P: PageTable>(
         &mut self,
         table: &mut P,
+        pagemap: &DevPagemap<'_>,
         target: &Target<'_>,
         unit: PfnRange,
     ) {
         let mut rest = Some(unit);
         while let Some((frames, order)) = target.next_packed(&mut rest) {
-            self.remove_unused(table, frames, order);
+            self.remove_unused(table, pagemap.altmap(), frames, order);
         }
     }
 
@@ -151,7 +157,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             if new.describe == Describe::Owned {
                 self.readers.wait();
             }
-            self.remove_unused(table, frames, order);
+            self.remove_unused(table, new.pagemap.altmap(), frames, order);
         }
     }
 
@@ -213,9 +219,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             rest = left.after(last);
             let Some(hole) = VirtRange::between(at, last).filter(|_| found.mapping().is_none())
             else {
-                match self.holder_of_places(table, at) {
-                    Some(_) => continue,
-                    None => return Err(FoldError::AlreadyMapped { at }),
+                let Some(holder) = self.holder_of_places(table, at) else {
+                    return Err(FoldError::AlreadyMapped { at });
+                };
+                match self.other_altmap_with(holder, pagemap.altmap()) {
+                    Some(reserved) => return Err(FoldError::OtherAltmap { reserved }),
+                    None => continue,
                 }
             };
             let from = PlacesFrom::Reserve;
@@ -376,6 +385,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(super) fn remove_unused<P: PageTable>(
         &mut self,
         table: &mut P,
+        altmap: Option<&dyn Altmap>,
         frames: PfnRange,
         order: Order,
     ) {
@@ -391,13 +401,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 Some(before) => gone = VirtRange::between(before.start(), seen.page.last()),
                 None => {
                     if let Some(other) = gone.replace(seen.page) {
-                        self.unmap_places(table, other, PlacesFrom::Reserve);
+                        self.unmap_places(table, other, altmap, PlacesFrom::Reserve);
                     }
                 }
             }
         }
         if let Some(gone) = gone {
-            self.unmap_places(table, gone, PlacesFrom::Reserve);
+            self.unmap_places(table, gone, altmap, PlacesFrom::Reserve);
         }
     }
 

@@ -77,7 +77,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Where in those of `places` that `run` maps from `at` on a head is that is `wanted`.
-    fn find_in_run(
+    pub(super) fn find_in_run(
         &self,
         at: VirtAddr,
         run: &Run,

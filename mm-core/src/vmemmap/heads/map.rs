@@ -3,7 +3,7 @@
 use super::{Places, PlacesFrom, pages_of, vacant};
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, Part};
-use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, FrameReserve};
 use crate::pagemap::{DevPagemap, Heads};
 use crate::paging::{MapStopped, PageTable, Role, Run, RunSource, TableReserve};
 use crate::readers::ReadersOf;
@@ -35,11 +35,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             return Ok(());
         }
         let order = pagemap.geometry().order();
-        // There are none in a piece from within a page.
-        let Some(places) = self.model.packed_heads(piece, order) else {
+        // There are none in a piece from within a page, nor in the base pages beside an altmap.
+        let compound = pagemap.in_compound_pages(piece);
+        let Some(places) = compound.and_then(|frames| self.model.packed_heads(frames, order))
+        else {
             return Ok(());
         };
-        let missing = self.missing_pages(table, places)?;
+        let missing = self.missing_pages(table, places, pagemap.altmap())?;
         if let Some(missing) = missing {
             let from = PlacesFrom::Allocator;
             self.map_places(table, pagemap, missing, Some(places), from, notes)?;
@@ -65,16 +67,23 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         &self,
         table: &P,
         places: VirtRange,
+        altmap: Option<&dyn Altmap>,
     ) -> Result<Option<VirtRange>, OnlineError> {
         let Some(pages) = pages_of(&self.model, places) else {
             return Ok(None);
         };
         let bytes = self.model.granule().bytes();
-        let [mut first, mut last] = [Some(pages.start()), Some(pages.last())];
-        if self.holder_of_places(table, pages.start()).is_some() {
+        let ends = [pages.start(), pages.last()];
+        let [mut first, mut last] = ends.map(Some);
+        let holders = ends.map(|at| self.holder_of_places(table, at));
+        let mut held = holders.iter().flatten();
+        if let Some(reserved) = held.find_map(|holder| self.other_altmap_with(*holder, altmap)) {
+            return Err(OnlineError::HeadsInAltmap { reserved });
+        }
+        if holders[0].is_some() {
             first = pages.start().checked_add(bytes);
         }
-        if self.holder_of_places(table, pages.last()).is_some() {
+        if holders[1].is_some() {
             last = pages.last().get().checked_sub(bytes).map(VirtAddr::new);
         }
         let missing = match (first, last) {
@@ -118,7 +127,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let frames: &dyn FrameReserve;
         let mut memory = memory_of(&self.model, &self.frames, &self.direct_map);
         let mut tables: Option<&dyn TableReserve> = None;
+        let mut altmap = pagemap.altmap();
         if from == PlacesFrom::Reserve {
+            altmap = None;
             // SAFETY: 1: all that is in it is this vmemmap's, of this page table (duties 2 and 3 of `new`).
             reserve =
                 unsafe { FromReserve::new(&self.frames, &self.direct_map, &mut self.reserve) };
@@ -130,8 +141,12 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(tables);
         // Made where it stays: each of its parts would be on the stack twice.
         let mut source = PlaceSource::<D, A, M> {
-            pool: FramePool::new(memory, None, &mut self.pool_state).up_to(table.last_frame()),
+            pool: FramePool::new(memory, altmap, &mut self.pool_state).up_to(table.last_frame()),
             writer: DescriptorWriter::of(pagemap, &self.model, &self.direct_map),
+            from_altmap: altmap
+                .and(places)
+                .and_then(|places| self.model.page_of_packed_head(places.start()))
+                .and_then(|page| pagemap.heads_from_altmap(page)),
             places,
             notes,
             descriptor: PhantomData,
@@ -144,7 +159,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         };
         let end = stopped.at().get().checked_sub(1).map(VirtAddr::new);
         if let Some(done) = end.and_then(|end| VirtRange::between(pages.start(), end)) {
-            self.unmap_places(table, done, from);
+            self.unmap_places(table, done, pagemap.altmap(), from);
         }
         Err(match stopped {
             MapStopped::Table { error, .. } => error.into(),
@@ -157,6 +172,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 struct PlaceSource<'v, D, A, M> {
     pool: FramePool<'v, A, M>,
     writer: DescriptorWriter<'v, M>,
+    /// The pages whose frames come from the pool's altmap, if it has one.
+    from_altmap: Option<VirtRange>,
     /// The places that have heads.
     places: Option<VirtRange>,
     notes: &'v mut Notes,
@@ -164,11 +181,15 @@ struct PlaceSource<'v, D, A, M> {
 }
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> PlaceSource<'_, D, A, M> {
+    const fn page_bytes(&self) -> u64 {
+        self.writer.model.granule().bytes()
+    }
+
     /// Writes into `frames` the places of the pages from `at` on.
     // Not inlined: what it takes of the stack is not there while frames are taken.
     #[inline(never)]
     fn write(&self, frames: PfnRange, at: VirtAddr) {
-        let bytes = self.writer.model.granule().bytes();
+        let bytes = self.page_bytes();
         let in_page = self.writer.model.descriptors_per_page();
         let head = Image::<D>::new(self.writer.initial::<D>(Part::Head, Pfn::ZERO));
         let vacant = vacant::<D>();
@@ -199,7 +220,16 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PlaceSource<'
     #[inline(never)]
     fn next_run(&mut self, at: VirtAddr, pages: u64, _largest: Order) -> Result<Run, OnlineError> {
         let node = self.writer.node;
-        let frames = self.pool.allocate_run(pages.min(FRAMES), node)?;
+        let frames = match self.from_altmap.filter(|pages| pages.contains(at)) {
+            _ if self.pool.altmap.is_none() => self.pool.allocate_run(pages.min(FRAMES), node)?,
+            Some(inside) => {
+                let inside = (inside.last().get() - at.get()) / self.page_bytes() + 1;
+                let most = pages.min(FRAMES).min(inside);
+                self.pool.allocate_run(most, node)?
+            }
+            // Those at the two ends.
+            None => PfnRange::single(self.pool.allocate_ram(node)?),
+        };
         let actual = self.pool.node_of(frames.start());
         self.notes.frames_from(node, actual, frames.frames());
         self.write(frames, at);

@@ -11,7 +11,8 @@
 //! - A page of places is mapped with the first head in it, and unmapped with the last one. Its entry owns the
 //!   one reference of its frame. Compound pages that come online by themselves share it with their neighbours,
 //!   and large ones of several orders may share one.
-//! - Its frame is RAM, like that of stubs: what it describes may reach beyond a pagemap.
+//! - Its frame is RAM, like that of stubs, if what it describes reaches beyond the pagemap; otherwise it comes from the
+//!   pagemap's altmap, if there is one (`altmap`).
 //! - Places that a range has to itself need not be looked at: a page in the middle of them is the range's alone.
 //! - Heads are mapped before the stubs that lead to them. They are unmapped when those are, and flushed.
 //!
@@ -22,6 +23,7 @@
 //! A place that has no head is used by nobody but who holds the vmemmap's lock: no stub leads there. So it is
 //! written to like a frame that is not mapped yet.
 
+mod altmap;
 mod change;
 mod find;
 mod map;
@@ -53,14 +55,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if !D::Encoding::HAS_STUBS {
             return Err(OnlineError::NoStubs);
         }
-        if !self.model.can_pack_heads(order) {
-            return Err(OnlineError::NoPlaceForHeads { order });
-        }
-        match pagemap.altmap() {
-            Some(altmap) => Err(OnlineError::HeadsBesideAltmap {
-                reserved: altmap.reserved(),
-            }),
-            None => Ok(()),
+        match self.model.can_pack_heads(order) {
+            true => Ok(()),
+            false => Err(OnlineError::NoPlaceForHeads { order }),
         }
     }
 

@@ -12,7 +12,8 @@
 
 use crate::addr::{Order, PfnRange};
 use crate::descriptor::{Descriptor, Reshape};
-use crate::frame::{DirectMap, FrameAllocator};
+use crate::frame::{Altmap, DirectMap, FrameAllocator};
+use crate::pagemap::DevPagemap;
 use crate::paging::PageTable;
 use crate::readers::{CountReferences, GracePeriod, Kernel, Reader, Readers, ReadersOf};
 use crate::vmemmap::Vmemmap;
@@ -116,6 +117,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(in crate::vmemmap) fn remove_old_heads<P: PageTable>(
         &mut self,
         table: &mut P,
+        altmap: Option<&dyn Altmap>,
         frames: PfnRange,
         keep: Option<Order>,
     ) {
@@ -123,7 +125,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             return;
         }
         for order in self.orders_of_old(keep) {
-            self.remove_unused(table, frames, order);
+            self.remove_unused(table, altmap, frames, order);
         }
     }
 }
@@ -132,19 +134,26 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
     Vmemmap<D, A, M, Readers<'r, K>>
 {
     /// Takes the old heads of pages that have changed their order. What that frees goes to the
-    /// [reserve](Self::reserve).
+    /// [reserve](Self::reserve), and to the altmap of `pagemap`, the one that they were changed by, what came from
+    /// there.
     ///
     /// # Errors
     ///
-    /// [`FoldError::OtherVmemmap`] where another one has changed them. They stay there.
+    /// [`FoldError::OtherVmemmap`] where another one has changed them, and [`FoldError::OtherAltmap`] where
+    /// some of them are in frames of an altmap that is not the pagemap's. They stay there.
     pub fn release_heads<P: PageTable>(
         &mut self,
         table: &mut P,
+        pagemap: &DevPagemap<'_>,
         old: QuiescentHeads<'r, D, K>,
     ) -> Result<(), FoldError> {
         let QuiescentHeads(old) = old;
         if !self.readers.has_root_of(old.reader.readers()) {
             return Err(FoldError::OtherVmemmap);
+        }
+        let altmap = pagemap.altmap();
+        if let Some((_, reserved)) = self.head_in_other_altmap(&*table, old.frames, altmap) {
+            return Err(FoldError::OtherAltmap { reserved });
         }
         let mut done = 0;
         let runs = iter::from_fn(|| {
@@ -153,7 +162,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             Some(frames)
         });
         for frames in runs {
-            self.remove_old_heads(table, frames, old.keep);
+            self.remove_old_heads(table, altmap, frames, old.keep);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{PlacesFrom, pages_of, vacant};
 use crate::addr::{PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::{Descriptor, TailEncoding};
-use crate::frame::{DirectMap, FrameAllocator, FrameReserve};
+use crate::frame::{Altmap, DirectMap, FrameAllocator, FrameReserve};
 use crate::paging::{PageTable, TableReserve};
 use crate::readers::ReadersOf;
 use crate::vmemmap::frame_pool::FramePool;
@@ -20,27 +20,38 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     pub(in crate::vmemmap) fn remove_heads<P: PageTable>(
         &mut self,
         table: &mut P,
+        altmap: Option<&dyn Altmap>,
         pieces: impl Iterator<Item = PfnRange>,
     ) {
         if self.look_for_heads(&*table).is_none() {
             return;
         }
         for piece in pieces {
-            self.remove_heads_of(table, piece);
+            self.remove_heads_of(table, altmap, piece);
         }
     }
 
     #[inline(never)]
-    fn remove_heads_of<P: PageTable>(&mut self, table: &mut P, piece: PfnRange) {
+    fn remove_heads_of<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        altmap: Option<&dyn Altmap>,
+        piece: PfnRange,
+    ) {
         for order in self.model.packed_orders() {
             if let Some(places) = self.model.packed_heads(piece, order) {
-                self.vacate(table, places);
+                self.vacate(table, altmap, places);
             }
         }
     }
 
     /// Takes the heads at `places`.
-    fn vacate<P: PageTable>(&mut self, table: &mut P, places: VirtRange) {
+    fn vacate<P: PageTable>(
+        &mut self,
+        table: &mut P,
+        altmap: Option<&dyn Altmap>,
+        places: VirtRange,
+    ) {
         let Some(pages) = pages_of(&self.model, places) else {
             return;
         };
@@ -60,7 +71,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             _ => None,
         };
         if let Some(gone) = gone {
-            self.unmap_places(table, gone, PlacesFrom::Allocator);
+            self.unmap_places(table, gone, altmap, PlacesFrom::Allocator);
         }
     }
 
@@ -85,12 +96,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Unmaps `pages` of places that have no head any more, or have not been seen by anybody.
-    /// Their frames and tables go to where others came `from`.
+    /// Their frames and tables go to where others came `from`; those of `altmap` go there.
     #[inline(never)]
     pub(super) fn unmap_places<P: PageTable>(
         &mut self,
         table: &mut P,
         pages: VirtRange,
+        altmap: Option<&dyn Altmap>,
         from: PlacesFrom,
     ) {
         let reserve;
@@ -107,7 +119,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             tables = Some(&reserve);
         }
         let records = RecordsInUse::new(memory, &mut self.table_records).with_reserve(tables);
-        let mut pool = FramePool::new(memory, None, &mut self.pool_state);
+        let mut pool = FramePool::new(memory, altmap, &mut self.pool_state);
         // SAFETY: 1: no stub leads there, and nobody has a head that was there: its memory is offline. 2: they are
         // whole pages, this value's alone (duty 1 of `new`), and the records are its own.
         unsafe {

@@ -138,7 +138,7 @@ impl<'r, D: CountReferences + Reshape, A: FrameAllocator, M: DirectMap, K: Kerne
             let committed = vmemmap.commit_reorder(table, quiescent, pagemap, frames, references.1);
             let mut changed = committed.changed;
             if let Some(old) = committed.old_heads {
-                let released = vmemmap.release_heads(table, old.wait());
+                let released = vmemmap.release_heads(table, pagemap, old.wait());
                 changed.error = changed.error.or(released.err());
             }
             changed

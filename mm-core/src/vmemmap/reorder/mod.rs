@@ -158,7 +158,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let keep = packed_order(pagemap);
         if self.has_old_heads(&*table, changed, keep) {
             self.readers.wait();
-            self.remove_old_heads(table, changed, keep);
+            self.remove_old_heads(table, pagemap.altmap(), changed, keep);
         }
     }
 
@@ -393,7 +393,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
                 Ok(())
             }
             Err(error) => {
-                self.unmake_heads(table, &request.target, unit);
+                self.unmake_heads(table, pagemap, &request.target, unit);
                 self.give_bits_back(bits);
                 Err(match error {
                     FoldError::OutOfFrames(_) => FoldError::ReserveTooSmall { node },

@@ -1,5 +1,6 @@
 //! Packed heads: what they cost, where they are, pieces in any order, failures, and what is refused.
 
+mod altmaps;
 mod costs;
 mod pieces;
 mod refusals;

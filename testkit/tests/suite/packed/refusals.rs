@@ -25,20 +25,6 @@ fn an_encoding_without_stubs_is_refused(kind: BackendKind) {
     });
 }
 
-fn an_altmap_is_refused(kind: BackendKind) {
-    let model = kind.model();
-    let sizes = Sizes::of(model);
-    let ranges = [sizes.blocks(sizes.natural(), 8, 64)];
-    let reserved = sizes.blocks(sizes.natural(), 8, 1);
-    kind.testbed(&Setup::new(&ranges).with_altmap(reserved), |bed| {
-        let altmap = bed.altmaps()[0];
-        let pagemap = packed(&model, &ranges, sizes.natural());
-        let pagemap = pagemap.with_altmap(altmap).unwrap();
-        let refused = bed.online(&pagemap).map(drop).unwrap_err();
-        assert_eq!(refused, OnlineError::HeadsBesideAltmap { reserved });
-    });
-}
-
 fn packed_memory_is_not_folded_nor_reshaped(kind: BackendKind) {
     let model = kind.model();
     let sizes = Sizes::of(model);
@@ -99,7 +85,6 @@ fn foreign_entries_where_heads_are_to_be_are_seen(kind: BackendKind) {
 
 on_backends!(all:
     an_encoding_without_stubs_is_refused,
-    an_altmap_is_refused,
     packed_memory_is_not_folded_nor_reshaped,
     foreign_entries_where_heads_are_to_be_are_seen,
 );

@@ -249,7 +249,9 @@ fn old_heads_stay_until_a_second_wait(kind: BackendKind) {
             assert_eq!(refused.map(drop), Err(OfflineError::Frozen { first }));
             if releases {
                 let before = bed.vmemmap.reserve(NODE);
-                let released = bed.vmemmap.release_heads(&mut bed.table, old_heads.wait());
+                let released = bed
+                    .vmemmap
+                    .release_heads(&mut bed.table, after, old_heads.wait());
                 assert_eq!(released, Ok(()));
                 assert!(bed.table.lookup(old).mapping().is_none());
                 assert!(bed.vmemmap.reserve(NODE).frames > before.frames);
