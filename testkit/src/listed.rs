@@ -17,6 +17,8 @@ pub(crate) struct Part {
     pub(crate) tails: Tails,
     /// What the table in which it is mapped shares.
     pub(crate) tables: Tables,
+    /// Whether it has stubs: heads are packed.
+    pub(crate) packed: bool,
 }
 
 /// The pages that there are.
@@ -77,7 +79,12 @@ impl<F: Fn(u64) -> Option<Part>> Listed<F> {
         let first = page.first.get() / self.per_page;
         let parts = first..first + (page.order.frames() / self.per_page).max(1);
         let (mut tails, mut tables) = (Vec::new(), Tables::Private);
+        let mut heads = Vec::new();
         for part in parts.filter_map(&self.part_at) {
+            heads.push(match part.packed {
+                true => Heads::Packed,
+                false => Heads::InPlace,
+            });
             if part.tails != Tails::None && tails.last() != Some(&part.tails) {
                 tails.push(part.tails);
             }
@@ -89,6 +96,6 @@ impl<F: Fn(u64) -> Option<Part>> Listed<F> {
             true => page.tails == Tails::None,
             false => tails.contains(&page.tails),
         };
-        page.heads == Heads::InPlace && has_tails && page.tables == tables
+        heads.contains(&page.heads) && has_tails && page.tables == tables
     }
 }

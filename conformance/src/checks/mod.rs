@@ -223,7 +223,8 @@ checks! {
         packed_heads_lie_side_by_side_and_all_else_is_one_frame
         neighbours_of_a_packed_head_keep_what_the_kernel_wrote
         a_failed_online_leaves_no_packed_head_behind
-        packed_pages_keep_their_order;
+        packed_pages_keep_their_order
+        packed_pages_become_pages_of_another_order_and_what_they_were;
     shared_tables by Mask:
         shared_tables_cost_one_for_each_tail_frame
         every_size_of_piece_gives_the_same_tables

@@ -242,3 +242,82 @@ pub(super) fn packed_pages_keep_their_order<H: Harness>(bench: &mut Bench<'_, H,
     bench.offline(region);
     bench.absent(range)
 }
+
+/// The pages of `range` become those of `pagemap`, and cost what they should. What the kernel wrote into the first head
+/// is still there.
+fn changes_to<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+    pagemap: &DevPagemap<'_>,
+    range: PfnRange,
+    largest: Order,
+) -> Verdict {
+    let order = pagemap.geometry().order();
+    let done = bench.reorder(pagemap, range, largest)?;
+    ensure(
+        done.notes.is_empty(),
+        "nothing is done otherwise than asked",
+    )?;
+    let first = range.start();
+    let pages = bench.pages(range);
+    let flags = match pagemap.heads().0 {
+        Heads::Packed => {
+            let heads = pages_of_heads(bench, range, order)?;
+            bench.costs(heads + 1, pages + heads)?;
+            is_packed(bench, range, order)?;
+            head(bench, first, order)?.flags()
+        }
+        _ => {
+            let own = match pagemap.tails().0 {
+                Tails::PerOrder => range.frames() / order.frames() + 1,
+                _ => pages,
+            };
+            bench.costs(own, pages)?;
+            bench.descriptor(first)?.flags()
+        }
+    };
+    let found = flags.load(Ordering::Relaxed);
+    equal_at(KEPT, found, "what the kernel wrote", bench.address(first)?)
+}
+
+/// What the kernel writes.
+const KEPT: u64 = 0x1234;
+
+pub(super) fn packed_pages_become_pages_of_another_order_and_what_they_were<H: Harness>(
+    bench: &mut Bench<'_, H, Mask>,
+) -> Verdict {
+    bench.needs_replacement()?;
+    let small = bench.small();
+    let large = super::reorder::four(bench)?;
+    let range = bench.blocks(large, 0, 2)?;
+    let ranges = [range];
+    let packed_large = packed(bench, &ranges, large)?;
+    let packed_small = packed(bench, &ranges, small)?;
+    let in_place = bench.sharing(&ranges, large, Tails::PerOrder)?;
+    let base = bench.sharing(&ranges, Order::BASE, Tails::None)?;
+    let base = base.with_huge_leaves(false);
+    let region = bench.online(&packed_large)?;
+    let flags = head(bench, range.start(), large)?.flags();
+    flags.store(KEPT, Ordering::Relaxed);
+    for pagemap in [
+        &packed_small,
+        &packed_large,
+        &base,
+        &packed_small,
+        &in_place,
+        &packed_large,
+        &in_place,
+        &packed_small,
+        &base,
+        &packed_large,
+    ] {
+        changes_to(bench, pagemap, range, large)?;
+    }
+    bench.offline(region);
+    bench.absent(range)?;
+    for order in [small, large] {
+        let at = place(bench, range.start(), order)?;
+        let found = holder_at(bench, at)?;
+        ensure_at(found.is_none(), "heads go with their pages", at)?;
+    }
+    Ok(())
+}

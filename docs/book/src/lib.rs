@@ -30,3 +30,6 @@ pub mod architecture {}
 
 #[doc = include_str!("../policies.md")]
 pub mod policies {}
+
+#[doc = include_str!("../packed-heads.md")]
+pub mod packed_heads {}

@@ -81,6 +81,7 @@ impl Need {
             }
         }
         need.descriptor_frames += packed::head_frames(pagemap);
+        need.from_altmap += packed::altmap_frames(pagemap);
         let page = facts.model.granule().bytes() + HOST_BYTES_PER_FRAME;
         need.host_bytes =
             (need.descriptor_frames + need.tables) * page + leaves * HOST_BYTES_PER_LEAF;

@@ -34,8 +34,27 @@ pub fn head_frames(pagemap: &DevPagemap<'_>) -> u64 {
     pages(pagemap).into_iter().map(frames).sum()
 }
 
+/// How many frames of an altmap hold heads of `pagemap`, if it has one: those of pages that have no others.
+pub fn altmap_frames(pagemap: &DevPagemap<'_>) -> u64 {
+    let granule = pagemap.model().granule();
+    let whole = |range: &PfnRange| {
+        let [first, last] = ends_of(pagemap, *range)?;
+        let end = last + pagemap.model().descriptor_bytes();
+        let whole = (end >> granule.shift()).checked_sub(first.div_ceil(granule.bytes()));
+        pagemap.altmap().and(whole)
+    };
+    pagemap.ranges().iter().filter_map(whole).sum()
+}
+
 /// The pages that the heads of those compound pages are in that begin in `range`.
 fn pages_of(pagemap: &DevPagemap<'_>, range: PfnRange) -> Option<Pages> {
+    let shift = pagemap.model().granule().shift();
+    let [first, last] = ends_of(pagemap, range)?;
+    Some(first >> shift..=last >> shift)
+}
+
+/// The addresses of the first and the last of these heads.
+fn ends_of(pagemap: &DevPagemap<'_>, range: PfnRange) -> Option<[u64; 2]> {
     let order = pagemap.geometry().order();
     if pagemap.heads().0 != Heads::Packed {
         return None;
@@ -49,6 +68,6 @@ fn pages_of(pagemap: &DevPagemap<'_>, range: PfnRange) -> Option<Pages> {
         None => range,
     };
     let model = pagemap.model();
-    let page = |frame| Some(model.packed_head(frame, order)?.get() >> model.granule().shift());
-    Some(page(compound.start())?..=page(compound.last())?)
+    let head = |frame| Some(model.packed_head(frame, order)?.get());
+    Some([head(compound.start())?, head(compound.last())?])
 }

@@ -18,7 +18,7 @@ use super::stats::NodeCounters;
 use crate::addr::{NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
-use crate::pagemap::DevPagemap;
+use crate::pagemap::{DevPagemap, Heads};
 use crate::paging::PageTable;
 use crate::readers::{Part, ReadersOf};
 
@@ -42,7 +42,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             frames.is_none_or(|frames| {
                 let range = self.model.descriptors(frames);
                 range.is_some_and(|range| self.check_online(table, range, pagemap.altmap()).is_ok())
-                    && self.describes(table, page, frames)
+                    && self.describes(table, page, frames, Some(pagemap.heads().0))
             })
         };
         let of_page = |page: PfnRange, frame: Pfn| frame.get() - page.start().get();
@@ -65,19 +65,41 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Whether all of `frames`, which are online, are described as parts of `page`, and not of others
-    /// that came online in between by another pagemap. Whole subsections come at once.
-    fn describes<P: PageTable>(&self, table: &P, page: PfnRange, frames: PfnRange) -> bool {
-        self.subsections(frames)
-            .all(|frame| self.described_page(table, frame) == Some(page))
+    /// that came online in between by another pagemap: and of one whose head is where `heads` says, or all say
+    /// that it is in one place. Whole subsections come at once.
+    fn describes<P: PageTable>(
+        &self,
+        table: &P,
+        page: PfnRange,
+        frames: PfnRange,
+        heads: Option<Heads>,
+    ) -> bool {
+        let mut heads = heads;
+        self.subsections(frames).all(|frame| {
+            let described = self.described_as(table, frame);
+            described
+                .is_some_and(|(of, in_one)| of == page && *heads.get_or_insert(in_one) == in_one)
+        })
     }
 
     /// The page of which the descriptor of `frame` says that it is a part.
     pub(super) fn described_page<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<PfnRange> {
+        let (page, _) = self.described_as(table, frame)?;
+        Some(page)
+    }
+
+    /// The page of which the descriptor of `frame` says that it is a part, and where it says that its head is.
+    fn described_as<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<(PfnRange, Heads)> {
         let at = self.descriptor_address(frame)?;
         let descriptor = self.mapped_descriptor(table, frame)?;
         let head = D::Encoding::head_of(at, descriptor.word());
         let first = self.frame_of_descriptor(head)?;
-        PfnRange::new(first, descriptor.order().frames()).ok()
+        let page = PfnRange::new(first, descriptor.order().frames()).ok()?;
+        let heads = match D::Encoding::is_stub(descriptor.word()) {
+            true => Heads::Packed,
+            false => Heads::InPlace,
+        };
+        Some((page, heads))
     }
 
     /// Takes the frames of bits that it needs to [publish](Self::publish) `frames`. After an error
@@ -162,7 +184,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let mut rest = Some(frames);
         while let Some(left) = rest {
             let (page, behind) = left.take_first(order.frames());
-            if self.describes(table, page, page) {
+            if self.describes(table, page, page, None) {
                 self.publish(page);
             }
             rest = behind;

@@ -79,6 +79,15 @@ impl<E: TailEncoding> Churn<'_, E> {
             };
         };
         let frame = found.frame_at(at, self.world.machine.model().granule().shift());
+        let mut note = self.model.notes.get(&page).copied().unwrap_or(0);
+        if let Some(place) = self.model.place_at(page) {
+            let order = cell.order().unwrap_or(0);
+            if let Err(what) = self.check_packed_head(place, order, note) {
+                return wrong(&what);
+            }
+            // Stubs have none.
+            note = 0;
+        }
         let (order, writable) = match cell {
             Cell::Free => return wrong("something is mapped"),
             Cell::Foreign if frame.get() == FOREIGN_FRAME + page => return Ok(None),
@@ -94,7 +103,6 @@ impl<E: TailEncoding> Churn<'_, E> {
         if found.writable != writable || found.executable {
             return wrong("it has other rights");
         }
-        let note = self.model.notes.get(&page).copied().unwrap_or(0);
         match self.check_descriptors(page, frame, order, note) {
             Ok(()) => Ok(Some(frame)),
             Err(what) => wrong(&what),
@@ -126,7 +134,20 @@ impl<E: TailEncoding> Churn<'_, E> {
                     descriptor.order()
                 ));
             }
-            if descriptor.is_tail() != (described != head) {
+            let is_stub = E::is_stub(descriptor.word());
+            let packed = matches!(
+                self.model.cell(page),
+                Cell::Tail {
+                    key: Key::Stubs(..),
+                    ..
+                }
+            );
+            if is_stub != packed {
+                return Err(format!(
+                    "the descriptor of {described} is a stub, or is none"
+                ));
+            }
+            if descriptor.is_tail() != (described != head || packed) {
                 return Err(format!("the descriptor of {described} is another part"));
             }
             let flags = descriptor.flags().load(Ordering::Relaxed);
@@ -135,6 +156,31 @@ impl<E: TailEncoding> Churn<'_, E> {
             }
         }
         Ok(())
+    }
+
+    /// Checks the head at `place`, of a page of `order`.
+    fn check_packed_head(&self, place: VirtAddr, order: u8, note: u64) -> Result<(), String> {
+        let granule = self.world.layout.model.granule();
+        let Some(found) = self.table.leaf(place) else {
+            return Err(format!("there is no head at {place}"));
+        };
+        if !found.writable || found.executable {
+            return Err(format!("the head at {place} has other rights"));
+        }
+        let holder = found.frame_at(place, granule.shift());
+        let bytes = self.world.layout.model.descriptor_bytes();
+        let index = (place.get() & (granule.bytes() - 1)) / bytes;
+        let page = self.world.machine.memory().frame_pointer(holder);
+        // SAFETY: the library has mapped the frame as a page of that many descriptors, which are only shared.
+        let head = unsafe { page.cast::<Page<E>>().add(index as usize).as_ref() };
+        let flags = head.flags().load(Ordering::Relaxed);
+        let seen = (head.order().get(), head.is_tail(), flags);
+        match seen == (order, false, note) && head.word() != E::vacant_word() {
+            true => Ok(()),
+            false => Err(format!(
+                "the head at {place} is {seen:?}, not {order} {note:#x}"
+            )),
+        }
     }
 
     /// Compares the pages of `frames` that are listed with those that should be.

@@ -33,7 +33,9 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
 
     pub(super) fn surveyed(&self, pages: &Range<u64>, policy: &Policy) -> (Expected, u64, u64) {
         match self.model.survey(pages, policy.order) {
+            _ if self.model.packs(policy) => (Err(ErrorKind::Unsupported), 0, 0),
             Ok((folded, unfolded)) => (Ok(()), folded, unfolded),
+            Err(FoldRefusal::Packed) => (Err(ErrorKind::Unsupported), 0, 0),
             Err(FoldRefusal::NotOnline) => (Err(ErrorKind::NotOnline), 0, 0),
             Err(FoldRefusal::OtherTails) => (Err(ErrorKind::Overlap), 0, 0),
         }

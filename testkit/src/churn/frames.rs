@@ -64,7 +64,8 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         let note = self.rng.u64(1..);
         self.act = format!("write {note:#x} to page {page}");
         self.touched = page..page + 1;
-        if matches!(self.model.cell(page), Cell::Own { .. }) {
+        let is_own = matches!(self.model.cell(page), Cell::Own { .. });
+        if is_own || self.model.place_at(page).is_some() {
             let frame = self.world.layout.frame_of(page);
             if self.vmemmap.is_reserved(frame) {
                 // No page of the kernel's.

@@ -74,6 +74,8 @@ pub struct Tally {
     pub shared_tables: u64,
     /// Of both, those with tails per order.
     pub per_order: u64,
+    /// Of these, those with packed heads.
+    pub packed: u64,
     /// Regions and pieces that went offline.
     pub offline: u64,
     /// Of both, those that were frozen first.
@@ -122,6 +124,7 @@ impl Tally {
         self.huge += other.huge;
         self.shared_tables += other.shared_tables;
         self.per_order += other.per_order;
+        self.packed += other.packed;
         self.offline += other.offline;
         self.frozen += other.frozen;
         self.busy += other.busy;
@@ -244,6 +247,8 @@ struct Churn<'w, E: TailEncoding> {
     tail_frames: FxHashMap<Key, Pfn>,
     /// Pages that the last operation was about.
     touched: std::ops::Range<u64>,
+    /// Whether heads are packed where tails are shared by all pages of an order.
+    packs: bool,
     /// Whether allocations may fail.
     armed: bool,
     /// What is being done.
@@ -264,6 +269,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         let taken = machine.take_table(world.foreign);
         let mut table = taken.ok_or("the table is taken")?;
         let mut model = Model::new(world.layout, machine.facts().has_tables);
+        let packs = E::SAME_FOR_ALL && rng.bool();
         if rng.u8(..3) == 0 {
             let page = (world.layout.foreign_table() + 1) * world.layout.table - 1;
             let frame = Pfn::new(FOREIGN_FRAME + page).ok_or("no such frame")?;
@@ -290,6 +296,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             device_regions: world.devices.iter().map(|_| None).collect(),
             tail_frames: FxHashMap::default(),
             touched: 0..1,
+            packs,
             armed: false,
             act: String::new(),
             scratch: vec![AuditSlot::default(); 1 << 13],

@@ -3,8 +3,12 @@
 //! Knows no code of the library's. Counts are kept as pages change, so that they are there after
 //! every operation for nothing.
 
+mod costs;
+mod heads;
 mod reorder;
 
+pub(super) use self::costs::Costs;
+use self::heads::Heads;
 use super::layout::Layout;
 use crate::found::Found;
 use crate::listed::Part;
@@ -20,6 +24,8 @@ pub(super) enum Key {
     Compound(u8, u64),
     /// That of all compound pages of this order on this node.
     Order(u8, u32),
+    /// The stubs of all of them whose heads are packed.
+    Stubs(u8, u32),
 }
 
 /// What a page of the vmemmap is mapped to.
@@ -72,6 +78,8 @@ pub(super) struct Policy {
     pub(super) tables: Tables,
     pub(super) huge_leaves: bool,
     pub(super) node: u32,
+    /// Whether heads are packed, where they can be.
+    pub(super) packed: bool,
 }
 
 /// The window.
@@ -89,6 +97,9 @@ pub(super) struct Model {
     /// Of the pages that are `own`, those of devices with altmaps.
     own_of_devices: u64,
     mapped: u64,
+    /// The packed heads, and how many of their pages are counted as mapped.
+    heads: Heads,
+    mapped_heads: u64,
     found: Found,
     /// The marked frames, by number.
     pub(super) marks: BTreeSet<u64>,
@@ -105,19 +116,6 @@ pub(super) struct Reserved {
     pub(super) tables: u64,
 }
 
-/// What an operation costs and saves in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Costs {
-    pub(super) descriptors: u64,
-    pub(super) tails: u64,
-    pub(super) of_altmaps: u64,
-    pub(super) tables: u64,
-    pub(super) marks: u64,
-    pub(super) online_map: u64,
-    pub(super) reserve: u64,
-    pub(super) reused: u64,
-}
-
 impl Model {
     pub(super) fn new(layout: Layout, has_tables: bool) -> Self {
         Self {
@@ -130,6 +128,8 @@ impl Model {
             own: 0,
             own_of_devices: 0,
             mapped: 0,
+            heads: Heads::default(),
+            mapped_heads: 0,
             found: Found::new(0..layout.pages()),
             marks: BTreeSet::new(),
             notes: BTreeMap::new(),
@@ -152,6 +152,7 @@ impl Model {
     pub(super) fn tails_of(&self, policy: &Policy) -> Tails {
         let pages = self.pages_of(policy.order);
         match policy.tails {
+            _ if self.packs(policy) => Tails::PerOrder,
             Tails::PerCompound if policy.order > 0 && pages > 2 => Tails::PerCompound,
             Tails::PerOrder if policy.order > 0 && pages > 1 => Tails::PerOrder,
             _ => Tails::None,
@@ -163,7 +164,7 @@ impl Model {
         self.has_tables
             && policy.tables == Tables::Shared
             && self.tails_of(policy) != Tails::None
-            && self.pages_of(policy.order) >= 2 * self.layout.table
+            && (self.packs(policy) || self.pages_of(policy.order) >= 2 * self.layout.table)
     }
 
     pub(super) fn pages_of(&self, order: u8) -> u64 {
@@ -174,11 +175,14 @@ impl Model {
     fn set(&mut self, page: u64, cell: Cell) {
         let of_devices = u64::from(page < self.layout.device_pages());
         let before = std::mem::replace(&mut self.cells[page as usize], cell);
-        if before.order() != cell.order() {
-            for order in [before.order(), cell.order()].into_iter().flatten() {
-                self.found.change(page, self.pages_of(order));
+        let kinds = [before, cell].map(heads::kind);
+        if kinds[0] != kinds[1] {
+            for kind in kinds.into_iter().flatten() {
+                self.found
+                    .change(page, self.pages_of(heads::order_of(kind)));
             }
         }
+        self.set_head(page, before, cell);
         let ours = &mut self.ours[(page / self.layout.table) as usize];
         *ours += u64::from(cell.is_ours());
         *ours -= u64::from(before.is_ours());
@@ -216,24 +220,30 @@ impl Model {
     /// Brings up to date what readers find, before it is asked for.
     pub(super) fn refresh(&mut self) {
         let vmemmap_page = self.layout.model.vmemmap_page_order().get();
-        let order_at = |page: u64| self.cells.get(page as usize).and_then(|cell| cell.order());
-        let pages_of = |order: u8| 1 << order.saturating_sub(vmemmap_page);
-        self.found.refresh(order_at, pages_of);
+        // A page whose parts say that its head is in different places is not found.
+        let kind_at = |page: u64| {
+            self.cells
+                .get(page as usize)
+                .and_then(|cell| heads::kind(*cell))
+        };
+        let pages_of = |kind: u8| 1 << heads::order_of(kind).saturating_sub(vmemmap_page);
+        self.found.refresh(kind_at, pages_of);
     }
 
     /// The order of the page that readers find where `page` describes frames.
     pub(super) fn found(&self, page: u64) -> Option<u8> {
-        self.found.order_at(page)
+        self.found.order_at(page).map(heads::order_of)
     }
 
     /// How `page` is mapped, if it is ours.
     pub(super) fn listed_part(&self, page: u64) -> Option<Part> {
-        let (order, tails) = match *self.cells.get(page as usize)? {
+        let (order, tails, packed) = match *self.cells.get(page as usize)? {
             Cell::Free | Cell::Foreign => return None,
-            Cell::Own { order, .. } => (order, Tails::None),
+            Cell::Own { order, .. } => (order, Tails::None, false),
             Cell::Tail { order, key } => match key {
-                Key::Compound(..) => (order, Tails::PerCompound),
-                Key::Order(..) => (order, Tails::PerOrder),
+                Key::Compound(..) => (order, Tails::PerCompound, false),
+                Key::Order(..) => (order, Tails::PerOrder, false),
+                Key::Stubs(..) => (order, Tails::PerOrder, true),
             },
         };
         let tables = match self.spans[(page / self.layout.table) as usize] {
@@ -244,6 +254,7 @@ impl Model {
             order,
             tails,
             tables,
+            packed,
         })
     }
 
@@ -256,64 +267,6 @@ impl Model {
     pub(super) fn has_shared_table(&self, pages: &Range<u64>) -> bool {
         self.spans_of(pages)
             .any(|span| matches!(self.spans[span], Span::Shared(_)))
-    }
-
-    /// What all of it costs now.
-    pub(super) fn costs(&self) -> Costs {
-        let tails = self.tails.len() as u64;
-        let of_devices = |key: &Key| match key {
-            Key::Compound(_, head) => *head < self.layout.device_pages(),
-            Key::Order(..) => false,
-        };
-        let tails_of_devices = self.tails.keys().filter(|key| of_devices(key)).count() as u64;
-        let bits = self.layout.model.granule().shift() + 2;
-        let blocks: BTreeSet<u64> = self.marks.iter().map(|frame| frame >> bits).collect();
-        Costs {
-            descriptors: self.own + tails,
-            tails,
-            of_altmaps: self.own_of_devices + tails_of_devices,
-            tables: self.tables(),
-            marks: blocks.len() as u64,
-            online_map: self.found.map_frames(),
-            reserve: self.reserve.frames + self.reserve.tables,
-            reused: self.mapped - self.own - tails,
-        }
-    }
-
-    /// How many tables this library has made.
-    fn tables(&self) -> u64 {
-        if !self.has_tables {
-            return 0;
-        }
-        let mut shared: Vec<Key> = Vec::new();
-        let mut leaf_tables = 0;
-        let mut any = false;
-        let mut foreign = false;
-        for (span, ours) in self.spans.iter().zip(&self.ours) {
-            match span {
-                Span::Shared(key) => shared.push(*key),
-                Span::Huge => any = true,
-                Span::Foreign => foreign = true,
-                Span::Private => leaf_tables += u64::from(*ours > 0),
-            }
-        }
-        shared.sort_unstable();
-        shared.dedup();
-        leaf_tables += shared.len() as u64;
-        // All of the window is below one table of each level, which somebody else has made where
-        // they have made any.
-        let levels = self.upper_levels();
-        leaf_tables
-            + if (any || leaf_tables > 0) && !foreign {
-                levels
-            } else {
-                0
-            }
-    }
-
-    /// Levels between the root and the leaf tables.
-    fn upper_levels(&self) -> u64 {
-        self.layout.upper_levels
     }
 
     fn span_pages(&self, span: usize) -> Range<u64> {
@@ -382,7 +335,8 @@ impl Model {
         for page in piece.clone() {
             let order = if page < base_until { 0 } else { policy.order };
             let head = page - page % unit;
-            let cell = if tails == Tails::None || order == 0 || page == head {
+            let is_own = tails == Tails::None || order == 0 || page == head;
+            let cell = if is_own && !(self.packs(policy) && order > 0) {
                 let huge = huge.contains(&(page - page % self.layout.table));
                 Cell::Own { order, huge }
             } else {
@@ -409,6 +363,7 @@ impl Model {
 
     fn key(&self, tails: Tails, policy: &Policy, head: u64) -> Key {
         match tails {
+            _ if self.packs(policy) => Key::Stubs(policy.order, policy.node),
             Tails::PerOrder => Key::Order(policy.order, policy.node),
             _ => Key::Compound(policy.order, head),
         }
@@ -480,6 +435,9 @@ impl Model {
     /// How many compound pages of `order` in `pages` have their tails shared, and how many have
     /// not; or the first page that does not fit.
     pub(super) fn survey(&self, pages: &Range<u64>, order: u8) -> Result<(u64, u64), FoldRefusal> {
+        if self.has_packed(pages) {
+            return Err(FoldRefusal::Packed);
+        }
         let unit = self.pages_of(order);
         let (mut folded, mut unfolded) = (0, 0);
         for head in pages.clone().step_by(unit as usize) {
@@ -599,6 +557,8 @@ impl Model {
 /// Why pages cannot be folded, unfolded or reshaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FoldRefusal {
+    /// Some of the pages have packed heads, and keep their order.
+    Packed,
     NotOnline,
     OtherTails,
 }

@@ -52,6 +52,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         self.model.enter(pages, policy, base_until, &huge);
         self.tally.shared_tables += u64::from(self.model.has_shared_table(pages));
         self.tally.per_order += u64::from(self.model.tails_of(policy) == Tails::PerOrder);
+        self.tally.packed += u64::from(self.model.packs(policy));
         Ok(())
     }
 
@@ -276,6 +277,7 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
                 tables: Tables::Private,
                 huge_leaves: true,
                 node: self.rng.u32(..2),
+                packed: false,
             };
             let pagemap = self.pagemap(memory, &policy, Piece::Range)?;
             self.populate_by(&pagemap, &policy, memory.ranges[0])?;

@@ -5,7 +5,7 @@ use super::model::Policy;
 use super::world::Memory;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
-use mm_core::pagemap::{DevPagemap, Geometry, Piece, Tables, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Piece, Tables, Tails};
 use std::ops::Range;
 
 /// How many vmemmap pages get frames of their own, except now and then.
@@ -48,9 +48,16 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
             },
             huge_leaves: self.rng.bool() || !few,
             node: self.rng.u32(..2),
+            packed: false,
         };
         let [_, medium, _] = self.world.layout.orders;
         let policy = match policy.tails {
+            // One kind of tails that all pages of an order share, in each world.
+            Tails::PerOrder if self.packs => Policy {
+                node: 0,
+                packed: true,
+                ..policy
+            },
             // As many tails of orders are known without a frame for that.
             Tails::PerOrder if order > medium => Policy { node: 0, ..policy },
             _ => policy,
@@ -99,6 +106,10 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         let pagemap = pagemap.map_err(|error| error.to_string())?;
         Ok(pagemap
             .with_tails(policy.tails)
+            .with_heads(match policy.packed {
+                true => Heads::Packed,
+                false => Heads::InPlace,
+            })
             .with_tables(policy.tables)
             .with_huge_leaves(policy.huge_leaves)
             .with_piece(piece)

@@ -81,6 +81,7 @@ fn operations_at_random_hold(kind: BackendKind) {
     let seldom = |count: fn(&Tally) -> u64| count(&pointers) + count(&masks) >= operations / 10_000;
     assert!(seldom(|tally| tally.huge) || !has_huge);
     assert!(seldom(|tally| tally.joined) || !has_huge);
+    assert!(seldom(|tally| tally.packed));
     // The page table without tables needs no memory to split a leaf.
     let kept = pointers.kept + masks.kept;
     assert!(kept >= operations >> 20 || !has_huge || !kind.has_tables());

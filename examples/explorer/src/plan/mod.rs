@@ -18,8 +18,8 @@ use hosted::BackendFacts;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::frame::Altmap as _;
 use mm_core::model::MemoryModel;
-use mm_core::pagemap::{DevPagemap, Heads, Tails};
-use mm_core::vmemmap::{Notes, OnlineError, Plan, PlannedFrames, PlannedRun};
+use mm_core::pagemap::{DevPagemap, Tails};
+use mm_core::vmemmap::{Notes, Plan, PlannedFrames, PlannedRun};
 use serde::Serialize;
 use std::io::{self, Write};
 

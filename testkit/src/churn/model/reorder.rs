@@ -70,6 +70,7 @@ impl Model {
             .map(
                 |(_, count, order)| match self.tails_of(&Policy { order, ..*policy }) {
                     Tails::None => count,
+                    Tails::PerOrder if policy.packed => 0,
                     _ => 1,
                 },
             )
@@ -90,7 +91,7 @@ impl Model {
             let tails = self.tails_of(&policy);
             for page in head..head + count {
                 let before = self.cell(page);
-                let is_own = tails == Tails::None || page == head;
+                let is_own = tails == Tails::None || page == head && !self.packs(&policy);
                 let huge = matches!(before, Cell::Own { huge: true, .. });
                 let cell = match is_own {
                     true => Cell::Own { order, huge },
@@ -100,11 +101,8 @@ impl Model {
                     },
                 };
                 // What the kernel wrote stays in what was a first one and is one, or a tail and is one.
-                let was_tail = match before {
-                    Cell::Own { order, .. } => Some(page % self.pages_of(order) != 0),
-                    _ => None,
-                };
-                if !is_own || was_tail != Some(page != head) {
+                let keeps = is_own || page == head;
+                if !keeps || self.is_first(page, before) != Some(page == head) {
                     self.notes.remove(&page);
                 }
                 self.set(page, cell);

@@ -189,6 +189,7 @@ impl Model {
                 Some(Table::Shared(_)) => Sharing::Shared,
                 _ => Sharing::Private,
             },
+            packed: false,
         })
     }
 

@@ -72,7 +72,7 @@ impl Layout {
         }
         let stubs = bed.holder_of(compound.start()).unwrap();
         assert!(!self.reserved.contains(stubs), "stubs outlive the device");
-        let stats = bed.stats().all;
+        let stats = bed.stats().total();
         assert_eq!(stats.altmap_frames, self.base_pages() + 2);
         let audited = bed.audit();
         assert_eq!(audited.head_frames, 4);
@@ -97,7 +97,7 @@ fn heads_come_from_the_altmap_where_their_page_is_within_the_pagemap(kind: Backe
             let region = bed.online(&pagemap.with_piece(piece)).unwrap();
             layout.check(bed);
             bed.offline(region);
-            assert_eq!(bed.stats().all.altmap_frames, 0);
+            assert_eq!(bed.stats().total().altmap_frames, 0);
         }
         // By pieces from the last one on, and gone from the first one on.
         let unit = layout.order.max(layout.model.subsection());
@@ -111,7 +111,7 @@ fn heads_come_from_the_altmap_where_their_page_is_within_the_pagemap(kind: Backe
         for index in pieces {
             bed.depopulate(&pagemap, piece(index)).unwrap();
         }
-        assert_eq!(bed.stats().all.altmap_frames, 0);
+        assert_eq!(bed.stats().total().altmap_frames, 0);
         bed.audit();
     });
 }
@@ -204,7 +204,7 @@ fn a_region_without_the_altmap_leaves_such_heads(kind: BackendKind) {
         assert_eq!(offlined.kept, part.frames());
         assert_packed(bed, part, order);
         bed.offline(region);
-        assert_eq!(bed.stats().all.altmap_frames, 0);
+        assert_eq!(bed.stats().total().altmap_frames, 0);
     });
 }
 
@@ -231,14 +231,14 @@ fn old_heads_go_back_to_the_altmap(kind: BackendKind) {
             let done = bed.reorder(pagemap, page).unwrap();
             assert_eq!(done.rest, None);
             assert_packed(bed, page, pagemap.geometry().order());
-            assert_eq!(bed.stats().all.altmap_frames, layout.base_pages() + left);
+            assert_eq!(bed.stats().total().altmap_frames, layout.base_pages() + left);
             bed.audit();
             bed.empty_reserve();
         };
         change(&smaller, 1);
         change(&with, 1);
         bed.offline(region);
-        assert_eq!(bed.stats().all.altmap_frames, 0);
+        assert_eq!(bed.stats().total().altmap_frames, 0);
     });
 }
 
