@@ -19,7 +19,7 @@ use crate::addr::{NodeId, Order, Pfn, PfnRange};
 use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{DirectMap, FrameAllocator, OutOfFrames};
 use crate::pagemap::{DevPagemap, Heads};
-use crate::paging::PageTable;
+use crate::paging::{PageTable, Role};
 use crate::readers::{Part, ReadersOf};
 
 /// Frames for bits of the spans at both ends of what is withdrawn, taken before anything changes.
@@ -91,7 +91,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// The page of which the descriptor of `frame` says that it is a part, and where it says that its head is.
     fn described_as<P: PageTable>(&self, table: &P, frame: Pfn) -> Option<(PfnRange, Heads)> {
         let at = self.descriptor_address(frame)?;
-        let descriptor = self.mapped_descriptor(table, frame)?;
+        let mapping = table.lookup(at).mapping()?;
+        let holder = mapping.frame_of(at, self.model.granule())?;
+        if mapping.leaf.role == Role::Foreign {
+            return None;
+        }
+        // What is mapped there, also where that is a stub.
+        let descriptor = self.descriptor_in(holder, frame);
         let head = D::Encoding::head_of(at, descriptor.word());
         let first = self.frame_of_descriptor(head)?;
         let page = PfnRange::new(first, descriptor.order().frames()).ok()?;

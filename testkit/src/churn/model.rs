@@ -446,7 +446,9 @@ impl Model {
                 match self.cell(page) {
                     Cell::Free | Cell::Foreign => return Err(FoldRefusal::NotOnline),
                     Cell::Own { .. } => {}
-                    Cell::Tail { order: other, .. } if other != order || page == head => {
+                    Cell::Tail { order: other, key }
+                        if other != order || page == head || heads::is_of_stubs(&key) =>
+                    {
                         return Err(FoldRefusal::OtherTails);
                     }
                     Cell::Tail { .. } => tails += 1,
@@ -539,8 +541,7 @@ impl Model {
         };
         let unit = self.pages_of(order);
         let end = last - last % unit + unit;
-        let is_tail =
-            |page| matches!(self.cell(page), Cell::Tail { order: other, .. } if other == order);
+        let is_tail = |page| matches!(self.cell(page), Cell::Tail { order: other, key } if other == order && !heads::is_of_stubs(&key));
         (pages.end..end.min(self.layout.pages())).any(is_tail)
     }
 

@@ -283,10 +283,16 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         };
         match self.in_reserve() {
             found if found == self.model.reserve => Ok(()),
-            found => Err(format!(
-                "{found:?} in reserve, not {:?}",
-                self.model.reserve
-            )),
+            found => {
+                let pages = self.touched.clone();
+                let wrong = pages
+                    .into_iter()
+                    .find_map(|page| self.check_page(page).err());
+                Err(format!(
+                    "{found:?} in reserve, not {:?}; {before:?}, {after:?}; {wrong:?}",
+                    self.model.reserve
+                ))
+            }
         }
     }
 

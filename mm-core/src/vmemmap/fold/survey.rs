@@ -178,7 +178,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         found
     }
 
-    /// The order of the compound pages whose tails are in `block`, which is mapped as a tail frame.
+    /// The order of the compound pages whose tails are in `block`, which is mapped as a tail frame. None of
+    /// stubs, which are those of pages whose heads are elsewhere.
     fn order_of_tails(&self, block: Block) -> Option<Order> {
         if block.order() != Order::BASE {
             return None;
@@ -187,6 +188,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         // SAFETY: an entry of this library's maps the frame as a tail frame, so the direct map
         // reaches it (duty 2 of `new`) and it holds descriptors of `D`'s size; descriptors
         // are only shared.
-        Some(unsafe { page.as_ref() }.order())
+        let tail = unsafe { page.as_ref() };
+        (!D::Encoding::is_stub(tail.word())).then(|| tail.order())
     }
 }

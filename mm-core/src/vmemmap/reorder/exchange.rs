@@ -172,7 +172,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         })
     }
 
-    /// Whether the huge leaf at `at` is to be split. `keeps_whole`: not where all of it may stay.
+    /// Whether the huge leaf, or the shared table, at `at` is to be split. `keeps_whole`: not where all of it may stay.
     pub(super) fn splits(&self, at: VirtAddr, leaf: Leaf, keeps_whole: bool) -> bool {
         let range = self.writer.model.descriptors(self.unit);
         let pages = leaf.block.order().frames();
@@ -187,9 +187,27 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
         let is_wanted = part != all || keeps_whole;
         match leaf.role {
             Role::Descriptors => !(is_wanted && self.target.is_all_own(part)),
-            Role::Tail => self.target.is_all_own(part),
+            Role::Tail if self.describe.keeps() => self.target.is_all_own(part),
+            // A table of stubs stands for many pages, of which some may change.
+            Role::Tail => !self.stays(part, &leaf),
             Role::Foreign => false,
         }
+    }
+
+    /// Whether all of `range` is to be what it is: mapped to the tail frame of `leaf`.
+    // Not inlined: what it takes of the stack is not there later.
+    #[inline(never)]
+    fn stays(&self, range: VirtRange, leaf: &Leaf) -> bool {
+        let mut rest = Some(range);
+        while let Some(left) = rest {
+            match self.target.segment(left.start()) {
+                Some(Segment { kind, pages }) if self.is_tail_of(leaf, &kind) => {
+                    rest = self.target.after(left, pages);
+                }
+                _ => return false,
+            }
+        }
+        true
     }
 }
 

@@ -110,7 +110,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     /// that of a tail which was a tail, if it has memory of its own. All other descriptors are as new.
     ///
     /// Where heads are [packed](crate::pagemap::Heads::Packed), before or after, their pages of places come from the
-    /// reserve too, never from an altmap. Old heads go in the end, and where there are readers it waits for a
+    /// reserve too, never from an altmap. Old heads go in the end, those of an altmap to that, and where there are readers it waits for a
     /// [grace period](crate::readers::GracePeriod) before that, with the lock of the vmemmap held.
     ///
     /// It goes unit by unit, as [`reorder_step`](Self::reorder_step) does.

@@ -146,6 +146,11 @@ pub(super) const fn order_of(kind: u8) -> u8 {
     kind & !PACKED
 }
 
+/// Whether it is a frame of stubs.
+pub(super) fn is_of_stubs(key: &Key) -> bool {
+    stubs_of(key).is_some()
+}
+
 /// The order whose stubs a tail frame has.
 fn stubs_of(key: &Key) -> Option<u8> {
     match key {

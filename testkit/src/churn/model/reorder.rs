@@ -4,6 +4,7 @@ use super::{Cell, Key, Model, Policy, Span};
 use crate::page_orders::PageOrders;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Tables, Tails};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 impl Model {
@@ -86,6 +87,7 @@ impl Model {
         policy: &Policy,
     ) -> Vec<u64> {
         let then = self.orders().pages_then(unit, part, policy.order);
+        let mut changed = BTreeSet::new();
         for (head, count, order) in then {
             let policy = Policy { order, ..*policy };
             let tails = self.tails_of(&policy);
@@ -105,6 +107,9 @@ impl Model {
                 if !keeps || self.is_first(page, before) != Some(page == head) {
                     self.notes.remove(&page);
                 }
+                if before != cell {
+                    changed.insert((page / self.layout.table) as usize);
+                }
                 self.set(page, cell);
             }
         }
@@ -116,6 +121,8 @@ impl Model {
             let all_own = in_unit.all(|page| matches!(self.cell(page), Cell::Own { .. }));
             match self.spans[span] {
                 Span::Huge if !all_own || is_whole && !policy.huge_leaves => self.part_leaf(span),
+                // Where nothing else changes, it is not looked at whose the rest of it is.
+                Span::Shared(_) if !is_whole && !changed.contains(&span) => {}
                 Span::Shared(_) => self.spans[span] = Span::Private,
                 Span::Huge | Span::Private | Span::Foreign => {}
             }

@@ -19,6 +19,7 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
             "base_pages_cost_a_frame_each",
             "the_last_piece_to_go_takes_the_tail_with_it",
             "the_last_user_of_a_tail_frees_it_and_the_next_gets_a_new_one",
+            "neighbours_of_a_packed_head_keep_what_the_kernel_wrote",
         ],
     ),
     (
@@ -49,12 +50,19 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
             "two_orders_have_two_tails",
         ],
     ),
-    (Damage::MapsTailsWritable, &["shared_tails_are_read_only"]),
+    (
+        Damage::MapsTailsWritable,
+        &[
+            "shared_tails_are_read_only",
+            "packed_heads_lie_side_by_side_and_all_else_is_one_frame",
+        ],
+    ),
     (
         Damage::KeepsWhatItTook,
         &[
             "a_failed_online_leaves_nothing_behind",
             "a_failed_populate_leaves_earlier_pieces_alone",
+            "a_failed_online_leaves_no_packed_head_behind",
         ],
     ),
     (
@@ -105,6 +113,7 @@ const NOTICED_BY: &[(Damage, &[&str])] = &[
             "a_part_leaves_the_largest_pages_that_fit",
             "steps_change_whole_units_and_leave_the_rest",
             "first_descriptors_keep_what_the_kernel_wrote_and_others_are_new",
+            "packed_pages_become_pages_of_another_order_and_what_they_were",
         ],
     ),
     (

@@ -1,6 +1,7 @@
 //! Packed heads: what they cost, where they are, pieces in any order, failures, and what is refused.
 
 mod altmaps;
+mod changes;
 mod costs;
 mod pieces;
 mod refusals;
