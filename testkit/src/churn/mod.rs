@@ -269,7 +269,8 @@ impl<'w, E: TailEncoding> Churn<'w, E> {
         let taken = machine.take_table(world.foreign);
         let mut table = taken.ok_or("the table is taken")?;
         let mut model = Model::new(world.layout, machine.facts().has_tables);
-        let packs = E::SAME_FOR_ALL && rng.bool();
+        // Of the world, and not one of its numbers: what other worlds do stays the same.
+        let packs = E::SAME_FOR_ALL && rng.clone().fork().bool();
         if rng.u8(..3) == 0 {
             let page = (world.layout.foreign_table() + 1) * world.layout.table - 1;
             let frame = Pfn::new(FOREIGN_FRAME + page).ok_or("no such frame")?;

@@ -2,7 +2,7 @@
 
 use super::error::FoldError;
 use crate::addr::{Block, Order, PfnRange, VirtAddr, VirtRange};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, TailEncoding};
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
 use crate::model::MemoryModel;
 use crate::paging::{PageTable, Role, Run, Visit};

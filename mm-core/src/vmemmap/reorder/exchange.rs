@@ -175,8 +175,13 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     /// Whether the huge leaf, or the shared table, at `at` is to be split. `keeps_whole`: not where all of it may stay.
     pub(super) fn splits(&self, at: VirtAddr, leaf: Leaf, keeps_whole: bool) -> bool {
         let range = self.writer.model.descriptors(self.unit);
-        let pages = leaf.block.order().frames();
-        let bytes = pages.saturating_mul(self.writer.model.granule().bytes());
+        let granule = self.writer.model.granule();
+        let pages = match leaf.role {
+            // All that the table maps.
+            Role::Tail => granule.entries_per_table() as u64,
+            Role::Descriptors | Role::Foreign => leaf.block.order().frames(),
+        };
+        let bytes = pages.saturating_mul(granule.bytes());
         let (Some(range), Ok(all)) = (range, VirtRange::new(at, bytes)) else {
             return false;
         };

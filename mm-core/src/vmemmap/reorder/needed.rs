@@ -216,8 +216,9 @@ impl Needed<'_, '_> {
                 self.reserve.tables += u64::from(self.takes_tables);
                 continue;
             }
-            self.reserve.tables +=
-                u64::from(self.takes_tables && (pages == entries || !is_all_own));
+            // A part of what a table of stubs maps takes one, whatever it becomes.
+            let takes_one = pages == entries || !is_all_own || largest.is_none();
+            self.reserve.tables += u64::from(self.takes_tables && takes_one);
             self.count_pages(span, largest);
         }
     }
