@@ -59,9 +59,21 @@ fn fill_words<const WORDS: usize>(places: &mut [[Word; WORDS]], words: &[Word; W
     // Word by word: an array that is assigned whole is copied from memory each time. In one loop, which the
     // compiler unrolls: where a word is stored at several places, it does not store two at a time.
     let words = *words;
-    for place in places {
+    let write = |place: &mut [Word; WORDS]| {
         for (place, word) in place.iter_mut().zip(words) {
             *place = word;
         }
+    };
+    if HAS_WIDE_REGISTERS {
+        return places.iter_mut().for_each(write);
     }
+    let (eights, rest) = places.as_chunks_mut::<8>();
+    for eight in eights {
+        eight.iter_mut().for_each(write);
+    }
+    rest.iter_mut().for_each(write);
 }
+
+/// Whether the compiler may store two words at a time. Kernels are compiled so that it may not; it unrolls less
+/// then.
+const HAS_WIDE_REGISTERS: bool = cfg!(any(target_feature = "sse2", target_feature = "neon"));
