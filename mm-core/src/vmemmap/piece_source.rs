@@ -510,7 +510,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PieceSource<'
     }
 
     fn next_groups(&mut self, _at: VirtAddr, pages: u64) -> Result<Option<Groups>, OnlineError> {
-        if self.current.is_some() || self.later.is_some() {
+        // Often asked where none fits: at each leaf table that is smaller than a compound page's descriptors.
+        let group = self.writer.model.vmemmap_pages(self.writer.order);
+        if pages < group || self.current.is_some() || self.later.is_some() {
             return Ok(None);
         }
         self.groups(pages)
