@@ -34,11 +34,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         if pagemap.heads().0 == Heads::InPlace {
             return Ok(());
         }
-        let order = pagemap.geometry().order();
-        // There are none in a piece from within a page, nor in the base pages beside an altmap.
-        let compound = pagemap.in_compound_pages(piece);
-        let Some(places) = compound.and_then(|frames| self.model.packed_heads(frames, order))
-        else {
+        let Some(places) = self.places_in(pagemap, piece) else {
             return Ok(());
         };
         let missing = self.missing_pages(table, places, pagemap.altmap())?;
@@ -61,8 +57,18 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         Ok(())
     }
 
+    /// The places of the compound pages that begin in `piece`: there are none in a piece from within a page, nor in the
+    /// base pages beside an altmap.
+    #[inline(never)]
+    fn places_in(&self, pagemap: &DevPagemap<'_>, piece: PfnRange) -> Option<VirtRange> {
+        let compound = pagemap.in_compound_pages(piece)?;
+        self.model
+            .packed_heads(compound, pagemap.geometry().order())
+    }
+
     /// The pages of `places` that are to be mapped. At the ends there may be some that others have mapped; what
     /// lies between has no places of others.
+    #[inline(never)]
     fn missing_pages<P: PageTable>(
         &self,
         table: &P,
@@ -143,10 +149,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let mut source = PlaceSource::<D, A, M> {
             pool: FramePool::new(memory, altmap, &mut self.pool_state).up_to(table.last_frame()),
             writer: DescriptorWriter::of(pagemap, &self.model, &self.direct_map),
-            from_altmap: altmap
-                .and(places)
-                .and_then(|places| self.model.page_of_packed_head(places.start()))
-                .and_then(|page| pagemap.heads_from_altmap(page)),
+            pagemap,
             places,
             notes,
             descriptor: PhantomData,
@@ -172,8 +175,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
 struct PlaceSource<'v, D, A, M> {
     pool: FramePool<'v, A, M>,
     writer: DescriptorWriter<'v, M>,
-    /// The pages whose frames come from the pool's altmap, if it has one.
-    from_altmap: Option<VirtRange>,
+    pagemap: &'v DevPagemap<'v>,
     /// The places that have heads.
     places: Option<VirtRange>,
     notes: &'v mut Notes,
@@ -183,6 +185,25 @@ struct PlaceSource<'v, D, A, M> {
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap> PlaceSource<'_, D, A, M> {
     const fn page_bytes(&self) -> u64 {
         self.writer.model.granule().bytes()
+    }
+
+    /// How many of the `pages` from `at` on come from where the pool has its frames: of an altmap those that have no
+    /// heads of others.
+    #[inline(never)]
+    fn like_the_first(&self, at: VirtAddr, pages: u64) -> u64 {
+        if self.pool.altmap.is_none() {
+            return pages;
+        }
+        let model = self.writer.model;
+        let places = self.places.unwrap_or(VirtRange::single(at));
+        let page = model.page_of_packed_head(places.start());
+        let inside = page.and_then(|page| self.pagemap.heads_from_altmap(page));
+        inside
+            .filter(|inside| inside.contains(at))
+            .map_or(0, |inside| {
+                let left = (inside.last().get() - at.get()) / self.page_bytes() + 1;
+                left.min(pages)
+            })
     }
 
     /// Writes into `frames` the places of the pages from `at` on.
@@ -220,15 +241,10 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap> RunSource for PlaceSource<'
     #[inline(never)]
     fn next_run(&mut self, at: VirtAddr, pages: u64, _largest: Order) -> Result<Run, OnlineError> {
         let node = self.writer.node;
-        let frames = match self.from_altmap.filter(|pages| pages.contains(at)) {
-            _ if self.pool.altmap.is_none() => self.pool.allocate_run(pages.min(FRAMES), node)?,
-            Some(inside) => {
-                let inside = (inside.last().get() - at.get()) / self.page_bytes() + 1;
-                let most = pages.min(FRAMES).min(inside);
-                self.pool.allocate_run(most, node)?
-            }
-            // Those at the two ends.
-            None => PfnRange::single(self.pool.allocate_ram(node)?),
+        let frames = match self.like_the_first(at, pages.min(FRAMES)) {
+            // At the two ends.
+            0 => PfnRange::single(self.pool.allocate_ram(node)?),
+            pages => self.pool.allocate_run(pages, node)?,
         };
         let actual = self.pool.node_of(frames.start());
         self.notes.frames_from(node, actual, frames.frames());

@@ -47,6 +47,8 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     }
 
     /// Whether `leaf` is what the tails of `kind` are to be mapped to.
+    // Inlined: the stack is deepest where entries are exchanged.
+    #[inline(always)]
     fn is_tail_of(&self, leaf: &Leaf, kind: &Kind) -> bool {
         if let Kind::Tail {
             order,
@@ -173,6 +175,7 @@ impl<'v, D: Reshape, A: FrameAllocator, M: DirectMap> Reordering<'v, D, A, M> {
     }
 
     /// Whether the huge leaf, or the shared table, at `at` is to be split. `keeps_whole`: not where all of it may stay.
+    #[inline(never)]
     pub(super) fn splits(&self, at: VirtAddr, leaf: Leaf, keeps_whole: bool) -> bool {
         let range = self.writer.model.descriptors(self.unit);
         let granule = self.writer.model.granule();
