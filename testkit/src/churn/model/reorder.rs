@@ -88,7 +88,7 @@ impl Model {
     ) -> Vec<u64> {
         let then = self.orders().pages_then(unit, part, policy.order);
         let mut changed = BTreeSet::new();
-        for (head, count, order) in then {
+        for &(head, count, order) in &then {
             let policy = Policy { order, ..*policy };
             let tails = self.tails_of(&policy);
             for page in head..head + count {
@@ -131,7 +131,16 @@ impl Model {
             }
         }
         if self.has_tables && policy.tables == Tables::Shared {
-            self.merge_tables(unit);
+            // Stubs of what changes and of what is left of a page are not looked at together.
+            for span in self.spans_of(unit) {
+                let pages = self.span_pages(span);
+                let mut then = then.iter();
+                let is_one = Self::covers(part, &pages)
+                    || then.any(|(head, count, _)| Self::covers(&(*head..head + count), &pages));
+                if is_one && Self::covers(unit, &pages) {
+                    self.merge_tables(&pages);
+                }
+            }
         }
         candidates
     }
