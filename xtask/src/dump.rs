@@ -5,8 +5,10 @@
 //!   kernel: `dump: ready`, waits ▶ stop ▶ dump-guest-memory ▶ cont ▶ a byte of input ▶ the kernel goes on to its end
 //! ```
 
+use crate::toolchain::root;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,9 @@ use tempfile::TempDir;
 
 /// The line by which a kernel says that it waits to be dumped.
 pub(crate) const READY: &str = "dump: ready";
+
+/// What shows what is printed of a dump of the x86-64 kernel.
+const BOOK: &str = "docs/book/dumps.md";
 
 /// How long a machine may take to write its memory.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -111,6 +116,8 @@ pub(crate) struct Seen {
     pages: Vec<(u64, u64, u64, String, String)>,
     /// Frames with descriptors, leaf tables, and tables above.
     frames: Option<[u64; 3]>,
+    /// Whether the kernel has a note in the dump.
+    note: bool,
 }
 
 impl Seen {
@@ -137,6 +144,7 @@ impl Seen {
                 ["frames", descriptors, leaf, upper] => {
                     said.frames = Some([number(descriptors)?, number(leaf)?, number(upper)?]);
                 }
+                ["note"] => said.note = true,
                 _ => {}
             }
         }
@@ -169,6 +177,7 @@ impl Seen {
                 number(frames, "leaf_tables")?,
                 number(frames, "upper_tables")?,
             ]),
+            note: false,
         })
     }
 
@@ -178,20 +187,69 @@ impl Seen {
     }
 }
 
-/// Compares what the program `explorer` finds in `file` with what the kernel has said in `output`, page by page. Says how
-/// many pages there are.
-pub(crate) fn compare(output: &str, file: &Path, explorer: &Path) -> Result<u64> {
-    let said = Seen::said(output)?;
+/// What the explorer says of a dump.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    report: Value,
+    /// For people.
+    printed: String,
+}
+
+impl Inspected {
+    /// What the program `explorer` says of the one in `file`.
+    pub(crate) fn by(explorer: &Path, file: &Path) -> Result<Self> {
+        Ok(Self {
+            report: serde_json::from_str(&inspect(explorer, file, "json")?)?,
+            printed: inspect(explorer, file, "table")?,
+        })
+    }
+
+    /// Compares it with what the kernel has said in `output`, page by page, and whether it is described in a note. Says how many
+    /// pages there are.
+    pub(crate) fn is_what_was_said(&self, output: &str, in_a_note: bool) -> Result<u64> {
+        let said = Seen::said(output)?;
+        same(&said, &self.report)?;
+        let described = self.printed.lines().next().unwrap_or_default();
+        let place = match in_a_note {
+            true => "described in a note",
+            false => "described in the page at",
+        };
+        ensure!(
+            said.note == in_a_note && described.contains(place),
+            "it should be {place}: {described}"
+        );
+        Ok(said.count())
+    }
+
+    /// Compares it with what the book shows.
+    pub(crate) fn is_what_the_book_shows(&self) -> Result<()> {
+        let book = fs::read_to_string(root().join(BOOK)).context(BOOK)?;
+        let shown = shown(&book).context("no block of text")?;
+        ensure!(
+            shown == self.printed,
+            "{BOOK} does not show what is printed:\n{}",
+            self.printed
+        );
+        Ok(())
+    }
+}
+
+/// The first block of text in `document`.
+fn shown(document: &str) -> Option<&str> {
+    let (_, behind) = document.split_once("```text\n")?;
+    Some(behind.split_once("```")?.0)
+}
+
+/// What the program `explorer` prints of `file`.
+fn inspect(explorer: &Path, file: &Path, format: &str) -> Result<String> {
     let mut inspect = Command::new(explorer);
-    inspect.args(["inspect", "--format", "json"]).arg(file);
+    inspect.args(["inspect", "--format", format]).arg(file);
     let inspected = inspect
         .output()
         .with_context(|| explorer.display().to_string())?;
     let stderr = String::from_utf8_lossy(&inspected.stderr);
     ensure!(!inspected.stdout.is_empty(), "explorer inspect: {stderr}");
-    let report: Value = serde_json::from_slice(&inspected.stdout)?;
-    same(&said, &report)?;
-    Ok(said.count())
+    Ok(String::from_utf8(inspected.stdout)?)
 }
 
 /// Whether `report` has what was `said`, and no findings.
@@ -229,6 +287,7 @@ mod tests {
         dump: pages 2097152 2097152 4 packed per-order\r\n\
         dump: frames 10 2 3\r\n\
         dump: marked 3\r\n\
+        dump: note\r\n\
         dump: ready\r\n";
 
     fn report() -> Value {
@@ -268,6 +327,25 @@ mod tests {
             difference(&mut report);
             assert!(same(&said, &report).is_err(), "{report}");
         }
+    }
+
+    #[test]
+    fn a_dump_has_a_note_and_the_book_shows_what_is_printed() {
+        let mut inspected = Inspected {
+            report: report(),
+            printed: "x86-64, described in a note\n".to_owned(),
+        };
+        assert_eq!(inspected.is_what_was_said(OUTPUT, true).unwrap(), 516);
+        let silent = OUTPUT.replace("dump: note\r\n", "");
+        assert!(inspected.is_what_was_said(&silent, true).is_err());
+        assert!(inspected.is_what_the_book_shows().is_err());
+        let book = fs::read_to_string(root().join(BOOK)).unwrap();
+        inspected.printed = shown(&book).unwrap().to_owned();
+        inspected.is_what_the_book_shows().unwrap();
+        inspected.printed = "x86-64, described in the page at 0x1000\n".to_owned();
+        assert!(inspected.is_what_was_said(OUTPUT, true).is_err());
+        assert!(inspected.is_what_was_said(OUTPUT, false).is_err());
+        assert_eq!(inspected.is_what_was_said(&silent, false).unwrap(), 516);
     }
 
     #[test]

@@ -223,6 +223,11 @@ impl MachineArguments {
         }
     }
 
+    /// Whether the machines have as much memory as they usually have.
+    fn is_usual(&self) -> bool {
+        self.memory.is_none() && self.device_size.is_none()
+    }
+
     fn device_size(&self) -> Bytes {
         self.device_size.unwrap_or(Bytes::from_mebibytes(4 << 10))
     }

@@ -11,8 +11,10 @@
 //! | `dump: pages START SIZE COUNT HEADS TAILS` | bytes, bytes, how many; heads and tails as `explorer inspect` names them, `-` for base pages |
 //! | `dump: frames DESCRIPTORS LEAF UPPER` | frames with descriptors, leaf tables, tables above |
 //! | `dump: marked COUNT` | marked frames |
+//! | `dump: note` | nothing: the description will be in a note of the dump, too |
 //! | `dump: ready` | nothing: from now on the kernel waits for a byte of input |
 
+use crate::note::{DescriptionPage, TellDevice};
 use crate::run::Ending;
 use crate::{FrameInfo, Frames, MemoryMap, Report};
 use core::fmt;
@@ -23,8 +25,7 @@ use mm_core::model::MemoryModel;
 use mm_core::pagemap::{DevPagemap, Geometry, Heads, PagemapError, Piece, Tables, Tails};
 use mm_core::paging::PageTable;
 use mm_core::vmemmap::{
-    AuditSlot, Description, Finding, ListedPage, OfflineError, OnlineError, Region,
-    TreeDescription, Vmemmap,
+    AuditSlot, Finding, ListedPage, OfflineError, OnlineError, Region, TreeDescription, Vmemmap,
 };
 
 /// What is online beside RAM: which of the compound orders, tails, tables, heads.
@@ -58,8 +59,23 @@ pub struct DumpPart<'m, M> {
     pub direct_map: &'m M,
     /// How the tables are read.
     pub tree: TreeDescription,
+    /// The machine's emulator.
+    pub emulator: Emulator<'m>,
+}
+
+/// What reaches the emulator.
+#[derive(Clone, Copy)]
+pub struct Emulator<'m> {
     /// Waits for a byte of input.
     pub wait: &'m dyn Fn(),
+    /// Reaches its configuration device.
+    pub tell: TellDevice,
+}
+
+impl fmt::Debug for Emulator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator").finish_non_exhaustive()
+    }
 }
 
 impl<M> fmt::Debug for DumpPart<'_, M> {
@@ -239,24 +255,24 @@ impl<M: DirectMap + Sync> DumpPart<'_, M> {
         ));
     }
 
-    /// Puts the description into a page of its own, and waits.
+    /// Puts the description into a page of its own and into a note, and waits.
     fn dumped(&self, vmemmap: &Described<'_, M>, report: &mut Report<'_>) -> Result<(), Wrong> {
-        let page = self.frames.allocate(Order::BASE, NodeId::new(0));
-        let page = page.map_err(|_| Wrong::NoRoom)?;
-        let description = vmemmap.describe(&self.tree);
-        let place = self
-            .direct_map
-            .frame_pointer(page.first())
-            .cast::<Description>();
-        // SAFETY: the frame is this function's, which the direct map reaches; a description is smaller than a page, and less aligned.
-        unsafe { place.write(description) };
+        let frame = self.frames.allocate(Order::BASE, NodeId::new(0));
+        let frame = frame.map_err(|_| Wrong::NoRoom)?;
+        let at = frame.first().base(self.model.granule());
+        let pointer = self.direct_map.frame_pointer(frame.first());
+        // SAFETY: 1: the frame is this function's, which the direct map reaches.
+        let mut page = unsafe { DescriptionPage::new(at, pointer, self.emulator.tell) };
+        if page.write(vmemmap.describe(&self.tree)) {
+            report.line(format_args!("dump: note"));
+        }
         report.line(format_args!("dump: ready"));
-        (self.wait)();
+        (self.emulator.wait)();
         report.line(format_args!("dump: over"));
-        // SAFETY: the page, which the next one who reads memory is not to find.
-        unsafe { place.cast::<u64>().write(0) };
+        // The next one who reads memory is not to find it.
+        page.erase();
         // SAFETY: the reference that `allocate` gave.
-        if let Released::Last(block) = unsafe { self.frames.release(page, 1) } {
+        if let Released::Last(block) = unsafe { self.frames.release(frame, 1) } {
             // SAFETY: 1: `release` gave it.
             unsafe { self.frames.free(block) };
         }

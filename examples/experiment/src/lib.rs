@@ -22,7 +22,8 @@
 //! - [`Experiment`]: brings memory online in every way, looks at it, takes it offline, and looks
 //!   again; and runs the conformance battery;
 //! - `cpus`: work for a kernel's other CPUs ([`Cpus`]), and interrupts to all of them;
-//! - [`DumpPart`]: has the machine dumped with memory online, and says what is;
+//! - [`DumpPart`]: has the machine dumped with memory online, and says what is; `note`: what tells the emulator where the
+//!   description is;
 //! - [`ReadersPart`]: does that while other CPUs ask about the memory.
 //!
 //! This crate's tests run the same code hosted, on simulated memory. So the reports of a kernel and
@@ -39,6 +40,7 @@ mod dump;
 mod machine;
 mod memory;
 mod mmu;
+mod note;
 mod padding;
 mod probe;
 mod readers;
@@ -55,10 +57,11 @@ pub use cpus::{
     others_than, signalled,
 };
 pub use descriptor::FrameInfo;
-pub use dump::DumpPart;
+pub use dump::{DumpPart, Emulator};
 pub use machine::Machine;
 pub use memory::{Bitmap, EarlyFrames, Frames, Limited, MemoryMap, RangeList};
 pub use mmu::{MmuRecord, Recorded, RecordedRoots, Refusing};
+pub use note::TellDevice;
 pub use probe::{Accesses, CpuProbe, Fault, FaultKind, Hardware, Places, Probe};
 pub use readers::{MappedDescriptors, ReadersPart};
 pub use report::{Report, Verdict};

@@ -8,8 +8,8 @@ use crate::memory::{EarlyFrames, Frames, MemoryMap, allocator, early_range, earl
 use crate::mmu::{MmuRecord, Recorded, RecordedRoots};
 use crate::tables::{EntryBits, FOREIGN_TABLES, ForeignTables, NoTable, TableShape, Tables};
 use crate::{
-    DumpPart, Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart, Report,
-    Subject,
+    DumpPart, Emulator, Experiment, Machine, MappedDescriptors, OtherCpus, Probe, ReadersPart,
+    Report, Subject,
 };
 use any_table::{Borrowed, Erased};
 use core::fmt;
@@ -283,17 +283,18 @@ impl<'l, P: Probe> Started<'l, P> {
         unsafe { part.run(&mut table, self.scratch, device, report) }
     }
 
-    /// Brings memory online with each policy, describes and prints it, and has `wait` wait until the machine was dumped. Then
+    /// Brings memory online with each policy, describes and prints it, and waits until `emulator` has dumped the machine. Then
     /// takes it offline.
     ///
     /// # Safety
     ///
     /// 1. As for [`run`](Self::run).
+    /// 2. `emulator` has the configuration device of the machine.
     pub unsafe fn run_dump<F: EntryFormat>(
         &mut self,
         setting: &Setting,
         mmu: &dyn Mmu<F>,
-        wait: &dyn Fn(),
+        emulator: Emulator<'_>,
         report: &mut Report<'_>,
     ) {
         let record = MmuRecord::default();
@@ -311,7 +312,7 @@ impl<'l, P: Probe> Started<'l, P> {
             frames: &self.frames,
             direct_map: &self.direct_map,
             tree: TreeDescription::of::<F>(self.root),
-            wait,
+            emulator,
         };
         let device = (self.device, setting.compound_orders());
         // SAFETY: 1: duty 1. 2: the direct map reaches all RAM, and the table has the same allocator.

@@ -5,21 +5,40 @@ use crate::failure::Failure;
 use crate::look::Unreadable;
 use crate::look::description::{BYTES, Described, has_magic};
 use mm_core::vmemmap::Description;
+use std::fmt;
 
 /// At which addresses a description may begin: pages are not smaller.
 const STEP: u64 = 4096;
 
-/// The description in `dump`.
+/// Where a description was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a note.
+    Note,
+    /// In the page at a physical address.
+    Page(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Note => f.write_str("a note"),
+            Self::Page(at) => write!(f, "the page at {at:#x}"),
+        }
+    }
+}
+
+/// The description in `dump`, and where it is.
 ///
 /// # Errors
 ///
 /// A [`Failure`] where there is none, or none that makes sense: why the first one does not.
-pub fn description(dump: &Dump) -> Result<Described, Failure> {
+pub fn description(dump: &Dump) -> Result<(Described, Place), Failure> {
     let mut damaged: Option<Unreadable> = None;
-    let notes = notes(dump.notes()).map(<[u8]>::to_vec);
-    for bytes in notes.chain(pages(dump)) {
+    let notes = notes(dump.notes()).map(|bytes| (Place::Note, bytes.to_vec()));
+    for (place, bytes) in notes.chain(pages(dump)) {
         match Described::parse(&bytes) {
-            Ok(described) => return Ok(described),
+            Ok(described) => return Ok((described, place)),
             Err(error) => {
                 damaged.get_or_insert(error);
             }
@@ -58,7 +77,7 @@ fn notes(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// What begins as a description does, at starts of pages.
-fn pages(dump: &Dump) -> impl Iterator<Item = Vec<u8>> {
+fn pages(dump: &Dump) -> impl Iterator<Item = (Place, Vec<u8>)> {
     dump.loads().iter().flat_map(move |load| {
         let first = load.physical.next_multiple_of(STEP);
         let end = load.physical + load.bytes;
@@ -70,7 +89,7 @@ fn pages(dump: &Dump) -> impl Iterator<Item = Vec<u8>> {
             }
             let mut bytes = vec![0; BYTES];
             dump.read(at, &mut bytes)?;
-            Some(bytes)
+            Some((Place::Page(at), bytes))
         })
     })
 }

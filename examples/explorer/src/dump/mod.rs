@@ -57,7 +57,7 @@ pub struct DumpArgs {
 ///
 /// A [`Failure`] where there is none, or it cannot be read.
 pub fn look(dump: &Dump, budget: Budget) -> Result<Look, Failure> {
-    let described = find::description(dump)?;
+    let (described, _) = find::description(dump)?;
     Ok(Look::new(dump, dump.machine(), described, budget)?)
 }
 
@@ -68,8 +68,9 @@ pub fn look(dump: &Dump, budget: Budget) -> Result<Look, Failure> {
 /// A [`Failure`] where there is nothing to be found.
 pub fn inspect(file: &Path) -> Result<Report, Failure> {
     let dump = Dump::open(file)?;
-    let look = look(&dump, Budget::USUAL)?;
-    Ok(Report::new(&look, dump.machine_name()))
+    let (described, place) = find::description(&dump)?;
+    let look = Look::new(&dump, dump.machine(), described, Budget::USUAL)?;
+    Ok(Report::new(&look, dump.machine_name(), place))
 }
 
 /// Prints `report` to `out`.

@@ -1,5 +1,6 @@
 //! What is told of a dump.
 
+use super::find::Place;
 use crate::look::Look;
 use crate::look::pages::{HeadsAt, TailsShare};
 use crate::notes::counted;
@@ -46,6 +47,8 @@ pub struct Report {
     #[serde(skip)]
     machine: &'static str,
     #[serde(skip)]
+    place: Place,
+    #[serde(skip)]
     page_bytes: u64,
     #[serde(skip)]
     levels: u64,
@@ -56,8 +59,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// What is told of `look` at the dump of a `machine`.
-    pub fn new(look: &Look, machine: &'static str) -> Self {
+    /// What is told of `look` at the dump of a `machine`, whose description was at `place`.
+    pub fn new(look: &Look, machine: &'static str, place: Place) -> Self {
         let page_bytes = look.described.granule().bytes();
         let pages = look
             .pages
@@ -78,6 +81,7 @@ impl Report {
             frames: look.frames,
             findings: look.findings.clone(),
             machine,
+            place,
             page_bytes,
             levels: look.described.levels,
             mapped_pages: look.mapped_pages,
@@ -94,10 +98,11 @@ impl Report {
 pub fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(
         out,
-        "{}, pages of {}, {} levels of tables\n",
+        "{}, pages of {}, {} levels of tables, described in {}\n",
         report.machine,
         ByteSize(report.page_bytes),
-        report.levels
+        report.levels,
+        report.place
     )?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header([

@@ -150,7 +150,7 @@ fn a_dump_is_told_and_drawn_for_people() {
     let ran = run(&format!("inspect {}", file.name()));
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     for said in [
-        "x86-64, pages of 4K, 4 levels",
+        "x86-64, pages of 4K, 4 levels of tables, described in a note",
         "0x600000",
         "per-compound",
         "findings      none",

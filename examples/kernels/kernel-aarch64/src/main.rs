@@ -8,6 +8,7 @@
 
 mod boot;
 mod cpus;
+mod emulator;
 mod exceptions;
 mod exit;
 mod firmware;
@@ -22,7 +23,8 @@ use arch_aarch64::{Cpu, Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MOD
 use core::panic::PanicInfo;
 use exit::exit;
 use experiment::{
-    ArmDescriptors, CpuProbe, EarlyFrames, Layout, OtherCpus, Report, Setting, Started, Verdict,
+    ArmDescriptors, CpuProbe, EarlyFrames, Emulator, Layout, OtherCpus, Report, Setting, Started,
+    Verdict,
 };
 use firmware::BootInformation;
 use mm_core::addr::Granule;
@@ -145,9 +147,12 @@ unsafe fn run<F: EntryFormat>(
     let processors = match next {
         Next::All(processors) => processors,
         Next::Dump => {
-            let wait = || Serial::new().wait_for_input();
-            // SAFETY: 1: duty 1.
-            unsafe { started.run_dump::<F>(&setting, &mmu, &wait, &mut report) };
+            let emulator = Emulator {
+                wait: &|| Serial::new().wait_for_input(),
+                tell: emulator::tell,
+            };
+            // SAFETY: 1: duty 1. 2: the machine's, which `KernelSpace::build` maps.
+            unsafe { started.run_dump::<F>(&setting, &mmu, emulator, &mut report) };
             return report.finish();
         }
     };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lower half, TTBR0, always 4 KiB pages       upper half, TTBR1, pages of the granule that was asked for
-//!     0000_0000_0800_0000   GIC, serial port      ffff_0000_0000_0000   direct map: all memory, by the largest blocks
+//!     0000_0000_0800_0000   GIC, other devices    ffff_0000_0000_0000   direct map: all memory, by the largest blocks
 //!     0000_0000_4020_0000   image, where it is    the model's base      vmemmap: mm-core's, empty here
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! where it is.
 
 use crate::cpus::{GicRegisters, stacks_of};
+use crate::emulator;
 use crate::registers::{DEVICE_MEMORY_INDEX, Tcr};
 use crate::serial;
 use aarch64_paging::descriptor::El1Attributes as Attributes;
@@ -96,7 +97,7 @@ pub struct KernelSpace {
 }
 
 impl KernelSpace {
-    /// Tables that map the kernel's image, the stacks of all CPUs, the serial port, the interrupt `controller` and all memory of `map`, in
+    /// Tables that map the kernel's image, the stacks of all CPUs, the serial port, the emulator's configuration, the interrupt `controller` and all memory of `map`, in
     /// frames of `early`, all in pages of `granule`.
     ///
     /// # Errors
@@ -146,7 +147,9 @@ impl KernelSpace {
         let stacks = stacks.map(|(start, end)| (start, end - start, DATA));
         let port = (serial::BASE, LOWER_GRANULE.bytes());
         let controller = controller.map(|gic| [gic.distributor, gic.redistributors]);
-        let devices = controller.into_iter().flatten().chain([port]);
+        let configuration = (emulator::BASE, LOWER_GRANULE.bytes());
+        let devices = controller.into_iter().flatten();
+        let devices = devices.chain([port, configuration]);
         let devices = devices.map(|(start, bytes)| (start, bytes, DEVICE));
         for (start, bytes, attributes) in image.into_iter().chain(stacks).chain(devices) {
             let place = (VirtAddr::new(start), PhysAddr::new(start), bytes);

@@ -9,6 +9,7 @@
 mod boot;
 mod console;
 mod cpus;
+mod emulator;
 mod exceptions;
 mod exit;
 mod firmware;
@@ -22,8 +23,8 @@ use core::panic::PanicInfo;
 use cpus::NotStarted;
 use exit::exit;
 use experiment::{
-    CpuProbe, EarlyFrames, Layout, OtherCpus, Refusing, Report, RiscVEntries, Setting, Started,
-    Verdict,
+    CpuProbe, EarlyFrames, Emulator, Layout, OtherCpus, Refusing, Report, RiscVEntries, Setting,
+    Started, Verdict,
 };
 use firmware::{BootInformation, Harts, MAPPED};
 use mm_core::readers::InterruptsOff;
@@ -109,8 +110,12 @@ unsafe fn run<F: SvFormat>(
     let mut console = Console;
     let mut report = Report::new(&mut console);
     if dump {
-        // SAFETY: 1: duty 1.
-        unsafe { started.run_dump::<F>(&setting, &mmu, &sbi::wait_for_input, &mut report) };
+        let emulator = Emulator {
+            wait: &sbi::wait_for_input,
+            tell: emulator::tell,
+        };
+        // SAFETY: 1: duty 1. 2: the machine's, which `KernelSpace::build` maps.
+        unsafe { started.run_dump::<F>(&setting, &mmu, emulator, &mut report) };
         return report.finish();
     }
     // SAFETY: 1: duty 1; there is one hart, whose MMU both are.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lower half                                  upper half
+//!     0000_0000_1010_0000   the emulator's configuration
 //!     0000_0000_8020_0000   image, where it is    its start           direct map: all memory, by leaves of up to 1 GiB
 //!                                                 the model's base    vmemmap: mm-core's, empty here
 //! ```
@@ -9,6 +10,7 @@
 //! Built while there is no translation.
 
 use crate::cpus::stacks_of;
+use crate::emulator;
 use crate::exit::exit;
 use crate::println;
 use arch_riscv64::{
@@ -114,7 +116,7 @@ pub struct KernelSpace {
 }
 
 impl KernelSpace {
-    /// Tables for `mode` that map the kernel's image, the stacks of all harts and all memory of `map`, in frames of `early`.
+    /// Tables for `mode` that map the kernel's image, the stacks of all harts, the emulator's configuration and all memory of `map`, in frames of `early`.
     ///
     /// # Errors
     ///
@@ -139,7 +141,9 @@ impl KernelSpace {
         let image = image.map(|(start, end, rights)| (start as u64, end as u64, rights));
         let stacks = (0..MOST_CPUS).flat_map(stacks_of);
         let stacks = stacks.map(|(start, end)| (start, end, DATA));
-        for (start, end, rights) in image.into_iter().chain(stacks) {
+        let configuration = (emulator::BASE, emulator::BASE + GRANULE.bytes(), DATA);
+        let all = image.into_iter().chain(stacks).chain([configuration]);
+        for (start, end, rights) in all {
             let place = (VirtAddr::new(start), PhysAddr::new(start), end - start);
             // SAFETY: 1: duty 1. 2: where it is, with the rights that it needs.
             unsafe { tables.map(frames, place, LARGEST_LEAF, rights.bits()) }?;

@@ -8,6 +8,7 @@
 
 mod acpi;
 mod cpus;
+mod emulator;
 mod paging;
 mod streaming;
 
@@ -19,8 +20,8 @@ use boot_x86_64::{
     Booted, FirmwareMemory, Instructions, Processors, Serial, Trampoline, exit, println,
 };
 use experiment::{
-    CpuProbe, EarlyFrames, Layout, MemoryMap, OtherCpus, Refusing, Report, Setting, Started,
-    Verdict, X86Entries,
+    CpuProbe, EarlyFrames, Emulator, Layout, MemoryMap, OtherCpus, Refusing, Report, Setting,
+    Started, Verdict, X86Entries,
 };
 use mm_core::model::MemoryModel;
 use mm_core::paging::Mmu;
@@ -120,9 +121,12 @@ unsafe fn run<F: LongModeFormat>(
     let others = match next {
         Next::All(others) => others,
         Next::Dump => {
-            let wait = || Serial::new().wait_for_input();
-            // SAFETY: 1: duty 1.
-            unsafe { started.run_dump::<F>(&setting, &mmu, &wait, &mut report) };
+            let emulator = Emulator {
+                wait: &|| Serial::new().wait_for_input(),
+                tell: emulator::tell,
+            };
+            // SAFETY: 1: duty 1. 2: the machine's.
+            unsafe { started.run_dump::<F>(&setting, &mmu, emulator, &mut report) };
             return report.finish();
         }
     };
