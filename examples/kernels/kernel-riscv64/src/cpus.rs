@@ -168,7 +168,7 @@ pub fn stacks_of(number: usize) -> [(u64, u64); 2] {
 
 /// What a hart that starts is handed: satp and stvec of the first one; its number, and its stacks. Last which one it is for: one more than
 /// its number to firmware.
-static HANDED: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+pub static HANDED: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 /// For how many seconds a hart is waited for.
 const PATIENCE: u64 = 5;
