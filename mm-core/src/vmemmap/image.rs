@@ -74,7 +74,8 @@ impl<'m, M: DirectMap> Stores<'m, M> {
     ///    written, before this is dropped.
     /// 2. `D` has the size that the model says, so that descriptors fill the page and are aligned in it.
     /// 3. `to` is at most the number of descriptors in a page.
-    #[inline]
+    // Always: the deepest of all calls end here, and a frame more is what the stack has no room for.
+    #[inline(always)]
     pub(super) unsafe fn write<D: Descriptor>(
         &self,
         frame: Pfn,

@@ -19,15 +19,37 @@ enum Part<'r> {
     Groups(&'r Groups),
 }
 
-/// The source of runs, and the rest of its last run that is not entered yet.
+/// What the source has answered and is not entered yet.
+enum Ahead {
+    Nothing,
+    /// The rest of a run.
+    Run(Run),
+    /// What the next leaf table starts with.
+    Groups(Groups),
+}
+
+impl Ahead {
+    fn rest(run: Option<Run>) -> Self {
+        run.map_or(Self::Nothing, Self::Run)
+    }
+
+    fn run(&self) -> Option<Run> {
+        match self {
+            Self::Run(run) => Some(*run),
+            _ => None,
+        }
+    }
+}
+
+/// The source of runs, and where it is.
 struct Cursor<'s, S> {
     source: &'s mut S,
-    run: Option<Run>,
-    /// Groups that the next leaf table starts with, and how many leaves they have.
-    groups: Option<(Groups, usize)>,
+    ahead: Ahead,
     /// The last address that is to be mapped.
     last: VirtAddr,
     page_shift: u32,
+    /// Where tables are to come from.
+    node: NodeId,
     /// The last frame that an entry can hold.
     last_frame: Pfn,
 }
@@ -36,11 +58,11 @@ impl<S: RunSource> Cursor<'_, S> {
     /// The run for `at` and on.
     #[inline]
     fn peek(&mut self, at: VirtAddr, largest: Order) -> Result<Run, MapStopped<S::Error>> {
-        if let Some(run) = self.run {
+        if let Some(run) = self.ahead.run() {
             return Ok(run);
         }
         let run = self.next(at, largest)?;
-        self.run = Some(run);
+        self.ahead = Ahead::Run(run);
         Ok(run)
     }
 
@@ -107,7 +129,7 @@ impl<S: RunSource> Cursor<'_, S> {
     /// Takes the leaf at the front of `run`, which was peeked at.
     fn take_one(&mut self, run: Run) -> Leaf {
         let (taken, rest) = run.take(1);
-        self.run = rest;
+        self.ahead = Ahead::rest(rest);
         taken.leaf
     }
 
@@ -123,14 +145,16 @@ impl<S: RunSource> Cursor<'_, S> {
         let page_shift = self.page_shift;
         let bytes = |leaves: usize| (leaves as u64) << page_shift;
         let mut entered = 0;
-        if let Some((groups, leaves)) = self.groups.take() {
-            enter(0, Part::Groups(&groups));
-            entered = leaves;
+        if let Ahead::Groups(groups) = &self.ahead {
+            enter(0, Part::Groups(groups));
+            // They were asked for this table, and are no more than it has room for.
+            entered = groups.leaves() as usize;
         }
         let mut next = VirtAddr::new(at.get().wrapping_add(bytes(entered)));
         // In local values, since short runs would spend their time on loads and stores of
-        // `self.run`.
-        let mut rest = self.run.take();
+        // `self.ahead`.
+        let mut rest = self.ahead.run();
+        self.ahead = Ahead::Nothing;
         while entered < room {
             let stopped = |stopped| (entered, stopped);
             let run = match rest.take() {
@@ -148,14 +172,14 @@ impl<S: RunSource> Cursor<'_, S> {
             };
             let order = run.leaf.block.order();
             if order != Order::BASE {
-                self.run = Some(run);
+                self.ahead = Ahead::Run(run);
                 return Err((entered, unsupported(next, order)));
             }
             let left = room - entered;
             let count = usize::try_from(run.count).unwrap_or(left);
             if count >= left {
                 enter(entered, Part::Run(left, &run));
-                self.run = run.take(left as u64).1;
+                self.ahead = Ahead::rest(run.take(left as u64).1);
                 return Ok(());
             }
             enter(entered, Part::Run(count, &run));
@@ -205,14 +229,14 @@ where
         }
         let mut cursor = Cursor {
             source,
-            run: None,
-            groups: None,
+            ahead: Ahead::Nothing,
             last: range.last(),
             page_shift: F::GRANULE.shift(),
+            node,
             last_frame: self.tables.last,
         };
-        let filled = self.fill_table(0, self.root, Visibility::Live, range, node, &mut cursor);
-        if let Some(rest) = cursor.run {
+        let filled = self.fill_table(0, self.root, Visibility::Live, range, &mut cursor);
+        if let Some(rest) = cursor.ahead.run() {
             cursor.source.return_unused(rest);
         }
         self.mmu.entries_added(range);
@@ -228,7 +252,6 @@ where
         frame: Pfn,
         visibility: Visibility,
         range: VirtRange,
-        node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<(), MapStopped<S::Error>> {
         let slots = self.live_table(frame, depth);
@@ -240,15 +263,13 @@ where
             rest = left.after(part.last());
             let (table, table_visibility) = match self.attributes.decode(load(slot), depth) {
                 Entry::Table { frame, .. } => (frame, Visibility::Live),
-                Entry::Free => {
-                    match self.fill_free_entry(depth, slots, (left, part), node, cursor)? {
-                        Filled::Below(table) => (table, Visibility::Unlinked),
-                        Filled::UpTo(last) => {
-                            rest = left.after(last);
-                            continue;
-                        }
+                Entry::Free => match self.fill_free_entry(depth, slots, (left, part), cursor)? {
+                    Filled::Below(table) => (table, Visibility::Unlinked),
+                    Filled::UpTo(last) => {
+                        rest = left.after(last);
+                        continue;
                     }
-                }
+                },
                 _ => {
                     return Err(MapStopped::Table {
                         at: part.start(),
@@ -257,7 +278,7 @@ where
                 }
             };
             let filled = if depth + 1 < Tree::<F>::LEAF_DEPTH {
-                self.fill_table(depth + 1, table, table_visibility, part, node, cursor)
+                self.fill_table(depth + 1, table, table_visibility, part, cursor)
             } else if table_visibility == Visibility::Live {
                 self.fill_live_leaf_table(table, part, cursor)
             } else {
@@ -282,15 +303,14 @@ where
         depth: usize,
         slots: &[AtomicU64],
         (left, range): (VirtRange, VirtRange),
-        node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<Filled, MapStopped<S::Error>> {
         let at = range.start();
-        if depth + 1 == Tree::<F>::LEAF_DEPTH && cursor.run.is_none() {
+        if depth + 1 == Tree::<F>::LEAF_DEPTH && matches!(cursor.ahead, Ahead::Nothing) {
             let room = usize::try_from(range.pages(F::GRANULE)).unwrap_or(0);
-            cursor.groups = cursor.next_groups(at, room)?;
-            if cursor.groups.is_some() {
-                return self.table_below(depth, at, node, cursor);
+            if let Some((groups, _)) = cursor.next_groups(at, room)? {
+                cursor.ahead = Ahead::Groups(groups);
+                return self.table_below(depth, at, cursor);
             }
         }
         let largest = Tree::<F>::largest_leaf(at, cursor.last);
@@ -308,9 +328,9 @@ where
         }
         if cursor.source.share_tables() && Self::fills_table(depth, range, &run) {
             let slots = slots.get(Tree::<F>::index(depth, at)..);
-            return self.link_run(slots.unwrap_or_default(), left, node, run, cursor);
+            return self.link_run(slots.unwrap_or_default(), left, run, cursor);
         }
-        self.table_below(depth, at, node, cursor)
+        self.table_below(depth, at, cursor)
     }
 
     /// Allocates the table below an entry at `depth`, for `at` and on. Where there is none, groups go back that
@@ -320,11 +340,11 @@ where
         &self,
         depth: usize,
         at: VirtAddr,
-        node: NodeId,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<Filled, MapStopped<S::Error>> {
-        let table = self.tables.allocate(node).map_err(|error| {
-            if let Some((groups, _)) = cursor.groups.take() {
+        let table = self.tables.allocate(cursor.node).map_err(|error| {
+            if let Ahead::Groups(groups) = cursor.ahead {
+                cursor.ahead = Ahead::Nothing;
                 cursor.give_back(groups);
             }
             let error = error.into();
@@ -339,6 +359,7 @@ where
 
     /// Links `table`, which has been filled for `range`, at the free entry `slot` at `depth`. Frees
     /// it instead if it is empty.
+    #[inline(never)]
     fn link_or_free(
         &self,
         is_empty: bool,
@@ -380,7 +401,6 @@ where
         &self,
         slots: &[AtomicU64],
         left: VirtRange,
-        node: NodeId,
         run: Run,
         cursor: &mut Cursor<'_, S>,
     ) -> Result<Filled, MapStopped<S::Error>> {
@@ -388,10 +408,10 @@ where
         let leaves = Tree::<F>::LEAVES_PER_TABLE;
         let tables = (run.count / leaves).min(left.pages(F::GRANULE) / leaves);
         let tables = usize::try_from(tables).unwrap_or(slots.len()).max(1);
-        let linked = self.link_shared(slots.get(..tables).unwrap_or(slots), run.leaf, node);
+        let linked = self.link_shared(slots.get(..tables).unwrap_or(slots), run.leaf, cursor.node);
         let (linked, is_new) = linked.map_err(|error| MapStopped::Table { at, error })?;
         let (replaced, rest) = run.take(linked * leaves);
-        cursor.run = rest;
+        cursor.ahead = Ahead::rest(rest);
         // A new table has the references of its own leaves.
         let unused = match is_new {
             true => replaced.take(leaves).1,
