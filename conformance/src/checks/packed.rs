@@ -243,15 +243,35 @@ pub(super) fn packed_pages_keep_their_order<H: Harness>(bench: &mut Bench<'_, H,
     bench.absent(range)
 }
 
-/// The pages of `range` become those of `pagemap`, and cost what they should. What the kernel wrote into the first head
+/// What pages of some order have.
+#[derive(Clone, Copy)]
+enum Kind {
+    Packed,
+    InPlace,
+    /// They are base pages.
+    Base,
+}
+
+/// The pages of `range` become such pages of `order`, and cost what they should. What the kernel wrote into the first head
 /// is still there.
+// Not inlined: a kernel has a small stack, and there is one pagemap on it at a time.
+#[inline(never)]
 fn changes_to<H: Harness>(
     bench: &mut Bench<'_, H, Mask>,
-    pagemap: &DevPagemap<'_>,
+    (kind, order): (Kind, Order),
     range: PfnRange,
     largest: Order,
 ) -> Verdict {
-    let order = pagemap.geometry().order();
+    let ranges = [range];
+    let pagemap = match kind {
+        Kind::Packed => packed(bench, &ranges, order)?,
+        Kind::InPlace => bench.sharing(&ranges, order, Tails::PerOrder)?,
+        Kind::Base => {
+            let base = bench.sharing(&ranges, Order::BASE, Tails::None)?;
+            base.with_huge_leaves(false)
+        }
+    };
+    let pagemap = &pagemap;
     let done = bench.reorder(pagemap, range, largest)?;
     ensure(
         done.notes.is_empty(),
@@ -291,26 +311,26 @@ pub(super) fn packed_pages_become_pages_of_another_order_and_what_they_were<H: H
     let range = bench.blocks(large, 0, 2)?;
     let ranges = [range];
     let packed_large = packed(bench, &ranges, large)?;
-    let packed_small = packed(bench, &ranges, small)?;
-    let in_place = bench.sharing(&ranges, large, Tails::PerOrder)?;
-    let base = bench.sharing(&ranges, Order::BASE, Tails::None)?;
-    let base = base.with_huge_leaves(false);
     let region = bench.online(&packed_large)?;
     let flags = head(bench, range.start(), large)?.flags();
     flags.store(KEPT, Ordering::Relaxed);
-    for pagemap in [
-        &packed_small,
-        &packed_large,
-        &base,
-        &packed_small,
-        &in_place,
-        &packed_large,
-        &in_place,
-        &packed_small,
-        &base,
-        &packed_large,
+    let packed_small = (Kind::Packed, small);
+    let packed_large = (Kind::Packed, large);
+    let in_place = (Kind::InPlace, large);
+    let base = (Kind::Base, Order::BASE);
+    for pages in [
+        packed_small,
+        packed_large,
+        base,
+        packed_small,
+        in_place,
+        packed_large,
+        in_place,
+        packed_small,
+        base,
+        packed_large,
     ] {
-        changes_to(bench, pagemap, range, large)?;
+        changes_to(bench, pages, range, large)?;
     }
     bench.offline(region);
     bench.absent(range)?;

@@ -85,7 +85,6 @@ fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend + WithEngi
     // SAFETY: 1: as above.
     let again = unsafe { table.fill_root(all, take(usize::MAX)) };
     assert_eq!(again, Ok(0));
-    drop(table);
     let root = page(memory, machine.root());
     let parts = EngineParts {
         root: machine.root(),
@@ -94,7 +93,7 @@ fn a_filled_root_stays_as_it_is_whatever_comes_online<B: RadixBackend + WithEngi
         memory,
         mmu: &mmu,
     };
-    // SAFETY: 1: of the table's, the same as above; the one before is gone.
+    // SAFETY: 1: of the table's, the same as above; the one before is not used again.
     let mut table = unsafe { B::engine(parts) };
 
     // SAFETY: 1 and 4: nobody else uses the addresses. 2: one memory. 3: one table.

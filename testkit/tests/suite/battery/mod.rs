@@ -206,6 +206,7 @@ const EXCHANGES: &[&str] = &[
     "one_reserve_serves_any_number_of_changes",
     "steps_change_whole_units_and_leave_the_rest",
     "first_descriptors_keep_what_the_kernel_wrote_and_others_are_new",
+    "packed_pages_become_pages_of_another_order_and_what_they_were",
     "readers_find_pages_as_before_or_as_after_while_their_order_changes",
     "readers_find_the_same_pages_while_they_are_folded_and_unfolded",
 ];
