@@ -9,14 +9,14 @@
 //! A page of places that lies within the pagemap has no heads of others, unless they bring some of the same memory
 //! online. Who does that by another pagemap is refused: it could not give the frame back.
 
+use super::find::find_run;
 use super::pages_of;
 use crate::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frame::{Altmap, DirectMap, FrameAllocator};
-use crate::paging::{Leaf, PageTable, Role, Run, Visit};
+use crate::paging::{Leaf, PageTable, Run};
 use crate::readers::ReadersOf;
 use crate::vmemmap::Vmemmap;
-use core::ops::ControlFlow;
 
 impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A, M, R> {
     /// What an altmap other than `own` reserves, if `holder`, which has places, is a frame of it.
@@ -57,19 +57,9 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         own: Option<&dyn Altmap>,
     ) -> Option<(PfnRange, PfnRange)> {
         let places = self.model.packed_heads(frames, order)?;
-        let mut found = None;
-        let _ = table.visit(pages_of(&self.model, places)?, &mut |visit| {
-            if let Visit::Leaves { at, run } = visit
-                && run.leaf.role == Role::Descriptors
-            {
-                found = self.head_of_run_in_other(at, &run, places, own);
-            }
-            match found {
-                Some(_) => ControlFlow::Break(()),
-                None => ControlFlow::Continue(()),
-            }
-        });
-        found
+        find_run(table, pages_of(&self.model, places)?, |at, run| {
+            self.head_of_run_in_other(at, run, places, own)
+        })
     }
 
     /// The same, of the heads at those of `places` that `run` maps from `at` on.

@@ -61,17 +61,8 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
         let (first, last) = (first?, last?);
         let in_last = self.model.descriptor_bytes() - 1;
         let places = VirtRange::between(first, last.checked_add(in_last)?)?;
-        let mut found = None;
-        let _ = table.visit(pages_of(&self.model, places)?, &mut |visit| {
-            if let Visit::Leaves { at, run } = visit
-                && run.leaf.role == Role::Descriptors
-            {
-                found = self.find_in_run(at, &run, places, wanted);
-            }
-            match found {
-                Some(_) => ControlFlow::Break(()),
-                None => ControlFlow::Continue(()),
-            }
+        let found = find_run(table, pages_of(&self.model, places)?, |at, run| {
+            self.find_in_run(at, run, places, wanted)
         });
         self.model.page_of_packed_head(found?).map(PfnRange::start)
     }
@@ -118,4 +109,25 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             None => Ok(()),
         }
     }
+}
+
+/// What `look` finds first in the runs that map `pages` of places, from an address each.
+pub(super) fn find_run<P: PageTable, T>(
+    table: &P,
+    pages: VirtRange,
+    mut look: impl FnMut(VirtAddr, &Run) -> Option<T>,
+) -> Option<T> {
+    let mut found = None;
+    let _ = table.visit(pages, &mut |visit| {
+        if let Visit::Leaves { at, run } = visit
+            && run.leaf.role == Role::Descriptors
+        {
+            found = look(at, &run);
+        }
+        match found {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
+    });
+    found
 }
