@@ -25,4 +25,4 @@ pub mod threads;
 
 pub use backend::{OnBackend, WithInspect, WithRadix};
 pub use harness::{HostedAltmap, HostedControls, HostedHarness, access, new_root};
-pub use machine::{Facts, TestMachine, TestTable};
+pub use machine::{TestMachine, TestTable};

@@ -5,7 +5,7 @@
 //!                                |          0             |        1, 2          |   3 (foreign)    |
 //! ```
 
-use crate::Facts;
+use hosted::BackendFacts;
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr};
 use mm_core::model::MemoryModel;
 
@@ -36,7 +36,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// The layout for `B`; `place` decides where the window is.
-    pub(super) fn of(facts: &Facts, place: u64) -> Result<Self, String> {
+    pub(super) fn of(facts: &BackendFacts, place: u64) -> Result<Self, String> {
         let model = facts.model;
         let granule = model.granule();
         let table = granule.entries_per_table() as u64;

@@ -1,8 +1,8 @@
 //! What a run borrows: a machine, the memory that comes online in it, and altmaps.
 
 use super::layout::Layout;
+use crate::TestMachine;
 use crate::threads::{ThreadCpus, ThreadKernel};
-use crate::{Facts, TestMachine};
 use arch_sim::SimMemory;
 use fastrand::Rng;
 use hosted::{BackendKind, MachineConfig};
@@ -53,7 +53,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(kind: BackendKind, rng: &mut Rng) -> Result<Self, String> {
-        let layout = Layout::of(&Facts::of_kind(kind), rng.u64(..))?;
+        let layout = Layout::of(&kind.facts(), rng.u64(..))?;
         let window = layout.window()?;
         let quarter = Pfn::new(layout.model.all_frames().frames() / 4);
         let foreign = quarter.and_then(|start| PfnRange::new(start, FOREIGN_FRAMES).ok());

@@ -21,6 +21,7 @@ pub(super) trait AnyMachine {
     fn take_table(&self, foreign: PfnRange) -> Option<Box<dyn Inspected + '_>>;
     fn translate(&self, at: VirtAddr) -> Option<Translation>;
     fn tables_at(&self, at: VirtAddr) -> usize;
+    fn table_spans(&self) -> Vec<u32>;
 }
 
 impl<B: Inspect> AnyMachine for Machine<B> {
@@ -65,6 +66,10 @@ impl<B: Inspect> AnyMachine for Machine<B> {
 
     fn tables_at(&self, at: VirtAddr) -> usize {
         B::tables_at(self, at)
+    }
+
+    fn table_spans(&self) -> Vec<u32> {
+        B::table_spans()
     }
 }
 

@@ -12,17 +12,15 @@
 //! compiled, as kernels and the explorer have it.
 
 mod cpus;
-mod facts;
 mod inspected;
 
 pub use cpus::{Ranges, TestCpus};
-pub use facts::Facts;
 pub use inspected::TestTable;
 
 use any_table::Erased;
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
-use hosted::{BackendKind, Inspect, Machine, MachineConfig, MachineError};
+use hosted::{BackendFacts, BackendKind, Inspect, Machine, MachineConfig, MachineError};
 use inspected::AnyMachine;
 use mm_core::addr::{NodeId, Pfn, PfnRange, VirtAddr};
 use mm_core::model::MemoryModel;
@@ -32,7 +30,7 @@ use crate::{OnBackend, WithInspect};
 
 /// See [`hosted::Machine`], of any backend.
 pub struct TestMachine {
-    facts: Facts,
+    facts: BackendFacts,
     machine: Box<dyn AnyMachine>,
 }
 
@@ -64,14 +62,19 @@ impl TestMachine {
     /// [`MachineError`].
     pub fn of<B: Inspect>(config: &MachineConfig) -> Result<Self, MachineError> {
         Ok(Self {
-            facts: Facts::of::<B>(),
+            facts: BackendFacts::of::<B>(),
             machine: Box::new(Machine::<B>::new(config)?),
         })
     }
 
     /// What is so of its backend.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &BackendFacts {
         &self.facts
+    }
+
+    /// See [`Inspect::table_spans`].
+    pub(crate) fn table_spans(&self) -> Vec<u32> {
+        self.machine.table_spans()
     }
 
     /// Where descriptors lie.

@@ -120,7 +120,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let oracle = oracle
             .map(|(parts, readers)| Oracle::new(machine.facts(), parts, readers))
             .transpose()?;
-        let tables = Tables::new(facts.has_tables, &facts.table_spans);
+        let tables = Tables::new(facts.has_tables, &machine.table_spans());
         Ok(Self {
             table: machine.take_table(foreign).ok_or("the table is taken")?,
             vmemmap: vmemmap?,

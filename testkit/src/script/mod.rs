@@ -51,8 +51,8 @@ pub use op::{
 pub use scale::Width;
 pub use tally::Tally;
 
+use crate::TestMachine;
 use crate::backend::chosen_backend;
-use crate::{Facts, TestMachine};
 use hosted::{BackendKind, MachineConfig};
 use interpreter::{BothAltmaps, Interpreter, Parts, ScriptAltmap};
 use mm_core::addr::{Pfn, PfnRange};
@@ -120,7 +120,7 @@ fn run<E: TailEncoding>(
     bytes: &[u8],
     most: usize,
 ) -> Result<Tally, String> {
-    let facts = Facts::of_kind(kind);
+    let facts = kind.facts();
     let scale = Scale::new(&facts.model, width);
     let script = Script::decode(&scale, bytes, most);
     let foreign = constant(FOREIGN);

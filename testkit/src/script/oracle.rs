@@ -3,8 +3,9 @@
 use super::readers::ScriptReaders;
 use super::replay::Replay;
 use super::trace::Taken;
-use crate::{Facts, TestMachine};
+use crate::TestMachine;
 use arch_sim::{FlatTable, SimMemory};
+use hosted::BackendFacts;
 use mm_core::addr::{NodeId, Pfn, PfnRange};
 use mm_core::descriptor::{Page, TailEncoding};
 use mm_core::frame::{FrameAllocator, InspectFrames};
@@ -60,7 +61,11 @@ pub(super) struct Oracle<'s, E: TailEncoding, R> {
 }
 
 impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Oracle<'s, E, R> {
-    pub(super) fn new(facts: &Facts, parts: &'s OracleParts, readers: R) -> Result<Self, String> {
+    pub(super) fn new(
+        facts: &BackendFacts,
+        parts: &'s OracleParts,
+        readers: R,
+    ) -> Result<Self, String> {
         // SAFETY: 1 to 3: the oracle's own, and nobody else's.
         let vmemmap = unsafe { readers.vmemmap(facts.model, &parts.frames, &parts.memory) };
         Ok(Self {
