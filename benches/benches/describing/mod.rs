@@ -95,6 +95,10 @@ fn measure_one(
         for ((stores, threads), taken) in CONTENDERS.iter().zip(&mut taken) {
             if is_much {
                 std::hint::black_box(&mut other[..]).fill(turn as u8);
+            } else {
+                // Who was before may have left it in no cache, or in another CPU's.
+                online(&mut plain, &pagemap, 1, workers);
+                memset_pages(&mut memory.bytes()[..bytes], 1, workers);
             }
             let took = match stores {
                 Stores::Memset if is_much => {
