@@ -24,5 +24,7 @@ pub mod testbed;
 pub mod threads;
 
 pub use backend::{OnBackend, WithInspect, WithRadix};
-pub use harness::{HostedAltmap, HostedControls, HostedHarness, access, new_root};
+pub use harness::{
+    FramesUnderTest, HostedAltmap, HostedControls, HostedHarness, MachineParts, TableUnderTest,
+};
 pub use machine::{TestMachine, TestTable};

@@ -5,6 +5,7 @@ use super::TestCpus;
 use any_table::{AnyPageTable, Erased, Holds, says_the_same};
 use arch_sim::walker::Translation;
 use arch_sim::{SimFrames, SimMemory, TableWatch, Violations};
+use conformance::Seen;
 use hosted::inspect::{Fingerprint, SeenEntry, SeenLeaf};
 use hosted::{Inspect, Machine};
 use mm_core::addr::{Order, Pfn, PfnRange, VirtAddr, VirtRange};
@@ -77,41 +78,68 @@ impl<B: Inspect> AnyMachine for Machine<B> {
 /// [`Inspect`] besides.
 pub type TestTable<'m> = Erased<Box<dyn Inspected + 'm>>;
 
-/// The page table of a machine, as it is and as it is seen from outside: see [`Inspect`].
+/// A page table, and what others do in it.
 ///
 /// # Safety
 ///
 /// 1. `table` and `table_mut` are the same page table each time.
-pub unsafe trait Inspected {
+/// 2. Its constants are those that [`says_the_same`] asks for.
+pub unsafe trait WithForeign {
+    /// The page table.
     fn table(&self) -> &dyn AnyPageTable;
+    /// The page table, to be changed.
     fn table_mut(&mut self) -> &mut dyn AnyPageTable;
 
-    // Seen from outside: see `Inspect`.
-    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf>;
-    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry));
-    fn fingerprint(&self, range: VirtRange) -> Fingerprint;
+    /// See [`Controls::translate`](conformance::Controls::translate).
+    fn seen(&self, at: VirtAddr) -> Option<Seen>;
+    /// See [`Inspect::flushes`].
     fn flushes(&self) -> u64;
 
-    // What others do: see `Inspect`.
+    /// See [`Inspect::map_foreign`].
     fn map_foreign(&mut self, at: VirtAddr, leaf: Leaf) -> bool;
+    /// See [`Inspect::link_foreign_tables`].
     fn link_foreign_tables(&self, at: VirtAddr) -> bool;
+    /// See [`Inspect::foreign_tables_are_linked`].
     fn foreign_tables_are_linked(&self) -> bool;
+    /// See [`Inspect::reserve_entry`].
     fn reserve_entry(&self, at: VirtAddr, order: Order) -> bool;
+    /// See [`Inspect::take_reserved`].
     fn take_reserved(&self) -> bool;
+    /// See [`Inspect::unmap_foreign`].
     fn unmap_foreign(&mut self, at: VirtAddr);
+    /// See [`Inspect::prune`].
     fn prune(&self);
 }
 
-// SAFETY: 1: its duty is the same. 2: `take_table`, which makes them, has asked.
-unsafe impl Holds for Box<dyn Inspected + '_> {
-    fn table(&self) -> &dyn AnyPageTable {
-        (**self).table()
-    }
-
-    fn table_mut(&mut self) -> &mut dyn AnyPageTable {
-        (**self).table_mut()
-    }
+/// The page table of a machine, as it is and as it is seen from outside: see [`Inspect`].
+pub trait Inspected: WithForeign {
+    /// See [`Inspect::leaf`].
+    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf>;
+    /// See [`Inspect::scan`].
+    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry));
+    /// See [`Inspect::fingerprint`].
+    fn fingerprint(&self, range: VirtRange) -> Fingerprint;
 }
+
+/// [`Holds`] by the duties of [`WithForeign`].
+macro_rules! holds {
+    ($($table:ty),*) => {
+        $(
+            // SAFETY: 1 and 2: those of `WithForeign`.
+            unsafe impl Holds for $table {
+                fn table(&self) -> &dyn AnyPageTable {
+                    (**self).table()
+                }
+
+                fn table_mut(&mut self) -> &mut dyn AnyPageTable {
+                    (**self).table_mut()
+                }
+            }
+        )*
+    };
+}
+
+holds!(Box<dyn Inspected + '_>, Box<dyn WithForeign + '_>);
 
 /// The page table of a machine, and what others have in it.
 struct WithOthers<'m, B: Inspect> {
@@ -120,8 +148,8 @@ struct WithOthers<'m, B: Inspect> {
     machine: &'m Machine<B>,
 }
 
-// SAFETY: 1: the field of that name.
-unsafe impl<B: Inspect> Inspected for WithOthers<'_, B> {
+// SAFETY: 1: the field of that name. 2: `take_table`, which makes them, has asked.
+unsafe impl<B: Inspect> WithForeign for WithOthers<'_, B> {
     fn table(&self) -> &dyn AnyPageTable {
         &self.table
     }
@@ -130,16 +158,13 @@ unsafe impl<B: Inspect> Inspected for WithOthers<'_, B> {
         &mut self.table
     }
 
-    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf> {
-        B::leaf(self.machine, &self.table, at)
-    }
-
-    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry)) {
-        B::scan(self.machine, &self.table, range, visit);
-    }
-
-    fn fingerprint(&self, range: VirtRange) -> Fingerprint {
-        B::fingerprint(self.machine, &self.table, range)
+    fn seen(&self, at: VirtAddr) -> Option<Seen> {
+        let leaf = self.leaf(at)?;
+        Some(Seen {
+            frame: leaf.frame_at(at, B::MODEL.granule().shift()),
+            writable: leaf.writable,
+            executable: leaf.executable,
+        })
     }
 
     fn flushes(&self) -> u64 {
@@ -172,5 +197,19 @@ unsafe impl<B: Inspect> Inspected for WithOthers<'_, B> {
 
     fn prune(&self) {
         B::prune(&self.foreign);
+    }
+}
+
+impl<B: Inspect> Inspected for WithOthers<'_, B> {
+    fn leaf(&self, at: VirtAddr) -> Option<SeenLeaf> {
+        B::leaf(self.machine, &self.table, at)
+    }
+
+    fn scan(&self, range: VirtRange, visit: &mut dyn FnMut(SeenEntry)) {
+        B::scan(self.machine, &self.table, range, visit);
+    }
+
+    fn fingerprint(&self, range: VirtRange) -> Fingerprint {
+        B::fingerprint(self.machine, &self.table, range)
     }
 }

@@ -15,7 +15,7 @@ mod cpus;
 mod inspected;
 
 pub use cpus::{Ranges, TestCpus};
-pub use inspected::TestTable;
+pub use inspected::{TestTable, WithForeign};
 
 use any_table::Erased;
 use arch_sim::walker::Translation;
@@ -131,6 +131,15 @@ impl TestMachine {
     /// `foreign`, which nobody else uses.
     pub fn take_table(&self, foreign: PfnRange) -> Option<TestTable<'_>> {
         self.machine.take_table(foreign).map(Erased::new)
+    }
+
+    /// The same, of which nothing but what others map in it is seen from outside.
+    pub(crate) fn take_table_with_foreign(
+        &self,
+        foreign: PfnRange,
+    ) -> Option<Box<dyn WithForeign + '_>> {
+        let table = self.machine.take_table(foreign)?;
+        Some(table)
     }
 
     /// See [`hosted::Backend::translate`].

@@ -3,7 +3,7 @@
 mod backends;
 
 use backends::AtTheEnds;
-use conformance::{Outcome, checks};
+use conformance::Outcome;
 use hosted::{Backend, BackendKind, MachineConfig};
 use mm_core::addr::{NodeId, Order, Pfn};
 use mm_core::frame::{FrameAllocator, Released};
@@ -46,14 +46,13 @@ type Outcomes = Vec<(&'static str, Outcome)>;
 #[inline(never)]
 fn on_a_machine_for_each(new: NewMachine<'_>) -> Outcomes {
     let mut outcomes = Vec::new();
-    for index in 0..checks::<HostedHarness<'_>>().count() {
+    for name in HostedHarness::check_names() {
         let machine = new();
         let altmap = altmap_of(&machine);
         let mut harness = HostedHarness::new(&machine, &altmap).unwrap();
-        let check = checks().nth(index).unwrap();
-        outcomes.push((check.name(), conformance::run_one(&mut harness, &check)));
+        outcomes.push((name, harness.run_one(name).unwrap()));
         if !machine.violations().is_empty() {
-            eprintln!("{}: {}", check.name(), machine.violations());
+            eprintln!("{name}: {}", machine.violations());
         }
     }
     outcomes
@@ -70,9 +69,7 @@ fn on_one_machine(new: NewMachine<'_>, readers: bool) -> Outcomes {
         harness = harness.without_readers();
     }
     let mut outcomes = Vec::new();
-    conformance::run(&mut harness, &mut |name, outcome| {
-        outcomes.push((name, outcome))
-    });
+    harness.run(&mut |name, outcome| outcomes.push((name, outcome)));
     outcomes
 }
 
@@ -326,9 +323,7 @@ fn the_checks_that_are_said_to_notice_what_goes_wrong_elsewhere_exist() {
         .filter_map(|line| line.strip_prefix("//! | "));
     let rows: Vec<_> = rows.skip(1).collect();
     assert_eq!(rows.len(), 24, "things that were seen elsewhere");
-    let known: Vec<_> = checks::<HostedHarness<'_>>()
-        .map(|check| check.name())
-        .collect();
+    let known = HostedHarness::check_names();
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     for row in rows {
         let (_, noticed_by) = row.split_once(" | ").unwrap();

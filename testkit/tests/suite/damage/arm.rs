@@ -3,7 +3,7 @@
 use arch_aarch64::Format4K;
 use arch_sim::SimMemory;
 use arch_sim::walker::AArch64Walker;
-use conformance::{Outcome, checks};
+use conformance::Outcome;
 use hosted::{AArch64_4K, ArmCpus, Backend, Radix};
 use mm_core::addr::{Pfn, VirtRange};
 use mm_core::model::MemoryModel;
@@ -82,7 +82,5 @@ pub(crate) fn outcome(name: &str) -> Option<Outcome> {
     // SAFETY: 1 to 3: the machine has memory there, for this altmap and one vmemmap alone.
     let altmap = unsafe { HostedAltmap::new(&model, machine.memory(), reserved, node) };
     let altmap = altmap.ok()?;
-    let mut harness = HostedHarness::new(&machine, &altmap)?;
-    let check = checks().find(|check| check.name() == name)?;
-    Some(conformance::run_one(&mut harness, &check))
+    HostedHarness::new(&machine, &altmap)?.run_one(name)
 }

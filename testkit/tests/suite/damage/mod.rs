@@ -10,6 +10,7 @@ mod table;
 
 use conformance::{Cause, Outcome};
 use kinds::Damage;
+use testkit::HostedHarness;
 
 /// Damage, and checks each of which has to fail by it, and by nothing else.
 const NOTICED_BY: &[(Damage, &[&str])] = &[
@@ -266,7 +267,7 @@ fn what_is_not_damaged_passes_all_of_these_checks() {
 #[test]
 fn an_allocator_that_takes_blocks_back_whole_passes() {
     let asked = "blocks_that_cannot_be_split_are_not_asked_for";
-    for name in harness::names() {
+    for name in HostedHarness::check_names() {
         if name == asked {
             continue;
         }

@@ -20,6 +20,7 @@ use std::ops::ControlFlow;
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
+use testkit::FramesUnderTest;
 
 /// Another granule than anywhere else, and descriptors that are the same.
 const GRANULE: Granule = Granule::Size16K;
@@ -121,7 +122,17 @@ struct Setup {
     huge: Option<Order>,
     /// Whether it can start anew.
     renews: bool,
+    counts: Counts,
     figures: Figures,
+}
+
+/// How frames are counted.
+#[derive(Clone, Copy)]
+enum Counts {
+    /// Each by a word.
+    Words,
+    /// Those that are shared.
+    Shared,
 }
 
 impl Setup {
@@ -131,6 +142,7 @@ impl Setup {
             ram: 1 << 14,
             huge,
             renews: false,
+            counts: Counts::Words,
             figures: Figures::default(),
         }
     }
@@ -164,19 +176,19 @@ impl KeptCounts for SharedCounts<'static> {
     }
 }
 
-/// The backend, with tables that exchange entries as they are told and counts in `C`.
-struct Small<C = WordCounts<'static>> {
+/// The backend, with tables that exchange entries as they are told.
+struct Small {
     how: Replacement,
     setup: Setup,
     table: PerPage,
-    frames: Counted<&'static Plain, C>,
+    frames: &'static dyn FramesUnderTest,
     memory: &'static SimMemory,
     altmap: DeviceAltmap<&'static SimMemory>,
     tools: Tools,
     scratch: Vec<AuditSlot>,
 }
 
-impl<C: KeptCounts> Small<C> {
+impl Small {
     /// What it borrows is never freed.
     fn new(how: Replacement, setup: &Setup) -> Self {
         let ram = range(0, setup.ram);
@@ -194,7 +206,10 @@ impl<C: KeptCounts> Small<C> {
             how,
             setup: setup.clone(),
             table: PerPage::new(how, GRANULE, setup.huge, stale, figures.clone()),
-            frames: Counted::new(plain, C::of(ram)),
+            frames: match setup.counts {
+                Counts::Words => keep(Counted::new(plain, WordCounts::of(ram))),
+                Counts::Shared => keep(Counted::new(plain, SharedCounts::of(ram))),
+            },
             memory,
             altmap: altmap.unwrap(),
             tools: Tools { plain, figures },
@@ -203,9 +218,9 @@ impl<C: KeptCounts> Small<C> {
     }
 }
 
-impl<C: KeptCounts> Harness for Small<C> {
+impl Harness for Small {
     type Table = PerPage;
-    type Frames = Counted<&'static Plain, C>;
+    type Frames = &'static dyn FramesUnderTest;
     type DirectMap = SimMemory;
     type Controls = Tools;
 
@@ -236,13 +251,8 @@ type Outcomes = Vec<(&'static str, Outcome)>;
 
 /// The battery's outcomes.
 fn battery(how: Replacement, setup: &Setup) -> Outcomes {
-    battery_with::<WordCounts<'static>>(how, setup)
-}
-
-/// The same, with counts in `C`.
-fn battery_with<C: KeptCounts>(how: Replacement, setup: &Setup) -> Outcomes {
     let mut outcomes = Vec::new();
-    conformance::run(&mut Small::<C>::new(how, setup), &mut |name, outcome| {
+    conformance::run(&mut Small::new(how, setup), &mut |name, outcome| {
         outcomes.push((name, outcome))
     });
     outcomes
@@ -314,8 +324,11 @@ const ONLY_SHARED: &[&str] = &["the allocator does not tell free frames from oth
 
 #[test]
 fn counts_of_shared_frames_alone_suffice() {
-    let setup = Setup::new(None);
-    let outcomes = battery_with::<SharedCounts<'static>>(Replacement::Direct, &setup);
+    let setup = Setup {
+        counts: Counts::Shared,
+        ..Setup::new(None)
+    };
+    let outcomes = battery(Replacement::Direct, &setup);
     let reasons = [NOT_HERE, NOT_RESIZED, EXCHANGES, NO_HUGE_LEAVES];
     let reasons = [&reasons[..], &[ONLY_SHARED]].concat();
     assert_passed(&outcomes, &reasons);
@@ -495,7 +508,7 @@ fn a_failure_shows_what_was_asked_of_the_allocator() {
 fn one_check(name: &str, how: Replacement, setup: &Setup) -> Outcome {
     let mut checks = conformance::checks();
     let check = checks.find(|check| check.name() == name).unwrap();
-    let mut harness = Small::<WordCounts<'static>>::new(how, setup);
+    let mut harness = Small::new(how, setup);
     conformance::run_one(&mut harness, &check)
 }
 
