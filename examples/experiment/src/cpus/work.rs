@@ -20,6 +20,9 @@ pub unsafe trait OtherCpus: Sync {
     /// How many there are.
     fn count(&self) -> usize;
 
+    /// Whether the caller is one of them.
+    fn is_other(&self) -> bool;
+
     /// Has all of them do `work`, and does `here` on this CPU meanwhile. What they do ends when `here`
     /// has told them, so it waits for them after that. There is one call at a time.
     fn run_beside(&self, work: &(dyn Fn(usize) + Sync), here: &mut dyn FnMut());
@@ -133,6 +136,10 @@ impl<P: Processor> Cpus<P> {
 unsafe impl<P: Processor> OtherCpus for Cpus<P> {
     fn count(&self) -> usize {
         self.others
+    }
+
+    fn is_other(&self) -> bool {
+        P::this_cpu() != 0
     }
 
     fn run_beside(&self, work: Work<'_>, here: &mut dyn FnMut()) {

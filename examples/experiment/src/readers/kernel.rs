@@ -1,6 +1,7 @@
 //! What readers need of a kernel.
 
 use super::wrong::Wrong;
+use crate::cpus::OtherCpus;
 use core::fmt;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -52,9 +53,9 @@ unsafe impl<G: GracePeriod + Sync> Kernel for MappedDescriptors<'_, G> {
     fn last_reference(&self, _first: Pfn, _order: Order) {}
 }
 
-/// One access in so many takes long, for so many turns: between the question whether a frame is online and
-/// the look at its descriptor. Who takes memory offline without waiting for readers is done meanwhile, and they
-/// fault.
+/// One access in so many of the CPUs that read takes long, for so many turns: between the question whether a frame is
+/// online and the look at its descriptor. Who takes memory offline without waiting for readers is done meanwhile, and they
+/// fault. The owner has nobody to wait for.
 const LONG_ACCESS: u64 = 256;
 const TURNS: u64 = 512;
 
@@ -62,6 +63,7 @@ const TURNS: u64 = 512;
 /// has its owner's.
 pub(super) struct Watched<'k, K> {
     kernel: &'k K,
+    cpus: &'k dyn OtherCpus,
     lost: AtomicU64,
     accesses: AtomicU64,
 }
@@ -73,9 +75,10 @@ impl<K> fmt::Debug for Watched<'_, K> {
 }
 
 impl<'k, K> Watched<'k, K> {
-    pub(super) const fn new(kernel: &'k K) -> Self {
+    pub(super) const fn new(kernel: &'k K, cpus: &'k dyn OtherCpus) -> Self {
         Self {
             kernel,
+            cpus,
             lost: AtomicU64::new(0),
             accesses: AtomicU64::new(0),
         }
@@ -109,7 +112,7 @@ unsafe impl<K: Kernel> Kernel for Watched<'_, K> {
 
     unsafe fn descriptor<'a, D: 'static>(&'a self, at: VirtAddr) -> K::Access<'a, D> {
         let accesses = self.accesses.fetch_add(1, Ordering::Relaxed);
-        if accesses.is_multiple_of(LONG_ACCESS) {
+        if accesses.is_multiple_of(LONG_ACCESS) && self.cpus.is_other() {
             (0..TURNS).for_each(|_| spin_loop());
         }
         // SAFETY: 1: the caller's.

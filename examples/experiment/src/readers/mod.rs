@@ -139,7 +139,7 @@ impl<M: DirectMap + Sync, K: Kernel, C: OtherCpus> ReadersPart<'_, M, K, C> {
         (root, cases, setting): (&[OnlineEntry], impl Iterator<Item = Case>, (Order, u64)),
         report: &mut Report<'_>,
     ) -> u64 {
-        let watched = Watched::new(self.kernel);
+        let watched = Watched::new(self.kernel, self.cpus);
         let readers = match Readers::new(self.model, root, &watched) {
             Ok(readers) => readers,
             Err(error) => {
