@@ -155,8 +155,15 @@ impl<E: TailEncoding, P: Probe, T: PageTable, M: DirectMap + Sync> Session<'_, E
 
     /// A load from every page faults, and the handler has seen each fault; some stores too.
     pub(super) fn all_fault(&self, case: &Case) -> Result<(), Problem> {
+        self.each_faults(case, 1)
+    }
+
+    /// The same for one page of so many, and the last one.
+    pub(super) fn each_faults(&self, case: &Case, of: u64) -> Result<(), Problem> {
         let per_page = self.on.model.descriptors_per_page();
-        for (index, frame) in (0..).zip(every(case.range, per_page)) {
+        let last = self.word_address(case.range.last(), FrameInfo::<E>::OWNER)?;
+        self.faults(last)?;
+        for (index, frame) in (0..).zip(every(case.range, per_page * of)) {
             let at = self.word_address(frame, FrameInfo::<E>::OWNER)?;
             self.faults(at)?;
             if index % STORE_EVERY == 0 {
