@@ -156,3 +156,24 @@ impl CountStore for Words<'_> {
         self.words.get(usize::try_from(index).ok()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also those behind the last eight.
+    #[test]
+    fn each_frame_in_use_is_counted_wherever_it_is() {
+        let frames = PfnRange::new(Pfn::ZERO, 19).unwrap();
+        for first in 0..19 {
+            let mut words = [const { AtomicU32::new(0) }; 19];
+            let counts = WordCounts::new(frames, &mut words).unwrap();
+            assert_eq!(counts.in_use(), 0);
+            for claimed in 0..19 {
+                let frame = Pfn::new((first + claimed * 7) % 19).unwrap();
+                assert!(counts.claim(Block::single(frame)));
+                assert_eq!(counts.in_use(), claimed + 1, "{frame} from {first} on");
+            }
+        }
+    }
+}
