@@ -1,7 +1,7 @@
 //! What packed heads cost whoever asks which page a frame is part of, and loads its head: `Reading::page_of`,
 //! on heads in place and on packed ones, in interleaved rounds.
 //!
-//! Packed, it asks the same online map, loads word and order of a stub, and computes where the head is. All
+//! Packed, it asks the same online map, loads the word of a stub, and computes order and head from it. All
 //! ask about the same frames, in a random order, of 4 GiB that are online in pages of 2 MiB. What they load is
 //! in a CPU's caches: in the first one, or in the second. Times are medians.
 #![allow(

@@ -126,6 +126,8 @@ pub struct MemoryModel {
     descriptor_shift: u32,
     /// The frames, rounded up to a power of two.
     room: u64,
+    /// What their descriptors take, in bytes.
+    room_bytes: u64,
     /// Where packed heads are.
     heads: Option<VirtRange>,
 }
@@ -241,11 +243,14 @@ impl MemoryModel {
         if !fits {
             return Err(ModelError::Frames { frames });
         }
+        // No larger than the first power of two above all frame numbers.
+        let room = frames.next_power_of_two();
         Ok(Self {
             config,
             descriptor_shift,
-            // No larger than the first power of two above all frame numbers.
-            room: frames.next_power_of_two(),
+            room,
+            // Nothing is left of it where it is all addresses. There is no place for packed heads then.
+            room_bytes: room << descriptor_shift,
             heads: None,
         })
     }

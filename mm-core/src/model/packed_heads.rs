@@ -98,29 +98,28 @@ impl MemoryModel {
         orders.filter(move |order| model.can_pack_heads(*order))
     }
 
-    /// The order of a compound page whose descriptors fill `array_bytes` bytes, as a stub says.
+    /// The order of a compound page whose descriptors fill `array_bytes` bytes, as a stub says; `None` where there is
+    /// no such order.
     #[inline]
-    pub(crate) const fn order_of_array(&self, array_bytes: u64) -> Order {
+    pub(crate) const fn order_of_array(&self, array_bytes: u64) -> Option<Order> {
         let order = array_bytes
             .trailing_zeros()
             .wrapping_sub(self.descriptor_shift);
-        match Order::new(order as u8) {
-            Some(order) => order,
-            None => Order::BASE,
-        }
+        Order::new(order as u8)
     }
 
-    /// Where the head of `frame`'s page is, of which a stub says that it is packed, and that the descriptors of the
-    /// page fill `array_bytes` bytes. No argument does harm, but others lead anywhere.
+    /// Where the head is of the page of `order` of which a stub says that its head is packed: `first` is the
+    /// address of the first descriptor of the page, in the vmemmap. No argument does harm, but others lead anywhere.
+    // What the page's index is, in bytes of descriptors. The descriptors of a page are aligned to their size, so one
+    // shift does for the two of an index that becomes an address. Models with places for heads have room for the sum.
     #[inline]
-    pub(crate) const fn place_of_head(&self, frame: Pfn, array_bytes: u64) -> VirtAddr {
-        let order = self.order_of_array(array_bytes);
-        let index = (self.room + frame.get()) >> order.get();
-        let base = match self.heads {
-            Some(heads) => heads.start(),
-            None => self.config.vmemmap_base,
+    pub(crate) const fn place_of_head(&self, first: VirtAddr, order: Order) -> VirtAddr {
+        let Some(heads) = self.heads else {
+            return first;
         };
-        VirtAddr::new(base.get().wrapping_add(index << self.descriptor_shift))
+        let offset = first.get().wrapping_sub(self.config.vmemmap_base.get());
+        let index = self.room_bytes.wrapping_add(offset) >> order.get();
+        VirtAddr::new(heads.start().get().wrapping_add(index))
     }
 
     /// The order of the smallest compound pages that can have packed heads. What fills a vmemmap page is one,

@@ -78,23 +78,27 @@ impl<'r, D: Descriptor, K: Kernel> Reader<'r, D, K> {
         // SAFETY: 1: the caller's.
         let descriptor = unsafe { self.descriptor(at) };
         let word = descriptor.word();
-        let first = D::Encoding::head_of(at, word);
-        self.head_at(first, word, frame)
+        self.head_at(D::Encoding::head_of(at, word), word)
     }
 
-    /// Where the head is of the page that `frame` is part of: `first`, the address of its first frame's
-    /// descriptor, unless `word`, that of the frame's, says that it is elsewhere.
+    /// Where the head is of the page whose first frame's descriptor is at `first`: there, unless `word`, that of a
+    /// frame of the page, says that it is elsewhere.
     // By that word alone: the page may be changing its order, and what is loaded after it may be another stub's, or
     // of a descriptor that is in its place.
     #[inline]
-    fn head_at(&self, first: VirtAddr, word: u64, frame: Pfn) -> VirtAddr {
-        match D::Encoding::is_stub(word) {
-            true => {
-                let array = D::Encoding::stub_array(word);
-                self.readers.model.place_of_head(frame, array)
-            }
-            false => first,
+    fn head_at(&self, first: VirtAddr, word: u64) -> VirtAddr {
+        self.packed(first, word).map_or(first, |(_, head)| head)
+    }
+
+    /// The order of that page, and where its head is, if that is packed.
+    #[inline]
+    fn packed(&self, first: VirtAddr, word: u64) -> Option<(Order, VirtAddr)> {
+        if !D::Encoding::is_stub(word) {
+            return None;
         }
+        let model = &self.readers.model;
+        let order = model.order_of_array(D::Encoding::stub_array(word))?;
+        Some((order, model.place_of_head(first, order)))
     }
 
     /// Where the descriptor of `frame` is, or would be.
@@ -156,14 +160,8 @@ impl<'r, D: Descriptor, K: Kernel> Reading<'r, D, K> {
         let word = descriptor.word();
         let start = D::Encoding::head_of(at, word);
         let first = self.reader.readers.model.frame_of_descriptor(start)?;
-        let head = self.reader.head_at(start, word, frame);
-        let order = match D::Encoding::is_stub(word) {
-            true => {
-                let array = D::Encoding::stub_array(word);
-                self.reader.readers.model.order_of_array(array)
-            }
-            false => descriptor.order(),
-        };
+        let packed = self.reader.packed(start, word);
+        let (order, head) = packed.unwrap_or_else(|| (descriptor.order(), start));
         Some(OnlinePage {
             first,
             order,
@@ -273,7 +271,7 @@ impl<D: CountReferences, K: Kernel> Sight for FrameSight<'_, '_, D, K> {
     fn head(&self) -> VirtAddr {
         let word = self.descriptor(self.at).word();
         let first = D::Encoding::head_of(self.at, word);
-        self.reading.reader.head_at(first, word, self.frame)
+        self.reading.reader.head_at(first, word)
     }
 
     fn try_get(&self, head: VirtAddr) -> bool {

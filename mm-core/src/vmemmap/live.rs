@@ -113,9 +113,8 @@ impl<D: Descriptor> LiveDescriptors<D> {
             if head != at {
                 return Some(Described::shared(descriptor));
             }
-            let packed = self
-                .model
-                .place_of_head(frame, D::Encoding::stub_array(word));
+            let order = self.model.order_of_array(D::Encoding::stub_array(word))?;
+            let packed = self.model.place_of_head(at, order);
             // SAFETY: the head of a page whose first frame is online is there, by 1 and 2 as below.
             return unsafe { descriptor_at(packed) }.map(Described::Own);
         }
