@@ -122,7 +122,7 @@ impl<M: DirectMap> UnitWriter<'_, M> {
         }
     }
 
-    /// Makes the first descriptor in `holder`, for the frame `first`, what `old` is, as part of the new page: a page
+    /// Makes the first descriptor in `holder`, for the frame `first`, what `old` is, if a page begins there: one
     /// began there before, and its head was elsewhere.
     ///
     /// # Safety
@@ -131,7 +131,9 @@ impl<M: DirectMap> UnitWriter<'_, M> {
     /// 3. `old` is a head that nobody stores to.
     pub(super) unsafe fn carry_over<D: Reshape>(&self, holder: Pfn, first: Pfn, old: NonNull<D>) {
         let descriptors = self.descriptors::<D>(holder);
-        let Some(part) = self.next_part::<D>(&mut self.in_page(first)) else {
+        let part = self.next_part::<D>(&mut self.in_page(first));
+        // A tail of a larger page is a new one, like a head in place that becomes one.
+        let Some(part) = part.filter(|part| part.initial.part != Part::Tail) else {
             return;
         };
         // SAFETY: 1 to 3: the caller's; they are two frames. 1 of `reshape`: the frame becomes that part.

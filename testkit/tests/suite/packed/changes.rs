@@ -125,16 +125,18 @@ fn flags_at(bed: &dyn Testbed<'_>, pagemap: &DevPagemap<'_>, frame: Pfn) -> Phys
     PhysAddr::new(holder.base(granule).get() + (at.get() & (granule.bytes() - 1)))
 }
 
-/// A page that begins where one began keeps what is in its head, wherever that is; others are new.
+/// A page that begins where one began keeps what is in its head, wherever that is; others are new, and so are tails.
 fn heads_keep_what_the_kernel_wrote(kind: BackendKind) {
     let model = kind.model();
     let large = Sizes::of(model).natural();
     let ranges = [Sizes::of(model).blocks(large, 8, 2)];
     let [first, small, in_place, base] = forms(&model, &ranges);
+    let own = in_place.with_tails(Tails::None).with_huge_leaves(false);
     kind.testbed(&Setup::new(&ranges), |bed| {
         let region = bed.online(&first).unwrap();
         let all = [
-            &small, &first, &in_place, &small, &base, &first, &base, &small, &in_place, &first,
+            &small, &first, &in_place, &small, &base, &first, &base, &small, &own, &small,
+            &in_place, &first,
         ];
         let mut from = &first;
         for (number, to) in (1..).zip(all) {
@@ -158,6 +160,14 @@ fn heads_keep_what_the_kernel_wrote(kind: BackendKind) {
                     if began { written(head) } else { 0 },
                     "{head}: {to:?}"
                 );
+            }
+            if to.tails().0 == Tails::None {
+                // Heads that have become tails, which have memory of their own.
+                let tails = heads(from).filter(|head| !head.is_aligned(to.geometry().order()));
+                for tail in tails {
+                    let found = bed.memory().read_u64(flags_at(bed, to, tail)).unwrap();
+                    assert_eq!(found, 0, "{tail}: {to:?}");
+                }
             }
             if to.heads().0 == Heads::Packed {
                 assert_packed(bed, ranges[0], to.geometry().order());
