@@ -182,12 +182,13 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
             let first = left.start();
             let old = self.mapped_descriptor(table, first);
             let old_order = old.as_ref().map_or(Order::BASE, Described::order);
-            let alike = match old_order > order {
-                // No other of its pages begins where a page begins now.
-                true => aligned(first, old_order).intersection(left),
-                false => aligned(first, order).intersection(left),
+            let old_page = aligned(first, old_order);
+            let alike = match old_order > order && self.is_complete(table, old_page) {
+                // No page begins in the rest of it.
+                true => old_page,
+                false => aligned(first, order),
             };
-            let alike = alike.unwrap_or(left);
+            let alike = alike.intersection(left).unwrap_or(left);
             rest = left.split_at(alike.frames()).1;
             if old_order == order && self.is_packed(table, first, order) {
                 continue;

@@ -30,7 +30,7 @@ impl<D: Descriptor, A: FrameAllocator, M: DirectMap, R: ReadersOf> Vmemmap<D, A,
     }
 
     /// Whether no descriptor of `page` that is online is another page's.
-    fn is_complete<P: PageTable>(&self, table: &P, page: PfnRange) -> bool {
+    pub(in crate::vmemmap) fn is_complete<P: PageTable>(&self, table: &P, page: PfnRange) -> bool {
         // What is less than a vmemmap page describes changes as a whole.
         let is_less = page.frames() < self.model.descriptors_per_page();
         let Some(range) = self.model.descriptors(page).filter(|_| !is_less) else {
