@@ -86,6 +86,8 @@ pub enum Span {
     Mixed,
     /// All pages are mapped to one tail frame, [`Exchange::tail_at`], by a table that may be shared.
     Tails,
+    /// The same, to the tail frame that all pages of the span before it are mapped to.
+    MoreTails,
 }
 
 /// Says what replaces entries in use.
@@ -107,7 +109,7 @@ pub trait Exchange {
         Span::Entries
     }
 
-    /// The leaf for all pages of the span at `at`, which are to be [`Span::Tails`].
+    /// The leaf for all pages of the span at `at`, which are to be [`Span::Tails`] or [`Span::MoreTails`].
     fn tail_at(&mut self, at: VirtAddr) -> Option<Leaf> {
         let _ = at;
         None

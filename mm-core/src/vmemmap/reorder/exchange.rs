@@ -227,10 +227,15 @@ impl<D: Reshape, A: FrameAllocator, M: DirectMap> Exchange for Reordering<'_, D,
     fn span(&self, at: VirtAddr) -> Span {
         let granule = self.writer.model.granule();
         let pages = granule.entries_per_table() as u64;
+        let bytes = pages.saturating_mul(granule.bytes());
         if self.target.shares_table(at, pages) {
-            return Span::Tails;
+            let before = at.get().checked_sub(bytes).map(VirtAddr::new);
+            return match before.is_some_and(|before| self.target.has_same_tail(before, at)) {
+                true => Span::MoreTails,
+                false => Span::Tails,
+            };
         }
-        let span = VirtRange::new(at, pages.saturating_mul(granule.bytes()));
+        let span = VirtRange::new(at, bytes);
         let is_own = |span| self.target.keeps_huge_leaves() && self.target.is_all_own(span);
         match span.is_ok_and(is_own) {
             true => Span::Own,

@@ -341,6 +341,30 @@ impl<'p> Target<'p> {
         segment.is_some_and(|segment| segment.kind != Kind::Own && segment.pages >= pages)
     }
 
+    /// Whether the vmemmap pages at both addresses are mapped to one tail frame.
+    // Not inlined: what it takes of the stack is not needed for long.
+    #[inline(never)]
+    pub(super) fn has_same_tail(&self, one: VirtAddr, other: VirtAddr) -> bool {
+        let [one, other] = [one, other].map(|at| self.segment(at).map(|segment| segment.kind));
+        match (one, other) {
+            (
+                Some(Kind::Tail {
+                    order,
+                    tails: Tails::PerOrder,
+                    heads,
+                    ..
+                }),
+                Some(Kind::Tail {
+                    order: of_other,
+                    tails: Tails::PerOrder,
+                    heads: heads_of_other,
+                    ..
+                }),
+            ) => (order, heads) == (of_other, heads_of_other),
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether tables of nothing but tails may be shared.
     pub(super) const fn can_share_tables(&self) -> bool {
         self.shares_tables

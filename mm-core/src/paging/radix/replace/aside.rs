@@ -63,8 +63,8 @@ where
                     link: Link::Private,
                     ..
                 },
-                Span::Tails,
-            ) => u64::from(before != Span::Tails),
+                Span::MoreTails,
+            ) => u64::from(!matches!(before, Span::Tails | Span::MoreTails)),
             _ => 1,
         }
     }
@@ -86,7 +86,9 @@ where
         match (mapped, span) {
             (MappedBy::Other { .. }, _) | (_, Span::Entries) => false,
             (MappedBy::HugeLeaf(_), Span::Own) => true,
-            (_, Span::Tails) => self.plan_tails(mapped, at, old, batch, tables, exchange),
+            (_, Span::Tails | Span::MoreTails) => {
+                self.plan_tails(mapped, at, old, batch, tables, exchange)
+            }
             _ => self.plan_aside(mapped, at, old, batch, tables, exchange),
         }
     }
