@@ -4,16 +4,19 @@ use crate::TestMachine;
 use mm_core::addr::VirtRange;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// How many ranges they are: two of the vmemmap, and two of packed heads.
+const RANGES: usize = 4;
+
 /// The addresses that one of the CPUs caches whenever frames are allocated.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ahead(Arc<Mutex<[Option<VirtRange>; 2]>>);
+pub(super) struct Ahead(Arc<Mutex<[Option<VirtRange>; RANGES]>>);
 
 impl Ahead {
-    pub(super) fn set(&self, ranges: [Option<VirtRange>; 2]) {
+    pub(super) fn set(&self, ranges: [Option<VirtRange>; RANGES]) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ranges;
     }
 
-    fn get(&self) -> [Option<VirtRange>; 2] {
+    fn get(&self) -> [Option<VirtRange>; RANGES] {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

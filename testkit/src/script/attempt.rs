@@ -203,13 +203,14 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         }
         self.check_costs()
             .and_then(|()| self.check_pages(pages))
+            .and_then(|()| self.check_heads(pages))
             .map_err(|error| format!("{when}: {error}"))
     }
 
     /// Makes CPUs cache what is mapped at `pages` and next to them, now and whenever the eager one
     /// may: all of it in a wide script, else the first and the last.
     pub(super) fn speculate(&self, pages: &Range<u64>) {
-        let ranges = match self.scale().is_wide() {
+        let [first, last] = match self.scale().is_wide() {
             true => [Some(self.addresses), None],
             false => {
                 let all = self.model.all_pages();
@@ -219,8 +220,18 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
                 [first, last].map(|part| self.range_of(&part).filter(|_| part.start < part.end))
             }
         };
+        let [place, other] = self.some_places();
+        let ranges = [first, last, place, other];
         self.ahead.set(ranges);
         for range in ranges.into_iter().flatten() {
+            self.parts.machine.cpus().fill(range);
+        }
+    }
+
+    /// Makes all CPUs cache all that is mapped, and some of the heads.
+    pub(super) fn speculate_all(&self) {
+        let [place, other] = self.some_places();
+        for range in [Some(self.addresses), place, other].into_iter().flatten() {
             self.parts.machine.cpus().fill(range);
         }
     }
@@ -228,6 +239,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// Checks that the costs are what they should be.
     pub(super) fn check_costs(&mut self) -> Result<(), String> {
         self.model.refresh();
+        self.see_records()?;
         let expected = self.model.costs();
         let out = self.parts.machine.frames().outstanding();
         let of_altmaps = self.out_of_altmaps();
@@ -244,6 +256,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             tables: stats.table_frames,
             marks: stats.mark_frames,
             online_map: stats.online_map_frames,
+            records: stats.record_frames,
             reserve: stats.reserve_frames,
             reused: stats.reused_entries,
         };

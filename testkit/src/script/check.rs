@@ -1,7 +1,7 @@
 //! Comparing the machine with the model and with the oracle.
 
 use super::interpreter::Interpreter;
-use super::model::{Contents, Kind};
+use super::model::{Described, Kind, Page as ModelPage};
 use super::oracle::Oracle;
 use super::readers::ScriptReaders;
 use crate::listed::Listed;
@@ -20,6 +20,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         self.check_costs()?;
         for pages in self.model.take_touched() {
             self.check_contents(&pages, self.scale().is_wide())?;
+            self.check_heads(&pages)?;
             if everything {
                 continue;
             }
@@ -61,6 +62,10 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             let SeenEntry::Leaf(leaf) = entry else {
                 return;
             };
+            if scale.is_place(leaf.at) {
+                // Next to the vmemmap, and compared with other pages.
+                return;
+            }
             let first = scale.page_at(leaf.at);
             let end = first + leaf.order.frames();
             let part = first.max(pages.start)..end.min(pages.end);
@@ -112,7 +117,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
                 let descriptor =
                     unsafe { descriptors.cast::<Page<E>>().add(index as usize).as_ref() };
                 let pfn = number * per_page + index;
-                self.check_descriptor(number, pfn, descriptor, page.contents)
+                self.check_descriptor(number, pfn, descriptor, &page)
                     .map_err(|what| format!("the descriptor of {pfn:#x}: {what}, {page:x?}"))?;
             }
         }
@@ -138,8 +143,10 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         number: u64,
         pfn: u64,
         descriptor: &Page<E>,
-        contents: Contents,
+        page: &ModelPage,
     ) -> Result<(), String> {
+        let contents = page.contents;
+        let is_stub = page.kind == Kind::Stub;
         let address = |pfn: u64| {
             let model = self.parts.machine.model();
             let config = model.config();
@@ -150,20 +157,30 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         if descriptor.order().get() != contents.order || found != address(head) {
             return Err(format!("order {}, head at {found}", descriptor.order()));
         }
-        if descriptor.is_tail() != (pfn != head) {
+        if descriptor.is_tail() != (pfn != head || is_stub) {
             return Err("it is another part".into());
         }
-        let described = self.model.described(number, pfn, contents);
+        if E::is_stub(descriptor.word()) != is_stub {
+            return Err(format!("it is a stub: {}", !is_stub));
+        }
+        let described = match is_stub {
+            true => Described {
+                references: 0,
+                node: contents.node,
+            },
+            false => self.model.described(number, pfn, contents),
+        };
         if descriptor.node().number() != u32::from(described.node) {
             return Err(format!("node {}", descriptor.node()));
         }
-        let held = self.model.held.get(&pfn).copied().unwrap_or(0);
+        let held = self.model.held.get(&pfn).filter(|_| !is_stub);
+        let held = held.copied().unwrap_or(0);
         let references = described.references + held;
         let found = descriptor.references().get().unwrap_or(u32::MAX);
         if found != references {
             return Err(format!("{found} references instead of {references}"));
         }
-        let written = self.model.written.get(&pfn);
+        let written = self.model.written.get(&pfn).filter(|_| !is_stub);
         let (flags, private) = written.map_or((0, 0), |value| (*value, !value));
         let found = (
             descriptor.flags().load(Ordering::Relaxed),
@@ -189,6 +206,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         );
         self.check_range(around.unwrap_or(self.addresses))?;
         self.check_contents(&self.model.all_pages(), false)?;
+        self.check_places()?;
         self.check_owners()?;
         self.check_listed(&self.model.all_pages())?;
         R::check_found(self, &self.model.all_pages())?;
@@ -216,6 +234,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let mut frames: Vec<(u64, bool)> = ours
             .map(|(_, page)| (page.frame, matches!(page.kind, Kind::Own { .. })))
             .collect();
+        frames.extend(self.seen_places()?.into_values().map(|frame| (frame, true)));
         frames.sort_unstable();
         let mut pairs = frames.iter().zip(frames.iter().skip(1));
         let twice = pairs.find(|(one, next)| one.0 == next.0 && (one.1 || next.1));
@@ -283,6 +302,13 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
                 ));
             }
         }
+        let places = [self.seen_places()?, self.oracle_places(&oracle.table)];
+        let numbers = places.each_ref().map(|places| places.keys());
+        let [ours, their_numbers] = numbers;
+        let same = is_renamed || places[0] == places[1];
+        if !ours.eq(their_numbers) || !same {
+            return Err(format!("the oracle has heads in other pages: {places:x?}"));
+        }
         let pages = theirs.len() as u64;
         let mapped = self.model.mapped_in(self.model.all_pages()).count() as u64;
         if pages != mapped {
@@ -337,6 +363,17 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             if !are_same(ours, theirs) {
                 return Err(format!(
                     "the contents of page {number:#x} differ from the oracle's"
+                ));
+            }
+        }
+        let places = [self.seen_places()?, self.oracle_places(&oracle.table)];
+        for (page, frame) in &places[0] {
+            let ours = Pfn::new(*frame).and_then(|frame| self.parts.machine.memory().words(frame));
+            let theirs = places[1].get(page).and_then(|frame| Pfn::new(*frame));
+            let theirs = theirs.and_then(|frame| oracle.parts.memory.words(frame));
+            if !are_same(ours, theirs) {
+                return Err(format!(
+                    "the heads in page {page:#x} differ from the oracle's"
                 ));
             }
         }

@@ -12,16 +12,21 @@ use mm_core::vmemmap::Reserve;
 pub const OP_BYTES: usize = 12;
 
 impl Script {
-    /// The script that `bytes` stand for: the first says where, and with its highest bit that there are
-    /// readers; the others what. At most `most`
-    /// operations.
+    /// The script that `bytes` stand for: the first says where, with its highest bit that there are
+    /// readers, and with the next one that some heads are packed; the others what. At most `most` operations.
     pub(super) fn decode(scale: &Scale, bytes: &[u8], most: usize) -> Self {
         let (place, rest) = bytes.split_first().unwrap_or((&1, &[]));
         let window = scale.window(*place);
         let (ops, _) = rest.as_chunks::<OP_BYTES>();
-        let decode = Decode { scale, window };
+        let packs = place & 0x40 != 0;
+        let decode = Decode {
+            scale,
+            window,
+            packs,
+        };
         Self {
             has_readers: place & 0x80 != 0,
+            packs,
             window,
             ops: ops.iter().take(most).map(|op| decode.op(op)).collect(),
         }
@@ -31,6 +36,7 @@ impl Script {
 struct Decode<'d> {
     scale: &'d Scale,
     window: PfnRange,
+    packs: bool,
 }
 
 impl Decode<'_> {
@@ -150,6 +156,7 @@ impl Decode<'_> {
             0 => self.range_of([e, f], order, 0).map(Target::Range),
             _ => None,
         };
+        let packed = self.packs && h & 0xe0 == 0x20;
         Fold {
             change,
             target: target.unwrap_or(Target::Region(a.into())),
@@ -161,7 +168,8 @@ impl Decode<'_> {
             },
             huge_leaves: h & 12 != 0,
             node: u32::from(h & 16 != 0),
-            altmap: h & 0xe0 != 0,
+            altmap: h & 0xe0 != 0 && !packed,
+            packed,
             part: [j, k],
             aims: d % 16 < 13,
             odd: match i {
@@ -198,6 +206,7 @@ impl Decode<'_> {
             _ => Order::new((e - 192) % (self.scale.large() + 1)),
         };
         let tails = tails_of(f);
+        let packed = self.packs && i & 0x40 != 0;
         Reorder {
             at: one,
             count: match h % 8 {
@@ -217,7 +226,8 @@ impl Decode<'_> {
             much: k % 8 == 3,
             // No more tails are known without a frame for that than those of one node.
             node: u32::from(f & 0x80 != 0 && tails != Tails::PerOrder),
-            altmap: i & 0x30 != 0,
+            altmap: i & 0x30 != 0 && !packed,
+            packed,
             how: match j % 8 {
                 0..=3 => How::Prepared,
                 4 | 5 => How::Unprepared,
@@ -235,6 +245,7 @@ impl Decode<'_> {
 
     fn request(&self, bytes: [u8; 9]) -> Request {
         let [order, flags, piece, ranges @ ..] = bytes;
+        let packed = self.packs && order / 16 % 4 != 0;
         let order = self.scale.order(order);
         let (pairs, _) = ranges.as_chunks::<2>();
         let count = 1 + usize::from(flags >> 6) % 3;
@@ -252,6 +263,7 @@ impl Decode<'_> {
             order,
             tails,
             insists: piece >= 250,
+            packed,
             tables: match flags & 1 {
                 0 => Tables::Private,
                 _ => Tables::Shared,
@@ -263,7 +275,7 @@ impl Decode<'_> {
                 _ => Piece::Subsection,
             },
             node: u32::from(flags & 4 != 0),
-            reserved: match (flags & 0x18 == 0x18, piece / 24 % 4) {
+            reserved: match (flags & 0x18 == 0x18 && !packed, piece / 24 % 4) {
                 (false, _) => 0,
                 (true, 0 | 1) => self.scale.subsection,
                 (true, 2) => 2 * self.scale.subsection,

@@ -11,7 +11,7 @@ use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Tails};
 use mm_core::paging::PageTable;
 use mm_core::readers::ReadersOf;
 use mm_core::vmemmap::{FoldError, Folded, Vmemmap};
@@ -62,6 +62,11 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             .with_tables(fold.tables)
             .with_huge_leaves(fold.huge_leaves)
             .with_node(NodeId::new(fold.node));
+        let packed = fold.packed && E::HAS_STUBS;
+        let pagemap = match packed {
+            true => pagemap.with_heads(Heads::Packed),
+            false => pagemap,
+        };
         let Some(pagemaps) = self.with_altmaps(pagemap, altmaps)? else {
             return Ok(());
         };
@@ -74,6 +79,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             tables: fold.tables,
             node: fold.node,
             huge_leaves: fold.huge_leaves,
+            packed,
             altmap: altmaps.map(|both| both.ours.reserved()),
         };
         let request = Request {

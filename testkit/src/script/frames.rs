@@ -80,7 +80,11 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// The kernel writes into the descriptor of a frame, unless others share it.
     pub(super) fn write(&mut self, one: One, value: u64) -> Result<(), String> {
         let (page, frame) = self.frame(one)?;
-        let is_own = |page: super::model::Page| matches!(page.kind, Kind::Own { .. });
+        let is_first = frame.get().is_multiple_of(self.scale().per_page);
+        let is_own = |known: super::model::Page| {
+            let packed = is_first && self.model.head_at(page).is_some();
+            packed || matches!(known.kind, Kind::Own { .. })
+        };
         let known = self.model.own_page(page);
         let ours = self.vmemmap.descriptor(&self.table, frame);
         let is_reserved = self.model.is_reserved(frame);

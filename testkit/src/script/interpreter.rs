@@ -88,6 +88,8 @@ pub(super) struct Interpreter<'s, E: TailEncoding, R: ScriptReaders<'s, E>> {
     pub(super) planted: Vec<u64>,
     /// Whether allocations may fail.
     pub(super) armed: bool,
+    /// Whether some heads may be packed.
+    pub(super) packs: bool,
     pub(super) ahead: Ahead,
     window: PfnRange,
     pub(super) addresses: VirtRange,
@@ -131,6 +133,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             held: Vec::new(),
             planted: Vec::new(),
             armed: false,
+            packs: false,
             ahead,
             window,
             addresses,
@@ -175,7 +178,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             Op::Uproot(index) => self.unmap_foreign(*index),
             Op::Prune => self.prune(),
             Op::Access { one, cpu, store } => self.access(*one, *cpu, *store)?,
-            Op::Speculate => self.parts.machine.cpus().fill(self.addresses),
+            Op::Speculate => self.speculate_all(),
         }
         self.tally.shared += u64::from(self.model.tables.shared() > shared);
         let everything = self.scale().is_wide() || number % EVERYTHING == EVERYTHING - 1;

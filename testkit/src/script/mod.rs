@@ -11,6 +11,9 @@
 //! to answer, how every page of the vmemmap has to be mapped after it, what its descriptors say and
 //! what all of it costs comes from the model, which knows no code of the library's.
 //!
+//! In some scripts heads are packed, beside others that are in place. Where that is, and what it costs, the model counts
+//! as in a heap.
+//!
 //! Some scripts have readers, others none. Readers are asked about all that an operation has touched, keep
 //! references while memory changes, and memory is frozen beside them. Duties come first: before something is
 //! done that nobody may have references for, they are given back.
@@ -35,6 +38,7 @@ mod offline;
 mod online;
 mod op;
 mod oracle;
+mod places;
 mod readers;
 mod reorder;
 mod replay;
@@ -189,6 +193,7 @@ fn run_with<'s, E: TailEncoding, R: ScriptReaders<'s, E>>(
 ) -> Result<Tally, String> {
     let name = parts.machine.facts().name;
     let mut interpreter = Interpreter::<E, R>::new(parts, scale, window, foreign, readers)?;
+    interpreter.packs = script.packs;
     for (index, op) in script.ops.iter().enumerate() {
         let done = interpreter.step(index, op);
         done.map_err(|error| report(name, &error, script, index + 1))?;

@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::device_altmap;
 use super::interpreter::{BothAltmaps, Interpreter, Live, Pagemaps};
-use super::model::{Expected, Model, sharing_of};
+use super::model::{Expected, Model, packs, sharing_of};
 use super::op::Request;
 use super::oracle::{ALTMAP_NODE, Oracle};
 use super::readers::ScriptReaders;
@@ -11,7 +11,7 @@ use super::trace::Taken;
 use mm_core::addr::{NodeId, Order, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::frame::{Altmap, FrameAllocator};
-use mm_core::pagemap::{DevPagemap, Geometry, PagemapError, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, PagemapError, Tails};
 use mm_core::vmemmap::{Note, Notes, OnlineError, Region};
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -86,10 +86,16 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             .with_node(NodeId::new(request.node))
             .with_tails(tails)
             .with_tables(request.tables);
+        let packed = request.packed && (E::HAS_STUBS || request.insists);
+        let pagemap = match packed {
+            true => pagemap.with_heads(Heads::Packed),
+            false => pagemap,
+        };
         let reserved = altmaps.map_or(0, |_| request.reserved);
         let request = Request {
             tails,
             reserved,
+            packed,
             ..request.clone()
         };
         let pagemaps = self.with_altmaps(pagemap, altmaps)?;
@@ -148,9 +154,10 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             // The memory may have been used otherwise since the altmap was made.
             device_altmap(self.parts.machine, reserved);
         }
-        let expected = self.model.free(&request.ranges, reserved);
+        let heads = self.model.can_have_heads(&asked.request, E::HAS_STUBS);
+        let free = || self.model.free(&request.ranges, reserved);
         let policy = || self.model.policy(&asked.request, E::SAME_FOR_ALL);
-        let expected = expected.and(policy);
+        let expected = heads.and(free).and(policy);
         self.bring(asked, Extent::All, expected)
     }
 
@@ -175,9 +182,10 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let ranges = asked.pagemaps.ours.ranges();
         let reserved = asked.request.altmap();
         let policy = || self.model.policy(&asked.request, E::SAME_FOR_ALL);
-        let expected = self.model.piece(ranges, piece);
+        let heads = self.model.can_have_heads(&asked.request, E::HAS_STUBS);
+        let inside = || self.model.piece(ranges, piece);
         let free = || self.model.free(&[piece], reserved);
-        let expected = expected.and(free).and(policy);
+        let expected = heads.and(inside).and(free).and(policy);
         self.bring(asked, Extent::Piece(piece), expected)
     }
 
@@ -291,9 +299,12 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     pub(super) fn remote(&self, trace: &Trace, node: u32, pages: &Range<u64>) -> u64 {
         let frames = self.parts.machine.frames();
         // A single one may be for the bits by which readers find it.
+        let places = self.seen_places().unwrap_or_default();
         let is_mapped = |taken: &&Taken| match taken {
             Taken::Block(block) if block.order() == Order::BASE && R::READ => {
-                self.seen(pages).contains(&Some(block.first().get()))
+                let frame = block.first().get();
+                self.seen(pages).contains(&Some(frame))
+                    || places.values().any(|place| *place == frame)
             }
             _ => true,
         };
@@ -348,6 +359,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let sharing = sharing_of(&self.scale(), request);
         let shares = sharing != Tails::None && request.reserved > 0;
         self.tally.online += 1;
+        self.tally.packed += u64::from(packs(&self.scale(), request.order.get(), request.packed));
         self.tally.huge += u64::from(!huge.is_empty());
         self.tally.unavailable += u64::from(missing > 0);
         self.tally.remote += u64::from(remote > 0);

@@ -13,8 +13,10 @@ pub struct Request {
     pub order: Order,
     /// How tails are shared, where they can be.
     pub tails: Tails,
-    /// Whether tails per order are asked for also of an encoding that cannot share them.
+    /// Whether tails per order and packed heads are asked for also of an encoding that has none.
     pub insists: bool,
+    /// Whether heads are packed, where they can be. Without an altmap.
+    pub packed: bool,
     /// How tables are shared, where they can be.
     pub tables: Tables,
     /// Whether huge leaves are used.
@@ -112,6 +114,8 @@ pub struct Fold {
     pub node: u32,
     /// Whether the pagemap has the region's altmap, if it has one.
     pub altmap: bool,
+    /// Whether it asks for packed heads, and so for nothing that there is.
+    pub packed: bool,
     /// Where in the target the frames start and how many they are.
     pub part: [u8; 2],
     /// Whether they are moved to where they can be changed.
@@ -176,6 +180,8 @@ pub struct Reorder {
     pub node: u32,
     /// Whether the pagemap has the region's altmap, if there is one.
     pub altmap: bool,
+    /// Whether heads are packed, where they can be. Without an altmap.
+    pub packed: bool,
     /// How.
     pub how: How,
     /// How many steps it takes at most.
@@ -276,6 +282,8 @@ pub enum Op {
 pub struct Script {
     /// Whether there are readers.
     pub has_readers: bool,
+    /// Whether some heads are packed.
+    pub packs: bool,
     /// The memory.
     pub window: PfnRange,
     /// What is done.

@@ -8,7 +8,7 @@ use crate::threads::{ThreadCpus, ThreadKernel};
 use arch_sim::SimMemory;
 use hosted::BackendKind;
 use mm_core::addr::{Order, Pfn, PfnRange};
-use mm_core::descriptor::{Page, TailEncoding};
+use mm_core::descriptor::{Descriptor, Page, TailEncoding};
 use mm_core::frame::{DirectMap, FrameAllocator};
 use mm_core::model::MemoryModel;
 use mm_core::paging::Replacement;
@@ -253,8 +253,9 @@ impl<'s, E: TailEncoding> Interpreter<'s, E, Readers<'s, ThreadKernel<'s>>> {
             let order = Order::new(order).ok_or("no such order")?;
             let right = (frame.align_down(order), order);
             let found = reading.page_of(frame);
-            match found.map(|page| (page.first(), page.order())) {
-                Some(found) if found == right => {}
+            let found = found.map(|page| ((page.first(), page.order()), page.head().order()));
+            match found {
+                Some((found, of_head)) if found == right && of_head == order => {}
                 found => return Err(format!("readers of {frame} find {found:?}, not {right:?}")),
             }
         }

@@ -11,7 +11,7 @@ use mm_core::addr::{NodeId, Order, Pfn, PfnRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::frame::Altmap;
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Tails};
 use mm_core::vmemmap::{FoldError, Reserve};
 use std::ops::Range;
 
@@ -65,6 +65,11 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             .with_tables(asked.tables)
             .with_huge_leaves(huge_leaves)
             .with_node(NodeId::new(asked.node));
+        let packed = asked.packed && (E::HAS_STUBS || asked.steps == 1);
+        let pagemap = match packed {
+            true => pagemap.with_heads(Heads::Packed),
+            false => pagemap,
+        };
         let Some(pagemaps) = self.with_altmaps(pagemap, altmaps)? else {
             return Ok(());
         };
@@ -74,6 +79,7 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
             tables: asked.tables,
             node: asked.node,
             huge_leaves,
+            packed,
             altmap: altmaps.map(|both| both.ours.reserved()),
         };
         let most = match asked.much {
@@ -317,9 +323,12 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         blocks: Option<u64>,
     ) -> Result<(), String> {
         let used = request.used;
+        let had_packed = self.model.heads_in(unit.clone()).next().is_some();
         let pages = self.seen(unit);
         let seen = |page: u64| pages.get((page - unit.start) as usize).copied().flatten();
         let candidates = self.model.reorder(unit, part, &used, references, &seen)?;
+        let has_packed = self.model.heads_in(unit.clone()).next().is_some();
+        self.tally.repacked += u64::from(had_packed || has_packed);
         let is_huge = |first: &u64| self.is_huge_leaf(*first);
         let joined: Vec<u64> = candidates.iter().copied().filter(is_huge).collect();
         if let Some(blocks) = blocks
@@ -336,8 +345,10 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
     /// What a change of order has freed is in reserve, and nothing else is.
     pub(super) fn nothing_is_lost(&mut self, before: &Costs) -> Result<(), String> {
         self.model.refresh();
+        self.see_records()?;
         let after = self.model.costs();
-        let of_ram = |costs: &Costs| costs.descriptors - costs.of_altmaps + costs.online_map;
+        let of_ram =
+            |costs: &Costs| costs.descriptors - costs.of_altmaps + costs.online_map + costs.records;
         let all = self.model.reserve;
         let left = |there: u64, before: u64, after: u64| (there + before).checked_sub(after);
         let left = (
@@ -351,6 +362,16 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         };
         self.model.reserve = Reserved { frames, tables };
         self.check_reserve()
+            .map_err(|error| format!("{error}; {before:?} became {after:?}"))
+    }
+
+    /// Takes over how many frames it takes to remember shared tails and tables, if that may be so many.
+    pub(super) fn see_records(&mut self) -> Result<(), String> {
+        self.model.records = self.vmemmap.stats().record_frames;
+        match self.model.can_have_records() {
+            true => Ok(()),
+            false => Err(format!("{} frames of records", self.model.records)),
+        }
     }
 
     /// Whether a huge leaf maps `page`.

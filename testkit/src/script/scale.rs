@@ -59,6 +59,25 @@ impl Scale {
         self.model.granule().bytes()
     }
 
+    /// Where the places of packed heads begin, if there are any.
+    pub(super) fn heads(&self) -> Option<VirtAddr> {
+        self.model.heads().map(|heads| heads.start())
+    }
+
+    /// Whether packed heads may be at `at`.
+    pub(super) fn is_place(&self, at: VirtAddr) -> bool {
+        self.model.heads().is_some_and(|heads| heads.contains(at))
+    }
+
+    /// The orders of pages whose heads can be packed.
+    pub(super) fn packed_orders(&self) -> std::ops::RangeInclusive<u8> {
+        self.page_order().max(1)..=self.max_order()
+    }
+
+    pub(super) fn descriptor_bytes(&self) -> u64 {
+        self.model.descriptor_bytes()
+    }
+
     /// The order of what a vmemmap page describes.
     fn page_order(&self) -> u8 {
         self.per_page.trailing_zeros() as u8

@@ -7,6 +7,8 @@ use std::ops::AddAssign;
 pub struct Tally {
     /// Pagemaps and pieces that came online.
     pub online: u64,
+    /// Of these, such with packed heads.
+    pub packed: u64,
     /// Of these, such with huge leaves.
     pub huge: u64,
     /// Of these, such with fewer huge leaves than there was room for.
@@ -45,6 +47,8 @@ pub struct Tally {
     pub reordered: u64,
     /// Of these, such as were asked for only in part.
     pub reordered_parts: u64,
+    /// Of these, such as had packed heads before or afterwards.
+    pub repacked: u64,
     /// Units that did so beside readers, frozen first.
     pub reordered_frozen: u64,
     /// Changes of order that were refused.
@@ -88,6 +92,7 @@ pub struct Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.online += other.online;
+        self.packed += other.packed;
         self.huge += other.huge;
         self.unavailable += other.unavailable;
         self.remote += other.remote;
@@ -107,6 +112,7 @@ impl AddAssign for Tally {
         self.fold_undone += other.fold_undone;
         self.reordered += other.reordered;
         self.reordered_parts += other.reordered_parts;
+        self.repacked += other.repacked;
         self.reordered_frozen += other.reordered_frozen;
         self.reorder_refused += other.reorder_refused;
         self.too_small += other.too_small;

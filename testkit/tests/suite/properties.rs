@@ -21,8 +21,10 @@ const OPERATIONS: usize = 80;
 /// How often each thing has to happen at least, in wide scripts and in narrow ones, where pages are
 /// 4 KiB; where they are larger, a table is seldom filled, and a huge leaf too large to be.
 type Least = (fn(&Tally) -> u64, [u64; 2]);
-const ALWAYS: [Least; 23] = [
+const ALWAYS: [Least; 25] = [
     (|tally| tally.online, [200, 2000]),
+    (|tally| tally.packed, [20, 300]),
+    (|tally| tally.repacked, [4, 40]),
     (|tally| tally.remote, [5, 100]),
     (|tally| tally.altmap, [10, 200]),
     (|tally| tally.compound_altmap, [3, 50]),
@@ -77,6 +79,7 @@ fn from_environment(name: &str) -> Option<u32> {
 const fn usual_seed(backend: BackendKind, width: Width) -> u32 {
     match (backend, width) {
         (BackendKind::RiscV64Sv57, Width::Wide) => 2,
+        (BackendKind::AArch64_64K, Width::Narrow) => 1,
         _ => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! What an operation has to answer.
 
-use super::{Model, sharing_of};
+use super::{Model, packs, sharing_of};
 use crate::script::op::Request;
 use mm_core::addr::{Order, Pfn, PfnRange};
 use mm_core::error::ErrorKind;
@@ -135,6 +135,14 @@ impl Model {
             false => Expected::Done,
         };
         self.usable(request.altmap()).and(policy)
+    }
+
+    /// Whether heads can be as `request` says, with an encoding that has stubs or not.
+    pub(in crate::script) fn can_have_heads(&self, request: &Request, has_stubs: bool) -> Expected {
+        match packs(&self.scale, request.order.get(), request.packed) && !has_stubs {
+            true => Expected::refused(ErrorKind::Unsupported),
+            false => Expected::Done,
+        }
     }
 
     /// What is wrong with `piece` as a piece of a pagemap of `ranges`.

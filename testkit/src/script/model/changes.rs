@@ -1,6 +1,6 @@
 //! What comes online and goes offline.
 
-use super::{Contents, Kind, Model, Page, Table, sharing_of};
+use super::{Contents, Kind, Model, Page, Table, packs, sharing_of};
 use crate::script::op::Request;
 use mm_core::addr::{Pfn, PfnRange};
 use mm_core::pagemap::{Tables, Tails};
@@ -35,6 +35,7 @@ impl Model {
         let reserved = altmap.map(|part| self.scale.pages(part));
         let is_reserved = |number| reserved.as_ref().is_some_and(|part| part.contains(&number));
         let sharing = sharing_of(&self.scale, request);
+        let packs = packs(&self.scale, request.order.get(), request.packed);
         let unit = self.scale.unit(request.order.get());
         let mut tail: Option<(u64, Page)> = None;
         for number in pages.clone() {
@@ -45,10 +46,11 @@ impl Model {
             let order = if is_base { 0 } else { request.order.get() };
             let head = number - number % unit;
             let of_all = sharing == Tails::PerOrder;
-            let is_tail = sharing != Tails::None && !is_base && number != head;
+            let is_tail = sharing != Tails::None && !is_base && (number != head || packs);
             let page = Page {
                 frame,
                 kind: match is_tail {
+                    true if packs => Kind::Stub,
                     true => Kind::Tail { of_all },
                     false => Kind::Own {
                         huge: huge.contains(&self.span_of(number).start),
@@ -101,14 +103,16 @@ impl Model {
         let describes = self.scale.per_table * self.scale.per_page;
         let small = self.step(request).is_some_and(|step| step < describes);
         let order = request.order.get();
-        if small && self.shares_tables(order, sharing_of(&self.scale, request), request.tables) {
+        let sharing = sharing_of(&self.scale, request);
+        let packs = packs(&self.scale, order, request.packed) && request.tables == Tables::Shared;
+        if small && (packs || self.shares_tables(order, sharing, request.tables)) {
             for range in &request.ranges {
                 self.merge(&self.scale.pages(*range));
             }
         }
     }
 
-    /// Whether leaf tables of compound pages of `order` can be alike, and are to be shared.
+    /// Whether leaf tables of compound pages of `order` can be alike, and are to be shared. Those of stubs always can.
     pub(super) fn shares_tables(&self, order: u8, tails: Tails, tables: Tables) -> bool {
         tables == Tables::Shared
             && tails != Tails::None

@@ -1,7 +1,7 @@
 //! What becomes of memory that is folded, unfolded or reshaped.
 
 use super::changes::{Seen, written_for};
-use super::{Contents, Expected, Kind, Model, Page, Table};
+use super::{Contents, Expected, Kind, Model, Page, Table, packs};
 use crate::script::op::Change;
 use mm_core::addr::{Order, PfnRange};
 use mm_core::error::ErrorKind;
@@ -18,6 +18,8 @@ pub(in crate::script) struct Use {
     pub(in crate::script) tables: Tables,
     pub(in crate::script) node: u32,
     pub(in crate::script) huge_leaves: bool,
+    /// Whether heads are packed, where they can be.
+    pub(in crate::script) packed: bool,
     pub(in crate::script) altmap: Option<PfnRange>,
 }
 
@@ -58,11 +60,15 @@ impl Model {
                 return Err(Expected::refused(ErrorKind::Misaligned));
             }
         }
+        // Pages with packed heads keep them.
+        let pages = self.scale.pages(frames);
+        if packs(&self.scale, used.order.get(), used.packed) || self.has_packed(&pages) {
+            return Err(Expected::refused(ErrorKind::Unsupported));
+        }
         let differ = used.tails == Tails::PerOrder && !same_for_all;
         if change == Change::Fold && (used.tails == Tails::None || differ) {
             return Err(Expected::refused(ErrorKind::Unsupported));
         }
-        let pages = self.scale.pages(frames);
         let survey = self.survey_pages(&pages, used)?;
         if change == Change::Reshape {
             let is_tail = |number: &u64| self.page(*number).is_some_and(|page| page.is_tail());
@@ -104,7 +110,8 @@ impl Model {
                 return Err(Expected::refused(ErrorKind::Unsupported));
             }
             if page.is_tail() {
-                if page.contents.order != used.order.get() || number % unit == 0 {
+                let is_other = page.contents.order != used.order.get() || page.kind == Kind::Stub;
+                if is_other || number % unit == 0 {
                     return Err(Expected::Refused(ErrorKind::Overlap, Some(number)));
                 }
                 tails += 1;
@@ -131,7 +138,8 @@ impl Model {
         let mut behind = pages.end..(last / unit + 1) * unit;
         behind.find(|number| {
             let page = self.own_page(*number);
-            page.is_some_and(|page| page.is_tail() && page.contents.order == order)
+            let is_tail = |page: Page| page.is_tail() && page.kind != Kind::Stub;
+            page.is_some_and(|page| is_tail(page) && page.contents.order == order)
         })
     }
 

@@ -1,6 +1,6 @@
 //! What readers find, what descriptors say, and how many references there are.
 
-use super::{Contents, Kind, Model};
+use super::{Contents, Kind, Model, Page};
 use crate::page_orders::PageOrders;
 use std::ops::Range;
 
@@ -25,15 +25,15 @@ impl Model {
     /// Brings up to date what readers find, before it is asked for.
     pub(in crate::script) fn refresh(&mut self) {
         if let Some(mut found) = self.found.take() {
-            let order_at = |page| self.own_page(page).map(|page| page.contents.order);
-            found.refresh(order_at, |order| self.scale.unit(order));
+            let kind_at = |page| self.own_page(page).map(kind);
+            found.refresh(kind_at, |kind| self.scale.unit(order_of(kind)));
             self.found = Some(found);
         }
     }
 
     /// The order of the page that readers find where `page` describes its frames.
     pub(in crate::script) fn found(&self, page: u64) -> Option<u8> {
-        self.found.as_ref()?.order_at(page)
+        self.found.as_ref()?.order_at(page).map(order_of)
     }
 
     /// Frames of bits that the online map has.
@@ -73,9 +73,8 @@ impl Model {
     pub(in crate::script) fn references(&self, head: u64) -> u32 {
         let number = head / self.scale.per_page;
         let own = self.own_page(number);
-        let own = own.map_or(0, |page| {
-            self.described(number, head, page.contents).references
-        });
+        let own = own.and_then(|page| self.own_before(number, head, &page));
+        let own = own.map_or(0, |described| described.references);
         own + self.held.get(&head).copied().unwrap_or(0)
     }
 
@@ -84,6 +83,9 @@ impl Model {
         let per_page = self.scale.per_page;
         let mut heads = Vec::new();
         for (number, page) in self.mapped_in(pages.clone()) {
+            if self.head_at(number).is_some() {
+                heads.push(number * per_page);
+            }
             if !matches!(page.kind, Kind::Own { .. }) {
                 continue;
             }
@@ -119,6 +121,9 @@ impl Model {
         let per_page = self.scale.per_page;
         let mut counts = Vec::new();
         for (number, page) in self.mapped_in(pages.clone()) {
+            if let Some(head) = self.head_at(number) {
+                counts.push((number * per_page, head.described.references));
+            }
             if !matches!(page.kind, Kind::Own { .. }) {
                 continue;
             }
@@ -138,6 +143,13 @@ impl Model {
         let Some(page) = self.own_page(number) else {
             return;
         };
+        if let Some(head) = self.head_at(number) {
+            let described = Described {
+                references,
+                ..head.described
+            };
+            return self.describe_head(number, described);
+        }
         if self.described(number, frame, page.contents).references == references {
             return;
         }
@@ -155,4 +167,21 @@ impl Model {
             known.references = references;
         }
     }
+}
+
+/// What says that heads are packed, beside an order.
+const PACKED: u8 = 1 << 7;
+
+/// The order of the pages whose descriptors are in `page`, and whether these are stubs. A page of memory whose parts say
+/// that its head is in different places is not found.
+pub(super) fn kind(page: Page) -> u8 {
+    match page.kind {
+        Kind::Stub => page.contents.order | PACKED,
+        _ => page.contents.order,
+    }
+}
+
+/// The order that such a kind says.
+pub(super) const fn order_of(kind: u8) -> u8 {
+    kind & !PACKED
 }

@@ -6,6 +6,7 @@
 //! - `folds`: what becomes of memory that is folded, unfolded or reshaped;
 //! - `reorder`: what becomes of memory whose pages change their order;
 //! - `found`: what readers find, and how many references there are;
+//! - `heads`: which heads are packed, and where they are;
 //! - `tables`: which tables there are;
 //! - `costs`: what all of it costs.
 //!
@@ -17,6 +18,7 @@ mod changes;
 mod costs;
 mod folds;
 mod found;
+mod heads;
 mod reorder;
 mod tables;
 
@@ -24,6 +26,7 @@ pub(super) use answers::Expected;
 pub(super) use costs::Costs;
 pub(super) use folds::{Survey, Use};
 pub(super) use found::Described;
+pub(super) use heads::{Head, packs, place};
 pub(super) use tables::{Table, Tables};
 
 use super::op::Request;
@@ -45,6 +48,8 @@ pub(super) enum Kind {
     },
     /// To a tail frame: that of its compound page, or that of all of its order, which is read-only.
     Tail { of_all: bool },
+    /// To the stubs of all compound pages of its order whose heads are packed, which are read-only.
+    Stub,
     /// By somebody else.
     Foreign { huge: bool },
 }
@@ -76,7 +81,7 @@ impl Page {
     }
 
     pub(super) fn is_tail(&self) -> bool {
-        matches!(self.kind, Kind::Tail { .. })
+        matches!(self.kind, Kind::Tail { .. } | Kind::Stub)
     }
 
     pub(super) fn is_huge(&self) -> bool {
@@ -88,7 +93,7 @@ impl Page {
 
     /// Whether stores are allowed: not to what belongs to many compound pages.
     pub(super) fn is_writable(&self) -> bool {
-        self.kind != Kind::Tail { of_all: true }
+        self.kind != Kind::Tail { of_all: true } && self.kind != Kind::Stub
     }
 }
 
@@ -117,10 +122,13 @@ pub(super) struct Model {
     found: Option<Found>,
     /// What the descriptors in a page say, where that does not follow from its contents.
     described: HashMap<u64, Box<[Described]>>,
+    heads: heads::Heads,
     /// How many references readers have to pages, by first frame.
     pub(super) held: BTreeMap<u64, u32>,
     /// What is in reserve, of both nodes.
     pub(super) reserve: Reserved,
+    /// How many frames it takes to remember shared tails and tables, as the machine says.
+    pub(super) records: u64,
 }
 
 /// Frames in reserve: single ones and those of blocks together, and tables.
@@ -147,8 +155,10 @@ impl Model {
             touched: Vec::new(),
             found: has_readers.then(|| Found::new(scale.pages(window))),
             described: HashMap::new(),
+            heads: heads::Heads::default(),
             held: BTreeMap::new(),
             reserve: Reserved::default(),
+            records: 0,
         }
     }
 
@@ -181,7 +191,7 @@ impl Model {
         Some(Part {
             order: page.contents.order,
             tails: match page.kind {
-                Kind::Tail { of_all: true } => Tails::PerOrder,
+                Kind::Tail { of_all: true } | Kind::Stub => Tails::PerOrder,
                 Kind::Tail { of_all: false } => Tails::PerCompound,
                 _ => Tails::None,
             },
@@ -189,7 +199,7 @@ impl Model {
                 Some(Table::Shared(_)) => Sharing::Shared,
                 _ => Sharing::Private,
             },
-            packed: false,
+            packed: page.kind == Kind::Stub,
         })
     }
 
@@ -220,7 +230,7 @@ impl Model {
                     self.own -= 1;
                     self.own_of_altmaps -= device;
                 }
-                Kind::Tail { .. } => {
+                Kind::Tail { .. } | Kind::Stub => {
                     if let Some(entries) = self.tails.get_mut(&old.frame) {
                         *entries -= 1;
                         if *entries == 0 {
@@ -239,22 +249,23 @@ impl Model {
                     self.own += 1;
                     self.own_of_altmaps += device;
                 }
-                Kind::Tail { .. } => *self.tails.entry(new.frame).or_default() += 1,
+                Kind::Tail { .. } | Kind::Stub => *self.tails.entry(new.frame).or_default() += 1,
                 Kind::Foreign { .. } => {}
             }
             self.mapped += u64::from(new.is_ours());
         }
         self.tables.count(number, old.as_ref(), page.as_ref());
+        self.set_head(number, old, page);
         let is_own = |page: &Page| matches!(page.kind, Kind::Own { .. });
         if !(old.as_ref().is_some_and(is_own) && page.as_ref().is_some_and(is_own)) {
             self.described.remove(&number);
         }
-        let order = |page: Option<Page>| page.filter(Page::is_ours).map(|page| page.contents.order);
+        let kind = |page: Option<Page>| page.filter(Page::is_ours).map(found::kind);
         if let Some(found) = &mut self.found
-            && order(old) != order(page)
+            && kind(old) != kind(page)
         {
-            for order in [order(old), order(page)].into_iter().flatten() {
-                found.change(number, self.scale.unit(order));
+            for kind in [kind(old), kind(page)].into_iter().flatten() {
+                found.change(number, self.scale.unit(found::order_of(kind)));
             }
         }
     }
@@ -341,7 +352,7 @@ impl Model {
     }
 }
 
-/// How tails are shared that are asked for so.
+/// How tails are shared that are asked for so, where heads are in place.
 pub(super) fn sharing(scale: &Scale, order: u8, tails: Tails) -> Tails {
     let unit = scale.unit(order);
     match tails {
@@ -351,7 +362,11 @@ pub(super) fn sharing(scale: &Scale, order: u8, tails: Tails) -> Tails {
     }
 }
 
-/// How `request` shares tails.
+/// How `request` shares tails: stubs are those of all pages of an order.
 pub(super) fn sharing_of(scale: &Scale, request: &Request) -> Tails {
-    sharing(scale, request.order.get(), request.tails)
+    let order = request.order.get();
+    match packs(scale, order, request.packed) {
+        true => Tails::PerOrder,
+        false => sharing(scale, order, request.tails),
+    }
 }

@@ -1,7 +1,7 @@
 //! What becomes of memory whose pages change their order.
 
 use super::changes::{Seen, written_for};
-use super::{Described, Expected, Kind, Model, Page, Table, Use, sharing};
+use super::{Described, Expected, Kind, Model, Page, Table, Use, packs, sharing};
 use mm_core::addr::PfnRange;
 use mm_core::error::ErrorKind;
 use mm_core::pagemap::{Tables, Tails};
@@ -22,7 +22,7 @@ impl Model {
         if !ranges.iter().any(|range| range.contains_range(frames)) {
             return Expected::refused(ErrorKind::OutOfRange);
         }
-        match used.tails == Tails::PerOrder && !same_for_all {
+        match (used.tails == Tails::PerOrder || used.packed) && !same_for_all {
             true => Expected::refused(ErrorKind::Unsupported),
             false => Expected::Done,
         }
@@ -38,7 +38,7 @@ impl Model {
         if !is_there(part.start) || !is_there(part.end - 1) {
             return Err(self.all_ours(part, used.altmap));
         }
-        let tails_of = |order| sharing(&self.scale, order, used.tails);
+        let tails_of = |order| used.sharing(self, order);
         let is_own_tail = |number, order| {
             let page = self.own_page(number);
             page.is_some_and(|page| {
@@ -91,8 +91,8 @@ impl Model {
             return 0;
         };
         let then = orders.pages_then(&whole, part, used.order.get());
-        let own = |(_, count, order): (u64, u64, u8)| match sharing(&self.scale, order, used.tails)
-        {
+        let own = |(_, count, order): (u64, u64, u8)| match used.sharing(self, order) {
+            _ if packs(&self.scale, order, used.packed) => 0,
             Tails::None => count,
             _ => 1,
         };
@@ -110,10 +110,13 @@ impl Model {
         seen: Seen<'_>,
     ) -> Result<Vec<u64>, String> {
         let then = self.orders().pages_then(unit, part, used.order.get());
-        let shares = |order: u8| sharing(&self.scale, order, used.tails) != Tails::None;
+        let shares = |order: u8| used.sharing(self, order) != Tails::None;
+        let packed = |order: u8| packs(&self.scale, order, used.packed);
         let mut tails: Vec<Range<u64>> = Vec::new();
         for (head, count, order) in &then {
-            if shares(*order) {
+            if packed(*order) {
+                tails.push(*head..head + count);
+            } else if shares(*order) {
                 tails.push(head + 1..head + count);
             }
         }
@@ -127,12 +130,24 @@ impl Model {
             if has_tails(&in_unit) || is_unwanted {
                 self.split(&span);
             }
-            if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start) {
+        }
+        let kind = |page: Option<Page>| page.map(|page| (page.kind, page.frame));
+        let before: Vec<_> = unit.clone().map(|page| kind(self.page(page))).collect();
+        for (head, count, order) in then.clone() {
+            self.reorder_page(head..head + count, order, used, references, seen)?;
+        }
+        for span in self.spans(unit) {
+            let mut in_unit = unit.start.max(span.start)..unit.end.min(span.end);
+            let is_whole = in_unit == span;
+            let has_changed = |page: u64| {
+                before.get((page - unit.start) as usize) != Some(&kind(self.page(page)))
+            };
+            // Where nothing else changes, it is not looked at whose the rest of it is.
+            if let Some(Table::Shared(_)) = self.tables.leaf_table(span.start)
+                && (is_whole || in_unit.any(has_changed))
+            {
                 self.tables.set_leaf_table(span.start, Some(Table::Ours));
             }
-        }
-        for (head, count, order) in then {
-            self.reorder_page(head..head + count, order, used, references, seen)?;
         }
         let mut candidates = Vec::new();
         if used.huge_leaves {
@@ -145,7 +160,19 @@ impl Model {
             }
         }
         if used.tables == Tables::Shared {
-            self.merge(unit);
+            // Stubs of what changes and of what is left of a page are not looked at together.
+            let covers = |pages: &Range<u64>, span: &Range<u64>| {
+                pages.start <= span.start && span.end <= pages.end
+            };
+            let spans: Vec<_> = self.spans(unit).collect();
+            for span in spans {
+                let mut then = then.iter();
+                let is_one = covers(part, &span)
+                    || then.any(|(head, count, _)| covers(&(*head..head + count), &span));
+                if is_one && covers(unit, &span) {
+                    self.merge(&span);
+                }
+            }
         }
         self.touch(unit.clone());
         Ok(candidates)
@@ -160,7 +187,10 @@ impl Model {
         references: u32,
         seen: Seen<'_>,
     ) -> Result<(), String> {
-        let sharing = sharing(&self.scale, order, used.tails);
+        if packs(&self.scale, order, used.packed) {
+            return self.pack_page(pages, order, used, references, seen);
+        }
+        let sharing = used.sharing(self, order);
         let of_all = sharing == Tails::PerOrder;
         let mut tail: Option<Page> = None;
         for number in pages.clone() {
@@ -215,6 +245,41 @@ impl Model {
         Ok(())
     }
 
+    /// `pages` become one page of `order` with a packed head. If a page began there before, it is what that was.
+    fn pack_page(
+        &mut self,
+        pages: Range<u64>,
+        order: u8,
+        used: &Use,
+        references: u32,
+        seen: Seen<'_>,
+    ) -> Result<(), String> {
+        let first = pages.start;
+        let before = self.own_page(first);
+        let before = before.ok_or(format!("page {first:#x} should be online"))?;
+        let frame = first * self.scale.per_page;
+        let began = frame.is_multiple_of(1 << before.contents.order);
+        let kept = self.own_before(first, frame, &before).filter(|_| began);
+        let written = self.written.get(&frame).copied().filter(|_| kept.is_some());
+        let stub = Page {
+            frame: seen(first).ok_or(format!("page {first:#x} is not mapped"))?,
+            kind: Kind::Stub,
+            contents: written_for(order, used.node),
+        };
+        let stub = self.tail_of_all(first, stub)?;
+        for number in pages.clone() {
+            if seen(number) != Some(stub.frame) {
+                return Err(format!("page {number:#x} is not mapped to {stub:x?}"));
+            }
+            self.set(number, Some(stub));
+        }
+        self.forget_written(pages);
+        self.written.extend(written.map(|value| (frame, value)));
+        let node = used.node as u8;
+        self.describe_head(first, kept.unwrap_or(Described { references, node }));
+        Ok(())
+    }
+
     /// What the descriptors in a page that has a frame of its own say when its memory has become pages of
     /// `order`. What began where a page begins now stays, and so does a tail that was one in a frame of its
     /// own.
@@ -230,10 +295,10 @@ impl Model {
         let is_first = |frame: u64, order: u8| frame.is_multiple_of(1 << order);
         let describe = |frame: u64| {
             let begins = is_first(frame, order);
-            let stays = !before.is_tail() && begins == is_first(frame, before.contents.order);
-            match stays {
-                true => self.described(number, frame, before.contents),
-                false => Described {
+            let stays = begins == is_first(frame, before.contents.order);
+            match self.own_before(number, frame, before).filter(|_| stays) {
+                Some(described) => described,
+                None => Described {
                     references: if begins { references } else { 0 },
                     node: node as u8,
                 },
@@ -242,7 +307,8 @@ impl Model {
         let frames = number * per_page..(number + 1) * per_page;
         let described = frames.clone().map(describe).collect();
         let is_new = |frame: &u64| {
-            before.is_tail() || is_first(*frame, order) != is_first(*frame, before.contents.order)
+            self.own_before(number, *frame, before).is_none()
+                || is_first(*frame, order) != is_first(*frame, before.contents.order)
         };
         let written = self.written.range(frames).map(|(frame, _)| *frame);
         for frame in written.filter(is_new).collect::<Vec<_>>() {
@@ -277,5 +343,15 @@ impl Model {
             self.tables.set_leaf_table(*first, None);
         }
         Ok(())
+    }
+}
+
+impl Use {
+    /// How tails of pages of `order` are shared: stubs are those of all of them.
+    pub(super) fn sharing(&self, model: &Model, order: u8) -> Tails {
+        match packs(&model.scale, order, self.packed) {
+            true => Tails::PerOrder,
+            false => sharing(&model.scale, order, self.tails),
+        }
     }
 }
