@@ -1,5 +1,6 @@
 //! AArch64 tables of each granule, and two simulated CPUs that walk them.
 
+use crate::ahead::ReadAhead;
 use crate::{Radix, SimCpus};
 use arch_aarch64::{
     Format4K, Format16K, Format64K, MODEL_4K, MODEL_16K, MODEL_64K, PageOperand, Quiesce, Tlb,
@@ -11,7 +12,7 @@ use mm_core::addr::{Granule, Pfn, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{EntryFormat, FlushScope, OneRoot};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many CPUs the machine has: one that works, and one that hears of it by broadcasts only.
 const CPUS: usize = 2;
@@ -26,7 +27,7 @@ pub struct ArmCpus {
     cpus: [SimTlb<AArch64Walker>; CPUS],
     pending: Mutex<Vec<Broadcast>>,
     flushes: AtomicU64,
-    ahead: OnceLock<VirtRange>,
+    ahead: ReadAhead,
     /// Whether the kernel can keep them away from addresses.
     quiesce: bool,
 }
@@ -49,7 +50,7 @@ impl ArmCpus {
             }),
             pending: Mutex::default(),
             flushes: AtomicU64::new(0),
-            ahead: OnceLock::new(),
+            ahead: ReadAhead::default(),
             quiesce,
         }
     }
@@ -64,7 +65,7 @@ impl ArmCpus {
             [] => FlushScope::Everything,
             page => FlushScope::Ranges(page),
         };
-        let ahead = self.ahead.get().map(|all| page.unwrap_or(*all));
+        let ahead = self.ahead.before_forgetting(page);
         for cpu in &self.cpus {
             ahead.iter().for_each(|range| cpu.fill(*range));
             cpu.forget(scope);
@@ -121,9 +122,8 @@ impl SimCpus for ArmCpus {
         &self.cpus
     }
 
-    fn read_ahead(&self, range: VirtRange) {
-        // The first one stays.
-        self.ahead.get_or_init(|| range);
+    fn ahead(&self) -> Option<&ReadAhead> {
+        Some(&self.ahead)
     }
 
     // A barrier with broadcasts before it.

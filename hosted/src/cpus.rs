@@ -1,5 +1,6 @@
 //! The CPUs of a machine.
 
+use crate::ahead::ReadAhead;
 use arch_sim::walker::{Walker, X86_64Walker};
 use arch_sim::{Fault, SimFrames, SimTlb};
 use mm_core::addr::{PhysAddr, VirtAddr, VirtRange};
@@ -12,9 +13,24 @@ pub trait SimCpus {
     /// The translation caches of each CPU.
     fn all(&self) -> &[SimTlb<Self::Walker>];
 
+    /// What they read ahead; `None` where there are none.
+    fn ahead(&self) -> Option<&ReadAhead>;
+
     /// Makes them read ahead, from now on, whenever it can do harm: right before they are made to
-    /// forget addresses, and right after. Where everything is to be forgotten they read `range`.
-    fn read_ahead(&self, range: VirtRange);
+    /// forget addresses, and right after. Where everything is to be forgotten they read `range`, or what they were made to
+    /// read before.
+    fn read_ahead(&self, range: VirtRange) {
+        if let Some(ahead) = self.ahead() {
+            ahead.start(range);
+        }
+    }
+
+    /// The same, but that they read `ranges` where everything is to be forgotten, and nothing that was said before.
+    fn read_only_ahead(&self, ranges: &[VirtRange]) {
+        if let Some(ahead) = self.ahead() {
+            ahead.read_only(ranges);
+        }
+    }
 
     /// How often they were made to forget something, all of them together, so far.
     fn flushes(&self) -> u64;
@@ -73,7 +89,9 @@ impl SimCpus for NoCpus {
         &[]
     }
 
-    fn read_ahead(&self, _range: VirtRange) {}
+    fn ahead(&self) -> Option<&ReadAhead> {
+        None
+    }
 
     fn flushes(&self) -> u64 {
         0

@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 mod aarch64;
+mod ahead;
 mod any;
 mod backend;
 mod cpus;
@@ -32,6 +33,7 @@ mod workers;
 mod x86_64;
 
 pub use aarch64::{AArch64_4K, AArch64_16K, AArch64_64K, ArmCpus};
+pub use ahead::ReadAhead;
 pub use any::{AnyMachine, AnyTable, Boxed, any_table};
 pub use backend::Backend;
 pub use cpus::{NoCpus, SimCpus};

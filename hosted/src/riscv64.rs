@@ -1,5 +1,6 @@
 //! RISC-V tables of each mode, and two simulated harts that walk them.
 
+use crate::ahead::ReadAhead;
 use crate::{Radix, SimCpus};
 use arch_riscv64::{
     Fence, MODEL_SV39, MODEL_SV48, MODEL_SV57, RemoteFences, Sv39, Sv48, Sv57, SvFormat, Tlb,
@@ -10,7 +11,6 @@ use arch_sim::{SimMemory, SimTlb};
 use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::{FlushScope, Mmu, OneRoot, Replacement};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many harts the machine has: one that works, and one that has to be told.
@@ -26,7 +26,7 @@ pub struct RiscVHarts {
     current: AtomicUsize,
     /// Fences for entries that were added are not among them.
     flushes: AtomicU64,
-    ahead: OnceLock<VirtRange>,
+    ahead: ReadAhead,
 }
 
 impl RiscVHarts {
@@ -40,7 +40,7 @@ impl RiscVHarts {
             harts: std::array::from_fn(hart),
             current: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
-            ahead: OnceLock::new(),
+            ahead: ReadAhead::default(),
         }
     }
 
@@ -48,7 +48,7 @@ impl RiscVHarts {
     fn forget(&self, page: Option<VirtRange>, forget: impl FnOnce(&SimTlb<RiscV64Walker>)) {
         let current = self.current.load(Ordering::Relaxed);
         let hart = self.harts.get(current).unwrap_or(&self.harts[0]);
-        let ahead = self.ahead.get().map(|all| page.unwrap_or(*all));
+        let ahead = self.ahead.before_forgetting(page);
         ahead.iter().for_each(|range| hart.fill(*range));
         forget(hart);
         ahead.iter().for_each(|range| hart.fill(*range));
@@ -134,9 +134,8 @@ impl SimCpus for RiscVHarts {
         &self.harts
     }
 
-    fn read_ahead(&self, range: VirtRange) {
-        // The first one stays.
-        self.ahead.get_or_init(|| range);
+    fn ahead(&self) -> Option<&ReadAhead> {
+        Some(&self.ahead)
     }
 
     fn flushes(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! x86-64 tables, and two simulated CPUs that walk them.
 
+use crate::ahead::ReadAhead;
 use crate::{Radix, SimCpus};
 use arch_sim::walker::X86_64Walker;
 use arch_sim::{SimMemory, SimTlb};
@@ -10,7 +11,6 @@ use arch_x86_64::{
 use mm_core::addr::{Granule, Pfn, VirtAddr, VirtRange};
 use mm_core::model::MemoryModel;
 use mm_core::paging::Roots;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many CPUs the machine has: one that works, and one that has to be told.
@@ -22,7 +22,7 @@ pub struct X86Cpus {
     cpus: [SimTlb<X86_64Walker>; CPUS],
     current: AtomicUsize,
     shootdowns: AtomicU64,
-    ahead: OnceLock<VirtRange>,
+    ahead: ReadAhead,
     roots_installed: AtomicU64,
     roots_removed: AtomicU64,
 }
@@ -33,7 +33,7 @@ impl X86Cpus {
             cpus: std::array::from_fn(|_| SimTlb::new(walker, memory, root)),
             current: AtomicUsize::new(0),
             shootdowns: AtomicU64::new(0),
-            ahead: OnceLock::new(),
+            ahead: ReadAhead::default(),
             roots_installed: AtomicU64::new(0),
             roots_removed: AtomicU64::new(0),
         }
@@ -47,10 +47,8 @@ impl X86Cpus {
     /// Has the current CPU forget, and read `page`, or all that it reads ahead, before and after.
     fn forget(&self, page: Option<VirtAddr>, forget: impl FnOnce(&SimTlb<X86_64Walker>)) {
         let cpu = self.current();
-        let ahead = self.ahead.get().and_then(|all| match page {
-            Some(at) => VirtRange::new(at, Granule::Size4K.bytes()).ok(),
-            None => Some(*all),
-        });
+        let page = page.and_then(|at| VirtRange::new(at, Granule::Size4K.bytes()).ok());
+        let ahead = self.ahead.before_forgetting(page);
         ahead.iter().for_each(|range| cpu.fill(*range));
         forget(cpu);
         ahead.iter().for_each(|range| cpu.fill(*range));
@@ -114,9 +112,8 @@ impl SimCpus for X86Cpus {
         &self.cpus
     }
 
-    fn read_ahead(&self, range: VirtRange) {
-        // The first one stays.
-        self.ahead.get_or_init(|| range);
+    fn ahead(&self) -> Option<&ReadAhead> {
+        Some(&self.ahead)
     }
 
     // Each flush interrupts the other CPUs once.

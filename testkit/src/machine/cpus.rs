@@ -25,6 +25,8 @@ pub trait TestCpus {
     fn watch(&self, frames: &SimFrames, range: VirtRange);
     /// See [`SimCpus::read_ahead`].
     fn read_ahead(&self, range: VirtRange);
+    /// See [`SimCpus::read_only_ahead`].
+    fn read_only_ahead(&self, ranges: &[VirtRange]);
     /// Lets one of the CPUs cache what `ranges` says whenever frames are allocated.
     fn fill_at_allocations(&self, cpu: usize, frames: &SimFrames, ranges: Ranges);
     /// See [`SimCpus::recheck`].
@@ -62,6 +64,10 @@ impl<C: SimCpus> TestCpus for C {
 
     fn read_ahead(&self, range: VirtRange) {
         SimCpus::read_ahead(self, range);
+    }
+
+    fn read_only_ahead(&self, ranges: &[VirtRange]) {
+        SimCpus::read_only_ahead(self, ranges);
     }
 
     fn fill_at_allocations(&self, cpu: usize, frames: &SimFrames, ranges: Ranges) {

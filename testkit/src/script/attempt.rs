@@ -6,7 +6,7 @@ use super::model::{Costs, Expected};
 use super::op::Fault;
 use super::readers::ScriptReaders;
 use hosted::inspect::Fingerprint;
-use mm_core::addr::VirtAddr;
+use mm_core::addr::{VirtAddr, VirtRange};
 use mm_core::descriptor::TailEncoding;
 use mm_core::error::ErrorKind;
 use mm_core::vmemmap::{FoldError, MarkError, OfflineError, OnlineError};
@@ -223,6 +223,15 @@ impl<'s, E: TailEncoding, R: ScriptReaders<'s, E>> Interpreter<'s, E, R> {
         let [place, other] = self.some_places();
         let ranges = [first, last, place, other];
         self.ahead.set(ranges);
+        if !self.scale().is_wide() {
+            // A flush of everything, as each of RISC-V's that is about a table, reads no more than one by addresses.
+            let all = self.model.all_pages();
+            let start = pages.start.saturating_sub(1).max(all.start);
+            let around = self.range_of(&(start..(pages.end + 1).min(all.end)));
+            let ranges = [around, place, other].into_iter().flatten();
+            let ranges: Vec<VirtRange> = ranges.collect();
+            self.parts.machine.cpus().read_only_ahead(&ranges);
+        }
         for range in ranges.into_iter().flatten() {
             self.parts.machine.cpus().fill(range);
         }
