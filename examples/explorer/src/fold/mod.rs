@@ -6,6 +6,8 @@
 //!          count             count    count       nothing left
 //!                                     as before
 //! ```
+//!
+//! Where heads are packed, both are changes of order, with a reserve that is filled before each and emptied after it.
 
 mod heads;
 mod parts;
@@ -31,7 +33,7 @@ use crate::size::ByteSize;
 use hosted::BackendFacts;
 use mm_core::addr::Order;
 use mm_core::error::ErrorKind;
-use mm_core::pagemap::{DevPagemap, Geometry, Tails};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads, Tails};
 use mm_core::vmemmap::Notes;
 use steps::Steps;
 
@@ -79,6 +81,7 @@ impl Job<'_> {
         let model = &self.facts.model;
         let compound = frames.pagemap(model, None)?;
         check_tails(&compound, &self.request.region)?;
+        check_heads(&compound, &self.request.region)?;
         let base = frames.base_pagemap(model, None)?;
         let leaf = huge_leaf_of(self.facts, &base);
         let reserved = frames.reserved_or(|| room::needed(&base, &compound, leaf))?;
@@ -113,11 +116,20 @@ impl Job<'_> {
             fail_after: self.request.region.fail_after,
             enough: &|| room::needed(&base, &compound, leaf),
         };
-        Steps::new(&simulation, &compound, &need, &running, report).run(
-            &base,
-            self.request,
-            self.progress,
-        )
+        Steps::new(&simulation, (&base, &compound), &need, &running, report)
+            .run(self.request, self.progress)
+    }
+}
+
+/// Refuses packed heads beside an altmap: what a change of order makes is of a reserve in RAM, so folding would not
+/// say what an altmap has to hold.
+fn check_heads(compound: &DevPagemap<'_>, region: &Request) -> Result<(), Failure> {
+    match compound.heads().0 == Heads::Packed && region.altmap.is_some() {
+        true => Err(Failure::new(
+            ErrorKind::Unsupported,
+            "with --heads packed there is no altmap to fold into; leave out --altmap, or take --heads in-place",
+        )),
+        false => Ok(()),
     }
 }
 

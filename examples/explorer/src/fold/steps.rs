@@ -15,7 +15,7 @@ use crate::report::{AfterError, AfterOffline};
 use crate::simulation::{Mapped, Simulation, timed};
 use crate::size::ByteRange;
 use mm_core::addr::PfnRange;
-use mm_core::pagemap::{DevPagemap, Geometry};
+use mm_core::pagemap::{DevPagemap, Geometry, Heads};
 use mm_core::paging::{InUse, Replacement};
 use mm_core::vmemmap::{FoldError, Folded, Note, Notes};
 use std::time::Duration;
@@ -23,7 +23,8 @@ use std::time::Duration;
 /// A machine on which a region is folded and unfolded, and what has come of it so far.
 pub(super) struct Steps<'r, 'p> {
     simulation: &'r Simulation,
-    /// The region in compound pages.
+    /// The region in base pages, and in compound pages.
+    base: &'r DevPagemap<'p>,
     compound: &'r DevPagemap<'p>,
     parts: Parts,
     auditor: Auditor<'r>,
@@ -37,7 +38,7 @@ pub(super) const COUNT: usize = 5;
 impl<'r, 'p> Steps<'r, 'p> {
     pub(super) fn new(
         simulation: &'r Simulation,
-        compound: &'r DevPagemap<'p>,
+        (base, compound): (&'r DevPagemap<'p>, &'r DevPagemap<'p>),
         need: &Need,
         running: &'r Running<'r>,
         report: &'r mut FoldReport,
@@ -45,6 +46,7 @@ impl<'r, 'p> Steps<'r, 'p> {
         report.enter_policies(compound, simulation.facts.shares_tables);
         Self {
             simulation,
+            base,
             compound,
             parts: Parts::of(compound),
             auditor: Auditor::new(simulation, need),
@@ -53,10 +55,9 @@ impl<'r, 'p> Steps<'r, 'p> {
         }
     }
 
-    /// Brings `base`, the region in base pages, online, folds and unfolds it, and takes it offline.
+    /// Brings the region online in base pages, folds and unfolds it, and takes it offline.
     pub(super) fn run(
         mut self,
-        base: &DevPagemap<'_>,
         request: &FoldRequest,
         progress: &dyn Progress,
     ) -> Result<(), Failure> {
@@ -74,7 +75,7 @@ impl<'r, 'p> Steps<'r, 'p> {
 
         progress.step("bringing memory online", 1, COUNT);
         let (table, vmemmap) = &mut mapped;
-        let (region, time) = timed(|| vmemmap.online(table, base));
+        let (region, time) = timed(|| vmemmap.online(table, self.base));
         let region = match region {
             Ok(region) => region,
             Err(error) => {
@@ -155,11 +156,16 @@ impl<'r, 'p> Steps<'r, 'p> {
         let mut took = Duration::ZERO;
         let mut all = Folded::default();
         for part in parts {
-            let (table, vmemmap) = &mut *mapped;
-            let (done, time) = timed(|| match step {
-                Step::Unfold => vmemmap.unfold(table, self.compound, part),
-                _ => vmemmap.fold(table, self.compound, part),
-            });
+            let (done, time) = match self.packs() {
+                true => self.reorder(step, mapped, part),
+                false => {
+                    let (table, vmemmap) = &mut *mapped;
+                    timed(|| match step {
+                        Step::Unfold => vmemmap.unfold(table, self.compound, part),
+                        _ => vmemmap.fold(table, self.compound, part),
+                    })
+                }
+            };
             let after = self.look(step, mapped);
             match done {
                 Ok(done) => {
@@ -190,6 +196,43 @@ impl<'r, 'p> Steps<'r, 'p> {
         }
         self.check_heads(step, mapped);
         Ok(seen)
+    }
+
+    /// Whether heads are packed. Folding is a change of order then: pages whose heads are elsewhere are no longer
+    /// what they were, with shared tails.
+    fn packs(&self) -> bool {
+        self.compound.heads().0 == Heads::Packed
+    }
+
+    /// Changes the order of `part`, to compound pages or back to base pages, with a reserve that has all that it
+    /// can take. Filling it is not timed: a kernel does that before.
+    fn reorder(
+        &mut self,
+        step: Step,
+        mapped: &mut Mapped<'r>,
+        part: PfnRange,
+    ) -> (Result<Folded, FoldError>, Duration) {
+        let to = match step {
+            Step::Unfold => self.base,
+            _ => self.compound,
+        };
+        let (table, vmemmap) = &mut *mapped;
+        let order = self.compound.geometry().order();
+        let needed = vmemmap.reserve_needed(table, to, part, order);
+        let filled = match vmemmap.fill_reserve(table, to.node(), needed) {
+            Ok(filled) => filled,
+            Err(error) => return (Err(error), Duration::ZERO),
+        };
+        let (done, took) = timed(|| vmemmap.reorder(table, to, part));
+        vmemmap.empty_reserve(table);
+        self.report.notes_of(step, &filled, self.running.granule);
+        let changed = done.map(|done| Folded {
+            changed: part.frames() >> order.get(),
+            flushes: done.flushes,
+            notes: done.notes,
+            ..Folded::default()
+        });
+        (changed.map_err(|stopped| stopped.error), took)
     }
 
     fn failure_of(&self, step: Step, part: PfnRange, error: FoldError) -> Failure {
@@ -225,6 +268,7 @@ impl<'r, 'p> Steps<'r, 'p> {
     fn check_heads(&mut self, step: Step, mapped: &Mapped<'r>) {
         let geometry = match step {
             Step::Online => Geometry::BASE_PAGES,
+            Step::Unfold if self.packs() => Geometry::BASE_PAGES,
             Step::Fold | Step::Unfold => self.compound.geometry(),
         };
         let order = self.compound.geometry().order();

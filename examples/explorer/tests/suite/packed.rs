@@ -138,14 +138,38 @@ fn what_has_no_heads_to_pack_has_them_in_place_and_a_note_says_why() {
     }
 }
 
+/// Folding is a change of order: it costs what coming online so costs, and unfolding brings back what there was.
+#[test]
+fn base_pages_fold_into_pages_with_packed_heads_and_back() {
+    for region in [
+        "--range 24G+1G",
+        "--range 24G+1G --range 40G+512M --align 4M --tables shared",
+        "--range 24G+2G --align 1G --tables private --huge-leaves no",
+        "--range 24G+1G --backend aarch64-4k --node 1",
+        "--range 24G+1G --backend riscv64-sv39 --align 32M",
+        "--range 24G+1G --backend sim",
+    ] {
+        let line = format!("fold {region} --heads packed --format json");
+        let ran = run(&line);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{line}");
+        let report = ran.json();
+        assert_eq!(report["heads"], "packed", "{line}");
+        assert_eq!(report["audit"], "clean", "{line}: {report}");
+        assert_eq!(report["frames_unfolded"], report["frames_base"], "{line}");
+        assert_eq!(report["after_offline"]["frames"], 0, "{line}");
+        let online = online(&format!("{region} --heads packed --piece range"));
+        assert_eq!(report["frames_folded"], online["frames"]["total"], "{line}");
+    }
+}
+
 /// What the library refuses is said in its own words, in one line, and nothing is left.
 #[test]
 fn what_is_refused_of_packed_heads_is_said_in_one_line() {
-    let line = "fold --range 24G+1G";
+    let line = "fold --range 24G+1G --altmap auto";
     let ran = run(&format!("{line} --heads packed --format json"));
     assert_eq!(ran.code, 1, "{line}");
     assert_eq!(ran.stderr.lines().count(), 1, "{line}: {}", ran.stderr);
-    let why = "has its head packed";
+    let why = "leave out --altmap, or take --heads in-place";
     assert!(ran.stderr.contains(why), "{line}: {}", ran.stderr);
     let report = ran.json();
     assert_eq!(report["error"]["kind"], "unsupported", "{line}");
