@@ -124,9 +124,9 @@ impl core::error::Error for ModelError {}
 pub struct MemoryModel {
     config: ModelConfig,
     descriptor_shift: u32,
-    /// The frames, rounded up to a power of two.
-    room: u64,
-    /// What their descriptors take, in bytes.
+    /// The bytes of descriptors of all frames, rounded up to a power of two. Nothing is left of it where that is all
+    /// addresses: there is no place for packed heads then.
+    // The frames themselves are counted again where that is not hot: models are copied to stacks.
     room_bytes: u64,
     /// Where packed heads are.
     heads: Option<VirtRange>,
@@ -243,14 +243,11 @@ impl MemoryModel {
         if !fits {
             return Err(ModelError::Frames { frames });
         }
-        // No larger than the first power of two above all frame numbers.
-        let room = frames.next_power_of_two();
         Ok(Self {
             config,
             descriptor_shift,
-            room,
-            // Nothing is left of it where it is all addresses. There is no place for packed heads then.
-            room_bytes: room << descriptor_shift,
+            // No larger than the first power of two above all frame numbers.
+            room_bytes: frames.next_power_of_two() << descriptor_shift,
             heads: None,
         })
     }

@@ -51,7 +51,7 @@ impl MemoryModel {
         if !base.is_aligned(page) {
             return Err(ModelError::HeadsBase { align: page });
         }
-        let places = self.room.saturating_mul(2) >> self.vmemmap_page_order().get();
+        let places = self.room().saturating_mul(2) >> self.vmemmap_page_order().get();
         let array = places.saturating_mul(self.descriptor_bytes());
         let bytes = match array.checked_next_multiple_of(page) {
             Some(bytes) if bytes > 0 => bytes,
@@ -76,6 +76,11 @@ impl MemoryModel {
         }
     }
 
+    /// The frames, rounded up to a power of two.
+    const fn room(&self) -> u64 {
+        self.config.frames.next_power_of_two()
+    }
+
     /// The addresses of packed heads, whole pages; `None` where the model has none.
     pub const fn heads(&self) -> Option<VirtRange> {
         self.heads
@@ -87,7 +92,7 @@ impl MemoryModel {
         self.heads.is_some()
             && order.get() >= self.smallest_packed_order().get()
             && order.get() <= self.config.max_order.get()
-            && order.frames() <= self.room
+            && order.frames() <= self.room()
     }
 
     /// The orders of compound pages that can have packed heads.
@@ -142,7 +147,7 @@ impl MemoryModel {
         let Some(heads) = self.heads else {
             return None;
         };
-        let index = (self.room + frame.get()) >> order.get();
+        let index = (self.room() + frame.get()) >> order.get();
         heads.start().checked_add(index << self.descriptor_shift)
     }
 
@@ -159,7 +164,7 @@ impl MemoryModel {
         let Some(level) = index.checked_ilog2() else {
             return None;
         };
-        let Some(order) = self.room.ilog2().checked_sub(level) else {
+        let Some(order) = self.room().ilog2().checked_sub(level) else {
             return None;
         };
         let Some(order) = Order::new(order as u8) else {
@@ -168,7 +173,7 @@ impl MemoryModel {
         if !self.can_pack_heads(order) {
             return None;
         }
-        let Some(first) = Pfn::new((index << order.get()) - self.room) else {
+        let Some(first) = Pfn::new((index << order.get()) - self.room()) else {
             return None;
         };
         match PfnRange::new(first, order.frames()) {
