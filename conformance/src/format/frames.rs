@@ -1,12 +1,13 @@
 //! From frame to frame, and the last one.
 
+use super::any::AnyFormat;
 use super::samples::{ALL_ROLES, Sample, blocks, last_depth, leaf_depths, numbers, statuses};
 use crate::outcome::{Verdict, ensure, equal, fail, skip};
 use mm_core::addr::{Block, Order, Pfn};
-use mm_core::paging::{Entry, EntryFormat, Leaf, Role};
+use mm_core::paging::{Entry, Leaf, Role};
 
 /// The leaves of one frame, one for each role, writable and not.
-fn base_pages<F: EntryFormat>(frame: Pfn) -> impl Iterator<Item = Sample> {
+fn base_pages(format: &AnyFormat, frame: Pfn) -> impl Iterator<Item = Sample> {
     let kinds = ALL_ROLES
         .into_iter()
         .flat_map(|role| [(role, true), (role, false)]);
@@ -15,31 +16,31 @@ fn base_pages<F: EntryFormat>(frame: Pfn) -> impl Iterator<Item = Sample> {
             writable,
             ..Leaf::single(frame, role)
         };
-        Sample::leaf::<F>(leaf, last_depth::<F>())
+        Sample::leaf(format, leaf, last_depth(format))
     })
 }
 
 /// An entry, and the same invalidated.
-fn both<F: EntryFormat>(sample: Sample) -> impl Iterator<Item = Sample> {
-    let invalid = sample.invalidated::<F>();
+fn both(format: &AnyFormat, sample: Sample) -> impl Iterator<Item = Sample> {
+    let invalid = sample.invalidated(format);
     [Some(sample), invalid].into_iter().flatten()
 }
 
-pub(super) fn a_step_is_the_next_frame_and_nothing_else<F: EntryFormat>() -> Verdict {
-    let Some(last_but_one) = F::LAST_FRAME.get().checked_sub(1) else {
+pub(super) fn a_step_is_the_next_frame_and_nothing_else(format: &AnyFormat) -> Verdict {
+    let Some(last_but_one) = format.last_frame.get().checked_sub(1) else {
         return skip("there is one frame only");
     };
     for number in numbers(last_but_one) {
         let (Some(frame), Some(next)) = (Pfn::new(number), Pfn::new(number + 1)) else {
             return fail("a frame up to the last can be named");
         };
-        for (sample, next) in base_pages::<F>(frame).zip(base_pages::<F>(next)) {
-            for (sample, next) in both::<F>(sample).zip(both::<F>(next)) {
-                for status in statuses::<F>() {
-                    let stepped = sample.with_status::<F>(status).entry;
+        for (sample, next) in base_pages(format, frame).zip(base_pages(format, next)) {
+            for (sample, next) in both(format, sample).zip(both(format, next)) {
+                for status in statuses(format) {
+                    let stepped = sample.with_status(format, status).entry;
                     equal(
-                        next.with_status::<F>(status).entry,
-                        stepped.wrapping_add(F::FRAME_STEP),
+                        next.with_status(format, status).entry,
+                        stepped.wrapping_add(format.frame_step),
                         "a step from frame to frame",
                     )?;
                 }
@@ -50,25 +51,25 @@ pub(super) fn a_step_is_the_next_frame_and_nothing_else<F: EntryFormat>() -> Ver
 }
 
 /// What the format would enter for what `entry` is taken for.
-fn entered_again<F: EntryFormat>(entry: u64, depth: usize) -> Option<u64> {
-    match F::decode(entry, depth) {
-        Entry::Leaf(leaf) => Some(F::leaf(leaf, depth)),
-        Entry::InvalidLeaf(leaf) => Some(F::invalidated(F::leaf(leaf, depth))),
+fn entered_again(format: &AnyFormat, entry: u64, depth: usize) -> Option<u64> {
+    match (format.decode)(entry, depth) {
+        Entry::Leaf(leaf) => Some((format.leaf)(leaf, depth)),
+        Entry::InvalidLeaf(leaf) => Some((format.invalidated)((format.leaf)(leaf, depth))),
         _ => None,
     }
 }
 
-pub(super) fn behind_the_last_frame_no_entry_follows<F: EntryFormat>() -> Verdict {
-    for last in base_pages::<F>(F::LAST_FRAME) {
-        for last in both::<F>(last) {
-            let behind = last.entry.wrapping_add(F::FRAME_STEP);
-            let bits = F::OWNED | F::TAIL;
+pub(super) fn behind_the_last_frame_no_entry_follows(format: &AnyFormat) -> Verdict {
+    for last in base_pages(format, format.last_frame) {
+        for last in both(format, last) {
+            let behind = last.entry.wrapping_add(format.frame_step);
+            let bits = format.owned | format.tail;
             equal(
                 last.entry & bits,
                 behind & bits,
                 "the bits for software stay as they are",
             )?;
-            let found = F::decode(behind, last.depth);
+            let found = (format.decode)(behind, last.depth);
             ensure(
                 !matches!(
                     found,
@@ -76,9 +77,9 @@ pub(super) fn behind_the_last_frame_no_entry_follows<F: EntryFormat>() -> Verdic
                 ),
                 "it does not become something else",
             )?;
-            if let Some(again) = entered_again::<F>(behind, last.depth) {
+            if let Some(again) = entered_again(format, behind, last.depth) {
                 ensure(
-                    (again ^ behind) & !F::STATUS_BITS != 0,
+                    (again ^ behind) & !format.status_bits != 0,
                     "it is no entry of another frame",
                 )?;
             }
@@ -95,19 +96,19 @@ fn behind(blocks: u64) -> impl Iterator<Item = u64> {
         .chain(powers.filter(move |number| *number > blocks))
 }
 
-pub(super) fn the_last_frame_is_the_last_that_an_entry_holds<F: EntryFormat>() -> Verdict {
-    base_pages::<F>(F::LAST_FRAME).try_for_each(|last| last.read::<F>())?;
-    for depth in 0..last_depth::<F>() {
-        Sample::link::<F>(F::LAST_FRAME, false, depth).read::<F>()?;
+pub(super) fn the_last_frame_is_the_last_that_an_entry_holds(format: &AnyFormat) -> Verdict {
+    base_pages(format, format.last_frame).try_for_each(|last| last.read(format))?;
+    for depth in 0..last_depth(format) {
+        Sample::link(format, format.last_frame, false, depth).read(format)?;
     }
-    if F::LAST_FRAME == Pfn::MAX {
+    if format.last_frame == Pfn::MAX {
         return Ok(());
     }
-    for (depth, order) in leaf_depths::<F>() {
+    for (depth, order) in leaf_depths(format) {
         let Some(order) = order else {
             return fail("an entry translates whole base pages");
         };
-        for number in behind(blocks::<F>(order)) {
+        for number in behind(blocks(format, order)) {
             let first = number.checked_mul(order.frames()).and_then(Pfn::new);
             let Some(block) = first.and_then(|first| Block::new(first, order)) else {
                 continue;
@@ -117,17 +118,17 @@ pub(super) fn the_last_frame_is_the_last_that_an_entry_holds<F: EntryFormat>() -
                 role: Role::Descriptors,
                 writable: true,
             };
-            let found = F::decode(F::leaf(leaf, depth), depth);
+            let found = (format.decode)((format.leaf)(leaf, depth), depth);
             ensure(
                 found != Entry::Leaf(leaf),
                 "a leaf cannot hold a frame behind the last",
             )?;
         }
     }
-    for depth in 0..last_depth::<F>() {
-        for frame in behind(blocks::<F>(Order::BASE)).filter_map(Pfn::new) {
-            let link = Sample::link::<F>(frame, false, depth);
-            let found = F::decode(link.entry, depth);
+    for depth in 0..last_depth(format) {
+        for frame in behind(blocks(format, Order::BASE)).filter_map(Pfn::new) {
+            let link = Sample::link(format, frame, false, depth);
+            let found = (format.decode)(link.entry, depth);
             ensure(
                 found != link.says,
                 "a link cannot hold a frame behind the last",

@@ -28,6 +28,7 @@
 //! That these notice what they are named after is shown by formats that break one duty each, in
 //! conformance/tests/format.
 
+mod any;
 mod content;
 mod frames;
 mod owner;
@@ -36,13 +37,15 @@ mod seen;
 mod shape;
 
 use crate::outcome::{Outcome, Verdict};
+use any::AnyFormat;
 use mm_core::paging::EntryFormat;
 
 /// A promise of a format, and how it is put to the test.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
     name: &'static str,
-    run: fn() -> Verdict,
+    run: fn(&AnyFormat) -> Verdict,
+    format: &'static AnyFormat,
 }
 
 impl Check {
@@ -53,21 +56,22 @@ impl Check {
 
     /// What comes of it.
     pub fn run(&self) -> Outcome {
-        Outcome::of((self.run)(), None)
+        Outcome::of((self.run)(self.format), None)
     }
 }
 
 /// All checks of the format `F`.
 pub fn checks<F: EntryFormat>() -> impl Iterator<Item = Check> {
-    listed::<F>()
+    listed(AnyFormat::of::<F>())
 }
 
 macro_rules! checks {
     ($($module:ident: $($name:ident)*;)*) => {
-        fn listed<F: EntryFormat>() -> impl Iterator<Item = Check> {
+        fn listed(format: &'static AnyFormat) -> impl Iterator<Item = Check> {
             [$($(Check {
                 name: stringify!($name),
-                run: $module::$name::<F>,
+                run: $module::$name,
+                format,
             },)*)*]
             .into_iter()
         }

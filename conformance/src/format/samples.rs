@@ -1,8 +1,9 @@
 //! What a format is tried with: entries that it makes, and words that are anybody's.
 
+use super::any::AnyFormat;
 use crate::outcome::{Verdict, ensure, equal, fail};
 use mm_core::addr::{Block, Order, Pfn};
-use mm_core::paging::{Entry, EntryFormat, Leaf, Level, Link, Role};
+use mm_core::paging::{Entry, Leaf, Level, Link, Role};
 
 pub(super) const OWN_ROLES: [Role; 2] = [Role::Descriptors, Role::Tail];
 
@@ -17,31 +18,31 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub(super) fn leaf<F: EntryFormat>(leaf: Leaf, depth: usize) -> Self {
+    pub(super) fn leaf(format: &AnyFormat, leaf: Leaf, depth: usize) -> Self {
         Self {
-            entry: F::leaf(leaf, depth),
+            entry: (format.leaf)(leaf, depth),
             depth,
             says: Entry::Leaf(leaf),
         }
     }
 
-    pub(super) fn link<F: EntryFormat>(frame: Pfn, shared: bool, depth: usize) -> Self {
+    pub(super) fn link(format: &AnyFormat, frame: Pfn, shared: bool, depth: usize) -> Self {
         let link = Link::of(true, shared);
         Self {
-            entry: F::table(frame, shared),
+            entry: (format.table)(frame, shared),
             depth,
             says: Entry::Table { frame, link },
         }
     }
 
     /// The same after it was invalidated; `None` if it is not this library's.
-    pub(super) fn invalidated<F: EntryFormat>(self) -> Option<Self> {
+    pub(super) fn invalidated(self, format: &AnyFormat) -> Option<Self> {
         let says = match self.says {
             Entry::Leaf(leaf) if leaf.role != Role::Foreign => Entry::InvalidLeaf(leaf),
             Entry::Table { frame, link } if link != Link::Foreign => Entry::InvalidTable { frame },
             _ => return None,
         };
-        let entry = F::invalidated(self.entry);
+        let entry = (format.invalidated)(self.entry);
         Some(Self {
             entry,
             says,
@@ -50,14 +51,14 @@ impl Sample {
     }
 
     /// The same with `bits` in place of the status bits.
-    pub(super) fn with_status<F: EntryFormat>(self, bits: u64) -> Self {
-        let entry = self.entry & !F::STATUS_BITS | bits;
+    pub(super) fn with_status(self, format: &AnyFormat, bits: u64) -> Self {
+        let entry = self.entry & !format.status_bits | bits;
         Self { entry, ..self }
     }
 
     /// Fails unless the entry says what it has to say.
-    pub(super) fn read<F: EntryFormat>(self) -> Verdict {
-        let found = F::decode(self.entry, self.depth);
+    pub(super) fn read(self, format: &AnyFormat) -> Verdict {
+        let found = (format.decode)(self.entry, self.depth);
         equal(kind(self.says), kind(found), "what kind an entry is of")?;
         match (self.says, found) {
             (Entry::Leaf(expected), Entry::Leaf(found))
@@ -115,27 +116,27 @@ pub(super) fn is_own(entry: Entry) -> bool {
 }
 
 /// The depth of the tables that hold base pages.
-pub(super) fn last_depth<F: EntryFormat>() -> usize {
-    F::LEVELS.len().saturating_sub(1)
+pub(super) fn last_depth(format: &AnyFormat) -> usize {
+    format.levels.len().saturating_sub(1)
 }
 
 /// The size of a leaf of `level`.
-fn order<F: EntryFormat>(level: &Level) -> Option<Order> {
-    let pages = level.shift.checked_sub(F::GRANULE.shift())?;
+fn order(format: &AnyFormat, level: &Level) -> Option<Order> {
+    let pages = level.shift.checked_sub(format.granule.shift())?;
     Order::new(u8::try_from(pages).ok()?)
 }
 
 /// The depths that have leaves, with the size of each.
-pub(super) fn leaf_depths<F: EntryFormat>() -> impl Iterator<Item = (usize, Option<Order>)> {
-    let levels = F::LEVELS.iter().enumerate();
+pub(super) fn leaf_depths(format: &AnyFormat) -> impl Iterator<Item = (usize, Option<Order>)> {
+    let levels = format.levels.iter().enumerate();
     levels
         .filter(|(_, level)| level.leaf)
-        .map(|(depth, level)| (depth, order::<F>(level)))
+        .map(|(depth, level)| (depth, order(format, level)))
 }
 
 /// How many blocks of `order` have all of their frames in entries.
-pub(super) fn blocks<F: EntryFormat>(order: Order) -> u64 {
-    (F::LAST_FRAME.get() + 1) >> order.get()
+pub(super) fn blocks(format: &AnyFormat, order: Order) -> u64 {
+    (format.last_frame.get() + 1) >> order.get()
 }
 
 /// Numbers up to `last`: both ends, each bit alone, all bits below it, and some of every second bit.
@@ -156,38 +157,40 @@ pub(super) fn bits(mask: u64) -> impl Iterator<Item = u64> {
 
 /// The bits that hardware may have set of its own: each alone, none, and all combinations as long
 /// as there are at most eight bits.
-pub(super) fn statuses<F: EntryFormat>() -> impl Iterator<Item = u64> {
-    let mut next = Some(F::STATUS_BITS);
+pub(super) fn statuses(format: &AnyFormat) -> impl Iterator<Item = u64> {
+    let mut next = Some(format.status_bits);
     let combinations = core::iter::from_fn(move || {
         let current = next?;
-        next = current.checked_sub(1).map(|below| below & F::STATUS_BITS);
+        next = current
+            .checked_sub(1)
+            .map(|below| below & format.status_bits);
         Some(current)
     });
-    bits(F::STATUS_BITS)
+    bits(format.status_bits)
         .chain([0])
         .chain(combinations.take(256))
 }
 
 /// Words to try at `depth`: each bit alone, all but each, some without a pattern, and entries that
 /// the format makes with one or two bits the other way round.
-pub(super) fn words<F: EntryFormat>(depth: usize) -> impl Iterator<Item = u64> {
+pub(super) fn words(format: &AnyFormat, depth: usize) -> impl Iterator<Item = u64> {
     let mut state: u64 = 1;
     let mixed = core::iter::from_fn(move || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         Some(state ^ state >> 31)
     });
     let single = bits(u64::MAX).flat_map(|bit| [bit, !bit]);
-    let level = F::LEVELS.get(depth).filter(|level| level.leaf);
+    let level = format.levels.get(depth).filter(|level| level.leaf);
     let block = level
-        .and_then(order::<F>)
+        .and_then(|level| order(format, level))
         .and_then(|order| Block::new(Pfn::ZERO, order));
     let leaf = block.map(|block| Leaf {
         block,
         role: Role::Descriptors,
         writable: true,
     });
-    let leaf = leaf.map(|leaf| F::leaf(leaf, depth));
-    let link = (depth < last_depth::<F>()).then(|| F::table(Pfn::ZERO, false));
+    let leaf = leaf.map(|leaf| (format.leaf)(leaf, depth));
+    let link = (depth < last_depth(format)).then(|| (format.table)(Pfn::ZERO, false));
     let pairs = || bits(u64::MAX).flat_map(|bit| bits(u64::MAX).map(move |other| bit | other));
     let disturbed = [leaf, link]
         .into_iter()
@@ -201,15 +204,16 @@ pub(super) fn words<F: EntryFormat>(depth: usize) -> impl Iterator<Item = u64> {
 
 /// Shows leaves of each depth that has some, each of `roles`, writable and not, of frames from the
 /// first to the last.
-pub(super) fn each_leaf<F: EntryFormat>(
+pub(super) fn each_leaf(
+    format: &AnyFormat,
     roles: &[Role],
     visit: &mut dyn FnMut(Sample) -> Verdict,
 ) -> Verdict {
-    for (depth, order) in leaf_depths::<F>() {
+    for (depth, order) in leaf_depths(format) {
         let Some(order) = order else {
             return fail("an entry translates whole base pages");
         };
-        let Some(last) = blocks::<F>(order).checked_sub(1) else {
+        let Some(last) = blocks(format, order).checked_sub(1) else {
             continue;
         };
         for number in numbers(last) {
@@ -219,7 +223,8 @@ pub(super) fn each_leaf<F: EntryFormat>(
             };
             for (role, writable) in roles.iter().flat_map(|role| [(role, true), (role, false)]) {
                 let role = *role;
-                visit(Sample::leaf::<F>(
+                visit(Sample::leaf(
+                    format,
                     Leaf {
                         block,
                         role,
@@ -235,24 +240,24 @@ pub(super) fn each_leaf<F: EntryFormat>(
 
 /// Shows links of each depth that has tables below it, private and shared, to frames from the first
 /// to the last.
-pub(super) fn each_link<F: EntryFormat>(visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
-    for depth in 0..last_depth::<F>() {
-        for frame in numbers(F::LAST_FRAME.get()).filter_map(Pfn::new) {
-            visit(Sample::link::<F>(frame, false, depth))?;
-            visit(Sample::link::<F>(frame, true, depth))?;
+pub(super) fn each_link(format: &AnyFormat, visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
+    for depth in 0..last_depth(format) {
+        for frame in numbers(format.last_frame.get()).filter_map(Pfn::new) {
+            visit(Sample::link(format, frame, false, depth))?;
+            visit(Sample::link(format, frame, true, depth))?;
         }
     }
     Ok(())
 }
 
 /// Shows all leaves and links that the format makes.
-pub(super) fn each<F: EntryFormat>(visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
-    each_leaf::<F>(&ALL_ROLES, visit)?;
-    each_link::<F>(visit)
+pub(super) fn each(format: &AnyFormat, visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
+    each_leaf(format, &ALL_ROLES, visit)?;
+    each_link(format, visit)
 }
 
 /// Shows all leaves and links that are this library's.
-pub(super) fn each_own<F: EntryFormat>(visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
-    each_leaf::<F>(&OWN_ROLES, visit)?;
-    each_link::<F>(visit)
+pub(super) fn each_own(format: &AnyFormat, visit: &mut dyn FnMut(Sample) -> Verdict) -> Verdict {
+    each_leaf(format, &OWN_ROLES, visit)?;
+    each_link(format, visit)
 }

@@ -1,13 +1,14 @@
 //! What is seen of many entries together.
 
+use super::any::AnyFormat;
 use crate::outcome::{Verdict, ensure};
 use core::sync::atomic::AtomicU64;
-use mm_core::paging::{EntryFormat, EntryLines, SeenBits};
+use mm_core::paging::{EntryLines, SeenBits};
 
 /// More than whatever a format looks at together, and no multiple of it.
 const ENTRIES: usize = 67;
 
-pub(super) fn bits_are_seen_in_all_entries_wherever_they_are<F: EntryFormat>() -> Verdict {
+pub(super) fn bits_are_seen_in_all_entries_wherever_they_are(format: &AnyFormat) -> Verdict {
     let (usual, other) = (0x0123_4567_89ab_cdef, 0xff00_4567_89ab_cd10);
     for place in 0..ENTRIES {
         let of = |index| AtomicU64::new(if index == place { other } else { usual });
@@ -20,7 +21,7 @@ pub(super) fn bits_are_seen_in_all_entries_wherever_they_are<F: EntryFormat>() -
             let expected = seen.fold((u64::MAX, 0), |(all, any), entry| {
                 (all & entry, any | entry)
             });
-            let SeenBits { all, any } = F::seen_bits(part);
+            let SeenBits { all, any } = (format.seen_bits)(part);
             ensure(
                 (all, any) == expected,
                 "the bits that all entries have, and any",
@@ -33,15 +34,15 @@ pub(super) fn bits_are_seen_in_all_entries_wherever_they_are<F: EntryFormat>() -
 /// More lines than whatever a format looks at together, and no multiple of it.
 const LINES: usize = 19;
 
-pub(super) fn lines_are_those_of_a_table_but_for_hidden_bits<F: EntryFormat>() -> Verdict {
+pub(super) fn lines_are_those_of_a_table_but_for_hidden_bits(format: &AnyFormat) -> Verdict {
     let lines = EntryLines {
         first: [9, 1 << 20, 300, 4000, 5, 60, u64::MAX, 8000],
         steps: [
-            F::FRAME_STEP,
+            format.frame_step,
             0,
             3,
             u64::MAX,
-            2 * F::FRAME_STEP,
+            2 * format.frame_step,
             7,
             9,
             1 << 40,
@@ -60,17 +61,17 @@ pub(super) fn lines_are_those_of_a_table_but_for_hidden_bits<F: EntryFormat>() -
                     *slot.get_mut() = entry;
                 }
             }
-            ensure(F::are_lines(&entries, &lines), "they are the lines")?;
+            ensure((format.are_lines)(&entries, &lines), "they are the lines")?;
             if let Some(slot) = entries.as_flattened_mut().get_mut(place) {
                 *slot.get_mut() ^= 1 << bit;
             }
             ensure(
-                F::are_lines(&entries, &lines) == expected,
+                (format.are_lines)(&entries, &lines) == expected,
                 "one entry differs, or in a hidden bit only",
             )?;
             let (before, _) = entries.split_at(place / EntryLines::LENGTH);
             ensure(
-                F::are_lines(before, &lines),
+                (format.are_lines)(before, &lines),
                 "the lines before it are the lines",
             )?;
         }

@@ -1,16 +1,16 @@
 //! The tree, and the bits that are not about it.
 
+use super::any::AnyFormat;
 use crate::outcome::{Verdict, ensure, ensure_at, equal, fail, skip};
 use mm_core::addr::VirtAddr;
-use mm_core::paging::EntryFormat;
 
 /// The base-2 logarithm of the number of entries that fill a page.
-fn most_index_bits<F: EntryFormat>() -> u32 {
-    F::GRANULE.shift() - 3
+fn most_index_bits(format: &AnyFormat) -> u32 {
+    format.granule.shift() - 3
 }
 
-pub(super) fn levels_lead_from_the_root_to_base_pages<F: EntryFormat>() -> Verdict {
-    let levels = F::LEVELS;
+pub(super) fn levels_lead_from_the_root_to_base_pages(format: &AnyFormat) -> Verdict {
+    let levels = format.levels;
     ensure(
         (3..=5).contains(&levels.len()),
         "there are three to five levels",
@@ -24,7 +24,7 @@ pub(super) fn levels_lead_from_the_root_to_base_pages<F: EntryFormat>() -> Verdi
     }
     for level in levels {
         ensure(
-            (1..=most_index_bits::<F>()).contains(&level.index_bits),
+            (1..=most_index_bits(format)).contains(&level.index_bits),
             "a table has entries and fits in a page",
         )?;
     }
@@ -32,7 +32,7 @@ pub(super) fn levels_lead_from_the_root_to_base_pages<F: EntryFormat>() -> Verdi
         return fail("there are three to five levels");
     };
     equal(
-        F::GRANULE.shift().into(),
+        format.granule.shift().into(),
         last.shift.into(),
         "an entry of the last level translates a base page",
     )?;
@@ -40,19 +40,19 @@ pub(super) fn levels_lead_from_the_root_to_base_pages<F: EntryFormat>() -> Verdi
     ensure(root.table_shift() <= 64, "an address has 64 bits")?;
     equal(
         root.table_shift().into(),
-        F::VIRTUAL_BITS.into(),
+        format.virtual_bits.into(),
         "the tree translates what the root does",
     )
 }
 
 /// Looks at both ends of what each entry of the root translates, and so at both sides of every
 /// border: what an entry translates is translated as a whole.
-pub(super) fn each_address_of_the_tree_is_translated_in_one_place<F: EntryFormat>() -> Verdict {
-    let Some(root) = F::LEVELS.first() else {
+pub(super) fn each_address_of_the_tree_is_translated_in_one_place(format: &AnyFormat) -> Verdict {
+    let Some(root) = format.levels.first() else {
         return fail("there is a root");
     };
     let all = root.table_shift();
-    if root.index_bits > most_index_bits::<F>() || all > 64 {
+    if root.index_bits > most_index_bits(format) || all > 64 {
         return fail("the root fits in a page, and addresses in 64 bits");
     }
     if all == 64 {
@@ -66,9 +66,9 @@ pub(super) fn each_address_of_the_tree_is_translated_in_one_place<F: EntryFormat
         for lower in [first, first | (entry_bytes - 1)] {
             let higher = lower | above;
             let at = VirtAddr::new(lower);
-            let is_higher = F::translates(VirtAddr::new(higher));
+            let is_higher = (format.translates)(VirtAddr::new(higher));
             ensure_at(
-                F::translates(at) != is_higher,
+                (format.translates)(at) != is_higher,
                 "an address is translated with its upper bits all clear, or all set, and not both",
                 at,
             )?;
@@ -83,7 +83,7 @@ pub(super) fn each_address_of_the_tree_is_translated_in_one_place<F: EntryFormat
                 let alias = VirtAddr::new(translated ^ 1 << bit);
                 // With a single bit above, this is the other one of the two.
                 ensure_at(
-                    !F::translates(alias),
+                    !(format.translates)(alias),
                     "no other address has the same entries",
                     alias,
                 )?;
@@ -93,14 +93,17 @@ pub(super) fn each_address_of_the_tree_is_translated_in_one_place<F: EntryFormat
     Ok(())
 }
 
-pub(super) fn the_bits_for_software_are_two<F: EntryFormat>() -> Verdict {
-    for bit in [F::OWNED, F::TAIL] {
+pub(super) fn the_bits_for_software_are_two(format: &AnyFormat) -> Verdict {
+    for bit in [format.owned, format.tail] {
         equal(1, bit.count_ones().into(), "it is one bit")?;
     }
-    ensure(F::OWNED != F::TAIL, "it is not the same bit for both")?;
+    ensure(
+        format.owned != format.tail,
+        "it is not the same bit for both",
+    )?;
     equal(
         0,
-        F::STATUS_BITS & (F::OWNED | F::TAIL),
+        format.status_bits & (format.owned | format.tail),
         "hardware does not set it",
     )
 }
