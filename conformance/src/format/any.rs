@@ -4,8 +4,6 @@ use core::sync::atomic::AtomicU64;
 use mm_core::addr::{Granule, Pfn, VirtAddr};
 use mm_core::paging::{Entry, EntryFormat, EntryLines, Leaf, Level, SeenBits};
 
-type AreLines = fn(&[[AtomicU64; EntryLines::LENGTH]], &EntryLines) -> bool;
-
 /// What is declared by an [`EntryFormat`], name by name.
 #[derive(Debug)]
 pub(super) struct AnyFormat {
@@ -24,12 +22,12 @@ pub(super) struct AnyFormat {
     pub(super) decode: fn(u64, usize) -> Entry,
     pub(super) invalidated: fn(u64) -> u64,
     pub(super) seen_bits: fn(&[AtomicU64]) -> SeenBits,
-    pub(super) are_lines: AreLines,
+    pub(super) are_lines: fn(&[[AtomicU64; EntryLines::LENGTH]], &EntryLines) -> bool,
 }
 
 impl AnyFormat {
     /// The format `F`.
-    pub(super) const fn of<F: EntryFormat>() -> &'static Self {
+    pub(super) fn of<F: EntryFormat>() -> &'static Self {
         const {
             &Self {
                 granule: F::GRANULE,
